@@ -1,0 +1,16 @@
+//! A server for long-lived connections in which no connection is ever without a deadline.
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod config;
+pub mod frame;
+pub mod http;
+pub mod message;
+pub mod reason;
+pub mod time;
+pub mod wheel;
+pub mod ws;
+
+pub use message::Message;
+pub use reason::CloseReason;
+pub use tungstenite::{Bytes, Utf8Bytes};

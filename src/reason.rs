@@ -1,0 +1,246 @@
+//! Why a connection ended: one reason, one label, one close code, one sentence.
+//!
+//! The first *fault* names the end. A clean cause (the peer closed, the handler closed, the server drains) that then runs
+//! into a close deadline becomes [`CloseReason::CloseSend`] or [`CloseReason::CloseAck`]; every other cause keeps its label.
+
+use std::fmt;
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer sent a close frame, with this code (1005 if it named none).
+    Peer(u16),
+    /// The handler closed, with this code.
+    Application(u16),
+    /// The peer broke RFC 6455.
+    Protocol,
+    /// A text message or a close reason was not UTF-8.
+    Utf8,
+    /// A message was longer than `limits.message_bytes`.
+    TooBig,
+    /// A message had more fragments than `limits.fragments`.
+    Fragments,
+    /// The peer pinged (or sent pongs nobody asked for) faster than `limits.pings_per_second`.
+    Rate,
+    /// Nothing was received for `deadlines.read_idle`.
+    ReadIdle,
+    /// `heartbeat.max_missed` pings in a row went unanswered.
+    Heartbeat,
+    /// A message took longer than `deadlines.message`.
+    Message,
+    /// More waited for the peer than `limits.outbox_bytes`.
+    Overflow,
+    /// The peer accepted no byte for `deadlines.write_stall`, or the oldest one waited three times as long.
+    WriteStall,
+    /// The close frame did not leave within `deadlines.close_send`.
+    CloseSend,
+    /// The peer did not finish closing within `deadlines.close_ack`.
+    CloseAck,
+    /// The handler panicked.
+    Panic,
+    /// The connection reached `deadlines.lifetime`.
+    Lifetime,
+    /// The server drained.
+    Drain,
+    /// No complete request head, or no answer to it, within `deadlines.handshake`.
+    Handshake,
+    /// No complete request body within `deadlines.body`.
+    Body,
+    /// No further request within `deadlines.keep_alive`.
+    KeepAlive,
+    /// A request was answered (or refused) and the connection was not to be kept.
+    Done,
+    /// The connection was reset, or writing to it failed.
+    Reset,
+    /// The peer ended its side without a close frame.
+    Eof,
+    /// The server was told to end at once.
+    Shutdown,
+}
+
+/// How loudly an end is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Somebody wanted it: debug.
+    Clean,
+    /// A deadline or a limit ended it: info.
+    Deadline,
+    /// The peer broke a protocol: warn.
+    Fault,
+}
+
+use CloseReason::*;
+
+impl CloseReason {
+    /// Gives the label: in log lines and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Peer(_) => "peer",
+            Application(_) => "application",
+            Protocol => "protocol",
+            Utf8 => "utf8",
+            TooBig => "too_big",
+            Fragments => "fragments",
+            Rate => "rate",
+            ReadIdle => "read_idle",
+            Heartbeat => "heartbeat",
+            Message => "message",
+            Overflow => "overflow",
+            WriteStall => "write_stall",
+            CloseSend => "close_send",
+            CloseAck => "close_ack",
+            Panic => "panic",
+            Lifetime => "lifetime",
+            Drain => "drain",
+            Handshake => "handshake",
+            Body => "body",
+            KeepAlive => "keep_alive",
+            Done => "done",
+            Reset => "reset",
+            Eof => "eof",
+            Shutdown => "shutdown",
+        }
+    }
+
+    /// Gives the WebSocket close code of this end (RFC 6455, 7.4): the one exchanged, or 1006 where none was.
+    pub const fn code(self) -> u16 {
+        match self {
+            Peer(code) | Application(code) => code,
+            Protocol => 1002,
+            Utf8 => 1007,
+            TooBig => 1009,
+            Fragments | Rate => 1008,
+            // 3008 is registered with IANA as "Timeout".
+            ReadIdle | Heartbeat | Message => 3008,
+            Overflow => 1013,
+            Panic => 1011,
+            Lifetime | Drain => 1001,
+            WriteStall | CloseSend | CloseAck | Handshake | Body | KeepAlive | Done | Reset
+            | Eof | Shutdown => 1006,
+        }
+    }
+
+    /// Says whether running into a close deadline renames this end: nobody was at fault before.
+    pub const fn is_clean(self) -> bool {
+        matches!(self, Peer(_) | Application(_) | Lifetime | Drain)
+    }
+
+    /// Says how loudly this end is logged.
+    pub const fn severity(self) -> Severity {
+        match self {
+            Peer(_) | Application(_) | Lifetime | Drain | KeepAlive | Done | Eof | Reset
+            | Shutdown => Severity::Clean,
+            ReadIdle | Heartbeat | Message | Overflow | WriteStall | CloseSend | CloseAck
+            | Handshake | Body => Severity::Deadline,
+            Protocol | Utf8 | TooBig | Fragments | Rate | Panic => Severity::Fault,
+        }
+    }
+
+    /// Gives a small number for each label, for tables of counters.
+    pub const fn index(self) -> usize {
+        match self {
+            Peer(_) => 0,
+            Application(_) => 1,
+            Protocol => 2,
+            Utf8 => 3,
+            TooBig => 4,
+            Fragments => 5,
+            Rate => 6,
+            ReadIdle => 7,
+            Heartbeat => 8,
+            Message => 9,
+            Overflow => 10,
+            WriteStall => 11,
+            CloseSend => 12,
+            CloseAck => 13,
+            Panic => 14,
+            Lifetime => 15,
+            Drain => 16,
+            Handshake => 17,
+            Body => 18,
+            KeepAlive => 19,
+            Done => 20,
+            Reset => 21,
+            Eof => 22,
+            Shutdown => 23,
+        }
+    }
+
+    /// How many labels there are.
+    pub const COUNT: usize = 24;
+
+    /// All reasons, one for each label, in the order of [`CloseReason::index`].
+    pub const ALL: [CloseReason; CloseReason::COUNT] = [
+        Peer(1000),
+        Application(1000),
+        Protocol,
+        Utf8,
+        TooBig,
+        Fragments,
+        Rate,
+        ReadIdle,
+        Heartbeat,
+        Message,
+        Overflow,
+        WriteStall,
+        CloseSend,
+        CloseAck,
+        Panic,
+        Lifetime,
+        Drain,
+        Handshake,
+        Body,
+        KeepAlive,
+        Done,
+        Reset,
+        Eof,
+        Shutdown,
+    ];
+}
+
+/// The sentence: what happened, for a human.
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Peer(_) => "the peer closed",
+            Application(_) => "the handler closed",
+            Protocol => "the peer broke the WebSocket protocol",
+            Utf8 => "text was not UTF-8",
+            TooBig => "a message was too big",
+            Fragments => "a message had too many fragments",
+            Rate => "the peer pinged too fast",
+            ReadIdle => "nothing was received for too long",
+            Heartbeat => "pings went unanswered",
+            Message => "a message took too long",
+            Overflow => "too much waited for the peer",
+            WriteStall => "the peer stopped reading",
+            CloseSend => "the close frame could not be sent in time",
+            CloseAck => "the peer did not finish closing in time",
+            Panic => "the handler panicked",
+            Lifetime => "the connection reached its lifetime",
+            Drain => "the server is draining",
+            Handshake => "the handshake took too long",
+            Body => "the request body took too long",
+            KeepAlive => "no further request came",
+            Done => "the request was answered",
+            Reset => "the connection was reset",
+            Eof => "the peer hung up without a close frame",
+            Shutdown => "the server was told to end at once",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_own_index_and_label() {
+        for (index, reason) in CloseReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), index);
+            let same = CloseReason::ALL.iter().filter(|other| other.label() == reason.label());
+            assert_eq!(same.count(), 1, "{reason:?}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Moments of the loop's own clock.
+//!
+//! The engine never reads a clock: it is told `now`. An [`Instant`] counts milliseconds since the loop began, so it
+//! fits a device without a wall clock. A connection stores its moments as [`Moment`], 32 bits wide, compared by
+//! wrapping difference: good for spans up to 24 days, which is why no configured duration may be longer.
+
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// A moment: whole milliseconds since the loop began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// Gives the moment `ms` milliseconds after the loop began.
+    pub const fn from_millis(ms: u64) -> Self {
+        Instant(ms)
+    }
+
+    /// Gives the milliseconds since the loop began.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// Gives the time from `earlier` to `self`, zero if `earlier` is later.
+    pub const fn since(self, earlier: Instant) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Moves the moment down to a multiple of `grid` (zero leaves it as it is).
+    pub fn floor(self, grid: Duration) -> Instant {
+        match millis_up(grid) {
+            0 => self,
+            grid => Instant(self.0 - self.0 % grid),
+        }
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Instant;
+
+    /// Adds a span, rounded up to whole milliseconds: a deadline is never early.
+    fn add(self, span: Duration) -> Instant {
+        Instant(self.0.saturating_add(millis_up(span)))
+    }
+}
+
+impl Sub<Duration> for Instant {
+    type Output = Instant;
+
+    fn sub(self, span: Duration) -> Instant {
+        Instant(self.0.saturating_sub(millis_up(span)))
+    }
+}
+
+/// A moment in 32 bits, as a connection stores it: the low half of an [`Instant`].
+///
+/// Only moments less than 24 days apart can be told apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment(u32);
+
+impl Moment {
+    /// Gives the full moment, the one of all that share these 32 bits that lies nearest to `now`.
+    pub const fn near(self, now: Instant) -> Instant {
+        let ahead = self.0.wrapping_sub(now.0 as u32) as i32;
+        Instant(now.0.saturating_add_signed(ahead as i64))
+    }
+
+    /// Gives the 32 bits themselves, for instance as the payload of a ping.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl From<Instant> for Moment {
+    fn from(at: Instant) -> Moment {
+        Moment(at.0 as u32)
+    }
+}
+
+/// Gives a span in whole milliseconds, rounded up: a truncated millisecond is a deadline before its time or a busy loop.
+pub fn millis_up(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// The longest span that two moments of a connection can be apart.
+pub const SPAN_MAX: Duration = Duration::from_secs(24 * 24 * 60 * 60);
+
+const _: () = assert!(SPAN_MAX.as_millis() < i32::MAX as u128);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_finds_its_instant_over_the_wrap() {
+        let wrap = 1u64 << 32;
+        for (at, now) in
+            [(5, 9), (wrap - 1, wrap + 10), (wrap + 10, wrap - 1), (wrap * 3 + 7, wrap * 3)]
+        {
+            let at = Instant::from_millis(at);
+            assert_eq!(Moment::from(at).near(Instant::from_millis(now)), at);
+        }
+    }
+
+    #[test]
+    fn spans_are_rounded_up() {
+        assert_eq!(millis_up(Duration::from_micros(1)), 1);
+        assert_eq!(millis_up(Duration::from_millis(7)), 7);
+        assert_eq!(millis_up(Duration::MAX), u64::MAX);
+        assert_eq!(Instant::from_millis(3) + Duration::from_micros(1500), Instant::from_millis(5));
+    }
+
+    #[test]
+    fn the_grid_moves_down() {
+        let second = Duration::from_secs(1);
+        assert_eq!(Instant::from_millis(7_999).floor(second), Instant::from_millis(7_000));
+        assert_eq!(Instant::from_millis(7_999).floor(Duration::ZERO), Instant::from_millis(7_999));
+    }
+}
