@@ -1,1 +1,26 @@
-//! HTTP/1.1, RFC 9110 and RFC 9112.
+//! HTTP/1.1 (RFC 9110, RFC 9112): requests in, responses out, and the step to a WebSocket.
+//!
+//! Pure: bytes in, values out; no socket and no clock. The order in which a connection uses it:
+//!
+//! ```text
+//! bytes ──► HeadReader ──► Head ──► BodyReader ──► Request ──► Hosts, Origins ──► upgrade ──► 101
+//!                │                      │                           │                │
+//!                └──────────────────────┴──── Refusal ──► Response ◄┴────────────────┘
+//! ```
+//!
+//! The readers take pieces of any size, give the same verdict however the bytes were cut, look at
+//! each byte once and hold no more than they received. A [`Refusal`] from a reader means that the
+//! connection cannot be read on. Where senders and readers have disagreed in the past, and requests
+//! were smuggled between them, nothing is guessed: it is 400.
+//!
+//! Left out: routes, HTTP/2, content codings, chunked responses (a body is whole, or it ends with
+//! the connection), WebSocket extensions (declined by not being answered).
+
+mod header_lines;
+mod refusal;
+mod response;
+mod syntax;
+
+pub use header_lines::{HeaderError, HeaderLines};
+pub use refusal::Refusal;
+pub use response::{CONTINUE, Response, Wire, date};

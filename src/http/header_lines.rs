@@ -1,0 +1,138 @@
+//! Header lines on their way out, checked when they are added.
+
+use std::fmt;
+
+use super::syntax::{is_field_value, is_token};
+
+/// Header lines of a response, as they go on the wire.
+///
+/// A name is a token and a value bears no CR, LF, NUL or other control character, so no line can
+/// end early and none can begin where it should not (response splitting).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderLines(String);
+
+impl HeaderLines {
+    /// Adds a line.
+    ///
+    /// # Errors
+    ///
+    /// If the name is no token, if the value bears a control character, or if the name is one that
+    /// the server itself writes (see [`HeaderError::Reserved`]). Nothing is added then.
+    pub fn push(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
+        if !is_token(name.as_bytes()) {
+            return Err(HeaderError::Name);
+        }
+        if !is_field_value(value.as_bytes()) {
+            return Err(HeaderError::Value);
+        }
+        if RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
+            return Err(HeaderError::Reserved);
+        }
+        self.push_own(name, value);
+        Ok(())
+    }
+
+    /// Adds a line whose parts were checked before, or are the server's own.
+    pub(super) fn push_own(&mut self, name: &str, value: &str) {
+        debug_assert!(is_token(name.as_bytes()) && is_field_value(value.as_bytes()));
+        for part in [name, ": ", value, "\r\n"] {
+            self.0.push_str(part);
+        }
+    }
+
+    /// Adds all lines of another.
+    pub fn append(&mut self, other: &HeaderLines) {
+        self.0.push_str(&other.0);
+    }
+
+    /// Gives the value of the first line with this name, in any case.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let mut lines = self.0.split_terminator("\r\n").filter_map(|line| line.split_once(": "));
+        lines.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Gives the lines as they go on the wire, each with its CRLF.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Says whether there is no line.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Why a header line was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderError {
+    /// The name is not a token of RFC 9110.
+    Name,
+    /// The value bears CR, LF, NUL or another control character.
+    Value,
+    /// The server writes this header itself: it delimits the message or names its type.
+    Reserved,
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HeaderError::Name => "a header name must be a token",
+            HeaderError::Value => "a header value must not contain control characters",
+            HeaderError::Reserved => "this header is written by the server itself",
+        })
+    }
+}
+
+impl std::error::Error for HeaderError {}
+
+/// What the encoder of a response writes by itself; a second line would contradict the first.
+const RESERVED: [&str; 10] = [
+    "Connection",
+    "Content-Length",
+    "Content-Type",
+    "Date",
+    "Sec-WebSocket-Accept",
+    "Sec-WebSocket-Extensions",
+    "Sec-WebSocket-Protocol",
+    "Transfer-Encoding",
+    "Upgrade",
+    "X-Content-Type-Options",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // FAULTS 24: an error, and nothing on the wire.
+    #[test]
+    fn a_line_cannot_be_split() {
+        for (name, value, error) in [
+            ("A", "b\r\nEvil: 1", HeaderError::Value),
+            ("A", "b\n", HeaderError::Value),
+            ("A", "b\r", HeaderError::Value),
+            ("A", "b\0", HeaderError::Value),
+            ("A", "\u{7f}", HeaderError::Value),
+            ("A\r\nEvil", "b", HeaderError::Name),
+            ("A:", "b", HeaderError::Name),
+            ("A B", "b", HeaderError::Name),
+            ("", "b", HeaderError::Name),
+            ("content-length", "0", HeaderError::Reserved),
+            ("Transfer-Encoding", "chunked", HeaderError::Reserved),
+        ] {
+            let mut lines = HeaderLines::default();
+            assert_eq!(lines.push(name, value), Err(error), "{name:?}: {value:?}");
+            assert!(lines.is_empty());
+        }
+    }
+
+    #[test]
+    fn lines_are_found_again_in_any_case() {
+        let mut lines = HeaderLines::default();
+        lines.push("Event-Id", "1-2").unwrap();
+        lines.push("X", "a: b").unwrap();
+        assert_eq!(lines.as_str(), "Event-Id: 1-2\r\nX: a: b\r\n");
+        assert_eq!(lines.get("event-id"), Some("1-2"));
+        assert_eq!(lines.get("x"), Some("a: b"));
+        assert_eq!(lines.get("event"), None);
+    }
+}

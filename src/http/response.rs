@@ -1,0 +1,255 @@
+//! Responses: status, header lines and a body.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use tungstenite::Bytes;
+
+use super::header_lines::{HeaderError, HeaderLines};
+use super::syntax::is_field_value;
+
+/// A response: built step by step, encoded once.
+///
+/// ```
+/// use heartwheel::http::Response;
+///
+/// let response = Response::new(200).text("hello").header("Event-Id", "7-0")?;
+/// # Ok::<(), heartwheel::http::HeaderError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    status: u16,
+    headers: HeaderLines,
+    content_type: Option<&'static str>,
+    body: Bytes,
+    is_stream: bool,
+}
+
+impl Response {
+    /// Makes an empty response.
+    ///
+    /// # Panics
+    ///
+    /// If the status is not within 100 to 599.
+    pub fn new(status: u16) -> Response {
+        assert!((100..600).contains(&status), "a status is within 100 to 599");
+        Response {
+            status,
+            headers: HeaderLines::default(),
+            content_type: None,
+            body: Bytes::new(),
+            is_stream: false,
+        }
+    }
+
+    /// Sets a body of plain text.
+    pub fn text(self, text: impl Into<String>) -> Response {
+        self.bytes("text/plain; charset=utf-8", text.into())
+    }
+
+    /// Sets a body of JSON, which is not looked into.
+    pub fn json(self, json: impl Into<Bytes>) -> Response {
+        self.bytes("application/json", json)
+    }
+
+    /// Sets a body of any type.
+    ///
+    /// # Panics
+    ///
+    /// If the type bears a control character.
+    pub fn bytes(mut self, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+        assert!(is_field_value(content_type.as_bytes()), "a content type is one line");
+        self.content_type = Some(content_type);
+        self.body = body.into();
+        self
+    }
+
+    /// Says that a body of this type follows, piece by piece, until the connection is closed.
+    ///
+    /// # Panics
+    ///
+    /// If the type bears a control character.
+    pub fn stream(self, content_type: &'static str) -> Response {
+        Response { is_stream: true, ..self.bytes(content_type, Bytes::new()) }
+    }
+
+    /// Adds a header line.
+    ///
+    /// # Errors
+    ///
+    /// As [`HeaderLines::push`]; nothing of it goes on the wire then.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Response, HeaderError> {
+        self.headers.push(name, value)?;
+        Ok(self)
+    }
+
+    /// Adds header lines that were checked before.
+    pub fn headers(mut self, lines: &HeaderLines) -> Response {
+        self.headers.append(lines);
+        self
+    }
+
+    /// Gives the status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Gives the header lines added so far, without those that encoding writes by itself.
+    pub fn header_lines(&self) -> &HeaderLines {
+        &self.headers
+    }
+
+    /// Gives the body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Gives the bytes on the wire.
+    pub fn encode(&self, wire: &Wire) -> Bytes {
+        let mut bytes = self.encode_head(wire);
+        if !wire.head_only && self.has_body() {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes.into()
+    }
+
+    /// Gives the head alone, for a body that is sent beside it without being copied.
+    pub fn encode_head(&self, wire: &Wire) -> Vec<u8> {
+        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status));
+        let mut line = |name: &str, value: &str| {
+            write!(head, "{name}: {value}\r\n").expect("a String takes all that is written");
+        };
+        line("Date", wire.date);
+        if !wire.keep_alive || self.is_stream {
+            line("Connection", "close");
+        }
+        if self.headers.get("Upgrade").is_some() {
+            // RFC 9110, 7.8: who sends Upgrade also names it in Connection.
+            line("Connection", "Upgrade");
+        }
+        if let Some(content_type) = self.content_type {
+            line("Content-Type", content_type);
+        }
+        if self.has_body() && !self.is_stream {
+            line("Content-Length", &self.body.len().to_string());
+        }
+        line("X-Content-Type-Options", "nosniff");
+        head.push_str(self.headers.as_str());
+        head.push_str("\r\n");
+        head.into_bytes()
+    }
+
+    /// Says whether this status has a body, be it an empty one (RFC 9110, 8.6).
+    fn has_body(&self) -> bool {
+        self.status >= 200 && self.status != 204
+    }
+}
+
+/// What encoding must know of the connection and of the request that is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Wire<'a> {
+    /// Now, as [`date`] writes it.
+    pub date: &'a str,
+    /// Whether another request may follow; else the peer is told `Connection: close`.
+    pub keep_alive: bool,
+    /// Whether it was a HEAD request: the head is the same, the body is left out.
+    pub head_only: bool,
+}
+
+/// Gives a moment as the `Date` header has it, from milliseconds since 1970.
+pub fn date(unix_ms: u64) -> String {
+    // The format has four digits for the year.
+    let unix_ms = unix_ms.min(LAST_SECOND_OF_9999 * 1000);
+    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms))
+}
+
+/// Gives the reason phrase of a status that this server uses; empty for others, which is legal.
+fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        101 => "Switching Protocols",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        421 => "Misdirected Request",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+/// The interim answer to `Expect: 100-continue`, complete as it stands.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+const LAST_SECOND_OF_9999: u64 = 253_402_300_799;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIRE: Wire = Wire { date: "D", keep_alive: true, head_only: false };
+
+    fn encoded(response: Response, wire: Wire) -> String {
+        String::from_utf8(response.encode(&wire).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_response_is_complete_and_delimited() {
+        let response = Response::new(200).text("hi").header("Event-Id", "1-2").unwrap();
+        let head = "HTTP/1.1 200 OK\r\nDate: D\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                    Content-Length: 2\r\nX-Content-Type-Options: nosniff\r\nEvent-Id: 1-2\r\n\r\n";
+        assert_eq!(encoded(response.clone(), WIRE), format!("{head}hi"));
+        assert_eq!(encoded(response, Wire { head_only: true, ..WIRE }), head);
+    }
+
+    #[test]
+    fn no_content_has_no_length() {
+        let text = encoded(Response::new(204), Wire { keep_alive: false, ..WIRE });
+        assert_eq!(
+            text,
+            "HTTP/1.1 204 No Content\r\nDate: D\r\nConnection: close\r\n\
+             X-Content-Type-Options: nosniff\r\n\r\n"
+        );
+        assert!(encoded(Response::new(404), WIRE).contains("Content-Length: 0\r\n"));
+    }
+
+    #[test]
+    fn a_stream_ends_with_the_connection() {
+        let text = encoded(Response::new(200).stream("text/event-stream"), WIRE);
+        assert!(text.contains("Connection: close\r\nContent-Type: text/event-stream\r\n"));
+        assert!(!text.contains("Content-Length"));
+    }
+
+    #[test]
+    fn a_date_is_the_imf_format_and_never_panics() {
+        assert_eq!(date(784_111_777_999), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(date(u64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
+    }
+
+    #[test]
+    #[should_panic(expected = "one line")]
+    fn a_content_type_cannot_split_the_head() {
+        let _ = Response::new(200).bytes("text/plain\r\nEvil: 1", "");
+    }
+}
