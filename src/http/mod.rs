@@ -16,11 +16,23 @@
 //! Left out: routes, HTTP/2, content codings, chunked responses (a body is whole, or it ends with
 //! the connection), WebSocket extensions (declined by not being answered).
 
+mod authority;
+mod buffer;
+mod framing;
+mod head;
 mod header_lines;
+mod percent;
 mod refusal;
+mod request;
 mod response;
+mod scan;
 mod syntax;
+mod target;
 
+pub use framing::BodyLength;
+pub use head::{Head, HeadLimits, HeadReader, Version};
 pub use header_lines::{HeaderError, HeaderLines};
+pub use percent::percent_decode;
 pub use refusal::Refusal;
+pub use request::Request;
 pub use response::{CONTINUE, Response, Wire, date};
