@@ -17,7 +17,9 @@
 //! the connection), WebSocket extensions (declined by not being answered).
 
 mod authority;
+mod body;
 mod buffer;
+mod chunks;
 mod framing;
 mod head;
 mod header_lines;
@@ -29,6 +31,7 @@ mod scan;
 mod syntax;
 mod target;
 
+pub use body::BodyReader;
 pub use framing::BodyLength;
 pub use head::{Head, HeadLimits, HeadReader, Version};
 pub use header_lines::{HeaderError, HeaderLines};
