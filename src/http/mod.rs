@@ -30,6 +30,7 @@ mod response;
 mod scan;
 mod syntax;
 mod target;
+mod upgrade;
 
 pub use body::BodyReader;
 pub use framing::BodyLength;
@@ -39,3 +40,4 @@ pub use percent::percent_decode;
 pub use refusal::Refusal;
 pub use request::Request;
 pub use response::{CONTINUE, Response, Wire, date};
+pub use upgrade::{Accepted, choose_protocol, switching_protocols, upgrade, wants_websocket};

@@ -1,0 +1,278 @@
+//! The step from HTTP to a WebSocket (RFC 6455, 4.2).
+//!
+//! Stricter than the RFC where leniency buys nothing: one key, one version, no body. All lines of
+//! Connection and Upgrade are looked at, because proxies add their own. Extensions are declined by
+//! not being answered, whatever their parameters.
+
+use tungstenite::Bytes;
+use tungstenite::handshake::derive_accept_key;
+
+use super::framing::BodyLength;
+use super::head::{Head, Version};
+use super::header_lines::HeaderLines;
+use super::refusal::Refusal;
+use super::request::Request;
+use super::response::{Response, Wire};
+use super::syntax;
+
+/// Says whether a request asks for a WebSocket, rightly or wrongly; [`upgrade`] tells which.
+pub fn wants_websocket(request: &Request) -> bool {
+    request.has_token("upgrade", "websocket")
+}
+
+/// What an upgrade is accepted with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The value of `Sec-WebSocket-Accept`: what only one who read the key can send.
+    pub accept_key: String,
+}
+
+/// Decides on an upgrade.
+///
+/// # Errors
+///
+/// 405 if it is not GET; 426 if it does not ask for a WebSocket, or for another version than 13;
+/// 400 if it is HTTP/1.0, has a body, lacks `Connection: upgrade`, or has not exactly one key of 16
+/// bytes.
+pub fn upgrade(head: &Head) -> Result<Accepted, Refusal> {
+    let request = &head.request;
+    if request.method() != "GET" {
+        return Err(Refusal::method_not_allowed("GET"));
+    }
+    if head.version != Version::Http11 {
+        return Err(Refusal::bad_request("an upgrade needs HTTP/1.1"));
+    }
+    if !matches!(head.body, BodyLength::None | BodyLength::Length(0)) {
+        return Err(Refusal::bad_request("an upgrade has no body"));
+    }
+    if !wants_websocket(request) {
+        return Err(Refusal::upgrade_required());
+    }
+    if !request.has_token("connection", "upgrade") {
+        return Err(Refusal::bad_request("an upgrade needs Connection: Upgrade"));
+    }
+    if only_value(request, "sec-websocket-version") != Some(b"13") {
+        return Err(Refusal::websocket_version());
+    }
+    match only_value(request, "sec-websocket-key") {
+        Some(key) if is_key(key) => Ok(Accepted { accept_key: derive_accept_key(key) }),
+        _ => Err(Refusal::bad_request("an upgrade needs one Sec-WebSocket-Key of 16 bytes")),
+    }
+}
+
+/// Gives the first subprotocol offered that is configured, as the peer prefers them.
+///
+/// Subprotocols are compared as they are, with regard to case (RFC 6455, 11.5).
+pub fn choose_protocol<'c>(request: &Request, configured: &'c [String]) -> Option<&'c str> {
+    request
+        .header_values("sec-websocket-protocol")
+        .flat_map(syntax::list)
+        .find_map(|offered| configured.iter().find(|own| own.as_bytes() == offered))
+        .map(String::as_str)
+}
+
+/// Gives the response that accepts an upgrade.
+///
+/// `protocol` is what [`choose_protocol`] gave; one that is no token is left out.
+pub fn switching_protocols(
+    accept_key: &str,
+    protocol: Option<&str>,
+    extra: &HeaderLines,
+    date: &str,
+) -> Bytes {
+    let mut lines = HeaderLines::default();
+    lines.push_own("Upgrade", "websocket");
+    lines.push_own("Sec-WebSocket-Accept", accept_key);
+    if let Some(protocol) = protocol.filter(|protocol| syntax::is_token(protocol.as_bytes())) {
+        lines.push_own("Sec-WebSocket-Protocol", protocol);
+    }
+    lines.append(extra);
+    Response::new(101).headers(&lines).encode(&Wire { date, keep_alive: true, head_only: true })
+}
+
+/// Gives the value of a header that must stand on exactly one line.
+fn only_value<'r>(request: &'r Request, name: &str) -> Option<&'r [u8]> {
+    let mut values = request.header_values(name);
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// Says whether this is the one way to write 16 bytes in base64: 22 digits, of which the last has
+/// four bits to spare, all zero.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    match key {
+        [digits @ .., b'A' | b'Q' | b'g' | b'w', b'=', b'='] => {
+            digits.len() == 21 && digits.iter().all(is_digit)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tungstenite::handshake::server::{Request as OracleRequest, create_response};
+    use tungstenite::http;
+
+    use super::*;
+    use crate::http::head::tests::read;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    /// Gives the verdict on a good upgrade in which one header is replaced by other lines.
+    fn verdict(replaced: &str, lines: &str) -> Result<String, u16> {
+        let good = [
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", KEY),
+        ];
+        let kept = good.iter().filter(|(name, _)| *name != replaced);
+        let kept: String = kept.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = read(&format!("GET / HTTP/1.1\r\nHost: a\r\n{kept}{lines}\r\n")).unwrap();
+        upgrade(&head).map(|accepted| accepted.accept_key).map_err(|refusal| refusal.status())
+    }
+
+    #[test]
+    fn the_example_of_the_rfc_is_accepted() {
+        assert_eq!(verdict("", ""), Ok("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".into()));
+    }
+
+    #[test]
+    fn all_lines_are_looked_at() {
+        for (replaced, lines) in [
+            ("Connection", "Connection: keep-alive\r\nConnection: x, UPGRADE\r\n"),
+            ("Connection", "Connection: keep-alive, Upgrade\r\n"),
+            ("Upgrade", "Upgrade: h2c\r\nUpgrade: WebSocket\r\n"),
+            ("", "Content-Length: 0\r\n"),
+            // FAULTS 12: declined without a look at them.
+            ("", "Sec-WebSocket-Extensions: constructor; server_max_window_bits=abc\r\n"),
+        ] {
+            assert!(verdict(replaced, lines).is_ok(), "{lines:?}");
+        }
+    }
+
+    // FAULTS 7, 8, 15.
+    #[test]
+    fn half_an_upgrade_is_refused() {
+        for (replaced, lines, status) in [
+            ("Upgrade", "", 426),
+            ("Upgrade", "Upgrade: websocket/13\r\n", 426),
+            ("Connection", "", 400),
+            ("Connection", "Connection: upgraded\r\n", 400),
+            ("Sec-WebSocket-Version", "", 426),
+            ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 12\r\n", 426),
+            ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 13, 8\r\n", 426),
+            ("", "Sec-WebSocket-Version: 13\r\n", 426),
+            ("Sec-WebSocket-Key", "", 400),
+            ("", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", 400),
+            ("", "Content-Length: 1\r\n", 400),
+            ("", "Transfer-Encoding: chunked\r\n", 400),
+        ] {
+            assert_eq!(verdict(replaced, lines), Err(status), "{replaced} {lines:?}");
+        }
+        let post = read("POST / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n").unwrap();
+        assert_eq!(upgrade(&post).unwrap_err().status(), 405);
+        let old = read("GET / HTTP/1.0\r\nUpgrade: websocket\r\n\r\n").unwrap();
+        assert_eq!(upgrade(&old).unwrap_err().status(), 400);
+    }
+
+    /// What is accepted here is accepted by tungstenite, with the same accept key, and for one line
+    /// of each header the other way round. (It knows one Connection line and an Upgrade of one
+    /// token only; lists and further lines are this module's own.)
+    #[test]
+    fn tungstenite_agrees() {
+        let keys = [
+            KEY,
+            "AAAAAAAAAAAAAAAAAAAAAA==",
+            "////////////////////+w==",
+            "AAAAAAAAAAAAAAAAAAAAAB==",
+            "AAAAAAAAAAAAAAAAAAAAAAA=",
+            "AAAAAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAA===",
+            "AAAAAAAAAAAAAAAAAAAAA-==",
+            "AAAAAAAAAAAAAAAAAAAAAA=",
+            "AAAA=AAAAAAAAAAAAAAAAA==",
+            "x",
+            "AAAAAAAAAAAAAAAAAAAAAA==AAAAAAAAAAAAAAAAAAAAAA==",
+            "",
+        ];
+        let mut accepted = 0;
+        for key in keys {
+            for version in ["13", "8", "013"] {
+                for connection in ["Upgrade", "keep-alive, upgrade", "close", ""] {
+                    for protocol in ["websocket", "WebSocket", "h2c", ""] {
+                        let lines = format!(
+                            "Upgrade: {protocol}\r\nConnection: {connection}\r\n\
+                             Sec-WebSocket-Version: {version}\r\nSec-WebSocket-Key: {key}\r\n"
+                        );
+                        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+                        let own = upgrade(&read(&text).unwrap()).ok();
+                        assert_eq!(
+                            own.clone().map(|own| own.accept_key),
+                            oracle(&lines),
+                            "{lines}"
+                        );
+                        accepted += usize::from(own.is_some());
+                    }
+                }
+            }
+        }
+        assert_eq!(accepted, 3 * 2 * 2);
+    }
+
+    /// Gives the accept key of tungstenite, if it accepts.
+    fn oracle(lines: &str) -> Option<String> {
+        let mut request = OracleRequest::new(());
+        *request.version_mut() = http::Version::HTTP_11;
+        for (name, value) in lines.lines().filter_map(|line| line.split_once(": ")) {
+            let name: http::HeaderName = name.parse().unwrap();
+            request.headers_mut().append(name, value.parse().unwrap());
+        }
+        let response = create_response(&request).ok()?;
+        Some(response.headers()["Sec-WebSocket-Accept"].to_str().unwrap().into())
+    }
+
+    // FAULTS 26.
+    #[test]
+    fn the_first_offer_that_is_configured_is_chosen() {
+        let configured = ["v2".to_string(), "v1".to_string()];
+        for (lines, chosen) in [
+            ("", None),
+            ("Sec-WebSocket-Protocol: v3, v1, v2\r\n", Some("v1")),
+            ("Sec-WebSocket-Protocol: v3\r\nSec-WebSocket-Protocol: ,v2\r\n", Some("v2")),
+            ("Sec-WebSocket-Protocol: V1, v1x, v1 v2\r\n", None),
+        ] {
+            let head = read(&format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).unwrap();
+            assert_eq!(choose_protocol(&head.request, &configured), chosen, "{lines:?}");
+        }
+    }
+
+    // FAULTS 11: one pass over the list, however it is made of nothing.
+    #[test]
+    fn a_list_of_blanks_and_commas_offers_nothing() {
+        let configured = ["v1".to_string()];
+        for filler in [",", " ,", ", \t", "a,", "a "] {
+            let offer = filler.repeat(8000 / filler.len());
+            let text =
+                format!("GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Protocol: {offer}\r\n\r\n");
+            let head = read(&text).unwrap();
+            assert_eq!(choose_protocol(&head.request, &configured), None);
+        }
+    }
+
+    #[test]
+    fn the_answer_switches_protocols() {
+        let mut extra = HeaderLines::default();
+        extra.push("Event-Gap", "7-0").unwrap();
+        let bytes = switching_protocols("KEY=", Some("v1"), &extra, "D");
+        assert_eq!(
+            String::from_utf8_lossy(&bytes),
+            "HTTP/1.1 101 Switching Protocols\r\nDate: D\r\nConnection: Upgrade\r\n\
+             X-Content-Type-Options: nosniff\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: KEY=\r\nSec-WebSocket-Protocol: v1\r\nEvent-Gap: 7-0\r\n\r\n"
+        );
+        // FAULTS 24.
+        let split = switching_protocols("KEY=", Some("v1\r\nEvil: 1"), &extra, "D");
+        assert!(!String::from_utf8_lossy(&split).contains("Evil"));
+    }
+}
