@@ -11,6 +11,7 @@ pub mod time;
 pub mod wheel;
 pub mod ws;
 
+pub use config::Config;
 pub use message::Message;
 pub use reason::CloseReason;
 pub use tungstenite::{Bytes, Utf8Bytes};

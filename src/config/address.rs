@@ -1,0 +1,123 @@
+//! Where to listen: `host:port`, `[v6]:port` or `unix:/path`.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV6};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// An address to listen on, as it was written.
+///
+/// A host name is looked up when the listener is bound, not before; port 0 lets the system choose.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// `host:port` or `[v6]:port`, in the form that [`std::net::ToSocketAddrs`] takes.
+    Tcp(String),
+    /// An absolute path of at most 107 bytes, which is what the kernel takes.
+    Unix(PathBuf),
+}
+
+/// The text is none of the forms of an [`Address`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressError;
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Address, AddressError> {
+        match text.strip_prefix("unix:") {
+            Some(path) if is_path(path) => Ok(Address::Unix(path.into())),
+            None if is_host_and_port(text) => Ok(Address::Tcp(text.into())),
+            _ => Err(AddressError),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(text) => f.write_str(text),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("must be host:port, [v6]:port or unix:/path (of at most 107 bytes)")
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+/// `sun_path` has 108 bytes, the last of them a NUL (unix(7)).
+const PATH_BYTES_MAX: usize = 107;
+
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.len() <= PATH_BYTES_MAX && !path.contains(['\0', ','])
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    if text.starts_with('[') {
+        return text.parse::<SocketAddrV6>().is_ok();
+    }
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let in_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let in_number = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+    // A mistyped number such as 127.0.0.256 must not become a question to the name server.
+    let is_host = !host.is_empty()
+        && host.bytes().all(in_host)
+        && (!host.bytes().all(in_number) || host.parse::<Ipv4Addr>().is_ok());
+    is_host && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_as_it_was_written() {
+        for text in [
+            "127.0.0.1:8765",
+            "0.0.0.0:0",
+            "localhost:80",
+            "my-device.local:65535",
+            "[::]:8765",
+            "[fe80::1%2]:80",
+            "unix:/run/heartwheel.sock",
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_address_is_refused() {
+        for text in [
+            "",
+            "8765",
+            ":8765",
+            "localhost",
+            "localhost:",
+            "localhost:+80",
+            "localhost:65536",
+            "127.0.0.256:80",
+            "::1:80",
+            "[::1]",
+            "[::1:80",
+            "[localhost]:80",
+            "http://localhost:80",
+            "local host:80",
+            "unix:",
+            "unix:relative",
+            "unix:/a,b",
+        ] {
+            assert_eq!(text.parse::<Address>(), Err(AddressError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_unix_path_longer_than_the_kernel_takes_is_refused() {
+        let path = |bytes: usize| format!("unix:/{}", "x".repeat(bytes - 1));
+        assert!(path(107).parse::<Address>().is_ok());
+        assert!(path(108).parse::<Address>().is_err());
+    }
+}

@@ -1,0 +1,176 @@
+//! The table of keys: one row for each, the only place that knows its name, its kind, its bounds
+//! and its meaning.
+//!
+//! A key is named as its field in [`Config`] is; a new one is a field with a default and a row
+//! here. Rows of one section stand together.
+
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::kinds::{Addresses, Count, Kind, List, OneOf, OrOff, Share, Shown, Size, Span, Switch};
+use super::{Config, OverflowPolicy, Preset};
+use crate::time::SPAN_MAX;
+
+/// One key of the configuration.
+pub struct Key {
+    /// Its name, as in `--set` and, split at the dot, in TOML: `deadlines.handshake`.
+    pub name: &'static str,
+    /// What it means, in a few words.
+    pub meaning: &'static str,
+    pub(super) read: fn(&mut Config, &str) -> Result<(), String>,
+    pub(super) show: fn(&Config) -> Shown,
+}
+
+impl Key {
+    /// Gives the key of this name.
+    pub fn find(name: &str) -> Option<&'static Key> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// Gives the section the key belongs to, empty for the keys before the first section.
+    pub fn section(&self) -> &'static str {
+        self.name.split_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// Gives the value of this key as text, in the form that [`Config::set`] takes.
+    pub fn value(&self, config: &Config) -> String {
+        (self.show)(config).to_string()
+    }
+}
+
+/// Makes a row of the table: a path to a field, its kind, its meaning.
+macro_rules! key {
+    ($field:ident $(. $inner:ident)?, $kind:expr, $meaning:literal) => {
+        Key {
+            name: concat!(stringify!($field) $(, ".", stringify!($inner))?),
+            meaning: $meaning,
+            read: |config, text| $kind.read(text).map(|value| config.$field $(. $inner)? = value),
+            show: |config| $kind.show(&config.$field $(. $inner)?),
+        }
+    };
+}
+
+/// All keys, in the order in which they are printed.
+pub const KEYS: &[Key] = &[
+    key!(listen, Addresses, "where to listen: host:port, [v6]:port, unix:/path"),
+    key!(admin_listen, Addresses, "the operator's listener"),
+    key!(workers, Count(0..=256), "worker threads; 0: handlers run on the loop thread"),
+    key!(log, OneOf(LEVELS), "how much is logged"),
+    key!(tick, Span(MILLISECOND..=SECOND), "how late a deadline may act"),
+    key!(turn.events, Count(1..=65_536), "readiness events in one turn"),
+    key!(turn.bytes, Size(1..=GIBIBYTE), "bytes read in one turn"),
+    PRESET,
+    key!(deadlines.handshake, ALWAYS, "accept -> complete head; and again -> answer begun"),
+    key!(deadlines.body, ALWAYS, "head -> complete request body"),
+    key!(deadlines.keep_alive, ALWAYS, "response -> first byte of the next request"),
+    key!(deadlines.read_idle, OrOff(ALWAYS), "last byte received -> closed"),
+    key!(deadlines.message, ALWAYS, "first byte of a message -> its last"),
+    key!(deadlines.write_stall, ALWAYS, "bytes waiting and none accepted -> dropped"),
+    key!(deadlines.close_send, ALWAYS, "close begun -> close frame sent"),
+    key!(deadlines.close_ack, ALWAYS, "close frame sent -> the peer's; and again -> its EOF"),
+    key!(deadlines.handler, OrOff(ALWAYS), "a longer handler call is logged as stuck"),
+    key!(deadlines.lifetime, OrOff(ALWAYS), "open -> closed with 1001"),
+    key!(deadlines.drain, ALWAYS, "drain begun -> everything dropped"),
+    key!(heartbeat.interval, OrOff(ALWAYS), "nothing received for this long -> ping"),
+    key!(heartbeat.jitter, Share, "how much of an interval is left to chance"),
+    key!(heartbeat.pong, ALWAYS, "ping sent -> missed"),
+    key!(heartbeat.max_missed, Count(1..=100), "missed in a row -> closed"),
+    key!(heartbeat.adaptive, Switch, "pong wait and interval follow the round trip"),
+    key!(heartbeat.min, ALWAYS, "shortest interval where adaptive"),
+    key!(heartbeat.max, ALWAYS, "longest interval where adaptive"),
+    key!(heartbeat.comment, ALWAYS, "silent event stream -> comment line"),
+    key!(limits.connections, Count(1..=10_000_000), "connections at once; beyond it 503"),
+    key!(limits.head_bytes, Size(1..=MEBIBYTE), "request head; beyond it 431"),
+    key!(limits.headers, Count(1..=1024), "header lines; beyond it 431"),
+    key!(limits.message_bytes, Size(1..=GIBIBYTE), "message or body; beyond it 1009 or 413"),
+    key!(limits.fragments, Count(1..=1_000_000), "fragments of a message; beyond it 1008"),
+    key!(limits.inbox_messages, Count(1..=65_536), "messages waiting for the handler"),
+    key!(limits.inbox_bytes, Size(1..=GIBIBYTE), "bytes waiting for the handler"),
+    key!(limits.outbox_bytes, Size(1..=GIBIBYTE), "bytes waiting for a peer"),
+    key!(limits.pings_per_second, Count(1..=1_000_000), "pings of a peer; beyond it 1008"),
+    key!(overflow.policy, OneOf(POLICIES), "who gives way when an outbox is full"),
+    key!(admission.origins, List("must be same, * or a list of origins"), "origins admitted"),
+    key!(admission.hosts, List("must be auto, * or a list of host names"), "hosts answered"),
+];
+
+/// The preset is no plain field: choosing it moves the closing deadlines too.
+const PRESET: Key = Key {
+    name: "deadlines.preset",
+    meaning: "close_send and close_ack in one word",
+    read: |config, text| OneOf(PRESETS).read(text).map(|preset| config.choose(preset)),
+    show: |config| OneOf(PRESETS).show(&config.deadlines.preset),
+};
+
+const LEVELS: &[(&str, LevelFilter)] = &[
+    ("off", LevelFilter::Off),
+    ("error", LevelFilter::Error),
+    ("warn", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+    ("trace", LevelFilter::Trace),
+];
+
+const PRESETS: &[(&str, Preset)] =
+    &[("relaxed", Preset::Relaxed), ("balanced", Preset::Balanced), ("strict", Preset::Strict)];
+
+const POLICIES: &[(&str, OverflowPolicy)] = &[("close", OverflowPolicy::Close)];
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MEBIBYTE: u64 = 1 << 20;
+
+/// Sizes fit a 32-bit `usize` with room for a sum of two.
+const GIBIBYTE: u64 = 1 << 30;
+
+/// No connection without a deadline: neither zero nor, unless [`OrOff`] allows it, off.
+const ALWAYS: Span = Span(MILLISECOND..=SPAN_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_their_own_names_and_stand_by_section() {
+        let mut sections: Vec<_> = KEYS.iter().map(Key::section).collect();
+        sections.dedup();
+        for (index, section) in sections.iter().enumerate() {
+            assert!(!sections[..index].contains(section), "{section} stands in two places");
+        }
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[..index].iter().all(|other| other.name != key.name), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn each_default_reads_back_as_it_is_shown() {
+        let default = Config::default();
+        for key in KEYS {
+            let mut config = Config::default();
+            let shown = key.value(&default);
+            (key.read)(&mut config, &shown).unwrap_or_else(|rule| panic!("{}: {rule}", key.name));
+            assert_eq!(config, default, "{}", key.name);
+        }
+    }
+
+    /// The defaults are part of the contract with users.
+    #[test]
+    fn defaults_are_those_promised() {
+        let expected = "listen=127.0.0.1:8765 admin_listen=127.0.0.1:8766 workers=2 log=info \
+            tick=50ms turn.events=1024 turn.bytes=256k deadlines.preset=balanced \
+            deadlines.handshake=5s deadlines.body=10s deadlines.keep_alive=15s \
+            deadlines.read_idle=1m deadlines.message=30s deadlines.write_stall=10s \
+            deadlines.close_send=5s deadlines.close_ack=3s deadlines.handler=30s \
+            deadlines.lifetime=off deadlines.drain=30s heartbeat.interval=30s \
+            heartbeat.jitter=0.3 heartbeat.pong=10s heartbeat.max_missed=3 \
+            heartbeat.adaptive=false heartbeat.min=5s heartbeat.max=5m heartbeat.comment=15s \
+            limits.connections=10000 limits.head_bytes=8k limits.headers=64 \
+            limits.message_bytes=1m limits.fragments=1024 limits.inbox_messages=64 \
+            limits.inbox_bytes=256k limits.outbox_bytes=256k limits.pings_per_second=10 \
+            overflow.policy=close admission.origins=same admission.hosts=auto";
+        let config = Config::default();
+        let shown: Vec<_> =
+            KEYS.iter().map(|key| format!("{}={}", key.name, key.value(&config))).collect();
+        assert_eq!(shown.join(" "), expected);
+    }
+}

@@ -1,0 +1,204 @@
+//! Kinds of values: how a field is read from text, within which bounds, and how it is shown.
+
+use std::fmt::{self, Display};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::Address;
+use super::units::{read_duration, read_size, show_duration, show_size};
+
+/// Reads and shows the values of one kind.
+///
+/// What `show` gives is what `read` takes; so a value set in code is checked by showing and reading
+/// it.
+pub(super) trait Kind<T> {
+    /// Reads a value.
+    ///
+    /// # Errors
+    ///
+    /// The rule that the text breaks: a phrase that begins with "must".
+    fn read(&self, text: &str) -> Result<T, String>;
+
+    /// Shows a value.
+    fn show(&self, value: &T) -> Shown;
+}
+
+/// A value as text; which variant it is depends on the kind alone. Its [`Display`] is the form that
+/// [`Kind::read`] takes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Shown {
+    /// A number or a truth value: bare in TOML.
+    Bare(String),
+    /// A number, perhaps with a unit: bare in TOML or quoted.
+    Amount(String),
+    /// A word or a duration: quoted in TOML.
+    Text(String),
+    /// A list: an array in TOML, comma-separated elsewhere; without entries it is `off`.
+    List(Vec<String>),
+}
+
+impl Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Shown::Bare(text) | Shown::Amount(text) | Shown::Text(text) => f.write_str(text),
+            Shown::List(entries) if entries.is_empty() => f.write_str("off"),
+            Shown::List(entries) => f.write_str(&entries.join(",")),
+        }
+    }
+}
+
+/// A duration within bounds.
+pub(super) struct Span(pub RangeInclusive<Duration>);
+
+impl Kind<Duration> for Span {
+    fn read(&self, text: &str) -> Result<Duration, String> {
+        let Span(bounds) = self;
+        read_duration(text).filter(|span| bounds.contains(span)).ok_or_else(|| {
+            let [from, to] = [bounds.start(), bounds.end()].map(|span| show_duration(*span));
+            format!("must be a duration (in ms, s, m, h or d) from {from} to {to}")
+        })
+    }
+
+    fn show(&self, span: &Duration) -> Shown {
+        Shown::Text(show_duration(*span))
+    }
+}
+
+/// A value of the kind inside, or `off`.
+pub(super) struct OrOff<K>(pub K);
+
+impl<T, K: Kind<T>> Kind<Option<T>> for OrOff<K> {
+    fn read(&self, text: &str) -> Result<Option<T>, String> {
+        match text {
+            "off" => Ok(None),
+            _ => self.0.read(text).map(Some).map_err(|rule| format!("{rule}, or off")),
+        }
+    }
+
+    fn show(&self, value: &Option<T>) -> Shown {
+        match value {
+            Some(value) => self.0.show(value),
+            None => Shown::Text("off".into()),
+        }
+    }
+}
+
+/// A size in bytes within bounds.
+pub(super) struct Size(pub RangeInclusive<u64>);
+
+impl<T: TryFrom<u64> + TryInto<u64> + Copy> Kind<T> for Size {
+    fn read(&self, text: &str) -> Result<T, String> {
+        let Size(bounds) = self;
+        narrow(read_size(text), bounds).ok_or_else(|| {
+            let [from, to] = [bounds.start(), bounds.end()].map(|bytes| show_size(*bytes));
+            format!("must be a size (in bytes, k, m or g) from {from} to {to}")
+        })
+    }
+
+    fn show(&self, bytes: &T) -> Shown {
+        Shown::Amount(show_size(widen(*bytes)))
+    }
+}
+
+/// A count within bounds.
+pub(super) struct Count(pub RangeInclusive<u64>);
+
+impl<T: TryFrom<u64> + TryInto<u64> + Copy> Kind<T> for Count {
+    fn read(&self, text: &str) -> Result<T, String> {
+        let Count(bounds) = self;
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = is_number.then(|| text.parse().ok()).flatten();
+        narrow(number, bounds).ok_or_else(|| {
+            format!("must be a whole number from {} to {}", bounds.start(), bounds.end())
+        })
+    }
+
+    fn show(&self, count: &T) -> Shown {
+        Shown::Bare(widen(*count).to_string())
+    }
+}
+
+/// A part of a whole: 0 to 1.
+pub(super) struct Share;
+
+impl Kind<f64> for Share {
+    fn read(&self, text: &str) -> Result<f64, String> {
+        let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+        share.ok_or_else(|| "must be a number from 0 to 1, such as 0.3".into())
+    }
+
+    fn show(&self, share: &f64) -> Shown {
+        Shown::Bare(format!("{share:?}"))
+    }
+}
+
+/// `true` or `false`.
+pub(super) struct Switch;
+
+impl Kind<bool> for Switch {
+    fn read(&self, text: &str) -> Result<bool, String> {
+        text.parse().map_err(|_| "must be true or false".into())
+    }
+
+    fn show(&self, is_on: &bool) -> Shown {
+        Shown::Bare(is_on.to_string())
+    }
+}
+
+/// One of a few words.
+pub(super) struct OneOf<T: 'static>(pub &'static [(&'static str, T)]);
+
+impl<T: Copy + PartialEq> Kind<T> for OneOf<T> {
+    fn read(&self, text: &str) -> Result<T, String> {
+        let found = self.0.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| *value).ok_or_else(|| {
+            let words: Vec<_> = self.0.iter().map(|(word, _)| *word).collect();
+            format!("must be {}", words.join(" or "))
+        })
+    }
+
+    fn show(&self, value: &T) -> Shown {
+        let found = self.0.iter().find(|(_, other)| other == value);
+        Shown::Text(found.map_or("", |(word, _)| *word).into())
+    }
+}
+
+/// A comma-separated list of addresses, or `off` for none.
+pub(super) struct Addresses;
+
+impl Kind<Vec<Address>> for Addresses {
+    fn read(&self, text: &str) -> Result<Vec<Address>, String> {
+        if text == "off" {
+            return Ok(Vec::new());
+        }
+        let entries = text.split(',').map(|entry| entry.trim().parse::<Address>());
+        entries.collect::<Result<_, _>>().map_err(|error| format!("{error}, or off"))
+    }
+
+    fn show(&self, addresses: &Vec<Address>) -> Shown {
+        Shown::List(addresses.iter().map(Address::to_string).collect())
+    }
+}
+
+/// A type that reads and shows itself, one word or a comma-separated list; with the rule for it.
+pub(super) struct List(pub &'static str);
+
+impl<T: FromStr + Display> Kind<T> for List {
+    fn read(&self, text: &str) -> Result<T, String> {
+        text.parse().map_err(|_| self.0.into())
+    }
+
+    fn show(&self, value: &T) -> Shown {
+        Shown::List(value.to_string().split(',').map(String::from).collect())
+    }
+}
+
+/// Gives the number if it is within the bounds and fits the field.
+fn narrow<T: TryFrom<u64>>(number: Option<u64>, bounds: &RangeInclusive<u64>) -> Option<T> {
+    number.filter(|number| bounds.contains(number))?.try_into().ok()
+}
+
+fn widen<T: TryInto<u64>>(number: T) -> u64 {
+    number.try_into().unwrap_or(u64::MAX)
+}

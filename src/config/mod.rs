@@ -1,0 +1,269 @@
+//! Configuration: a plain structure, read from text by a table of keys.
+//!
+//! ```
+//! use heartwheel::config::Config;
+//!
+//! let mut config = Config::default();
+//! config.limits.connections = 500;
+//! config.set("deadlines.handshake", "2s")?;
+//! # Ok::<(), heartwheel::config::ConfigError>(())
+//! ```
+//!
+//! [`KEYS`] drives everything that knows keys by name. Here is no file, no environment and no
+//! option; those belong to the program.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+mod address;
+pub mod admission;
+mod keys;
+mod kinds;
+mod sections;
+pub(crate) mod units;
+
+pub use address::{Address, AddressError};
+pub use keys::{KEYS, Key};
+pub use sections::{
+    Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Preset, Turn,
+};
+
+/// Everything that can be set. Each field is a key of the same name.
+///
+/// Two configurations are equal if their values are, however these came about.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where to listen. Default `127.0.0.1:8765`.
+    pub listen: Vec<Address>,
+    /// Where the operator's listener is; empty for none. Default `127.0.0.1:8766`.
+    pub admin_listen: Vec<Address>,
+    /// Worker threads; 0 runs handlers on the loop thread. Default 2, at most 256.
+    pub workers: usize,
+    /// How much is logged. Default info.
+    pub log: LevelFilter,
+    /// The width of a slot of the timing wheel: how late a deadline may act. Default 50 ms, 1 ms to
+    /// 1 s.
+    pub tick: Duration,
+    /// How much one turn of the loop may do.
+    pub turn: Turn,
+    /// How long each step of a connection may take.
+    pub deadlines: Deadlines,
+    /// When to ping a silent peer, and when to give it up.
+    pub heartbeat: Heartbeat,
+    /// How large things may grow.
+    pub limits: Limits,
+    /// What happens to a message for a full outbox.
+    pub overflow: Overflow,
+    /// Who may connect.
+    pub admission: Admission,
+    chosen: Chosen,
+}
+
+impl Config {
+    /// Sets the key `name` to the value that `text` stands for. A later call wins over an earlier
+    /// one, except that `deadlines.preset` leaves alone what was set by its own key, whichever came
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// An unknown key or a value out of its bounds; nothing has changed then. Whether keys
+    /// contradict each other is another matter.
+    pub fn set(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
+        let key =
+            Key::find(name).ok_or_else(|| ConfigError::new(name, text, "there is no such key"))?;
+        (key.read)(self, text).map_err(|rule| ConfigError::new(name, text, rule))?;
+        self.chosen.0.insert(key.name);
+        Ok(())
+    }
+
+    /// Says whether [`Config::set`] or TOML set this key; a field assigned in code does not count.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.chosen.0.contains(name)
+    }
+
+    fn choose(&mut self, preset: Preset) {
+        self.deadlines.preset = preset;
+        if !self.is_set("deadlines.close_send") {
+            self.deadlines.close_send = preset.close_send();
+        }
+        if !self.is_set("deadlines.close_ack") {
+            self.deadlines.close_ack = preset.close_ack();
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: vec![Address::Tcp("127.0.0.1:8765".into())],
+            admin_listen: vec![Address::Tcp("127.0.0.1:8766".into())],
+            workers: 2,
+            log: LevelFilter::Info,
+            tick: Duration::from_millis(50),
+            turn: Turn::default(),
+            deadlines: Deadlines::default(),
+            heartbeat: Heartbeat::default(),
+            limits: Limits::default(),
+            overflow: Overflow::default(),
+            admission: Admission::default(),
+            chosen: Chosen::default(),
+        }
+    }
+}
+
+/// The keys that were set: history, not value, so that any two are equal.
+#[derive(Clone, Debug, Default)]
+struct Chosen(BTreeSet<&'static str>);
+
+impl PartialEq for Chosen {
+    fn eq(&self, _: &Chosen) -> bool {
+        true
+    }
+}
+
+/// What is wrong with one key: always a single line that names the key, the value and the rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    line: Option<usize>,
+    given: String,
+    rule: String,
+}
+
+impl ConfigError {
+    fn new(name: &str, text: &str, rule: impl Into<String>) -> ConfigError {
+        ConfigError { line: None, given: format!("{name} = {text}"), rule: rule.into() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        for c in self.given.chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+        }
+        write!(f, ": {}", self.rule)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(pairs: &[(&str, &str)]) -> Config {
+        let mut config = Config::default();
+        for (name, text) in pairs {
+            config.set(name, text).unwrap();
+        }
+        config
+    }
+
+    #[test]
+    fn a_key_set_from_text_is_the_field_of_that_name() {
+        let config = set(&[
+            ("listen", "0.0.0.0:80, unix:/run/h.sock"),
+            ("admin_listen", "off"),
+            ("log", "debug"),
+            ("deadlines.handshake", "250ms"),
+            ("deadlines.read_idle", "off"),
+            ("limits.message_bytes", "64k"),
+            ("heartbeat.jitter", "0.5"),
+        ]);
+        let listen = [Address::Tcp("0.0.0.0:80".into()), Address::Unix("/run/h.sock".into())];
+        assert_eq!(config.listen, listen);
+        assert!(config.admin_listen.is_empty());
+        assert_eq!(config.log, LevelFilter::Debug);
+        assert_eq!(config.deadlines.handshake, Duration::from_millis(250));
+        assert_eq!(config.deadlines.read_idle, None);
+        assert_eq!(config.limits.message_bytes, 65_536);
+        assert_eq!(config.heartbeat.jitter, 0.5);
+        assert!(config.is_set("log") && !config.is_set("workers"));
+    }
+
+    #[test]
+    fn a_key_nobody_built_is_refused() {
+        for name in ["", "deadline.handshake", "limits", "topics.retain_for", "deadlines.handshek"]
+        {
+            let error = Config::default().set(name, "1").unwrap_err();
+            assert_eq!(error.to_string(), format!("{name} = 1: there is no such key"));
+        }
+    }
+
+    /// FAULTS 160.
+    #[test]
+    fn a_duration_out_of_bounds_is_refused_with_the_name_of_its_key() {
+        for key in KEYS.iter().filter(|key| key.value(&Config::default()).ends_with('s')) {
+            if !matches!(key.section(), "deadlines" | "heartbeat") {
+                continue;
+            }
+            for text in ["0s", "0", "5", "-1s", "18446744073709551615ms", "25d", "577h", ""] {
+                let mut config = Config::default();
+                let error = config.set(key.name, text).unwrap_err().to_string();
+                assert!(error.starts_with(&format!("{} = {text}: must be", key.name)), "{error}");
+                assert_eq!(config, Config::default());
+            }
+            assert_eq!(Config::default().set(key.name, "24d"), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_refused() {
+        for (name, text) in [
+            ("listen", ""),
+            ("listen", "127.0.0.1:80,"),
+            ("workers", "257"),
+            ("workers", "+1"),
+            ("log", "loud"),
+            ("tick", "2s"),
+            ("tick", "off"),
+            ("turn.events", "0"),
+            ("deadlines.preset", "fast"),
+            ("deadlines.handshake", "off"),
+            ("heartbeat.jitter", "1.1"),
+            ("heartbeat.jitter", "-0.1"),
+            ("heartbeat.jitter", "nan"),
+            ("heartbeat.max_missed", "0"),
+            ("heartbeat.adaptive", "yes"),
+            ("limits.connections", "0"),
+            ("limits.message_bytes", "2g"),
+            ("limits.outbox_bytes", "0"),
+            ("limits.pings_per_second", "0"),
+            ("overflow.policy", "drop_oldest"),
+            ("admission.origins", "same,,"),
+        ] {
+            let error = Config::default().set(name, text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{name} = {text}: must be ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        let error = Config::default().set("tick\n", "\r\n5\0").unwrap_err().to_string();
+        assert_eq!(error, "tick\\n = \\r\\n5\\u{0}: there is no such key");
+    }
+
+    #[test]
+    fn a_single_key_wins_over_the_preset_in_any_order() {
+        let preset = ("deadlines.preset", "strict");
+        let single = ("deadlines.close_send", "5s");
+        for pairs in [[preset, single], [single, preset]] {
+            let config = set(&pairs);
+            assert_eq!(config.deadlines.preset(), Preset::Strict);
+            assert_eq!(config.deadlines.close_send, Duration::from_secs(5), "{pairs:?}");
+            assert_eq!(config.deadlines.close_ack, Duration::from_secs(1), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_preset_wins_over_those_before() {
+        let config = set(&[("deadlines.preset", "relaxed"), ("deadlines.preset", "balanced")]);
+        assert_eq!(config, Config::default());
+    }
+}

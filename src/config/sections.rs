@@ -1,0 +1,243 @@
+//! The sections of a [`Config`](super::Config): what each value means, its default and what it
+//! costs.
+//!
+//! Durations are from 1 ms to 24 days (see [`crate::time`]); `None` is `off`.
+
+use std::time::Duration;
+
+use super::admission::{Hosts, Origins};
+
+/// How much one turn of the loop may do.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Turn {
+    /// Readiness events taken per turn. Default 1024, 1 to 65536; each costs 12 bytes once.
+    pub events: usize,
+    /// Bytes read in one turn, plus 128 for each message decoded or delivered. Default 256 KiB.
+    ///
+    /// What is left is ready in the next turn, before new events. At least one read per turn is
+    /// always done.
+    pub bytes: usize,
+}
+
+/// How long each step of a connection may take.
+///
+/// `handshake`, `body`, `message`, `close_*`, `lifetime` and `drain` are absolute: bytes do not
+/// extend them.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Deadlines {
+    pub(super) preset: Preset,
+    /// From accept, or the first byte of a later request, to its complete head; and again from
+    /// there to the beginning of the answer. Default 5 s.
+    pub handshake: Duration,
+    /// From the head to the complete request body. Default 10 s.
+    pub body: Duration,
+    /// From the response to the first byte of the next request. Default 15 s.
+    pub keep_alive: Duration,
+    /// From the last byte received to the end, WebSocket only. Default 60 s.
+    ///
+    /// It must be longer than [`Heartbeat::interval`], and may be off only where heartbeats are on.
+    pub read_idle: Option<Duration>,
+    /// From the first byte of a WebSocket message to its last: a slow drip is not activity. Default
+    /// 30 s.
+    pub message: Duration,
+    /// How long bytes may wait with none accepted by the peer. Default 10 s; the oldest may wait
+    /// three times as long.
+    pub write_stall: Duration,
+    /// From the decision to close to the close frame in the kernel's hands. Default 5 s, by
+    /// [`Preset`].
+    pub close_send: Duration,
+    /// From the close frame to the peer's; and again from there to its EOF. Default 3 s, by
+    /// [`Preset`].
+    pub close_ack: Duration,
+    /// A handler call that runs longer is counted and logged as stuck; it ends nothing. Default 30
+    /// s.
+    pub handler: Option<Duration>,
+    /// From open to a close with 1001, jittered as the heartbeat. Default off.
+    pub lifetime: Option<Duration>,
+    /// From the beginning of a drain to the drop of everything still open. Default 30 s.
+    pub drain: Duration,
+}
+
+impl Deadlines {
+    /// Gives the preset that was chosen last.
+    ///
+    /// Choose one by `config.set("deadlines.preset", "strict")`.
+    pub fn preset(&self) -> Preset {
+        self.preset
+    }
+}
+
+/// A choice of closing deadlines in one word; a key that is set on its own wins over it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preset {
+    /// `close_send` 10 s, `close_ack` 10 s: slow or distant peers.
+    Relaxed,
+    /// `close_send` 5 s, `close_ack` 3 s.
+    #[default]
+    Balanced,
+    /// `close_send` 2 s, `close_ack` 1 s: peers nearby, slots are dear.
+    Strict,
+}
+
+impl Preset {
+    pub(super) const fn close_send(self) -> Duration {
+        Duration::from_secs(match self {
+            Preset::Relaxed => 10,
+            Preset::Balanced => 5,
+            Preset::Strict => 2,
+        })
+    }
+
+    pub(super) const fn close_ack(self) -> Duration {
+        Duration::from_secs(match self {
+            Preset::Relaxed => 10,
+            Preset::Balanced => 3,
+            Preset::Strict => 1,
+        })
+    }
+}
+
+/// When to ping a silent peer, and when to give it up.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Heartbeat {
+    /// Nothing received for this long: ping. Default 30 s; `None` sends none.
+    pub interval: Option<Duration>,
+    /// Each interval is drawn anew from `interval` x (1 - jitter .. 1). Default 0.3, 0 to 1.
+    ///
+    /// Less of it makes pings of connections that came together go out together.
+    pub jitter: f64,
+    /// From the ping in the kernel's hands to any byte received; else the ping is missed. Default
+    /// 10 s.
+    pub pong: Duration,
+    /// This many pings missed in a row: closed. Default 3, 1 to 100.
+    pub max_missed: u32,
+    /// Takes the pong wait from the measured round trip and stretches the interval while all is
+    /// well. Default false.
+    pub adaptive: bool,
+    /// The shortest interval where `adaptive`. Default 5 s.
+    pub min: Duration,
+    /// The longest interval where `adaptive`. Default 5 min.
+    pub max: Duration,
+    /// An event stream silent for this long gets a comment line. Default 15 s.
+    pub comment: Duration,
+}
+
+/// How large things may grow.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections at once; beyond it 503 at accept. Default 10000, 1 to 10 million; each costs 240
+    /// bytes when idle.
+    pub connections: usize,
+    /// Bytes of a request head; beyond it 431. Default 8 KiB, at most 1 MiB; held only while a head
+    /// is incomplete.
+    pub head_bytes: usize,
+    /// Header lines of a request; beyond it 431. Default 64, 1 to 1024.
+    pub headers: usize,
+    /// Bytes of one WebSocket message or request body; beyond it 1009 or 413. Default 1 MiB, at
+    /// most 1 GiB.
+    ///
+    /// Each connection may hold that much of an incomplete message, by what it sent, not by what it
+    /// claimed.
+    pub message_bytes: u64,
+    /// Fragments of one message, empty ones included; beyond it 1008. Default 1024, 1 to a million.
+    pub fragments: u32,
+    /// Decoded messages of one connection that wait for its handler; beyond it reading pauses.
+    /// Default 64, 1 to 65536.
+    pub inbox_messages: usize,
+    /// Bytes of the messages that wait for the handler; one always fits. Default 256 KiB, at most 1
+    /// GiB.
+    pub inbox_bytes: usize,
+    /// Bytes that wait for one peer, an empty outbox takes one message of any size; beyond it
+    /// [`Overflow`]. Default 256 KiB, at most 1 GiB.
+    pub outbox_bytes: usize,
+    /// Pings from one peer in a second; beyond it 1008. Default 10, 1 to a million.
+    pub pings_per_second: u32,
+}
+
+/// What happens to a message for a full outbox.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Overflow {
+    /// Who has to give way. Default [`OverflowPolicy::Close`].
+    pub policy: OverflowPolicy,
+}
+
+/// Who gives way when an outbox is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OverflowPolicy {
+    /// The connection: it is closed with 1013.
+    #[default]
+    Close,
+}
+
+/// Who may connect.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Admission {
+    /// The origins admitted; else 403. Default `same`.
+    pub origins: Origins,
+    /// The host names answered; else 421. Default `auto`.
+    pub hosts: Hosts,
+}
+
+impl Default for Turn {
+    fn default() -> Turn {
+        Turn { events: 1024, bytes: 256 << 10 }
+    }
+}
+
+impl Default for Deadlines {
+    fn default() -> Deadlines {
+        let preset = Preset::default();
+        Deadlines {
+            preset,
+            handshake: Duration::from_secs(5),
+            body: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(15),
+            read_idle: Some(Duration::from_secs(60)),
+            message: Duration::from_secs(30),
+            write_stall: Duration::from_secs(10),
+            close_send: preset.close_send(),
+            close_ack: preset.close_ack(),
+            handler: Some(Duration::from_secs(30)),
+            lifetime: None,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Heartbeat {
+        Heartbeat {
+            interval: Some(Duration::from_secs(30)),
+            jitter: 0.3,
+            pong: Duration::from_secs(10),
+            max_missed: 3,
+            adaptive: false,
+            min: Duration::from_secs(5),
+            max: Duration::from_secs(5 * 60),
+            comment: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 10_000,
+            head_bytes: 8 << 10,
+            headers: 64,
+            message_bytes: 1 << 20,
+            fragments: 1024,
+            inbox_messages: 64,
+            inbox_bytes: 256 << 10,
+            outbox_bytes: 256 << 10,
+            pings_per_second: 10,
+        }
+    }
+}
