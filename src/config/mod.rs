@@ -6,11 +6,12 @@
 //! let mut config = Config::default();
 //! config.limits.connections = 500;
 //! config.set("deadlines.handshake", "2s")?;
+//! assert!(config.check().faults.is_empty());
 //! # Ok::<(), heartwheel::config::ConfigError>(())
 //! ```
 //!
-//! [`KEYS`] drives everything that knows keys by name. Here is no file, no environment and no
-//! option; those belong to the program.
+//! [`KEYS`] drives everything that knows keys by name: [`Config::set`], TOML both ways and
+//! [`Config::check`]. Here is no file, no environment and no option; those belong to the program.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,13 +21,19 @@ use log::LevelFilter;
 
 mod address;
 pub mod admission;
+mod check;
+mod client;
 mod keys;
 mod kinds;
+mod memory;
 mod sections;
 pub(crate) mod units;
 
 pub use address::{Address, AddressError};
+pub use check::Report;
+pub use client::ClientAdvice;
 pub use keys::{KEYS, Key};
+pub use memory::Term;
 pub use sections::{
     Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Preset, Turn,
 };
@@ -71,7 +78,7 @@ impl Config {
     /// # Errors
     ///
     /// An unknown key or a value out of its bounds; nothing has changed then. Whether keys
-    /// contradict each other is another matter.
+    /// contradict each other is for [`Config::check`] to say, when all are set.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
         let key =
             Key::find(name).ok_or_else(|| ConfigError::new(name, text, "there is no such key"))?;

@@ -1,0 +1,203 @@
+//! What cannot be, and what is doubtful: bounds, contradictions and warnings.
+
+use std::time::Duration;
+
+use super::units::show_duration;
+use super::{Config, ConfigError, KEYS, Key};
+
+/// What [`Config::check`] found, a line each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Values out of bounds and keys that contradict each other: such a configuration is not to be
+    /// served.
+    pub faults: Vec<String>,
+    /// What works, but probably not as intended.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Looks for values out of bounds, also those assigned in code, for contradictions and for
+    /// doubtful choices.
+    pub fn check(&self) -> Report {
+        let mut faults = self.out_of_bounds();
+        if faults.is_empty() {
+            faults = self.contradictions();
+        }
+        Report { faults, warnings: self.doubts() }
+    }
+
+    /// Reads each value as it would be shown: the table knows the bounds.
+    fn out_of_bounds(&self) -> Vec<String> {
+        let mut scratch = self.clone();
+        let fault = |key: &Key| {
+            let text = key.value(self);
+            let rule = (key.read)(&mut scratch, &text).err()?;
+            Some(ConfigError::new(key.name, &text, rule).to_string())
+        };
+        KEYS.iter().filter_map(fault).collect()
+    }
+
+    fn contradictions(&self) -> Vec<String> {
+        [self.silence_contradiction(), self.interval_contradiction()]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// A silent connection is pinged and then closed: something must notice it, the ping first.
+    fn silence_contradiction(&self) -> Option<String> {
+        match (self.deadlines.read_idle, self.heartbeat.interval) {
+            (None, None) => Some(
+                "heartbeat.interval = off: must be on where deadlines.read_idle = off, \
+                 or a silent connection has no deadline"
+                    .into(),
+            ),
+            (Some(idle), Some(interval)) if idle <= interval => Some(format!(
+                "deadlines.read_idle = {}: must be longer than heartbeat.interval = {}, \
+                 or a connection ends before its first ping",
+                show_duration(idle),
+                show_duration(interval)
+            )),
+            _ => None,
+        }
+    }
+
+    /// The adaptive interval begins at `interval` and stays within `min` and `max`.
+    fn interval_contradiction(&self) -> Option<String> {
+        let beat = &self.heartbeat;
+        let [min, max] = [beat.min, beat.max].map(show_duration);
+        if beat.min > beat.max {
+            return Some(format!(
+                "heartbeat.min = {min}: must not be longer than heartbeat.max = {max}"
+            ));
+        }
+        let interval = beat.interval.filter(|_| beat.adaptive)?;
+        let is_within = (beat.min..=beat.max).contains(&interval);
+        (!is_within).then(|| {
+            format!(
+                "heartbeat.interval = {}: must be within heartbeat.min = {min} and \
+                 heartbeat.max = {max} where heartbeat.adaptive = true",
+                show_duration(interval)
+            )
+        })
+    }
+
+    /// What works, but hardly as intended.
+    fn doubts(&self) -> Vec<String> {
+        let Some(given_up) = self.given_up_after() else { return Vec::new() };
+        let mut warnings = Vec::new();
+        if let Some(idle) = self.deadlines.read_idle
+            && idle < given_up
+        {
+            warnings.push(format!(
+                "deadlines.read_idle = {}: is shorter than heartbeat.interval + \
+                 heartbeat.max_missed x heartbeat.pong = {}, so a silent peer is closed before \
+                 all its pings are missed",
+                show_duration(idle),
+                show_duration(given_up)
+            ));
+        }
+        if given_up > BALANCER_PATIENCE {
+            warnings.push(format!(
+                "heartbeat.interval + heartbeat.max_missed x heartbeat.pong = {}: is longer than \
+                 {}, after which balancers cut a silent connection",
+                show_duration(given_up),
+                show_duration(BALANCER_PATIENCE)
+            ));
+        }
+        warnings
+    }
+
+    /// Gives how long a peer may be silent until its last ping is missed; nothing where no pings
+    /// are sent.
+    fn given_up_after(&self) -> Option<Duration> {
+        let beat = &self.heartbeat;
+        Some(beat.interval?.saturating_add(beat.pong.saturating_mul(beat.max_missed)))
+    }
+}
+
+/// What common balancers allow a connection to be silent.
+const BALANCER_PATIENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(pairs: &[(&str, &str)]) -> Report {
+        let mut config = Config::default();
+        for (name, text) in pairs {
+            config.set(name, text).unwrap();
+        }
+        config.check()
+    }
+
+    #[test]
+    fn the_default_is_sound() {
+        assert_eq!(Config::default().check(), Report::default());
+    }
+
+    /// FAULTS 161.
+    #[test]
+    fn each_contradiction_is_named() {
+        for (pairs, fault) in [
+            (
+                [("deadlines.read_idle", "30s"), ("heartbeat.interval", "30s")].as_slice(),
+                "deadlines.read_idle = 30s: must be longer than heartbeat.interval = 30s",
+            ),
+            (
+                &[("deadlines.read_idle", "off"), ("heartbeat.interval", "off")],
+                "heartbeat.interval = off: must be on where deadlines.read_idle = off",
+            ),
+            (
+                &[("heartbeat.min", "10m")],
+                "heartbeat.min = 10m: must not be longer than heartbeat.max = 5m",
+            ),
+            (
+                &[("heartbeat.adaptive", "true"), ("heartbeat.min", "31s")],
+                "heartbeat.interval = 30s: must be within heartbeat.min = 31s",
+            ),
+        ] {
+            let faults = check(pairs).faults;
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].starts_with(fault), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn either_of_read_idle_and_heartbeat_may_be_off() {
+        for name in ["deadlines.read_idle", "heartbeat.interval"] {
+            assert_eq!(check(&[(name, "off")]), Report::default(), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_warning_is_named() {
+        for (name, text, warning) in [
+            ("deadlines.read_idle", "59s", "deadlines.read_idle = 59s: is shorter than"),
+            ("heartbeat.pong", "10001ms", "deadlines.read_idle = 1m: is shorter than"),
+        ] {
+            let report = check(&[(name, text)]);
+            assert_eq!(report.faults, [""; 0]);
+            assert!(report.warnings[0].starts_with(warning), "{report:?}");
+        }
+        let report = check(&[("heartbeat.interval", "31s"), ("deadlines.read_idle", "61s")]);
+        assert_eq!(report.faults, [""; 0]);
+        assert_eq!(report.warnings.len(), 1);
+        assert!(report.warnings[0].contains("= 61s: is longer than 1m"), "{report:?}");
+    }
+
+    #[test]
+    fn a_value_assigned_in_code_is_held_to_the_same_bounds() {
+        let mut config = Config::default();
+        config.deadlines.close_ack = Duration::ZERO;
+        config.deadlines.lifetime = Some(Duration::MAX);
+        config.heartbeat.jitter = f64::NAN;
+        config.limits.headers = 0;
+        let faults = config.check().faults;
+        let keys: Vec<_> = faults.iter().map(|fault| fault.split(' ').next().unwrap()).collect();
+        assert_eq!(
+            keys,
+            ["deadlines.close_ack", "deadlines.lifetime", "heartbeat.jitter", "limits.headers"]
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! The worst case: how much memory the limits allow if every connection takes all it may at once.
+//!
+//! It is a ceiling, not a forecast: an idle connection costs its slot and nothing else. The
+//! kernel's socket buffers and what handlers keep for themselves are not in it.
+
+use super::Config;
+
+/// One part of the worst case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Term {
+    /// What it is that takes the memory.
+    pub what: &'static str,
+    /// How many of it there may be.
+    pub count: u64,
+    /// The most bytes that one of it takes.
+    pub bytes: u64,
+}
+
+impl Term {
+    /// Gives the bytes of all of it, capped at `u64::MAX`.
+    pub fn total(&self) -> u64 {
+        self.count.saturating_mul(self.bytes)
+    }
+}
+
+impl Config {
+    /// Gives the parts of the worst case; their sum is the ceiling.
+    pub fn worst_case(&self) -> Vec<Term> {
+        let limits = &self.limits;
+        let message = limits.message_bytes;
+        // A message is never refused by an empty queue, so a queue holds its limit or one message.
+        let inbox = message.max(limits.inbox_bytes as u64);
+        let outbox = message.max(limits.outbox_bytes as u64);
+        // A connection is in one phase: a head or a message is incomplete, not both.
+        let partial = message.max(limits.head_bytes as u64);
+        let per_connection = |what, bytes| Term { what, count: limits.connections as u64, bytes };
+        let once = |what, bytes| Term { what, count: 1, bytes };
+        vec![
+            // Slab entry and wheel entry.
+            per_connection("connection itself", SLOT_BYTES),
+            // What has come of a head, a body or a message that is not complete.
+            per_connection("incomplete message", partial),
+            // The rest of one read that waits because the inbox is full.
+            per_connection("read but not decoded", BUFFER_BYTES),
+            // Messages that wait for the handler.
+            per_connection("inbox", inbox),
+            // Frames that wait for the peer, were each of them shared with nobody.
+            per_connection("outbox", outbox),
+            // A job takes an inbox along; the connection can fill another while it is away.
+            Term { what: "job", count: self.jobs_max(), bytes: inbox },
+            // What handlers have sent and the loop has not taken yet; one always fits.
+            once("commands", message.max(COMMAND_BYTES)),
+            // One buffer to read into and one to gather small frames in, shared by all.
+            Term { what: "shared buffer", count: 2, bytes: BUFFER_BYTES },
+            // Where poll puts its events: one epoll_event each.
+            Term { what: "readiness event", count: self.turn.events as u64, bytes: 12 },
+            // The heads of the lists of deadlines.
+            Term { what: "wheel slot", count: WHEEL_SLOTS, bytes: 4 },
+        ]
+    }
+
+    /// Gives the most jobs that can be under way: the queue and one with each worker; on the loop
+    /// thread it is one.
+    fn jobs_max(&self) -> u64 {
+        let jobs = if self.workers == 0 { 1 } else { JOBS_QUEUED_MAX + self.workers as u64 };
+        jobs.min(self.limits.connections as u64)
+    }
+}
+
+/// Slab entry and wheel entry of one connection.
+const SLOT_BYTES: u64 = 240;
+
+/// The loop's read buffer; also what one connection keeps of a read at most.
+const BUFFER_BYTES: u64 = 64 << 10;
+
+/// The bytes of commands under way.
+const COMMAND_BYTES: u64 = 4 << 20;
+
+/// The jobs that wait for a worker.
+const JOBS_QUEUED_MAX: u64 = 1024;
+
+/// The slots of the timing wheel.
+const WHEEL_SLOTS: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_is_what_every_connection_may_take_at_once() {
+        let mut config = Config::default();
+        config.limits.connections = 10;
+        config.limits.message_bytes = 1000;
+        config.limits.head_bytes = 2000;
+        config.limits.inbox_bytes = 3000;
+        config.limits.outbox_bytes = 500;
+        config.workers = 0;
+        let connections = 10 * (240 + 2000 + 65_536 + 3000 + 1000);
+        let shared = 3000 + (4 << 20) + 2 * 65_536 + 1024 * 12 + 4096 * 4;
+        let total: u64 = config.worst_case().iter().map(Term::total).sum();
+        assert_eq!(total, connections + shared);
+    }
+
+    #[test]
+    fn no_more_jobs_than_connections() {
+        let mut config = Config::default();
+        assert_eq!(config.jobs_max(), 1026);
+        config.limits.connections = 5;
+        assert_eq!(config.jobs_max(), 5);
+    }
+}
