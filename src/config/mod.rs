@@ -26,6 +26,9 @@ mod client;
 mod keys;
 mod kinds;
 mod memory;
+mod print_toml;
+#[cfg(feature = "toml")]
+mod read_toml;
 mod sections;
 pub(crate) mod units;
 

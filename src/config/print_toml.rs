@@ -1,0 +1,76 @@
+//! Printing TOML: a table for each section, a line for each key.
+
+use super::kinds::Shown;
+use super::{Config, KEYS};
+
+impl Config {
+    /// Gives all keys and their values as TOML. Read back it gives an equal configuration.
+    ///
+    /// Durations and sizes are in the largest unit that divides them. Beside `deadlines.preset`
+    /// stand the values in force, so that the preset itself has nothing left to say when the text
+    /// is read.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        let mut section = "";
+        for key in KEYS {
+            if key.section() != section {
+                section = key.section();
+                text += &format!("\n[{section}]\n");
+            }
+            let name = key.name.rsplit('.').next().unwrap_or(key.name);
+            text += &format!("{name} = {}\n", literal(&(key.show)(self)));
+        }
+        text
+    }
+}
+
+/// Gives a value as TOML writes it.
+fn literal(shown: &Shown) -> String {
+    match shown {
+        Shown::Bare(text) => text.clone(),
+        Shown::Amount(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.clone(),
+        Shown::Amount(text) | Shown::Text(text) => quote(text),
+        Shown::List(entries) if entries.is_empty() => quote("off"),
+        Shown::List(entries) => {
+            let quoted: Vec<_> = entries.iter().map(|entry| quote(entry)).collect();
+            format!("[{}]", quoted.join(", "))
+        }
+    }
+}
+
+/// Gives a basic string (TOML 1.0, String).
+fn quote(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted += &format!("\\u{:04x}", c as u32),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_printed_section_by_section() {
+        let text = Config::default().to_toml();
+        let begin = "listen = [\"127.0.0.1:8765\"]\nadmin_listen = [\"127.0.0.1:8766\"]\n\
+            workers = 2\nlog = \"info\"\ntick = \"50ms\"\n\n\
+            [turn]\nevents = 1024\nbytes = \"256k\"\n\n\
+            [deadlines]\npreset = \"balanced\"\nhandshake = \"5s\"\n";
+        assert!(text.starts_with(begin), "{text}");
+        assert!(text.contains("\nread_idle = \"1m\"\n"));
+        assert!(text.contains("\nlifetime = \"off\"\n"));
+        assert!(text.ends_with("\n[admission]\norigins = [\"same\"]\nhosts = [\"auto\"]\n"));
+    }
+
+    #[test]
+    fn strings_are_quoted() {
+        assert_eq!(quote("a\"b\\c\n"), "\"a\\\"b\\\\c\\u000a\"");
+    }
+}

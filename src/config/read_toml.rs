@@ -1,0 +1,255 @@
+//! Reading TOML against the table of keys.
+//!
+//! Each value becomes the text that [`Config::set`] takes, so a file is held to the same rules as
+//! an option. TOML itself refuses a key that stands twice.
+
+use toml::Spanned;
+use toml::de::{DeArray, DeInteger, DeTable, DeValue, Error};
+
+use super::kinds::Shown;
+use super::{Config, ConfigError, KEYS, Key};
+
+impl Config {
+    /// Reads a configuration from TOML; keys not mentioned keep their defaults.
+    ///
+    /// # Errors
+    ///
+    /// The first of the faults that [`Config::merge_toml`] finds. Contradictions are for
+    /// [`Config::check`].
+    pub fn from_toml(text: &str) -> Result<Config, ConfigError> {
+        let mut config = Config::default();
+        match config.merge_toml(text).into_iter().next() {
+            Some(fault) => Err(fault),
+            None => Ok(config),
+        }
+    }
+
+    /// Sets every key that stands in the text, and gives every fault in the order of lines: what is
+    /// not TOML, unknown and repeated keys, values of a wrong type or out of bounds. A text that is
+    /// not TOML sets nothing.
+    #[must_use]
+    pub fn merge_toml(&mut self, text: &str) -> Vec<ConfigError> {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            return errors.iter().map(|error| syntax_fault(text, error)).collect();
+        }
+        let mut faults = Vec::new();
+        for (section, name, value) in entries(root.get_ref()) {
+            let given = &text[value.span()];
+            if let Err(fault) = self.merge_value(section, name, value.get_ref(), given) {
+                faults.push(fault.on(line_of(text, value.span().start)));
+            }
+        }
+        faults.sort_by_key(|fault| fault.line);
+        faults
+    }
+
+    /// Sets the key `name` of `section` to a value that was written as `given`.
+    fn merge_value(
+        &mut self,
+        section: Option<&str>,
+        name: &str,
+        value: &DeValue,
+        given: &str,
+    ) -> Result<(), ConfigError> {
+        let path = section.map_or(name.into(), |section| format!("{section}.{name}"));
+        // A quoted "turn.bytes" is one name, not two, and so no key.
+        let key = Key::find(&path)
+            .filter(|key| key.section() == section.unwrap_or_default())
+            .ok_or_else(|| ConfigError::new(&path, given, "there is no such key"))?;
+        let value =
+            plain(value, &(key.show)(self)).map_err(|rule| ConfigError::new(&path, given, rule))?;
+        self.set(key.name, &value)
+    }
+}
+
+impl ConfigError {
+    fn on(self, line: usize) -> ConfigError {
+        ConfigError { line: Some(line), ..self }
+    }
+}
+
+type Entry<'a> = (Option<&'a str>, &'a str, &'a Spanned<DeValue<'a>>);
+
+/// Gives all values with their sections and names. An empty table is a section without keys, or a
+/// name like any other.
+fn entries<'a>(root: &'a DeTable<'a>) -> Vec<Entry<'a>> {
+    let mut entries = Vec::new();
+    for (name, value) in root {
+        let name = name.get_ref().as_ref();
+        match value.get_ref() {
+            DeValue::Table(table) if !table.is_empty() || is_section(name) => {
+                for (inner, value) in table {
+                    entries.push((Some(name), inner.get_ref().as_ref(), value));
+                }
+            }
+            _ => entries.push((None, name, value)),
+        }
+    }
+    entries
+}
+
+fn is_section(name: &str) -> bool {
+    KEYS.iter().any(|key| key.name.split_once('.').is_some_and(|(section, _)| section == name))
+}
+
+/// Gives a value as the text that a key takes whose values are shown like `shown`.
+///
+/// A quoted number and an array for a single value are wrong types; whether a number will do is for
+/// the key to say.
+fn plain(value: &DeValue, shown: &Shown) -> Result<String, &'static str> {
+    match (value, shown) {
+        (DeValue::String(_), Shown::Bare(_)) => Err("must be written without quotes"),
+        (DeValue::String(text), _) => Ok(text.to_string()),
+        (DeValue::Array(array), Shown::List(_)) => list(array),
+        (_, Shown::List(_)) => Err("must be a string or a list of strings"),
+        (DeValue::Integer(number), _) => Ok(decimal(number)),
+        (DeValue::Float(number), _) => Ok(number.as_str().into()),
+        (DeValue::Boolean(is_on), _) => Ok(is_on.to_string()),
+        _ => Err("must be a single value"),
+    }
+}
+
+fn list(array: &DeArray) -> Result<String, &'static str> {
+    let entries: Option<Vec<&str>> = array.iter().map(|entry| entry.get_ref().as_str()).collect();
+    Ok(entries.ok_or("must be a string or a list of strings")?.join(","))
+}
+
+/// Gives the number in decimal, also where it was written in hexadecimal.
+fn decimal(number: &DeInteger) -> String {
+    match i128::from_str_radix(number.as_str(), number.radix()) {
+        Ok(number) => number.to_string(),
+        Err(_) => number.to_string(),
+    }
+}
+
+/// Gives the fault for text that is not TOML, with the line it stands in.
+fn syntax_fault(text: &str, error: &Error) -> ConfigError {
+    let line = line_of(text, error.span().map_or(text.len(), |span| span.start));
+    let given = text.lines().nth(line - 1).unwrap_or_default().trim().into();
+    ConfigError { line: Some(line), given, rule: error.message().replace('\n', ", ") }
+}
+
+/// Gives the number of the line that a byte stands in; the first is 1.
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{Address, Preset};
+    use super::*;
+
+    fn faults(text: &str) -> Vec<String> {
+        Config::default().merge_toml(text).iter().map(ConfigError::to_string).collect()
+    }
+
+    #[test]
+    fn a_file_sets_what_it_mentions() {
+        let config = Config::from_toml(
+            "workers = 0
+             listen = ['0.0.0.0:80', 'unix:/run/h.sock']
+             turn.bytes = 0x1000
+             [deadlines]
+             read_idle = 'off'
+             [heartbeat]
+             adaptive = true
+             jitter = 0
+             [limits] # nothing yet",
+        )
+        .unwrap();
+        let listen = [Address::Tcp("0.0.0.0:80".into()), Address::Unix("/run/h.sock".into())];
+        assert_eq!(config.workers, 0);
+        assert_eq!(config.listen, listen);
+        assert_eq!(config.turn.bytes, 4096);
+        assert_eq!(config.deadlines.read_idle, None);
+        assert!(config.heartbeat.adaptive);
+        assert_eq!(config.heartbeat.jitter, 0.0);
+        assert_eq!(config.limits, Config::default().limits);
+    }
+
+    /// FAULTS 162.
+    #[test]
+    fn each_fault_is_one_line_with_its_key() {
+        for (text, fault) in [
+            ("tick = 50", "line 1: tick = 50: must be a duration"),
+            ("tick = ['50ms']", "line 1: tick = ['50ms']: must be a single value"),
+            ("workers = '2'", "line 1: workers = '2': must be written without quotes"),
+            ("workers = 2.0", "line 1: workers = 2.0: must be a whole number"),
+            ("workers = -1", "line 1: workers = -1: must be a whole number"),
+            ("log = true", "line 1: log = true: must be off or error"),
+            ("listen = 80", "line 1: listen = 80: must be a string or a list"),
+            ("listen = []", "line 1: listen = : must be host:port"),
+            ("listen = [\n80]", "line 1: listen = [\\n80]: must be a string or a list"),
+            ("worker = 2", "line 1: worker = 2: there is no such key"),
+            ("deadlines = 5", "line 1: deadlines = 5: there is no such key"),
+            ("'turn.bytes' = 5", "line 1: turn.bytes = 5: there is no such key"),
+            ("''.tick = '1s'", "line 1: .tick = '1s': there is no such key"),
+            ("['']", "line 1:  = ['']: there is no such key"),
+            ("\n[nonsense]", "line 2: nonsense = [nonsense]: there is no such key"),
+            ("[topics]\nretain_events = 1", "line 2: topics.retain_events = 1: there is no such"),
+            ("[limits.headers]", "line 1: limits.headers = [limits.headers]: must be a single"),
+            ("[turn]\nbytes = 2026-01-01", "line 2: turn.bytes = 2026-01-01: must be a single"),
+            ("tick = '1s'\ntick = '1s'", "line 2: tick = '1s': duplicate key"),
+            ("\n\ntick 50ms", "line 3: tick 50ms: "),
+            ("tick =", "line 1: tick =: "),
+        ] {
+            let faults = faults(text);
+            assert!(faults[0].starts_with(fault), "{faults:?}");
+            assert!(faults.iter().all(|fault| fault.lines().count() == 1), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_in_the_order_of_lines() {
+        let text = "workers = 2.5\n[turn]\nevents = 0\n[deadlines]\nbody = '0s'\ndrain = '1s'";
+        let keys: Vec<_> = faults(text)
+            .iter()
+            .map(|fault| fault.split_once(": ").unwrap().1.split(' ').next().unwrap().to_string())
+            .collect();
+        assert_eq!(keys, ["workers", "turn.events", "deadlines.body"]);
+    }
+
+    #[test]
+    fn a_single_key_wins_over_the_preset_of_the_same_file() {
+        for text in ["close_send = '4s'\npreset = 'strict'", "preset = 'strict'\nclose_send = '4s'"]
+        {
+            let deadlines = Config::from_toml(&format!("[deadlines]\n{text}")).unwrap().deadlines;
+            assert_eq!(deadlines.preset(), Preset::Strict);
+            assert_eq!(deadlines.close_send, Duration::from_secs(4));
+            assert_eq!(deadlines.close_ack, Duration::from_secs(1));
+        }
+    }
+
+    /// FAULTS 166: with nothing set, with everything off its default, and with a path that needs
+    /// quoting.
+    #[test]
+    fn what_is_printed_reads_back_to_the_same() {
+        let mut changed = Config::default();
+        for (name, text) in [
+            ("listen", "[::1]:0,unix:/run/a \"b\"\\c"),
+            ("admin_listen", "off"),
+            ("log", "trace"),
+            ("tick", "7ms"),
+            ("deadlines.preset", "relaxed"),
+            ("deadlines.close_ack", "90s"),
+            ("deadlines.lifetime", "24h"),
+            ("deadlines.handler", "off"),
+            ("heartbeat.jitter", "0.000001"),
+            ("heartbeat.adaptive", "true"),
+            ("limits.outbox_bytes", "1000"),
+            ("admission.origins", "https://a.example,https://b.example"),
+            ("admission.hosts", "*"),
+        ] {
+            changed.set(name, text).unwrap();
+        }
+        for config in [Config::default(), changed] {
+            let text = config.to_toml();
+            let again = Config::from_toml(&text).unwrap_or_else(|fault| panic!("{fault}\n{text}"));
+            assert_eq!(again, config);
+            assert_eq!(again.to_toml(), text);
+        }
+    }
+}
