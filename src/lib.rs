@@ -6,6 +6,8 @@ pub mod config;
 pub mod frame;
 pub mod http;
 pub mod message;
+#[cfg(feature = "program")]
+pub mod program;
 pub mod reason;
 pub mod time;
 pub mod wheel;

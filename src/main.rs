@@ -1,1 +1,3 @@
-fn main() {}
+fn main() -> std::process::ExitCode {
+    heartwheel::program::run(|_config| std::process::ExitCode::SUCCESS)
+}

@@ -1,0 +1,87 @@
+//! The program around the library: options, configuration, exit status.
+//!
+//! [`run`] does all but serve; what is served is the caller's, so that another program can serve
+//! other routes under the same options. Stdout belongs to what was asked for; everything else goes
+//! to stderr.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::{env, fs};
+
+use crate::config::Config;
+
+mod check;
+mod load;
+mod options;
+
+use check::Judgement;
+use load::{Loaded, load};
+use options::{Command, Options, USAGE};
+
+/// Runs the program: reads the command line, loads the configuration, does what was asked for. To
+/// serve, it hands the configuration to `serve`, whose exit status becomes the program's.
+///
+/// A faulty command line or configuration is status 2 and a line on stderr for each fault; `serve`
+/// is not called then.
+pub fn run(serve: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
+    let options = match Options::parse(arguments) {
+        Ok(options) => options,
+        Err(error) => return refuse(&[error]),
+    };
+    match options.command {
+        Command::Help => return print(USAGE),
+        Command::Version => return print(VERSION),
+        Command::Serve | Command::Check | Command::PrintConfig => {}
+    }
+    let loaded = load(&options, env::vars_os(), |path| fs::read_to_string(path));
+    let Loaded { config, warnings } = match loaded {
+        Ok(loaded) => loaded,
+        Err(faults) => return refuse(&faults),
+    };
+    let report = config.check();
+    let warnings = [warnings, report.warnings].concat();
+    if options.command == Command::Check {
+        let printed = print(Judgement { config: &config, warnings: &warnings });
+        return if report.faults.is_empty() { printed } else { refuse(&report.faults) };
+    }
+    for warning in &warnings {
+        complain(format_args!("warning: {warning}"));
+    }
+    if !report.faults.is_empty() {
+        return refuse(&report.faults);
+    }
+    match options.command {
+        Command::PrintConfig => print(config.to_toml()),
+        _ => serve(config),
+    }
+}
+
+const VERSION: &str = concat!("heartwheel ", env!("CARGO_PKG_VERSION"), "\n");
+
+/// The exit status for a faulty command line or configuration.
+const REFUSED: u8 = 2;
+
+fn refuse(faults: &[impl Display]) -> ExitCode {
+    faults.iter().for_each(complain);
+    ExitCode::from(REFUSED)
+}
+
+/// Prints what was asked for; a reader that went away is a failure at run time, not a panic.
+fn print(text: impl Display) -> ExitCode {
+    match write!(io::stdout().lock(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(format_args!("stdout: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes one line to stderr, whatever stands in the message. If that fails there is nowhere left
+/// to say so.
+fn complain(message: impl Display) {
+    let line = message.to_string().replace(char::is_control, " ");
+    let _ = writeln!(io::stderr().lock(), "heartwheel: {line}");
+}
