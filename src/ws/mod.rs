@@ -1,1 +1,25 @@
-//! WebSocket, RFC 6455.
+//! WebSocket, RFC 6455, from the server's side: bytes to messages, messages to frames, and how both
+//! end.
+//!
+//! Everything here is pure. It knows no socket, thread, channel or clock, and no handshake: that is
+//! HTTP.
+//!
+//! ```text
+//!   bytes ──► header ──► mask ──► assembly ──► Incoming        Message ──► encoder ──► Frame
+//!             └────────── Decoder ─────────┘
+//! ```
+//!
+//! A `Decoder` at rest is one null pointer. It owns memory only while a part of a header, of a
+//! control frame or of a message is outstanding, and that memory grows with what was received,
+//! never with what was announced. What a peer does wrong is a [`Violation`], told at the first byte
+//! that makes it certain.
+
+mod close;
+mod control;
+mod header;
+mod mask;
+mod violation;
+
+pub use close::CloseFrame;
+pub use control::Control;
+pub use violation::Violation;
