@@ -9,17 +9,21 @@
 //!             └────────── Decoder ─────────┘
 //! ```
 //!
-//! A `Decoder` at rest is one null pointer. It owns memory only while a part of a header, of a
+//! A [`Decoder`] at rest is one null pointer. It owns memory only while a part of a header, of a
 //! control frame or of a message is outstanding, and that memory grows with what was received,
 //! never with what was announced. What a peer does wrong is a [`Violation`], told at the first byte
 //! that makes it certain.
 
+mod assembly;
 mod close;
 mod control;
+mod decoder;
 mod header;
 mod mask;
+mod partial;
 mod violation;
 
 pub use close::CloseFrame;
 pub use control::Control;
+pub use decoder::{Decoder, Incoming, Limits};
 pub use violation::Violation;

@@ -1,0 +1,768 @@
+//! Bytes from a client to messages and control frames.
+//!
+//! A frame that is whole in the input is unmasked in place, and if it is a whole message, copied
+//! once into memory of its own. Only what the input leaves unfinished is kept. The decoder is in
+//! one of these places:
+//!
+//! ```text
+//!             ┌────────────────────────────────────────────────────┐
+//!             ▼                                                    │ last byte of the payload
+//!   Header, between frames or inside a header ──header──► Data, Control or Skip
+//! ```
+
+use tungstenite::{Bytes, Utf8Bytes};
+
+use super::{
+    CloseFrame, Control, Violation,
+    assembly::Assembly,
+    header::{Header, Opcode, Spill},
+    mask::unmask,
+    partial::{Partial, Place, Span, piece_len, take},
+};
+use crate::message::Message;
+
+/// Decodes what one client sends.
+///
+/// After a [`Violation`] the frames' borders are lost: the decoder has let go of its memory and
+/// must not be used again.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    /// `None` at rest.
+    partial: Option<Box<Partial>>,
+}
+
+/// What a message may be at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest payload in bytes, over all its frames.
+    pub message_bytes: u64,
+    /// The most frames, empty ones and the first included.
+    pub fragments: u32,
+}
+
+/// What a client sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A whole message.
+    Message(Message),
+    /// A ping: to be answered by a pong with the same payload.
+    Ping(Control),
+    /// A pong.
+    Pong(Control),
+    /// The client closes: nothing it sends from here on counts.
+    Close(Option<CloseFrame>),
+}
+
+impl Decoder {
+    /// Decodes at most one item from the front of `input`, which is unmasked in place.
+    ///
+    /// Returns how many bytes were used, and the item if one is complete. Without an item all bytes
+    /// were used. The work is proportional to the bytes used.
+    ///
+    /// # Errors
+    ///
+    /// What the client did wrong, at the first byte that makes it certain.
+    pub fn decode(
+        &mut self,
+        input: &mut [u8],
+        limits: &Limits,
+    ) -> Result<(usize, Option<Incoming>), Violation> {
+        self.decode_any(input, Some(limits))
+    }
+
+    /// Decodes as [`Decoder::decode`] does, once our own close frame is sent: control frames still
+    /// come out, messages are neither kept nor judged.
+    ///
+    /// The first call, which may be one without input, lets go of the message in progress.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Decoder::decode`], but for the order of fragments, their number, their size and
+    /// UTF-8 in messages.
+    pub fn discard(&mut self, input: &mut [u8]) -> Result<(usize, Option<Incoming>), Violation> {
+        self.forget_message();
+        self.decode_any(input, None)
+    }
+
+    /// Says whether nothing is outstanding: no part of a header, of a frame or of a message.
+    ///
+    /// Inside a fragmented message this is false, also right after a control frame among its
+    /// fragments. If it turns false over a call, what is outstanding began in that call.
+    pub fn is_idle(&self) -> bool {
+        self.partial.is_none()
+    }
+
+    /// Gives how many bytes of memory are held.
+    pub fn held_bytes(&self) -> usize {
+        self.partial.as_deref().map_or(0, Partial::held_bytes)
+    }
+
+    /// Gives room into which the next bytes of a large binary payload are best read, without a
+    /// copy.
+    ///
+    /// It is about as long as what was received of the message and never reaches past the frame.
+    /// What was read into it is told by [`Decoder::filled`]; nothing is lost if the next bytes go
+    /// through [`Decoder::decode`] instead.
+    ///
+    /// Text has no such room: it is checked while it is copied out of the caller's buffer, which is
+    /// faster than to check the whole again at its end.
+    pub fn spare(&mut self) -> Option<&mut [u8]> {
+        let partial = self.partial.as_deref_mut()?;
+        let (Place::Data(span), Some(Assembly::Binary(binary))) =
+            (&partial.place, &mut partial.message)
+        else {
+            return None;
+        };
+        if binary.len() < SPARE_AFTER_BYTES || span.outstanding < SPARE_BYTES_MIN {
+            return None;
+        }
+        Some(binary.spare(
+            SPARE_BYTES_MIN as usize,
+            span.outstanding as usize,
+            span.message_outstanding(),
+        ))
+    }
+
+    /// Takes in the `len` bytes that were read to the front of [`Decoder::spare`], and returns the
+    /// message if they complete it.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such room or less of it.
+    pub fn filled(&mut self, len: usize) -> Option<Incoming> {
+        let partial = self.partial.as_deref_mut().expect("a payload is outstanding");
+        let (Place::Data(span), Some(Assembly::Binary(binary))) =
+            (&mut partial.place, &mut partial.message)
+        else {
+            panic!("the payload is binary");
+        };
+        span.mask = unmask(binary.fill(len), span.mask);
+        span.outstanding -= len as u64;
+        self.finish_data().expect("bytes are never wrong")
+    }
+
+    /// Decodes at most one item; without limits messages are skipped.
+    fn decode_any(
+        &mut self,
+        input: &mut [u8],
+        limits: Option<&Limits>,
+    ) -> Result<(usize, Option<Incoming>), Violation> {
+        let length = input.len();
+        let mut rest = input;
+        while !rest.is_empty() {
+            match self.decode_next(&mut rest, limits) {
+                Ok(None) => {}
+                Ok(item) => return Ok((length - rest.len(), item)),
+                Err(violation) => {
+                    self.partial = None;
+                    return Err(violation);
+                }
+            }
+        }
+        Ok((length, None))
+    }
+
+    /// Takes from the front of the input what belongs to one frame.
+    fn decode_next(&mut self, input: &mut &mut [u8], limits: Option<&Limits>) -> Decoded {
+        match self.partial.as_deref() {
+            None => self.decode_frame(input, limits),
+            Some(Partial { place: Place::Header(spill), .. }) if spill.is_empty() => {
+                self.decode_frame(input, limits)
+            }
+            Some(&Partial { place: Place::Header(spill), .. }) => {
+                self.decode_spilled(spill, input, limits)
+            }
+            Some(_) => self.decode_payload(input),
+        }
+    }
+
+    /// Decodes a frame from its first byte.
+    fn decode_frame(&mut self, input: &mut &mut [u8], limits: Option<&Limits>) -> Decoded {
+        let Some((header, size)) = Header::parse(input)? else {
+            let mut spill = Spill::default();
+            spill.append(take(input, input.len()));
+            self.partial.get_or_insert_default().place = Place::Header(spill);
+            return Ok(None);
+        };
+        take(input, size);
+        self.decode_body(header, input, limits)
+    }
+
+    /// Decodes a frame of whose header a part came before.
+    fn decode_spilled(
+        &mut self,
+        mut spill: Spill,
+        input: &mut &mut [u8],
+        limits: Option<&Limits>,
+    ) -> Decoded {
+        let spilled = spill.as_bytes().len();
+        spill.append(input);
+        let Some((header, size)) = Header::parse(spill.as_bytes())? else {
+            take(input, input.len());
+            self.partial.get_or_insert_default().place = Place::Header(spill);
+            return Ok(None);
+        };
+        take(input, size - spilled);
+        self.end_frame();
+        self.decode_body(header, input, limits)
+    }
+
+    /// Decodes a payload from its first byte.
+    fn decode_body(
+        &mut self,
+        header: Header,
+        input: &mut &mut [u8],
+        limits: Option<&Limits>,
+    ) -> Decoded {
+        let is_control = header.opcode.is_control();
+        let beyond = match limits {
+            Some(limits) if !is_control => self.check_message(&header, limits)?,
+            _ => 0,
+        };
+        let is_whole = header.length <= input.len() as u64;
+        let is_message = header.is_final && header.opcode != Opcode::Continuation;
+        if is_whole && (is_control || is_message || limits.is_none()) {
+            let payload = take(input, header.length as usize);
+            unmask(payload, header.mask);
+            return if is_control {
+                control(header.opcode, payload).map(Some)
+            } else if limits.is_some() {
+                message(header.opcode, payload).map(Some)
+            } else {
+                Ok(None)
+            };
+        }
+        let partial = self.partial.get_or_insert_default();
+        if is_control || limits.is_some() {
+            partial.begin(&header, beyond);
+        } else {
+            partial.place = Place::Skip { outstanding: header.length };
+        }
+        self.decode_payload(input)
+    }
+
+    /// Checks what a data frame's header says against the message in progress and the limits.
+    /// Returns how many bytes of the message may come behind this frame.
+    fn check_message(&self, header: &Header, limits: &Limits) -> Result<u64, Violation> {
+        let partial = self.partial.as_deref();
+        let message = partial.and_then(|partial| partial.message.as_ref());
+        match (header.opcode, message) {
+            (Opcode::Continuation, None) => return Err(Violation::ContinuationWithoutStart),
+            (Opcode::Text | Opcode::Binary, Some(_)) => return Err(Violation::StartInsideMessage),
+            _ => {}
+        }
+        let fragments = partial.map_or(0, |partial| partial.fragments);
+        if fragments >= limits.fragments {
+            return Err(Violation::Fragments);
+        }
+        // In 64 bits, and within what one piece of memory can be: a `usize` may be smaller.
+        let received = message.map_or(0, Assembly::len) as u64;
+        let most = limits.message_bytes.min(isize::MAX as u64);
+        let beyond = most.saturating_sub(received).checked_sub(header.length);
+        let beyond = beyond.ok_or(Violation::TooBig)?;
+        Ok(if header.is_final { 0 } else { beyond })
+    }
+
+    /// Decodes the next piece of a payload.
+    fn decode_payload(&mut self, input: &mut &mut [u8]) -> Decoded {
+        let partial = self.partial.as_deref_mut().expect("a payload is outstanding");
+        match &mut partial.place {
+            Place::Header(_) => unreachable!("a payload is outstanding"),
+            Place::Data(span) => {
+                let message = partial.message.as_mut().expect("data belongs to a message");
+                let outstanding = span.message_outstanding();
+                message.push(span.take(input), outstanding)?;
+                self.finish_data()
+            }
+            Place::Control { opcode, span, payload } => {
+                payload.append(span.take(input));
+                if span.outstanding > 0 {
+                    return Ok(None);
+                }
+                let item = control(*opcode, payload.as_bytes())?;
+                self.end_frame();
+                Ok(Some(item))
+            }
+            Place::Skip { outstanding } => {
+                let piece = take(input, piece_len(*outstanding, input.len()));
+                *outstanding -= piece.len() as u64;
+                if *outstanding == 0 {
+                    self.end_frame();
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Ends a data frame of which nothing is outstanding, and its message with the last one.
+    fn finish_data(&mut self) -> Decoded {
+        let partial = self.partial.as_deref_mut().expect("data is outstanding");
+        let Place::Data(Span { outstanding, is_final, .. }) = partial.place else {
+            unreachable!("data is outstanding")
+        };
+        if outstanding > 0 {
+            return Ok(None);
+        }
+        let message = if is_final { partial.message.take() } else { None };
+        self.end_frame();
+        message.map(|message| message.finish().map(Incoming::Message)).transpose()
+    }
+
+    /// Goes back between frames, and to rest if no message is in progress.
+    fn end_frame(&mut self) {
+        let partial = self.partial.as_deref_mut().expect("a frame is outstanding");
+        partial.place = Place::default();
+        if partial.message.is_none() {
+            self.partial = None;
+        }
+    }
+
+    /// Lets go of the message in progress; of a payload in progress only the length is kept.
+    fn forget_message(&mut self) {
+        let Some(partial) = self.partial.as_deref_mut() else { return };
+        if partial.message.take().is_none() {
+            return;
+        }
+        partial.fragments = 0;
+        match &partial.place {
+            Place::Data(span) => partial.place = Place::Skip { outstanding: span.outstanding },
+            Place::Header(spill) if spill.is_empty() => self.partial = None,
+            _ => {}
+        }
+    }
+}
+
+/// What the bytes completed, if anything.
+type Decoded = Result<Option<Incoming>, Violation>;
+
+/// Makes a message of a payload that is whole.
+fn message(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {
+    if opcode == Opcode::Binary {
+        return Ok(Incoming::Message(payload.into()));
+    }
+    // Checked in the copy: it is aligned, and short text is checked a fifth faster there.
+    let text = Utf8Bytes::try_from(Bytes::copy_from_slice(payload));
+    Ok(Incoming::Message(Message::Text(text.map_err(|_| Violation::Utf8)?)))
+}
+
+/// Makes an item of a control frame's payload.
+fn control(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {
+    Ok(match opcode {
+        Opcode::Ping => Incoming::Ping(Control::new(payload)),
+        Opcode::Pong => Incoming::Pong(Control::new(payload)),
+        _ => Incoming::Close(CloseFrame::parse(payload)?),
+    })
+}
+
+/// Room to read into is given when this much of a message was received: as much as passes through a
+/// read buffer.
+const SPARE_AFTER_BYTES: usize = 64 * 1024;
+
+/// Room to read into is given when at least this much of the frame is outstanding: less comes
+/// cheaper together with the frames behind it.
+const SPARE_BYTES_MIN: u64 = 16 * 1024;
+
+const _: () = assert!(size_of::<Decoder>() == size_of::<usize>());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { message_bytes: 1 << 20, fragments: 8 };
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    const CONTINUATION: u8 = 0x00;
+    const TEXT: u8 = 0x01;
+    const BINARY: u8 = 0x02;
+    const CLOSE: u8 = 0x88;
+    const PING: u8 = 0x89;
+    const PONG: u8 = 0x8a;
+    const FIN: u8 = 0x80;
+
+    /// Makes the header of a client's frame.
+    fn header(first: u8, length: u64) -> Vec<u8> {
+        let mut bytes = match length {
+            0..=125 => vec![first, 0x80 | length as u8],
+            126..=0xffff => [&[first, 0xfe][..], &(length as u16).to_be_bytes()].concat(),
+            _ => [&[first, 0xff][..], &length.to_be_bytes()].concat(),
+        };
+        bytes.extend(MASK);
+        bytes
+    }
+
+    /// Makes a client's frame.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = header(first, payload.len() as u64);
+        bytes.extend(masked(payload));
+        bytes
+    }
+
+    /// Lays the mask over a payload.
+    fn masked(payload: &[u8]) -> Vec<u8> {
+        payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key).collect()
+    }
+
+    /// What came out, and how it ended.
+    type Outcome = (Vec<Incoming>, Result<(), Violation>);
+
+    fn text(text: &str) -> Incoming {
+        Incoming::Message(Message::text(text))
+    }
+
+    fn binary(bytes: &[u8]) -> Incoming {
+        Incoming::Message(Message::from(bytes))
+    }
+
+    /// Feeds the pieces one after the other, to the end or the first violation.
+    fn feed<'a>(decoder: &mut Decoder, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+        let mut items = Vec::new();
+        for piece in pieces {
+            let mut piece = piece.to_vec();
+            let mut rest = &mut piece[..];
+            while !rest.is_empty() {
+                match decoder.decode(rest, &LIMITS) {
+                    Ok((used, item)) => {
+                        assert!(item.is_some() || used == rest.len(), "all is used or an item");
+                        items.extend(item);
+                        rest = &mut rest[used..];
+                    }
+                    Err(violation) => return (items, Err(violation)),
+                }
+            }
+        }
+        (items, Ok(()))
+    }
+
+    fn decode(bytes: &[u8]) -> Outcome {
+        feed(&mut Decoder::default(), [bytes])
+    }
+
+    /// Gives how many bytes must come, one by one, until the first violation.
+    fn refused_at(bytes: &[u8]) -> Option<(usize, Violation)> {
+        let mut decoder = Decoder::default();
+        let refuse =
+            |index| Some((index + 1, feed(&mut decoder, [&bytes[index..=index]]).1.err()?));
+        (0..bytes.len()).find_map(refuse)
+    }
+
+    /// Byte sequences and what they mean.
+    fn vectors() -> Vec<(Vec<u8>, Outcome)> {
+        let large = [7; 70_000];
+        let ok = |bytes: Vec<Vec<u8>>, items| (bytes.concat(), (items, Ok(())));
+        let bad = |bytes: Vec<Vec<u8>>, items, violation| (bytes.concat(), (items, Err(violation)));
+        let ping = |payload| Incoming::Ping(Control::new(payload));
+        let closing =
+            |code, reason: &str| Incoming::Close(Some(CloseFrame { code, reason: reason.into() }));
+        vec![
+            ok(vec![frame(FIN | TEXT, b"")], vec![text("")]),
+            ok(vec![frame(FIN | TEXT, "Käse 水 😀".as_bytes())], vec![text("Käse 水 😀")]),
+            ok(vec![frame(FIN | BINARY, &[1; 125])], vec![binary(&[1; 125])]),
+            ok(vec![frame(FIN | BINARY, &[2; 126])], vec![binary(&[2; 126])]),
+            ok(vec![frame(FIN | BINARY, &large[..65_535])], vec![binary(&large[..65_535])]),
+            ok(vec![frame(FIN | BINARY, &large)], vec![binary(&large)]),
+            ok(
+                vec![
+                    frame(TEXT, b"one \xf0\x9f"),
+                    frame(PING, b"two"),
+                    frame(CONTINUATION, b""),
+                    frame(PONG, &[3; 125]),
+                    frame(FIN | CONTINUATION, b"\x98\x80 three"),
+                    frame(FIN | BINARY, b"four"),
+                ],
+                vec![
+                    ping(b"two"),
+                    Incoming::Pong(Control::new(&[3; 125])),
+                    text("one 😀 three"),
+                    binary(b"four"),
+                ],
+            ),
+            ok(vec![frame(CLOSE, b"")], vec![Incoming::Close(None)]),
+            ok(vec![frame(CLOSE, b"\x03\xe8bye")], vec![closing(1000, "bye")]),
+            bad(vec![frame(PING, b""), vec![0xc1, 0x80]], vec![ping(b"")], Violation::Rsv),
+            bad(vec![vec![0x83, 0x80]], vec![], Violation::Opcode),
+            bad(vec![vec![0x81, 0x01]], vec![], Violation::Unmasked),
+            bad(vec![vec![0x89, 0xfe]], vec![], Violation::ControlTooLong),
+            bad(vec![vec![0x09, 0x80]], vec![], Violation::ControlFragmented),
+            bad(vec![vec![0x82, 0xfe, 0, 125, 0, 0, 0, 0]], vec![], Violation::Length),
+            bad(vec![frame(FIN | CONTINUATION, b"")], vec![], Violation::ContinuationWithoutStart),
+            bad(
+                vec![frame(TEXT, b"a"), frame(PING, b"b"), frame(FIN | TEXT, b"c")],
+                vec![ping(b"b")],
+                Violation::StartInsideMessage,
+            ),
+            bad(vec![frame(CLOSE, b"\x03")], vec![], Violation::ClosePayload),
+            bad(vec![frame(CLOSE, b"\x03\xed")], vec![], Violation::CloseCode),
+            bad(vec![frame(CLOSE, b"\x03\xe8\xff")], vec![], Violation::Utf8),
+            bad(vec![frame(FIN | TEXT, b"\xc3")], vec![], Violation::Utf8),
+            bad(
+                vec![frame(TEXT, b"\xc3"), frame(FIN | CONTINUATION, b"")],
+                vec![],
+                Violation::Utf8,
+            ),
+        ]
+    }
+
+    #[test]
+    fn any_cut_gives_the_same_items() {
+        for (bytes, expected) in vectors() {
+            assert_eq!(decode(&bytes), expected);
+            // Every offset, and in long payloads one in a while.
+            let step = |cut: usize| if cut < 1000 { 1 } else { 997 };
+            let mut cut = 0;
+            while cut <= bytes.len() {
+                let (front, back) = bytes.split_at(cut);
+                let mut decoder = Decoder::default();
+                assert_eq!(feed(&mut decoder, [front, back]), expected, "cut at {cut}");
+                assert!(decoder.is_idle() && decoder.held_bytes() == 0, "cut at {cut}");
+                cut += step(cut);
+            }
+            for size in [1, 3, 64] {
+                let pieces = bytes.chunks(size);
+                assert_eq!(feed(&mut Decoder::default(), pieces), expected, "pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_over_five_reads_is_one_header() {
+        let bytes = frame(FIN | BINARY, &[5; 70_000]);
+        let cuts = [0, 1, 3, 7, 12, bytes.len()];
+        let pieces = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]);
+        assert_eq!(feed(&mut Decoder::default(), pieces).0, [binary(&[5; 70_000])]);
+    }
+
+    #[test]
+    fn a_hundred_frames_in_one_read_are_a_hundred_items() {
+        let bytes: Vec<u8> = (0..100).flat_map(|n| frame(FIN | BINARY, &[n; 9])).collect();
+        let items: Vec<Incoming> = (0..100).map(|n| binary(&[n; 9])).collect();
+        assert_eq!(decode(&bytes), (items, Ok(())));
+    }
+
+    #[test]
+    fn the_limit_passes_and_one_more_is_refused_at_its_header() {
+        let limit = LIMITS.message_bytes;
+        let payload = vec![1; limit as usize];
+        assert_eq!(decode(&frame(FIN | BINARY, &payload)).0, [binary(&payload)]);
+        let over = header(FIN | BINARY, limit + 1);
+        assert_eq!(refused_at(&over), Some((over.len(), Violation::TooBig)));
+        let over = header(FIN | TEXT, (1 << 63) - 1);
+        assert_eq!(refused_at(&over), Some((over.len(), Violation::TooBig)));
+
+        let fragments = |last| [frame(BINARY, &[1; 10]), header(FIN, last)].concat();
+        assert_eq!(decode(&fragments(limit - 10)), (vec![], Ok(())));
+        let over = fragments(limit - 9);
+        assert_eq!(refused_at(&over), Some((over.len(), Violation::TooBig)));
+    }
+
+    #[test]
+    fn fragments_whose_sum_overflows_are_too_big() {
+        let limits = Limits { message_bytes: u64::MAX, fragments: 8 };
+        for length in [u64::from(u32::MAX), isize::MAX as u64, (1 << 63) - 1] {
+            let mut decoder = Decoder::default();
+            decoder.decode(&mut frame(BINARY, &[1; 10]), &limits).unwrap();
+            let verdict = decoder.decode(&mut header(FIN, length), &limits);
+            // On a 64-bit machine the first one can be addressed.
+            let is_addressable = length < isize::MAX as u64;
+            assert_eq!(verdict.is_ok(), is_addressable, "{length}");
+            assert!(is_addressable || verdict == Err(Violation::TooBig));
+        }
+    }
+
+    #[test]
+    fn empty_fragments_count() {
+        let limit = LIMITS.fragments as usize;
+        let middle = frame(CONTINUATION, b"").repeat(limit - 2);
+        let most = [frame(TEXT, b""), middle.clone(), frame(FIN, b"x")].concat();
+        assert_eq!(decode(&most), (vec![text("x")], Ok(())));
+        let twice = most.repeat(2);
+        assert_eq!(decode(&twice), (vec![text("x"), text("x")], Ok(())), "they count per message");
+        let more = [frame(TEXT, b""), middle, frame(CONTINUATION, b""), frame(FIN, b"x")].concat();
+        assert_eq!(decode(&more), (vec![], Err(Violation::Fragments)));
+    }
+
+    #[test]
+    fn wrong_text_is_refused_at_the_byte_that_makes_it_wrong() {
+        // Text, and how many of its bytes must be there.
+        let cases: [(&[u8], usize); 14] = [
+            (b"ab\xff", 3),
+            (b"\x80", 1),
+            // Overlong.
+            (b"\xc0\x80", 1),
+            (b"\xc1\xbf", 1),
+            (b"\xe0\x9f\xbf", 2),
+            (b"\xf0\x8f\xbf\xbf", 2),
+            // Surrogates.
+            (b"\xed\xa0\x80", 2),
+            (b"\xed\xbf\xbf", 2),
+            // Above U+10FFFF.
+            (b"\xf4\x90\x80\x80", 2),
+            (b"\xf5\x80\x80\x80", 1),
+            // A character cut off by another.
+            (b"\xc3a", 2),
+            (b"\xe6\xb0a", 3),
+            (b"\xf0\x9f\x98a", 4),
+            (b"\xf0\x9f\x98\xf0", 4),
+        ];
+        for (payload, needed) in cases {
+            // More would come: the verdict does not wait for it.
+            let mut bytes = frame(FIN | TEXT, &[payload, &[b'x'; 50]].concat());
+            assert_eq!(refused_at(&bytes), Some((6 + needed, Violation::Utf8)), "{payload:x?}");
+            bytes.truncate(6 + needed);
+            assert_eq!(decode(&bytes), (vec![], Err(Violation::Utf8)), "{payload:x?}");
+
+            for cut in 1..needed {
+                let mut bytes = frame(TEXT, &payload[..cut]);
+                bytes.extend(frame(CONTINUATION, &payload[cut..]));
+                let refused = Some((6 + cut + 6 + needed - cut, Violation::Utf8));
+                assert_eq!(refused_at(&bytes), refused, "{payload:x?} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_may_end_only_with_a_character() {
+        for payload in ["ä", "水", "😀"].map(str::as_bytes) {
+            for length in 1..payload.len() {
+                let bytes = frame(FIN | TEXT, &payload[..length]);
+                assert_eq!(refused_at(&bytes), Some((6 + length, Violation::Utf8)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_costs_no_memory() {
+        let limits = Limits { message_bytes: 16 << 20, fragments: 8 };
+        for first in [FIN | BINARY, FIN | TEXT, BINARY, TEXT] {
+            let mut decoder = Decoder::default();
+            decoder.decode(&mut header(first, 16 << 20), &limits).unwrap();
+            assert!(!decoder.is_idle());
+            assert!(decoder.held_bytes() < 200, "{}", decoder.held_bytes());
+            decoder.decode(&mut masked(&[b'x'; 1000]), &limits).unwrap();
+            assert!(decoder.held_bytes() < 200 + 1000);
+            decoder.decode(&mut masked(b"x"), &limits).unwrap();
+            assert!(decoder.held_bytes() < 200 + 2000);
+        }
+    }
+
+    #[test]
+    fn memory_stays_within_the_limit() {
+        let limits = Limits { message_bytes: 1000, fragments: u32::MAX };
+        for first in [BINARY, TEXT] {
+            let mut decoder = Decoder::default();
+            decoder.decode(&mut frame(first, b"x"), &limits).unwrap();
+            for _ in 1..1000 {
+                decoder.decode(&mut frame(CONTINUATION, b"x"), &limits).unwrap();
+                assert!(decoder.held_bytes() <= 1000 + size_of::<Partial>());
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_is_outstanding_from_its_first_byte_to_its_last() {
+        let mut decoder = Decoder::default();
+        let message = [frame(TEXT, b"a"), frame(PING, b"b"), frame(FIN, b"c")].concat();
+        let (last, before) = message.split_last().unwrap();
+        for byte in before {
+            feed(&mut decoder, [&[*byte][..]]).1.unwrap();
+            assert!(!decoder.is_idle());
+        }
+        assert_eq!(feed(&mut decoder, [&[*last][..]]).0, [text("ac")]);
+        assert!(decoder.is_idle());
+
+        let mut bytes = [frame(TEXT, b"a"), frame(PING, b"b")].concat();
+        let (used, item) = decoder.decode(&mut bytes, &LIMITS).unwrap();
+        assert_eq!((used, item), (bytes.len(), Some(Incoming::Ping(Control::new(b"b")))));
+        assert!(!decoder.is_idle(), "the message around the ping is outstanding");
+    }
+
+    #[test]
+    fn a_violation_frees_the_memory() {
+        let mut decoder = Decoder::default();
+        let bytes = [frame(BINARY, &[0; 5000]), frame(FIN | TEXT, b"")].concat();
+        assert_eq!(feed(&mut decoder, [&bytes[..]]).1, Err(Violation::StartInsideMessage));
+        assert_eq!(decoder.held_bytes(), 0);
+    }
+
+    #[test]
+    fn large_payloads_are_read_into_their_own_memory() {
+        let payload: Vec<u8> = (0..1_000_000_u32).map(|n| (n / 7) as u8).collect();
+        let mut bytes = frame(BINARY, &payload[..600_000]);
+        bytes.extend(frame(FIN, &payload[600_000..]));
+        let frame_end = bytes.len() - 400_000 - 14;
+        let mut decoder = Decoder::default();
+        let (mut at, mut items, mut filled) = (0, Vec::new(), 0);
+        while at < bytes.len() {
+            let (taken, item) = match decoder.spare() {
+                Some(spare) => {
+                    let taken = spare.len().min(50_000);
+                    assert!(at >= frame_end || at + taken <= frame_end, "never past the frame");
+                    spare[..taken].copy_from_slice(&bytes[at..at + taken]);
+                    filled += taken;
+                    (taken, decoder.filled(taken))
+                }
+                None => {
+                    let end = bytes.len().min(at + 60_000);
+                    decoder.decode(&mut bytes[at..end], &LIMITS).unwrap()
+                }
+            };
+            at += taken;
+            items.extend(item);
+            assert!(decoder.held_bytes() <= 2 * at + size_of::<Partial>());
+        }
+        assert!(items == [binary(&payload)]);
+        assert!(decoder.is_idle());
+        assert!(filled > 700_000, "{filled}");
+    }
+
+    #[test]
+    fn small_payloads_text_and_control_frames_have_no_room() {
+        let mut decoder = Decoder::default();
+        assert!(decoder.spare().is_none());
+        for first in [FIN | TEXT, FIN | BINARY] {
+            feed(&mut decoder, [&header(first, 1 << 20)[..]]).1.unwrap();
+            assert!(decoder.spare().is_none());
+            let mut payload = masked(&[b'x'; SPARE_AFTER_BYTES]);
+            let (last, before) = payload.split_last_mut().unwrap();
+            decoder.decode(before, &LIMITS).unwrap();
+            assert!(decoder.spare().is_none());
+            decoder.decode(std::slice::from_mut(last), &LIMITS).unwrap();
+            assert_eq!(decoder.spare().is_some(), first == FIN | BINARY);
+            decoder = Decoder::default();
+        }
+    }
+
+    #[test]
+    fn a_closing_connection_skips_messages_and_sees_the_close() {
+        let bytes = [
+            frame(CONTINUATION, &[b'x'; 300]),
+            frame(FIN | TEXT, b"\xff"),
+            frame(PING, b"still there?"),
+            frame(FIN | BINARY, &vec![0; 2 << 20]),
+            frame(FIN | CONTINUATION, b""),
+            frame(CLOSE, b""),
+        ]
+        .concat();
+        let expected = [Incoming::Ping(Control::new(b"still there?")), Incoming::Close(None)];
+        // Our close frame is sent between frames, inside a header and inside a payload.
+        for started in [0, 3, 100, 308] {
+            for size in [7, 1000, bytes.len()] {
+                let mut decoder = Decoder::default();
+                let pieces = [&frame(TEXT, b"begun")[..], &bytes[..started]];
+                assert_eq!(feed(&mut decoder, pieces), (vec![], Ok(())));
+                assert_eq!(decoder.discard(&mut []), Ok((0, None)));
+                assert!(decoder.held_bytes() < 200);
+                let mut items = Vec::new();
+                for mut rest in bytes[started..].to_vec().chunks_mut(size) {
+                    while !rest.is_empty() {
+                        let (used, item) = decoder.discard(rest).unwrap();
+                        items.extend(item);
+                        rest = &mut rest[used..];
+                        assert!(decoder.held_bytes() < 400);
+                    }
+                }
+                assert_eq!(items, expected, "begun at {started}, pieces of {size}");
+                assert!(decoder.is_idle());
+            }
+        }
+    }
+}
