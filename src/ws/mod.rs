@@ -18,6 +18,7 @@ mod assembly;
 mod close;
 mod control;
 mod decoder;
+pub mod encoder;
 mod header;
 mod mask;
 mod partial;

@@ -1,0 +1,107 @@
+//! Frames from a server: never masked, never fragmented.
+
+use tungstenite::{
+    Bytes,
+    protocol::frame::{
+        FrameHeader,
+        coding::{Control as ControlCode, Data, OpCode},
+    },
+};
+
+use super::Control;
+use crate::{frame::Frame, message::Message};
+
+/// Encodes a message. The payload is shared, not copied.
+pub fn message(message: &Message) -> Frame {
+    match message {
+        Message::Text(text) => {
+            let payload: &Bytes = text.as_ref();
+            frame(OpCode::Data(Data::Text), payload.clone())
+        }
+        Message::Binary(payload) => frame(OpCode::Data(Data::Binary), payload.clone()),
+    }
+}
+
+/// Encodes a ping.
+///
+/// # Panics
+///
+/// If the payload is longer than [`Control::BYTES_MAX`].
+pub fn ping(payload: &[u8]) -> Frame {
+    assert!(payload.len() <= Control::BYTES_MAX, "a ping bears at most 125 bytes");
+    frame(OpCode::Control(ControlCode::Ping), Bytes::copy_from_slice(payload))
+}
+
+/// Encodes the answer to a ping: the same payload.
+pub fn pong(ping: &Control) -> Frame {
+    frame(OpCode::Control(ControlCode::Pong), Bytes::copy_from_slice(ping.as_bytes()))
+}
+
+/// Encodes a close frame. Of the reason as many characters are kept as fit 123 bytes.
+pub fn close(code: u16, reason: &str) -> Frame {
+    let mut end = reason.len().min(REASON_BYTES_MAX);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    let payload = [&code.to_be_bytes(), &reason.as_bytes()[..end]].concat();
+    frame(OpCode::Control(ControlCode::Close), payload.into())
+}
+
+fn frame(opcode: OpCode, payload: Bytes) -> Frame {
+    let header = FrameHeader { opcode, ..FrameHeader::default() };
+    let mut head = [0; Frame::HEAD_BYTES_MAX];
+    let mut room = &mut head[..];
+    header
+        .format(payload.len() as u64, &mut room)
+        .expect("an unmasked header has at most 10 bytes");
+    let head_len = Frame::HEAD_BYTES_MAX - room.len();
+    Frame::new(&head[..head_len], payload)
+}
+
+/// What a close frame has left behind the code.
+const REASON_BYTES_MAX: usize = Control::BYTES_MAX - 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_have_the_shortest_length_form() {
+        let head = |length| message(&Message::binary(vec![0; length])).head().to_vec();
+        assert_eq!(head(0), [0x82, 0]);
+        assert_eq!(head(125), [0x82, 125]);
+        assert_eq!(head(126), [0x82, 126, 0, 126]);
+        assert_eq!(head(65_535), [0x82, 126, 0xff, 0xff]);
+        assert_eq!(head(65_536), [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn payloads_are_shared() {
+        let bytes = Bytes::from(vec![7; 100]);
+        let binary = message(&Message::Binary(bytes.clone()));
+        assert_eq!(binary.payload().as_ptr(), bytes.as_ptr());
+        let text = Message::text("x".repeat(100));
+        let frame = message(&text);
+        assert_eq!(frame.head(), [0x81, 100]);
+        assert_eq!(frame.payload().as_ptr(), text.as_bytes().as_ptr());
+    }
+
+    #[test]
+    fn control_frames_bear_their_payload() {
+        let frame = ping(b"now");
+        assert_eq!((frame.head(), &frame.payload()[..]), (&[0x89, 3][..], &b"now"[..]));
+        let frame = pong(&Control::new(b"now"));
+        assert_eq!((frame.head(), &frame.payload()[..]), (&[0x8a, 3][..], &b"now"[..]));
+        let frame = close(1001, "bye");
+        assert_eq!((frame.head(), &frame.payload()[..]), (&[0x88, 5][..], &b"\x03\xe9bye"[..]));
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let reason = |text: &str| close(1000, text).payload()[2..].to_vec();
+        assert_eq!(reason(&"x".repeat(200)), [b'x'; 123]);
+        assert_eq!(reason(&"ü".repeat(100)), "ü".repeat(61).into_bytes());
+        assert_eq!(reason(&"€".repeat(41)), "€".repeat(41).into_bytes());
+        assert_eq!(reason(&"😀".repeat(40)), "😀".repeat(30).into_bytes());
+    }
+}
