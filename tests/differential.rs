@@ -1,0 +1,594 @@
+//! The decoder against tungstenite's: random sequences of frames, cut independently for each, must
+//! give the same items in the same order and then the same class of verdict.
+//!
+//! Half of the sequences are right. The others have one fault that the generator knows, or a few
+//! flipped bits. `ROUNDS` says how many sequences (200,000), `SEED` where to begin; a failure
+//! prints the seed of its sequence, which `ROUNDS=1 SEED=...` runs again.
+//!
+//! Where the two differ on purpose, and how it is made even:
+//!
+//! - We refuse at the header or at the first wrong byte, tungstenite when the frame is complete:
+//!   it is given what is missing of the frame.
+//! - We refuse lengths that are not minimal and too many fragments: nothing after that counts.
+//! - Of two faults in one frame it may name the other one. Only flipped bits make such frames, and
+//!   there any refusal is as good as another.
+//! - It delivers a forbidden close code as 1002, and forbids 1014, which IANA has registered since.
+//!   Here all of these are protocol faults.
+
+mod common;
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use common::rng::Rng;
+use heartwheel::{
+    CloseReason, Message,
+    ws::{Decoder, Incoming, Limits, Violation},
+};
+use tungstenite::{
+    Error, WebSocket,
+    protocol::{Role, WebSocketConfig},
+};
+
+#[test]
+fn decoder_and_tungstenite_agree() {
+    let rounds = number("ROUNDS").unwrap_or(200_000);
+    let first = number("SEED").unwrap_or(1);
+    let mut tally = Tally::default();
+    for seed in first..first + rounds {
+        if let Err(difference) = compare(seed, &mut tally) {
+            panic!("SEED={seed}: {difference}");
+        }
+    }
+    println!("{rounds} sequences: {tally:?}");
+    if rounds >= 10_000 {
+        tally.check_reach(rounds);
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// What came out, in words that both sides share.
+#[derive(Debug, PartialEq)]
+enum Item {
+    Message(Message),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<(u16, String)>),
+}
+
+/// How a sequence ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Verdict {
+    /// All bytes were taken.
+    Clean,
+    /// The peer closed; what follows does not count.
+    Closed,
+    Protocol,
+    Utf8,
+    TooBig,
+}
+
+/// How often each end was reached.
+#[derive(Debug, Default)]
+struct Tally {
+    items: u64,
+    clean: u64,
+    closed: u64,
+    protocol: u64,
+    utf8: u64,
+    too_big: u64,
+    stricter: u64,
+    /// Pieces that were read in place.
+    filled: u64,
+}
+
+impl Tally {
+    /// A generator that no longer reaches an end proves nothing about it.
+    fn check_reach(&self, rounds: u64) {
+        assert!(self.items > rounds);
+        assert!(self.clean + self.closed > rounds / 2);
+        for reached in [self.clean, self.closed, self.protocol, self.utf8, self.too_big] {
+            assert!(reached > rounds / 100);
+        }
+        assert!(self.stricter > rounds / 1000);
+        assert!(self.filled > rounds / 2000);
+    }
+}
+
+/// Runs one sequence through both and compares.
+fn compare(seed: u64, tally: &mut Tally) -> Result<(), String> {
+    let mut rng = Rng::new(seed);
+    let sequence = Sequence::random(&mut rng);
+    let limits = sequence.limits;
+    let (ours, violation) = decode(&mut rng, &sequence, tally);
+    tally.items += ours.len() as u64;
+
+    if matches!(violation, Some(Violation::Length | Violation::Fragments)) {
+        let (theirs, _) = decode_tungstenite(&mut rng, &sequence.bytes, limits);
+        tally.stricter += 1;
+        let is_expected = sequence.expected.is_none_or(|expected| Some(expected) == violation);
+        let is_same = is_expected && theirs.starts_with(&ours);
+        return if is_same { Ok(()) } else { Err(format!("{ours:?} {violation:?} {theirs:?}")) };
+    }
+
+    let verdict = verdict(&ours, violation);
+    match verdict {
+        Verdict::Clean => tally.clean += 1,
+        Verdict::Closed => tally.closed += 1,
+        Verdict::Protocol => tally.protocol += 1,
+        Verdict::Utf8 => tally.utf8 += 1,
+        Verdict::TooBig => tally.too_big += 1,
+    }
+    let mut bytes = sequence.bytes.clone();
+    if violation.is_some() {
+        bytes.extend(&sequence.rest);
+    }
+    let (theirs, their_verdict) = decode_tungstenite(&mut rng, &bytes, limits);
+    let is_right = match sequence.fault {
+        Fault::None => violation.is_none(),
+        Fault::Known => sequence.expected.is_none_or(|expected| Some(expected) == violation),
+        Fault::Flipped => true,
+    };
+    let is_same_verdict = match sequence.fault {
+        Fault::Flipped => violation.is_some() == is_refusal(their_verdict),
+        _ => verdict == their_verdict,
+    };
+    if is_right && is_same_verdict && ours == theirs {
+        return Ok(());
+    }
+    Err(format!(
+        "{:?}, expected {:?}\nours   {verdict:?} ({violation:?}) {ours:?}\n\
+         theirs {their_verdict:?} {theirs:?}\n{:02x?}",
+        sequence.fault, sequence.expected, sequence.bytes
+    ))
+}
+
+fn is_refusal(verdict: Verdict) -> bool {
+    !matches!(verdict, Verdict::Clean | Verdict::Closed)
+}
+
+fn verdict(items: &[Item], violation: Option<Violation>) -> Verdict {
+    match violation.map(Violation::reason) {
+        Some(CloseReason::Utf8) => Verdict::Utf8,
+        Some(CloseReason::TooBig) => Verdict::TooBig,
+        Some(_) => Verdict::Protocol,
+        None if matches!(items.last(), Some(Item::Close(_))) => Verdict::Closed,
+        None => Verdict::Clean,
+    }
+}
+
+/// Runs our decoder over random pieces, through its own room where it offers any.
+fn decode(rng: &mut Rng, sequence: &Sequence, tally: &mut Tally) -> (Vec<Item>, Option<Violation>) {
+    let mut decoder = Decoder::default();
+    let mut items = Vec::new();
+    let mut bytes = &sequence.bytes[..];
+    while !bytes.is_empty() {
+        if let Some(spare) = decoder.spare() {
+            let (piece, rest) = bytes.split_at(piece_len(rng, bytes.len().min(spare.len())));
+            spare[..piece.len()].copy_from_slice(piece);
+            items.extend(decoder.filled(piece.len()).map(item));
+            tally.filled += 1;
+            bytes = rest;
+            continue;
+        }
+        let (piece, rest) = bytes.split_at(piece_len(rng, bytes.len()));
+        bytes = rest;
+        let mut piece = piece.to_vec();
+        let mut input = &mut piece[..];
+        while !input.is_empty() {
+            let (used, incoming) = match decoder.decode(input, &sequence.limits) {
+                Ok(decoded) => decoded,
+                Err(violation) => return (items, Some(violation)),
+            };
+            input = &mut input[used..];
+            items.extend(incoming.map(item));
+            match items.last() {
+                Some(Item::Close(Some((1014, _)))) => {
+                    items.pop();
+                    return (items, Some(Violation::CloseCode));
+                }
+                Some(Item::Close(_)) => return (items, None),
+                _ => {}
+            }
+        }
+    }
+    (items, None)
+}
+
+fn item(incoming: Incoming) -> Item {
+    match incoming {
+        Incoming::Message(message) => Item::Message(message),
+        Incoming::Ping(ping) => Item::Ping(ping.as_bytes().to_vec()),
+        Incoming::Pong(pong) => Item::Pong(pong.as_bytes().to_vec()),
+        Incoming::Close(close) => {
+            Item::Close(close.map(|frame| (frame.code, frame.reason.to_string())))
+        }
+    }
+}
+
+/// Runs tungstenite over random pieces.
+fn decode_tungstenite(rng: &mut Rng, bytes: &[u8], limits: Limits) -> (Vec<Item>, Verdict) {
+    let limit = Some(limits.message_bytes as usize);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(64)
+        .max_message_size(limit)
+        .max_frame_size(limit);
+    let socket = Socket { bytes, rng };
+    let mut socket = WebSocket::from_raw_socket(socket, Role::Server, Some(config));
+    let mut items = Vec::new();
+    let verdict = loop {
+        items.push(match socket.read() {
+            Ok(tungstenite::Message::Text(text)) => Item::Message(Message::Text(text)),
+            Ok(tungstenite::Message::Binary(bytes)) => Item::Message(Message::Binary(bytes)),
+            Ok(tungstenite::Message::Ping(payload)) => Item::Ping(payload.to_vec()),
+            Ok(tungstenite::Message::Pong(payload)) => Item::Pong(payload.to_vec()),
+            Ok(tungstenite::Message::Close(Some(frame))) if frame.reason == FORBIDDEN_CODE => {
+                break Verdict::Protocol;
+            }
+            Ok(tungstenite::Message::Close(frame)) => {
+                let frame = frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
+                items.push(Item::Close(frame));
+                break Verdict::Closed;
+            }
+            Ok(tungstenite::Message::Frame(_)) => unreachable!("never read"),
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => break Verdict::Clean,
+            Err(Error::Protocol(_)) => break Verdict::Protocol,
+            Err(Error::Utf8(_)) => break Verdict::Utf8,
+            Err(Error::Capacity(_)) => break Verdict::TooBig,
+            Err(error) => panic!("{error}"),
+        });
+    };
+    (items, verdict)
+}
+
+/// The reason that tungstenite puts in place of a close frame with a forbidden code.
+const FORBIDDEN_CODE: &str = "Protocol violation";
+
+/// Gives the bytes in random pieces and swallows what is written.
+struct Socket<'a> {
+    bytes: &'a [u8],
+    rng: &'a mut Rng,
+}
+
+impl Read for Socket<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.bytes.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let length = piece_len(self.rng, self.bytes.len().min(buffer.len()));
+        self.bytes.read(&mut buffer[..length])
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Draws from 1 to `most`, within what a read gives: often a byte, often everything.
+fn piece_len(rng: &mut Rng, most: usize) -> usize {
+    let most = most.min(64 * 1024);
+    match rng.below(4) {
+        0 if most < 1000 => 1,
+        1 => most,
+        2 => 1 + below(rng, most.min(20)),
+        _ => 1 + below(rng, most),
+    }
+}
+
+fn below(rng: &mut Rng, n: usize) -> usize {
+    rng.below(n as u64) as usize
+}
+
+/// What is wrong with a sequence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    None,
+    /// One thing in the last frame.
+    Known,
+    /// A few bits anywhere.
+    Flipped,
+}
+
+/// What a client sends: whole frames, the last of which may be cut off.
+struct Sequence {
+    bytes: Vec<u8>,
+    /// What is missing of the last frame.
+    rest: Vec<u8>,
+    limits: Limits,
+    fault: Fault,
+    /// The violation, where it is certain.
+    expected: Option<Violation>,
+}
+
+/// The fragmented message in progress, as the generator knows it.
+struct Open {
+    /// The rest of the text, or `None` for bytes.
+    text: Option<Vec<u8>>,
+    received: usize,
+}
+
+impl Sequence {
+    fn random(rng: &mut Rng) -> Sequence {
+        // Room for any control frame, which tungstenite measures by the same limit. In a few
+        // sequences there are lengths that take eight bytes, and payloads read in place.
+        let message_bytes = if rng.chance(1) { 150_000 } else { 126 + rng.below(300) };
+        let limits = Limits { message_bytes, fragments: 64 };
+        let fault = match rng.below(20) {
+            0..11 => Fault::None,
+            11..17 => Fault::Known,
+            _ => Fault::Flipped,
+        };
+        let (bytes, rest) = (Vec::new(), Vec::new());
+        let mut sequence = Sequence { bytes, rest, limits, fault, expected: None };
+        let mut open = None;
+        let most = if message_bytes > 1000 { 3 } else { 12 };
+        for _ in 0..below(rng, most) {
+            sequence.push_frame(rng, &mut open);
+        }
+        match fault {
+            Fault::Known => {
+                let start = sequence.bytes.len();
+                sequence.push_fault(rng, open.as_ref());
+                if rng.chance(20) {
+                    let length = sequence.bytes.len() - start;
+                    sequence.rest = sequence.bytes.split_off(start + below(rng, length));
+                    sequence.expected = None;
+                }
+            }
+            Fault::Flipped if !sequence.bytes.is_empty() => {
+                for _ in 0..=rng.below(3) {
+                    let index = below(rng, sequence.bytes.len());
+                    sequence.bytes[index] ^= 1 << rng.below(8);
+                }
+                // A frame that now is longer may be missing anything; a length of ones is minimal.
+                sequence.rest = vec![1; 16 + message_bytes as usize];
+            }
+            _ if rng.chance(5) => sequence.push(rng, FIN | CLOSE, b""),
+            _ if rng.chance(20) => sequence.push_close(rng, &ALLOWED_CODES, b""),
+            _ => {}
+        }
+        sequence
+    }
+
+    /// Adds a frame that may stand here.
+    fn push_frame(&mut self, rng: &mut Rng, open: &mut Option<Open>) {
+        if rng.chance(20) {
+            let opcode = if rng.chance(50) { PING } else { PONG };
+            let length = below(rng, 126);
+            let payload = random_bytes(rng, length);
+            return self.push(rng, FIN | opcode, &payload);
+        }
+        let limit = self.limits.message_bytes as usize;
+        let Some(message) = open else {
+            let length = message_len(rng, limit);
+            let text = rng.chance(60).then(|| random_text(rng, length));
+            let is_whole = rng.chance(50);
+            let first = if text.is_some() { TEXT } else { BINARY };
+            let mut message = Open { text, received: 0 };
+            if is_whole {
+                let payload = message.text.take().unwrap_or_else(|| random_bytes(rng, length));
+                return self.push(rng, FIN | first, &payload);
+            }
+            let payload = message.next(rng, limit);
+            self.push(rng, first, &payload);
+            *open = Some(message);
+            return;
+        };
+        if rng.chance(40) {
+            let payload = message.last(rng, limit);
+            self.push(rng, FIN | CONTINUATION, &payload);
+            *open = None;
+        } else {
+            let payload = message.next(rng, limit);
+            self.push(rng, CONTINUATION, &payload);
+        }
+    }
+
+    /// Adds a frame with one fault.
+    fn push_fault(&mut self, rng: &mut Rng, open: Option<&Open>) {
+        let limit = self.limits.message_bytes as usize;
+        let received = open.map_or(0, |message| message.received);
+        let opcode = if open.is_some() { CONTINUATION } else { BINARY };
+        let violation = match rng.below(13) {
+            0 => {
+                let rsv = [0x40, 0x20, 0x10][below(rng, 3)];
+                self.push(rng, FIN | rsv | opcode, b"");
+                Violation::Rsv
+            }
+            1 => {
+                let reserved = [3, 4, 5, 6, 7, 11, 12, 13, 14, 15][below(rng, 10)];
+                self.push(rng, FIN | reserved, b"");
+                Violation::Opcode
+            }
+            2 => {
+                self.bytes.extend([FIN | PING, 2, b'h', b'i']);
+                Violation::Unmasked
+            }
+            3 => {
+                self.push(rng, FIN | PING, &[0; 126]);
+                Violation::ControlTooLong
+            }
+            4 => {
+                let opcode = [PING, PONG, CLOSE][below(rng, 3)];
+                self.push(rng, opcode, b"");
+                Violation::ControlFragmented
+            }
+            5 => {
+                let length = rng.below(126) as u8;
+                self.bytes.extend([FIN | opcode, 0xfe, 0, length, 0, 0, 0, 0]);
+                self.bytes.resize(self.bytes.len() + usize::from(length), 0);
+                Violation::Length
+            }
+            6 if open.is_some() => {
+                self.push(rng, FIN | TEXT, b"new");
+                Violation::StartInsideMessage
+            }
+            6 => {
+                self.push(rng, FIN | CONTINUATION, b"rest");
+                Violation::ContinuationWithoutStart
+            }
+            7 => {
+                self.push_close(rng, &FORBIDDEN_CODES, b"");
+                Violation::CloseCode
+            }
+            8 => {
+                self.push(rng, FIN | CLOSE, b"x");
+                Violation::ClosePayload
+            }
+            9 => {
+                let tail = WRONG_TEXT[below(rng, WRONG_TEXT.len())];
+                self.push_close(rng, &ALLOWED_CODES, tail);
+                Violation::Utf8
+            }
+            10 if open.is_none() => {
+                let length = below(rng, limit - 3);
+                let mut text = random_text(rng, length);
+                text.extend(WRONG_TEXT[below(rng, WRONG_TEXT.len())]);
+                self.push(rng, FIN | TEXT, &text);
+                Violation::Utf8
+            }
+            10 if open.is_some_and(|open| open.text.is_some() && received < limit) => {
+                // Wrong even if the last fragment ended inside a character.
+                self.push(rng, CONTINUATION, b"\xff");
+                Violation::Utf8
+            }
+            11 => {
+                for _ in 0..self.limits.fragments {
+                    self.push(rng, CONTINUATION, b"");
+                }
+                if open.is_some() {
+                    Violation::Fragments
+                } else {
+                    Violation::ContinuationWithoutStart
+                }
+            }
+            _ => {
+                let length = limit - received + 1;
+                self.push(rng, FIN | opcode, &vec![b'.'; length]);
+                Violation::TooBig
+            }
+        };
+        self.expected = Some(violation);
+    }
+
+    /// Adds a close frame with one of the codes, and `tail` behind a random reason.
+    fn push_close(&mut self, rng: &mut Rng, codes: &[u16], tail: &[u8]) {
+        let code = codes[below(rng, codes.len())].to_be_bytes();
+        let length = below(rng, 124 - tail.len());
+        let reason = random_text(rng, length);
+        self.push(rng, FIN | CLOSE, &[&code, &reason[..], tail].concat());
+    }
+
+    /// Adds a frame with a random mask.
+    fn push(&mut self, rng: &mut Rng, first: u8, payload: &[u8]) {
+        let length = payload.len();
+        match length {
+            0..=125 => self.bytes.extend([first, 0x80 | length as u8]),
+            126..=0xffff => {
+                self.bytes.extend([first, 0xfe]);
+                self.bytes.extend((length as u16).to_be_bytes());
+            }
+            _ => {
+                self.bytes.extend([first, 0xff]);
+                self.bytes.extend((length as u64).to_be_bytes());
+            }
+        }
+        let mask = if rng.chance(5) { [0; 4] } else { (rng.next_u64() as u32).to_be_bytes() };
+        self.bytes.extend(mask);
+        self.bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    }
+}
+
+impl Open {
+    /// Gives the payload of a fragment in the middle; text is cut anywhere.
+    fn next(&mut self, rng: &mut Rng, limit: usize) -> Vec<u8> {
+        let payload = match &mut self.text {
+            Some(text) => {
+                let length = below(rng, text.len() + 1);
+                text.drain(..length).collect()
+            }
+            None => {
+                let length = below(rng, limit - self.received + 1);
+                random_bytes(rng, length)
+            }
+        };
+        self.received += payload.len();
+        payload
+    }
+
+    /// Gives the payload of the last fragment.
+    fn last(&mut self, rng: &mut Rng, limit: usize) -> Vec<u8> {
+        match self.text.take() {
+            Some(text) => text,
+            None => self.next(rng, limit),
+        }
+    }
+}
+
+/// Draws a length: often one at which something changes.
+fn message_len(rng: &mut Rng, limit: usize) -> usize {
+    let edges = [0, 1, 125, 126, 127, 65_535, 65_536, limit - 1, limit];
+    match rng.below(3) {
+        0 => edges[below(rng, edges.len())].min(limit),
+        1 => below(rng, limit.min(16)),
+        _ => below(rng, limit + 1),
+    }
+}
+
+fn random_bytes(rng: &mut Rng, length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        bytes.extend(rng.next_u64().to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Makes text of exactly so many bytes, with characters of one to four.
+fn random_text(rng: &mut Rng, length: usize) -> Vec<u8> {
+    const CHARACTERS: [&str; 8] =
+        ["a", "\u{7f}", "\u{80}", "ß", "\u{800}", "水", "\u{ffff}", "\u{10ffff}"];
+    let mut text = Vec::with_capacity(length);
+    while text.len() < length {
+        let character = CHARACTERS[below(rng, CHARACTERS.len())];
+        if text.len() + character.len() <= length {
+            text.extend(character.as_bytes());
+        } else {
+            text.push(b'.');
+        }
+    }
+    text
+}
+
+const ALLOWED_CODES: [u16; 10] = [1000, 1001, 1003, 1007, 1011, 1013, 3000, 3999, 4000, 4999];
+const FORBIDDEN_CODES: [u16; 10] = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535];
+
+/// Never UTF-8 behind whole characters: overlong, surrogates, too large, cut off.
+const WRONG_TEXT: [&[u8]; 10] = [
+    b"\xff",
+    b"\x80",
+    b"\xc0\x80",
+    b"\xe0\x9f\xbf",
+    b"\xf0\x8f\xbf\xbf",
+    b"\xed\xa0\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xc3",
+    b"\xe6\xb0",
+    b"\xf0\x9f\x98",
+];
+
+const CONTINUATION: u8 = 0x00;
+const TEXT: u8 = 0x01;
+const BINARY: u8 = 0x02;
+const CLOSE: u8 = 0x08;
+const PING: u8 = 0x09;
+const PONG: u8 = 0x0a;
+const FIN: u8 = 0x80;
