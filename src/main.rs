@@ -1,3 +1,5 @@
+//! The program: everything is in the library.
+
 fn main() -> std::process::ExitCode {
-    heartwheel::program::run(|_config| std::process::ExitCode::SUCCESS)
+    heartwheel::program::run(heartwheel::app::routes)
 }

@@ -12,6 +12,10 @@ use std::time::Duration;
 pub struct Instant(u64);
 
 impl Instant {
+    /// How far a moment may lie before the instant it stands for: it is cut to whole milliseconds. A deadline adds it to
+    /// its span, so that it never acts early.
+    pub const RESOLUTION: Duration = Duration::from_millis(1);
+
     /// Gives the moment `ms` milliseconds after the loop began.
     pub const fn from_millis(ms: u64) -> Self {
         Instant(ms)

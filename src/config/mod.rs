@@ -20,7 +20,6 @@ use std::time::Duration;
 use log::LevelFilter;
 
 mod address;
-pub mod admission;
 mod check;
 mod client;
 mod keys;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::admission::{Hosts, Origins};
+use crate::http::{Hosts, Origins};
 
 /// How much one turn of the loop may do.
 #[derive(Clone, Debug, PartialEq)]

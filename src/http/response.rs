@@ -89,6 +89,13 @@ impl Response {
         self
     }
 
+    /// Makes the answer to OPTIONS (RFC 9110, 9.3.7): the methods, for instance `GET, HEAD`.
+    pub fn options(allow: &'static str) -> Response {
+        let mut response = Response::new(204);
+        response.headers.push_own("Allow", allow);
+        response
+    }
+
     /// Gives the status.
     pub fn status(&self) -> u16 {
         self.status

@@ -9,22 +9,24 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::{env, fs};
 
-use crate::config::Config;
+use crate::server::Builder;
 
 mod check;
 mod load;
+mod log_queue;
 mod options;
+mod serve;
 
 use check::Judgement;
 use load::{Loaded, load};
 use options::{Command, Options, USAGE};
+use serve::serve;
 
-/// Runs the program: reads the command line, loads the configuration, does what was asked for. To
-/// serve, it hands the configuration to `serve`, whose exit status becomes the program's.
+/// Runs the program: reads the command line, loads the configuration, does what was asked for. What is
+/// served is what `routes` adds.
 ///
-/// A faulty command line or configuration is status 2 and a line on stderr for each fault; `serve`
-/// is not called then.
-pub fn run(serve: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+/// A faulty command line or configuration is status 2 and a line on stderr for each fault.
+pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
     let options = match Options::parse(arguments) {
         Ok(options) => options,
@@ -54,7 +56,7 @@ pub fn run(serve: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     }
     match options.command {
         Command::PrintConfig => print(config.to_toml()),
-        _ => serve(config),
+        _ => serve(config, routes),
     }
 }
 

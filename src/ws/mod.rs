@@ -24,7 +24,7 @@ mod mask;
 mod partial;
 mod violation;
 
-pub use close::CloseFrame;
+pub use close::{CloseFrame, is_allowed as is_allowed_close_code};
 pub use control::Control;
 pub use decoder::{Decoder, Incoming, Limits};
 pub use violation::Violation;

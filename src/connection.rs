@@ -1,0 +1,386 @@
+//! One connection: its phase, its moments, its outbox. What may happen next follows from the phase alone.
+//!
+//! ```text
+//!              head complete                 answer begun            answer written, kept
+//!   ► Head ────────────────► (Body ►) Deciding ─────────► Answering ─────────► KeepAlive ─► Head ...
+//!                                        │ upgrade            │ answered and closed
+//!                                        ▼                    ▼
+//!                                       Open ───────────► Closing ─► gone
+//! ```
+//!
+//! Each phase has a deadline, and `Connection::deadline` gives the earliest: there is no phase without one.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::bucket::Bucket;
+use crate::event::{Event, Session};
+use crate::heartbeat::{self, Due, Heartbeat};
+use crate::http::{BodyReader, HeadReader, HeaderLines, Request};
+use crate::outbox::Outbox;
+use crate::reason::CloseReason;
+use crate::route::Face;
+use crate::stats::DeadlineKind;
+use crate::time::{Instant, Moment};
+use crate::ws::Decoder;
+
+/// One connection, without its socket.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub generation: u32,
+    /// What the listener that accepted it is for.
+    pub face: Face,
+    pub flags: Flags,
+    pub phase: Phase,
+    pub peer: Peer,
+    pub opened_at: Instant,
+    /// When the last byte was received.
+    pub heard_at: Moment,
+    /// When the phase, or the stage of closing, began.
+    pub phase_at: Moment,
+    /// When reading was paused, if `flags.paused`.
+    pub paused_at: Moment,
+    pub counters: Counters,
+    /// The route, once a request has named one.
+    pub route: Option<u16>,
+    pub session: Option<Session>,
+    pub outbox: Outbox,
+    pub inbox: Option<Box<Inbox>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flags {
+    /// The socket may have bytes for us.
+    pub readable: bool,
+    /// The socket may take bytes.
+    pub writable: bool,
+    /// The peer has ended its side, or the socket failed: read on even after a short read.
+    pub read_closed: bool,
+    /// Nothing is read: the application is behind.
+    pub paused: bool,
+    /// A job is out.
+    pub job: bool,
+    /// Waits in the list of connections with events for a job.
+    pub runnable: bool,
+    /// Waits in the list of connections to read from.
+    pub ready: bool,
+    /// Waits in the list of connections to write to.
+    pub dirty: bool,
+    /// `Opened` was given to the handler.
+    pub opened: bool,
+    /// The drain has come to this connection.
+    pub draining: bool,
+    /// The wheel entry must be set anew even if the next deadline is later.
+    pub relink: bool,
+    /// The outbox was not empty when last looked at: `Drained` is due when it is.
+    pub filled: bool,
+    /// Upgraded to WebSocket.
+    pub upgraded: bool,
+    /// The peer has ended its side: the read that gives nothing was made.
+    pub eof: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub messages_in: u64,
+    pub messages_out: u64,
+}
+
+/// Where a connection stands.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// A request head is awaited or has begun.
+    Head { reader: HeadReader, first: bool },
+    /// An answer has been written; the next request has not begun.
+    KeepAlive,
+    /// The head is complete, the body is not.
+    Body(Box<Body>),
+    /// The request is complete; the handler, or the verdict on the upgrade, is awaited.
+    Deciding(Box<Pending>),
+    /// The answer is in the outbox.
+    Answering { keep: bool, reason: CloseReason },
+    /// WebSocket.
+    Open(Open),
+    /// Ending.
+    Closing(Closing),
+}
+
+/// A request whose body is being received.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub request: Request,
+    pub reader: BodyReader,
+    pub pending: Pending,
+}
+
+/// What is known of a request until it is answered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pending {
+    pub route: usize,
+    pub keep: bool,
+    pub head_only: bool,
+    /// The CORS headers for an admitted foreign origin; else none.
+    pub cors: HeaderLines,
+    /// The accept key of an upgrade, and the first subprotocol that was offered and is configured.
+    pub upgrade: Option<(String, Option<String>)>,
+}
+
+/// An open WebSocket.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub decoder: Decoder,
+    pub heartbeat: Heartbeat,
+    /// When the message in progress began, if the decoder is not idle.
+    pub message_at: Moment,
+    /// When the connection has lived long enough, if there is such a limit.
+    pub lifetime_at: Option<Moment>,
+    pub pings: Bucket,
+}
+
+/// An ending connection.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    pub stage: Stage,
+    pub reason: CloseReason,
+    /// Reads on for the peer's close frame, as long as frames can be told apart.
+    pub decoder: Option<Decoder>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// What was received before is being handled and answered; then the close frame is queued. Bounded by `close_send`.
+    Handling,
+    /// The close frame waits in the outbox. Bounded by `close_send`.
+    Sending { then: After },
+    /// The close frame is with the kernel, the peer's is awaited. Bounded by `close_ack`.
+    Awaiting,
+    /// FIN is sent; what still comes is discarded until the peer's FIN. Bounded by `close_ack`.
+    Lingering,
+}
+
+/// What follows a close frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The peer's close frame is awaited.
+    Await,
+    /// FIN: the peer's close frame came already, or nothing after the fault can be read.
+    Fin,
+}
+
+/// What has been received and waits for the handler.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub events: VecDeque<Event>,
+    /// How many of the events are messages.
+    pub messages: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Bytes of one read that could not be decoded yet, from `rest_from` on.
+    pub rest: Vec<u8>,
+    pub rest_from: usize,
+    /// Bytes that the handler of the job that is out may send beyond the outbox limit: as many as it was given.
+    pub promised: usize,
+    /// Messages in the job that is out.
+    pub given: u64,
+}
+
+impl Inbox {
+    /// Says whether nothing is in it and no job is out: it can be given back.
+    pub fn is_idle(&self) -> bool {
+        self.events.is_empty() && self.rest.is_empty() && self.given == 0
+    }
+}
+
+/// The peer's address in 20 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    ip: [u8; 16],
+    port: u16,
+    family: Family,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+    Unix,
+}
+
+impl Peer {
+    pub fn new(address: Option<SocketAddr>) -> Peer {
+        match address.map(|address| (address.ip(), address.port())) {
+            Some((IpAddr::V4(ip), port)) => {
+                Peer { ip: ip.to_ipv6_mapped().octets(), port, family: Family::V4 }
+            }
+            Some((IpAddr::V6(ip), port)) => Peer { ip: ip.octets(), port, family: Family::V6 },
+            None => Peer { ip: [0; 16], port: 0, family: Family::Unix },
+        }
+    }
+
+    pub fn address(&self) -> Option<SocketAddr> {
+        let ip = std::net::Ipv6Addr::from(self.ip);
+        match self.family {
+            Family::V4 => Some(SocketAddr::from((ip.to_canonical(), self.port))),
+            Family::V6 => Some(SocketAddr::from((ip, self.port))),
+            Family::Unix => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.address() {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unix"),
+        }
+    }
+}
+
+/// The spans that bound a connection, and what heartbeats follow: the configuration, parsed once.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub tick_ms: u64,
+    pub handshake: Duration,
+    pub body: Duration,
+    pub keep_alive: Duration,
+    pub read_idle: Option<Duration>,
+    pub message: Duration,
+    pub write_stall: Duration,
+    pub close_send: Duration,
+    pub close_ack: Duration,
+    pub heartbeat: heartbeat::Rules,
+    /// When the drain in progress ends.
+    pub drain_ends_at: Option<Instant>,
+}
+
+/// The earliest of the deadlines offered; of those in one tick the one whose kind comes first.
+struct Earliest {
+    tick_ms: u64,
+    found: Option<(Instant, DeadlineKind)>,
+}
+
+impl Earliest {
+    fn offer(&mut self, at: Instant, kind: DeadlineKind) {
+        let rank =
+            |(at, kind): (Instant, DeadlineKind)| (at.as_millis().div_ceil(self.tick_ms), kind);
+        if self.found.is_none_or(|found| rank((at, kind)) < rank(found)) {
+            self.found = Some((at, kind));
+        }
+    }
+}
+
+impl Connection {
+    pub fn new(generation: u32, face: Face, peer: Peer, now: Instant) -> Connection {
+        Connection {
+            generation,
+            face,
+            flags: Flags { relink: true, ..Flags::default() },
+            phase: Phase::Head { reader: HeadReader::default(), first: true },
+            peer,
+            opened_at: now,
+            heard_at: now.into(),
+            phase_at: now.into(),
+            paused_at: now.into(),
+            counters: Counters::default(),
+            route: None,
+            session: None,
+            outbox: Outbox::default(),
+            inbox: None,
+        }
+    }
+
+    /// Moves on to another phase; its deadline counts from `now`.
+    pub fn enter(&mut self, now: Instant, phase: Phase) {
+        self.phase = phase;
+        self.phase_at = now.into();
+        self.flags.relink = true;
+    }
+
+    /// Gives the earliest deadline. There is always one.
+    pub fn deadline(&self, rules: &Rules, now: Instant) -> (Instant, DeadlineKind) {
+        let mut earliest = Earliest { tick_ms: rules.tick_ms, found: None };
+        let phase_at = self.phase_at.near(now);
+        match &self.phase {
+            Phase::Head { .. } | Phase::Deciding(_) => {
+                earliest.offer(after(phase_at, rules.handshake), DeadlineKind::Handshake);
+            }
+            Phase::KeepAlive => {
+                earliest.offer(after(phase_at, rules.keep_alive), DeadlineKind::KeepAlive);
+            }
+            Phase::Body(_) => earliest.offer(after(phase_at, rules.body), DeadlineKind::Body),
+            Phase::Answering { .. } => {}
+            Phase::Open(open) => self.deadline_open(open, rules, now, &mut earliest),
+            Phase::Closing(closing) => match closing.stage {
+                Stage::Handling | Stage::Sending { .. } => {
+                    earliest.offer(after(phase_at, rules.close_send), DeadlineKind::CloseSend);
+                }
+                Stage::Awaiting | Stage::Lingering => {
+                    earliest.offer(after(phase_at, rules.close_ack), DeadlineKind::CloseAck);
+                }
+            },
+        }
+        if let Some((progress_at, oldest_at)) = self.outbox.waiting_since() {
+            let stalled_at = after(progress_at.near(now), rules.write_stall);
+            let too_old_at = after(oldest_at.near(now), rules.write_stall * 3);
+            earliest.offer(stalled_at.min(too_old_at), DeadlineKind::WriteStall);
+        }
+        if let Some(at) = rules.drain_ends_at {
+            earliest.offer(at, DeadlineKind::Drain);
+        }
+        debug_assert!(earliest.found.is_some(), "a phase without a deadline: {:?}", self.phase);
+        earliest.found.unwrap_or((now + rules.close_ack, DeadlineKind::CloseAck))
+    }
+
+    fn deadline_open(&self, open: &Open, rules: &Rules, now: Instant, earliest: &mut Earliest) {
+        let heard_at = self.heard_at.near(now);
+        match open.heartbeat.due(&rules.heartbeat, heard_at, self.flags.paused, now) {
+            Due::Ping(at) => earliest.offer(at, DeadlineKind::Ping),
+            Due::Pong(at) => earliest.offer(at, DeadlineKind::Pong),
+            Due::Nothing => {}
+        }
+        if let Some(at) = open.lifetime_at {
+            earliest.offer(at.near(now), DeadlineKind::Lifetime);
+        }
+        if let Some(read_idle) = rules.read_idle {
+            // While reading is paused this stands still: looked at again and again, it is never due.
+            let since = if self.flags.paused { now } else { heard_at };
+            earliest.offer(after(since, read_idle), DeadlineKind::ReadIdle);
+        }
+        if self.flags.paused {
+            return;
+        }
+        if !open.decoder.is_idle() {
+            let at = after(open.message_at.near(now), rules.message);
+            earliest.offer(at, DeadlineKind::Message);
+        }
+    }
+
+    /// Says whether nothing waits for the handler and none of its jobs is out.
+    pub fn is_handled(&self) -> bool {
+        !self.flags.job && self.inbox.as_ref().is_none_or(|inbox| inbox.events.is_empty())
+    }
+
+    /// Begins a request, with the deadline of its head.
+    pub fn begin_request(&mut self, now: Instant) {
+        self.route = None;
+        self.enter(now, Phase::Head { reader: HeadReader::default(), first: false });
+    }
+
+    /// Gives the inbox, made if there is none.
+    pub fn inbox(&mut self) -> &mut Inbox {
+        self.inbox.get_or_insert_default()
+    }
+
+    /// Gives the last transport that the connection had, for logs and metrics.
+    pub fn transport(&self) -> &'static str {
+        if self.flags.upgraded { "websocket" } else { "http" }
+    }
+}
+
+/// Gives the first moment at which `span` has surely passed since `at`.
+fn after(at: Instant, span: Duration) -> Instant {
+    at + span + Instant::RESOLUTION
+}

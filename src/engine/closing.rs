@@ -1,0 +1,272 @@
+//! How connections end: the close handshake of RFC 6455, section 7, FIN before close, and the one record of each end.
+//!
+//! ```text
+//!   clean:  Handling ─► Sending ─► Awaiting ─► Lingering ─► gone      the peer closed: no Awaiting
+//!   fault:              Sending ─► Awaiting ─► Lingering ─► gone      frames cannot be told apart: no Awaiting
+//! ```
+
+use std::time::Duration;
+
+use log::{Level, log};
+
+use crate::connection::{After, Closing, Connection, Phase, Stage};
+use crate::engine::jobs::Orphan;
+use crate::engine::{Action, End, Engine, first_fault};
+use crate::event::{Event, Job, Task};
+use crate::id::ConnectionId;
+use crate::outbox::{Discarded, Kind};
+use crate::reason::{CloseReason, Severity};
+use crate::time::{Instant, millis_up};
+use crate::ws;
+
+impl Engine {
+    /// Moves a connection on as far as it goes without new input: an answer that has left, a close that nothing holds up.
+    pub(super) fn settle(&mut self, now: Instant, id: ConnectionId) {
+        self.update_pause(now, id);
+        let Some(connection) = self.get_mut(id) else { return };
+        let is_written = connection.outbox.is_empty();
+        let is_handled = connection.is_handled();
+        match &connection.phase {
+            Phase::Answering { keep, reason } if is_written => {
+                let (keep, reason) = (*keep, *reason);
+                self.answered(now, id, keep, reason);
+            }
+            Phase::Open(_) if connection.flags.draining && is_written && is_handled => {
+                let text = self.retry_within(self.setup.config.deadlines.drain);
+                self.close(now, id, CloseReason::Drain, &text);
+            }
+            Phase::Closing(Closing { stage: Stage::Handling, reason, .. }) if is_handled => {
+                match *reason {
+                    CloseReason::Eof if is_written => {
+                        self.finish(now, id, CloseReason::Eof, End::Close);
+                    }
+                    CloseReason::Eof => {}
+                    _ => self.send_close_frame(now, id),
+                }
+            }
+            _ => {}
+        }
+        self.rearm(now, id.key());
+    }
+
+    /// Begins to end an open connection for a cause that is nobody's fault: what was received before is handled and
+    /// answered first, for `close_send` at the most.
+    pub(super) fn close_when_handled(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        reason: CloseReason,
+    ) {
+        self.leave_open(now, id, reason, Stage::Handling);
+        self.settle(now, id);
+    }
+
+    /// Ends an open connection: the close frame goes behind what is queued, nothing more is taken from the handler.
+    pub(super) fn close(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        reason: CloseReason,
+        text: &str,
+    ) {
+        if self.leave_open(now, id, reason, Stage::Sending { then: After::Await }) {
+            self.push_frame(now, id, ws::encoder::close(reason.code(), text), Kind::Close);
+            self.mark_ready(id);
+            self.rearm(now, id.key());
+        }
+    }
+
+    /// Ends an open connection for cause: the frame in progress is finished, the rest dropped.
+    pub(super) fn fail(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if matches!(connection.phase, Phase::Open(_)) {
+            let discarded = connection.outbox.discard_waiting();
+            self.count_discarded(discarded);
+            self.close(now, id, reason, "");
+        }
+    }
+
+    /// Takes the WebSocket out of an open connection, whose end begins; a pause of reading ends with it.
+    fn leave_open(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        reason: CloseReason,
+        stage: Stage,
+    ) -> bool {
+        let Some(connection) = self.get_mut(id) else { return false };
+        let Phase::Open(open) = &mut connection.phase else { return false };
+        let has_more = !matches!(reason, CloseReason::Peer(_) | CloseReason::Eof);
+        let decoder = has_more.then(|| std::mem::take(&mut open.decoder));
+        connection.flags.paused = false;
+        connection.enter(now, Phase::Closing(Closing { stage, reason, decoder }));
+        true
+    }
+
+    /// Answers the peer's close, or closes after the lifetime, when what came before was handled.
+    pub(super) fn send_close_frame(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let Phase::Closing(closing) = &mut connection.phase else { return };
+        let (code, then) = match closing.reason {
+            // RFC 6455, 7.4.1: 1005 stands for no code and is never sent.
+            CloseReason::Peer(1005) => (1000, After::Fin),
+            CloseReason::Peer(code) => (code, After::Fin),
+            reason => (reason.code(), After::Await),
+        };
+        closing.stage = Stage::Sending { then };
+        let is_lifetime = closing.reason == CloseReason::Lifetime;
+        connection.phase_at = now.into();
+        connection.flags.relink = true;
+        let text = if is_lifetime { self.retry_within(LIFETIME_RETRY_MAX) } else { String::new() };
+        self.push_frame(now, id, ws::encoder::close(code, &text), Kind::Close);
+        self.mark_ready(id);
+        self.rearm(now, id.key());
+    }
+
+    /// Gives the text that tells a client when to come back, so that not all come at once.
+    pub(super) fn retry_within(&mut self, most: Duration) -> String {
+        format!("retry={}", self.random.between(0, millis_up(most)))
+    }
+
+    pub(super) fn handle_violation(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        violation: ws::Violation,
+    ) {
+        log::debug!("violation id={id} kind={}", violation.kind());
+        self.fail(now, id, violation.reason());
+        if let Some(connection) = self.get_mut(id)
+            && let Phase::Closing(closing) = &mut connection.phase
+        {
+            // Frames cannot be told apart any more: what still comes is discarded unread.
+            closing.decoder = None;
+            if let Stage::Sending { then } = &mut closing.stage {
+                *then = After::Fin;
+            }
+        }
+    }
+
+    /// Takes the peer's answer to our close frame. One that crossed ours on the way is an answer too.
+    pub(super) fn handle_close_reply(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let Phase::Closing(closing) = &mut connection.phase else { return };
+        closing.decoder = None;
+        match &mut closing.stage {
+            Stage::Sending { then } => *then = After::Fin,
+            Stage::Awaiting => self.linger(now, id),
+            Stage::Handling | Stage::Lingering => {}
+        }
+    }
+
+    /// Takes note that the close frame is with the kernel.
+    pub(super) fn close_frame_sent(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let eof = connection.flags.eof;
+        let Phase::Closing(closing) = &mut connection.phase else { return };
+        let reason = closing.reason;
+        match closing.stage {
+            Stage::Sending { .. } if eof => self.finish(now, id, reason, End::Close),
+            Stage::Sending { then: After::Fin } => self.linger(now, id),
+            Stage::Sending { then: After::Await } => {
+                closing.stage = Stage::Awaiting;
+                connection.phase_at = now.into();
+                connection.flags.relink = true;
+            }
+            Stage::Handling | Stage::Awaiting | Stage::Lingering => {}
+        }
+    }
+
+    /// Sends FIN and discards what still comes, so that a reset does not overtake what was written.
+    pub(super) fn linger(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let Phase::Closing(closing) = &mut connection.phase else { return };
+        closing.stage = Stage::Lingering;
+        closing.decoder = None;
+        connection.phase_at = now.into();
+        connection.flags.relink = true;
+        if let Some(inbox) = &mut connection.inbox {
+            inbox.rest = Vec::new();
+        }
+        self.actions.push_back(Action::Shutdown(id.key()));
+        self.mark_ready(id);
+        self.rearm(now, id.key());
+    }
+
+    /// Ends a connection: its slot, its wheel entry and its memory are given back, its end is counted and logged once,
+    /// and its handler is told when no job of it is out.
+    pub(super) fn finish(&mut self, now: Instant, id: ConnectionId, reason: CloseReason, end: End) {
+        if self.get(id).is_none() {
+            return;
+        }
+        let mut connection = self.connections.remove(id.key());
+        self.wheel.disarm(id.key());
+        self.public -= usize::from(connection.face != crate::route::Face::Admin);
+        let so_far = match &connection.phase {
+            Phase::Closing(closing) => Some(closing.reason),
+            Phase::Answering { keep: false, reason } => Some(*reason),
+            _ => None,
+        };
+        let reason = first_fault(so_far, reason);
+        let discarded = connection.outbox.discard();
+        self.count_discarded(discarded);
+        self.stats.closed[reason.index()] += 1;
+        log_end(now, id, &connection, reason);
+        self.actions.push_back(match end {
+            End::Close => Action::Close(id.key()),
+            End::Abort => Action::Abort(id.key()),
+        });
+        self.tell_handler(id, connection, reason);
+    }
+
+    fn tell_handler(&mut self, id: ConnectionId, mut connection: Connection, reason: CloseReason) {
+        let route = connection.route.map_or(0, usize::from);
+        let mut inbox = connection.inbox.take().unwrap_or_default();
+        if !connection.flags.opened {
+            // The handler never heard of it.
+            self.stats.messages_dropped += inbox.messages as u64;
+        } else if connection.flags.job {
+            let events = std::mem::take(&mut inbox.events);
+            self.orphans.insert(id, Orphan { events, reason });
+        } else {
+            let mut events = std::mem::take(&mut inbox.events);
+            events.push_back(Event::Closed(reason));
+            let task = Task::Events { session: connection.session.take(), events };
+            self.queue_job(Job { id, route, task });
+        }
+        self.keep_spare_inbox(inbox);
+    }
+
+    pub(super) fn count_discarded(&mut self, discarded: Discarded) {
+        self.stats.messages_dropped += discarded.messages;
+        self.stats.discarded_bytes += discarded.bytes;
+    }
+}
+
+/// One line for each end.
+fn log_end(now: Instant, id: ConnectionId, connection: &Connection, reason: CloseReason) {
+    let level = match reason.severity() {
+        Severity::Clean => Level::Debug,
+        Severity::Deadline => Level::Info,
+        Severity::Fault => Level::Warn,
+    };
+    let counters = &connection.counters;
+    log!(
+        target: "heartwheel::connection",
+        level,
+        "closed id={id} transport={} reason={} code={} peer={} age_ms={} bytes_in={} bytes_out={} \
+         messages_in={} messages_out={}: {reason}",
+        connection.transport(),
+        reason.label(),
+        reason.code(),
+        connection.peer,
+        millis_up(now.since(connection.opened_at)),
+        counters.bytes_in,
+        counters.bytes_out,
+        counters.messages_in,
+        counters.messages_out,
+    );
+}
+
+/// Clients whose connection reached its lifetime come back within this time: there is no restart to wait for.
+const LIFETIME_RETRY_MAX: Duration = Duration::from_secs(1);

@@ -1,0 +1,97 @@
+//! What the application tells the engine.
+
+use crate::connection::{Phase, Stage};
+use crate::engine::Engine;
+use crate::event::{Command, Event};
+use crate::frame::Frame;
+use crate::id::ConnectionId;
+use crate::message::Message;
+use crate::outbox::Kind;
+use crate::reason::CloseReason;
+use crate::time::Instant;
+use crate::ws;
+
+impl Engine {
+    /// Says whether a command would overflow an outbox that its socket might make room in: it is to be flushed first, so
+    /// that only bytes are counted that really wait for the peer.
+    pub fn wants_flush(
+        &self,
+        from: Option<ConnectionId>,
+        command: &Command,
+    ) -> Option<ConnectionId> {
+        let Command::Send(id, message) = command else { return None };
+        let connection = self.get(*id)?;
+        let overflows = self.overflows(from, *id, message.len() + Frame::HEAD_BYTES_MAX);
+        (overflows && connection.flags.writable).then_some(*id)
+    }
+
+    /// Takes a command; `from` is the connection whose handler gave it.
+    pub fn handle_command(&mut self, now: Instant, from: Option<ConnectionId>, command: Command) {
+        match command {
+            Command::Send(id, message) => self.send(now, from, id, &message),
+            Command::Close(id, code, text) => self.close_by_handler(now, id, code, &text),
+            Command::Done(done) => self.handle_done(now, done),
+            Command::Drain => self.begin_drain(now),
+            Command::Shutdown => self.shut_down(now),
+        }
+    }
+
+    fn send(
+        &mut self,
+        now: Instant,
+        from: Option<ConnectionId>,
+        id: ConnectionId,
+        message: &Message,
+    ) {
+        let takes_messages = self.get(id).is_some_and(|connection| match &connection.phase {
+            Phase::Open(_) => true,
+            Phase::Closing(closing) => closing.stage == Stage::Handling,
+            _ => false,
+        });
+        if !takes_messages {
+            self.stats.commands_stale += 1;
+            self.stats.messages_dropped += 1;
+            return;
+        }
+        let frame = ws::encoder::message(message);
+        if self.overflows(from, id, frame.len()) {
+            self.stats.messages_dropped += 1;
+            return self.fail(now, id, CloseReason::Overflow);
+        }
+        if from == Some(id)
+            && let Some(inbox) = self.get_mut(id).and_then(|connection| connection.inbox.as_mut())
+        {
+            inbox.promised = inbox.promised.saturating_sub(frame.len());
+        }
+        self.push_frame(now, id, frame, Kind::Message);
+        self.rearm(now, id.key());
+    }
+
+    /// Closes for the handler, which is given none of the messages that still wait for it.
+    fn close_by_handler(&mut self, now: Instant, id: ConnectionId, code: u16, text: &str) {
+        let Some(connection) = self.get_mut(id) else {
+            self.stats.commands_stale += 1;
+            return;
+        };
+        if !matches!(connection.phase, Phase::Open(_)) {
+            return;
+        }
+        if let Some(inbox) = &mut connection.inbox {
+            inbox.events.retain(|event| !matches!(event, Event::Message(_)));
+            inbox.bytes = 0;
+            self.stats.messages_dropped += std::mem::take(&mut inbox.messages) as u64;
+        }
+        self.close(now, id, CloseReason::Application(code), text);
+    }
+
+    /// Says whether a frame is more than may wait for its peer. An empty outbox takes any; a handler may answer as many
+    /// bytes as it was given.
+    fn overflows(&self, from: Option<ConnectionId>, id: ConnectionId, len: usize) -> bool {
+        let Some(connection) = self.get(id) else { return false };
+        let promised = connection.inbox.as_ref().map_or(0, |inbox| inbox.promised);
+        let waiting = connection.outbox.bytes();
+        let is_answer = from == Some(id) && len <= promised;
+        let limit = self.setup.config.limits.outbox_bytes;
+        !is_answer && waiting > 0 && waiting.saturating_add(promised).saturating_add(len) > limit
+    }
+}

@@ -1,0 +1,141 @@
+//! Ending every connection in turn: one after the other over a window, so that their clients do not come back all at once.
+
+use std::time::Duration;
+
+use log::info;
+
+use crate::connection::{Phase, Stage};
+use crate::engine::{End, Engine};
+use crate::id::ConnectionId;
+use crate::reason::CloseReason;
+use crate::route::Face;
+use crate::time::{Instant, millis_up};
+
+/// A drain in progress.
+#[derive(Debug)]
+pub(super) struct Drain {
+    began_at: Instant,
+    /// The connections whose turn is still to come, the next one last.
+    waiting: Vec<ConnectionId>,
+    /// How many there were.
+    total: u64,
+    /// Over how many milliseconds their turns are spread.
+    spread_ms: u64,
+    ended: bool,
+}
+
+impl Drain {
+    /// Gives the moment of the next connection's turn, then that of the end.
+    pub fn next_at(&self, ends_at: Option<Instant>) -> Option<Instant> {
+        match self.waiting.len() as u64 {
+            0 => ends_at.filter(|_| !self.ended),
+            left => {
+                let after_ms = self.spread_ms * (self.total - left) / self.total;
+                Some(self.began_at + Duration::from_millis(after_ms))
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Begins to drain; a second call changes nothing. The listeners are for the loop to close.
+    pub(super) fn begin_drain(&mut self, now: Instant) {
+        if self.drain.is_some() {
+            return;
+        }
+        let waiting: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.face != Face::Admin)
+            .map(|(key, connection)| ConnectionId::new(key, connection.generation))
+            .collect();
+        let window = self.setup.config.deadlines.drain;
+        let total = waiting.len() as u64;
+        let spread_ms = (millis_up(window) / 2).min(total * 1000 / STARTS_PER_SECOND);
+        info!(
+            "drain begun connections={total} spread_ms={spread_ms} window_ms={}",
+            millis_up(window)
+        );
+        self.rules.drain_ends_at = Some(now + window + Instant::RESOLUTION);
+        self.drain = Some(Drain { began_at: now, waiting, total, spread_ms, ended: false });
+        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.rearm(now, key);
+        }
+    }
+
+    /// Gives the connections whose turn has come theirs.
+    pub(super) fn drain_on(&mut self, now: Instant) {
+        let ends_at = self.rules.drain_ends_at;
+        while let Some(drain) = &mut self.drain
+            && drain.next_at(ends_at).is_some_and(|at| at <= now)
+            && let Some(id) = drain.waiting.pop()
+        {
+            self.drain_one(now, id);
+        }
+        self.end_drain(now);
+    }
+
+    fn drain_one(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.flags.draining = true;
+        match &mut connection.phase {
+            Phase::KeepAlive => self.hang_up(now, id, CloseReason::Drain),
+            Phase::Head { reader, .. } if reader.is_idle() => {
+                self.hang_up(now, id, CloseReason::Drain);
+            }
+            Phase::Head { .. } | Phase::Body(_) => {
+                self.refuse_late(now, id, 503, CloseReason::Drain);
+            }
+            Phase::Deciding(pending) => pending.keep = false,
+            Phase::Answering { keep, .. } => *keep = false,
+            Phase::Open(_) => {}
+            Phase::Closing(closing) if closing.stage == Stage::Lingering => {}
+            Phase::Closing(_) => {}
+        }
+        self.settle(now, id);
+    }
+
+    /// Ends the drain when no connection is left but the operator's and every handler has been told, or when its time
+    /// is over.
+    fn end_drain(&mut self, now: Instant) {
+        let is_late = self.rules.drain_ends_at.is_some_and(|at| at <= now);
+        let is_told = self.orphans.is_empty() && self.jobs.is_empty();
+        let is_over = self.public == 0 && (is_told || is_late);
+        if let Some(drain) = &mut self.drain
+            && is_over
+            && !std::mem::replace(&mut drain.ended, true)
+        {
+            let dropped = self.stats.deadlines_fired[crate::stats::DeadlineKind::Drain as usize];
+            info!(
+                "drain ended connections={} dropped={dropped} handlers_left={} after_ms={}",
+                drain.total,
+                self.orphans.len(),
+                millis_up(now.since(drain.began_at))
+            );
+        }
+    }
+
+    /// Says whether a drain was begun.
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Says whether a drain has come to its end: no connection is left but the operator's.
+    pub fn is_drained(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| drain.ended)
+    }
+
+    /// Ends every connection at once, with a reset.
+    pub fn shut_down(&mut self, now: Instant) {
+        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if let Some(id) = self.id_of(key) {
+                self.finish(now, id, CloseReason::Shutdown, End::Abort);
+            }
+        }
+    }
+}
+
+/// How many connections are told to go in a second, where there are enough of them.
+const STARTS_PER_SECOND: u64 = 500;

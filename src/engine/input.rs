@@ -1,0 +1,328 @@
+//! What comes in from a socket: readiness, bytes, its end, its failure.
+
+use std::io;
+
+use crate::connection::{Phase, Stage};
+use crate::engine::{End, Engine, find_mut};
+use crate::event::Event;
+use crate::id::ConnectionId;
+use crate::reason::CloseReason;
+use crate::time::Instant;
+use crate::ws::Incoming;
+
+/// Where the next bytes of a connection are to be read to.
+#[derive(Debug)]
+pub enum ReadInto<'a> {
+    /// Nowhere: the connection is gone, or the application is behind.
+    Nothing,
+    /// Into the buffer that all connections share.
+    Shared,
+    /// Into the connection's own memory: a large message is in progress.
+    Own(&'a mut [u8]),
+}
+
+/// What a message costs of `turn.bytes`, beside its bytes, when it is decoded and when it is delivered.
+pub(super) const MESSAGE_COST: usize = 128;
+
+impl Engine {
+    /// Takes note of what the poller said about a slot's socket. A stale note is harmless: it is a hint.
+    pub fn handle_readiness(&mut self, key: usize, readable: bool, writable: bool, closed: bool) {
+        let Some(id) = self.id_of(key) else { return };
+        let connection = &mut self.connections[key];
+        connection.flags.readable |= readable || closed;
+        connection.flags.read_closed |= closed;
+        connection.flags.writable |= writable;
+        let writes = writable && !connection.outbox.is_empty();
+        if readable || closed {
+            self.mark_ready(id);
+        }
+        if writes {
+            self.mark_dirty(id);
+        }
+    }
+
+    /// Takes the next connection to read from, as long as the budget lasts: at least one in each turn.
+    pub fn poll_ready(&mut self) -> Option<ConnectionId> {
+        if self.turn_left == 0 {
+            return None;
+        }
+        while let Some(id) = self.ready.pop_front() {
+            if let Some(connection) = self.get_mut(id) {
+                connection.flags.ready = false;
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Says whether work is left for the next turn, which must then come at once.
+    pub fn has_work_left(&self) -> bool {
+        !self.ready.is_empty() || self.jobs.has_inline()
+    }
+
+    /// Decodes what was read before and had to wait; then says where to read to.
+    pub fn read_into(&mut self, now: Instant, id: ConnectionId) -> ReadInto<'_> {
+        self.decode_rest(now, id);
+        let has_rest = self.has_rest(id);
+        let is_behind = self.get(id).is_none_or(|connection| self.is_behind(connection));
+        let Some(connection) = self.get_mut(id) else { return ReadInto::Nothing };
+        if has_rest || is_behind || !connection.flags.readable {
+            return ReadInto::Nothing;
+        }
+        match &mut connection.phase {
+            Phase::Open(open) => match open.decoder.spare() {
+                Some(spare) => ReadInto::Own(spare),
+                None => ReadInto::Shared,
+            },
+            _ => ReadInto::Shared,
+        }
+    }
+
+    /// Says that something may wait in the socket, or that it is worth an attempt.
+    pub fn mark_readable(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.readable = true;
+        }
+    }
+
+    /// Says that the socket may take something, or that it is worth an attempt.
+    pub fn mark_writable(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.writable = true;
+        }
+    }
+
+    /// Says whether the turn's budget is spent.
+    pub fn is_turn_spent(&self) -> bool {
+        self.turn_left == 0
+    }
+
+    /// Takes note that reading stopped before the socket was empty: it goes on in the next turn.
+    pub fn handle_budget_spent(&mut self, now: Instant, id: ConnectionId) {
+        if self.get(id).is_some_and(|connection| connection.flags.readable) {
+            self.mark_ready_unless_waiting(now, id);
+        }
+    }
+
+    /// Takes note that the last read gave all that there was.
+    pub fn handle_drained_socket(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.readable = connection.flags.read_closed && !connection.flags.eof;
+        }
+    }
+
+    /// Says whether the socket must be read until it gives nothing: its end is known to be near.
+    pub fn must_read_to_end(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|connection| connection.flags.read_closed)
+    }
+
+    /// Takes bytes that were read into the shared buffer. What cannot be decoded yet is copied.
+    pub fn handle_input(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) {
+        if self.note_input(now, id, input.len()) {
+            self.decode(now, id, input);
+        }
+        self.settle(now, id);
+    }
+
+    /// Takes `len` bytes that were read into the connection's own memory.
+    pub fn handle_own_input(&mut self, now: Instant, id: ConnectionId, len: usize) {
+        if self.note_input(now, id, len) {
+            let Some(connection) = self.get_mut(id) else { return };
+            let Phase::Open(open) = &mut connection.phase else { return };
+            if let Some(item) = open.decoder.filled(len) {
+                self.handle_incoming(now, id, item);
+            }
+        }
+        self.settle(now, id);
+    }
+
+    /// Takes note that the peer has ended its side.
+    pub fn handle_eof(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.flags.eof = true;
+        connection.flags.readable = false;
+        match &connection.phase {
+            Phase::Head { .. } | Phase::Body(_) => {
+                self.finish(now, id, CloseReason::Eof, End::Close);
+            }
+            Phase::KeepAlive => self.finish(now, id, CloseReason::Done, End::Close),
+            // A client may end its side and still want its answer.
+            Phase::Deciding(_) | Phase::Answering { .. } => {}
+            Phase::Open(_) => {
+                self.close_when_handled(now, id, CloseReason::Eof);
+            }
+            Phase::Closing(closing) => match closing.stage {
+                Stage::Handling | Stage::Sending { .. } => {}
+                Stage::Awaiting | Stage::Lingering => {
+                    let reason = closing.reason;
+                    self.finish(now, id, reason, End::Close);
+                }
+            },
+        }
+    }
+
+    /// Takes note that the socket failed.
+    pub fn handle_error(&mut self, now: Instant, id: ConnectionId, error: &io::Error) {
+        let reason = match error.kind() {
+            // The kernel gave up retrying after TCP_USER_TIMEOUT: the peer takes nothing any more.
+            io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => CloseReason::WriteStall,
+            _ => CloseReason::Reset,
+        };
+        self.finish(now, id, reason, End::Abort);
+    }
+
+    /// Counts bytes that came; the peer lives. Says whether they are to be decoded.
+    fn note_input(&mut self, now: Instant, id: ConnectionId, len: usize) -> bool {
+        self.stats.received_bytes += len as u64;
+        self.turn_left = self.turn_left.saturating_sub(len);
+        let Some(connection) = self.get_mut(id) else { return false };
+        connection.counters.bytes_in += len as u64;
+        connection.heard_at = now.into();
+        if let Phase::Open(open) = &mut connection.phase {
+            connection.flags.relink |= open.heartbeat.heard();
+        }
+        true
+    }
+
+    /// Decodes `input` as far as the application and the budget allow, and keeps the rest.
+    fn decode(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) {
+        let used = self.decode_some(now, id, input);
+        if used < input.len()
+            && let Some(connection) = self.get_mut(id)
+        {
+            let inbox = connection.inbox();
+            debug_assert!(inbox.rest.is_empty());
+            inbox.rest = input[used..].to_vec();
+            inbox.rest_from = 0;
+            self.mark_ready_unless_waiting(now, id);
+        }
+    }
+
+    /// Goes on decoding what was kept.
+    fn decode_rest(&mut self, now: Instant, id: ConnectionId) {
+        if !self.has_rest(id) {
+            return;
+        }
+        let Some(connection) = self.get_mut(id) else { return };
+        let inbox = connection.inbox();
+        let mut rest = std::mem::take(&mut inbox.rest);
+        let from = inbox.rest_from;
+        let used = from + self.decode_some(now, id, &mut rest[from..]);
+        if used < rest.len()
+            && let Some(connection) = self.get_mut(id)
+        {
+            let inbox = connection.inbox();
+            inbox.rest = rest;
+            inbox.rest_from = used;
+            self.mark_ready_unless_waiting(now, id);
+        }
+        self.settle(now, id);
+    }
+
+    fn has_rest(&self, id: ConnectionId) -> bool {
+        let inbox = self.get(id).and_then(|connection| connection.inbox.as_ref());
+        inbox.is_some_and(|inbox| !inbox.rest.is_empty())
+    }
+
+    fn mark_ready_unless_waiting(&mut self, now: Instant, id: ConnectionId) {
+        if self.update_pause(now, id) {
+            self.mark_ready(id);
+        }
+    }
+
+    /// Gives how many bytes of `input` were used.
+    fn decode_some(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) -> usize {
+        let mut used = 0;
+        while used < input.len() {
+            let spent = self.turn_left == 0 && used > 0;
+            match self.get(id) {
+                None => return input.len(),
+                Some(connection) if spent || self.is_behind(connection) => break,
+                Some(_) => used += self.decode_one(now, id, &mut input[used..]),
+            }
+        }
+        used
+    }
+
+    /// Decodes one head, body or frame, or a part of it, and acts on it.
+    fn decode_one(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) -> usize {
+        let frame_limits = self.frame_limits;
+        let all = input.len();
+        let Some(connection) = self.connections.get_mut(id.key()) else { return all };
+        match &mut connection.phase {
+            Phase::KeepAlive => {
+                connection.begin_request(now);
+                self.rearm(now, id.key());
+                0
+            }
+            Phase::Head { reader, .. } => match reader.read(input, &self.head_limits) {
+                Ok((used, None)) => used,
+                Ok((used, Some(head))) => {
+                    self.handle_head(now, id, head);
+                    used
+                }
+                Err(refusal) => {
+                    self.refuse(now, id, refusal);
+                    all
+                }
+            },
+            Phase::Body(body) => match body.reader.read(input) {
+                Ok((used, None)) => used,
+                Ok((used, Some(bytes))) => {
+                    self.handle_body(now, id, bytes);
+                    used
+                }
+                Err(refusal) => {
+                    self.refuse(now, id, refusal);
+                    all
+                }
+            },
+            Phase::Open(open) => {
+                let was_idle = open.decoder.is_idle();
+                let decoded = open.decoder.decode(input, &frame_limits);
+                if was_idle && !open.decoder.is_idle() {
+                    open.message_at = now.into();
+                }
+                match decoded {
+                    Ok((used, None)) => used,
+                    Ok((used, Some(item))) => {
+                        self.handle_incoming(now, id, item);
+                        used
+                    }
+                    Err(violation) => {
+                        self.handle_violation(now, id, violation);
+                        all
+                    }
+                }
+            }
+            Phase::Closing(closing) => {
+                let Some(decoder) = &mut closing.decoder else { return all };
+                match decoder.discard(input) {
+                    Ok((used, Some(Incoming::Close(_)))) => {
+                        self.handle_close_reply(now, id);
+                        used
+                    }
+                    Ok((used, _)) => used,
+                    Err(_) => {
+                        closing.decoder = None;
+                        all
+                    }
+                }
+            }
+            Phase::Deciding(_) | Phase::Answering { .. } => 0,
+        }
+    }
+
+    /// Puts an event into the inbox.
+    pub(super) fn push_event(&mut self, id: ConnectionId, event: Event) {
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let spare = || self.spare_inboxes.pop().unwrap_or_default();
+        let inbox = connection.inbox.get_or_insert_with(spare);
+        if let Event::Message(message) = &event {
+            inbox.messages += 1;
+            inbox.bytes += message.len();
+        }
+        inbox.events.push_back(event);
+        self.mark_runnable(id);
+    }
+}

@@ -1,0 +1,235 @@
+//! Jobs for handlers: at most one of a connection is out at a time, so its events come in order and its session needs no
+//! lock.
+
+use std::collections::VecDeque;
+
+use crate::connection::{Inbox, Phase};
+use crate::engine::Engine;
+use crate::engine::input::MESSAGE_COST;
+use crate::event::{Done, Event, Job, Outcome, Session, Task};
+use crate::frame::Frame;
+use crate::http::Response;
+use crate::id::ConnectionId;
+use crate::reason::CloseReason;
+use crate::route::Placement;
+use crate::time::Instant;
+
+/// What waits for handlers, on the loop thread and on the workers apart, so that a blocked pool holds up no other.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    inline: Queue,
+    workers: Queue,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Jobs that no inbox holds: requests to decide on, and the last events of connections that have ended.
+    jobs: VecDeque<Job>,
+    /// Connections with events in their inboxes.
+    runnable: VecDeque<ConnectionId>,
+}
+
+/// A connection that ended while a job of it was out.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    pub events: VecDeque<Event>,
+    pub reason: CloseReason,
+}
+
+impl Queues {
+    pub fn is_empty(&self) -> bool {
+        !self.has_inline() && self.workers.jobs.is_empty() && self.workers.runnable.is_empty()
+    }
+
+    pub fn has_inline(&self) -> bool {
+        !self.inline.jobs.is_empty() || !self.inline.runnable.is_empty()
+    }
+
+    fn of(&mut self, placement: Placement) -> &mut Queue {
+        match placement {
+            Placement::Inline => &mut self.inline,
+            Placement::Worker => &mut self.workers,
+        }
+    }
+}
+
+impl Engine {
+    /// Takes the next job for handlers of this placement. What comes of it returns as
+    /// [`Command::Done`](crate::event::Command::Done).
+    pub fn poll_job(&mut self, placement: Placement) -> Option<Job> {
+        while let Some(job) = self.jobs.of(placement).jobs.pop_front() {
+            let is_wanted = matches!(job.task, Task::Events { .. }) || self.contains(job.id);
+            if is_wanted {
+                return Some(job);
+            }
+        }
+        while let Some(id) = self.jobs.of(placement).runnable.pop_front() {
+            let Some(connection) = self.get_mut(id) else { continue };
+            connection.flags.runnable = false;
+            if let Some(job) = self.take_job(id) {
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    /// Makes a job of the events of a connection, as many as its outbox has room for the answers to.
+    fn take_job(&mut self, id: ConnectionId) -> Option<Job> {
+        let outbox_limit = self.setup.config.limits.outbox_bytes;
+        let budget = 1 + self.turn_left / MESSAGE_COST;
+        let connection = self.get_mut(id)?;
+        let waiting = connection.outbox.bytes();
+        let route = usize::from(connection.route?);
+        let inbox = connection.inbox.as_mut().filter(|_| !connection.flags.job)?;
+        let mut count = 0;
+        for event in &inbox.events {
+            if let Event::Message(message) = event {
+                let cost = message.len() + Frame::HEAD_BYTES_MAX;
+                let fits = waiting + inbox.promised + cost <= outbox_limit;
+                if !fits && waiting + inbox.promised > 0 {
+                    break;
+                }
+                inbox.promised += cost;
+                inbox.messages -= 1;
+                inbox.bytes -= message.len();
+                inbox.given += 1;
+            }
+            count += 1;
+            if count == budget {
+                break;
+            }
+        }
+        if count == 0 {
+            return None;
+        }
+        let events = match count == inbox.events.len() {
+            true => std::mem::take(&mut inbox.events),
+            false => inbox.events.drain(..count).collect(),
+        };
+        let given = inbox.given as usize;
+        connection.flags.job = true;
+        connection.flags.opened = true;
+        let session = connection.session.take();
+        self.turn_left = self.turn_left.saturating_sub(given * MESSAGE_COST);
+        Some(Job { id, route, task: Task::Events { session, events } })
+    }
+
+    /// Takes what came of a job.
+    pub(super) fn handle_done(&mut self, now: Instant, done: Done) {
+        let id = done.id;
+        match done.outcome {
+            Outcome::Verdict(request, verdict) => self.handle_verdict(now, id, request, verdict),
+            Outcome::Answer(response) => self.handle_answer(now, id, &response),
+            Outcome::Events { session, messages_handled, events } => {
+                self.stats.messages_handled += messages_handled;
+                self.take_back(now, done.route, id, session, events);
+            }
+            Outcome::Panicked { session, messages_handled, messages_lost } => {
+                self.stats.handler_panics += 1;
+                self.stats.messages_handled += messages_handled;
+                self.stats.messages_dropped += messages_lost;
+                self.handle_panic(now, done.route, id, session);
+            }
+        }
+        self.settle(now, id);
+    }
+
+    /// Gives a session back to its connection, or, if that has ended, to the handler for the last time.
+    fn take_back(
+        &mut self,
+        now: Instant,
+        route: usize,
+        id: ConnectionId,
+        session: Option<Session>,
+        spent: VecDeque<Event>,
+    ) {
+        let Some(connection) = self.get_mut(id) else {
+            return self.take_back_orphan(route, id, session);
+        };
+        connection.session = session;
+        connection.flags.job = false;
+        if let Some(inbox) = &mut connection.inbox {
+            inbox.promised = 0;
+            inbox.given = 0;
+            if inbox.events.capacity() == 0 {
+                inbox.events = spent;
+            }
+            if inbox.is_idle() {
+                let inbox = connection.inbox.take().unwrap_or_default();
+                self.keep_spare_inbox(inbox);
+            }
+        }
+        self.update_pause(now, id);
+        self.mark_runnable(id);
+    }
+
+    fn take_back_orphan(&mut self, route: usize, id: ConnectionId, session: Option<Session>) {
+        let Some(mut orphan) = self.orphans.remove(&id) else { return };
+        if session.is_none() {
+            // It panicked in its first call.
+            let is_message = |event: &&Event| matches!(event, Event::Message(_));
+            self.stats.messages_dropped += orphan.events.iter().filter(is_message).count() as u64;
+            return;
+        }
+        orphan.events.push_back(Event::Closed(orphan.reason));
+        let task = Task::Events { session, events: orphan.events };
+        self.queue_job(Job { id, route, task });
+    }
+
+    fn handle_panic(
+        &mut self,
+        now: Instant,
+        route: usize,
+        id: ConnectionId,
+        session: Option<Session>,
+    ) {
+        let is_first = session.is_some();
+        self.take_back(now, route, id, session, VecDeque::new());
+        let Some(connection) = self.get_mut(id) else { return };
+        // A handler that panicked in its first call keeps nothing and is told nothing more.
+        connection.flags.opened &= is_first;
+        match connection.phase {
+            Phase::Deciding(_) => {
+                let response = Response::new(500).text("the handler panicked\n");
+                self.handle_answer(now, id, &response);
+            }
+            _ => self.fail(now, id, CloseReason::Panic),
+        }
+    }
+
+    pub(super) fn queue_job(&mut self, job: Job) {
+        let placement = self.setup.routes[job.route].placement;
+        self.jobs.of(placement).jobs.push_back(job);
+    }
+
+    pub(super) fn mark_runnable(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let has_events = connection.inbox.as_ref().is_some_and(|inbox| !inbox.events.is_empty());
+        if !has_events || connection.flags.job || connection.flags.runnable {
+            return;
+        }
+        connection.flags.runnable = true;
+        let Some(route) = connection.route else { return };
+        let placement = self.setup.routes[usize::from(route)].placement;
+        self.jobs.of(placement).runnable.push_back(id);
+    }
+
+    /// Keeps the memory of a few inboxes for the next messages. An idle connection owns none.
+    pub(super) fn keep_spare_inbox(&mut self, mut inbox: Box<Inbox>) {
+        if self.spare_inboxes.len() < SPARE_INBOXES_MAX
+            && inbox.events.capacity() <= SPARE_EVENTS_MAX
+        {
+            inbox.events.clear();
+            inbox.messages = 0;
+            inbox.bytes = 0;
+            inbox.promised = 0;
+            inbox.given = 0;
+            inbox.rest = Vec::new();
+            inbox.rest_from = 0;
+            self.spare_inboxes.push(inbox);
+        }
+    }
+}
+
+const SPARE_INBOXES_MAX: usize = 16;
+const SPARE_EVENTS_MAX: usize = 64;

@@ -1,0 +1,314 @@
+//! The pure engine: every connection, the wheel, what is due. Bytes, time and commands go in; events, bytes and the next
+//! deadline come out. It knows no socket, thread, channel or clock.
+//!
+//! `handle_*` puts something in, `poll_*` takes something out, nothing else changes state. One turn:
+//!
+//! 1. [`Engine::begin_turn`] with the time,
+//! 2. [`Engine::handle_command`], [`Engine::accept`], [`Engine::handle_readiness`] with what has happened,
+//! 3. [`Engine::poll_ready`] and [`pump::fill`](crate::pump::fill) until there is nothing ready or the budget is spent,
+//! 4. [`Engine::poll_job`] after each of these, and [`Command::Done`] for what came back,
+//! 5. [`Engine::handle_timeout`] until it gives `None`,
+//! 6. [`Engine::poll_dirty`] and [`pump::flush`](crate::pump::flush),
+//! 7. [`Engine::poll_action`] for the sockets to shut down or to close,
+//! 8. [`Engine::poll_timeout`]: when the next turn must come at the latest.
+
+mod closing;
+mod commands;
+mod deadlines;
+mod drain;
+mod input;
+mod jobs;
+mod output;
+mod requests;
+mod upgraded;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use slab::Slab;
+
+use crate::config::Config;
+use crate::connection::{Connection, Inbox, Peer, Rules};
+use crate::http;
+use crate::id::ConnectionId;
+use crate::random::Random;
+use crate::reason::CloseReason;
+use crate::route::{Face, RouteSpec};
+use crate::stats::{DeadlineKind, Stats};
+use crate::time::{Instant, millis_up};
+use crate::wheel::Wheel;
+use crate::ws;
+
+pub use deadlines::Attempt;
+pub use input::ReadInto;
+
+/// What the engine follows, told once.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The configuration.
+    pub config: Config,
+    /// The routes.
+    pub routes: Vec<RouteSpec>,
+    /// This machine's name, one of the Host names answered.
+    pub machine_name: String,
+    /// Seeds jitter and spread.
+    pub seed: u64,
+}
+
+/// All connections of one server.
+#[derive(Debug)]
+pub struct Engine {
+    setup: Setup,
+    rules: Rules,
+    frame_limits: ws::Limits,
+    head_limits: http::HeadLimits,
+    connections: Slab<Connection>,
+    /// How many connections came through listeners that are not the operator's.
+    public: usize,
+    generation: u32,
+    wheel: Wheel,
+    random: Random,
+    stats: Stats,
+    date: Date,
+    /// What is left of `turn.bytes`.
+    turn_left: usize,
+    ready: VecDeque<ConnectionId>,
+    dirty: Vec<ConnectionId>,
+    jobs: jobs::Queues,
+    /// Connections that ended while a job was out.
+    orphans: HashMap<ConnectionId, jobs::Orphan>,
+    actions: VecDeque<Action>,
+    drain: Option<drain::Drain>,
+    /// Inboxes to be used again, boxed as connections hold them.
+    #[expect(clippy::vec_box)]
+    spare_inboxes: Vec<Box<Inbox>>,
+}
+
+/// What is to be done with a socket. The key is its connection's slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send FIN: nothing more will be written.
+    Shutdown(usize),
+    /// The connection is WebSocket from now on: how long the kernel retries changes.
+    Upgraded(usize),
+    /// Close the socket. The slot may be used again.
+    Close(usize),
+    /// Close the socket with a reset. The slot may be used again.
+    Abort(usize),
+}
+
+/// The Date header's text, formatted once a second.
+#[derive(Debug, Default)]
+struct Date {
+    unix_ms: u64,
+    second: u64,
+    text: String,
+}
+
+impl Engine {
+    /// Makes an engine without connections.
+    pub fn new(setup: Setup) -> Engine {
+        let config = &setup.config;
+        let deadlines = &config.deadlines;
+        let rules = Rules {
+            tick_ms: millis_up(config.tick).max(1),
+            handshake: deadlines.handshake,
+            body: deadlines.body,
+            keep_alive: deadlines.keep_alive,
+            read_idle: deadlines.read_idle,
+            message: deadlines.message,
+            write_stall: deadlines.write_stall,
+            close_send: deadlines.close_send,
+            close_ack: deadlines.close_ack,
+            heartbeat: config.into(),
+            drain_ends_at: None,
+        };
+        Engine {
+            rules,
+            frame_limits: ws::Limits {
+                message_bytes: config.limits.message_bytes,
+                fragments: config.limits.fragments,
+            },
+            head_limits: http::HeadLimits {
+                head_bytes: config.limits.head_bytes,
+                headers: config.limits.headers,
+            },
+            connections: Slab::new(),
+            public: 0,
+            generation: 0,
+            wheel: Wheel::new(config.tick),
+            random: Random::new(setup.seed),
+            stats: Stats::default(),
+            date: Date::default(),
+            turn_left: config.turn.bytes,
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            jobs: jobs::Queues::default(),
+            orphans: HashMap::new(),
+            actions: VecDeque::new(),
+            drain: None,
+            spare_inboxes: Vec::new(),
+            setup,
+        }
+    }
+
+    /// Begins a turn: the budget is whole again. `unix_ms` is the wall clock, for the Date header alone.
+    pub fn begin_turn(&mut self, unix_ms: u64) {
+        self.turn_left = self.setup.config.turn.bytes;
+        self.date.unix_ms = unix_ms;
+        self.stats.turns += 1;
+    }
+
+    /// Takes in a connection. `None` if `limits.connections` are open: it is to be answered 503 without a slot.
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        face: Face,
+        peer: Option<SocketAddr>,
+    ) -> Option<ConnectionId> {
+        let is_public = face != Face::Admin;
+        if is_public && self.public >= self.setup.config.limits.connections {
+            self.stats.rejected_connections += 1;
+            return None;
+        }
+        self.public += usize::from(is_public);
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        let connection = Connection::new(self.generation, face, Peer::new(peer), now);
+        let key = self.connections.insert(connection);
+        self.stats.accepted += 1;
+        self.rearm(now, key);
+        Some(ConnectionId::new(key, self.generation))
+    }
+
+    /// Gives the counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Lets the loop around the engine count what only it sees.
+    pub fn stats_mut(&mut self) -> &mut Stats {
+        &mut self.stats
+    }
+
+    /// Gives the configuration.
+    pub fn config(&self) -> &Config {
+        &self.setup.config
+    }
+
+    /// Gives the number of open connections.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Says whether there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Gives the number of entries on the wheel: one for each connection.
+    pub fn deadlines_armed(&self) -> usize {
+        self.wheel.len()
+    }
+
+    /// Says whether the connection is there.
+    pub fn contains(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// Gives the id of the connection in a slot.
+    pub fn id_of(&self, key: usize) -> Option<ConnectionId> {
+        self.connections.get(key).map(|c| ConnectionId::new(key, c.generation))
+    }
+
+    /// Takes the next thing to be done with a socket. To be called until it gives `None` before the next
+    /// [`Engine::accept`], which may use a slot again.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Takes the next connection with bytes to write: at the end of a turn.
+    pub fn poll_dirty(&mut self) -> Option<ConnectionId> {
+        while let Some(id) = self.dirty.pop() {
+            if let Some(connection) = self.get_mut(id) {
+                connection.flags.dirty = false;
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.connections.get(id.key()).filter(|c| ConnectionId::new(id.key(), c.generation) == id)
+    }
+
+    fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        find_mut(&mut self.connections, id)
+    }
+
+    /// Sets the wheel entry: at once if the next deadline has come nearer, or if the phase has changed. A deadline that
+    /// has only moved away leaves the entry: it comes due too early and is set anew then.
+    fn rearm(&mut self, now: Instant, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let (at, _) = connection.deadline(&self.rules, now);
+        let relink = std::mem::take(&mut connection.flags.relink);
+        if relink || self.wheel.armed_at(key).is_none_or(|armed_at| at < armed_at) {
+            self.wheel.arm(key, at);
+        }
+    }
+
+    fn mark_ready(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id)
+            && !std::mem::replace(&mut connection.flags.ready, true)
+        {
+            self.ready.push_back(id);
+        }
+    }
+
+    fn mark_dirty(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id)
+            && !std::mem::replace(&mut connection.flags.dirty, true)
+        {
+            self.dirty.push(id);
+        }
+    }
+
+    fn date(&mut self) -> &str {
+        let second = self.date.unix_ms / 1000;
+        if second != self.date.second || self.date.text.is_empty() {
+            self.date.second = second;
+            self.date.text = http::date(self.date.unix_ms);
+        }
+        &self.date.text
+    }
+
+    fn fired(&mut self, now: Instant, at: Instant, kind: DeadlineKind) {
+        self.stats.deadlines_fired[kind as usize] += 1;
+        self.stats.deadline_lateness.record_ms(now.since(at));
+    }
+}
+
+/// Finds a connection, as long as it is the one that bore this id.
+fn find_mut(connections: &mut Slab<Connection>, id: ConnectionId) -> Option<&mut Connection> {
+    let key = id.key();
+    connections.get_mut(key).filter(|c| ConnectionId::new(key, c.generation) == id)
+}
+
+/// How an end is done to the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// FIN, or nothing if one was sent.
+    Close,
+    /// A reset.
+    Abort,
+}
+
+/// Gives the reason under which a connection that ends now is counted: the first fault. A clean cause gives way to a
+/// deadline that it runs into, and to nothing else.
+fn first_fault(so_far: Option<CloseReason>, now: CloseReason) -> CloseReason {
+    use CloseReason::{CloseAck, CloseSend, WriteStall};
+    match so_far {
+        Some(clean) if clean.is_clean() && matches!(now, CloseSend | CloseAck | WriteStall) => now,
+        Some(reason) => reason,
+        None => now,
+    }
+}

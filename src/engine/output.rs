@@ -1,0 +1,81 @@
+//! What goes out to a socket.
+
+use std::io::IoSlice;
+
+use crate::connection::Phase;
+use crate::engine::Engine;
+use crate::event::Event;
+use crate::frame::Frame;
+use crate::id::ConnectionId;
+use crate::outbox::Kind;
+use crate::time::Instant;
+
+impl Engine {
+    /// Lends the bytes to write next to a connection. Gives how many slices were filled: zero if nothing waits, or if the
+    /// socket takes nothing.
+    pub fn gather<'a>(
+        &'a mut self,
+        now: Instant,
+        id: ConnectionId,
+        slices: &mut [IoSlice<'a>],
+    ) -> usize {
+        match self.get_mut(id) {
+            Some(connection) if connection.flags.writable => connection.outbox.gather(now, slices),
+            _ => 0,
+        }
+    }
+
+    /// Takes note that the kernel took `len` bytes.
+    pub fn handle_written(&mut self, now: Instant, id: ConnectionId, len: usize) {
+        self.stats.sent_bytes += len as u64;
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.counters.bytes_out += len as u64;
+        let left = connection.outbox.written(now, len);
+        if left.ping
+            && let Phase::Open(open) = &mut connection.phase
+        {
+            open.heartbeat.ping_sent(now);
+            connection.flags.relink = true;
+        }
+        if left.close {
+            self.close_frame_sent(now, id);
+        }
+    }
+
+    /// Takes note that the socket takes no more for now.
+    pub fn handle_blocked(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.writable = false;
+        }
+    }
+
+    /// Takes note that writing has come to its end, for this turn.
+    pub fn handle_flushed(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let is_empty = connection.outbox.is_empty();
+        let was_filled = std::mem::replace(&mut connection.flags.filled, !is_empty);
+        let route = connection.route.map_or(0, usize::from);
+        if is_empty && was_filled {
+            let is_open = matches!(connection.phase, Phase::Open(_));
+            if is_open && self.setup.routes[route].wants_drained {
+                self.push_event(id, Event::Drained);
+            }
+        }
+        self.mark_runnable(id);
+        self.settle(now, id);
+    }
+
+    /// Queues a frame for a peer.
+    pub(super) fn push_frame(&mut self, now: Instant, id: ConnectionId, frame: Frame, kind: Kind) {
+        let len = frame.len() as u64;
+        let Some(connection) = self.get_mut(id) else { return };
+        let replaced = connection.outbox.push(now, frame, kind);
+        if kind == Kind::Message {
+            connection.counters.messages_out += 1;
+            self.stats.messages_sent += 1;
+        }
+        self.stats.queued_bytes += len;
+        self.stats.discarded_bytes += replaced as u64;
+        self.mark_dirty(id);
+    }
+}

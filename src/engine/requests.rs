@@ -1,0 +1,272 @@
+//! HTTP requests: admission, routing, the upgrade, answers and refusals.
+
+use tungstenite::Bytes;
+
+use crate::connection::{Body, Closing, Pending, Phase, Stage};
+use crate::engine::{End, Engine};
+use crate::event::{Accept, Job, Task};
+use crate::frame::Frame;
+use crate::http::{self, BodyLength, BodyReader, Head, Refusal, Request, Response, Wire};
+use crate::id::ConnectionId;
+use crate::outbox::Kind;
+use crate::reason::CloseReason;
+use crate::route::{self, Face, Found, RouteKind};
+use crate::time::Instant;
+
+/// What a request is to become.
+enum Aim {
+    /// A WebSocket of this route.
+    Upgrade { route: usize, accept_key: String },
+    /// An answer of this route.
+    Route(usize),
+    /// An answer that is known already.
+    Known(Response),
+}
+
+impl Engine {
+    /// Takes a complete head: it is admitted and routed before a byte of its body is read.
+    pub(super) fn handle_head(&mut self, now: Instant, id: ConnectionId, mut head: Head) {
+        let Some(connection) = self.get(id) else { return };
+        head.request.set_peer(connection.peer.address().map(|address| address.ip()));
+        let face = connection.face;
+        let draining = self.drain.is_some() && face != Face::Admin;
+        let mut pending = Pending {
+            keep: head.keep_alive && !draining,
+            head_only: head.request.method() == "HEAD",
+            ..Pending::default()
+        };
+        let aim = self.admit(&head, face, draining, &mut pending);
+        match aim {
+            Err(refusal) => {
+                pending.keep &=
+                    matches!(head.body, BodyLength::None) && !http::wants_websocket(&head.request);
+                self.answer(now, id, &refusal.into(), &pending);
+            }
+            Ok(Aim::Known(response)) => {
+                pending.keep &= matches!(head.body, BodyLength::None);
+                self.answer(now, id, &response, &pending);
+            }
+            Ok(Aim::Upgrade { route, accept_key }) => {
+                let offered = &self.setup.routes[route].protocols;
+                let protocol = http::choose_protocol(&head.request, offered).map(str::to_owned);
+                pending.route = route;
+                pending.upgrade = Some((accept_key, protocol));
+                self.decide(now, id, Box::new(head.request), pending);
+            }
+            Ok(Aim::Route(route)) => {
+                pending.route = route;
+                self.begin_body(now, id, head, pending);
+            }
+        }
+    }
+
+    fn begin_body(&mut self, now: Instant, id: ConnectionId, head: Head, mut pending: Pending) {
+        if matches!(head.body, BodyLength::None) {
+            return self.decide(now, id, Box::new(head.request), pending);
+        }
+        match BodyReader::new(head.body, self.setup.config.limits.message_bytes) {
+            Err(refusal) => {
+                pending.keep = false;
+                self.answer(now, id, &refusal.into(), &pending);
+            }
+            Ok(reader) => {
+                if head.expects_continue {
+                    self.push_frame(now, id, Frame::raw(http::CONTINUE), Kind::Response);
+                }
+                let Some(connection) = self.get_mut(id) else { return };
+                let body = Body { request: head.request, reader, pending };
+                connection.enter(now, Phase::Body(Box::new(body)));
+            }
+        }
+    }
+
+    /// Takes the complete body.
+    pub(super) fn handle_body(&mut self, now: Instant, id: ConnectionId, bytes: Bytes) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let placeholder = Phase::Answering { keep: false, reason: CloseReason::Done };
+        match std::mem::replace(&mut connection.phase, placeholder) {
+            Phase::Body(body) => {
+                let Body { mut request, pending, .. } = *body;
+                request.set_body(bytes);
+                self.decide(now, id, Box::new(request), pending);
+            }
+            other => connection.phase = other,
+        }
+    }
+
+    /// Has the handler decide on a complete request, or answers where none is needed.
+    fn decide(&mut self, now: Instant, id: ConnectionId, request: Box<Request>, pending: Pending) {
+        let route = pending.route;
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.route = Some(route as u16);
+        connection.enter(now, Phase::Deciding(Box::new(pending)));
+        let spec = &self.setup.routes[route];
+        match spec.kind {
+            RouteKind::WebSocket if spec.authorizes => {
+                self.queue_job(Job { id, route, task: Task::Authorize(request) });
+            }
+            RouteKind::WebSocket => self.handle_verdict(now, id, request, Ok(Accept::default())),
+            RouteKind::Get | RouteKind::Post => {
+                self.queue_job(Job { id, route, task: Task::Answer(request) });
+            }
+            RouteKind::Health => self.handle_answer(now, id, &Response::new(200).text("ok\n")),
+            RouteKind::Ready if self.drain.is_some() => {
+                let response = Refusal::new(503, "the server is draining").into();
+                self.handle_answer(now, id, &response);
+            }
+            RouteKind::Ready => self.handle_answer(now, id, &Response::new(200).text("ready\n")),
+        }
+    }
+
+    /// Takes the verdict on an upgrade. One that comes after the deadline is dropped.
+    pub(super) fn handle_verdict(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        request: Box<Request>,
+        verdict: Result<Accept, Refusal>,
+    ) {
+        let Some(mut pending) = self.take_pending(id) else { return };
+        let Some((accept_key, offered)) = pending.upgrade.take() else { return };
+        let accept = match verdict {
+            Ok(_) if self.drain.is_some() => Err(Refusal::new(503, "the server is draining")),
+            verdict => verdict,
+        };
+        match accept {
+            Err(refusal) => {
+                pending.keep = false;
+                self.answer(now, id, &refusal.into(), &pending);
+            }
+            Ok(accept) => {
+                let protocol = accept.protocol.or(offered);
+                let protocol = protocol.as_deref();
+                let date = self.date();
+                let bytes = http::switching_protocols(&accept_key, protocol, &pending.cors, date);
+                self.stats.answers[0] += 1;
+                self.push_frame(now, id, Frame::raw(bytes), Kind::Response);
+                self.open(now, id, request);
+                self.settle(now, id);
+            }
+        }
+    }
+
+    /// Takes the answer to a plain request. One that comes after the deadline is dropped.
+    pub(super) fn handle_answer(&mut self, now: Instant, id: ConnectionId, response: &Response) {
+        if let Some(pending) = self.take_pending(id) {
+            self.answer(now, id, response, &pending);
+        }
+    }
+
+    fn take_pending(&mut self, id: ConnectionId) -> Option<Pending> {
+        match &mut self.get_mut(id)?.phase {
+            Phase::Deciding(pending) => Some(std::mem::take(pending)),
+            _ => None,
+        }
+    }
+
+    /// Refuses a request that cannot be read on: the connection ends behind the answer.
+    pub(super) fn refuse(&mut self, now: Instant, id: ConnectionId, refusal: Refusal) {
+        self.answer(now, id, &refusal.into(), &Pending::default());
+    }
+
+    /// Refuses a request in the name of a deadline.
+    pub(super) fn refuse_late(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        status: u16,
+        reason: CloseReason,
+    ) {
+        let sentence = reason.to_string();
+        self.refuse(now, id, Refusal::new(status, sentence));
+        if let Some(connection) = self.get_mut(id)
+            && let Phase::Answering { reason: done, .. } = &mut connection.phase
+        {
+            *done = reason;
+        }
+        self.settle(now, id);
+    }
+
+    /// Queues an answer.
+    fn answer(&mut self, now: Instant, id: ConnectionId, response: &Response, pending: &Pending) {
+        let response = response.clone().headers(&pending.cors);
+        let wire =
+            Wire { date: self.date(), keep_alive: pending.keep, head_only: pending.head_only };
+        let bytes = response.encode(&wire);
+        self.stats.answers[usize::from(response.status() / 100).clamp(1, 5) - 1] += 1;
+        self.push_frame(now, id, Frame::raw(bytes), Kind::Response);
+        if let Some(connection) = self.get_mut(id) {
+            let reason = CloseReason::Done;
+            connection.enter(now, Phase::Answering { keep: pending.keep, reason });
+        }
+    }
+
+    /// The answer is with the kernel: the next request may come, or FIN goes.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        keep: bool,
+        reason: CloseReason,
+    ) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if connection.flags.eof {
+            return self.finish(now, id, reason, End::Close);
+        }
+        if keep && !connection.flags.draining {
+            connection.enter(now, Phase::KeepAlive);
+            self.mark_ready(id);
+            return;
+        }
+        self.hang_up(now, id, reason);
+    }
+
+    /// Ends a connection that has nothing more to say: FIN, and what still comes is discarded.
+    pub(super) fn hang_up(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let stage = Stage::Lingering;
+        connection.enter(now, Phase::Closing(Closing { stage, reason, decoder: None }));
+        self.linger(now, id);
+    }
+
+    /// Checks Host and Origin, and finds out what the request is to become.
+    fn admit(
+        &self,
+        head: &Head,
+        face: Face,
+        draining: bool,
+        pending: &mut Pending,
+    ) -> Result<Aim, Refusal> {
+        let request = &head.request;
+        let admission = &self.setup.config.admission;
+        admission.hosts.check(request.host(), &self.setup.machine_name)?;
+        let admitted = admission.origins.check(request, false)?;
+        pending.cors = admitted.cors_headers();
+        let found = route::find(&self.setup.routes, face, request.path())
+            .ok_or_else(|| Refusal::new(404, "there is nothing here"))?;
+        if http::is_preflight(request) {
+            return Ok(Aim::Known(http::preflight(request, &admitted)));
+        }
+        aim(head, found, draining)
+    }
+}
+
+/// Finds out what a request is to become.
+fn aim(head: &Head, found: Found, draining: bool) -> Result<Aim, Refusal> {
+    let request = &head.request;
+    if let Some(route) = found.websocket
+        && http::wants_websocket(request)
+    {
+        if draining {
+            return Err(Refusal::new(503, "the server is draining"));
+        }
+        let accept_key = http::upgrade(head)?.accept_key;
+        return Ok(Aim::Upgrade { route, accept_key });
+    }
+    match (request.method(), found.get, found.post) {
+        ("GET" | "HEAD", Some(route), _) | ("POST", _, Some(route)) => Ok(Aim::Route(route)),
+        ("GET", None, None) if found.websocket.is_some() => Err(Refusal::upgrade_required()),
+        ("OPTIONS", ..) => Ok(Aim::Known(Response::options(found.allow()))),
+        _ => Err(Refusal::method_not_allowed(found.allow())),
+    }
+}

@@ -1,0 +1,145 @@
+//! What an open WebSocket receives, and whether its application keeps up.
+
+use crate::connection::{Connection, Open, Phase, Stage};
+use crate::engine::Engine;
+use crate::engine::input::MESSAGE_COST;
+use crate::event::Event;
+use crate::heartbeat::Heartbeat;
+use crate::http::Request;
+use crate::id::ConnectionId;
+use crate::outbox::Kind;
+use crate::reason::CloseReason;
+use crate::time::{Instant, Moment};
+use crate::ws::{self, Incoming};
+
+impl Engine {
+    /// Makes a WebSocket of a connection whose 101 has been queued.
+    pub(super) fn open(&mut self, now: Instant, id: ConnectionId, request: Box<Request>) {
+        let config = &self.setup.config;
+        let heartbeat = Heartbeat::new(&self.rules.heartbeat, &mut self.random);
+        let lifetime_at = config.deadlines.lifetime.map(|lifetime| {
+            let most = lifetime.as_millis() as u64;
+            let least = (most as f64 * (1.0 - config.heartbeat.jitter)) as u64;
+            let lived_ms = self.random.between(least.min(most), most);
+            Moment::from(now + std::time::Duration::from_millis(lived_ms))
+        });
+        let open = Open {
+            decoder: ws::Decoder::default(),
+            heartbeat,
+            message_at: now.into(),
+            lifetime_at,
+            pings: Default::default(),
+        };
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.flags.upgraded = true;
+        connection.heard_at = now.into();
+        connection.enter(now, Phase::Open(open));
+        self.stats.upgraded += 1;
+        self.actions.push_back(crate::engine::Action::Upgraded(id.key()));
+        self.push_event(id, Event::Opened(request));
+        self.mark_ready(id);
+    }
+
+    pub(super) fn handle_incoming(&mut self, now: Instant, id: ConnectionId, item: Incoming) {
+        match item {
+            Incoming::Message(message) => {
+                self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+                self.stats.messages_received += 1;
+                if let Some(connection) = self.get_mut(id) {
+                    connection.counters.messages_in += 1;
+                }
+                self.push_event(id, Event::Message(message));
+                self.update_pause(now, id);
+            }
+            Incoming::Ping(ping) => {
+                self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+                if self.spend_ping(now, id) {
+                    self.push_frame(now, id, ws::encoder::pong(&ping), Kind::Pong);
+                }
+            }
+            Incoming::Pong(pong) => {
+                self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+                self.handle_pong(now, id, pong.as_bytes());
+            }
+            Incoming::Close(frame) => {
+                let code = frame.map_or(1005, |frame| frame.code);
+                self.close_when_handled(now, id, CloseReason::Peer(code));
+            }
+        }
+    }
+
+    fn handle_pong(&mut self, now: Instant, id: ConnectionId, payload: &[u8]) {
+        let rules = self.rules.heartbeat;
+        let Some(connection) = self.get_mut(id) else { return };
+        let route = connection.route.map_or(0, usize::from);
+        let Phase::Open(open) = &mut connection.phase else { return };
+        let Some(rtt) = open.heartbeat.pong(&rules, payload, now) else {
+            // Nobody asked for this one, or it comes too late to be measured.
+            self.spend_ping(now, id);
+            return;
+        };
+        self.stats.ping_rtt.record_ms(rtt);
+        if self.setup.routes[route].wants_pongs {
+            self.push_event(id, Event::Pong(rtt));
+        }
+    }
+
+    /// Counts a control frame that the peer sent of its own accord; too many end the connection.
+    fn spend_ping(&mut self, now: Instant, id: ConnectionId) -> bool {
+        let rate = self.setup.config.limits.pings_per_second;
+        let Some(connection) = self.get_mut(id) else { return false };
+        let Phase::Open(open) = &mut connection.phase else { return false };
+        let fits = open.pings.take(now, rate);
+        if !fits {
+            self.fail(now, id, CloseReason::Rate);
+        }
+        fits
+    }
+
+    /// Says whether nothing may be decoded now: the application is behind, or a request is in progress.
+    pub(super) fn is_behind(&self, connection: &Connection) -> bool {
+        match &connection.phase {
+            Phase::Head { .. } | Phase::KeepAlive | Phase::Body(_) => false,
+            Phase::Deciding(_) | Phase::Answering { .. } => true,
+            Phase::Open(_) => connection.flags.draining || self.is_full(connection),
+            Phase::Closing(closing) => {
+                closing.stage == Stage::Handling && closing.decoder.is_some()
+            }
+        }
+    }
+
+    fn is_full(&self, connection: &Connection) -> bool {
+        let limits = &self.setup.config.limits;
+        connection.inbox.as_ref().is_some_and(|inbox| {
+            inbox.messages >= limits.inbox_messages || inbox.bytes >= limits.inbox_bytes
+        })
+    }
+
+    /// Lets the deadlines of a connection that is not read from stand still, and go on where they stood when it is read
+    /// again. Says whether it may be read.
+    pub(super) fn update_pause(&mut self, now: Instant, id: ConnectionId) -> bool {
+        let Some(connection) = self.get(id) else { return false };
+        let is_behind = self.is_behind(connection);
+        let Some(connection) = self.get_mut(id) else { return false };
+        let was_paused = connection.flags.paused;
+        if let Phase::Open(open) = &mut connection.phase
+            && was_paused != is_behind
+        {
+            connection.flags.paused = is_behind;
+            connection.flags.relink = true;
+            if is_behind {
+                connection.paused_at = now.into();
+            } else {
+                let paused_at = connection.paused_at.near(now);
+                let paused_for = now.since(paused_at);
+                connection.heard_at = (connection.heard_at.near(now) + paused_for).into();
+                open.message_at = (open.message_at.near(now) + paused_for).into();
+                open.heartbeat.resume(paused_at, now);
+            }
+        }
+        if was_paused && !is_behind {
+            self.mark_ready(id);
+        }
+        !is_behind
+    }
+}

@@ -1,0 +1,132 @@
+//! What passes between the engine and the application: events and jobs out, commands in.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tungstenite::Utf8Bytes;
+
+use crate::http::{Refusal, Request, Response};
+use crate::id::ConnectionId;
+use crate::message::Message;
+use crate::reason::CloseReason;
+
+/// What happened on one WebSocket connection, in order: `Opened`, then any of the others, then `Closed`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The connection is open; this request opened it.
+    Opened(Box<Request>),
+    /// A message came.
+    Message(Message),
+    /// Two pings in a row went unanswered: the peer may be gone. Told once until it is heard again.
+    Suspect,
+    /// A pong came; this was the round trip.
+    Pong(Duration),
+    /// Everything queued for the peer is with the kernel, after it was not.
+    Drained,
+    /// The connection ended. Nothing follows.
+    Closed(CloseReason),
+}
+
+/// The state that a handler keeps for one connection. It travels with the job, so it needs no lock.
+pub type Session = Box<dyn Any + Send>;
+
+/// What a handler does next for one connection. At most one job of a connection is out at a time.
+#[derive(Debug)]
+pub struct Job {
+    /// The connection.
+    pub id: ConnectionId,
+    /// The route, by its place in the table.
+    pub route: usize,
+    /// What to do.
+    pub task: Task,
+}
+
+/// The parts of a job.
+#[derive(Debug)]
+pub enum Task {
+    /// Decide on an upgrade.
+    Authorize(Box<Request>),
+    /// Answer a plain request.
+    Answer(Box<Request>),
+    /// Take these events.
+    Events {
+        /// What the handler kept, from `Opened` on.
+        session: Option<Session>,
+        /// The events, oldest first.
+        events: VecDeque<Event>,
+    },
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub struct Done {
+    /// The connection.
+    pub id: ConnectionId,
+    /// The route.
+    pub route: usize,
+    /// The outcome.
+    pub outcome: Outcome,
+}
+
+/// The outcome of a job.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The verdict on an upgrade, with the request.
+    Verdict(Box<Request>, Result<Accept, Refusal>),
+    /// The answer to a plain request.
+    Answer(Response),
+    /// The events were taken.
+    Events {
+        /// What the handler keeps.
+        session: Option<Session>,
+        /// How many messages were among them.
+        messages_handled: u64,
+        /// The events' own memory, empty, to be used again.
+        events: VecDeque<Event>,
+    },
+    /// The handler panicked. What it kept comes back, if the panic left it.
+    Panicked {
+        /// What the handler kept.
+        session: Option<Session>,
+        /// How many messages it had taken before.
+        messages_handled: u64,
+        /// How many it had not, the one it panicked at included.
+        messages_lost: u64,
+    },
+}
+
+/// How an upgrade is accepted.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Accept {
+    /// The subprotocol to answer with; `None` picks the first offered one that the route names.
+    pub protocol: Option<String>,
+}
+
+/// What the application tells the engine.
+#[derive(Debug)]
+pub enum Command {
+    /// Queue a message for a peer.
+    Send(ConnectionId, Message),
+    /// Close a connection with this code and text, behind what is queued.
+    Close(ConnectionId, u16, Utf8Bytes),
+    /// A job came back.
+    Done(Done),
+    /// Close the listeners and end every connection in turn.
+    Drain,
+    /// End at once.
+    Shutdown,
+}
+
+impl Command {
+    /// Gives the bytes that the command carries, for the bound on commands in flight.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Command::Send(_, message) => message.len(),
+            Command::Close(_, _, reason) => reason.as_str().len(),
+            Command::Done(_) | Command::Drain | Command::Shutdown => 0,
+        }
+    }
+}

@@ -1,0 +1,529 @@
+//! The loop around the engine: sockets, listeners, the poller, and the fixed order of a turn.
+//!
+//! 1. poll, read the clock;
+//! 2. commands;
+//! 3. readiness and accepts;
+//! 4. ready peers are read from, their handlers run or are handed to the workers;
+//! 5. deadlines, last: what bytes already waiting could prove wrong must not be judged before they are read;
+//! 6. everything that waits is written, in one system call for each peer;
+//! 7. ended sockets are closed.
+//!
+//! Each step is bounded; what is left over makes the next timeout zero.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
+
+use log::{debug, info, warn};
+use mio::{Events, Poll, Token, Waker};
+
+use crate::clock::{Clock, Passed};
+use crate::config::Address;
+use crate::engine::{Action, Attempt, Engine, Setup};
+use crate::event::{Command, Done, Job};
+use crate::handle::{Handle, Inlet, Peer, Scope, Shared};
+use crate::http::{Refusal, Response, Wire, date};
+use crate::id::ConnectionId;
+use crate::listener::{Accepted, Listener, LocalAddress};
+use crate::pump;
+use crate::refusals::Refusals;
+use crate::route::{Face, Placement};
+use crate::socket::Socket;
+use crate::stats::DeadlineKind;
+use crate::time::Instant;
+use crate::worker::{Endpoints, Pool};
+
+/// One server's loop.
+pub(crate) struct EventLoop {
+    poll: Poll,
+    events: Events,
+    clock: Clock,
+    engine: Engine,
+    /// By slot.
+    sockets: Vec<Option<Socket>>,
+    listeners: Vec<Option<Listener>>,
+    refusals: Refusals,
+    inlet: Inlet,
+    shared: Arc<Shared>,
+    endpoints: Endpoints,
+    pool: Option<Pool>,
+    /// A job that the pool had no room for.
+    parked: Option<Job>,
+    /// The memory of the last handler call's commands, to be used again.
+    spare_commands: Vec<Command>,
+    shared_buffer: Box<[u8]>,
+    /// When the next turn was asked for.
+    asked_at: Option<Instant>,
+    /// When to try to accept again, after descriptors or memory ran out.
+    accept_at: Option<Instant>,
+    /// When to look for handlers that do not return.
+    watch_at: Option<Instant>,
+    was_shut_down: bool,
+}
+
+impl EventLoop {
+    /// Makes a loop; `endpoints` stand in the order of the setup's routes.
+    pub fn new(setup: Setup, endpoints: Endpoints) -> io::Result<EventLoop> {
+        let poll = Poll::new()?;
+        let inlet = Inlet::new(Waker::new(poll.registry(), WAKER)?);
+        let shared = inlet.shared();
+        let workers = setup.config.workers;
+        let pool = match workers {
+            0 => None,
+            count => Some(Pool::new(count, &endpoints, &inlet.handle(), &shared)?),
+        };
+        Ok(EventLoop {
+            events: Events::with_capacity(setup.config.turn.events),
+            poll,
+            clock: Clock::new(),
+            engine: Engine::new(setup),
+            sockets: Vec::new(),
+            listeners: Vec::new(),
+            refusals: Refusals::default(),
+            inlet,
+            shared,
+            endpoints,
+            pool,
+            parked: None,
+            spare_commands: Vec::new(),
+            shared_buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            asked_at: None,
+            accept_at: None,
+            watch_at: None,
+            was_shut_down: false,
+        })
+    }
+
+    /// Binds an address and gives the ones really bound.
+    pub fn listen(&mut self, address: &Address, face: Face) -> io::Result<Vec<LocalAddress>> {
+        let mut bound = Vec::new();
+        for mut listener in Listener::bind(address, face)? {
+            let token = Token(LISTENER_TOKENS + self.listeners.len());
+            listener.register(self.poll.registry(), token)?;
+            bound.push(listener.local_address()?);
+            self.listeners.push(Some(listener));
+        }
+        Ok(bound)
+    }
+
+    pub fn handle(&self) -> Handle {
+        self.inlet.handle()
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.registry().as_fd()
+    }
+
+    /// Gives the addresses bound, with what they are for.
+    pub fn local_addresses(&self) -> impl Iterator<Item = (LocalAddress, Face)> {
+        let listeners = self.listeners.iter().flatten();
+        listeners.filter_map(|listener| Some((listener.local_address().ok()?, listener.face)))
+    }
+
+    /// Says whether the drain, or the shutdown, has ended.
+    pub fn is_over(&self) -> bool {
+        self.was_shut_down || self.engine.is_drained()
+    }
+
+    /// Says whether it was told to end at once.
+    pub fn was_shut_down(&self) -> bool {
+        self.was_shut_down
+    }
+
+    /// Gives how long the loop may wait: zero if work is left, `None` if nothing is due.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        if self.has_work_left() {
+            return Some(Duration::ZERO);
+        }
+        self.next_deadline().map(|at| self.clock.until(at))
+    }
+
+    /// Does one turn, waiting for at most `wait` for something to happen (`None`: for as long as it takes).
+    pub fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let has_commands = self.inlet.fall_asleep();
+        let wait = if has_commands { Some(Duration::ZERO) } else { wait };
+        if let Err(error) = self.poll.poll(&mut self.events, wait)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error);
+        }
+        self.inlet.wake_up();
+        let began = StdInstant::now();
+        let (now, passed) = self.clock.resume(self.asked_at);
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.engine.begin_turn(unix.as_millis() as u64);
+        if let Passed::Jumped(jump) = passed {
+            warn!("time jumped ms={}: pinging instead of judging", jump.as_millis());
+            self.engine.handle_time_jump(now);
+        }
+        self.take_commands(now);
+        self.note_readiness(now);
+        self.accept(now);
+        self.serve_ready(now);
+        self.act_on_deadlines(now);
+        self.flush(now);
+        self.dispatch_to_workers();
+        self.close_listeners_when_draining(now);
+        self.inlet.fall_asleep();
+        self.asked_at = match self.has_work_left() {
+            true => Some(self.clock.now()),
+            false => self.next_deadline(),
+        };
+        let turn_us = began.elapsed().as_micros() as u64;
+        self.engine.stats_mut().turn_us.record(turn_us);
+        Ok(())
+    }
+
+    fn has_work_left(&self) -> bool {
+        let accepts = self.accept_at.is_none()
+            && self.listeners.iter().flatten().any(|listener| listener.is_ready);
+        self.engine.has_work_left() || accepts || self.inlet.has_commands()
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let own = [self.accept_at, self.watch_at, self.refusals.next_at()];
+        own.into_iter().chain([self.engine.poll_timeout()]).flatten().min()
+    }
+
+    fn take_commands(&mut self, now: Instant) {
+        let mut left = COMMANDS_PER_TURN;
+        while left > 0
+            && let Some(batch) = self.inlet.poll()
+        {
+            left = left.saturating_sub(batch.commands.len());
+            for command in batch.commands {
+                self.take_command(now, batch.from, command);
+            }
+        }
+    }
+
+    fn take_command(&mut self, now: Instant, from: Option<ConnectionId>, command: Command) {
+        if let Some(id) = self.engine.wants_flush(from, &command) {
+            self.flush_one(now, id);
+        }
+        self.was_shut_down |= matches!(command, Command::Shutdown);
+        self.engine.handle_command(now, from, command);
+        self.apply_actions();
+    }
+
+    fn note_readiness(&mut self, now: Instant) {
+        for event in &self.events {
+            match event.token() {
+                WAKER => {}
+                Token(token) if token >= LISTENER_TOKENS => {
+                    if let Some(Some(listener)) = self.listeners.get_mut(token - LISTENER_TOKENS) {
+                        listener.is_ready = true;
+                    }
+                }
+                Token(token) if token >= REFUSAL_TOKENS => {
+                    let token = token - REFUSAL_TOKENS;
+                    self.refusals.handle_readable(token, &mut self.shared_buffer);
+                }
+                Token(key) => {
+                    let closed = event.is_read_closed() || event.is_error();
+                    let (readable, writable) = (event.is_readable(), event.is_writable());
+                    self.engine.handle_readiness(key, readable, writable, closed);
+                    if (event.is_error() || event.is_write_closed())
+                        && let Some(Some(socket)) = self.sockets.get(key)
+                        && let Some(error) = socket.take_error()
+                        && let Some(id) = self.engine.id_of(key)
+                    {
+                        self.engine.handle_error(now, id, &error);
+                    }
+                }
+            }
+        }
+        self.events.clear();
+        self.apply_actions();
+    }
+
+    fn accept(&mut self, now: Instant) {
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept_at = None;
+        }
+        self.refusals.expire(now);
+        let mut left = ACCEPTS_PER_TURN;
+        for index in 0..self.listeners.len() {
+            while left > 0 && self.accept_at.is_none() {
+                let Some(listener) = &mut self.listeners[index] else { break };
+                if !listener.is_ready {
+                    break;
+                }
+                left -= 1;
+                let face = listener.face;
+                match listener.accept() {
+                    Accepted::Socket(socket) => self.take_in(now, socket, face),
+                    Accepted::Nobody => listener.is_ready = false,
+                    Accepted::Failed(error) => {
+                        self.engine.stats_mut().accept_errors += 1;
+                        debug!("accept failed: {error}");
+                    }
+                    Accepted::Exhausted(error) => self.pause_accepting(now, &error),
+                }
+            }
+        }
+    }
+
+    /// Descriptors or memory have run out. Linux tells no edge when there is room again, so it is tried at each close and
+    /// now and then.
+    fn pause_accepting(&mut self, now: Instant, error: &io::Error) {
+        self.accept_at = Some(now + ACCEPT_RETRY);
+        let open = self.engine.len();
+        let stats = self.engine.stats_mut();
+        stats.accept_pauses += 1;
+        if stats.accept_pauses.is_power_of_two() {
+            warn!("accepting paused times={} open={}: {error}", stats.accept_pauses, open);
+        }
+    }
+
+    fn take_in(&mut self, now: Instant, mut socket: Socket, face: Face) {
+        let Some(id) = self.engine.accept(now, face, socket.peer()) else {
+            return self.refuse(now, socket);
+        };
+        let token = Token(id.key());
+        let registered = socket.configure().and_then(|()| {
+            socket.set_user_timeout(self.user_timeout_http());
+            socket.register(self.poll.registry(), token)
+        });
+        if self.sockets.len() <= id.key() {
+            self.sockets.resize_with(id.key() + 1, || None);
+        }
+        self.sockets[id.key()] = Some(socket);
+        if let Err(error) = registered {
+            // It has failed before it was anything: reset by the peer, or the kernel has run out of room to watch it.
+            self.engine.handle_error(now, id, &error);
+            self.apply_actions();
+        }
+    }
+
+    fn refuse(&mut self, now: Instant, socket: Socket) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let date = date(unix.as_millis() as u64);
+        let refusal = Refusal::new(503, "too many connections are open");
+        let wire = Wire { date: &date, keep_alive: false, head_only: false };
+        let answer = Response::from(refusal).encode(&wire);
+        let expires_at = now + self.engine.config().deadlines.close_ack;
+        let registry = self.poll.registry();
+        self.refusals.refuse(socket, &answer, expires_at, registry, REFUSAL_TOKENS);
+    }
+
+    fn serve_ready(&mut self, now: Instant) {
+        self.run_inline(now);
+        while let Some(id) = self.engine.poll_ready() {
+            self.fill_one(now, id);
+            self.run_inline(now);
+        }
+        self.dispatch_to_workers();
+    }
+
+    fn fill_one(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(Some(socket)) = self.sockets.get_mut(id.key()) {
+            pump::fill(&mut self.engine, now, id, socket, &mut self.shared_buffer);
+        }
+        self.apply_actions();
+    }
+
+    fn flush_one(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(Some(socket)) = self.sockets.get_mut(id.key()) {
+            pump::flush(&mut self.engine, now, id, socket);
+        }
+        self.apply_actions();
+    }
+
+    /// Runs handlers on the loop thread, as long as the turn's budget lasts.
+    fn run_inline(&mut self, now: Instant) {
+        while let Some(job) = self.engine.poll_job(Placement::Inline) {
+            self.run_job(now, job);
+            if self.engine.is_turn_spent() {
+                break;
+            }
+        }
+    }
+
+    fn run_job(&mut self, now: Instant, Job { id, route, task }: Job) {
+        let peer = Peer::new(id, self.inlet.handle());
+        Scope::enter_loop(self.shared.clone(), id, std::mem::take(&mut self.spare_commands));
+        let mut slowest = Duration::ZERO;
+        let mut last: Option<StdInstant> = None;
+        let outcome = self.endpoints[route].run(&peer, task, &mut || {
+            let at = StdInstant::now();
+            slowest = slowest.max(last.map_or(Duration::ZERO, |last| at - last));
+            last = Some(at);
+        });
+        let mut commands = Scope::leave_loop();
+        for command in commands.drain(..) {
+            self.take_command(now, Some(id), command);
+        }
+        self.spare_commands = commands;
+        if self.engine.config().deadlines.handler.is_some_and(|limit| slowest >= limit) {
+            self.count_stuck(1);
+        }
+        self.take_command(now, Some(id), Command::Done(Done { id, route, outcome }));
+    }
+
+    /// Hands jobs to the workers until they have enough.
+    fn dispatch_to_workers(&mut self) {
+        let Some(pool) = &self.pool else { return };
+        let mut sent = false;
+        while let Some(job) = self.parked.take().or_else(|| self.engine.poll_job(Placement::Worker))
+        {
+            match pool.try_send(job) {
+                Ok(()) => sent = true,
+                Err(job) => {
+                    self.parked = Some(job);
+                    break;
+                }
+            }
+        }
+        if sent && self.watch_at.is_none() {
+            let limit = self.engine.config().deadlines.handler;
+            self.watch_at = limit.map(|limit| self.clock.now() + limit);
+        }
+    }
+
+    fn act_on_deadlines(&mut self, now: Instant) {
+        if self.watch_at.is_some_and(|at| at <= now) {
+            self.watch_handlers(now);
+        }
+        let mut left = EXPIRIES_PER_TURN;
+        while let Some(attempt) = self.engine.handle_timeout(now, &mut left) {
+            let id = match attempt {
+                Attempt::Read(id) => {
+                    self.engine.mark_readable(id);
+                    self.fill_one(now, id);
+                    id
+                }
+                Attempt::Write(id) => {
+                    self.engine.mark_writable(id);
+                    self.flush_one(now, id);
+                    id
+                }
+            };
+            self.engine.expire(now, id);
+            self.run_inline(now);
+        }
+        self.apply_actions();
+    }
+
+    fn watch_handlers(&mut self, now: Instant) {
+        let limit = self.engine.config().deadlines.handler;
+        let (Some(pool), Some(limit)) = (&mut self.pool, limit) else { return };
+        let stuck = pool.stuck(limit);
+        let waiting = pool.len();
+        self.watch_at = stuck.again_after.map(|after| now + after);
+        self.engine.stats_mut().handlers_stuck = stuck.now;
+        if stuck.new > 0 {
+            self.count_stuck(stuck.new);
+            warn!(
+                "handlers stuck now={} longer_than_ms={} jobs_waiting={waiting}",
+                stuck.now,
+                limit.as_millis()
+            );
+        }
+    }
+
+    fn count_stuck(&mut self, calls: u64) {
+        let stats = self.engine.stats_mut();
+        stats.handlers_stuck_total += calls;
+        stats.deadlines_fired[DeadlineKind::Handler as usize] += calls;
+    }
+
+    fn flush(&mut self, now: Instant) {
+        while let Some(id) = self.engine.poll_dirty() {
+            self.flush_one(now, id);
+        }
+    }
+
+    fn apply_actions(&mut self) {
+        while let Some(action) = self.engine.poll_action() {
+            match action {
+                Action::Shutdown(key) => {
+                    if let Some(Some(socket)) = self.sockets.get(key) {
+                        socket.shutdown();
+                    }
+                }
+                Action::Upgraded(key) => {
+                    if let Some(Some(socket)) = self.sockets.get(key) {
+                        socket.set_user_timeout(self.user_timeout_websocket());
+                    }
+                }
+                Action::Close(key) => self.close(key),
+                Action::Abort(key) => {
+                    if let Some(Some(socket)) = self.sockets.get(key) {
+                        socket.set_abort();
+                    }
+                    self.close(key);
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, key: usize) {
+        if let Some(slot) = self.sockets.get_mut(key) {
+            *slot = None;
+        }
+        // There is a descriptor again: whoever waits for one is served in the next turn.
+        self.accept_at = None;
+    }
+
+    fn close_listeners_when_draining(&mut self, now: Instant) {
+        let is_public = |listener: &Listener| listener.face != Face::Admin;
+        if !self.engine.is_draining() || !self.listeners.iter().flatten().any(is_public) {
+            return;
+        }
+        // Who has connected but was not accepted yet is told, not left hanging.
+        self.accept(now);
+        let mut closed = 0;
+        for slot in &mut self.listeners {
+            if slot.as_ref().is_some_and(is_public) {
+                *slot = None;
+                closed += 1;
+            }
+        }
+        info!("listeners closed count={closed} open={}", self.engine.len());
+    }
+
+    /// How long the kernel may go on sending to a WebSocket peer what is not acknowledged.
+    fn user_timeout_websocket(&self) -> Duration {
+        let config = self.engine.config();
+        let deadlines = &config.deadlines;
+        config.heartbeat.pong * config.heartbeat.max_missed
+            + deadlines.close_send
+            + deadlines.close_ack
+            + Duration::from_secs(5)
+    }
+
+    fn user_timeout_http(&self) -> Duration {
+        self.engine.config().deadlines.write_stall * 3
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        let now = self.clock.now();
+        self.engine.shut_down(now);
+        self.apply_actions();
+        self.inlet.close();
+        if let Some(pool) = self.pool.take() {
+            let cancelled = pool.shut_down();
+            if !cancelled.is_empty() {
+                info!("jobs cancelled count={}", cancelled.len());
+            }
+        }
+    }
+}
+
+const WAKER: Token = Token(usize::MAX);
+const LISTENER_TOKENS: usize = usize::MAX - 1024;
+const REFUSAL_TOKENS: usize = LISTENER_TOKENS - Refusals::TOKENS;
+
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+const COMMANDS_PER_TURN: usize = 4096;
+const ACCEPTS_PER_TURN: usize = 256;
+const EXPIRIES_PER_TURN: usize = 1024;
+const ACCEPT_RETRY: Duration = Duration::from_millis(250);

@@ -1,0 +1,386 @@
+//! Commands from any thread: [`Handle`] for the server, [`Peer`] for one connection.
+//!
+//! Where a command goes depends on who gives it. A handler's go to a queue of its own call and are taken by the loop when
+//! the call returns; on a worker, a queue that has grown leaves earlier. Every other thread's go through one bounded
+//! channel, and it is told `Full` instead of having to wait.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use mio::Waker;
+use tungstenite::Utf8Bytes;
+
+use crate::event::{Command, Done};
+use crate::id::ConnectionId;
+use crate::message::Message;
+use crate::ws;
+
+/// Speaks to a running server, from any thread. Cloning is cheap.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// Speaks to one peer, from any thread. Cloning is cheap, and keeping it after the peer is gone is harmless.
+#[derive(Clone)]
+pub struct Peer {
+    id: ConnectionId,
+    handle: Handle,
+}
+
+/// What became of a message that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The loop will queue it for the peer, if the peer is still there then.
+    Taken,
+    /// Too many commands are under way: it was not taken, try again later.
+    Full,
+    /// The server has ended: it was not taken.
+    Ended,
+}
+
+/// Why a command was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// Too many commands are under way: try again later.
+    Full,
+    /// The server has ended.
+    Ended,
+    /// RFC 6455, 7.4 allows nobody to send this close code.
+    CloseCode,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SendError::Full => "too many commands are under way",
+            SendError::Ended => "the server has ended",
+            SendError::CloseCode => "this close code must not be sent",
+        })
+    }
+}
+
+impl std::error::Error for SendError {}
+
+impl Peer {
+    pub(crate) fn new(id: ConnectionId, handle: Handle) -> Peer {
+        Peer { id, handle }
+    }
+
+    /// Gives the connection's id.
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Gives the handle of the peer's server.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Sends a message. If the peer is gone by the time the loop takes it, it is counted and dropped.
+    ///
+    /// From a handler it leaves when the call returns; see [`Peer::flush`]. A handler on a worker waits instead of being
+    /// told [`Sent::Full`].
+    pub fn send(&self, message: impl Into<Message>) -> Sent {
+        match self.handle.submit(Command::Send(self.id, message.into())) {
+            Ok(()) => Sent::Taken,
+            Err(SendError::Ended) => Sent::Ended,
+            Err(_) => Sent::Full,
+        }
+    }
+
+    /// Closes the connection with this code and text (cut at 123 bytes), behind what was sent before.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::CloseCode`] if it is not 1000 to 1003, 1007 to 1014 or 3000 to 4999; [`SendError::Full`] or
+    /// [`SendError::Ended`] if it was not taken.
+    pub fn close(&self, code: u16, text: impl Into<Utf8Bytes>) -> Result<(), SendError> {
+        if !ws::is_allowed_close_code(code) {
+            return Err(SendError::CloseCode);
+        }
+        self.handle.submit(Command::Close(self.id, code, text.into()))
+    }
+
+    /// Lets what this handler call has sent so far leave now: for a handler that goes on to block. On the loop thread
+    /// (`workers = 0`, inline routes) it does nothing, because nothing can leave before the call returns.
+    pub fn flush(&self) {
+        self.handle.shared.flush_scope();
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Peer").field(&self.id).finish()
+    }
+}
+
+impl Handle {
+    /// Gives the peer with this id, whether it is still there or not.
+    pub fn peer(&self, id: ConnectionId) -> Peer {
+        Peer { id, handle: self.clone() }
+    }
+
+    /// Begins to drain: the listeners close, every connection is ended in turn, the rest is dropped after
+    /// `deadlines.drain`. A second call changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
+    pub fn drain(&self) -> Result<(), SendError> {
+        self.submit(Command::Drain)
+    }
+
+    /// Ends the server at once: every connection is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
+    pub fn shut_down(&self) -> Result<(), SendError> {
+        self.submit(Command::Shutdown)
+    }
+
+    /// Makes the loop turn, as a command would.
+    pub fn wake(&self) {
+        self.shared.wake();
+    }
+
+    fn submit(&self, command: Command) -> Result<(), SendError> {
+        match self.shared.submit_in_scope(command) {
+            Ok(result) => result,
+            Err(command) => self.shared.submit_from_elsewhere(command),
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+/// Commands on their way to the loop together.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// The connection whose handler gave them.
+    pub from: Option<ConnectionId>,
+    pub commands: Vec<Command>,
+    bytes: usize,
+}
+
+/// What the loop and all other threads share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    commands: Sender<Batch>,
+    waker: Waker,
+    /// The loop waits, or is about to: it must be woken.
+    is_asleep: AtomicBool,
+    /// Bytes of the commands in the channel.
+    bytes: AtomicUsize,
+}
+
+/// The loop's end of the channel.
+#[derive(Debug)]
+pub(crate) struct Inlet {
+    shared: Arc<Shared>,
+    commands: Receiver<Batch>,
+}
+
+impl Inlet {
+    /// Makes the channel.
+    pub fn new(waker: Waker) -> Inlet {
+        let (sender, commands) = bounded(BATCHES_MAX);
+        let shared = Shared {
+            commands: sender,
+            waker,
+            is_asleep: AtomicBool::new(true),
+            bytes: AtomicUsize::new(0),
+        };
+        Inlet { shared: Arc::new(shared), commands }
+    }
+
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+
+    pub fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// Takes the next commands.
+    pub fn poll(&self) -> Option<Batch> {
+        let batch = self.commands.try_recv().ok()?;
+        self.shared.bytes.fetch_sub(batch.bytes, Ordering::AcqRel);
+        Some(batch)
+    }
+
+    /// Says that the loop is about to wait. From now on whoever sends commands wakes it. Gives whether some are there
+    /// already.
+    pub fn fall_asleep(&self) -> bool {
+        self.shared.is_asleep.store(true, Ordering::SeqCst);
+        !self.commands.is_empty()
+    }
+
+    /// Says whether commands wait.
+    pub fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
+    /// Ends the channel: whoever waits to send is told that the loop is gone.
+    pub fn close(&mut self) {
+        self.commands = crossbeam_channel::never();
+    }
+
+    /// Says that the loop is awake and will look for commands by itself.
+    pub fn wake_up(&self) {
+        self.shared.is_asleep.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Shared {
+    /// Wakes the loop if it waits: one write for all commands until it has woken.
+    pub fn wake(&self) {
+        if self.is_asleep.swap(false, Ordering::SeqCst) {
+            // It cannot fail but for a closed descriptor: the loop is gone then.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// Sends a batch from a worker, waiting for room. Says whether the loop is still there.
+    pub fn send_from_worker(&self, batch: Batch) -> bool {
+        // The loop always takes commands before it does anything else, so this wait ends.
+        while self.bytes.load(Ordering::Acquire) > BYTES_MAX {
+            self.wake();
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        self.bytes.fetch_add(batch.bytes, Ordering::AcqRel);
+        let sent = match self.commands.try_send(batch) {
+            Ok(()) => true,
+            Err(TrySendError::Disconnected(_)) => false,
+            Err(TrySendError::Full(batch)) => {
+                self.wake();
+                self.commands.send(batch).is_ok()
+            }
+        };
+        self.wake();
+        sent
+    }
+
+    fn submit_from_elsewhere(&self, command: Command) -> Result<(), SendError> {
+        let bytes = command.bytes();
+        let before = self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        let is_full = before > 0 && before.saturating_add(bytes) > BYTES_MAX;
+        let batch = Batch { from: None, commands: vec![command], bytes };
+        let result = match is_full {
+            true => Err(SendError::Full),
+            false => self.commands.try_send(batch).map_err(|error| match error {
+                TrySendError::Full(_) => SendError::Full,
+                TrySendError::Disconnected(_) => SendError::Ended,
+            }),
+        };
+        if result.is_err() {
+            self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        }
+        self.wake();
+        result
+    }
+
+    /// Queues a command with the handler call that this thread is in, if it is one of this server's.
+    fn submit_in_scope(&self, command: Command) -> Result<Result<(), SendError>, Command> {
+        SCOPE.with_borrow_mut(|scope| {
+            let Some(scope) = scope.as_mut().filter(|scope| scope.is_of(self)) else {
+                return Err(command);
+            };
+            let bytes = command.bytes();
+            let is_over = scope.bytes > 0 && scope.bytes.saturating_add(bytes) > BYTES_MAX;
+            if is_over && !scope.is_worker {
+                return Ok(Err(SendError::Full));
+            }
+            scope.bytes += bytes;
+            scope.commands.push(command);
+            if scope.is_worker
+                && (scope.bytes >= SCOPE_BYTES_MAX || scope.commands.len() >= SCOPE_COMMANDS_MAX)
+            {
+                scope.flush();
+            }
+            Ok(Ok(()))
+        })
+    }
+
+    fn flush_scope(&self) {
+        SCOPE.with_borrow_mut(|scope| {
+            if let Some(scope) = scope.as_mut().filter(|scope| scope.is_of(self))
+                && scope.is_worker
+                && !scope.commands.is_empty()
+            {
+                scope.flush();
+            }
+        });
+    }
+}
+
+/// The handler call that a thread is in.
+pub(crate) struct Scope {
+    shared: Arc<Shared>,
+    from: ConnectionId,
+    is_worker: bool,
+    commands: Vec<Command>,
+    bytes: usize,
+}
+
+impl Scope {
+    /// Begins a call on a worker: its commands leave through the channel.
+    pub fn enter_worker(shared: Arc<Shared>, from: ConnectionId) {
+        Scope::enter(shared, from, true, Vec::new());
+    }
+
+    /// Begins a call on the loop thread: its commands stay here until the loop takes them.
+    pub fn enter_loop(shared: Arc<Shared>, from: ConnectionId, commands: Vec<Command>) {
+        Scope::enter(shared, from, false, commands);
+    }
+
+    fn enter(shared: Arc<Shared>, from: ConnectionId, is_worker: bool, commands: Vec<Command>) {
+        let scope = Scope { shared, from, is_worker, commands, bytes: 0 };
+        SCOPE.with_borrow_mut(|slot| *slot = Some(scope));
+    }
+
+    /// Ends a call on the loop thread and gives its commands.
+    pub fn leave_loop() -> Vec<Command> {
+        SCOPE.take().map_or_else(Vec::new, |scope| scope.commands)
+    }
+
+    /// Ends a call on a worker: its commands and its outcome leave together. Says whether the loop is still there.
+    pub fn leave_worker(done: Done) -> bool {
+        let Some(mut scope) = SCOPE.take() else { return false };
+        scope.commands.push(Command::Done(done));
+        scope.flush()
+    }
+
+    fn is_of(&self, shared: &Shared) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.shared), shared)
+    }
+
+    fn flush(&mut self) -> bool {
+        let commands = std::mem::take(&mut self.commands);
+        let bytes = std::mem::take(&mut self.bytes);
+        self.shared.send_from_worker(Batch { from: Some(self.from), commands, bytes })
+    }
+}
+
+thread_local! {
+    static SCOPE: RefCell<Option<Scope>> = const { RefCell::new(None) };
+}
+
+/// Batches in the channel.
+const BATCHES_MAX: usize = 1024;
+/// Bytes in the channel; one batch always fits.
+const BYTES_MAX: usize = 4 << 20;
+/// A worker's handler call that has sent this much lets it go before it returns.
+const SCOPE_BYTES_MAX: usize = 64 << 10;
+const SCOPE_COMMANDS_MAX: usize = 256;

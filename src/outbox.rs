@@ -1,0 +1,439 @@
+//! Frames that wait for one peer.
+//!
+//! A queue of frames, shared or packed: small frames that belong to this peer alone are copied together, so that a
+//! thousand tiny replies cost their bytes and not a thousand entries. Pings and pongs have one slot each, where the
+//! newest wins, so that a flood of pings grows nothing; they go ahead of what is queued but never inside a frame. An
+//! empty outbox owns no memory.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use crate::frame::Frame;
+use crate::time::{Instant, Moment};
+
+/// The frames that wait for one peer. Empty, it is one null pointer.
+#[derive(Debug, Default)]
+pub struct Outbox(Option<Box<Queue>>);
+
+/// What a frame is, for the one who asked to have it sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A WebSocket message.
+    Message,
+    /// Bytes that are no message: an HTTP response.
+    Response,
+    /// A ping: its wait begins when its last byte is with the kernel.
+    Ping,
+    /// A pong.
+    Pong,
+    /// A close frame: nothing follows it.
+    Close,
+}
+
+/// What left with the bytes that the kernel took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// A ping went whole.
+    pub ping: bool,
+    /// The close frame went whole.
+    pub close: bool,
+}
+
+/// What was discarded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Discarded {
+    /// Messages of which not every byte had been written.
+    pub messages: u64,
+    /// Bytes that had not been written.
+    pub bytes: u64,
+}
+
+#[derive(Debug)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    /// Bytes of the first entry that are written already.
+    begun: usize,
+    /// Bytes of all entries that are not.
+    bytes: usize,
+    ping: Option<Frame>,
+    pong: Option<Frame>,
+    /// When the kernel last took a byte, or the queue ceased to be empty.
+    progress_at: Moment,
+}
+
+#[derive(Debug)]
+struct Entry {
+    body: Body,
+    kind: Kind,
+    queued_at: Moment,
+}
+
+#[derive(Debug)]
+enum Body {
+    Shared(Frame),
+    Packed(Vec<u8>),
+}
+
+impl Outbox {
+    /// Says whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Gives the bytes that wait, pings and pongs in their slots left out.
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.bytes)
+    }
+
+    /// Queues a frame: behind all others, or, a ping or a pong, in its slot. Gives the bytes of the one it replaces there
+    /// (RFC 6455, 5.5.3 allows to answer the newest ping only).
+    pub fn push(&mut self, now: Instant, frame: Frame, kind: Kind) -> usize {
+        let queue = self.queue(now);
+        let slot = match kind {
+            Kind::Ping => &mut queue.ping,
+            Kind::Pong => &mut queue.pong,
+            Kind::Message | Kind::Response | Kind::Close => {
+                queue.push(now, frame, kind);
+                return 0;
+            }
+        };
+        slot.replace(frame).map_or(0, |replaced| replaced.len())
+    }
+
+    /// Lends the bytes to write next, in order, as at most `slices.len()` slices. Gives how many were filled.
+    pub fn gather<'a>(&'a mut self, now: Instant, slices: &mut [IoSlice<'a>]) -> usize {
+        let Some(queue) = self.0.as_mut() else { return 0 };
+        queue.stage(now);
+        let mut skip = queue.begun;
+        let mut count = 0;
+        let parts = queue.entries.iter().flat_map(|entry| match &entry.body {
+            Body::Shared(frame) => [frame.head(), frame.payload().as_ref()],
+            Body::Packed(bytes) => [bytes.as_slice(), &[]],
+        });
+        for part in parts {
+            let (gone, part) = part.split_at(skip.min(part.len()));
+            skip -= gone.len();
+            if part.is_empty() {
+                continue;
+            }
+            if count == slices.len() {
+                break;
+            }
+            slices[count] = IoSlice::new(part);
+            count += 1;
+        }
+        count
+    }
+
+    /// Takes away `len` bytes that the kernel took. An outbox that is empty then gives its memory back.
+    pub fn written(&mut self, now: Instant, len: usize) -> Left {
+        let mut left = Left::default();
+        let Some(queue) = self.0.as_mut() else { return left };
+        if len > 0 {
+            queue.progress_at = now.into();
+        }
+        queue.bytes -= len;
+        queue.begun += len;
+        while let Some(first) = queue.entries.front() {
+            if queue.begun < first.len() {
+                break;
+            }
+            queue.begun -= first.len();
+            left.ping |= first.kind == Kind::Ping;
+            left.close |= first.kind == Kind::Close;
+            queue.entries.pop_front();
+        }
+        debug_assert!(!queue.entries.is_empty() || (queue.begun == 0 && queue.bytes == 0));
+        if queue.is_empty() {
+            self.0 = None;
+        }
+        left
+    }
+
+    /// Discards everything but the frame in progress, which must be finished so that the peer can read on.
+    pub fn discard_waiting(&mut self) -> Discarded {
+        let Some(queue) = self.0.as_mut() else { return Discarded::default() };
+        let messages_before = queue.messages();
+        let bytes_before = queue.bytes + queue.slot_bytes();
+        queue.ping = None;
+        queue.pong = None;
+        let begun = queue.place_behind_begun();
+        queue.entries.truncate(begun);
+        queue.bytes = queue.entries.iter().map(Entry::len).sum::<usize>() - queue.begun;
+        let discarded = Discarded {
+            messages: messages_before - queue.messages(),
+            bytes: (bytes_before - queue.bytes) as u64,
+        };
+        if queue.is_empty() {
+            self.0 = None;
+        }
+        discarded
+    }
+
+    /// Discards everything: the connection is gone.
+    pub fn discard(&mut self) -> Discarded {
+        self.0.take().map_or(Discarded::default(), |queue| Discarded {
+            messages: queue.messages(),
+            bytes: (queue.bytes + queue.slot_bytes()) as u64,
+        })
+    }
+
+    /// Gives the moments that judge a peer that does not read: when it last took a byte, and since when the oldest one
+    /// waits. `None` if nothing waits.
+    pub fn waiting_since(&self) -> Option<(Moment, Moment)> {
+        let queue = self.0.as_ref()?;
+        let oldest_at = queue.entries.front().map_or(queue.progress_at, |entry| entry.queued_at);
+        Some((queue.progress_at, oldest_at))
+    }
+
+    fn queue(&mut self, now: Instant) -> &mut Queue {
+        self.0.get_or_insert_with(|| {
+            Box::new(Queue {
+                entries: VecDeque::new(),
+                begun: 0,
+                bytes: 0,
+                ping: None,
+                pong: None,
+                progress_at: now.into(),
+            })
+        })
+    }
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.ping.is_none() && self.pong.is_none()
+    }
+
+    fn push(&mut self, now: Instant, frame: Frame, kind: Kind) {
+        self.bytes += frame.len();
+        let packs = kind == Kind::Message && frame.len() <= PACKED_FRAME_BYTES_MAX;
+        if packs && self.pack(now, &frame) {
+            return;
+        }
+        let body = match packs {
+            true => Body::Packed([frame.head(), frame.payload()].concat()),
+            false => Body::Shared(frame),
+        };
+        self.entries.push_back(Entry { body, kind, queued_at: now.into() });
+    }
+
+    /// Gives the bytes of the ping and the pong in their slots.
+    fn slot_bytes(&self) -> usize {
+        [&self.ping, &self.pong].into_iter().flatten().map(Frame::len).sum()
+    }
+
+    /// Copies a small frame behind others of its kind, if the last entry takes it: one of the same moment, so that the
+    /// age of an entry is that of its oldest byte.
+    fn pack(&mut self, now: Instant, frame: &Frame) -> bool {
+        match self.entries.back_mut() {
+            Some(Entry { body: Body::Packed(packed), queued_at, .. })
+                if *queued_at == now.into() && packed.len() + frame.len() <= PACKED_BYTES_MAX =>
+            {
+                packed.extend_from_slice(frame.head());
+                packed.extend_from_slice(frame.payload());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Moves ping and pong from their slots to the front, behind a frame that is in progress and behind control frames
+    /// that are there already. Nothing overtakes inside a packed entry: it is cut where its frame in progress ends.
+    fn stage(&mut self, now: Instant) {
+        if self.ping.is_none() && self.pong.is_none() {
+            return;
+        }
+        let control = |entry: &Entry| matches!(entry.kind, Kind::Ping | Kind::Pong);
+        if self.entries.iter().take(2).any(control) {
+            return;
+        }
+        let mut at = self.place_behind_begun();
+        for (kind, frame) in [(Kind::Pong, self.pong.take()), (Kind::Ping, self.ping.take())] {
+            let Some(frame) = frame else { continue };
+            self.bytes += frame.len();
+            let entry = Entry { body: Body::Shared(frame), kind, queued_at: now.into() };
+            self.entries.insert(at, entry);
+            at += 1;
+        }
+    }
+
+    /// Gives the place behind the frame in progress, cutting a packed entry there.
+    fn place_behind_begun(&mut self) -> usize {
+        let Some(first) = self.entries.front_mut() else { return 0 };
+        if self.begun == 0 {
+            return 0;
+        }
+        let Body::Packed(packed) = &mut first.body else { return 1 };
+        let end = frame_ends(packed).find(|end| *end >= self.begun).unwrap_or(packed.len());
+        if end == self.begun {
+            packed.drain(..end);
+            self.begun = 0;
+            return 0;
+        }
+        if end < packed.len() {
+            let rest = Body::Packed(packed.split_off(end));
+            let entry = Entry { body: rest, kind: first.kind, queued_at: first.queued_at };
+            self.entries.insert(1, entry);
+        }
+        1
+    }
+
+    /// Counts the messages of which not every byte is written.
+    fn messages(&self) -> u64 {
+        let mut begun = self.begun;
+        let mut count = 0;
+        for entry in self.entries.iter() {
+            count += match (&entry.body, entry.kind) {
+                (Body::Packed(packed), _) => frame_ends(packed).filter(|end| *end > begun).count(),
+                (Body::Shared(_), Kind::Message) => 1,
+                (Body::Shared(_), _) => 0,
+            } as u64;
+            begun = 0;
+        }
+        count
+    }
+}
+
+impl Entry {
+    fn len(&self) -> usize {
+        match &self.body {
+            Body::Shared(frame) => frame.len(),
+            Body::Packed(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// Gives the end of each frame in `packed`, which holds whole frames of a server (RFC 6455, 5.2).
+fn frame_ends(packed: &[u8]) -> impl Iterator<Item = usize> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let short = *packed.get(at + 1)?;
+        at += match short {
+            126 => 4 + usize::from(u16::from_be_bytes([packed[at + 2], packed[at + 3]])),
+            short => 2 + usize::from(short),
+        };
+        Some(at)
+    })
+}
+
+/// Frames up to this long are copied together. A copy of a kilobyte costs less than an entry and a slice of its own.
+const PACKED_FRAME_BYTES_MAX: usize = 1024;
+
+/// How long a packed entry grows before another is begun, so that what was written is freed step by step.
+const PACKED_BYTES_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tungstenite::Bytes;
+
+    fn frame(payload: &'static [u8]) -> Frame {
+        Frame::new(&[0x82, payload.len() as u8], Bytes::from_static(payload))
+    }
+
+    fn wire(payload: &[u8]) -> Vec<u8> {
+        [&[0x82, payload.len() as u8], payload].concat()
+    }
+
+    fn ping() -> Frame {
+        Frame::new(&[0x89, 0], Bytes::new())
+    }
+
+    fn now() -> Instant {
+        Instant::from_millis(5)
+    }
+
+    /// Writes `len` bytes, or all if fewer wait.
+    fn write(outbox: &mut Outbox, len: usize) -> (Vec<u8>, Left) {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let count = outbox.gather(now(), &mut slices);
+        let mut bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+        bytes.truncate(len);
+        let left = outbox.written(now(), bytes.len());
+        (bytes, left)
+    }
+
+    #[test]
+    fn frames_leave_in_order_however_the_writes_are_cut() {
+        let long: &'static [u8] = Box::leak(vec![7; 3000].into_boxed_slice());
+        for step in 1..40 {
+            let mut outbox = Outbox::default();
+            outbox.push(now(), frame(b"one"), Kind::Message);
+            outbox.push(now(), frame(b""), Kind::Message);
+            outbox.push(now(), Frame::raw(long), Kind::Response);
+            outbox.push(now(), frame(b"two"), Kind::Message);
+            let expected = [wire(b"one"), wire(b""), long.to_vec(), wire(b"two")].concat();
+            assert_eq!(outbox.bytes(), expected.len());
+            let mut got = Vec::new();
+            while !outbox.is_empty() {
+                got.extend(write(&mut outbox, step).0);
+            }
+            assert_eq!(got, expected);
+        }
+    }
+
+    #[test]
+    fn a_ping_goes_ahead_but_never_inside_a_frame() {
+        for begun in 0..=wire(b"first").len() {
+            let mut outbox = Outbox::default();
+            outbox.push(now(), frame(b"first"), Kind::Message);
+            outbox.push(now(), frame(b"second"), Kind::Message);
+            let (mut got, _) = write(&mut outbox, begun);
+            outbox.push(now(), ping(), Kind::Ping);
+            let (rest, left) = write(&mut outbox, usize::MAX);
+            got.extend(rest);
+            let expected = match begun {
+                0 => [vec![0x89, 0], wire(b"first"), wire(b"second")],
+                _ => [wire(b"first"), vec![0x89, 0], wire(b"second")],
+            };
+            assert_eq!(got, expected.concat(), "after {begun} bytes");
+            assert!(left.ping && outbox.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_flood_of_pongs_keeps_one() {
+        let mut outbox = Outbox::default();
+        outbox.push(now(), frame(b"blocked"), Kind::Message);
+        for payload in [&b"a"[..], b"b", b"c"] {
+            let pong = Frame::new(&[0x8a, 1], Bytes::copy_from_slice(payload));
+            outbox.push(now(), pong, Kind::Pong);
+        }
+        let (bytes, _) = write(&mut outbox, usize::MAX);
+        assert_eq!(bytes, [&[0x8a, 1, b'c'], wire(b"blocked").as_slice()].concat());
+    }
+
+    #[test]
+    fn discarding_finishes_the_frame_in_progress() {
+        for begun in 0..=wire(b"first").len() {
+            let mut outbox = Outbox::default();
+            outbox.push(now(), frame(b"first"), Kind::Message);
+            outbox.push(now(), frame(b"second"), Kind::Message);
+            let total = outbox.bytes();
+            let (mut got, _) = write(&mut outbox, begun);
+            let discarded = outbox.discard_waiting();
+            let waiting = outbox.bytes();
+            got.extend(write(&mut outbox, usize::MAX).0);
+            let finished = begun > 0;
+            assert_eq!(got, if finished { wire(b"first") } else { vec![] }, "after {begun} bytes");
+            assert_eq!(discarded.messages, if finished { 1 } else { 2 });
+            assert_eq!(discarded.bytes as usize, total - begun - waiting);
+            assert!(outbox.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_close_frame_is_told_when_it_has_left() {
+        let mut outbox = Outbox::default();
+        outbox.push(now(), frame(b"data"), Kind::Message);
+        outbox.push(now(), Frame::new(&[0x88, 0], Bytes::new()), Kind::Close);
+        assert!(!write(&mut outbox, 7).1.close);
+        assert!(write(&mut outbox, 1).1.close);
+    }
+
+    #[test]
+    fn an_empty_outbox_is_a_null_pointer() {
+        assert_eq!(size_of::<Outbox>(), size_of::<usize>());
+    }
+}

@@ -1,0 +1,88 @@
+//! Log lines on their way to stderr: through a bounded queue and one thread, so that a full pipe never blocks the loop.
+//! Lines that find no room are dropped and counted; the count is the next line.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use simple_logger::SimpleLogger;
+
+/// The process's logger.
+struct LogQueue {
+    lines: Sender<Line>,
+    dropped: AtomicUsize,
+}
+
+enum Line {
+    Text { level: Level, target: String, text: String },
+    Flush(Sender<()>),
+}
+
+/// Installs the logger and starts its thread.
+pub(super) fn install(level: LevelFilter) {
+    let (sender, lines) = bounded(LINES_MAX);
+    let queue: &'static LogQueue =
+        Box::leak(Box::new(LogQueue { lines: sender, dropped: AtomicUsize::new(0) }));
+    let writer = SimpleLogger::new().with_level(level).with_utc_timestamps();
+    let started = thread::Builder::new()
+        .name("heartwheel-log".into())
+        .spawn(move || write_lines(&lines, &writer, queue));
+    // Without a thread, or with another logger installed, there is nobody to tell.
+    if started.is_ok() && log::set_logger(queue).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+fn write_lines(lines: &Receiver<Line>, writer: &SimpleLogger, queue: &LogQueue) {
+    for line in lines {
+        match line {
+            Line::Text { level, target, text } => write(writer, level, &target, &text),
+            Line::Flush(done) => {
+                let _ = done.send(());
+            }
+        }
+        let dropped = queue.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let text = format!("log lines dropped count={dropped}");
+            write(writer, Level::Warn, "heartwheel::log", &text);
+        }
+    }
+}
+
+fn write(writer: &SimpleLogger, level: Level, target: &str, text: &str) {
+    let mut record = Record::builder();
+    writer.log(&record.level(level).target(target).args(format_args!("{text}")).build());
+}
+
+impl Log for LogQueue {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let line = Line::Text {
+            level: record.level(),
+            target: record.target().to_owned(),
+            text: record.args().to_string(),
+        };
+        if self.lines.try_send(line).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits for a moment until all lines before it are written.
+    fn flush(&self) {
+        let (done, is_done) = bounded(1);
+        if self.lines.send_timeout(Line::Flush(done), FLUSH_WAIT).is_ok() {
+            let _ = is_done.recv_timeout(FLUSH_WAIT);
+        }
+    }
+}
+
+const LINES_MAX: usize = 1024;
+const FLUSH_WAIT: Duration = Duration::from_millis(200);

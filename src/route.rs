@@ -1,0 +1,105 @@
+//! The table of routes, as the engine sees it: what a path serves, and where its handler runs.
+
+/// One route.
+#[derive(Clone, Debug)]
+pub struct RouteSpec {
+    /// The path, compared exactly.
+    pub path: String,
+    /// What is served.
+    pub kind: RouteKind,
+    /// Where the handler runs.
+    pub placement: Placement,
+    /// On which listeners.
+    pub face: Face,
+    /// Whether `authorize` decides on an upgrade.
+    pub authorizes: bool,
+    /// Whether the handler wants `Event::Pong`.
+    pub wants_pongs: bool,
+    /// Whether the handler wants `Event::Drained`.
+    pub wants_drained: bool,
+    /// The subprotocols offered (RFC 6455, 1.9).
+    pub protocols: Vec<String>,
+}
+
+/// What a route serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteKind {
+    /// WebSocket connections.
+    WebSocket,
+    /// GET and HEAD.
+    Get,
+    /// POST.
+    Post,
+    /// `GET /healthz`: 200 as long as the loop turns.
+    Health,
+    /// `GET /readyz`: 200, or 503 while draining.
+    Ready,
+}
+
+/// Where a handler runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// On a worker thread: it may block. With `workers = 0` on the loop thread all the same.
+    #[default]
+    Worker,
+    /// On the loop thread, because it never blocks: saves two wake-ups for each message.
+    Inline,
+}
+
+/// Who may reach a route, and what a listener is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Face {
+    /// The public: closed first when the server drains.
+    #[default]
+    Public,
+    /// The operator: answers until the process exits.
+    Admin,
+    /// Both.
+    Both,
+}
+
+impl Face {
+    /// Says whether a route with this face is reached through a listener of `listener`'s.
+    pub fn is_seen_by(self, listener: Face) -> bool {
+        self == Face::Both || self == listener
+    }
+}
+
+/// What a path answers for one listener: the routes by kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Found {
+    pub websocket: Option<usize>,
+    pub get: Option<usize>,
+    pub post: Option<usize>,
+}
+
+/// Finds the routes of a path.
+pub(crate) fn find(routes: &[RouteSpec], face: Face, path: &str) -> Option<Found> {
+    let mut found = None;
+    for (index, route) in routes.iter().enumerate() {
+        if route.path != path || !route.face.is_seen_by(face) {
+            continue;
+        }
+        let found: &mut Found = found.get_or_insert_default();
+        let place = match route.kind {
+            RouteKind::WebSocket => &mut found.websocket,
+            RouteKind::Get | RouteKind::Health | RouteKind::Ready => &mut found.get,
+            RouteKind::Post => &mut found.post,
+        };
+        *place = Some(index);
+    }
+    found
+}
+
+impl Found {
+    /// Gives the value of the Allow header (RFC 9110, 10.2.1).
+    pub fn allow(&self) -> &'static str {
+        match (self.get.is_some(), self.post.is_some()) {
+            (true, true) => "GET, HEAD, POST, OPTIONS",
+            (true, false) => "GET, HEAD, OPTIONS",
+            (false, true) if self.websocket.is_some() => "GET, POST, OPTIONS",
+            (false, true) => "POST, OPTIONS",
+            (false, false) => "GET, OPTIONS",
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! The library's face: building a server, running it, or turning it from somebody else's loop.
+
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use log::{info, warn};
+
+use crate::config::{Address, Config};
+use crate::engine::Setup;
+use crate::event::Accept;
+use crate::event_loop::EventLoop;
+use crate::handle::Handle;
+use crate::handler::{AnswerEndpoint, Authorize, Endpoint, Handler, WebSocketEndpoint};
+use crate::http::{Refusal, Request, Response};
+use crate::listener::LocalAddress;
+use crate::route::{Face, Placement, RouteKind, RouteSpec};
+use crate::stats::Stats;
+
+/// A route: a path, a handler, and where the handler runs.
+pub struct Route {
+    spec: RouteSpec,
+    endpoint: Box<MakeEndpoint>,
+    authorize: Option<Box<Authorize>>,
+}
+
+type MakeEndpoint = dyn FnOnce(Option<Box<Authorize>>) -> Box<dyn Endpoint>;
+
+impl Route {
+    /// Serves WebSocket connections on `path`.
+    pub fn websocket(path: impl Into<String>, handler: impl Handler) -> Route {
+        Route::new(path, RouteKind::WebSocket, move |authorize| {
+            Box::new(WebSocketEndpoint { handler, authorize })
+        })
+    }
+
+    /// Answers GET and HEAD on `path`.
+    pub fn get<F>(path: impl Into<String>, answer: F) -> Route
+    where
+        F: Fn(&Request) -> Response + Send + Sync + 'static,
+    {
+        Route::new(path, RouteKind::Get, move |_| Box::new(AnswerEndpoint(answer)))
+    }
+
+    /// Answers POST on `path`; the body is complete when `answer` is called.
+    pub fn post<F>(path: impl Into<String>, answer: F) -> Route
+    where
+        F: Fn(&Request) -> Response + Send + Sync + 'static,
+    {
+        Route::new(path, RouteKind::Post, move |_| Box::new(AnswerEndpoint(answer)))
+    }
+
+    /// Runs the handler on the loop thread. It must never block: everything else waits for it. Saves two wake-ups and two
+    /// switches of context for each message.
+    pub fn inline(mut self) -> Route {
+        self.spec.placement = Placement::Inline;
+        self
+    }
+
+    /// Serves this route on the operator's listeners instead of the public ones.
+    pub fn admin(mut self) -> Route {
+        self.spec.face = Face::Admin;
+        self
+    }
+
+    /// Decides on each upgrade before it is answered: where the handler runs, and within `deadlines.handshake`.
+    pub fn authorize<F>(mut self, authorize: F) -> Route
+    where
+        F: Fn(&Request) -> std::result::Result<Accept, Refusal> + Send + Sync + 'static,
+    {
+        self.spec.authorizes = true;
+        self.authorize = Some(Box::new(authorize));
+        self
+    }
+
+    /// Names a subprotocol (RFC 6455, 1.9). The first one that a client offers and that is named here is answered.
+    pub fn protocol(mut self, name: impl Into<String>) -> Route {
+        self.spec.protocols.push(name.into());
+        self
+    }
+
+    /// Tells the handler the round trip of each ping.
+    pub fn with_pongs(mut self) -> Route {
+        self.spec.wants_pongs = true;
+        self
+    }
+
+    /// Tells the handler when everything queued for a peer is with the kernel, after it was not.
+    pub fn with_drained(mut self) -> Route {
+        self.spec.wants_drained = true;
+        self
+    }
+
+    fn new(
+        path: impl Into<String>,
+        kind: RouteKind,
+        endpoint: impl FnOnce(Option<Box<Authorize>>) -> Box<dyn Endpoint> + 'static,
+    ) -> Route {
+        let spec = RouteSpec {
+            path: path.into(),
+            kind,
+            placement: Placement::default(),
+            face: Face::default(),
+            authorizes: false,
+            wants_pongs: false,
+            wants_drained: false,
+            protocols: Vec::new(),
+        };
+        Route { spec, endpoint: Box::new(endpoint), authorize: None }
+    }
+}
+
+/// Builds a [`Server`].
+#[derive(Default)]
+pub struct Builder {
+    config: Config,
+    routes: Vec<Route>,
+    seed: Option<u64>,
+}
+
+impl Builder {
+    /// Sets the whole configuration.
+    pub fn config(mut self, config: Config) -> Builder {
+        self.config = config;
+        self
+    }
+
+    /// Sets the number of worker threads; with 0 handlers run inside [`Server::turn`]. Default 2.
+    pub fn workers(mut self, workers: usize) -> Builder {
+        self.config.workers = workers;
+        self
+    }
+
+    /// Adds a route. A later one for the same path and kind wins.
+    pub fn route(mut self, route: Route) -> Builder {
+        self.routes.push(route);
+        self
+    }
+
+    /// Adds WebSocket connections on `path`, with a handler that may block.
+    pub fn websocket(self, path: impl Into<String>, handler: impl Handler) -> Builder {
+        self.route(Route::websocket(path, handler))
+    }
+
+    /// Adds an answer to GET and HEAD on `path`, which may block.
+    pub fn get<F>(self, path: impl Into<String>, answer: F) -> Builder
+    where
+        F: Fn(&Request) -> Response + Send + Sync + 'static,
+    {
+        self.route(Route::get(path, answer))
+    }
+
+    /// Adds an answer to POST on `path`, which may block.
+    pub fn post<F>(self, path: impl Into<String>, answer: F) -> Builder
+    where
+        F: Fn(&Request) -> Response + Send + Sync + 'static,
+    {
+        self.route(Route::post(path, answer))
+    }
+
+    /// Adds `GET /healthz` (200 as long as the loop turns) and `GET /readyz` (503 while draining), on every listener.
+    pub fn health(self) -> Builder {
+        let route = |path, kind| {
+            let mut route = Route::new(path, kind, |_| Box::new(AnswerEndpoint(unused)));
+            route.spec.face = Face::Both;
+            route
+        };
+        self.route(route("/healthz", RouteKind::Health)).route(route("/readyz", RouteKind::Ready))
+    }
+
+    /// Seeds jitter and spread, so that a run can be repeated.
+    pub fn seed(mut self, seed: u64) -> Builder {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Listens on `address` alone (`host:port`, `[v6]:port` or `unix:/path`) and builds the server.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::build`].
+    pub fn listen(mut self, address: &str) -> Result<Server> {
+        let address = address.parse().map_err(|_| Error::Config {
+            text: format!("listen = {address}: must be host:port, [v6]:port or unix:/path"),
+        })?;
+        self.config.listen = vec![address];
+        self.config.admin_listen = Vec::new();
+        self.build()
+    }
+
+    /// Builds the server: checks the configuration, binds its addresses, starts the workers. Nothing is served before
+    /// [`Server::run`] or [`Server::turn`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the configuration contradicts itself, or asks for more connections than there are
+    /// descriptors; [`Error::Bind`] if an address cannot be had; [`Error::Io`] if the kernel refuses anything else.
+    pub fn build(mut self) -> Result<Server> {
+        let report = self.config.check();
+        if !report.faults.is_empty() {
+            return Err(Error::Config { text: report.faults.join("; ") });
+        }
+        fit_descriptors(&mut self.config)?;
+        let mut specs = Vec::new();
+        let mut endpoints = Vec::new();
+        for route in self.routes {
+            let mut spec = route.spec;
+            if self.config.workers == 0 {
+                spec.placement = Placement::Inline;
+            }
+            specs.push(spec);
+            endpoints.push((route.endpoint)(route.authorize));
+        }
+        let (listen, admin) = (self.config.listen.clone(), self.config.admin_listen.clone());
+        let setup = Setup {
+            config: self.config,
+            routes: specs,
+            machine_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            seed: self.seed.unwrap_or_else(random_seed),
+        };
+        let mut server = Server { inner: EventLoop::new(setup, endpoints.into())? };
+        for address in &listen {
+            server.listen(address, Face::Public)?;
+        }
+        for address in &admin {
+            server.listen(address, Face::Admin)?;
+        }
+        Ok(server)
+    }
+}
+
+/// A server: [run](Server::run) by itself, or [turned](Server::turn) by another loop.
+///
+/// In a loop of one's own, in the order that `poll(2)` programs have:
+///
+/// ```no_run
+/// # use heartwheel::{Event, Peer, Server};
+/// # fn wait_for(_: std::os::fd::BorrowedFd<'_>, _: Option<std::time::Duration>) {}
+/// # let handler = |_: &Peer, _: Event| {};
+/// let mut server =
+///     Server::builder().workers(0).websocket("/echo", handler).listen("127.0.0.1:8765")?;
+/// loop {
+///     wait_for(server.as_fd(), server.next_timeout()); // poll(2), with other descriptors too
+///     server.turn()?;
+/// }
+/// # #[allow(unreachable_code)] Ok::<(), heartwheel::Error>(())
+/// ```
+pub struct Server {
+    inner: EventLoop,
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The drain came to its end.
+    Drained,
+    /// It was told to end at once.
+    ShutDown,
+}
+
+impl Server {
+    /// Begins to build a server.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Serves until it was told to drain or to end, through [`Server::handle`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the kernel's poller fails: nothing can be served then.
+    pub fn run(mut self) -> Result<Ended> {
+        while !self.is_over() {
+            let wait = self.inner.next_timeout();
+            self.inner.turn(wait)?;
+        }
+        match self.inner.was_shut_down() {
+            true => Ok(Ended::ShutDown),
+            false => Ok(Ended::Drained),
+        }
+    }
+
+    /// Gives the one descriptor to poll for reading: for new bytes, new connections, room to write, and commands from
+    /// other threads. It stays the same for the life of the server.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+
+    /// Gives how long a host may wait before it calls [`Server::turn`]: zero if work is left, `None` if nothing is due.
+    ///
+    /// Rounded up to whole milliseconds. To be asked anew after each turn and just before waiting, because it reads the
+    /// clock.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.inner.next_timeout()
+    }
+
+    /// Does one turn, without waiting. Its work is bounded by `turn.events` and `turn.bytes`; calls that come early are
+    /// harmless, late ones delay deadlines.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::run`].
+    pub fn turn(&mut self) -> Result<()> {
+        Ok(self.inner.turn(Some(Duration::ZERO))?)
+    }
+
+    /// Says whether a drain, or a shutdown, has come to its end.
+    pub fn is_over(&self) -> bool {
+        self.inner.is_over()
+    }
+
+    /// Gives a handle that works from any thread.
+    pub fn handle(&self) -> Handle {
+        self.inner.handle()
+    }
+
+    /// Gives the addresses really bound, the operator's left out.
+    pub fn local_addresses(&self) -> Vec<LocalAddress> {
+        let public = |(address, face)| (face == Face::Public).then_some(address);
+        self.inner.local_addresses().filter_map(public).collect()
+    }
+
+    /// Gives the operator's addresses really bound.
+    pub fn admin_addresses(&self) -> Vec<LocalAddress> {
+        let admin = |(address, face)| (face == Face::Admin).then_some(address);
+        self.inner.local_addresses().filter_map(admin).collect()
+    }
+
+    /// Gives the counters.
+    pub fn stats(&self) -> &Stats {
+        self.inner.engine().stats()
+    }
+
+    /// Gives the number of open connections.
+    pub fn connections(&self) -> usize {
+        self.inner.engine().len()
+    }
+
+    fn listen(&mut self, address: &Address, face: Face) -> Result<()> {
+        let bound = self
+            .inner
+            .listen(address, face)
+            .map_err(|source| Error::Bind { address: address.clone(), source })?;
+        for address in bound {
+            match face {
+                Face::Admin => info!("listening address={address} for=admin"),
+                Face::Public | Face::Both => info!("listening address={address}"),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("connections", &self.connections()).finish_non_exhaustive()
+    }
+}
+
+/// What can keep a server from being built or from running.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration contradicts itself, or this machine.
+    Config {
+        /// What is wrong, one sentence for each fault.
+        text: String,
+    },
+    /// An address cannot be listened on.
+    Bind {
+        /// The address.
+        address: Address,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel refused something else.
+    Io(io::Error),
+}
+
+/// What the library's functions give.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Config { text } => f.write_str(text),
+            Error::Bind { address, source } => write!(f, "listen = {address}: {source}"),
+            Error::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Config { .. } => None,
+            Error::Bind { source, .. } => Some(source),
+            Error::Io(error) => Some(error),
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Io(error)
+    }
+}
+
+/// Makes `limits.connections` fit the descriptors there are. What the user asked for is not changed behind their back.
+fn fit_descriptors(config: &mut Config) -> Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let Some(room) = limit.map(|limit| limit.saturating_sub(DESCRIPTORS_RESERVED)) else {
+        return Ok(());
+    };
+    let wanted = config.limits.connections;
+    if wanted as u64 <= room {
+        return Ok(());
+    }
+    let default = Config::default().limits.connections;
+    if wanted != default {
+        return Err(Error::Config {
+            text: format!(
+                "limits.connections = {wanted}: the descriptor limit leaves room for {room} \
+                 ({DESCRIPTORS_RESERVED} are kept in reserve)"
+            ),
+        });
+    }
+    let room = usize::try_from(room).unwrap_or(usize::MAX).max(1);
+    warn!(
+        "limits.connections lowered from={wanted} to={room}: that is what the descriptor limit leaves"
+    );
+    config.limits.connections = room;
+    Ok(())
+}
+
+/// A seed that differs from process to process, from the standard library's own.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// The health routes are answered by the engine itself.
+fn unused(_: &Request) -> Response {
+    Response::new(500)
+}
+
+/// Descriptors for listeners, the poller, logs, refused connections and the host program.
+const DESCRIPTORS_RESERVED: u64 = 32;

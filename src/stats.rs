@@ -1,0 +1,213 @@
+//! Counters of one server: plain numbers, owned by the loop.
+
+use std::time::Duration;
+
+use crate::reason::CloseReason;
+
+/// Everything a server counts. Counters only grow, and wrap never in practice; gauges say so.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Connections that got a slot.
+    pub accepted: u64,
+    /// Connections that were answered 503 without a slot, because `limits.connections` were open.
+    pub rejected_connections: u64,
+    /// Ends, by [`CloseReason::index`].
+    pub closed: [u64; CloseReason::COUNT],
+    /// Connections upgraded to WebSocket.
+    pub upgraded: u64,
+    /// HTTP requests, refused ones included, by the class of the status that answered (1xx to 5xx).
+    pub answers: [u64; 5],
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes handed to the kernel.
+    pub sent_bytes: u64,
+    /// WebSocket messages received.
+    pub messages_received: u64,
+    /// Messages given to a handler that returned.
+    pub messages_handled: u64,
+    /// WebSocket messages queued for a peer.
+    pub messages_sent: u64,
+    /// Messages to or from a peer that an end cut off.
+    pub messages_dropped: u64,
+    /// Bytes queued for peers.
+    pub queued_bytes: u64,
+    /// Bytes queued for peers and then discarded, because an end cut them off.
+    pub discarded_bytes: u64,
+    /// Commands for connections that were gone.
+    pub commands_stale: u64,
+    /// Pings queued.
+    pub pings_sent: u64,
+    /// Pings that no byte answered in time.
+    pub pings_missed: u64,
+    /// Round trips of pings, in milliseconds.
+    pub ping_rtt: Histogram,
+    /// Connections that missed two pings in a row.
+    pub suspects: u64,
+    /// Deadlines that acted, by [`DeadlineKind`].
+    pub deadlines_fired: [u64; DeadlineKind::COUNT],
+    /// How late deadlines acted, in milliseconds.
+    pub deadline_lateness: Histogram,
+    /// Handler calls that panicked.
+    pub handler_panics: u64,
+    /// Handler calls that ran longer than `deadlines.handler`.
+    pub handlers_stuck_total: u64,
+    /// Gauge: handler calls that run longer than `deadlines.handler` now.
+    pub handlers_stuck: u64,
+    /// Times that the process had been stopped, or suspended, and pings were spread instead of evictions.
+    pub time_jumps: u64,
+    /// Times that accepting failed and the loop went on.
+    pub accept_errors: u64,
+    /// Times that accepting paused, because descriptors or memory had run out.
+    pub accept_pauses: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// How long turns took, in microseconds, the wait left out.
+    pub turn_us: Histogram,
+}
+
+impl Stats {
+    /// Gives how many connections ended for this reason.
+    pub fn closed_by(&self, reason: CloseReason) -> u64 {
+        self.closed[reason.index()]
+    }
+
+    /// Gives how many connections ended.
+    pub fn closed_total(&self) -> u64 {
+        self.closed.iter().sum()
+    }
+
+    /// Gives how often deadlines of this kind acted.
+    pub fn fired(&self, kind: DeadlineKind) -> u64 {
+        self.deadlines_fired[kind as usize]
+    }
+}
+
+/// What a deadline is for. Where several are due in one tick, the first named here is the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeadlineKind {
+    /// `deadlines.handshake`.
+    Handshake,
+    /// `deadlines.body`.
+    Body,
+    /// `deadlines.keep_alive`.
+    KeepAlive,
+    /// `heartbeat.interval`: a ping is due.
+    Ping,
+    /// `heartbeat.pong`: a pong is overdue.
+    Pong,
+    /// `deadlines.read_idle`.
+    ReadIdle,
+    /// `deadlines.message`.
+    Message,
+    /// `deadlines.write_stall`.
+    WriteStall,
+    /// `deadlines.close_send`.
+    CloseSend,
+    /// `deadlines.close_ack`.
+    CloseAck,
+    /// `deadlines.handler`.
+    Handler,
+    /// `deadlines.lifetime`.
+    Lifetime,
+    /// `deadlines.drain`.
+    Drain,
+}
+
+impl DeadlineKind {
+    /// How many kinds there are.
+    pub const COUNT: usize = 13;
+
+    /// Gives the label: the key's name, without its section.
+    pub const fn label(self) -> &'static str {
+        match self {
+            DeadlineKind::Handshake => "handshake",
+            DeadlineKind::Body => "body",
+            DeadlineKind::KeepAlive => "keep_alive",
+            DeadlineKind::Ping => "ping",
+            DeadlineKind::Pong => "pong",
+            DeadlineKind::ReadIdle => "read_idle",
+            DeadlineKind::Message => "message",
+            DeadlineKind::WriteStall => "write_stall",
+            DeadlineKind::CloseSend => "close_send",
+            DeadlineKind::CloseAck => "close_ack",
+            DeadlineKind::Handler => "handler",
+            DeadlineKind::Lifetime => "lifetime",
+            DeadlineKind::Drain => "drain",
+        }
+    }
+
+    /// Says whether bytes that already lie in the socket could move this deadline: one attempt is made before it acts.
+    pub(crate) const fn is_inactivity(self) -> bool {
+        matches!(
+            self,
+            DeadlineKind::ReadIdle
+                | DeadlineKind::Pong
+                | DeadlineKind::KeepAlive
+                | DeadlineKind::WriteStall
+                | DeadlineKind::CloseAck
+        )
+    }
+}
+
+/// Counts values in buckets whose bounds double: up to 1, 2, 4, ... and one for all above.
+#[derive(Clone, Debug, Default)]
+pub struct Histogram {
+    buckets: [u64; Histogram::BUCKETS],
+    sum: u64,
+    max: u64,
+}
+
+impl Histogram {
+    /// How many buckets there are; the last takes what is longer than 2^18.
+    pub const BUCKETS: usize = 20;
+
+    /// Counts a value.
+    pub fn record(&mut self, value: u64) {
+        let bucket = 64 - value.saturating_sub(1).leading_zeros() as usize;
+        self.buckets[bucket.min(Histogram::BUCKETS - 1)] += 1;
+        self.sum = self.sum.saturating_add(value);
+        self.max = self.max.max(value);
+    }
+
+    /// Counts a span in milliseconds.
+    pub fn record_ms(&mut self, span: Duration) {
+        self.record(span.as_millis() as u64);
+    }
+
+    /// Gives the counts; bucket `n` holds values up to 2^n, those of the buckets before it left out.
+    pub fn buckets(&self) -> &[u64; Histogram::BUCKETS] {
+        &self.buckets
+    }
+
+    /// Gives how many values were counted.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// Gives the sum of all values.
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// Gives the greatest value.
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_holds_values_up_to_its_bound() {
+        let mut histogram = Histogram::default();
+        for value in [0, 1, 2, 3, 4, 5, u64::MAX] {
+            histogram.record(value);
+        }
+        assert_eq!(histogram.buckets()[..4], [2, 1, 2, 1]);
+        assert_eq!(histogram.buckets()[Histogram::BUCKETS - 1], 1);
+        assert_eq!((histogram.count(), histogram.max()), (7, u64::MAX));
+    }
+}
