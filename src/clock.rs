@@ -17,6 +17,7 @@ pub(crate) struct Clock {
     skipped: Duration,
     /// How far the clock that counts suspended time was ahead when last looked at.
     suspended: Duration,
+    looked_at: Instant,
 }
 
 /// How time passed since the loop asked to be woken.
@@ -30,7 +31,12 @@ pub(crate) enum Passed {
 
 impl Clock {
     pub fn new() -> Clock {
-        Clock { began: StdInstant::now(), skipped: Duration::ZERO, suspended: suspended() }
+        Clock {
+            began: StdInstant::now(),
+            skipped: Duration::ZERO,
+            suspended: suspended(),
+            looked_at: Instant::default(),
+        }
     }
 
     /// Reads the clock.
@@ -43,9 +49,7 @@ impl Clock {
     pub fn resume(&mut self, asked_at: Option<Instant>) -> (Instant, Passed) {
         let now = self.now();
         let late = asked_at.map_or(Duration::ZERO, |at| now.since(at));
-        let suspended_now = suspended();
-        let suspended_for = suspended_now.saturating_sub(self.suspended);
-        self.suspended = suspended_now;
+        let suspended_for = self.look_for_suspension(now);
         if late >= STOPPED_FOR_MIN {
             self.skipped += late;
         }
@@ -53,6 +57,17 @@ impl Clock {
             jump if jump >= JUMP_MIN => (self.now(), Passed::Jumped(jump)),
             _ => (self.now(), Passed::Evenly),
         }
+    }
+
+    /// Gives for how long the machine was suspended since the last look, at most one a second: not every machine reads
+    /// this clock without a system call.
+    fn look_for_suspension(&mut self, now: Instant) -> Duration {
+        if now.since(self.looked_at) < LOOK_EVERY {
+            return Duration::ZERO;
+        }
+        self.looked_at = now;
+        let before = std::mem::replace(&mut self.suspended, suspended());
+        self.suspended.saturating_sub(before)
     }
 
     /// Gives the time to wait until `at`, rounded up.
@@ -71,6 +86,7 @@ fn suspended() -> Duration {
     read(ClockId::Boottime).saturating_sub(monotonic)
 }
 
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A turn this late means that the process could not run.
 const STOPPED_FOR_MIN: Duration = Duration::from_secs(1);
 /// A stop this long may have cost peers their patience: they are asked.

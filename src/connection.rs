@@ -23,7 +23,7 @@ use crate::reason::CloseReason;
 use crate::route::Face;
 use crate::stats::DeadlineKind;
 use crate::time::{Instant, Moment};
-use crate::ws::Decoder;
+use crate::ws::{Decoder, Violation};
 
 /// One connection, without its socket.
 #[derive(Debug)]
@@ -147,6 +147,8 @@ pub(crate) struct Closing {
     pub reason: CloseReason,
     /// Reads on for the peer's close frame, as long as frames can be told apart.
     pub decoder: Option<Decoder>,
+    /// What the peer did wrong, if that is the reason.
+    pub violation: Option<Violation>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tungstenite::Utf8Bytes;
 
-use crate::http::{Refusal, Request, Response};
+use crate::http::{self, HeaderError, Refusal, Request, Response};
 use crate::id::ConnectionId;
 use crate::message::Message;
 use crate::reason::CloseReason;
@@ -97,12 +97,29 @@ pub enum Outcome {
     },
 }
 
-/// How an upgrade is accepted.
+/// How an upgrade is accepted. By default with the first subprotocol offered that the route names.
 #[derive(Clone, Debug, Default)]
-#[non_exhaustive]
 pub struct Accept {
-    /// The subprotocol to answer with; `None` picks the first offered one that the route names.
-    pub protocol: Option<String>,
+    protocol: Option<String>,
+}
+
+impl Accept {
+    /// Accepts with this subprotocol, which the client must have offered (RFC 6455, 4.2.2).
+    ///
+    /// # Errors
+    ///
+    /// If it is not a token; it cannot go on the wire then.
+    pub fn with_protocol(name: impl Into<String>) -> Result<Accept, HeaderError> {
+        let name = name.into();
+        match http::is_token(name.as_bytes()) {
+            true => Ok(Accept { protocol: Some(name) }),
+            false => Err(HeaderError::Value),
+        }
+    }
+
+    pub(crate) fn into_protocol(self) -> Option<String> {
+        self.protocol
+    }
 }
 
 /// What the application tells the engine.

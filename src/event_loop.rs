@@ -164,11 +164,11 @@ impl EventLoop {
         self.take_commands(now);
         self.note_readiness(now);
         self.accept(now);
+        self.close_listeners_when_draining();
         self.serve_ready(now);
         self.act_on_deadlines(now);
         self.flush(now);
         self.dispatch_to_workers();
-        self.close_listeners_when_draining(now);
         self.inlet.fall_asleep();
         self.asked_at = match self.has_work_left() {
             true => Some(self.clock.now()),
@@ -471,13 +471,12 @@ impl EventLoop {
         self.accept_at = None;
     }
 
-    fn close_listeners_when_draining(&mut self, now: Instant) {
+    /// Whoever had connected before was accepted just now: it is told, not left hanging.
+    fn close_listeners_when_draining(&mut self) {
         let is_public = |listener: &Listener| listener.face != Face::Admin;
         if !self.engine.is_draining() || !self.listeners.iter().flatten().any(is_public) {
             return;
         }
-        // Who has connected but was not accepted yet is told, not left hanging.
-        self.accept(now);
         let mut closed = 0;
         for slot in &mut self.listeners {
             if slot.as_ref().is_some_and(is_public) {

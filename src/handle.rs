@@ -235,6 +235,7 @@ impl Inlet {
     /// Ends the channel: whoever waits to send is told that the loop is gone.
     pub fn close(&mut self) {
         self.commands = crossbeam_channel::never();
+        self.shared.bytes.store(0, Ordering::Release);
     }
 
     /// Says that the loop is awake and will look for commands by itself.

@@ -417,8 +417,8 @@ fn fit_descriptors(config: &mut Config) -> Result<()> {
     if wanted as u64 <= room {
         return Ok(());
     }
-    let default = Config::default().limits.connections;
-    if wanted != default {
+    let is_default = wanted == Config::default().limits.connections;
+    if config.is_set("limits.connections") || !is_default {
         return Err(Error::Config {
             text: format!(
                 "limits.connections = {wanted}: the descriptor limit leaves room for {room} \

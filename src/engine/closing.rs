@@ -23,6 +23,7 @@ impl Engine {
     /// Moves a connection on as far as it goes without new input: an answer that has left, a close that nothing holds up.
     pub(super) fn settle(&mut self, now: Instant, id: ConnectionId) {
         self.update_pause(now, id);
+        self.release_inbox(id);
         let Some(connection) = self.get_mut(id) else { return };
         let is_written = connection.outbox.is_empty();
         let is_handled = connection.is_handled();
@@ -99,7 +100,7 @@ impl Engine {
         let has_more = !matches!(reason, CloseReason::Peer(_) | CloseReason::Eof);
         let decoder = has_more.then(|| std::mem::take(&mut open.decoder));
         connection.flags.paused = false;
-        connection.enter(now, Phase::Closing(Closing { stage, reason, decoder }));
+        connection.enter(now, Phase::Closing(Closing { stage, reason, decoder, violation: None }));
         true
     }
 
@@ -134,11 +135,11 @@ impl Engine {
         id: ConnectionId,
         violation: ws::Violation,
     ) {
-        log::debug!("violation id={id} kind={}", violation.kind());
         self.fail(now, id, violation.reason());
         if let Some(connection) = self.get_mut(id)
             && let Phase::Closing(closing) = &mut connection.phase
         {
+            closing.violation = Some(violation);
             // Frames cannot be told apart any more: what still comes is discarded unread.
             closing.decoder = None;
             if let Stage::Sending { then } = &mut closing.stage {
@@ -251,14 +252,18 @@ fn log_end(now: Instant, id: ConnectionId, connection: &Connection, reason: Clos
         Severity::Fault => Level::Warn,
     };
     let counters = &connection.counters;
+    let violation = match &connection.phase {
+        Phase::Closing(Closing { violation: Some(violation), .. }) => violation.kind(),
+        _ => "none",
+    };
     log!(
         target: "heartwheel::connection",
         level,
-        "closed id={id} transport={} reason={} code={} peer={} age_ms={} bytes_in={} bytes_out={} \
-         messages_in={} messages_out={}: {reason}",
+        "closed id={id} transport={} reason={} code={} violation={violation} peer={} age_ms={} \
+         bytes_in={} bytes_out={} messages_in={} messages_out={}: {reason}",
         connection.transport(),
         reason.label(),
-        reason.code(),
+        if connection.flags.upgraded { reason.code() } else { 0 },
         connection.peer,
         millis_up(now.since(connection.opened_at)),
         counters.bytes_in,

@@ -154,10 +154,6 @@ impl Engine {
             if inbox.events.capacity() == 0 {
                 inbox.events = spent;
             }
-            if inbox.is_idle() {
-                let inbox = connection.inbox.take().unwrap_or_default();
-                self.keep_spare_inbox(inbox);
-            }
         }
         self.update_pause(now, id);
         self.mark_runnable(id);
@@ -212,6 +208,15 @@ impl Engine {
         let Some(route) = connection.route else { return };
         let placement = self.setup.routes[usize::from(route)].placement;
         self.jobs.of(placement).runnable.push_back(id);
+    }
+
+    /// Takes an inbox with nothing in it from its connection.
+    pub(super) fn release_inbox(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if connection.inbox.as_ref().is_some_and(|inbox| inbox.is_idle()) && !connection.flags.job {
+            let inbox = connection.inbox.take().unwrap_or_default();
+            self.keep_spare_inbox(inbox);
+        }
     }
 
     /// Keeps the memory of a few inboxes for the next messages. An idle connection owns none.

@@ -97,6 +97,9 @@ pub enum Action {
     Abort(usize),
 }
 
+/// Connections through the operator's listeners: they come out of the descriptors kept in reserve.
+const ADMIN_CONNECTIONS_MAX: usize = 16;
+
 /// The Date header's text, formatted once a second.
 #[derive(Debug, Default)]
 struct Date {
@@ -167,7 +170,11 @@ impl Engine {
         peer: Option<SocketAddr>,
     ) -> Option<ConnectionId> {
         let is_public = face != Face::Admin;
-        if is_public && self.public >= self.setup.config.limits.connections {
+        let (open, limit) = match is_public {
+            true => (self.public, self.setup.config.limits.connections),
+            false => (self.connections.len() - self.public, ADMIN_CONNECTIONS_MAX),
+        };
+        if open >= limit {
             self.stats.rejected_connections += 1;
             return None;
         }

@@ -138,7 +138,7 @@ impl Engine {
                 self.answer(now, id, &refusal.into(), &pending);
             }
             Ok(accept) => {
-                let protocol = accept.protocol.or(offered);
+                let protocol = accept.into_protocol().or(offered);
                 let protocol = protocol.as_deref();
                 let date = self.date();
                 let bytes = http::switching_protocols(&accept_key, protocol, &pending.cors, date);
@@ -225,7 +225,8 @@ impl Engine {
     pub(super) fn hang_up(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
         let Some(connection) = self.get_mut(id) else { return };
         let stage = Stage::Lingering;
-        connection.enter(now, Phase::Closing(Closing { stage, reason, decoder: None }));
+        connection
+            .enter(now, Phase::Closing(Closing { stage, reason, decoder: None, violation: None }));
         self.linger(now, id);
     }
 

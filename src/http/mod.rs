@@ -46,4 +46,5 @@ pub use percent::percent_decode;
 pub use refusal::Refusal;
 pub use request::Request;
 pub use response::{CONTINUE, Response, Wire, date};
+pub(crate) use syntax::is_token;
 pub use upgrade::{Accepted, choose_protocol, switching_protocols, upgrade, wants_websocket};

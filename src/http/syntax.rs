@@ -6,7 +6,7 @@ pub(super) fn is_tchar(byte: u8) -> bool {
 }
 
 /// Says whether the text is one token.
-pub(super) fn is_token(text: &[u8]) -> bool {
+pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|byte| is_tchar(*byte))
 }
 
