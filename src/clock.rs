@@ -1,7 +1,8 @@
 //! The loop's clock, and how it notices that it had been stopped.
 //!
-//! Time in which the process could not run (SIGSTOP, a debugger, a starved container, a laptop's lid) is taken out of the
-//! loop's time: deadlines stand where they stood, and no peer is judged by what it could not have been heard saying.
+//! Time in which the process could not run (SIGSTOP, a debugger, a starved container, a laptop's
+//! lid) is taken out of the loop's time: deadlines stand where they stood, and no peer is judged by
+//! what it could not have been heard saying.
 
 use std::time::{Duration, Instant as StdInstant};
 
@@ -59,8 +60,8 @@ impl Clock {
         }
     }
 
-    /// Gives for how long the machine was suspended since the last look, at most one a second: not every machine reads
-    /// this clock without a system call.
+    /// Gives for how long the machine was suspended since the last look, at most one a second: not
+    /// every machine reads this clock without a system call.
     fn look_for_suspension(&mut self, now: Instant) -> Duration {
         if now.since(self.looked_at) < LOOK_EVERY {
             return Duration::ZERO;

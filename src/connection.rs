@@ -1,14 +1,16 @@
-//! One connection: its phase, its moments, its outbox. What may happen next follows from the phase alone.
+//! One connection: its phase, its moments, its outbox. What may happen next follows from the phase
+//! alone.
 //!
 //! ```text
-//!              head complete                 answer begun            answer written, kept
-//!   ► Head ────────────────► (Body ►) Deciding ─────────► Answering ─────────► KeepAlive ─► Head ...
-//!                                        │ upgrade            │ answered and closed
-//!                                        ▼                    ▼
-//!                                       Open ───────────► Closing ─► gone
+//!          head complete                answer begun           answer written, kept
+//!   Head ───────────────► (Body ►) Deciding ─────────► Answering ─────────► KeepAlive ─► Head ...
+//!                                     │ upgrade            │ answered and closed
+//!                                     ▼                    ▼
+//!                                    Open ───────────► Closing ─► gone
 //! ```
 //!
-//! Each phase has a deadline, and `Connection::deadline` gives the earliest: there is no phase without one.
+//! Each phase has a deadline, and `Connection::deadline` gives the earliest: there is no phase
+//! without one.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -153,7 +155,8 @@ pub(crate) struct Closing {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// What was received before is being handled and answered; then the close frame is queued. Bounded by `close_send`.
+    /// What was received before is being handled and answered; then the close frame is queued.
+    /// Bounded by `close_send`.
     Handling,
     /// The close frame waits in the outbox. Bounded by `close_send`.
     Sending { then: After },
@@ -183,7 +186,8 @@ pub(crate) struct Inbox {
     /// Bytes of one read that could not be decoded yet, from `rest_from` on.
     pub rest: Vec<u8>,
     pub rest_from: usize,
-    /// Bytes that the handler of the job that is out may send beyond the outbox limit: as many as it was given.
+    /// Bytes that the handler of the job that is out may send beyond the outbox limit: as many as
+    /// it was given.
     pub promised: usize,
     /// Messages in the job that is out.
     pub given: u64,
@@ -347,7 +351,8 @@ impl Connection {
             earliest.offer(at.near(now), DeadlineKind::Lifetime);
         }
         if let Some(read_idle) = rules.read_idle {
-            // While reading is paused this stands still: looked at again and again, it is never due.
+            // While reading is paused this stands still: looked at again and again, it is never
+            // due.
             let since = if self.flags.paused { now } else { heard_at };
             earliest.offer(after(since, read_idle), DeadlineKind::ReadIdle);
         }

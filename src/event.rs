@@ -11,7 +11,8 @@ use crate::id::ConnectionId;
 use crate::message::Message;
 use crate::reason::CloseReason;
 
-/// What happened on one WebSocket connection, in order: `Opened`, then any of the others, then `Closed`.
+/// What happened on one WebSocket connection, in order: `Opened`, then any of the others, then
+/// `Closed`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

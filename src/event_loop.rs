@@ -4,7 +4,8 @@
 //! 2. commands;
 //! 3. readiness and accepts;
 //! 4. ready peers are read from, their handlers run or are handed to the workers;
-//! 5. deadlines, last: what bytes already waiting could prove wrong must not be judged before they are read;
+//! 5. deadlines, last: what bytes already waiting could prove wrong must not be judged before they
+//!    are read;
 //! 6. everything that waits is written, in one system call for each peer;
 //! 7. ended sockets are closed.
 //!
@@ -143,7 +144,8 @@ impl EventLoop {
         self.next_deadline().map(|at| self.clock.until(at))
     }
 
-    /// Does one turn, waiting for at most `wait` for something to happen (`None`: for as long as it takes).
+    /// Does one turn, waiting for at most `wait` for something to happen (`None`: for as long as it
+    /// takes).
     pub fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let has_commands = self.inlet.fall_asleep();
         let wait = if has_commands { Some(Duration::ZERO) } else { wait };
@@ -269,8 +271,8 @@ impl EventLoop {
         }
     }
 
-    /// Descriptors or memory have run out. Linux tells no edge when there is room again, so it is tried at each close and
-    /// now and then.
+    /// Descriptors or memory have run out. Linux tells no edge when there is room again, so it is
+    /// tried at each close and now and then.
     fn pause_accepting(&mut self, now: Instant, error: &io::Error) {
         self.accept_at = Some(now + ACCEPT_RETRY);
         let open = self.engine.len();
@@ -295,7 +297,8 @@ impl EventLoop {
         }
         self.sockets[id.key()] = Some(socket);
         if let Err(error) = registered {
-            // It has failed before it was anything: reset by the peer, or the kernel has run out of room to watch it.
+            // It has failed before it was anything: reset by the peer, or the kernel has run out of
+            // room to watch it.
             self.engine.handle_error(now, id, &error);
             self.apply_actions();
         }

@@ -2,10 +2,12 @@
 
 use tungstenite::Bytes;
 
-/// What is written to a peer in one piece: a short head of its own and a payload shared with everyone who gets it.
+/// What is written to a peer in one piece: a short head of its own and a payload shared with
+/// everyone who gets it.
 ///
-/// Encoding happens once; a clone costs a reference count. The head is a WebSocket frame header (2 to 10 bytes from a
-/// server) or empty, where the payload already is what goes on the wire (an HTTP response).
+/// Encoding happens once; a clone costs a reference count. The head is a WebSocket frame header (2
+/// to 10 bytes from a server) or empty, where the payload already is what goes on the wire (an HTTP
+/// response).
 #[derive(Clone, Debug)]
 pub struct Frame {
     head: [u8; Frame::HEAD_BYTES_MAX],

@@ -1,8 +1,9 @@
 //! Commands from any thread: [`Handle`] for the server, [`Peer`] for one connection.
 //!
-//! Where a command goes depends on who gives it. A handler's go to a queue of its own call and are taken by the loop when
-//! the call returns; on a worker, a queue that has grown leaves earlier. Every other thread's go through one bounded
-//! channel, and it is told `Full` instead of having to wait.
+//! Where a command goes depends on who gives it. A handler's go to a queue of its own call and are
+//! taken by the loop when the call returns; on a worker, a queue that has grown leaves earlier.
+//! Every other thread's go through one bounded channel, and it is told `Full` instead of having to
+//! wait.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -26,7 +27,8 @@ pub struct Handle {
     shared: Arc<Shared>,
 }
 
-/// Speaks to one peer, from any thread. Cloning is cheap, and keeping it after the peer is gone is harmless.
+/// Speaks to one peer, from any thread. Cloning is cheap, and keeping it after the peer is gone is
+/// harmless.
 #[derive(Clone)]
 pub struct Peer {
     id: ConnectionId,
@@ -83,10 +85,11 @@ impl Peer {
         &self.handle
     }
 
-    /// Sends a message. If the peer is gone by the time the loop takes it, it is counted and dropped.
+    /// Sends a message. If the peer is gone by the time the loop takes it, it is counted and
+    /// dropped.
     ///
-    /// From a handler it leaves when the call returns; see [`Peer::flush`]. A handler on a worker waits instead of being
-    /// told [`Sent::Full`].
+    /// From a handler it leaves when the call returns; see [`Peer::flush`]. A handler on a worker
+    /// waits instead of being told [`Sent::Full`].
     pub fn send(&self, message: impl Into<Message>) -> Sent {
         match self.handle.submit(Command::Send(self.id, message.into())) {
             Ok(()) => Sent::Taken,
@@ -95,12 +98,13 @@ impl Peer {
         }
     }
 
-    /// Closes the connection with this code and text (cut at 123 bytes), behind what was sent before.
+    /// Closes the connection with this code and text (cut at 123 bytes), behind what was sent
+    /// before.
     ///
     /// # Errors
     ///
-    /// [`SendError::CloseCode`] if it is not 1000 to 1003, 1007 to 1014 or 3000 to 4999; [`SendError::Full`] or
-    /// [`SendError::Ended`] if it was not taken.
+    /// [`SendError::CloseCode`] if it is not 1000 to 1003, 1007 to 1014 or 3000 to 4999;
+    /// [`SendError::Full`] or [`SendError::Ended`] if it was not taken.
     pub fn close(&self, code: u16, text: impl Into<Utf8Bytes>) -> Result<(), SendError> {
         if !ws::is_allowed_close_code(code) {
             return Err(SendError::CloseCode);
@@ -108,8 +112,9 @@ impl Peer {
         self.handle.submit(Command::Close(self.id, code, text.into()))
     }
 
-    /// Lets what this handler call has sent so far leave now: for a handler that goes on to block. On the loop thread
-    /// (`workers = 0`, inline routes) it does nothing, because nothing can leave before the call returns.
+    /// Lets what this handler call has sent so far leave now: for a handler that goes on to block.
+    /// On the loop thread (`workers = 0`, inline routes) it does nothing, because nothing can leave
+    /// before the call returns.
     pub fn flush(&self) {
         self.handle.shared.flush_scope();
     }
@@ -127,8 +132,8 @@ impl Handle {
         Peer { id, handle: self.clone() }
     }
 
-    /// Begins to drain: the listeners close, every connection is ended in turn, the rest is dropped after
-    /// `deadlines.drain`. A second call changes nothing.
+    /// Begins to drain: the listeners close, every connection is ended in turn, the rest is dropped
+    /// after `deadlines.drain`. A second call changes nothing.
     ///
     /// # Errors
     ///
@@ -220,8 +225,8 @@ impl Inlet {
         Some(batch)
     }
 
-    /// Says that the loop is about to wait. From now on whoever sends commands wakes it. Gives whether some are there
-    /// already.
+    /// Says that the loop is about to wait. From now on whoever sends commands wakes it. Gives
+    /// whether some are there already.
     pub fn fall_asleep(&self) -> bool {
         self.shared.is_asleep.store(true, Ordering::SeqCst);
         !self.commands.is_empty()
@@ -292,7 +297,8 @@ impl Shared {
         result
     }
 
-    /// Queues a command with the handler call that this thread is in, if it is one of this server's.
+    /// Queues a command with the handler call that this thread is in, if it is one of this
+    /// server's.
     fn submit_in_scope(&self, command: Command) -> Result<Result<(), SendError>, Command> {
         SCOPE.with_borrow_mut(|scope| {
             let Some(scope) = scope.as_mut().filter(|scope| scope.is_of(self)) else {
@@ -356,7 +362,8 @@ impl Scope {
         SCOPE.take().map_or_else(Vec::new, |scope| scope.commands)
     }
 
-    /// Ends a call on a worker: its commands and its outcome leave together. Says whether the loop is still there.
+    /// Ends a call on a worker: its commands and its outcome leave together. Says whether the loop
+    /// is still there.
     pub fn leave_worker(done: Done) -> bool {
         let Some(mut scope) = SCOPE.take() else { return false };
         scope.commands.push(Command::Done(done));

@@ -13,13 +13,15 @@ use crate::reason::CloseReason;
 
 /// Takes the events of WebSocket connections.
 ///
-/// Calls for one connection never overlap and come in order; those of different connections run side by side, on as many
-/// workers as there are. A call may block: it delays its own connection alone, as long as a worker is free. A panic closes
-/// the connection with 1011 and touches nothing else.
+/// Calls for one connection never overlap and come in order; those of different connections run
+/// side by side, on as many workers as there are. A call may block: it delays its own connection
+/// alone, as long as a worker is free. A panic closes the connection with 1011 and touches nothing
+/// else.
 ///
 /// A closure `Fn(&Peer, Event)` is a handler without a session.
 pub trait Handler: Send + Sync + 'static {
-    /// What is kept for each connection. It travels with the calls, so it needs no lock; `()` costs nothing.
+    /// What is kept for each connection. It travels with the calls, so it needs no lock; `()` costs
+    /// nothing.
     type Session: Send + 'static;
 
     /// Takes a connection that has just been opened by `request`.
@@ -38,14 +40,14 @@ pub trait Handler: Send + Sync + 'static {
         let _ = (session, peer);
     }
 
-    /// Takes the round trip of a ping. Only for routes with [`Route::with_pongs`](crate::Route::with_pongs): an idle
-    /// connection is to wake no worker.
+    /// Takes the round trip of a ping. Only for routes with
+    /// [`Route::with_pongs`](crate::Route::with_pongs): an idle connection is to wake no worker.
     fn pong(&self, session: &mut Self::Session, peer: &Peer, rtt: Duration) {
         let _ = (session, peer, rtt);
     }
 
-    /// Takes note that everything queued for the peer is with the kernel, after it was not. Only for routes with
-    /// [`Route::with_drained`](crate::Route::with_drained).
+    /// Takes note that everything queued for the peer is with the kernel, after it was not. Only
+    /// for routes with [`Route::with_drained`](crate::Route::with_drained).
     fn drained(&self, session: &mut Self::Session, peer: &Peer) {
         let _ = (session, peer);
     }

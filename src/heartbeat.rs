@@ -7,9 +7,10 @@
 //!     └───────────── any byte received ◄──────────────┘ ◄────┘ (`max_missed` in a row: give up)
 //! ```
 //!
-//! Jitter is one-sided, so that no interval is longer than the configured one. A ping due far enough ahead is moved down
-//! to a whole second, so that the pings of thousands of idle connections share wake-ups. While the server itself has
-//! paused reading from the peer no pong can be seen: pings still go out each interval, and none counts as missed.
+//! Jitter is one-sided, so that no interval is longer than the configured one. A ping due far
+//! enough ahead is moved down to a whole second, so that the pings of thousands of idle connections
+//! share wake-ups. While the server itself has paused reading from the peer no pong can be seen:
+//! pings still go out each interval, and none counts as missed.
 
 use std::time::Duration;
 
@@ -93,7 +94,8 @@ pub enum Missed {
 }
 
 impl Heartbeat {
-    /// Begins with a first ping anywhere in the interval, so that connections opened together do not ping together.
+    /// Begins with a first ping anywhere in the interval, so that connections opened together do
+    /// not ping together.
     pub fn new(rules: &Rules, random: &mut Random) -> Heartbeat {
         let interval_ms = rules.interval.map_or(0, |interval| millis_up(interval) as u32);
         let mut heartbeat = Heartbeat {
@@ -110,13 +112,15 @@ impl Heartbeat {
         heartbeat
     }
 
-    /// Lets the next ping fall anywhere in the interval from now on: at the beginning, and when time has jumped.
+    /// Lets the next ping fall anywhere in the interval from now on: at the beginning, and when
+    /// time has jumped.
     pub fn spread(&mut self, random: &mut Random) {
         self.state = State::Quiet;
         self.quiet_ms = random.between(0, u64::from(self.interval_ms)) as u32;
     }
 
-    /// Says what is due next. `heard_at` is when the last byte was received; `paused` that reading has been paused.
+    /// Says what is due next. `heard_at` is when the last byte was received; `paused` that reading
+    /// has been paused.
     pub fn due(&self, rules: &Rules, heard_at: Instant, paused: bool, now: Instant) -> Due {
         if rules.interval.is_none() {
             return Due::Nothing;
@@ -207,7 +211,8 @@ impl Heartbeat {
         self.sent_at = (now - waited).into();
     }
 
-    /// Gives the time a pong may take: as TCP computes its retransmission timeout (RFC 6298, 2), if adaptive.
+    /// Gives the time a pong may take: as TCP computes its retransmission timeout (RFC 6298, 2), if
+    /// adaptive.
     pub fn pong_wait(&self, rules: &Rules) -> Duration {
         match self.rtt() {
             Some(rtt) if rules.adaptive => {
@@ -242,7 +247,8 @@ impl Heartbeat {
         self.rtt_ms = ((u32::from(self.rtt_ms) * 7 + u32::from(sample)) / 8).max(1) as u16;
     }
 
-    /// Keeps the adapted interval within its bounds, and short enough that all pings can be missed before `read_idle`.
+    /// Keeps the adapted interval within its bounds, and short enough that all pings can be missed
+    /// before `read_idle`.
     fn limit_interval(&mut self, rules: &Rules) {
         let mut most = rules.max;
         if let Some(read_idle) = rules.read_idle {

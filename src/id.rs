@@ -3,7 +3,8 @@
 use std::fmt;
 use std::num::NonZeroU64;
 
-/// Names one connection of one server, for good: a later connection in the same slot bears another generation.
+/// Names one connection of one server, for good: a later connection in the same slot bears another
+/// generation.
 ///
 /// As a number it is never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

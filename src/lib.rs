@@ -1,4 +1,92 @@
-//! A server for long-lived connections in which no connection is ever without a deadline.
+//! A server for long-lived connections in which **no connection is ever without a deadline**.
+//!
+//! Long-lived connections die silently: phones sleep, NATs forget, peers stop reading, handshakes
+//! drip. Here every connection has a deadline in every phase, every end has a reason, nothing is
+//! lost silently, and an idle connection costs almost nothing: no buffer, no thread, no wake-up.
+//! WebSocket (RFC 6455) over HTTP/1.1, on one event loop, with handlers on worker threads or on the
+//! loop, as a program, as a library, or inside a main loop of your own.
+//!
+//! ```no_run
+//! use heartwheel::{Event, Peer, Server};
+//!
+//! fn main() -> heartwheel::Result<()> {
+//!     Server::builder()
+//!         .websocket("/echo", |peer: &Peer, event: Event| {
+//!             if let Event::Message(message) = event {
+//!                 peer.send(message);
+//!             }
+//!         })
+//!         .listen("127.0.0.1:8765")?
+//!         .run()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A handler with state for each connection implements [`Handler`]; [`Route`] says where it runs
+//! and who may connect; [`Config`] bounds everything; [`Server::turn`] serves from another loop.
+//!
+//! # The flow
+//!
+//! ```text
+//!   socket ──read──► pump ──bytes──► Connection (phase) ──► Event ──► Job ──► worker ──► Handler
+//!     ▲                                  ▲   ▲                                              │
+//!     └─writev── pump ◄── Outbox ◄───────┘   └── Wheel (deadlines)                          │
+//!                            ▲                                                              │
+//!                            └──────────── Command ◄──── channel + one waker ◄──────────────┘
+//!
+//!   bytes in, time in, commands in  ─►  Engine  ─►  events out, bytes out, next deadline out
+//! ```
+//!
+//! # Words
+//!
+//! A *message* is what applications exchange; a *frame* is its encoded form; an *event* is what the
+//! engine tells the application; a *command* is what the application tells the engine; a *job* is
+//! what a handler does next for one connection; a *turn* is one pass of the loop; a *deadline* is
+//! when a connection must be looked at again; a *budget* is how much one turn may do.
+//!
+//! # The code map
+//!
+//! Arrows go down only. The pure part knows no socket, thread, channel or clock: `now` is a
+//! parameter.
+//!
+//! | part | module | holds |
+//! |---|---|---|
+//! | faces | [`program`], [`app`] | options, configuration file, signals, log lines; what the program serves |
+//! | own threads | `server` | builder, run, turn, the descriptor for another loop |
+//! | | `handle` | commands from any thread |
+//! | | `handler`, `worker` | what applications write, and the threads it runs on |
+//! | own I/O | `event_loop`, `clock` | poll, the order of a turn, the time |
+//! | | `listener`, `refusals`, `socket` | bind, accept, 503 without a slot, socket options |
+//! | | [`pump`] | bytes between a socket and the engine |
+//! | pure | [`engine`], `connection` | all connections; `handle_*` in, `poll_*` out |
+//! | | [`heartbeat`], [`outbox`], [`bucket`], [`route`], [`stats`], [`event`] | what a connection consists of |
+//! | | [`http`], [`ws`] | heads, bodies, responses, upgrades; frames and close |
+//! | | [`wheel`], [`time`], [`random`], [`id`], [`reason`], [`frame`], [`message`], [`config`] | the ground |
+//!
+//! # Invariants
+//!
+//! Each has a test that breaks when it does.
+//!
+//! 1. No connection without a deadline: exactly one wheel entry each, never later than the
+//!    earliest.
+//! 2. A deadline acts never early, and at most one tick plus the turn in progress late.
+//! 3. The loop thread blocks in poll and nowhere else.
+//! 4. Nothing to do, no wake-up.
+//! 5. At most one job in flight for each connection, so its events come in order and its session
+//!    needs no lock.
+//! 6. A stale id never meets a new peer.
+//! 7. Everything that grows has a limit, and grows by bytes received, never by bytes claimed.
+//! 8. An idle connection owns no buffer.
+//! 9. A frame is encoded once and never copied for each recipient, unless it is smaller than what
+//!    sharing costs.
+//! 10. Work in a turn is bounded; what is left makes the next timeout zero.
+//! 11. The clock is read at the start of a turn and when a timeout is asked for, nowhere else.
+//! 12. Events of one connection are `Opened`, messages, `Closed`, each end told once with its
+//!    reason.
+//! 13. Nothing is lost silently: what is dropped is counted.
+//!
+//! The library installs no logger, no signal handler and no panic hook, starts no thread it was not
+//! asked for (`workers`), and never ends the process.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 

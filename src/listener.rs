@@ -1,4 +1,5 @@
-//! Listeners: binding, accepting within a budget, and what to do when the machine has run out of descriptors.
+//! Listeners: binding, accepting within a budget, and what to do when the machine has run out of
+//! descriptors.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -162,7 +163,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Says whether an error of accept means that this machine, or this process, has run out of something.
+/// Says whether an error of accept means that this machine, or this process, has run out of
+/// something.
 fn is_exhausted(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];

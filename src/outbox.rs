@@ -1,9 +1,9 @@
 //! Frames that wait for one peer.
 //!
-//! A queue of frames, shared or packed: small frames that belong to this peer alone are copied together, so that a
-//! thousand tiny replies cost their bytes and not a thousand entries. Pings and pongs have one slot each, where the
-//! newest wins, so that a flood of pings grows nothing; they go ahead of what is queued but never inside a frame. An
-//! empty outbox owns no memory.
+//! A queue of frames, shared or packed: small frames that belong to this peer alone are copied
+//! together, so that a thousand tiny replies cost their bytes and not a thousand entries. Pings and
+//! pongs have one slot each, where the newest wins, so that a flood of pings grows nothing; they go
+//! ahead of what is queued but never inside a frame. An empty outbox owns no memory.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -85,8 +85,8 @@ impl Outbox {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
-    /// Queues a frame: behind all others, or, a ping or a pong, in its slot. Gives the bytes of the one it replaces there
-    /// (RFC 6455, 5.5.3 allows to answer the newest ping only).
+    /// Queues a frame: behind all others, or, a ping or a pong, in its slot. Gives the bytes of the
+    /// one it replaces there (RFC 6455, 5.5.3 allows to answer the newest ping only).
     pub fn push(&mut self, now: Instant, frame: Frame, kind: Kind) -> usize {
         let queue = self.queue(now);
         let slot = match kind {
@@ -100,7 +100,8 @@ impl Outbox {
         slot.replace(frame).map_or(0, |replaced| replaced.len())
     }
 
-    /// Lends the bytes to write next, in order, as at most `slices.len()` slices. Gives how many were filled.
+    /// Lends the bytes to write next, in order, as at most `slices.len()` slices. Gives how many
+    /// were filled.
     pub fn gather<'a>(&'a mut self, now: Instant, slices: &mut [IoSlice<'a>]) -> usize {
         let Some(queue) = self.0.as_mut() else { return 0 };
         queue.stage(now);
@@ -125,7 +126,8 @@ impl Outbox {
         count
     }
 
-    /// Takes away `len` bytes that the kernel took. An outbox that is empty then gives its memory back.
+    /// Takes away `len` bytes that the kernel took. An outbox that is empty then gives its memory
+    /// back.
     pub fn written(&mut self, now: Instant, len: usize) -> Left {
         let mut left = Left::default();
         let Some(queue) = self.0.as_mut() else { return left };
@@ -150,7 +152,8 @@ impl Outbox {
         left
     }
 
-    /// Discards everything but the frame in progress, which must be finished so that the peer can read on.
+    /// Discards everything but the frame in progress, which must be finished so that the peer can
+    /// read on.
     pub fn discard_waiting(&mut self) -> Discarded {
         let Some(queue) = self.0.as_mut() else { return Discarded::default() };
         let messages_before = queue.messages();
@@ -178,8 +181,8 @@ impl Outbox {
         })
     }
 
-    /// Gives the moments that judge a peer that does not read: when it last took a byte, and since when the oldest one
-    /// waits. `None` if nothing waits.
+    /// Gives the moments that judge a peer that does not read: when it last took a byte, and since
+    /// when the oldest one waits. `None` if nothing waits.
     pub fn waiting_since(&self) -> Option<(Moment, Moment)> {
         let queue = self.0.as_ref()?;
         let oldest_at = queue.entries.front().map_or(queue.progress_at, |entry| entry.queued_at);
@@ -223,8 +226,8 @@ impl Queue {
         [&self.ping, &self.pong].into_iter().flatten().map(Frame::len).sum()
     }
 
-    /// Copies a small frame behind others of its kind, if the last entry takes it: one of the same moment, so that the
-    /// age of an entry is that of its oldest byte.
+    /// Copies a small frame behind others of its kind, if the last entry takes it: one of the same
+    /// moment, so that the age of an entry is that of its oldest byte.
     fn pack(&mut self, now: Instant, frame: &Frame) -> bool {
         match self.entries.back_mut() {
             Some(Entry { body: Body::Packed(packed), queued_at, .. })
@@ -238,8 +241,9 @@ impl Queue {
         }
     }
 
-    /// Moves ping and pong from their slots to the front, behind a frame that is in progress and behind control frames
-    /// that are there already. Nothing overtakes inside a packed entry: it is cut where its frame in progress ends.
+    /// Moves ping and pong from their slots to the front, behind a frame that is in progress and
+    /// behind control frames that are there already. Nothing overtakes inside a packed entry: it is
+    /// cut where its frame in progress ends.
     fn stage(&mut self, now: Instant) {
         if self.ping.is_none() && self.pong.is_none() {
             return;
@@ -317,10 +321,12 @@ fn frame_ends(packed: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Frames up to this long are copied together. A copy of a kilobyte costs less than an entry and a slice of its own.
+/// Frames up to this long are copied together. A copy of a kilobyte costs less than an entry and a
+/// slice of its own.
 const PACKED_FRAME_BYTES_MAX: usize = 1024;
 
-/// How long a packed entry grows before another is begun, so that what was written is freed step by step.
+/// How long a packed entry grows before another is begun, so that what was written is freed step by
+/// step.
 const PACKED_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]

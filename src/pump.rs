@@ -1,4 +1,5 @@
-//! Moves bytes between a socket and the engine. Production and simulation run the same two functions.
+//! Moves bytes between a socket and the engine. Production and simulation run the same two
+//! functions.
 
 use std::io::{self, ErrorKind, IoSlice, Read};
 
@@ -8,7 +9,8 @@ use crate::time::Instant;
 
 /// Writes several slices at once.
 pub trait WriteVectored {
-    /// Writes what it can of the slices, in order, and gives the number of bytes. Must not raise SIGPIPE.
+    /// Writes what it can of the slices, in order, and gives the number of bytes. Must not raise
+    /// SIGPIPE.
     ///
     /// # Errors
     ///
@@ -18,8 +20,9 @@ pub trait WriteVectored {
 
 /// Reads from a socket what the connection's budget allows: 64 KiB or 16 reads.
 ///
-/// After a short read the socket is empty and a later byte raises a new edge (mio is edge-triggered), so it is not read
-/// again, unless its end was announced: that raises no edge of its own.
+/// After a short read the socket is empty and a later byte raises a new edge (mio is
+/// edge-triggered), so it is not read again, unless its end was announced: that raises no edge of
+/// its own.
 pub fn fill(
     engine: &mut Engine,
     now: Instant,

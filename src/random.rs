@@ -1,6 +1,7 @@
 //! Chance from a seed: jitter and spread, nothing secret.
 
-/// A small generator (splitmix64). The engine is told its seed, so that a simulation repeats bit for bit.
+/// A small generator (splitmix64). The engine is told its seed, so that a simulation repeats bit
+/// for bit.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 

@@ -1,7 +1,8 @@
 //! Why a connection ended: one reason, one label, one close code, one sentence.
 //!
-//! The first *fault* names the end. A clean cause (the peer closed, the handler closed, the server drains) that then runs
-//! into a close deadline becomes [`CloseReason::CloseSend`] or [`CloseReason::CloseAck`]; every other cause keeps its label.
+//! The first *fault* names the end. A clean cause (the peer closed, the handler closed, the server
+//! drains) that then runs into a close deadline becomes [`CloseReason::CloseSend`] or
+//! [`CloseReason::CloseAck`]; every other cause keeps its label.
 
 use std::fmt;
 
@@ -31,7 +32,8 @@ pub enum CloseReason {
     Message,
     /// More waited for the peer than `limits.outbox_bytes`.
     Overflow,
-    /// The peer accepted no byte for `deadlines.write_stall`, or the oldest one waited three times as long.
+    /// The peer accepted no byte for `deadlines.write_stall`, or the oldest one waited three times
+    /// as long.
     WriteStall,
     /// The close frame did not leave within `deadlines.close_send`.
     CloseSend,
@@ -103,7 +105,8 @@ impl CloseReason {
         }
     }
 
-    /// Gives the WebSocket close code of this end (RFC 6455, 7.4): the one exchanged, or 1006 where none was.
+    /// Gives the WebSocket close code of this end (RFC 6455, 7.4): the one exchanged, or 1006 where
+    /// none was.
     pub const fn code(self) -> u16 {
         match self {
             Peer(code) | Application(code) => code,

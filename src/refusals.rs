@@ -1,7 +1,8 @@
 //! Connections that are answered 503 without a slot.
 //!
-//! Closing a socket with bytes unread resets it, and the reset may overtake the answer. So each waits, in a ring that
-//! bounds them, until its peer has read the answer and closed, or for `close_ack`.
+//! Closing a socket with bytes unread resets it, and the reset may overtake the answer. So each
+//! waits, in a ring that bounds them, until its peer has read the answer and closed, or for
+//! `close_ack`.
 
 use std::collections::VecDeque;
 use std::io::{IoSlice, Read};
@@ -30,7 +31,8 @@ impl Refusals {
     /// The tokens of refused sockets are below this, counted from the first.
     pub const TOKENS: usize = 1 << 16;
 
-    /// Answers a connection and keeps its socket for a while. `first_token` is the first of [`Refusals::TOKENS`].
+    /// Answers a connection and keeps its socket for a while. `first_token` is the first of
+    /// [`Refusals::TOKENS`].
     pub fn refuse(
         &mut self,
         mut socket: Socket,

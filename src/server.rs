@@ -51,8 +51,8 @@ impl Route {
         Route::new(path, RouteKind::Post, move |_| Box::new(AnswerEndpoint(answer)))
     }
 
-    /// Runs the handler on the loop thread. It must never block: everything else waits for it. Saves two wake-ups and two
-    /// switches of context for each message.
+    /// Runs the handler on the loop thread. It must never block: everything else waits for it.
+    /// Saves two wake-ups and two switches of context for each message.
     pub fn inline(mut self) -> Route {
         self.spec.placement = Placement::Inline;
         self
@@ -64,7 +64,8 @@ impl Route {
         self
     }
 
-    /// Decides on each upgrade before it is answered: where the handler runs, and within `deadlines.handshake`.
+    /// Decides on each upgrade before it is answered: where the handler runs, and within
+    /// `deadlines.handshake`.
     pub fn authorize<F>(mut self, authorize: F) -> Route
     where
         F: Fn(&Request) -> std::result::Result<Accept, Refusal> + Send + Sync + 'static,
@@ -74,7 +75,8 @@ impl Route {
         self
     }
 
-    /// Names a subprotocol (RFC 6455, 1.9). The first one that a client offers and that is named here is answered.
+    /// Names a subprotocol (RFC 6455, 1.9). The first one that a client offers and that is named
+    /// here is answered.
     pub fn protocol(mut self, name: impl Into<String>) -> Route {
         self.spec.protocols.push(name.into());
         self
@@ -159,7 +161,8 @@ impl Builder {
         self.route(Route::post(path, answer))
     }
 
-    /// Adds `GET /healthz` (200 as long as the loop turns) and `GET /readyz` (503 while draining), on every listener.
+    /// Adds `GET /healthz` (200 as long as the loop turns) and `GET /readyz` (503 while draining),
+    /// on every listener.
     pub fn health(self) -> Builder {
         let route = |path, kind| {
             let mut route = Route::new(path, kind, |_| Box::new(AnswerEndpoint(unused)));
@@ -189,13 +192,14 @@ impl Builder {
         self.build()
     }
 
-    /// Builds the server: checks the configuration, binds its addresses, starts the workers. Nothing is served before
-    /// [`Server::run`] or [`Server::turn`].
+    /// Builds the server: checks the configuration, binds its addresses, starts the workers.
+    /// Nothing is served before [`Server::run`] or [`Server::turn`].
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if the configuration contradicts itself, or asks for more connections than there are
-    /// descriptors; [`Error::Bind`] if an address cannot be had; [`Error::Io`] if the kernel refuses anything else.
+    /// [`Error::Config`] if the configuration contradicts itself, or asks for more connections than
+    /// there are descriptors; [`Error::Bind`] if an address cannot be had; [`Error::Io`] if the
+    /// kernel refuses anything else.
     pub fn build(mut self) -> Result<Server> {
         let report = self.config.check();
         if !report.faults.is_empty() {
@@ -281,22 +285,23 @@ impl Server {
         }
     }
 
-    /// Gives the one descriptor to poll for reading: for new bytes, new connections, room to write, and commands from
-    /// other threads. It stays the same for the life of the server.
+    /// Gives the one descriptor to poll for reading: for new bytes, new connections, room to write,
+    /// and commands from other threads. It stays the same for the life of the server.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.inner.as_fd()
     }
 
-    /// Gives how long a host may wait before it calls [`Server::turn`]: zero if work is left, `None` if nothing is due.
+    /// Gives how long a host may wait before it calls [`Server::turn`]: zero if work is left,
+    /// `None` if nothing is due.
     ///
-    /// Rounded up to whole milliseconds. To be asked anew after each turn and just before waiting, because it reads the
-    /// clock.
+    /// Rounded up to whole milliseconds. To be asked anew after each turn and just before waiting,
+    /// because it reads the clock.
     pub fn next_timeout(&self) -> Option<Duration> {
         self.inner.next_timeout()
     }
 
-    /// Does one turn, without waiting. Its work is bounded by `turn.events` and `turn.bytes`; calls that come early are
-    /// harmless, late ones delay deadlines.
+    /// Does one turn, without waiting. Its work is bounded by `turn.events` and `turn.bytes`; calls
+    /// that come early are harmless, late ones delay deadlines.
     ///
     /// # Errors
     ///
@@ -407,7 +412,8 @@ impl From<io::Error> for Error {
     }
 }
 
-/// Makes `limits.connections` fit the descriptors there are. What the user asked for is not changed behind their back.
+/// Makes `limits.connections` fit the descriptors there are. What the user asked for is not changed
+/// behind their back.
 fn fit_descriptors(config: &mut Config) -> Result<()> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let Some(room) = limit.map(|limit| limit.saturating_sub(DESCRIPTORS_RESERVED)) else {
@@ -428,7 +434,7 @@ fn fit_descriptors(config: &mut Config) -> Result<()> {
     }
     let room = usize::try_from(room).unwrap_or(usize::MAX).max(1);
     warn!(
-        "limits.connections lowered from={wanted} to={room}: that is what the descriptor limit leaves"
+        "limits.connections lowered from={wanted} to={room}: the descriptor limit leaves no more"
     );
     config.limits.connections = room;
     Ok(())

@@ -21,9 +21,9 @@ pub(crate) enum Socket {
 impl Socket {
     /// Sets what a server for slow and vanishing peers needs.
     ///
-    /// A peer that does not read otherwise costs the kernel two to four megabytes: SO_SNDBUF bounds that, and
-    /// TCP_NOTSENT_LOWAT keeps what waits where it can still be dropped. LOWAT alone makes large messages slow: both, or
-    /// neither.
+    /// A peer that does not read otherwise costs the kernel two to four megabytes: SO_SNDBUF bounds
+    /// that, and TCP_NOTSENT_LOWAT keeps what waits where it can still be dropped. LOWAT alone
+    /// makes large messages slow: both, or neither.
     pub fn configure(&self) -> io::Result<()> {
         let Socket::Tcp(stream) = self else { return Ok(()) };
         let socket = SockRef::from(stream);
@@ -66,7 +66,8 @@ impl Socket {
         }
     }
 
-    /// Watches for both directions from now on: never changed afterwards, so no epoll_ctl but this one.
+    /// Watches for both directions from now on: never changed afterwards, so no epoll_ctl but this
+    /// one.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         match self {
@@ -100,7 +101,8 @@ impl WriteVectored for Socket {
             Socket::Unix(stream) => SockRef::from(&*stream),
         };
         match slices {
-            // One slice: `send` is cheaper than `sendmsg`. Neither raises SIGPIPE, which would kill a C host.
+            // One slice: `send` is cheaper than `sendmsg`. Neither raises SIGPIPE, which would kill
+            // a C host.
             [slice] => socket.send_with_flags(slice, NO_SIGNAL),
             slices => socket.send_vectored_with_flags(slices, NO_SIGNAL),
         }

@@ -54,7 +54,8 @@ pub struct Stats {
     pub handlers_stuck_total: u64,
     /// Gauge: handler calls that run longer than `deadlines.handler` now.
     pub handlers_stuck: u64,
-    /// Times that the process had been stopped, or suspended, and pings were spread instead of evictions.
+    /// Times that the process had been stopped, or suspended, and pings were spread instead of
+    /// evictions.
     pub time_jumps: u64,
     /// Times that accepting failed and the loop went on.
     pub accept_errors: u64,
@@ -137,7 +138,8 @@ impl DeadlineKind {
         }
     }
 
-    /// Says whether bytes that already lie in the socket could move this deadline: one attempt is made before it acts.
+    /// Says whether bytes that already lie in the socket could move this deadline: one attempt is
+    /// made before it acts.
     pub(crate) const fn is_inactivity(self) -> bool {
         matches!(
             self,
@@ -175,7 +177,8 @@ impl Histogram {
         self.record(span.as_millis() as u64);
     }
 
-    /// Gives the counts; bucket `n` holds values up to 2^n, those of the buckets before it left out.
+    /// Gives the counts; bucket `n` holds values up to 2^n, those of the buckets before it left
+    /// out.
     pub fn buckets(&self) -> &[u64; Histogram::BUCKETS] {
         &self.buckets
     }

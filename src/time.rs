@@ -1,8 +1,9 @@
 //! Moments of the loop's own clock.
 //!
-//! The engine never reads a clock: it is told `now`. An [`Instant`] counts milliseconds since the loop began, so it
-//! fits a device without a wall clock. A connection stores its moments as [`Moment`], 32 bits wide, compared by
-//! wrapping difference: good for spans up to 24 days, which is why no configured duration may be longer.
+//! The engine never reads a clock: it is told `now`. An [`Instant`] counts milliseconds since the
+//! loop began, so it fits a device without a wall clock. A connection stores its moments as
+//! [`Moment`], 32 bits wide, compared by wrapping difference: good for spans up to 24 days, which
+//! is why no configured duration may be longer.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
@@ -12,8 +13,8 @@ use std::time::Duration;
 pub struct Instant(u64);
 
 impl Instant {
-    /// How far a moment may lie before the instant it stands for: it is cut to whole milliseconds. A deadline adds it to
-    /// its span, so that it never acts early.
+    /// How far a moment may lie before the instant it stands for: it is cut to whole milliseconds.
+    /// A deadline adds it to its span, so that it never acts early.
     pub const RESOLUTION: Duration = Duration::from_millis(1);
 
     /// Gives the moment `ms` milliseconds after the loop began.
@@ -82,7 +83,8 @@ impl From<Instant> for Moment {
     }
 }
 
-/// Gives a span in whole milliseconds, rounded up: a truncated millisecond is a deadline before its time or a busy loop.
+/// Gives a span in whole milliseconds, rounded up: a truncated millisecond is a deadline before its
+/// time or a busy loop.
 pub fn millis_up(span: Duration) -> u64 {
     u64::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,8 @@
 //! Threads for handlers that may block.
 //!
-//! A bounded channel of jobs, one thread per worker, and nothing shared but the channel and one moment per worker, by
-//! which the loop sees a handler that does not return. The loop never waits for a worker.
+//! A bounded channel of jobs, one thread per worker, and nothing shared but the channel and one
+//! moment per worker, by which the loop sees a handler that does not return. The loop never waits
+//! for a worker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -116,8 +117,8 @@ impl Pool {
         stuck
     }
 
-    /// Ends the pool: jobs that no worker has begun are given back, idle workers end, and one whose handler does not
-    /// return is left behind after a moment.
+    /// Ends the pool: jobs that no worker has begun are given back, idle workers end, and one whose
+    /// handler does not return is left behind after a moment.
     pub fn shut_down(self) -> Vec<Job> {
         let cancelled = self.unclaimed.try_iter().collect();
         drop(self.jobs);

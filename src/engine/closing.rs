@@ -1,4 +1,5 @@
-//! How connections end: the close handshake of RFC 6455, section 7, FIN before close, and the one record of each end.
+//! How connections end: the close handshake of RFC 6455, section 7, FIN before close, and the one
+//! record of each end.
 //!
 //! ```text
 //!   clean:  Handling ─► Sending ─► Awaiting ─► Lingering ─► gone      the peer closed: no Awaiting
@@ -20,7 +21,8 @@ use crate::time::{Instant, millis_up};
 use crate::ws;
 
 impl Engine {
-    /// Moves a connection on as far as it goes without new input: an answer that has left, a close that nothing holds up.
+    /// Moves a connection on as far as it goes without new input: an answer that has left, a close
+    /// that nothing holds up.
     pub(super) fn settle(&mut self, now: Instant, id: ConnectionId) {
         self.update_pause(now, id);
         self.release_inbox(id);
@@ -50,8 +52,8 @@ impl Engine {
         self.rearm(now, id.key());
     }
 
-    /// Begins to end an open connection for a cause that is nobody's fault: what was received before is handled and
-    /// answered first, for `close_send` at the most.
+    /// Begins to end an open connection for a cause that is nobody's fault: what was received
+    /// before is handled and answered first, for `close_send` at the most.
     pub(super) fn close_when_handled(
         &mut self,
         now: Instant,
@@ -62,7 +64,8 @@ impl Engine {
         self.settle(now, id);
     }
 
-    /// Ends an open connection: the close frame goes behind what is queued, nothing more is taken from the handler.
+    /// Ends an open connection: the close frame goes behind what is queued, nothing more is taken
+    /// from the handler.
     pub(super) fn close(
         &mut self,
         now: Instant,
@@ -87,7 +90,8 @@ impl Engine {
         }
     }
 
-    /// Takes the WebSocket out of an open connection, whose end begins; a pause of reading ends with it.
+    /// Takes the WebSocket out of an open connection, whose end begins; a pause of reading ends
+    /// with it.
     fn leave_open(
         &mut self,
         now: Instant,
@@ -148,7 +152,8 @@ impl Engine {
         }
     }
 
-    /// Takes the peer's answer to our close frame. One that crossed ours on the way is an answer too.
+    /// Takes the peer's answer to our close frame. One that crossed ours on the way is an answer
+    /// too.
     pub(super) fn handle_close_reply(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
         let Phase::Closing(closing) = &mut connection.phase else { return };
@@ -194,8 +199,8 @@ impl Engine {
         self.rearm(now, id.key());
     }
 
-    /// Ends a connection: its slot, its wheel entry and its memory are given back, its end is counted and logged once,
-    /// and its handler is told when no job of it is out.
+    /// Ends a connection: its slot, its wheel entry and its memory are given back, its end is
+    /// counted and logged once, and its handler is told when no job of it is out.
     pub(super) fn finish(&mut self, now: Instant, id: ConnectionId, reason: CloseReason, end: End) {
         if self.get(id).is_none() {
             return;
@@ -273,5 +278,6 @@ fn log_end(now: Instant, id: ConnectionId, connection: &Connection, reason: Clos
     );
 }
 
-/// Clients whose connection reached its lifetime come back within this time: there is no restart to wait for.
+/// Clients whose connection reached its lifetime come back within this time: there is no restart to
+/// wait for.
 const LIFETIME_RETRY_MAX: Duration = Duration::from_secs(1);

@@ -12,8 +12,8 @@ use crate::time::Instant;
 use crate::ws;
 
 impl Engine {
-    /// Says whether a command would overflow an outbox that its socket might make room in: it is to be flushed first, so
-    /// that only bytes are counted that really wait for the peer.
+    /// Says whether a command would overflow an outbox that its socket might make room in: it is to
+    /// be flushed first, so that only bytes are counted that really wait for the peer.
     pub fn wants_flush(
         &self,
         from: Option<ConnectionId>,
@@ -84,8 +84,8 @@ impl Engine {
         self.close(now, id, CloseReason::Application(code), text);
     }
 
-    /// Says whether a frame is more than may wait for its peer. An empty outbox takes any; a handler may answer as many
-    /// bytes as it was given.
+    /// Says whether a frame is more than may wait for its peer. An empty outbox takes any; a
+    /// handler may answer as many bytes as it was given.
     fn overflows(&self, from: Option<ConnectionId>, id: ConnectionId, len: usize) -> bool {
         let Some(connection) = self.get(id) else { return false };
         let promised = connection.inbox.as_ref().map_or(0, |inbox| inbox.promised);

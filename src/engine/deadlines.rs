@@ -1,5 +1,6 @@
-//! What happens when a deadline comes due. Deadlines act last in a turn, and one that bytes already in the socket could
-//! move gets one attempt to read or write first: a client must not be judged by what the server has not looked at.
+//! What happens when a deadline comes due. Deadlines act last in a turn, and one that bytes already
+//! in the socket could move gets one attempt to read or write first: a client must not be judged by
+//! what the server has not looked at.
 
 use crate::connection::{After, Phase, Stage};
 use crate::engine::{End, Engine};
@@ -22,16 +23,16 @@ pub enum Attempt {
 }
 
 impl Engine {
-    /// Gives the moment at which the next turn must come at the latest; earlier is harmless. `None` if nothing is due at
-    /// all: there is no connection.
+    /// Gives the moment at which the next turn must come at the latest; earlier is harmless. `None`
+    /// if nothing is due at all: there is no connection.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let drain_at =
             self.drain.as_ref().and_then(|drain| drain.next_at(self.rules.drain_ends_at));
         self.wheel.next_deadline().into_iter().chain(drain_at).min()
     }
 
-    /// Lets deadlines act until one needs an attempt first. `None` when none is due any more, or when the turn's budget
-    /// is spent: the next timeout is zero then.
+    /// Lets deadlines act until one needs an attempt first. `None` when none is due any more, or
+    /// when the turn's budget is spent: the next timeout is zero then.
     pub fn handle_timeout(&mut self, now: Instant, budget: &mut usize) -> Option<Attempt> {
         self.drain_on(now);
         while *budget > 0 {
@@ -139,8 +140,9 @@ impl Engine {
         }
     }
 
-    /// Takes note that the process had been stopped, or the machine suspended: peers may be gone, and live ones had no
-    /// chance to answer. Instead of judging them, each is pinged within the next interval.
+    /// Takes note that the process had been stopped, or the machine suspended: peers may be gone,
+    /// and live ones had no chance to answer. Instead of judging them, each is pinged within the
+    /// next interval.
     pub fn handle_time_jump(&mut self, now: Instant) {
         self.stats.time_jumps += 1;
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();

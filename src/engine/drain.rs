@@ -1,4 +1,5 @@
-//! Ending every connection in turn: one after the other over a window, so that their clients do not come back all at once.
+//! Ending every connection in turn: one after the other over a window, so that their clients do not
+//! come back all at once.
 
 use std::time::Duration;
 
@@ -96,8 +97,8 @@ impl Engine {
         self.settle(now, id);
     }
 
-    /// Ends the drain when no connection is left but the operator's and every handler has been told, or when its time
-    /// is over.
+    /// Ends the drain when no connection is left but the operator's and every handler has been
+    /// told, or when its time is over.
     fn end_drain(&mut self, now: Instant) {
         let is_late = self.rules.drain_ends_at.is_some_and(|at| at <= now);
         let is_told = self.orphans.is_empty() && self.jobs.is_empty();

@@ -21,11 +21,13 @@ pub enum ReadInto<'a> {
     Own(&'a mut [u8]),
 }
 
-/// What a message costs of `turn.bytes`, beside its bytes, when it is decoded and when it is delivered.
+/// What a message costs of `turn.bytes`, beside its bytes, when it is decoded and when it is
+/// delivered.
 pub(super) const MESSAGE_COST: usize = 128;
 
 impl Engine {
-    /// Takes note of what the poller said about a slot's socket. A stale note is harmless: it is a hint.
+    /// Takes note of what the poller said about a slot's socket. A stale note is harmless: it is a
+    /// hint.
     pub fn handle_readiness(&mut self, key: usize, readable: bool, writable: bool, closed: bool) {
         let Some(id) = self.id_of(key) else { return };
         let connection = &mut self.connections[key];
@@ -41,7 +43,8 @@ impl Engine {
         }
     }
 
-    /// Takes the next connection to read from, as long as the budget lasts: at least one in each turn.
+    /// Takes the next connection to read from, as long as the budget lasts: at least one in each
+    /// turn.
     pub fn poll_ready(&mut self) -> Option<ConnectionId> {
         if self.turn_left == 0 {
             return None;

@@ -1,5 +1,5 @@
-//! Jobs for handlers: at most one of a connection is out at a time, so its events come in order and its session needs no
-//! lock.
+//! Jobs for handlers: at most one of a connection is out at a time, so its events come in order and
+//! its session needs no lock.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,8 @@ use crate::reason::CloseReason;
 use crate::route::Placement;
 use crate::time::Instant;
 
-/// What waits for handlers, on the loop thread and on the workers apart, so that a blocked pool holds up no other.
+/// What waits for handlers, on the loop thread and on the workers apart, so that a blocked pool
+/// holds up no other.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     inline: Queue,
@@ -23,7 +24,8 @@ pub(super) struct Queues {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Jobs that no inbox holds: requests to decide on, and the last events of connections that have ended.
+    /// Jobs that no inbox holds: requests to decide on, and the last events of connections that
+    /// have ended.
     jobs: VecDeque<Job>,
     /// Connections with events in their inboxes.
     runnable: VecDeque<ConnectionId>,
@@ -73,7 +75,8 @@ impl Engine {
         None
     }
 
-    /// Makes a job of the events of a connection, as many as its outbox has room for the answers to.
+    /// Makes a job of the events of a connection, as many as its outbox has room for the answers
+    /// to.
     fn take_job(&mut self, id: ConnectionId) -> Option<Job> {
         let outbox_limit = self.setup.config.limits.outbox_bytes;
         let budget = 1 + self.turn_left / MESSAGE_COST;
@@ -134,7 +137,8 @@ impl Engine {
         self.settle(now, id);
     }
 
-    /// Gives a session back to its connection, or, if that has ended, to the handler for the last time.
+    /// Gives a session back to its connection, or, if that has ended, to the handler for the last
+    /// time.
     fn take_back(
         &mut self,
         now: Instant,

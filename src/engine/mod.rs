@@ -1,11 +1,14 @@
-//! The pure engine: every connection, the wheel, what is due. Bytes, time and commands go in; events, bytes and the next
-//! deadline come out. It knows no socket, thread, channel or clock.
+//! The pure engine: every connection, the wheel, what is due. Bytes, time and commands go in;
+//! events, bytes and the next deadline come out. It knows no socket, thread, channel or clock.
 //!
-//! `handle_*` puts something in, `poll_*` takes something out, nothing else changes state. One turn:
+//! `handle_*` puts something in, `poll_*` takes something out, nothing else changes state. One
+//! turn:
 //!
 //! 1. [`Engine::begin_turn`] with the time,
-//! 2. [`Engine::handle_command`], [`Engine::accept`], [`Engine::handle_readiness`] with what has happened,
-//! 3. [`Engine::poll_ready`] and [`pump::fill`](crate::pump::fill) until there is nothing ready or the budget is spent,
+//! 2. [`Engine::handle_command`], [`Engine::accept`], [`Engine::handle_readiness`] with what has
+//!    happened,
+//! 3. [`Engine::poll_ready`] and [`pump::fill`](crate::pump::fill) until there is nothing ready or
+//!    the budget is spent,
 //! 4. [`Engine::poll_job`] after each of these, and [`Command::Done`] for what came back,
 //! 5. [`Engine::handle_timeout`] until it gives `None`,
 //! 6. [`Engine::poll_dirty`] and [`pump::flush`](crate::pump::flush),
@@ -155,14 +158,16 @@ impl Engine {
         }
     }
 
-    /// Begins a turn: the budget is whole again. `unix_ms` is the wall clock, for the Date header alone.
+    /// Begins a turn: the budget is whole again. `unix_ms` is the wall clock, for the Date header
+    /// alone.
     pub fn begin_turn(&mut self, unix_ms: u64) {
         self.turn_left = self.setup.config.turn.bytes;
         self.date.unix_ms = unix_ms;
         self.stats.turns += 1;
     }
 
-    /// Takes in a connection. `None` if `limits.connections` are open: it is to be answered 503 without a slot.
+    /// Takes in a connection. `None` if `limits.connections` are open: it is to be answered 503
+    /// without a slot.
     pub fn accept(
         &mut self,
         now: Instant,
@@ -227,8 +232,8 @@ impl Engine {
         self.connections.get(key).map(|c| ConnectionId::new(key, c.generation))
     }
 
-    /// Takes the next thing to be done with a socket. To be called until it gives `None` before the next
-    /// [`Engine::accept`], which may use a slot again.
+    /// Takes the next thing to be done with a socket. To be called until it gives `None` before the
+    /// next [`Engine::accept`], which may use a slot again.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
@@ -252,8 +257,9 @@ impl Engine {
         find_mut(&mut self.connections, id)
     }
 
-    /// Sets the wheel entry: at once if the next deadline has come nearer, or if the phase has changed. A deadline that
-    /// has only moved away leaves the entry: it comes due too early and is set anew then.
+    /// Sets the wheel entry: at once if the next deadline has come nearer, or if the phase has
+    /// changed. A deadline that has only moved away leaves the entry: it comes due too early and is
+    /// set anew then.
     fn rearm(&mut self, now: Instant, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (at, _) = connection.deadline(&self.rules, now);
@@ -309,8 +315,8 @@ enum End {
     Abort,
 }
 
-/// Gives the reason under which a connection that ends now is counted: the first fault. A clean cause gives way to a
-/// deadline that it runs into, and to nothing else.
+/// Gives the reason under which a connection that ends now is counted: the first fault. A clean
+/// cause gives way to a deadline that it runs into, and to nothing else.
 fn first_fault(so_far: Option<CloseReason>, now: CloseReason) -> CloseReason {
     use CloseReason::{CloseAck, CloseSend, WriteStall};
     match so_far {

@@ -11,8 +11,8 @@ use crate::outbox::Kind;
 use crate::time::Instant;
 
 impl Engine {
-    /// Lends the bytes to write next to a connection. Gives how many slices were filled: zero if nothing waits, or if the
-    /// socket takes nothing.
+    /// Lends the bytes to write next to a connection. Gives how many slices were filled: zero if
+    /// nothing waits, or if the socket takes nothing.
     pub fn gather<'a>(
         &'a mut self,
         now: Instant,

@@ -96,7 +96,8 @@ impl Engine {
         fits
     }
 
-    /// Says whether nothing may be decoded now: the application is behind, or a request is in progress.
+    /// Says whether nothing may be decoded now: the application is behind, or a request is in
+    /// progress.
     pub(super) fn is_behind(&self, connection: &Connection) -> bool {
         match &connection.phase {
             Phase::Head { .. } | Phase::KeepAlive | Phase::Body(_) => false,
@@ -115,8 +116,8 @@ impl Engine {
         })
     }
 
-    /// Lets the deadlines of a connection that is not read from stand still, and go on where they stood when it is read
-    /// again. Says whether it may be read.
+    /// Lets the deadlines of a connection that is not read from stand still, and go on where they
+    /// stood when it is read again. Says whether it may be read.
     pub(super) fn update_pause(&mut self, now: Instant, id: ConnectionId) -> bool {
         let Some(connection) = self.get(id) else { return false };
         let is_behind = self.is_behind(connection);

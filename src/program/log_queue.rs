@@ -1,5 +1,6 @@
-//! Log lines on their way to stderr: through a bounded queue and one thread, so that a full pipe never blocks the loop.
-//! Lines that find no room are dropped and counted; the count is the next line.
+//! Log lines on their way to stderr: through a bounded queue and one thread, so that a full pipe
+//! never blocks the loop. Lines that find no room are dropped and counted; the count is the next
+//! line.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

@@ -22,8 +22,8 @@ use load::{Loaded, load};
 use options::{Command, Options, USAGE};
 use serve::serve;
 
-/// Runs the program: reads the command line, loads the configuration, does what was asked for. What is
-/// served is what `routes` adds.
+/// Runs the program: reads the command line, loads the configuration, does what was asked for. What
+/// is served is what `routes` adds.
 ///
 /// A faulty command line or configuration is status 2 and a line on stderr for each fault.
 pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {

@@ -1,0 +1,148 @@
+//! What no compiler checks: line lengths, the length of functions, what the pure part may name, and
+//! that the code map names every module.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the folder is there") {
+            let path = entry.expect("it can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("it is text");
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty());
+    found
+}
+
+/// The part of a file before its unit tests.
+fn code(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap_or(text)
+}
+
+#[test]
+fn no_line_is_longer_than_100_columns() {
+    for folder in ["src", "tests", "examples", "benches"] {
+        for (path, text) in sources(folder) {
+            for (number, line) in text.lines().enumerate() {
+                // A row of a table in the docs is one line.
+                let is_table = line.trim_start().starts_with("//! |");
+                let columns = line.chars().count();
+                assert!(columns <= 100 || is_table, "{}:{}: {columns}", path.display(), number + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_function_is_longer_than_70_lines() {
+    for (path, text) in sources("src") {
+        let lines: Vec<&str> = text.lines().collect();
+        let mut begun: Option<(usize, usize)> = None;
+        for (number, line) in lines.iter().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let is_head = words.contains(&"fn") && !line.trim_start().starts_with("//");
+            match begun {
+                None if is_head && !line.trim_end().ends_with(';') => {
+                    begun = Some((number, indent))
+                }
+                Some((start, depth)) if indent == depth && line.trim_start().starts_with('}') => {
+                    let length = number - start + 1;
+                    assert!(length <= 70, "{}:{}: {length} lines", path.display(), start + 1);
+                    begun = None;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn the_pure_part_knows_no_socket_thread_channel_or_clock() {
+    const PURE: &[&str] = &[
+        "bucket",
+        "config",
+        "connection",
+        "engine",
+        "event",
+        "frame",
+        "heartbeat",
+        "http",
+        "id",
+        "message",
+        "outbox",
+        "random",
+        "reason",
+        "route",
+        "stats",
+        "time",
+        "wheel",
+        "ws",
+    ];
+    const FORBIDDEN: &[&str] = &[
+        "mio::",
+        "socket2",
+        "std::thread",
+        "crossbeam",
+        "std::sync",
+        "std::time::Instant",
+        "Instant::now",
+        "SystemTime::now",
+        "std::fs",
+        "TcpStream",
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for (path, text) in sources("src") {
+        let inside = path.strip_prefix(&root).expect("it is in src");
+        let first = inside.components().next().expect("it has a name").as_os_str();
+        let module = Path::new(first).file_stem().expect("it has a name").to_string_lossy();
+        if !PURE.contains(&&*module) {
+            continue;
+        }
+        for word in FORBIDDEN {
+            assert!(!code(&text).contains(word), "{} names {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_core_names_no_64_bit_atomic() {
+    for (path, text) in sources("src") {
+        for word in ["AtomicU64", "AtomicI64"] {
+            assert!(!text.contains(word), "{} names {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_code_map_names_every_module() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lib = fs::read_to_string(root.join("lib.rs")).expect("it is there");
+    let (docs, code) = lib.split_once("#![deny").expect("the docs come first");
+    for line in code.lines() {
+        let Some(module) = line.strip_prefix("pub mod ").or(line.strip_prefix("mod ")) else {
+            continue;
+        };
+        let name = format!("`{}`", module.trim_end_matches(';'));
+        assert!(docs.contains(&name), "the code map does not name {name}");
+    }
+}
+
+#[test]
+fn the_readme_names_every_key_with_its_default() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).expect("it is there");
+    let defaults = heartwheel::Config::default();
+    for key in heartwheel::config::KEYS {
+        let row = format!("| `{}` | `{}` |", key.name, key.value(&defaults));
+        assert!(readme.contains(&row), "the README has no row {row}");
+    }
+}
