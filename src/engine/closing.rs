@@ -2,8 +2,10 @@
 //! record of each end.
 //!
 //! ```text
-//!   clean:  Handling ─► Sending ─► Awaiting ─► Lingering ─► gone      the peer closed: no Awaiting
-//!   fault:              Sending ─► Awaiting ─► Lingering ─► gone      frames cannot be told apart: no Awaiting
+//!   clean   Handling ─► Sending ─► Awaiting ─► Lingering ─► gone
+//!   peer    Handling ─► Sending ─────────────► Lingering ─► gone
+//!   fault               Sending ─► Awaiting ─► Lingering ─► gone
+//!   garbled             Sending ─────────────► Lingering ─► gone
 //! ```
 
 use std::time::Duration;
