@@ -263,3 +263,148 @@ const GRID: Duration = Duration::from_secs(1);
 const GRID_AHEAD: Duration = Duration::from_secs(5);
 /// RFC 6298, 2.4 asks for a second at least.
 const PONG_WAIT_MIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(set: &[(&str, &str)]) -> Rules {
+        let mut config = Config::default();
+        for (key, value) in set {
+            config.set(key, value).expect("a good key");
+        }
+        Rules::from(&config)
+    }
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    fn ping_at(due: Due) -> Instant {
+        match due {
+            Due::Ping(at) => at,
+            other => panic!("{other:?} instead of a ping"),
+        }
+    }
+
+    /// Pings at `ms` and hands the ping to the kernel at once. Gives its payload.
+    fn ping(heartbeat: &mut Heartbeat, rules: &Rules, ms: u64) -> [u8; 4] {
+        let payload = heartbeat.ping(rules, at(ms), &mut Random::new(ms));
+        heartbeat.ping_sent(at(ms));
+        payload
+    }
+
+    #[test]
+    fn the_first_ping_falls_anywhere_and_later_ones_within_the_jitter() {
+        let rules = rules(&[]);
+        let mut random = Random::new(7);
+        let (mut first_min, mut first_max) = (u64::MAX, 0);
+        for _ in 0..1000 {
+            let mut heartbeat = Heartbeat::new(&rules, &mut random);
+            let first = ping_at(heartbeat.due(&rules, at(100_000), false, at(100_000)));
+            first_min = first_min.min(first.as_millis());
+            first_max = first_max.max(first.as_millis());
+            heartbeat.ping(&rules, at(0), &mut random);
+            heartbeat.ping_sent(at(0));
+            heartbeat.heard();
+            let next = ping_at(heartbeat.due(&rules, at(100_000), false, at(100_000)));
+            // 30 s x (0.7 .. 1), moved down to a whole second.
+            assert!((120_000..=130_000).contains(&next.as_millis()), "{next:?}");
+            assert_eq!(next.as_millis() % 1000, 0);
+        }
+        assert!(first_min < 101_000 && first_max >= 129_000, "{first_min} to {first_max}");
+    }
+
+    #[test]
+    fn a_ping_due_soon_stays_off_the_grid() {
+        let rules = rules(&[("heartbeat.interval", "5s"), ("heartbeat.jitter", "0")]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        heartbeat.ping(&rules, at(0), &mut Random::new(1));
+        heartbeat.ping_sent(at(0));
+        heartbeat.heard();
+        assert_eq!(heartbeat.due(&rules, at(777), false, at(777)), Due::Ping(at(5777)));
+    }
+
+    #[test]
+    fn the_wait_begins_with_the_kernel_and_ends_with_any_byte() {
+        let rules = rules(&[]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        heartbeat.ping(&rules, at(1000), &mut Random::new(1));
+        assert_eq!(heartbeat.due(&rules, at(0), false, at(1000)), Due::Nothing);
+        heartbeat.ping_sent(at(4000));
+        assert_eq!(heartbeat.due(&rules, at(0), false, at(4000)), Due::Pong(at(14_001)));
+        assert!(heartbeat.heard());
+        assert!(matches!(heartbeat.due(&rules, at(5000), false, at(5000)), Due::Ping(_)));
+    }
+
+    #[test]
+    fn misses_add_up_until_something_is_heard() {
+        let rules = rules(&[]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        let expected = [Missed::Again, Missed::Suspect, Missed::GiveUp];
+        assert_eq!([(); 3].map(|()| heartbeat.miss(&rules)), expected);
+        heartbeat.heard();
+        assert_eq!([(); 3].map(|()| heartbeat.miss(&rules)), expected);
+    }
+
+    #[test]
+    fn only_the_answer_to_the_newest_ping_is_measured_and_only_once() {
+        let rules = rules(&[]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        let older = ping(&mut heartbeat, &rules, 1000);
+        let newer = ping(&mut heartbeat, &rules, 11_000);
+        assert_eq!(heartbeat.pong(&rules, &older, at(11_010)), None);
+        assert_eq!(heartbeat.pong(&rules, b"other", at(11_020)), None);
+        let rtt = Some(Duration::from_millis(40));
+        assert_eq!(heartbeat.pong(&rules, &newer, at(11_040)), rtt);
+        assert_eq!(heartbeat.pong(&rules, &newer, at(11_050)), None);
+        assert_eq!(heartbeat.rtt(), rtt);
+    }
+
+    #[test]
+    fn while_reading_is_paused_pings_go_out_and_none_is_missed() {
+        let rules = rules(&[("heartbeat.jitter", "0")]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        ping(&mut heartbeat, &rules, 10_000);
+        assert_eq!(heartbeat.due(&rules, at(0), true, at(10_000)), Due::Ping(at(40_000)));
+        // Paused 4 s after the ping, for a minute: 6 s of the wait are left.
+        heartbeat.resume(at(14_000), at(74_000));
+        assert_eq!(heartbeat.due(&rules, at(0), false, at(74_000)), Due::Pong(at(80_001)));
+        // A ping that went out during the pause has its whole wait before it.
+        ping(&mut heartbeat, &rules, 90_000);
+        heartbeat.resume(at(85_000), at(95_000));
+        assert_eq!(heartbeat.due(&rules, at(0), false, at(95_000)), Due::Pong(at(105_001)));
+    }
+
+    #[test]
+    fn adaptive_waits_follow_the_round_trip_within_their_bounds() {
+        let rules = rules(&[("heartbeat.adaptive", "true"), ("deadlines.read_idle", "10m")]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        assert_eq!(heartbeat.pong_wait(&rules), Duration::from_secs(10));
+        for round in 1..40 {
+            let payload = ping(&mut heartbeat, &rules, round * 100_000);
+            heartbeat.pong(&rules, &payload, at(round * 100_000 + 30));
+            heartbeat.heard();
+        }
+        assert_eq!(heartbeat.pong_wait(&rules), Duration::from_secs(1));
+        assert_eq!(heartbeat.interval_ms, 300_000);
+        heartbeat.miss(&rules);
+        assert_eq!(heartbeat.interval_ms, 150_000);
+        for _ in 0..20 {
+            heartbeat.miss(&rules);
+        }
+        assert_eq!(heartbeat.interval_ms, 5000);
+    }
+
+    #[test]
+    fn an_adaptive_interval_leaves_room_for_all_misses_before_read_idle() {
+        let rules = rules(&[("heartbeat.adaptive", "true")]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        for round in 1..40 {
+            let payload = ping(&mut heartbeat, &rules, round * 100_000);
+            heartbeat.pong(&rules, &payload, at(round * 100_000 + 30));
+        }
+        // read_idle 60 s less three waits of 1 s.
+        assert_eq!(heartbeat.interval_ms, 57_000);
+    }
+}

@@ -9,8 +9,7 @@
 //!    happened,
 //! 3. [`Engine::poll_ready`] and [`pump::fill`](crate::pump::fill) until there is nothing ready or
 //!    the budget is spent,
-//! 4. [`Engine::poll_job`] after each of these, and [`Command::Done`](crate::event::Command::Done) for what
-//!    came back,
+//! 4. [`Engine::poll_job`] after each of these; what came back is a command,
 //! 5. [`Engine::handle_timeout`] until it gives `None`,
 //! 6. [`Engine::poll_dirty`] and [`pump::flush`](crate::pump::flush),
 //! 7. [`Engine::poll_action`] for the sockets to shut down or to close,
