@@ -82,7 +82,7 @@
 //! 10. Work in a turn is bounded; what is left makes the next timeout zero.
 //! 11. The clock is read at the start of a turn and when a timeout is asked for, nowhere else.
 //! 12. Events of one connection are `Opened`, messages, `Closed`, each end told once with its
-//!    reason.
+//!     reason.
 //! 13. Nothing is lost silently: what is dropped is counted.
 //!
 //! The library installs no logger, no signal handler and no panic hook, starts no thread it was not

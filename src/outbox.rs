@@ -2,8 +2,9 @@
 //!
 //! A queue of frames, shared or packed: small frames that belong to this peer alone are copied
 //! together, so that a thousand tiny replies cost their bytes and not a thousand entries. Pings and
-//! pongs have one slot each, where the newest wins, so that a flood of pings grows nothing; they go
-//! ahead of what is queued but never inside a frame. An empty outbox owns no memory.
+//! pongs go ahead of what is queued but never inside a frame; until they can, one ping and a few
+//! pongs wait apart, where the newest wins, so that a flood of pings grows nothing. An empty outbox
+//! owns no memory.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -55,8 +56,8 @@ struct Queue {
     begun: usize,
     /// Bytes of all entries that are not.
     bytes: usize,
-    ping: Option<Frame>,
-    pong: Option<Frame>,
+    /// Pings and pongs that are to go ahead, oldest first.
+    ahead: Vec<Entry>,
     /// When the kernel last took a byte, or the queue ceased to be empty.
     progress_at: Moment,
 }
@@ -80,31 +81,41 @@ impl Outbox {
         self.0.is_none()
     }
 
-    /// Gives the bytes that wait, pings and pongs in their slots left out.
+    /// Gives the bytes that wait, pings and pongs that are to go ahead left out.
     pub fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
-    /// Queues a frame: behind all others, or, a ping or a pong, in its slot. Gives the bytes of the
-    /// one it replaces there (RFC 6455, 5.5.3 allows to answer the newest ping only).
+    /// Queues a frame: behind all others, or, a ping or a pong, ahead of them. Gives the bytes of the
+    /// frame that it replaces: of pings the newest waits, of pongs the newest few (RFC 6455, 5.5.3
+    /// allows to answer the newest ping only).
     pub fn push(&mut self, now: Instant, frame: Frame, kind: Kind) -> usize {
         let queue = self.queue(now);
-        let slot = match kind {
-            Kind::Ping => &mut queue.ping,
-            Kind::Pong => &mut queue.pong,
+        let most = match kind {
+            Kind::Ping => 1,
+            Kind::Pong => PONGS_MAX,
             Kind::Message | Kind::Response | Kind::Close => {
                 queue.push(now, frame, kind);
                 return 0;
             }
         };
-        slot.replace(frame).map_or(0, |replaced| replaced.len())
+        let entry = Entry { body: Body::Shared(frame), kind, queued_at: now.into() };
+        let same = queue.ahead.iter().filter(|other| other.kind == kind).count();
+        let newest = queue.ahead.iter_mut().rfind(|other| other.kind == kind);
+        match newest.filter(|_| same == most) {
+            Some(newest) => std::mem::replace(newest, entry).len(),
+            None => {
+                queue.ahead.push(entry);
+                0
+            }
+        }
     }
 
     /// Lends the bytes to write next, in order, as at most `slices.len()` slices. Gives how many
     /// were filled.
-    pub fn gather<'a>(&'a mut self, now: Instant, slices: &mut [IoSlice<'a>]) -> usize {
+    pub fn gather<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
         let Some(queue) = self.0.as_mut() else { return 0 };
-        queue.stage(now);
+        queue.stage();
         let mut skip = queue.begun;
         let mut count = 0;
         let parts = queue.entries.iter().flat_map(|entry| match &entry.body {
@@ -157,9 +168,8 @@ impl Outbox {
     pub fn discard_waiting(&mut self) -> Discarded {
         let Some(queue) = self.0.as_mut() else { return Discarded::default() };
         let messages_before = queue.messages();
-        let bytes_before = queue.bytes + queue.slot_bytes();
-        queue.ping = None;
-        queue.pong = None;
+        let bytes_before = queue.bytes + queue.bytes_ahead();
+        queue.ahead.clear();
         let begun = queue.place_behind_begun();
         queue.entries.truncate(begun);
         queue.bytes = queue.entries.iter().map(Entry::len).sum::<usize>() - queue.begun;
@@ -177,7 +187,7 @@ impl Outbox {
     pub fn discard(&mut self) -> Discarded {
         self.0.take().map_or(Discarded::default(), |queue| Discarded {
             messages: queue.messages(),
-            bytes: (queue.bytes + queue.slot_bytes()) as u64,
+            bytes: (queue.bytes + queue.bytes_ahead()) as u64,
         })
     }
 
@@ -195,8 +205,7 @@ impl Outbox {
                 entries: VecDeque::new(),
                 begun: 0,
                 bytes: 0,
-                ping: None,
-                pong: None,
+                ahead: Vec::new(),
                 progress_at: now.into(),
             })
         })
@@ -205,7 +214,7 @@ impl Outbox {
 
 impl Queue {
     fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.ping.is_none() && self.pong.is_none()
+        self.entries.is_empty() && self.ahead.is_empty()
     }
 
     fn push(&mut self, now: Instant, frame: Frame, kind: Kind) {
@@ -221,9 +230,8 @@ impl Queue {
         self.entries.push_back(Entry { body, kind, queued_at: now.into() });
     }
 
-    /// Gives the bytes of the ping and the pong in their slots.
-    fn slot_bytes(&self) -> usize {
-        [&self.ping, &self.pong].into_iter().flatten().map(Frame::len).sum()
+    fn bytes_ahead(&self) -> usize {
+        self.ahead.iter().map(Entry::len).sum()
     }
 
     /// Copies a small frame behind others of its kind, if the last entry takes it: one of the same
@@ -241,24 +249,17 @@ impl Queue {
         }
     }
 
-    /// Moves ping and pong from their slots to the front, behind a frame that is in progress and
-    /// behind control frames that are there already. Nothing overtakes inside a packed entry: it is
-    /// cut where its frame in progress ends.
-    fn stage(&mut self, now: Instant) {
-        if self.ping.is_none() && self.pong.is_none() {
+    /// Moves pings and pongs to the front, behind a frame that is in progress, as soon as those that
+    /// were moved before have left.
+    fn stage(&mut self) {
+        let is_control = |entry: &Entry| matches!(entry.kind, Kind::Ping | Kind::Pong);
+        if self.ahead.is_empty() || self.entries.iter().take(2).any(is_control) {
             return;
         }
-        let control = |entry: &Entry| matches!(entry.kind, Kind::Ping | Kind::Pong);
-        if self.entries.iter().take(2).any(control) {
-            return;
-        }
-        let mut at = self.place_behind_begun();
-        for (kind, frame) in [(Kind::Pong, self.pong.take()), (Kind::Ping, self.ping.take())] {
-            let Some(frame) = frame else { continue };
-            self.bytes += frame.len();
-            let entry = Entry { body: Body::Shared(frame), kind, queued_at: now.into() };
-            self.entries.insert(at, entry);
-            at += 1;
+        let at = self.place_behind_begun();
+        self.bytes += self.bytes_ahead();
+        for (offset, entry) in std::mem::take(&mut self.ahead).into_iter().enumerate() {
+            self.entries.insert(at + offset, entry);
         }
     }
 
@@ -321,6 +322,9 @@ fn frame_ends(packed: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Pongs that wait apart until they can go ahead.
+const PONGS_MAX: usize = 16;
+
 /// Frames up to this long are copied together. A copy of a kilobyte costs less than an entry and a
 /// slice of its own.
 const PACKED_FRAME_BYTES_MAX: usize = 1024;
@@ -352,8 +356,8 @@ mod tests {
 
     /// Writes `len` bytes, or all if fewer wait.
     fn write(outbox: &mut Outbox, len: usize) -> (Vec<u8>, Left) {
-        let mut slices = [IoSlice::new(&[]); 8];
-        let count = outbox.gather(now(), &mut slices);
+        let mut slices = [IoSlice::new(&[]); 64];
+        let count = outbox.gather(&mut slices);
         let mut bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
         bytes.truncate(len);
         let left = outbox.written(now(), bytes.len());
@@ -399,15 +403,19 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_pongs_keeps_one() {
+    fn a_flood_of_pongs_keeps_a_few_in_order_and_the_newest() {
         let mut outbox = Outbox::default();
         outbox.push(now(), frame(b"blocked"), Kind::Message);
-        for payload in [&b"a"[..], b"b", b"c"] {
-            let pong = Frame::new(&[0x8a, 1], Bytes::copy_from_slice(payload));
-            outbox.push(now(), pong, Kind::Pong);
+        for number in 0..100 {
+            let pong = Frame::new(&[0x8a, 1], Bytes::copy_from_slice(&[number]));
+            let replaced = outbox.push(now(), pong, Kind::Pong);
+            assert_eq!(replaced, if usize::from(number) < PONGS_MAX { 0 } else { 3 });
         }
         let (bytes, _) = write(&mut outbox, usize::MAX);
-        assert_eq!(bytes, [&[0x8a, 1, b'c'], wire(b"blocked").as_slice()].concat());
+        let pongs: Vec<u8> = bytes.chunks(3).take(PONGS_MAX).map(|pong| pong[2]).collect();
+        let expected: Vec<u8> = (0..PONGS_MAX as u8 - 1).chain([99]).collect();
+        assert_eq!(pongs, expected);
+        assert!(bytes.ends_with(&wire(b"blocked")));
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub fn fill(
 pub fn flush(engine: &mut Engine, now: Instant, id: ConnectionId, socket: &mut impl WriteVectored) {
     loop {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let count = engine.gather(now, id, &mut slices);
+        let count = engine.gather(id, &mut slices);
         if count == 0 {
             break;
         }

@@ -31,6 +31,7 @@ impl Engine {
         let Some(connection) = self.get_mut(id) else { return };
         let is_written = connection.outbox.is_empty();
         let is_handled = connection.is_handled();
+        let is_writable = connection.flags.writable;
         match &connection.phase {
             Phase::Answering { keep, reason } if is_written => {
                 let (keep, reason) = (*keep, *reason);
@@ -45,6 +46,8 @@ impl Engine {
                     CloseReason::Eof if is_written => {
                         self.finish(now, id, CloseReason::Eof, End::Close);
                     }
+                    // Answers to what came before a fault leave if the socket takes them.
+                    reason if !reason.is_clean() && !is_written && is_writable => {}
                     CloseReason::Eof => {}
                     _ => self.send_close_frame(now, id),
                 }
@@ -114,16 +117,22 @@ impl Engine {
     pub(super) fn send_close_frame(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
         let Phase::Closing(closing) = &mut connection.phase else { return };
-        let (code, then) = match closing.reason {
+        let code = match closing.reason {
             // RFC 6455, 7.4.1: 1005 stands for no code and is never sent.
-            CloseReason::Peer(1005) => (1000, After::Fin),
-            CloseReason::Peer(code) => (code, After::Fin),
-            reason => (reason.code(), After::Await),
+            CloseReason::Peer(1005) => 1000,
+            reason => reason.code(),
         };
+        let then = if closing.decoder.is_some() { After::Await } else { After::Fin };
         closing.stage = Stage::Sending { then };
         let is_lifetime = closing.reason == CloseReason::Lifetime;
+        let is_fault = !closing.reason.is_clean();
         connection.phase_at = now.into();
         connection.flags.relink = true;
+        let discarded = match is_fault {
+            true => connection.outbox.discard_waiting(),
+            false => Discarded::default(),
+        };
+        self.count_discarded(discarded);
         let text = if is_lifetime { self.retry_within(LIFETIME_RETRY_MAX) } else { String::new() };
         self.push_frame(now, id, ws::encoder::close(code, &text), Kind::Close);
         self.mark_ready(id);
@@ -135,23 +144,22 @@ impl Engine {
         format!("retry={}", self.random.between(0, millis_up(most)))
     }
 
+    /// Ends an open connection whose peer broke the protocol. Messages that came before are handled first.
     pub(super) fn handle_violation(
         &mut self,
         now: Instant,
         id: ConnectionId,
         violation: ws::Violation,
     ) {
-        self.fail(now, id, violation.reason());
+        self.leave_open(now, id, violation.reason(), Stage::Handling);
         if let Some(connection) = self.get_mut(id)
             && let Phase::Closing(closing) = &mut connection.phase
         {
-            closing.violation = Some(violation);
             // Frames cannot be told apart any more: what still comes is discarded unread.
             closing.decoder = None;
-            if let Stage::Sending { then } = &mut closing.stage {
-                *then = After::Fin;
-            }
+            closing.violation = Some(violation);
         }
+        self.settle(now, id);
     }
 
     /// Takes the peer's answer to our close frame. One that crossed ours on the way is an answer
