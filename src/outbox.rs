@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::time::Duration;
 
 use crate::frame::Frame;
 use crate::time::{Instant, Moment};
@@ -66,6 +67,7 @@ struct Queue {
 struct Entry {
     body: Body,
     kind: Kind,
+    /// When its oldest byte was queued; once a part of it is written, when its newest was.
     queued_at: Moment,
 }
 
@@ -235,14 +237,17 @@ impl Queue {
     }
 
     /// Copies a small frame behind others of its kind, if the last entry takes it: one of the same
-    /// moment, so that the age of an entry is that of its oldest byte.
+    /// tenth of a second or so. The entry is as young as its newest byte, so that nobody is judged
+    /// too early.
     fn pack(&mut self, now: Instant, frame: &Frame) -> bool {
         match self.entries.back_mut() {
             Some(Entry { body: Body::Packed(packed), queued_at, .. })
-                if *queued_at == now.into() && packed.len() + frame.len() <= PACKED_BYTES_MAX =>
+                if window(*queued_at) == window(now.into())
+                    && packed.len() + frame.len() <= PACKED_BYTES_MAX =>
             {
                 packed.extend_from_slice(frame.head());
                 packed.extend_from_slice(frame.payload());
+                *queued_at = now.into();
                 true
             }
             _ => false,
@@ -277,8 +282,8 @@ impl Queue {
             return 0;
         }
         if end < packed.len() {
-            let rest = Body::Packed(packed.split_off(end));
-            let entry = Entry { body: rest, kind: first.kind, queued_at: first.queued_at };
+            let body = Body::Packed(packed.split_off(end));
+            let entry = Entry { body, kind: first.kind, queued_at: first.queued_at };
             self.entries.insert(1, entry);
         }
         1
@@ -332,6 +337,14 @@ const PACKED_FRAME_BYTES_MAX: usize = 1024;
 /// How long a packed entry grows before another is begun, so that what was written is freed step by
 /// step.
 const PACKED_BYTES_MAX: usize = 16 * 1024;
+
+/// Gives the tenth of a second or so that a moment lies in: small frames that dribble in share an
+/// entry too.
+fn window(at: Moment) -> u32 {
+    at.bits() >> 7
+}
+
+const _: () = assert!(size_of::<Entry>() <= 56);
 
 #[cfg(test)]
 mod tests {
@@ -444,6 +457,24 @@ mod tests {
         outbox.push(now(), Frame::new(&[0x88, 0], Bytes::new()), Kind::Close);
         assert!(!write(&mut outbox, 7).1.close);
         assert!(write(&mut outbox, 1).1.close);
+    }
+
+    #[test]
+    fn no_byte_is_older_than_it_is() {
+        let mut outbox = Outbox::default();
+        let at = Instant::from_millis;
+        for ms in [1000, 1100, 1101] {
+            outbox.push(at(ms), frame(b"x"), Kind::Message);
+        }
+        let oldest_at = |outbox: &Outbox| outbox.waiting_since().map(|(_, oldest_at)| oldest_at);
+        assert_eq!(oldest_at(&outbox), Some(at(1000).into()));
+        // The other two share an entry: it is as young as the younger.
+        outbox.written(at(2000), 3);
+        assert_eq!(oldest_at(&outbox), Some(at(1101).into()));
+        outbox.written(at(2000), 3);
+        outbox.push(at(2000), frame(b"y"), Kind::Message);
+        outbox.written(at(2000), 3);
+        assert_eq!(oldest_at(&outbox), Some(at(2000).into()));
     }
 
     #[test]
