@@ -219,6 +219,7 @@ impl Engine {
             inbox.rest_from = used;
             self.mark_ready_unless_waiting(now, id);
         }
+        self.release_inbox(id);
         self.settle(now, id);
     }
 

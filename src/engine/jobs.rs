@@ -159,6 +159,7 @@ impl Engine {
                 inbox.events = spent;
             }
         }
+        self.release_inbox(id);
         self.update_pause(now, id);
         self.mark_runnable(id);
     }
@@ -214,11 +215,10 @@ impl Engine {
         self.jobs.of(placement).runnable.push_back(id);
     }
 
-    /// Takes an inbox with nothing in it from its connection.
+    /// Takes an inbox from a connection for which nothing waits.
     pub(super) fn release_inbox(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        if connection.inbox.as_ref().is_some_and(|inbox| inbox.is_idle()) && !connection.flags.job {
-            let inbox = connection.inbox.take().unwrap_or_default();
+        if let Some(inbox) = connection.inbox.take_if(|inbox| inbox.is_idle()) {
             self.keep_spare_inbox(inbox);
         }
     }
