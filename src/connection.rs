@@ -25,6 +25,7 @@ use crate::reason::CloseReason;
 use crate::route::Face;
 use crate::stats::DeadlineKind;
 use crate::time::{Instant, Moment};
+use crate::wheel::Wheel;
 use crate::ws::{Decoder, Violation};
 
 /// One connection, without its socket.
@@ -391,3 +392,12 @@ impl Connection {
 fn after(at: Instant, span: Duration) -> Instant {
     at + span + Instant::RESOLUTION
 }
+
+/// What an idle connection costs at most, the place of its socket left out: its slab entry, with a tag, and its wheel
+/// entry.
+const IDLE_BYTES_MAX: usize = 216;
+
+const _: () = assert!(
+    size_of::<Connection>() + size_of::<u64>() + Wheel::ENTRY_BYTES <= IDLE_BYTES_MAX,
+    "a connection costs more than its 240 bytes"
+);

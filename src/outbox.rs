@@ -4,11 +4,10 @@
 //! together, so that a thousand tiny replies cost their bytes and not a thousand entries. Pings and
 //! pongs go ahead of what is queued but never inside a frame; until they can, one ping and a few
 //! pongs wait apart, where the newest wins, so that a flood of pings grows nothing. An empty outbox
-//! owns no memory.
+//! owns no memory: it leaves a little to the next one, among the [`Spares`].
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::time::Duration;
 
 use crate::frame::Frame;
 use crate::time::{Instant, Moment};
@@ -16,6 +15,11 @@ use crate::time::{Instant, Moment};
 /// The frames that wait for one peer. Empty, it is one null pointer.
 #[derive(Debug, Default)]
 pub struct Outbox(Option<Box<Queue>>);
+
+/// Memory that outboxes have left, for the next that is used: a few, none of them large.
+#[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "boxed as an outbox holds it")]
+pub struct Spares(Vec<Box<Queue>>);
 
 /// What a frame is, for the one who asked to have it sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +54,7 @@ pub struct Discarded {
     pub bytes: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Queue {
     entries: VecDeque<Entry>,
     /// Bytes of the first entry that are written already.
@@ -59,6 +63,8 @@ struct Queue {
     bytes: usize,
     /// Pings and pongs that are to go ahead, oldest first.
     ahead: Vec<Entry>,
+    /// The memory of a packed entry that has been written, for the next.
+    spare: Vec<u8>,
     /// When the kernel last took a byte, or the queue ceased to be empty.
     progress_at: Moment,
 }
@@ -91,8 +97,8 @@ impl Outbox {
     /// Queues a frame: behind all others, or, a ping or a pong, ahead of them. Gives the bytes of the
     /// frame that it replaces: of pings the newest waits, of pongs the newest few (RFC 6455, 5.5.3
     /// allows to answer the newest ping only).
-    pub fn push(&mut self, now: Instant, frame: Frame, kind: Kind) -> usize {
-        let queue = self.queue(now);
+    pub fn push(&mut self, now: Instant, frame: Frame, kind: Kind, spares: &mut Spares) -> usize {
+        let queue = self.0.get_or_insert_with(|| spares.take(now));
         let most = match kind {
             Kind::Ping => 1,
             Kind::Pong => PONGS_MAX,
@@ -141,7 +147,7 @@ impl Outbox {
 
     /// Takes away `len` bytes that the kernel took. An outbox that is empty then gives its memory
     /// back.
-    pub fn written(&mut self, now: Instant, len: usize) -> Left {
+    pub fn written(&mut self, now: Instant, len: usize, spares: &mut Spares) -> Left {
         let mut left = Left::default();
         let Some(queue) = self.0.as_mut() else { return left };
         if len > 0 {
@@ -156,11 +162,11 @@ impl Outbox {
             queue.begun -= first.len();
             left.ping |= first.kind == Kind::Ping;
             left.close |= first.kind == Kind::Close;
-            queue.entries.pop_front();
+            queue.pop();
         }
         debug_assert!(!queue.entries.is_empty() || (queue.begun == 0 && queue.bytes == 0));
-        if queue.is_empty() {
-            self.0 = None;
+        if let Some(queue) = self.0.take_if(|queue| queue.is_empty()) {
+            spares.keep(queue);
         }
         left
     }
@@ -172,8 +178,8 @@ impl Outbox {
         let messages_before = queue.messages();
         let bytes_before = queue.bytes + queue.bytes_ahead();
         queue.ahead.clear();
-        let begun = queue.place_behind_begun();
-        queue.entries.truncate(begun);
+        let kept = queue.first_place();
+        queue.entries.truncate(kept);
         queue.bytes = queue.entries.iter().map(Entry::len).sum::<usize>() - queue.begun;
         let discarded = Discarded {
             messages: messages_before - queue.messages(),
@@ -200,17 +206,19 @@ impl Outbox {
         let oldest_at = queue.entries.front().map_or(queue.progress_at, |entry| entry.queued_at);
         Some((queue.progress_at, oldest_at))
     }
+}
 
-    fn queue(&mut self, now: Instant) -> &mut Queue {
-        self.0.get_or_insert_with(|| {
-            Box::new(Queue {
-                entries: VecDeque::new(),
-                begun: 0,
-                bytes: 0,
-                ahead: Vec::new(),
-                progress_at: now.into(),
-            })
-        })
+impl Spares {
+    fn take(&mut self, now: Instant) -> Box<Queue> {
+        let mut queue = self.0.pop().unwrap_or_default();
+        queue.progress_at = now.into();
+        queue
+    }
+
+    fn keep(&mut self, queue: Box<Queue>) {
+        if self.0.len() < SPARES_MAX && queue.entries.capacity() <= SPARE_ENTRIES_MAX {
+            self.0.push(queue);
+        }
     }
 }
 
@@ -226,10 +234,27 @@ impl Queue {
             return;
         }
         let body = match packs {
-            true => Body::Packed([frame.head(), frame.payload()].concat()),
+            true => {
+                let mut packed = std::mem::take(&mut self.spare);
+                packed.reserve(frame.len());
+                packed.extend_from_slice(frame.head());
+                packed.extend_from_slice(frame.payload());
+                Body::Packed(packed)
+            }
             false => Body::Shared(frame),
         };
         self.entries.push_back(Entry { body, kind, queued_at: now.into() });
+    }
+
+    /// Takes away the first entry, which is written.
+    fn pop(&mut self) {
+        let Some(Entry { body: Body::Packed(mut packed), .. }) = self.entries.pop_front() else {
+            return;
+        };
+        if packed.capacity() <= SPARE_PACKED_BYTES_MAX {
+            packed.clear();
+            self.spare = packed;
+        }
     }
 
     fn bytes_ahead(&self) -> usize {
@@ -261,11 +286,19 @@ impl Queue {
         if self.ahead.is_empty() || self.entries.iter().take(2).any(is_control) {
             return;
         }
-        let at = self.place_behind_begun();
+        let at = self.first_place();
         self.bytes += self.bytes_ahead();
         for (offset, entry) in std::mem::take(&mut self.ahead).into_iter().enumerate() {
             self.entries.insert(at + offset, entry);
         }
+    }
+
+    /// Gives the first place where a frame may go: behind an HTTP response, after which the peer
+    /// understands frames, and behind the frame in progress.
+    fn first_place(&mut self) -> usize {
+        let is_response = |entry: &&Entry| entry.kind == Kind::Response;
+        let responses = self.entries.iter().take_while(is_response).count();
+        responses.max(self.place_behind_begun())
     }
 
     /// Gives the place behind the frame in progress, cutting a packed entry there.
@@ -338,6 +371,11 @@ const PACKED_FRAME_BYTES_MAX: usize = 1024;
 /// step.
 const PACKED_BYTES_MAX: usize = 16 * 1024;
 
+/// How many outboxes' memory is kept: as many as are often in use in one turn.
+const SPARES_MAX: usize = 64;
+const SPARE_ENTRIES_MAX: usize = 8;
+const SPARE_PACKED_BYTES_MAX: usize = 2048;
+
 /// Gives the tenth of a second or so that a moment lies in: small frames that dribble in share an
 /// entry too.
 fn window(at: Moment) -> u32 {
@@ -373,7 +411,7 @@ mod tests {
         let count = outbox.gather(&mut slices);
         let mut bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
         bytes.truncate(len);
-        let left = outbox.written(now(), bytes.len());
+        let left = outbox.written(now(), bytes.len(), &mut Spares::default());
         (bytes, left)
     }
 
@@ -382,10 +420,10 @@ mod tests {
         let long: &'static [u8] = Box::leak(vec![7; 3000].into_boxed_slice());
         for step in 1..40 {
             let mut outbox = Outbox::default();
-            outbox.push(now(), frame(b"one"), Kind::Message);
-            outbox.push(now(), frame(b""), Kind::Message);
-            outbox.push(now(), Frame::raw(long), Kind::Response);
-            outbox.push(now(), frame(b"two"), Kind::Message);
+            outbox.push(now(), frame(b"one"), Kind::Message, &mut Spares::default());
+            outbox.push(now(), frame(b""), Kind::Message, &mut Spares::default());
+            outbox.push(now(), Frame::raw(long), Kind::Response, &mut Spares::default());
+            outbox.push(now(), frame(b"two"), Kind::Message, &mut Spares::default());
             let expected = [wire(b"one"), wire(b""), long.to_vec(), wire(b"two")].concat();
             assert_eq!(outbox.bytes(), expected.len());
             let mut got = Vec::new();
@@ -400,10 +438,10 @@ mod tests {
     fn a_ping_goes_ahead_but_never_inside_a_frame() {
         for begun in 0..=wire(b"first").len() {
             let mut outbox = Outbox::default();
-            outbox.push(now(), frame(b"first"), Kind::Message);
-            outbox.push(now(), frame(b"second"), Kind::Message);
+            outbox.push(now(), frame(b"first"), Kind::Message, &mut Spares::default());
+            outbox.push(now(), frame(b"second"), Kind::Message, &mut Spares::default());
             let (mut got, _) = write(&mut outbox, begun);
-            outbox.push(now(), ping(), Kind::Ping);
+            outbox.push(now(), ping(), Kind::Ping, &mut Spares::default());
             let (rest, left) = write(&mut outbox, usize::MAX);
             got.extend(rest);
             let expected = match begun {
@@ -418,10 +456,10 @@ mod tests {
     #[test]
     fn a_flood_of_pongs_keeps_a_few_in_order_and_the_newest() {
         let mut outbox = Outbox::default();
-        outbox.push(now(), frame(b"blocked"), Kind::Message);
+        outbox.push(now(), frame(b"blocked"), Kind::Message, &mut Spares::default());
         for number in 0..100 {
             let pong = Frame::new(&[0x8a, 1], Bytes::copy_from_slice(&[number]));
-            let replaced = outbox.push(now(), pong, Kind::Pong);
+            let replaced = outbox.push(now(), pong, Kind::Pong, &mut Spares::default());
             assert_eq!(replaced, if usize::from(number) < PONGS_MAX { 0 } else { 3 });
         }
         let (bytes, _) = write(&mut outbox, usize::MAX);
@@ -435,8 +473,8 @@ mod tests {
     fn discarding_finishes_the_frame_in_progress() {
         for begun in 0..=wire(b"first").len() {
             let mut outbox = Outbox::default();
-            outbox.push(now(), frame(b"first"), Kind::Message);
-            outbox.push(now(), frame(b"second"), Kind::Message);
+            outbox.push(now(), frame(b"first"), Kind::Message, &mut Spares::default());
+            outbox.push(now(), frame(b"second"), Kind::Message, &mut Spares::default());
             let total = outbox.bytes();
             let (mut got, _) = write(&mut outbox, begun);
             let discarded = outbox.discard_waiting();
@@ -453,8 +491,13 @@ mod tests {
     #[test]
     fn the_close_frame_is_told_when_it_has_left() {
         let mut outbox = Outbox::default();
-        outbox.push(now(), frame(b"data"), Kind::Message);
-        outbox.push(now(), Frame::new(&[0x88, 0], Bytes::new()), Kind::Close);
+        outbox.push(now(), frame(b"data"), Kind::Message, &mut Spares::default());
+        outbox.push(
+            now(),
+            Frame::new(&[0x88, 0], Bytes::new()),
+            Kind::Close,
+            &mut Spares::default(),
+        );
         assert!(!write(&mut outbox, 7).1.close);
         assert!(write(&mut outbox, 1).1.close);
     }
@@ -464,17 +507,34 @@ mod tests {
         let mut outbox = Outbox::default();
         let at = Instant::from_millis;
         for ms in [1000, 1100, 1101] {
-            outbox.push(at(ms), frame(b"x"), Kind::Message);
+            outbox.push(at(ms), frame(b"x"), Kind::Message, &mut Spares::default());
         }
         let oldest_at = |outbox: &Outbox| outbox.waiting_since().map(|(_, oldest_at)| oldest_at);
         assert_eq!(oldest_at(&outbox), Some(at(1000).into()));
         // The other two share an entry: it is as young as the younger.
-        outbox.written(at(2000), 3);
+        outbox.written(at(2000), 3, &mut Spares::default());
         assert_eq!(oldest_at(&outbox), Some(at(1101).into()));
-        outbox.written(at(2000), 3);
-        outbox.push(at(2000), frame(b"y"), Kind::Message);
-        outbox.written(at(2000), 3);
+        outbox.written(at(2000), 3, &mut Spares::default());
+        outbox.push(at(2000), frame(b"y"), Kind::Message, &mut Spares::default());
+        outbox.written(at(2000), 3, &mut Spares::default());
         assert_eq!(oldest_at(&outbox), Some(at(2000).into()));
+    }
+
+    #[test]
+    fn nothing_goes_ahead_of_a_response_and_nothing_discards_it() {
+        for is_discarded in [false, true] {
+            let mut outbox = Outbox::default();
+            let response = Frame::raw(&b"HTTP/1.1 101"[..]);
+            outbox.push(now(), response, Kind::Response, &mut Spares::default());
+            outbox.push(now(), frame(b"data"), Kind::Message, &mut Spares::default());
+            outbox.push(now(), ping(), Kind::Ping, &mut Spares::default());
+            if is_discarded {
+                outbox.discard_waiting();
+            }
+            let (bytes, _) = write(&mut outbox, usize::MAX);
+            let rest = if is_discarded { vec![] } else { [vec![0x89, 0], wire(b"data")].concat() };
+            assert_eq!(bytes, [b"HTTP/1.1 101".to_vec(), rest].concat());
+        }
     }
 
     #[test]

@@ -114,3 +114,6 @@ const NOT_SENT_BYTES_MAX: u32 = 16 * 1024;
 
 /// MSG_NOSIGNAL, the same number on every Linux.
 const NO_SIGNAL: i32 = 0x4000;
+
+// One for each connection, beside its slab entry. Eight bytes, but for mio's debug assertions.
+const _: () = assert!(size_of::<Option<Socket>>() <= 24);

@@ -28,7 +28,7 @@ impl Engine {
     /// Takes a command; `from` is the connection whose handler gave it.
     pub fn handle_command(&mut self, now: Instant, from: Option<ConnectionId>, command: Command) {
         match command {
-            Command::Send(id, message) => self.send(now, from, id, &message),
+            Command::Send(id, message) => self.send(now, from, id, message),
             Command::Close(id, code, text) => self.close_by_handler(now, id, code, &text),
             Command::Done(done) => self.handle_done(now, done),
             Command::Drain => self.begin_drain(now),
@@ -41,7 +41,7 @@ impl Engine {
         now: Instant,
         from: Option<ConnectionId>,
         id: ConnectionId,
-        message: &Message,
+        message: Message,
     ) {
         let takes_messages = self.get(id).is_some_and(|connection| match &connection.phase {
             Phase::Open(_) => true,

@@ -34,6 +34,7 @@ use crate::config::Config;
 use crate::connection::{Connection, Inbox, Peer, Rules};
 use crate::http;
 use crate::id::ConnectionId;
+use crate::outbox;
 use crate::random::Random;
 use crate::reason::CloseReason;
 use crate::route::{Face, RouteSpec};
@@ -85,6 +86,7 @@ pub struct Engine {
     /// Inboxes to be used again, boxed as connections hold them.
     #[expect(clippy::vec_box)]
     spare_inboxes: Vec<Box<Inbox>>,
+    spare_queues: outbox::Spares,
 }
 
 /// What is to be done with a socket. The key is its connection's slot.
@@ -154,6 +156,7 @@ impl Engine {
             actions: VecDeque::new(),
             drain: None,
             spare_inboxes: Vec::new(),
+            spare_queues: outbox::Spares::default(),
             setup,
         }
     }

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use crate::connection::Phase;
-use crate::engine::Engine;
+use crate::engine::{Engine, find_mut};
 use crate::event::Event;
 use crate::frame::Frame;
 use crate::id::ConnectionId;
@@ -23,9 +23,9 @@ impl Engine {
     /// Takes note that the kernel took `len` bytes.
     pub fn handle_written(&mut self, now: Instant, id: ConnectionId, len: usize) {
         self.stats.sent_bytes += len as u64;
-        let Some(connection) = self.get_mut(id) else { return };
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
         connection.counters.bytes_out += len as u64;
-        let left = connection.outbox.written(now, len);
+        let left = connection.outbox.written(now, len, &mut self.spare_queues);
         if left.ping
             && let Phase::Open(open) = &mut connection.phase
         {
@@ -63,8 +63,8 @@ impl Engine {
     /// Queues a frame for a peer.
     pub(super) fn push_frame(&mut self, now: Instant, id: ConnectionId, frame: Frame, kind: Kind) {
         let len = frame.len() as u64;
-        let Some(connection) = self.get_mut(id) else { return };
-        let replaced = connection.outbox.push(now, frame, kind);
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let replaced = connection.outbox.push(now, frame, kind, &mut self.spare_queues);
         if kind == Kind::Message {
             connection.counters.messages_out += 1;
             self.stats.messages_sent += 1;

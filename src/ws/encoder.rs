@@ -11,15 +11,13 @@ use tungstenite::{
 use super::Control;
 use crate::{frame::Frame, message::Message};
 
-/// Encodes a message. The payload is shared, not copied.
-pub fn message(message: &Message) -> Frame {
-    match message {
-        Message::Text(text) => {
-            let payload: &Bytes = text.as_ref();
-            frame(OpCode::Data(Data::Text), payload.clone())
-        }
-        Message::Binary(payload) => frame(OpCode::Data(Data::Binary), payload.clone()),
-    }
+/// Encodes a message. The payload is moved, not copied.
+pub fn message(message: Message) -> Frame {
+    let opcode = match message {
+        Message::Text(_) => Data::Text,
+        Message::Binary(_) => Data::Binary,
+    };
+    frame(OpCode::Data(opcode), message.into_bytes())
 }
 
 /// Encodes a ping.
@@ -67,7 +65,7 @@ mod tests {
 
     #[test]
     fn heads_have_the_shortest_length_form() {
-        let head = |length| message(&Message::binary(vec![0; length])).head().to_vec();
+        let head = |length| message(Message::binary(vec![0; length])).head().to_vec();
         assert_eq!(head(0), [0x82, 0]);
         assert_eq!(head(125), [0x82, 125]);
         assert_eq!(head(126), [0x82, 126, 0, 126]);
@@ -78,10 +76,10 @@ mod tests {
     #[test]
     fn payloads_are_shared() {
         let bytes = Bytes::from(vec![7; 100]);
-        let binary = message(&Message::Binary(bytes.clone()));
+        let binary = message(Message::Binary(bytes.clone()));
         assert_eq!(binary.payload().as_ptr(), bytes.as_ptr());
         let text = Message::text("x".repeat(100));
-        let frame = message(&text);
+        let frame = message(text.clone());
         assert_eq!(frame.head(), [0x81, 100]);
         assert_eq!(frame.payload().as_ptr(), text.as_bytes().as_ptr());
     }
