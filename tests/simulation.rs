@@ -1,0 +1,112 @@
+//! The whole engine in a world made of a seed: no thread, no socket, no clock.
+//!
+//! The production [`heartwheel::pump`] moves bytes between the engine and fake sockets; a fake loop drives it in the order
+//! of the real one. Honest peers are real tungstenite clients, dishonest ones follow scripts, the application is slow,
+//! closes, panics and talks to peers that are gone. First faults fall on everything, and nothing wrong may happen; then
+//! they stop, and everything right must happen in time.
+//!
+//! `SEED=7` runs one seed and tells its story, `ROUNDS=20000` runs many.
+
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+mod common;
+
+#[path = "simulation/application.rs"]
+mod application;
+#[path = "simulation/ending.rs"]
+mod ending;
+#[path = "simulation/invariants.rs"]
+mod invariants;
+#[path = "simulation/journal.rs"]
+mod journal;
+#[path = "simulation/link.rs"]
+mod link;
+#[path = "simulation/peer.rs"]
+mod peer;
+#[path = "simulation/plan.rs"]
+mod plan;
+#[path = "simulation/script.rs"]
+mod script;
+#[path = "simulation/watch.rs"]
+mod watch;
+#[path = "simulation/witness.rs"]
+mod witness;
+#[path = "simulation/world.rs"]
+mod world;
+
+use plan::Upheaval;
+use world::World;
+
+#[test]
+fn no_fault_makes_it_break_its_word() {
+    let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seed) = number("SEED") {
+        run(seed);
+        return;
+    }
+    for seed in 0..number("ROUNDS").unwrap_or(300) {
+        run(seed);
+    }
+}
+
+#[test]
+fn a_seed_repeats_itself() {
+    for seed in 0..10 {
+        assert_eq!(run(seed), run(seed), "SEED={seed}");
+    }
+}
+
+/// Runs one seed; gives a hash of all that was done.
+fn run(seed: u64) -> u64 {
+    let mut world = World::new(seed);
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        suffer(&mut world);
+        recover(&mut world);
+        end(&mut world);
+    }));
+    if let Err(panic) = result {
+        eprintln!("{}SEED={seed} t={} {:?}", world.story(), world.now - world.began, world.plan);
+        resume_unwind(panic);
+    }
+    world.digest
+}
+
+/// Safety: faults fall, and nothing wrong happens.
+fn suffer(world: &mut World) {
+    let until = world.began + world.plan.faults_ms;
+    while world.now < until {
+        world.step(until);
+        world.check();
+        if world.turns() % 50 == 0 {
+            world.check_rest();
+        }
+    }
+}
+
+/// Liveness: the faults have stopped, and each honest peer is served, in bounded time.
+fn recover(world: &mut World) {
+    world.calm_down();
+    let until = world.now + world.patience_ms();
+    world.expect_exchanges();
+    while world.now < until && !world.has_exchanged() {
+        world.step(until);
+        world.check();
+    }
+    assert!(world.has_exchanged(), "an honest peer is not served: {}", world.unserved());
+}
+
+/// Everything ends: the honest say goodbye, the others have had their time.
+fn end(world: &mut World) {
+    world.say_goodbye();
+    let until = world.now + world.patience_ms();
+    while world.now < until && !world.is_idle() {
+        world.step(until);
+        world.check();
+    }
+    assert!(world.is_idle(), "connections outlive their deadlines: {}", world.survivors());
+    if world.plan.upheaval == Upheaval::Drain {
+        world.step(until);
+    }
+    world.check_end();
+}

@@ -1,0 +1,275 @@
+//! The application: it echoes, answers, closes and panics, on workers that take their time.
+//!
+//! It holds every job against the promises: one at a time for each connection, `Opened` first, `Closed` last, messages as
+//! they were sent, the session that it gave back.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use heartwheel::event::{Accept, Command, Done, Job, Outcome, Session, Task};
+use heartwheel::http::{Refusal, Request, Response};
+use heartwheel::{ConnectionId, Event, Message};
+
+use crate::common::rng::Rng;
+use crate::plan::Chaos;
+
+/// What a handler did: its commands, and what came of it.
+pub struct Work {
+    pub from: ConnectionId,
+    pub commands: Vec<Command>,
+    pub done: Done,
+}
+
+/// One worker's call that has not returned.
+struct Call {
+    returns_at: u64,
+    work: Work,
+}
+
+/// What the application knows of one connection.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// Which peer it is.
+    pub peer: usize,
+    job_out: bool,
+    opened: bool,
+    /// Told to be over, or lost to a panic in `Opened`.
+    pub over: bool,
+    pub reason: Option<String>,
+    pub messages: usize,
+    decided: bool,
+    pub answers_out: usize,
+    pub panicked: bool,
+    /// The upgrade was refused.
+    pub refused: bool,
+    pub closed_with: Option<u16>,
+    pub returned_at: u64,
+    /// Messages given to the engine, in order.
+    pub issued: VecDeque<Message>,
+    pub issued_count: u64,
+    /// Somebody else's handler has sent to it.
+    pub has_pushes: bool,
+}
+
+pub struct Application {
+    rng: Rng,
+    workers: usize,
+    queue_max: usize,
+    queue: VecDeque<Job>,
+    calls: Vec<Call>,
+    /// In the order of their ids, so that nothing depends on chance that is not the seed's.
+    pub records: BTreeMap<ConnectionId, Record>,
+    pub messages_sent: u64,
+    /// Messages given to handlers.
+    pub given: u64,
+    pushes: u64,
+}
+
+impl Record {
+    /// Says whether a handler that was told of the beginning was told of the end.
+    pub fn is_told(&self) -> bool {
+        self.opened == self.over
+    }
+}
+
+impl Application {
+    pub fn new(rng: Rng, workers: usize, queue_max: usize) -> Application {
+        Application {
+            rng,
+            workers,
+            queue_max,
+            queue: VecDeque::new(),
+            calls: Vec::new(),
+            records: BTreeMap::new(),
+            messages_sent: 0,
+            given: 0,
+            pushes: 0,
+        }
+    }
+
+    /// Takes note of a connection that was accepted.
+    pub fn meet(&mut self, id: ConnectionId, peer: usize) {
+        let record = Record { peer, ..Record::default() };
+        assert!(self.records.insert(id, record).is_none(), "an id is used once");
+    }
+
+    /// Gives when the next call returns.
+    pub fn next_at(&self) -> Option<u64> {
+        self.calls.iter().map(|call| call.returns_at).min()
+    }
+
+    /// Says whether no job of a connection is out.
+    pub fn has_no_job_of(&self, id: ConnectionId) -> bool {
+        let queued = self.queue.iter().any(|job| job.id == id);
+        !queued && !self.calls.iter().any(|call| call.work.from == id)
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.queue.is_empty()
+    }
+
+    /// Takes a job for the workers, or gives it back.
+    pub fn try_send(&mut self, job: Job) -> Result<(), Job> {
+        if self.queue.len() >= self.queue_max {
+            return Err(job);
+        }
+        self.queue.push_back(job);
+        Ok(())
+    }
+
+    /// Lets idle workers begin.
+    pub fn work(&mut self, now: u64, peers: &dyn Fn(usize) -> Vec<Message>, chaos: &Chaos) {
+        while self.calls.len() < self.workers
+            && let Some(job) = self.queue.pop_front()
+        {
+            let slow = self.rng.chance(chaos.slow_worker);
+            let takes_ms = if slow { self.rng.below(chaos.slow_ms_max) } else { 0 };
+            let work = self.run(job, peers, chaos);
+            self.calls.push(Call { returns_at: now + takes_ms, work });
+        }
+    }
+
+    /// Takes a call that has returned.
+    pub fn poll_returned(&mut self, now: u64) -> Option<Work> {
+        let at = self.calls.iter().position(|call| call.returns_at <= now)?;
+        Some(self.calls.remove(at).work)
+    }
+
+    /// Takes note that what came of a job is with the engine.
+    pub fn returned(&mut self, now: u64, done: &Done) {
+        let record = self.record(done.id);
+        record.job_out = false;
+        record.answers_out = 0;
+        record.returned_at = now;
+    }
+
+    pub fn record(&mut self, id: ConnectionId) -> &mut Record {
+        self.records.get_mut(&id).expect("a job is for a connection that was accepted")
+    }
+
+    /// Does a job at once.
+    pub fn run(
+        &mut self,
+        Job { id, route, task }: Job,
+        sent_by: &dyn Fn(usize) -> Vec<Message>,
+        chaos: &Chaos,
+    ) -> Work {
+        let mut commands = Vec::new();
+        let outcome = match task {
+            Task::Authorize(request) => self.authorize(id, request, chaos),
+            Task::Answer(request) => self.answer(id, &request, chaos),
+            Task::Events { session, events } => {
+                let sent = sent_by(self.record(id).peer);
+                self.take(id, session, events, &sent, chaos, &mut commands)
+            }
+        };
+        Work { from: id, commands, done: Done { id, route, outcome } }
+    }
+
+    fn authorize(&mut self, id: ConnectionId, request: Box<Request>, chaos: &Chaos) -> Outcome {
+        let record = self.record(id);
+        assert!(!std::mem::replace(&mut record.decided, true), "an upgrade is decided once");
+        if self.rng.chance(chaos.panic) {
+            self.record(id).panicked = true;
+            return panicked(None, 0, 0);
+        }
+        if self.rng.chance(chaos.close) {
+            self.record(id).refused = true;
+            return Outcome::Verdict(request, Err(Refusal::new(403, "not you")));
+        }
+        Outcome::Verdict(request, Ok(Accept::default()))
+    }
+
+    fn answer(&mut self, id: ConnectionId, request: &Request, chaos: &Chaos) -> Outcome {
+        let record = self.record(id);
+        record.answers_out += 1;
+        assert_eq!(record.answers_out, 1, "one request at a time");
+        if self.rng.chance(chaos.panic) {
+            self.record(id).panicked = true;
+            return panicked(None, 0, 0);
+        }
+        let text = match request.method() {
+            "POST" => String::from_utf8(request.body().to_vec()).expect("it was text"),
+            _ => request.query().unwrap_or_default().to_owned(),
+        };
+        Outcome::Answer(Response::new(200).text(text))
+    }
+
+    fn take(
+        &mut self,
+        id: ConnectionId,
+        mut session: Option<Session>,
+        mut events: VecDeque<Event>,
+        sent: &[Message],
+        chaos: &Chaos,
+        commands: &mut Vec<Command>,
+    ) -> Outcome {
+        assert!(!events.is_empty(), "a job has something to do");
+        let record = self.record(id);
+        assert!(!std::mem::replace(&mut record.job_out, true), "one job at a time");
+        let is_message = |event: &&Event| matches!(event, Event::Message(_));
+        let given = events.iter().filter(is_message).count() as u64;
+        self.given += given;
+        let mut handled = 0;
+        while let Some(event) = events.pop_front() {
+            let panics = self.rng.chance(chaos.panic) && !matches!(event, Event::Closed(_));
+            let record = self.record(id);
+            assert!(!record.over, "nothing follows the end: {event:?}");
+            match event {
+                Event::Opened(_) => {
+                    assert!(!record.opened && session.is_none(), "opened once, before all else");
+                    record.opened = true;
+                    if panics {
+                        record.over = true;
+                        record.panicked = true;
+                        return panicked(None, 0, given);
+                    }
+                    session = Some(Box::new(id));
+                }
+                Event::Closed(reason) => {
+                    record.over = true;
+                    record.reason = Some(reason.label().into());
+                    assert_session(id, session.take());
+                }
+                Event::Message(message) => {
+                    assert!(record.opened, "opened first");
+                    assert_eq!(sent.get(record.messages), Some(&message), "as it was sent");
+                    record.messages += 1;
+                    if panics {
+                        record.panicked = true;
+                        return panicked(session, handled, given - handled);
+                    }
+                    handled += 1;
+                    commands.push(Command::Send(id, message));
+                    self.meddle(id, chaos, commands);
+                }
+                _ => assert!(record.opened, "opened first"),
+            }
+        }
+        Outcome::Events { session, messages_handled: handled, events }
+    }
+
+    /// Does what handlers do beside answering.
+    fn meddle(&mut self, id: ConnectionId, chaos: &Chaos, commands: &mut Vec<Command>) {
+        if self.rng.chance(chaos.close) {
+            commands.push(Command::Close(id, 4321, "enough".into()));
+        }
+        if !self.rng.chance(chaos.push) {
+            return;
+        }
+        // To anyone who ever was, so that many are gone.
+        let nth = self.rng.below(self.records.len() as u64) as usize;
+        let Some(&other) = self.records.keys().nth(nth) else { return };
+        self.pushes += 1;
+        let text = format!("push {}{}", self.pushes, "-".repeat(self.rng.below(600) as usize));
+        commands.push(Command::Send(other, text.into()));
+    }
+}
+
+fn assert_session(id: ConnectionId, session: Option<Session>) {
+    let session = session.expect("the session comes back");
+    assert_eq!(*session.downcast::<ConnectionId>().expect("as it was"), id, "its own session");
+}
+
+fn panicked(session: Option<Session>, messages_handled: u64, messages_lost: u64) -> Outcome {
+    Outcome::Panicked { session, messages_handled, messages_lost }
+}

@@ -1,0 +1,179 @@
+//! What holds after each turn, and what holds at the end.
+
+use std::time::Duration;
+
+use heartwheel::CloseReason;
+
+use crate::peer::{Kind, Peer};
+use crate::world::World;
+
+fn ms(span: Duration) -> u64 {
+    span.as_millis() as u64
+}
+
+impl World {
+    /// How late a deadline may act, the millisecond that each one adds included.
+    fn late_ms(&self) -> u64 {
+        ms(self.plan.config.tick) + self.chaos.lag_ms_max.max(self.plan.chaos.lag_ms_max) + 2
+    }
+
+    pub fn check(&mut self) {
+        let engine = &self.engine;
+        let stats = engine.stats();
+        assert_eq!(engine.deadlines_armed(), engine.len(), "one deadline for each connection");
+        assert_eq!(stats.accepted, engine.len() as u64 + stats.closed_total(), "none is lost");
+        assert!(stats.queued_bytes >= stats.sent_bytes + stats.discarded_bytes);
+        let open = self.slots.iter().flatten().count();
+        assert_eq!(open, engine.len(), "a socket for each connection");
+        let timeout = engine.poll_timeout().map(|at| at.as_millis());
+        assert!(timeout.is_some() || engine.is_empty(), "a connection without a deadline");
+        if !engine.is_draining() && engine.is_empty() {
+            assert_eq!(timeout, None, "nothing to do, no wake-up");
+        }
+        let far = self.now + self.farthest() + self.late_ms();
+        assert!(timeout.is_none_or(|at| at <= far), "a wake-up far away: {timeout:?} > {far}");
+        let waiting = stats.messages_received - self.application.given;
+        let most = (engine.len() * engine.config().limits.inbox_messages) as u64;
+        assert!(waiting <= most + stats.messages_dropped, "{waiting} messages wait");
+        let is_over = engine.is_empty() && self.application.is_idle() && !self.has_parked();
+        if engine.is_draining() && is_over && !engine.has_work_left() {
+            let is_told = engine.is_drained() || timeout.is_some_and(|at| at <= self.now);
+            assert!(is_told, "the drain has ended and nobody knows");
+        }
+        let is_settled = !engine.has_work_left() && timeout.is_none_or(|at| at > self.now);
+        if is_settled {
+            for index in 0..self.peers.len() {
+                self.check_lateness(index);
+            }
+        }
+    }
+
+    /// Gives the longest that the engine may want to sleep.
+    fn farthest(&self) -> u64 {
+        let config = &self.plan.config;
+        let deadlines = &config.deadlines;
+        let spans = [
+            deadlines.handshake,
+            deadlines.body,
+            deadlines.keep_alive,
+            deadlines.read_idle.unwrap_or_default(),
+            config.heartbeat.interval.unwrap_or_default(),
+            deadlines.message,
+            deadlines.write_stall,
+            deadlines.close_send,
+            deadlines.close_ack,
+            deadlines.lifetime.unwrap_or_default(),
+            deadlines.drain,
+        ];
+        spans.into_iter().map(ms).max().unwrap_or_default()
+    }
+
+    /// No deadline acts late: what must have happened by now has happened.
+    fn check_lateness(&mut self, index: usize) {
+        let late = self.late_ms();
+        let now = self.now;
+        let peer = &self.peers[index];
+        let Some(id) = peer.id else { return };
+        if !self.engine.contains(id) {
+            return;
+        }
+        let Some(record) = self.application.records.get(&id) else { return };
+        let link = peer.link.borrow();
+        let Peer { seen, accepted_at, witness, .. } = peer;
+        let deadlines = &self.plan.config.deadlines;
+        let due = |since: u64, span: Duration| now > since + ms(span) + late;
+        let name = peer.name();
+        if link.read_bytes == 0 && link.server_shut_at.is_none() {
+            let is_due = due(*accepted_at, deadlines.handshake);
+            assert!(!is_due, "{name} {index}: silent since it came");
+        }
+        if let Some(since) = link.server_shut_at.or(seen.close_at) {
+            assert!(!due(since, deadlines.close_ack), "{name} {index}: closing for too long");
+        }
+        if let Some(since) = link.blocked_since {
+            let since = since.max(link.last_written_at);
+            assert!(!due(since, deadlines.write_stall), "{name} {index}: stalled for too long");
+        }
+        if let Some(at) = self.drain_at {
+            assert!(!due(at, deadlines.drain), "{name} {index}: outlived the drain");
+        }
+        let is_behind = !self.application.has_no_job_of(id) || link.blocked_since.is_some();
+        let is_open = witness.upgraded && witness.close.is_none();
+        if !is_open || is_behind || self.drain_at.is_some() {
+            return;
+        }
+        let heard_at = [link.last_read_at, seen.upgraded_at, record.returned_at, self.jumped_at];
+        let heard_at = heard_at.into_iter().max().unwrap_or_default().max(link.last_written_at);
+        if let Some(interval) = self.plan.config.heartbeat.interval {
+            let waits = seen.ping_at.is_some() && seen.read_at_ping == link.read_bytes;
+            let span = if waits { self.plan.config.heartbeat.pong } else { interval };
+            assert!(!due(heard_at, span.max(interval)), "{name} {index}: no ping");
+        } else if let Some(read_idle) = deadlines.read_idle {
+            assert!(!due(heard_at, read_idle), "{name} {index}: idle for too long");
+        }
+    }
+
+    /// Says whether two turns in which nothing happens change nothing.
+    pub fn check_rest(&mut self) {
+        let is_settled = !self.engine.has_work_left()
+            && self.engine.poll_timeout().is_none_or(|at| at.as_millis() > self.now);
+        if !is_settled {
+            return;
+        }
+        let before = self.picture();
+        let chaos = std::mem::take(&mut self.chaos);
+        for _ in 0..2 {
+            self.rest();
+        }
+        self.chaos = chaos;
+        assert_eq!(self.picture(), before, "a turn without cause has changed something");
+    }
+
+    fn picture(&self) -> String {
+        let engine = &self.engine;
+        let mut stats = engine.stats().clone();
+        stats.turns = 0;
+        format!("{stats:?} {} {:?} {}", engine.len(), engine.poll_timeout(), engine.has_work_left())
+    }
+
+    /// What holds when everything has ended.
+    pub fn check_end(&mut self) {
+        let engine = &self.engine;
+        let stats = engine.stats();
+        assert!(engine.is_empty() && engine.deadlines_armed() == 0, "nothing is left");
+        assert!(!engine.has_work_left(), "no work is left");
+        if engine.is_draining() && self.shut_down_at.is_none() {
+            assert!(engine.is_drained(), "the drain has ended");
+        }
+        assert_eq!(stats.queued_bytes, stats.sent_bytes + stats.discarded_bytes, "bytes balance");
+        let ended = self.peers.iter().filter(|peer| peer.seen.ended.is_some());
+        assert_eq!(ended.count() as u64, stats.accepted, "each end is told");
+        for reason in CloseReason::ALL {
+            let told = self.peers.iter().filter(|peer| peer.ended_as(reason.label())).count();
+            assert_eq!(stats.closed_by(reason), told as u64, "{}", reason.label());
+        }
+        let read: u64 = self.peers.iter().map(|peer| peer.link.borrow().read_bytes).sum();
+        let written: u64 = self.peers.iter().map(|peer| peer.link.borrow().written_bytes).sum();
+        assert_eq!((stats.received_bytes, stats.sent_bytes), (read, written));
+        // What came and was not handled, what was to go and did not go whole: all of it is counted.
+        let not_handled = stats.messages_received - stats.messages_handled;
+        let not_gone = self.application.messages_sent - self.frames_written;
+        assert_eq!(stats.messages_dropped, not_handled + not_gone, "messages balance");
+        for (id, record) in &self.application.records {
+            let label = self.peers[record.peer].seen.ended.as_ref().map(|ended| ended.1.clone());
+            assert!(record.is_told(), "the handler of {id} was not told of its end");
+            if record.reason.is_some() {
+                assert_eq!(record.reason, label, "the handler hears what the log says");
+            }
+        }
+        for (index, peer) in self.peers.iter().enumerate() {
+            let Kind::Honest(honest) = &peer.kind else { continue };
+            let is_whole = peer.seen.ended.as_ref().is_some_and(|ended| !ended.2)
+                && !peer.link.borrow().was_reset;
+            if is_whole {
+                assert_eq!(honest.close_seen, peer.witness.close, "peer {index} heard why");
+                assert_eq!(honest.received, peer.witness.messages, "peer {index} got all");
+            }
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The other ends of the connections: honest ones, each a real WebSocket client, and those that follow a script.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::rc::Rc;
+
+use heartwheel::{ConnectionId, Message};
+use tungstenite::protocol::{CloseFrame, Role, WebSocket};
+
+use crate::common::rng::Rng;
+use crate::link::Link;
+use crate::plan::{MESSAGE_BYTES_MAX, WEBSOCKETS, pick};
+use crate::script::{self, Act, Script};
+use crate::witness::{Said, Witness};
+
+/// One peer, and what is known of its connection from outside.
+pub struct Peer {
+    pub starts_at: u64,
+    pub link: Rc<RefCell<Link>>,
+    pub kind: Kind,
+    pub id: Option<ConnectionId>,
+    pub accepted_at: u64,
+    /// Turned away at accept.
+    pub was_rejected: bool,
+    pub witness: Witness,
+    /// What the application may see, in this order.
+    pub sent: Vec<Message>,
+    pub seen: Seen,
+}
+
+pub enum Kind {
+    Honest(Box<Honest>),
+    Scripted(Scripted),
+}
+
+/// Moments and numbers that a watcher of the socket can know.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub upgraded_at: u64,
+    pub ping_at: Option<u64>,
+    /// Since the last byte was read.
+    pub pings: u32,
+    pub close_at: Option<u64>,
+    pub silent_ms_at_close: u64,
+    pub pings_at_close: u32,
+    pub ping_age_at_close: u64,
+    pub refused_at: Option<u64>,
+    /// When the connection's slot was given back, under which label, and whether with a reset.
+    pub ended: Option<(u64, String, bool)>,
+    /// Bytes that had been read when the last ping went.
+    pub read_at_ping: u64,
+    pub unread_at_close: usize,
+    /// Of the last answer.
+    pub status: u16,
+}
+
+/// The client's end of a link.
+pub struct ClientEnd(Rc<RefCell<Link>>);
+
+impl Read for ClientEnd {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Read::read(&mut *self.0.borrow_mut(), buffer)
+    }
+}
+
+impl Write for ClientEnd {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Write::write(&mut *self.0.borrow_mut(), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A peer that keeps to the rules.
+pub struct Honest {
+    stage: Stage,
+    request: VecDeque<u8>,
+    head: Vec<u8>,
+    next_at: u64,
+    pause_ms_max: u64,
+    pub received: u64,
+    /// Echoes of its own messages.
+    pub echoes: usize,
+    /// Echoes that it is to have before it says goodbye.
+    pub expects: usize,
+    pub close_seen: Option<u16>,
+    pub wants_close: bool,
+    pub may_close: bool,
+    closes: bool,
+    pub answered: Option<u16>,
+}
+
+enum Stage {
+    Asking,
+    Open(WebSocket<ClientEnd>),
+    Over,
+}
+
+impl Honest {
+    pub fn draw(rng: &mut Rng, starts_at: u64) -> Honest {
+        let path = pick(rng, &WEBSOCKETS);
+        Honest {
+            stage: Stage::Asking,
+            request: script::upgrade_request(path).into(),
+            head: Vec::new(),
+            next_at: starts_at,
+            pause_ms_max: pick(rng, &[30, 500, 3000]),
+            received: 0,
+            echoes: 0,
+            expects: 0,
+            close_seen: None,
+            wants_close: false,
+            may_close: rng.chance(20),
+            closes: false,
+            answered: None,
+        }
+    }
+
+    /// Says whether it has begun to close.
+    pub fn closes(&self) -> bool {
+        self.closes
+    }
+
+    fn act(&mut self, now: u64, link: &Rc<RefCell<Link>>, sent: &mut Vec<Message>, rng: &mut Rng) {
+        if let Stage::Asking = self.stage {
+            self.ask(now, link, rng);
+        }
+        let is_over = match &mut self.stage {
+            Stage::Open(socket) => {
+                let is_due = self.next_at <= now && !self.closes && self.close_seen.is_none();
+                if is_due {
+                    self.next_at = now + 1 + rng.below(self.pause_ms_max);
+                    if self.wants_close || (self.may_close && rng.chance(3)) {
+                        self.closes = true;
+                        let code = 1000u16.into();
+                        let _ = socket.close(Some(CloseFrame { code, reason: "".into() }));
+                    } else if sent.len() < self.echoes + 8 {
+                        let most = pick(rng, &[20, 20, 300, 3000, MESSAGE_BYTES_MAX - 10]);
+                        let len = rng.below(most) as usize;
+                        let message = script::message(rng, sent.len() as u64, len);
+                        sent.push(message.clone());
+                        let _ = socket.write(match message {
+                            Message::Text(text) => tungstenite::Message::Text(text),
+                            Message::Binary(bytes) => tungstenite::Message::Binary(bytes),
+                        });
+                    }
+                }
+                let _ = socket.flush();
+                read_all(socket, sent, &mut self.received, &mut self.echoes, &mut self.close_seen)
+            }
+            Stage::Asking | Stage::Over => false,
+        };
+        if is_over {
+            self.stage = Stage::Over;
+            link.borrow_mut().client_close();
+        }
+        if matches!(self.stage, Stage::Asking | Stage::Over) {
+            let sees_end = {
+                let link = link.borrow();
+                link.client_sees_end || link.client_sees_reset
+            };
+            if sees_end && link.borrow().arrived.is_empty() {
+                self.stage = Stage::Over;
+                link.borrow_mut().client_close();
+            }
+        }
+    }
+
+    fn ask(&mut self, now: u64, link: &Rc<RefCell<Link>>, rng: &mut Rng) {
+        if self.next_at <= now && !self.request.is_empty() {
+            let len = 1 + rng.below(self.request.len() as u64) as usize;
+            let piece: Vec<u8> = self.request.drain(..len).collect();
+            let _ = Write::write(&mut *link.borrow_mut(), &piece);
+            self.next_at = now + rng.below(40);
+        }
+        let mut bytes = vec![0; 4096];
+        while let Ok(len @ 1..) = Read::read(&mut *link.borrow_mut(), &mut bytes) {
+            self.head.extend_from_slice(&bytes[..len]);
+        }
+        let Some(end) = self.head.windows(4).position(|window| window == b"\r\n\r\n") else {
+            return;
+        };
+        let status = std::str::from_utf8(&self.head[9..12]).ok().and_then(|s| s.parse().ok());
+        self.answered = status;
+        if status == Some(101) {
+            let rest = self.head.split_off(end + 4);
+            let end = ClientEnd(link.clone());
+            let socket = WebSocket::from_partially_read(end, rest, Role::Client, None);
+            self.stage = Stage::Open(socket);
+        }
+    }
+
+    fn next_at(&self, sent: usize) -> Option<u64> {
+        match self.stage {
+            Stage::Asking => (!self.request.is_empty()).then_some(self.next_at),
+            Stage::Open(_) if self.closes || self.close_seen.is_some() => None,
+            Stage::Open(_) if sent < self.echoes + 8 || self.wants_close => Some(self.next_at),
+            // The application owes it answers.
+            Stage::Open(_) | Stage::Over => None,
+        }
+    }
+}
+
+/// Reads what there is. Says whether the connection is over.
+fn read_all(
+    socket: &mut WebSocket<ClientEnd>,
+    sent: &[Message],
+    received: &mut u64,
+    echoes: &mut usize,
+    close_seen: &mut Option<u16>,
+) -> bool {
+    loop {
+        let message = match socket.read() {
+            Ok(tungstenite::Message::Text(text)) => Message::Text(text),
+            Ok(tungstenite::Message::Binary(bytes)) => Message::Binary(bytes),
+            Ok(tungstenite::Message::Close(frame)) => {
+                *close_seen = Some(frame.map_or(1005, |frame| frame.code.into()));
+                continue;
+            }
+            Ok(_) => continue,
+            Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                return false;
+            }
+            Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed) => {
+                return true;
+            }
+            Err(tungstenite::Error::Io(_)) => return true,
+            Err(tungstenite::Error::Protocol(
+                tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+            )) => return true,
+            Err(error) => panic!("the client does not understand the server: {error}"),
+        };
+        *received += 1;
+        if !message.as_bytes().starts_with(b"push") {
+            assert_eq!(sent.get(*echoes), Some(&message), "an echo is out of order");
+            *echoes += 1;
+        }
+    }
+}
+
+/// A peer that follows a script.
+pub struct Scripted {
+    pub script: Script,
+    step: usize,
+    dripped: usize,
+    pending: VecDeque<u8>,
+    next_at: u64,
+    view: Witness,
+}
+
+impl Scripted {
+    pub fn new(script: Script, starts_at: u64) -> Scripted {
+        Scripted {
+            script,
+            step: 0,
+            dripped: 0,
+            pending: VecDeque::new(),
+            next_at: starts_at,
+            view: Witness::default(),
+        }
+    }
+
+    fn act(&mut self, now: u64, link: &mut Link, rng: &mut Rng) {
+        if self.script.reads {
+            let mut bytes = vec![0; 4096];
+            while let Ok(len @ 1..) = Read::read(link, &mut bytes) {
+                for said in self.view.take(&bytes[..len]) {
+                    if let Said::Ping(payload) = said
+                        && self.script.pongs
+                    {
+                        self.pending.extend(script::frame(rng, 10, true, &payload));
+                    }
+                }
+            }
+        }
+        while self.push(link) && self.next_at <= now && self.take_step(now, link) {}
+        let sees_end = link.client_sees_end && self.script.hangs_up && self.script.reads;
+        if sees_end || link.client_sees_reset {
+            link.client_shut();
+        }
+    }
+
+    /// Sends what waits. Says whether nothing waits any more.
+    fn push(&mut self, link: &mut Link) -> bool {
+        while !self.pending.is_empty() {
+            let (front, _) = self.pending.as_slices();
+            match Write::write(link, front) {
+                Ok(len) => drop(self.pending.drain(..len)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(_) => self.pending.clear(),
+            }
+        }
+        true
+    }
+
+    /// Says whether the next step may follow at once.
+    fn take_step(&mut self, now: u64, link: &mut Link) -> bool {
+        match self.script.acts.get(self.step) {
+            None => return false,
+            Some(Act::Send(bytes)) => self.pending.extend(bytes),
+            Some(Act::Drip { bytes, piece, every_ms }) => {
+                let end = bytes.len().min(self.dripped + piece);
+                self.pending.extend(&bytes[self.dripped..end]);
+                self.dripped = end;
+                self.next_at = now + every_ms;
+                if end < bytes.len() {
+                    return true;
+                }
+            }
+            Some(Act::Wait(ms)) => self.next_at = now + ms,
+            Some(Act::AwaitUpgrade) if !self.view.upgraded => return false,
+            Some(Act::AwaitAnswers(count)) if self.view.answers < *count => return false,
+            Some(Act::AwaitUpgrade | Act::AwaitAnswers(_)) => {}
+            Some(Act::Fin) => link.client_shut(),
+            Some(Act::Reset) => link.reset(),
+        }
+        self.step += 1;
+        true
+    }
+
+    fn next_at(&self, now: u64) -> Option<u64> {
+        let waits = matches!(
+            self.script.acts.get(self.step),
+            None | Some(Act::AwaitUpgrade | Act::AwaitAnswers(_))
+        );
+        (!waits && self.pending.is_empty()).then_some(self.next_at.max(now))
+    }
+}
+
+impl Peer {
+    /// Acts on what has arrived and on what it has in mind.
+    pub fn act(&mut self, now: u64, rng: &mut Rng) {
+        if self.starts_at > now || self.was_rejected {
+            return;
+        }
+        match &mut self.kind {
+            Kind::Honest(honest) => honest.act(now, &self.link, &mut self.sent, rng),
+            Kind::Scripted(scripted) => scripted.act(now, &mut self.link.borrow_mut(), rng),
+        }
+    }
+
+    /// Gives when it wants to act, or when something happens on its link.
+    pub fn next_at(&self, now: u64) -> Option<u64> {
+        if self.was_rejected {
+            return None;
+        }
+        if self.starts_at > now {
+            return Some(self.starts_at);
+        }
+        let link = self.link.borrow();
+        let own = match &self.kind {
+            _ if !link.is_client_open() => None,
+            Kind::Honest(honest) => honest.next_at(self.sent.len()),
+            Kind::Scripted(scripted) => scripted.next_at(now),
+        };
+        own.into_iter().chain(link.next_at()).min()
+    }
+
+    pub fn ended_as(&self, label: &str) -> bool {
+        self.seen.ended.as_ref().is_some_and(|ended| ended.1 == label)
+    }
+
+    pub fn name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Honest(_) => "honest",
+            Kind::Scripted(scripted) => scripted.script.name,
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What is seen on one connection from outside, held against CONTRACT: what is written, when, and how it ends.
+
+use crate::journal;
+use crate::link::Link;
+use crate::peer::{Kind, Peer};
+use crate::witness::Said;
+use crate::world::{Step, World};
+
+impl World {
+    /// Looks at what the server has just written to a peer.
+    pub fn watch(&mut self, index: usize, link: &mut Link) {
+        let bytes = std::mem::take(&mut link.written);
+        let peer = &mut self.peers[index];
+        let id = peer.id.expect("it was accepted");
+        for said in peer.witness.take(&bytes) {
+            let what = format!("{said:?}").chars().take(80).collect();
+            self.note(Step::Said { peer: index, what });
+            match said {
+                Said::Answer { status, body } => self.watch_answer(index, status, &body),
+                Said::Message(message) => {
+                    self.frames_written += 1;
+                    let record = self.application.record(id);
+                    assert_eq!(record.issued.pop_front(), Some(message), "in order, none missing");
+                }
+                Said::Ping(_) => self.watch_ping(index, link),
+                Said::Pong(payload) => assert!(
+                    [&b"early"[..], b"flood", b"a", b"b"].contains(&&payload[..]),
+                    "a pong bears the payload of a ping"
+                ),
+                Said::Close { code, text } => {
+                    if code == 1001 {
+                        assert!(text.starts_with("retry="), "who goes away says when to come back");
+                    }
+                    let now = self.now;
+                    let seen = &mut self.peers[index].seen;
+                    seen.close_at = Some(now);
+                    seen.silent_ms_at_close = now - link.last_read_at;
+                    seen.unread_at_close = link.inbound.len();
+                    seen.ping_age_at_close = seen.ping_at.map_or(0, |at| now - at);
+                    seen.pings_at_close =
+                        if seen.read_at_ping == link.read_bytes { seen.pings } else { 0 };
+                }
+            }
+        }
+    }
+
+    fn watch_answer(&mut self, index: usize, status: u16, body: &[u8]) {
+        let now = self.now;
+        let peer = &mut self.peers[index];
+        peer.seen.status = status;
+        match status {
+            101 => peer.seen.upgraded_at = now,
+            200 => {
+                let Kind::Scripted(scripted) = &peer.kind else { panic!("nobody asked") };
+                let expected = &scripted.script.answers[peer.witness.answers - 1];
+                assert_eq!(body, expected.as_bytes(), "answers come in order");
+            }
+            _ => peer.seen.refused_at = Some(now),
+        }
+    }
+
+    /// A ping is not sent before its time.
+    fn watch_ping(&mut self, index: usize, link: &Link) {
+        let (now, jumped_at) = (self.now, self.jumped_at);
+        let heartbeat = &self.plan.config.heartbeat;
+        let interval = heartbeat.interval.expect("heartbeats are on").as_millis() as u64;
+        let drawn = (interval as f64 * (1.0 - heartbeat.jitter)) as u64;
+        let least = if interval > 5000 { drawn.saturating_sub(1000) } else { drawn };
+        let pong = heartbeat.pong.as_millis() as u64;
+        let seen = &mut self.peers[index].seen;
+        let heard = seen.read_at_ping != link.read_bytes;
+        if let Some(ping_at) = seen.ping_at.filter(|at| *at > jumped_at) {
+            let (since, least) =
+                if heard { (link.last_read_at, least) } else { (ping_at, least.min(pong)) };
+            assert!(now - since >= least, "a ping after {} ms of silence", now - since);
+        }
+        seen.pings = if heard { 1 } else { seen.pings + 1 };
+        seen.ping_at = Some(now);
+        seen.read_at_ping = link.read_bytes;
+    }
+
+    /// Judges how a connection ended.
+    pub fn end(&mut self, index: usize, link: &Link, line: &str, aborts: bool) {
+        let label = journal::value(line, "reason").to_owned();
+        let now = self.now;
+        let peer = &mut self.peers[index];
+        let id = peer.id.expect("it was accepted");
+        let name = peer.name();
+        assert_eq!(journal::value(line, "id"), id.to_string(), "ends are told in order");
+        assert_eq!(journal::value(line, "bytes_in"), link.read_bytes.to_string());
+        assert_eq!(journal::value(line, "bytes_out"), link.written_bytes.to_string());
+        assert!(peer.seen.ended.is_none(), "one end");
+        peer.seen.ended = Some((now, label.clone(), aborts));
+        let code: u16 = journal::value(line, "code").parse().expect("a number");
+        let upgraded = peer.witness.upgraded;
+        let close = peer.witness.close;
+        let context = format!("{name} {line}, wrote {close:?}, aborted {aborts}");
+        if let Some(close) = close {
+            self.judge_code(index, &label, close, code, &context);
+        }
+        if has_code(&label) && upgraded && !aborts && !link.has_failed() {
+            assert!(close.is_some(), "a close frame tells why: {context}");
+        }
+        if !link.was_reset {
+            assert!(self.allows(index, &label), "an end without cause: {context}");
+        }
+        self.judge_moment(index, link, &label, aborts, &context);
+    }
+
+    /// The close code is the one that CONTRACT 5 gives the cause.
+    fn judge_code(&mut self, index: usize, label: &str, close: u16, code: u16, context: &str) {
+        let id = self.peers[index].id.expect("it was accepted");
+        let by_application = self.application.record(id).closed_with;
+        let expected: &[u16] = match label {
+            "peer" => &[if code == 1005 { 1000 } else { code }],
+            "application" => &[by_application.expect("it closed")],
+            "protocol" => &[1002],
+            "utf8" => &[1007],
+            "too_big" => &[1009],
+            "fragments" | "rate" => &[1008],
+            "read_idle" | "heartbeat" | "message" => &[3008],
+            "overflow" => &[1013],
+            "panic" => &[1011],
+            "lifetime" | "drain" => &[1001],
+            "close_ack" => &[1000, 1001, 4001, 4321, 3999],
+            _ => &[],
+        };
+        assert!(expected.contains(&close), "the wrong code: {context}");
+    }
+
+    /// Says whether a connection may end under a label, by all that happened to it.
+    fn allows(&mut self, index: usize, label: &str) -> bool {
+        let id = self.peers[index].id.expect("it was accepted");
+        let record = self.application.record(id);
+        let (closed, panicked) = (record.closed_with.is_some(), record.panicked);
+        let (pushes, refused) = (record.has_pushes, record.refused);
+        let peer = &self.peers[index];
+        let draining = self.drain_at.is_some();
+        let has_lifetime = self.plan.config.deadlines.lifetime.is_some();
+        let may_be_slow = self.plan.chaos.blocked_write > 0 || self.plan.chaos.short_write > 0;
+        let (own, is_honest) = match &peer.kind {
+            Kind::Honest(honest) => (honest.closes() && label == "peer", true),
+            Kind::Scripted(scripted) => (scripted.script.labels.contains(&label), false),
+        };
+        let is_clean = closed || draining || has_lifetime || own_peer(peer);
+        own || match label {
+            "application" => closed,
+            "panic" => panicked,
+            "overflow" => pushes,
+            "drain" => draining,
+            "shutdown" => self.shut_down_at.is_some(),
+            "lifetime" => has_lifetime,
+            "done" => draining || panicked || refused,
+            // An answer that came too late.
+            "handshake" => peer.seen.status == 503,
+            "close_send" => is_clean && (!is_honest || may_be_slow),
+            "close_ack" => is_clean && !is_honest,
+            // Scripts end as they can when something else has ended them first.
+            "eof" => !is_honest && (draining || refused || panicked || peer.seen.status == 503),
+            _ => false,
+        }
+    }
+
+    /// No deadline acts before its time.
+    fn judge_moment(
+        &mut self,
+        index: usize,
+        link: &Link,
+        label: &str,
+        aborts: bool,
+        context: &str,
+    ) {
+        let config = &self.plan.config;
+        let ms = |span: std::time::Duration| span.as_millis() as u64;
+        let deadlines = &config.deadlines;
+        let Peer { seen, accepted_at, .. } = &self.peers[index];
+        let decided_at = seen.refused_at.or(link.server_shut_at).unwrap_or(self.now);
+        let upgraded_for = seen.close_at.unwrap_or(self.now).saturating_sub(seen.upgraded_at);
+        let last_write_ago = self.now - link.last_written_at;
+        let (took, least) = match label {
+            "handshake" => (decided_at - accepted_at, ms(deadlines.handshake)),
+            "body" => (decided_at - accepted_at, ms(deadlines.body)),
+            "keep_alive" => {
+                (decided_at - link.last_written_at.min(decided_at), ms(deadlines.keep_alive))
+            }
+            "read_idle" if seen.close_at.is_some() => {
+                (seen.silent_ms_at_close, ms(deadlines.read_idle.expect("it is on")))
+            }
+            "heartbeat" if seen.close_at.is_some() => {
+                let most = config.heartbeat.max_missed;
+                assert!(seen.pings_at_close >= most, "too few pings: {context}");
+                assert_eq!(seen.unread_at_close, 0, "judged with bytes unread: {context}");
+                (seen.ping_age_at_close, ms(config.heartbeat.pong))
+            }
+            "message" => (upgraded_for, ms(deadlines.message)),
+            "lifetime" => {
+                let lifetime = ms(deadlines.lifetime.expect("it is on")) as f64;
+                (upgraded_for, (lifetime * (1.0 - config.heartbeat.jitter)) as u64)
+            }
+            "write_stall" if upgraded_for < 3 * ms(deadlines.write_stall) => {
+                (last_write_ago, ms(deadlines.write_stall))
+            }
+            "close_ack" => {
+                let since = link.server_shut_at.or(seen.close_at).expect("it was closing");
+                (self.now - since, ms(deadlines.close_ack))
+            }
+            "drain" if aborts && seen.close_at.is_none() => {
+                (self.now - self.drain_at.expect("it drains"), ms(deadlines.drain))
+            }
+            _ => return,
+        };
+        assert!(took >= least, "after {took} ms, not {least}: {context}");
+    }
+}
+
+fn own_peer(peer: &Peer) -> bool {
+    match &peer.kind {
+        Kind::Honest(honest) => honest.closes(),
+        Kind::Scripted(scripted) => scripted.script.labels.contains(&"peer"),
+    }
+}
+
+fn has_code(label: &str) -> bool {
+    matches!(
+        label,
+        "peer"
+            | "application"
+            | "protocol"
+            | "utf8"
+            | "too_big"
+            | "fragments"
+            | "rate"
+            | "read_idle"
+            | "heartbeat"
+            | "message"
+            | "overflow"
+            | "panic"
+            | "lifetime"
+            | "drain"
+    )
+}
