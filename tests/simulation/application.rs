@@ -10,6 +10,7 @@ use heartwheel::http::{Refusal, Request, Response};
 use heartwheel::{ConnectionId, Event, Message};
 
 use crate::common::rng::Rng;
+use crate::peer::Peer;
 use crate::plan::Chaos;
 
 /// What a handler did: its commands, and what came of it.
@@ -59,12 +60,15 @@ pub struct Application {
     /// In the order of their ids, so that nothing depends on chance that is not the seed's.
     pub records: BTreeMap<ConnectionId, Record>,
     pub messages_sent: u64,
-    /// Messages given to handlers.
-    pub given: u64,
     pushes: u64,
 }
 
 impl Record {
+    /// Says whether messages may still wait for its handler.
+    pub fn is_awaited(&self) -> bool {
+        !self.over
+    }
+
     /// Says whether a handler that was told of the beginning was told of the end.
     pub fn is_told(&self) -> bool {
         self.opened == self.over
@@ -81,7 +85,6 @@ impl Application {
             calls: Vec::new(),
             records: BTreeMap::new(),
             messages_sent: 0,
-            given: 0,
             pushes: 0,
         }
     }
@@ -117,7 +120,7 @@ impl Application {
     }
 
     /// Lets idle workers begin.
-    pub fn work(&mut self, now: u64, peers: &dyn Fn(usize) -> Vec<Message>, chaos: &Chaos) {
+    pub fn work(&mut self, now: u64, peers: &[Peer], chaos: &Chaos) {
         while self.calls.len() < self.workers
             && let Some(job) = self.queue.pop_front()
         {
@@ -147,19 +150,14 @@ impl Application {
     }
 
     /// Does a job at once.
-    pub fn run(
-        &mut self,
-        Job { id, route, task }: Job,
-        sent_by: &dyn Fn(usize) -> Vec<Message>,
-        chaos: &Chaos,
-    ) -> Work {
+    pub fn run(&mut self, Job { id, route, task }: Job, peers: &[Peer], chaos: &Chaos) -> Work {
         let mut commands = Vec::new();
         let outcome = match task {
             Task::Authorize(request) => self.authorize(id, request, chaos),
             Task::Answer(request) => self.answer(id, &request, chaos),
             Task::Events { session, events } => {
-                let sent = sent_by(self.record(id).peer);
-                self.take(id, session, events, &sent, chaos, &mut commands)
+                let sent = &peers[self.record(id).peer].sent;
+                self.take(id, session, events, sent, chaos, &mut commands)
             }
         };
         Work { from: id, commands, done: Done { id, route, outcome } }
@@ -208,7 +206,6 @@ impl Application {
         assert!(!std::mem::replace(&mut record.job_out, true), "one job at a time");
         let is_message = |event: &&Event| matches!(event, Event::Message(_));
         let given = events.iter().filter(is_message).count() as u64;
-        self.given += given;
         let mut handled = 0;
         while let Some(event) = events.pop_front() {
             let panics = self.rng.chance(chaos.panic) && !matches!(event, Event::Closed(_));

@@ -32,8 +32,9 @@ impl World {
         }
         let far = self.now + self.farthest() + self.late_ms();
         assert!(timeout.is_none_or(|at| at <= far), "a wake-up far away: {timeout:?} > {far}");
-        let waiting = stats.messages_received - self.application.given;
-        let most = (engine.len() * engine.config().limits.inbox_messages) as u64;
+        let waiting = stats.messages_received - self.messages_given;
+        let awaited = self.application.records.values().filter(|record| record.is_awaited());
+        let most = (awaited.count() * engine.config().limits.inbox_messages) as u64;
         assert!(waiting <= most + stats.messages_dropped, "{waiting} messages wait");
         let is_over = engine.is_empty() && self.application.is_idle() && !self.has_parked();
         if engine.is_draining() && is_over && !engine.has_work_left() {

@@ -75,11 +75,11 @@ impl Link {
     /// Gives when something happens here without anybody's doing.
     pub fn next_at(&self) -> Option<u64> {
         let front = |lane: &VecDeque<(u64, Segment)>| lane.front().map(|(at, _)| *at);
-        let unblocked = (self.blocked_since.is_some() && self.room() > 0)
-            .then_some(self.blocked_until.max(self.now));
-        let times =
-            [front(&self.up), front(&self.down), self.edge_at, unblocked, self.client_told_at];
-        times.into_iter().flatten().min()
+        let ends = [front(&self.up), front(&self.down), self.client_told_at];
+        let is_blocked = self.blocked_since.is_some() && self.room() > 0;
+        let unblocked = is_blocked.then_some(self.blocked_until.max(self.now));
+        let server = [self.edge_at, unblocked].map(|at| at.filter(|_| !self.server_gone));
+        ends.into_iter().chain(server).flatten().min()
     }
 
     /// Lets everything arrive that is due.
@@ -270,9 +270,7 @@ impl Read for ServerEnd<'_> {
             len = 1 + self.rng.below(len as u64 - 1) as usize;
             link.raise(self.rng.below(20), readable);
         }
-        for (place, byte) in buffer.iter_mut().zip(link.inbound.drain(..len)) {
-            *place = byte;
-        }
+        take_front(&mut link.inbound, &mut buffer[..len]);
         if std::mem::take(&mut link.client_waits) {
             link.client_told_at = Some(link.now + 1 + link.latency_ms);
         }
@@ -309,8 +307,10 @@ impl WriteVectored for ServerEnd<'_> {
         if len == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let bytes: Vec<u8> =
-            slices.iter().flat_map(|slice| slice.iter().copied()).take(len).collect();
+        let mut bytes = Vec::with_capacity(len);
+        for slice in slices {
+            bytes.extend_from_slice(&slice[..slice.len().min(len - bytes.len())]);
+        }
         link.written.extend_from_slice(&bytes);
         link.written_bytes += len as u64;
         link.last_written_at = link.now;
@@ -323,9 +323,7 @@ impl WriteVectored for ServerEnd<'_> {
 impl Read for Link {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = buffer.len().min(self.arrived.len());
-        for (place, byte) in buffer.iter_mut().zip(self.arrived.drain(..len)) {
-            *place = byte;
-        }
+        take_front(&mut self.arrived, &mut buffer[..len]);
         match len {
             0 if self.client_sees_reset => Err(ErrorKind::ConnectionReset.into()),
             0 if self.client_sees_end => Ok(0),
@@ -352,4 +350,8 @@ impl Write for Link {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn take_front(bytes: &mut VecDeque<u8>, buffer: &mut [u8]) {
+    bytes.read_exact(buffer).expect("they are there");
 }

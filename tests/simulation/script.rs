@@ -273,9 +273,8 @@ fn get_request(rng: &mut Rng, index: u64, lines: &str) -> Vec<u8> {
 /// Makes a message that bears its number, so that none can be taken for another.
 pub fn message(rng: &mut Rng, number: u64, len: usize) -> Message {
     let mut text = format!("{number}:");
-    while text.len() < len {
-        text.push(pick(rng, &['a', 'z', '0', 'ü', '水']));
-    }
+    let letters: String = (0..20).map(|_| pick(rng, &['a', 'z', '0', 'ü', '水'])).collect();
+    text.push_str(&letters.repeat(len / letters.len()));
     if rng.chance(50) { Message::text(text) } else { Message::binary(text.into_bytes()) }
 }
 

@@ -13,8 +13,7 @@ impl World {
         let peer = &mut self.peers[index];
         let id = peer.id.expect("it was accepted");
         for said in peer.witness.take(&bytes) {
-            let what = format!("{said:?}").chars().take(80).collect();
-            self.note(Step::Said { peer: index, what });
+            self.note(Step::Said { peer: index, what: said.gist() });
             match said {
                 Said::Answer { status, body } => self.watch_answer(index, status, &body),
                 Said::Message(message) => {
@@ -195,7 +194,7 @@ impl World {
             "message" => (upgraded_for, ms(deadlines.message)),
             "lifetime" => {
                 let lifetime = ms(deadlines.lifetime.expect("it is on")) as f64;
-                (upgraded_for, (lifetime * (1.0 - config.heartbeat.jitter)) as u64)
+                (self.now - accepted_at, (lifetime * (1.0 - config.heartbeat.jitter)) as u64)
             }
             "write_stall" if upgraded_for < 3 * ms(deadlines.write_stall) => {
                 (last_write_ago, ms(deadlines.write_stall))

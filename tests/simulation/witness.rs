@@ -13,6 +13,29 @@ pub enum Said {
     Close { code: u16, text: String },
 }
 
+/// The short of it, for the story of a failure.
+#[derive(Clone, Debug)]
+#[expect(dead_code, reason = "read through Debug")]
+pub enum Gist {
+    Answer(u16),
+    Message { bytes: usize },
+    Ping,
+    Pong,
+    Close(u16),
+}
+
+impl Said {
+    pub fn gist(&self) -> Gist {
+        match self {
+            Said::Answer { status, .. } => Gist::Answer(*status),
+            Said::Message(message) => Gist::Message { bytes: message.len() },
+            Said::Ping(_) => Gist::Ping,
+            Said::Pong(_) => Gist::Pong,
+            Said::Close { code, .. } => Gist::Close(*code),
+        }
+    }
+}
+
 /// What one connection's bytes have come to so far.
 #[derive(Debug, Default)]
 pub struct Witness {

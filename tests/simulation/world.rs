@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 use heartwheel::engine::{Action, Attempt, Engine, Setup};
-use heartwheel::event::{Command, Job};
+use heartwheel::event::{Command, Job, Task};
 use heartwheel::pump;
 use heartwheel::route::{Face, Placement};
 use heartwheel::time::Instant;
-use heartwheel::{ConnectionId, Message};
+use heartwheel::{ConnectionId, Event};
 
 use crate::application::{Application, Work};
 use crate::common::rng::Rng;
@@ -30,7 +30,7 @@ pub enum Step {
     Attempt(Attempt),
     Command { from: Option<ConnectionId>, what: &'static str },
     Ran { id: ConnectionId },
-    Said { peer: usize, what: String },
+    Said { peer: usize, what: crate::witness::Gist },
     Action(Action),
     Ended(String),
     Reset { peer: usize },
@@ -58,6 +58,8 @@ pub struct World {
     upheaval_at: u64,
     turns_in_place: u32,
     pub frames_written: u64,
+    /// Messages in jobs that the engine gave out.
+    pub messages_given: u64,
     /// A running hash of everything that was done.
     pub digest: u64,
 }
@@ -92,6 +94,7 @@ impl World {
             upheaval_at: now + plan.faults_ms / 3 + rng.below(plan.faults_ms / 2),
             turns_in_place: 0,
             frames_written: 0,
+            messages_given: 0,
             digest: seed,
             rng,
             plan,
@@ -106,9 +109,6 @@ impl World {
     }
 
     pub fn note(&mut self, step: Step) {
-        for byte in format!("{step:?}").bytes() {
-            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        }
         if self.steps.len() == STEPS_KEPT {
             self.steps.pop_front();
         }
@@ -141,7 +141,12 @@ impl World {
             next += self.rng.below(self.chaos.lag_ms_max + 1);
         }
         self.turns_in_place = if next == self.now { self.turns_in_place + 1 } else { 0 };
-        assert!(self.turns_in_place < 20_000, "the loop spins");
+        let wants: Vec<_> = self.peers.iter().map(|peer| peer.next_at(self.now)).collect();
+        assert!(
+            self.turns_in_place < TURNS_IN_PLACE_MAX,
+            "the loop spins: engine {engine_at:?}, work {}, peers {wants:?}",
+            self.has_work_left()
+        );
         self.now = next;
         for index in 0..self.peers.len() {
             let peer = &mut self.peers[index];
@@ -181,6 +186,11 @@ impl World {
             self.flush(id);
         }
         self.dispatch_to_workers();
+        let stats = self.engine.stats();
+        let done = [self.now, stats.received_bytes, stats.sent_bytes, stats.messages_handled];
+        for number in done.into_iter().chain(stats.closed).chain(stats.deadlines_fired) {
+            self.digest = (self.digest.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
     }
 
     fn take_commands(&mut self) {
@@ -214,7 +224,7 @@ impl World {
                 let record = self.application.record(*id);
                 record.issued.push_back(message.clone());
                 record.issued_count += 1;
-                record.has_pushes |= from != Some(*id);
+                record.has_pushes |= message.as_bytes().starts_with(b"push");
                 "send"
             }
             Command::Close(id, code, _) => {
@@ -321,11 +331,11 @@ impl World {
     }
 
     fn run_inline(&mut self) {
-        while let Some(job) = self.engine.poll_job(Placement::Inline) {
+        while let Some(job) = self.poll_job(Placement::Inline) {
             self.note(Step::Ran { id: job.id });
             let peers = &self.peers;
-            let sent = |peer: usize| -> Vec<Message> { peers[peer].sent.clone() };
-            let Work { from, commands, done } = self.application.run(job, &sent, &self.chaos);
+            let work = self.application.run(job, peers, &self.chaos);
+            let Work { from, commands, done } = work;
             for command in commands {
                 self.command(Some(from), command);
             }
@@ -337,17 +347,27 @@ impl World {
         }
     }
 
+    fn poll_job(&mut self, placement: Placement) -> Option<Job> {
+        let job = self.engine.poll_job(placement)?;
+        if let Task::Events { events, .. } = &job.task {
+            let is_message = |event: &&Event| matches!(event, Event::Message(_));
+            self.messages_given += events.iter().filter(is_message).count() as u64;
+        }
+        Some(job)
+    }
+
+    fn next_job_of_workers(&mut self) -> Option<Job> {
+        self.parked.take().or_else(|| self.poll_job(Placement::Worker))
+    }
+
     fn dispatch_to_workers(&mut self) {
-        while let Some(job) = self.parked.take().or_else(|| self.engine.poll_job(Placement::Worker))
-        {
+        while let Some(job) = self.next_job_of_workers() {
             if let Err(job) = self.application.try_send(job) {
                 self.parked = Some(job);
                 break;
             }
         }
-        let peers = &self.peers;
-        let sent = |peer: usize| -> Vec<Message> { peers[peer].sent.clone() };
-        self.application.work(self.now, &sent, &self.chaos);
+        self.application.work(self.now, &self.peers, &self.chaos);
     }
 
     fn act_on_deadlines(&mut self) {
@@ -465,3 +485,5 @@ fn draw_peer(rng: &mut Rng, plan: &Plan) -> Peer {
 }
 
 const STEPS_KEPT: usize = 60;
+/// With little budget in each turn a large message takes many.
+const TURNS_IN_PLACE_MAX: u32 = 20_000;
