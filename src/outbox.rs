@@ -102,7 +102,14 @@ impl Outbox {
         let most = match kind {
             Kind::Ping => 1,
             Kind::Pong => PONGS_MAX,
-            Kind::Message | Kind::Response | Kind::Close => {
+            Kind::Message | Kind::Response => {
+                queue.push(now, frame, kind);
+                return 0;
+            }
+            Kind::Close => {
+                // RFC 6455, 5.5.1: nothing follows it, so what is to go ahead may not wait.
+                queue.stage();
+                queue.place_ahead(queue.entries.len());
                 queue.push(now, frame, kind);
                 return 0;
             }
@@ -287,6 +294,11 @@ impl Queue {
             return;
         }
         let at = self.first_place();
+        self.place_ahead(at);
+    }
+
+    /// Moves pings and pongs to this place.
+    fn place_ahead(&mut self, at: usize) {
         self.bytes += self.bytes_ahead();
         for (offset, entry) in std::mem::take(&mut self.ahead).into_iter().enumerate() {
             self.entries.insert(at + offset, entry);
@@ -518,6 +530,20 @@ mod tests {
         outbox.push(at(2000), frame(b"y"), Kind::Message, &mut Spares::default());
         outbox.written(at(2000), 3, &mut Spares::default());
         assert_eq!(oldest_at(&outbox), Some(at(2000).into()));
+    }
+
+    #[test]
+    fn nothing_follows_the_close_frame() {
+        let pong = |payload| Frame::new(&[0x8a, 1, payload], Bytes::new());
+        let mut outbox = Outbox::default();
+        let mut spares = Spares::default();
+        outbox.push(now(), pong(b'a'), Kind::Pong, &mut spares);
+        outbox.gather(&mut [IoSlice::new(&[])]);
+        outbox.push(now(), pong(b'b'), Kind::Pong, &mut spares);
+        outbox.push(now(), Frame::new(&[0x88, 0], Bytes::new()), Kind::Close, &mut spares);
+        let (bytes, left) = write(&mut outbox, usize::MAX);
+        assert_eq!(bytes, [0x8a, 1, b'a', 0x8a, 1, b'b', 0x88, 0]);
+        assert!(left.close && outbox.is_empty());
     }
 
     #[test]
