@@ -2,7 +2,7 @@
 
 use crate::connection::{Phase, Stage};
 use crate::engine::Engine;
-use crate::event::{Command, Event};
+use crate::event::Command;
 use crate::frame::Frame;
 use crate::id::ConnectionId;
 use crate::message::Message;
@@ -69,18 +69,14 @@ impl Engine {
 
     /// Closes for the handler, which is given none of the messages that still wait for it.
     fn close_by_handler(&mut self, now: Instant, id: ConnectionId, code: u16, text: &str) {
-        let Some(connection) = self.get_mut(id) else {
+        let Some(connection) = self.get(id) else {
             self.stats.commands_stale += 1;
             return;
         };
         if !matches!(connection.phase, Phase::Open(_)) {
             return;
         }
-        if let Some(inbox) = &mut connection.inbox {
-            inbox.events.retain(|event| !matches!(event, Event::Message(_)));
-            inbox.bytes = 0;
-            self.stats.messages_dropped += std::mem::take(&mut inbox.messages) as u64;
-        }
+        self.forget_messages(id);
         self.close(now, id, CloseReason::Application(code), text);
     }
 

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 
 use crate::connection::{Inbox, Phase};
-use crate::engine::Engine;
 use crate::engine::input::MESSAGE_COST;
+use crate::engine::{Engine, find_mut};
 use crate::event::{Done, Event, Job, Outcome, Session, Task};
 use crate::frame::Frame;
 use crate::http::Response;
@@ -168,8 +168,6 @@ impl Engine {
         let Some(mut orphan) = self.orphans.remove(&id) else { return };
         if session.is_none() {
             // It panicked in its first call.
-            let is_message = |event: &&Event| matches!(event, Event::Message(_));
-            self.stats.messages_dropped += orphan.events.iter().filter(is_message).count() as u64;
             return;
         }
         orphan.events.push_back(Event::Closed(orphan.reason));
@@ -184,11 +182,16 @@ impl Engine {
         id: ConnectionId,
         session: Option<Session>,
     ) {
-        let is_first = session.is_some();
+        let is_first = session.is_none();
+        // Some messages are lost: none that came after them is handed on as if they had never been.
+        self.forget_messages(id);
         self.take_back(now, route, id, session, VecDeque::new());
         let Some(connection) = self.get_mut(id) else { return };
         // A handler that panicked in its first call keeps nothing and is told nothing more.
-        connection.flags.opened &= is_first;
+        connection.flags.opened &= !is_first;
+        if is_first && let Some(inbox) = &mut connection.inbox {
+            inbox.events.clear();
+        }
         match connection.phase {
             Phase::Deciding(_) => {
                 let response = Response::new(500).text("the handler panicked\n");
@@ -196,6 +199,23 @@ impl Engine {
             }
             _ => self.fail(now, id, CloseReason::Panic),
         }
+    }
+
+    /// Drops the messages that still wait for the handler of a connection, be it gone or not.
+    pub(super) fn forget_messages(&mut self, id: ConnectionId) {
+        let events = match self.orphans.get_mut(&id) {
+            Some(orphan) => &mut orphan.events,
+            None => {
+                let connection = find_mut(&mut self.connections, id);
+                let Some(inbox) = connection.and_then(|c| c.inbox.as_deref_mut()) else { return };
+                inbox.messages = 0;
+                inbox.bytes = 0;
+                &mut inbox.events
+            }
+        };
+        let before = events.len();
+        events.retain(|event| !matches!(event, Event::Message(_)));
+        self.stats.messages_dropped += (before - events.len()) as u64;
     }
 
     pub(super) fn queue_job(&mut self, job: Job) {
