@@ -192,8 +192,10 @@ impl Engine {
         if is_first && let Some(inbox) = &mut connection.inbox {
             inbox.events.clear();
         }
-        match connection.phase {
-            Phase::Deciding(_) => {
+        match &mut connection.phase {
+            Phase::Deciding(pending) => {
+                // A refused upgrade ends the connection.
+                pending.keep &= pending.upgrade.is_none();
                 let response = Response::new(500).text("the handler panicked\n");
                 self.handle_answer(now, id, &response);
             }
