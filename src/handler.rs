@@ -139,6 +139,13 @@ impl<H: Handler> WebSocketEndpoint<H> {
                 handled += u64::from(is_message);
             }
         }));
+        if result.is_err()
+            && let Some(Event::Closed(reason)) = events.pop_back()
+        {
+            // The end is told, whatever became of the calls before.
+            let told = || self.call(&mut session, peer, Event::Closed(reason));
+            let _ = catch_unwind(AssertUnwindSafe(told));
+        }
         let session = session.map(|session| session as Box<dyn Any + Send>);
         match result {
             Ok(()) => Outcome::Events { session, messages_handled: handled, events },
@@ -186,4 +193,50 @@ impl<F: Fn(&Request) -> Response + Send + Sync> Endpoint for AnswerEndpoint<F> {
 
 fn panicked(session: Option<Session>, handled: u64, lost: u64) -> Outcome {
     Outcome::Panicked { session, messages_handled: handled, messages_lost: lost }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use mio::{Poll, Token, Waker};
+
+    use super::*;
+    use crate::handle::Inlet;
+    use crate::id::ConnectionId;
+
+    static CLOSED: AtomicU32 = AtomicU32::new(0);
+
+    struct Brittle;
+
+    impl Handler for Brittle {
+        type Session = ();
+
+        fn open(&self, _: &Peer, _: Request) {}
+
+        fn message(&self, _: &mut (), _: &Peer, _: Message) {
+            panic!("brittle");
+        }
+
+        fn closed(&self, _: (), _: &Peer, _: CloseReason) {
+            CLOSED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_panic_before_the_end_does_not_hide_the_end() {
+        let poll = Poll::new().unwrap();
+        let inlet = Inlet::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let peer = Peer::new(ConnectionId::new(0, 1), inlet.handle());
+        let endpoint = WebSocketEndpoint { handler: Brittle, authorize: None };
+        let message = || Event::Message("x".into());
+        let events = [message(), message(), Event::Closed(CloseReason::Eof)].into();
+        let task = Task::Events { session: Some(Box::new(())), events };
+        let outcome = endpoint.run(&peer, task, &mut || {});
+        assert!(matches!(
+            outcome,
+            Outcome::Panicked { session: None, messages_handled: 0, messages_lost: 2 }
+        ));
+        assert_eq!(CLOSED.load(Ordering::Relaxed), 1);
+    }
 }
