@@ -233,6 +233,12 @@ impl Application {
                     record.messages += 1;
                     if panics {
                         record.panicked = true;
+                        // The end is told all the same.
+                        if let Some(Event::Closed(reason)) = events.pop_back() {
+                            record.over = true;
+                            record.reason = Some(reason.label().into());
+                            assert_session(id, session.take());
+                        }
                         return panicked(session, handled, given - handled);
                     }
                     handled += 1;
@@ -254,8 +260,8 @@ impl Application {
             return;
         }
         // To anyone who ever was, so that many are gone.
-        let nth = self.rng.below(self.records.len() as u64) as usize;
-        let Some(&other) = self.records.keys().nth(nth) else { return };
+        let known: Vec<_> = self.records.iter().filter(|(_, record)| record.opened).collect();
+        let other = *known[self.rng.below(known.len() as u64) as usize].0;
         self.pushes += 1;
         let text = format!("push {}{}", self.pushes, "-".repeat(self.rng.below(600) as usize));
         commands.push(Command::Send(other, text.into()));

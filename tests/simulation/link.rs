@@ -50,6 +50,7 @@ pub struct Link {
     edge_at: Option<u64>,
     /// The server was told that there is no room, since then.
     pub blocked_since: Option<u64>,
+    pub unblocked_at: u64,
     blocked_until: u64,
     pub server_shut_at: Option<u64>,
     pub server_gone: bool,
@@ -96,6 +97,7 @@ impl Link {
         }
         if self.blocked_since.is_some() && self.blocked_until <= now && self.room() > 0 {
             self.blocked_since = None;
+            self.unblocked_at = self.now;
             self.raise(0, Edge { writable: true, ..Edge::default() });
         }
     }
