@@ -127,6 +127,8 @@ pub(crate) struct Pending {
     pub head_only: bool,
     /// The CORS headers for an admitted foreign origin; else none.
     pub cors: HeaderLines,
+    /// The request, until a handler takes it.
+    pub request: Option<Box<Request>>,
     /// The accept key of an upgrade, and the first subprotocol that was offered and is configured.
     pub upgrade: Option<(String, Option<String>)>,
 }
@@ -152,6 +154,13 @@ pub(crate) struct Closing {
     pub decoder: Option<Decoder>,
     /// What the peer did wrong, if that is the reason.
     pub violation: Option<Violation>,
+}
+
+impl Closing {
+    /// Says whether the peer ended its side: what it sent before is handled in its own time.
+    pub fn is_by_peer(&self) -> bool {
+        matches!(self.reason, CloseReason::Peer(_) | CloseReason::Eof)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,6 +330,10 @@ impl Connection {
             Phase::Answering { .. } => {}
             Phase::Open(open) => self.deadline_open(open, rules, now, &mut earliest),
             Phase::Closing(closing) => match closing.stage {
+                // Half is left to send the close frame in, if it is not the peer that closed.
+                Stage::Handling if !closing.is_by_peer() => {
+                    earliest.offer(after(phase_at, rules.close_send / 2), DeadlineKind::CloseSend);
+                }
                 Stage::Handling | Stage::Sending { .. } => {
                     earliest.offer(after(phase_at, rules.close_send), DeadlineKind::CloseSend);
                 }
@@ -364,6 +377,27 @@ impl Connection {
             let at = after(open.message_at.near(now), rules.message);
             earliest.offer(at, DeadlineKind::Message);
         }
+    }
+
+    /// Says whether something waits for the handler.
+    pub fn has_job(&self) -> bool {
+        match &self.phase {
+            Phase::Deciding(pending) => pending.request.is_some(),
+            _ => self.inbox.as_ref().is_some_and(|inbox| !inbox.events.is_empty()),
+        }
+    }
+
+    /// Takes the time for which reading has been paused out of what is judged by it; the pause goes
+    /// on, or ends, from `now`.
+    pub fn skip_pause(&mut self, now: Instant) {
+        let paused_at = self.paused_at.near(now);
+        let paused_for = now.since(paused_at);
+        self.heard_at = (self.heard_at.near(now) + paused_for).into();
+        if let Phase::Open(open) = &mut self.phase {
+            open.message_at = (open.message_at.near(now) + paused_for).into();
+            open.heartbeat.resume(paused_at, now);
+        }
+        self.paused_at = now.into();
     }
 
     /// Says whether nothing waits for the handler and none of its jobs is out.

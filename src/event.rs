@@ -30,6 +30,18 @@ pub enum Event {
     Closed(CloseReason),
 }
 
+impl Event {
+    /// Says whether this event, not told yet, means nothing any more once `newer` is.
+    pub(crate) fn is_superseded_by(&self, newer: &Event) -> bool {
+        matches!(
+            (self, newer),
+            (Event::Drained, Event::Drained)
+                | (Event::Pong(_), Event::Pong(_))
+                | (Event::Suspect, Event::Suspect)
+        )
+    }
+}
+
 /// The state that a handler keeps for one connection. It travels with the job, so it needs no lock.
 pub type Session = Box<dyn Any + Send>;
 

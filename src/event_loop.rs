@@ -170,11 +170,13 @@ impl EventLoop {
         self.serve_ready(now);
         self.act_on_deadlines(now);
         self.flush(now);
+        self.engine.end_turn(now);
         self.dispatch_to_workers();
         self.inlet.fall_asleep();
         self.asked_at = match self.has_work_left() {
             true => Some(self.clock.now()),
-            false => self.next_deadline(),
+            // Time that the turn itself took is not time in which the process was stopped.
+            false => self.next_deadline().map(|at| at.max(self.clock.now())),
         };
         let turn_us = began.elapsed().as_micros() as u64;
         self.engine.stats_mut().turn_us.record(turn_us);
@@ -505,17 +507,33 @@ impl EventLoop {
     }
 }
 
+/// Every handler is told of the end: on the loop at once, on the workers for as long as they are not
+/// blocked.
 impl Drop for EventLoop {
     fn drop(&mut self) {
         let now = self.clock.now();
+        self.engine.begin_turn(0);
         self.engine.shut_down(now);
         self.apply_actions();
-        self.inlet.close();
-        if let Some(pool) = self.pool.take() {
-            let cancelled = pool.shut_down();
-            if !cancelled.is_empty() {
-                info!("jobs cancelled count={}", cancelled.len());
+        let began = StdInstant::now();
+        loop {
+            self.engine.begin_turn(0);
+            self.take_commands(now);
+            self.run_inline(now);
+            self.dispatch_to_workers();
+            if self.engine.is_told() || began.elapsed() >= GOODBYE_MAX {
+                break;
             }
+            let has_commands = self.inlet.fall_asleep();
+            let wait = if has_commands { Duration::ZERO } else { GOODBYE_MAX / 10 };
+            if self.poll.poll(&mut self.events, Some(wait)).is_err() {
+                break;
+            }
+        }
+        self.inlet.close();
+        let cancelled = self.pool.take().map_or(0, |pool| pool.shut_down().len());
+        if !self.engine.is_told() {
+            info!("handlers left running={} cancelled={cancelled}", self.engine.jobs_out());
         }
     }
 }
@@ -529,3 +547,6 @@ const COMMANDS_PER_TURN: usize = 4096;
 const ACCEPTS_PER_TURN: usize = 256;
 const EXPIRIES_PER_TURN: usize = 1024;
 const ACCEPT_RETRY: Duration = Duration::from_millis(250);
+
+/// How long the end waits for handlers on the workers.
+const GOODBYE_MAX: Duration = Duration::from_millis(100);

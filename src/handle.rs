@@ -116,7 +116,14 @@ impl Peer {
     /// On the loop thread (`workers = 0`, inline routes) it does nothing, because nothing can leave
     /// before the call returns.
     pub fn flush(&self) {
-        self.handle.shared.flush_scope();
+        SCOPES.with_borrow_mut(|scopes| {
+            if let Some(scope) = find_scope(scopes, &self.handle.shared)
+                && scope.is_worker
+                && !scope.commands.is_empty()
+            {
+                scope.flush();
+            }
+        });
     }
 }
 
@@ -157,10 +164,10 @@ impl Handle {
     }
 
     fn submit(&self, command: Command) -> Result<(), SendError> {
-        match self.shared.submit_in_scope(command) {
-            Ok(result) => result,
-            Err(command) => self.shared.submit_from_elsewhere(command),
-        }
+        SCOPES.with_borrow_mut(|scopes| match find_scope(scopes, &self.shared) {
+            Some(scope) => scope.submit(command),
+            None => self.shared.submit_from_elsewhere(command),
+        })
     }
 }
 
@@ -188,6 +195,8 @@ pub(crate) struct Shared {
     is_asleep: AtomicBool,
     /// Bytes of the commands in the channel.
     bytes: AtomicUsize,
+    /// Nobody takes commands any more.
+    has_ended: AtomicBool,
 }
 
 /// The loop's end of the channel.
@@ -206,6 +215,7 @@ impl Inlet {
             waker,
             is_asleep: AtomicBool::new(true),
             bytes: AtomicUsize::new(0),
+            has_ended: AtomicBool::new(false),
         };
         Inlet { shared: Arc::new(shared), commands }
     }
@@ -239,8 +249,8 @@ impl Inlet {
 
     /// Ends the channel: whoever waits to send is told that the loop is gone.
     pub fn close(&mut self) {
+        self.shared.has_ended.store(true, Ordering::SeqCst);
         self.commands = crossbeam_channel::never();
-        self.shared.bytes.store(0, Ordering::Release);
     }
 
     /// Says that the loop is awake and will look for commands by itself.
@@ -261,12 +271,13 @@ impl Shared {
     /// Sends a batch from a worker, waiting for room. Says whether the loop is still there.
     pub fn send_from_worker(&self, batch: Batch) -> bool {
         // The loop always takes commands before it does anything else, so this wait ends.
-        while self.bytes.load(Ordering::Acquire) > BYTES_MAX {
+        while self.bytes.load(Ordering::Acquire) > BYTES_MAX && !self.has_ended() {
             self.wake();
             thread::park_timeout(Duration::from_millis(1));
         }
-        self.bytes.fetch_add(batch.bytes, Ordering::AcqRel);
-        let sent = match self.commands.try_send(batch) {
+        let bytes = batch.bytes;
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        let is_sent = match self.commands.try_send(batch) {
             Ok(()) => true,
             Err(TrySendError::Disconnected(_)) => false,
             Err(TrySendError::Full(batch)) => {
@@ -274,8 +285,15 @@ impl Shared {
                 self.commands.send(batch).is_ok()
             }
         };
+        if !is_sent {
+            self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        }
         self.wake();
-        sent
+        is_sent
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::SeqCst)
     }
 
     fn submit_from_elsewhere(&self, command: Command) -> Result<(), SendError> {
@@ -296,40 +314,11 @@ impl Shared {
         self.wake();
         result
     }
+}
 
-    /// Queues a command with the handler call that this thread is in, if it is one of this
-    /// server's.
-    fn submit_in_scope(&self, command: Command) -> Result<Result<(), SendError>, Command> {
-        SCOPE.with_borrow_mut(|scope| {
-            let Some(scope) = scope.as_mut().filter(|scope| scope.is_of(self)) else {
-                return Err(command);
-            };
-            let bytes = command.bytes();
-            let is_over = scope.bytes > 0 && scope.bytes.saturating_add(bytes) > BYTES_MAX;
-            if is_over && !scope.is_worker {
-                return Ok(Err(SendError::Full));
-            }
-            scope.bytes += bytes;
-            scope.commands.push(command);
-            if scope.is_worker
-                && (scope.bytes >= SCOPE_BYTES_MAX || scope.commands.len() >= SCOPE_COMMANDS_MAX)
-            {
-                scope.flush();
-            }
-            Ok(Ok(()))
-        })
-    }
-
-    fn flush_scope(&self) {
-        SCOPE.with_borrow_mut(|scope| {
-            if let Some(scope) = scope.as_mut().filter(|scope| scope.is_of(self))
-                && scope.is_worker
-                && !scope.commands.is_empty()
-            {
-                scope.flush();
-            }
-        });
-    }
+/// Finds the innermost handler call of this server that the thread is in.
+fn find_scope<'a>(scopes: &'a mut [Scope], shared: &Arc<Shared>) -> Option<&'a mut Scope> {
+    scopes.iter_mut().rfind(|scope| Arc::ptr_eq(&scope.shared, shared))
 }
 
 /// The handler call that a thread is in.
@@ -354,24 +343,36 @@ impl Scope {
 
     fn enter(shared: Arc<Shared>, from: ConnectionId, is_worker: bool, commands: Vec<Command>) {
         let scope = Scope { shared, from, is_worker, commands, bytes: 0 };
-        SCOPE.with_borrow_mut(|slot| *slot = Some(scope));
+        SCOPES.with_borrow_mut(|scopes| scopes.push(scope));
     }
 
     /// Ends a call on the loop thread and gives its commands.
     pub fn leave_loop() -> Vec<Command> {
-        SCOPE.take().map_or_else(Vec::new, |scope| scope.commands)
+        let scope = SCOPES.with_borrow_mut(Vec::pop);
+        scope.map_or_else(Vec::new, |scope| scope.commands)
     }
 
     /// Ends a call on a worker: its commands and its outcome leave together. Says whether the loop
     /// is still there.
     pub fn leave_worker(done: Done) -> bool {
-        let Some(mut scope) = SCOPE.take() else { return false };
+        let Some(mut scope) = SCOPES.with_borrow_mut(Vec::pop) else { return false };
         scope.commands.push(Command::Done(done));
         scope.flush()
     }
 
-    fn is_of(&self, shared: &Shared) -> bool {
-        std::ptr::eq(Arc::as_ptr(&self.shared), shared)
+    fn submit(&mut self, command: Command) -> Result<(), SendError> {
+        let bytes = command.bytes();
+        let is_over = self.bytes > 0 && self.bytes.saturating_add(bytes) > BYTES_MAX;
+        if is_over && !self.is_worker {
+            return Err(SendError::Full);
+        }
+        self.bytes += bytes;
+        self.commands.push(command);
+        let is_much = self.bytes >= SCOPE_BYTES_MAX || self.commands.len() >= SCOPE_COMMANDS_MAX;
+        match self.is_worker && is_much && !self.flush() {
+            true => Err(SendError::Ended),
+            false => Ok(()),
+        }
     }
 
     fn flush(&mut self) -> bool {
@@ -382,7 +383,8 @@ impl Scope {
 }
 
 thread_local! {
-    static SCOPE: RefCell<Option<Scope>> = const { RefCell::new(None) };
+    /// Innermost last: a handler may turn another server.
+    static SCOPES: RefCell<Vec<Scope>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Batches in the channel.

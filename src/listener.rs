@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 
@@ -156,6 +157,10 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 
 /// Removes a socket that nobody listens to any more; one that is alive is refused.
 fn remove_stale(path: &Path) -> io::Result<()> {
+    // Linux refuses to connect to a file of any other kind, too: that is not ours to remove.
+    if !std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        return Ok(());
+    }
     match StdUnixStream::connect(path) {
         Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another server listens there")),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),

@@ -100,7 +100,8 @@ impl Pool {
             if since == 0 {
                 continue;
             }
-            let ran_ms = now.wrapping_sub(since);
+            // A call that has begun just now may have read the clock after this did.
+            let ran_ms = (now.wrapping_sub(since) as i32).max(0) as u32;
             let is_stuck = ran_ms >= limit_ms;
             stuck.now += u64::from(is_stuck);
             if is_stuck && worker.told != since {

@@ -31,14 +31,13 @@ impl Program {
         });
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the program was built");
         let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
-        loop {
-            let mut line = String::new();
+        let mut line = String::new();
+        while !line.contains("listening address=") {
+            line.clear();
             assert!(log.read_line(&mut line).expect("the log is text") > 0, "it ended");
-            if let Some((_, address)) = line.trim_end().split_once("listening address=") {
-                let address = address.parse().expect("it listens on TCP");
-                return Program { child, address, _log: log };
-            }
         }
+        let (_, address) = line.trim_end().split_once("listening address=").expect("it is there");
+        Program { child, address: address.parse().expect("it listens on TCP"), _log: log }
     }
 
     /// Gives the bytes of memory that the process has of its own.

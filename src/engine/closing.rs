@@ -124,9 +124,13 @@ impl Engine {
         };
         let then = if closing.decoder.is_some() { After::Await } else { After::Fin };
         closing.stage = Stage::Sending { then };
+        let is_by_peer = closing.is_by_peer();
         let is_lifetime = closing.reason == CloseReason::Lifetime;
         let is_fault = !closing.reason.is_clean();
-        connection.phase_at = now.into();
+        if is_by_peer {
+            // Only the peer waits for its messages to be handled before `close_send` begins.
+            connection.phase_at = now.into();
+        }
         connection.flags.relink = true;
         let discarded = match is_fault {
             true => connection.outbox.discard_waiting(),
@@ -220,7 +224,7 @@ impl Engine {
         self.public -= usize::from(connection.face != crate::route::Face::Admin);
         let so_far = match &connection.phase {
             Phase::Closing(closing) => Some(closing.reason),
-            Phase::Answering { keep: false, reason } => Some(*reason),
+            Phase::Answering { reason, .. } if *reason != CloseReason::Done => Some(*reason),
             _ => None,
         };
         let reason = first_fault(so_far, reason);

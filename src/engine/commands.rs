@@ -88,6 +88,6 @@ impl Engine {
         let waiting = connection.outbox.bytes();
         let is_answer = from == Some(id) && len <= promised;
         let limit = self.setup.config.limits.outbox_bytes;
-        !is_answer && waiting > 0 && waiting.saturating_add(promised).saturating_add(len) > limit
+        !is_answer && waiting > 0 && waiting.saturating_add(len) > limit
     }
 }

@@ -118,6 +118,10 @@ impl Engine {
     fn ping(&mut self, now: Instant, id: ConnectionId) {
         let rules = self.rules.heartbeat;
         let Some(connection) = self.connections.get_mut(id.key()) else { return };
+        if connection.flags.paused {
+            // However long the pause: moments stay near to now.
+            connection.skip_pause(now);
+        }
         let Phase::Open(open) = &mut connection.phase else { return };
         let payload = open.heartbeat.ping(&rules, now, &mut self.random);
         self.stats.pings_sent += 1;
@@ -148,6 +152,9 @@ impl Engine {
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             let connection = &mut self.connections[key];
+            if connection.flags.paused {
+                connection.skip_pause(now);
+            }
             if let Phase::Open(open) = &mut connection.phase {
                 open.heartbeat.spread(&mut self.random);
                 connection.heard_at = now.into();

@@ -57,7 +57,10 @@ impl Engine {
             "drain begun connections={total} spread_ms={spread_ms} window_ms={}",
             millis_up(window)
         );
-        self.rules.drain_ends_at = Some(now + window + Instant::RESOLUTION);
+        // In whole ticks, as the wheel acts: the loop does not wait for it awake.
+        let tick_ms = self.rules.tick_ms;
+        let ends_ms = (now + window + Instant::RESOLUTION).as_millis().next_multiple_of(tick_ms);
+        self.rules.drain_ends_at = Some(Instant::from_millis(ends_ms));
         self.drain = Some(Drain { began_at: now, waiting, total, spread_ms, ended: false });
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -101,8 +104,7 @@ impl Engine {
     /// told, or when its time is over.
     fn end_drain(&mut self, now: Instant) {
         let is_late = self.rules.drain_ends_at.is_some_and(|at| at <= now);
-        let is_told = self.orphans.is_empty() && self.jobs.is_empty();
-        let is_over = self.public == 0 && (is_told || is_late);
+        let is_over = self.public == 0 && (self.is_told() || is_late);
         if let Some(drain) = &mut self.drain
             && is_over
             && !std::mem::replace(&mut drain.ended, true)
@@ -111,10 +113,25 @@ impl Engine {
             info!(
                 "drain ended connections={} dropped={dropped} handlers_left={} after_ms={}",
                 drain.total,
-                self.orphans.len(),
+                self.jobs.out(),
                 millis_up(now.since(drain.began_at))
             );
         }
+    }
+
+    /// Ends a turn: a drain may have come to its end.
+    pub fn end_turn(&mut self, now: Instant) {
+        self.end_drain(now);
+    }
+
+    /// Says whether every handler has been told what there was to tell.
+    pub fn is_told(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Gives the number of jobs that were taken and have not come back.
+    pub fn jobs_out(&self) -> usize {
+        self.jobs.out()
     }
 
     /// Says whether a drain was begun.

@@ -46,9 +46,10 @@ impl Engine {
     /// Takes the next connection to read from, as long as the budget lasts: at least one in each
     /// turn.
     pub fn poll_ready(&mut self) -> Option<ConnectionId> {
-        if self.turn_left == 0 {
+        if self.turn_left == 0 && !self.first_read {
             return None;
         }
+        self.first_read = false;
         while let Some(id) = self.ready.pop_front() {
             if let Some(connection) = self.get_mut(id) {
                 connection.flags.ready = false;
@@ -65,6 +66,7 @@ impl Engine {
 
     /// Decodes what was read before and had to wait; then says where to read to.
     pub fn read_into(&mut self, now: Instant, id: ConnectionId) -> ReadInto<'_> {
+        self.update_pause(now, id);
         self.decode_rest(now, id);
         let has_rest = self.has_rest(id);
         let is_behind = self.get(id).is_none_or(|connection| self.is_behind(connection));
@@ -326,7 +328,11 @@ impl Engine {
             inbox.messages += 1;
             inbox.bytes += message.len();
         }
-        inbox.events.push_back(event);
+        match inbox.events.back_mut() {
+            // Of what is only a state the newest counts: nothing piles up behind a blocked handler.
+            Some(last) if last.is_superseded_by(&event) => *last = event,
+            _ => inbox.events.push_back(event),
+        }
         self.mark_runnable(id);
     }
 }

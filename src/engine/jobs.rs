@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::connection::{Inbox, Phase};
+use crate::connection::{Connection, Inbox, Phase};
 use crate::engine::input::MESSAGE_COST;
 use crate::engine::{Engine, find_mut};
 use crate::event::{Done, Event, Job, Outcome, Session, Task};
@@ -20,15 +20,22 @@ use crate::time::Instant;
 pub(super) struct Queues {
     inline: Queue,
     workers: Queue,
+    /// Jobs that were taken and have not come back.
+    out: usize,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Jobs that no inbox holds: requests to decide on, and the last events of connections that
-    /// have ended.
-    jobs: VecDeque<Job>,
-    /// Connections with events in their inboxes.
+    /// The last events of connections that have ended.
+    last: VecDeque<Job>,
+    /// Connections for which something waits.
     runnable: VecDeque<ConnectionId>,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.last.is_empty() && self.runnable.is_empty()
+    }
 }
 
 /// A connection that ended while a job of it was out.
@@ -39,12 +46,18 @@ pub(super) struct Orphan {
 }
 
 impl Queues {
+    /// Says whether no job waits or is out.
     pub fn is_empty(&self) -> bool {
-        !self.has_inline() && self.workers.jobs.is_empty() && self.workers.runnable.is_empty()
+        self.inline.is_empty() && self.workers.is_empty() && self.out == 0
+    }
+
+    /// Gives how many jobs are out.
+    pub fn out(&self) -> usize {
+        self.out
     }
 
     pub fn has_inline(&self) -> bool {
-        !self.inline.jobs.is_empty() || !self.inline.runnable.is_empty()
+        !self.inline.is_empty()
     }
 
     fn of(&mut self, placement: Placement) -> &mut Queue {
@@ -59,20 +72,46 @@ impl Engine {
     /// Takes the next job for handlers of this placement. What comes of it returns as
     /// [`Command::Done`](crate::event::Command::Done).
     pub fn poll_job(&mut self, placement: Placement) -> Option<Job> {
-        while let Some(job) = self.jobs.of(placement).jobs.pop_front() {
-            let is_wanted = matches!(job.task, Task::Events { .. }) || self.contains(job.id);
-            if is_wanted {
-                return Some(job);
-            }
+        let job = self.next_job(placement);
+        self.jobs.out += usize::from(job.is_some());
+        job
+    }
+
+    fn next_job(&mut self, placement: Placement) -> Option<Job> {
+        if let Some(job) = self.jobs.of(placement).last.pop_front() {
+            return Some(job);
         }
         while let Some(id) = self.jobs.of(placement).runnable.pop_front() {
             let Some(connection) = self.get_mut(id) else { continue };
             connection.flags.runnable = false;
-            if let Some(job) = self.take_job(id) {
-                return Some(job);
+            let job = self.take_request(id).or_else(|| self.take_job(id));
+            if job.is_some() {
+                self.mark_ready_again(id);
+                return job;
             }
         }
         None
+    }
+
+    /// Makes a job of the request that a connection waits to have decided.
+    fn take_request(&mut self, id: ConnectionId) -> Option<Job> {
+        let connection = self.get_mut(id)?;
+        let Phase::Deciding(pending) = &mut connection.phase else { return None };
+        let request = pending.request.take()?;
+        let task = match pending.upgrade {
+            Some(_) => Task::Authorize(request),
+            None => Task::Answer(request),
+        };
+        Some(Job { id, route: pending.route, task })
+    }
+
+    /// Goes on reading from a connection whose inbox has just been emptied.
+    fn mark_ready_again(&mut self, id: ConnectionId) {
+        let is_ready =
+            |connection: &Connection| connection.flags.paused && !self.is_behind(connection);
+        if self.get(id).is_some_and(is_ready) {
+            self.mark_ready(id);
+        }
     }
 
     /// Makes a job of the events of a connection, as many as its outbox has room for the answers
@@ -120,6 +159,7 @@ impl Engine {
     /// Takes what came of a job.
     pub(super) fn handle_done(&mut self, now: Instant, done: Done) {
         let id = done.id;
+        self.jobs.out = self.jobs.out.saturating_sub(1);
         match done.outcome {
             Outcome::Verdict(request, verdict) => self.handle_verdict(now, id, request, verdict),
             Outcome::Answer(response) => self.handle_answer(now, id, &response),
@@ -222,19 +262,24 @@ impl Engine {
 
     pub(super) fn queue_job(&mut self, job: Job) {
         let placement = self.setup.routes[job.route].placement;
-        self.jobs.of(placement).jobs.push_back(job);
+        self.jobs.of(placement).last.push_back(job);
     }
 
     pub(super) fn mark_runnable(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        let has_events = connection.inbox.as_ref().is_some_and(|inbox| !inbox.events.is_empty());
-        if !has_events || connection.flags.job || connection.flags.runnable {
+        if !connection.has_job() || connection.flags.job || connection.flags.runnable {
             return;
         }
-        connection.flags.runnable = true;
         let Some(route) = connection.route else { return };
+        connection.flags.runnable = true;
         let placement = self.setup.routes[usize::from(route)].placement;
-        self.jobs.of(placement).runnable.push_back(id);
+        let runnable = &mut self.jobs.of(placement).runnable;
+        runnable.push_back(id);
+        // Behind a pool that is blocked, connections come and go: those that have gone are forgotten.
+        if runnable.len() > 2 * self.connections.len() + RUNNABLE_SPARE {
+            let connections = &mut self.connections;
+            runnable.retain(|id| find_mut(connections, *id).is_some());
+        }
     }
 
     /// Takes an inbox from a connection for which nothing waits.
@@ -264,3 +309,4 @@ impl Engine {
 
 const SPARE_INBOXES_MAX: usize = 16;
 const SPARE_EVENTS_MAX: usize = 64;
+const RUNNABLE_SPARE: usize = 64;

@@ -76,6 +76,8 @@ pub struct Engine {
     date: Date,
     /// What is left of `turn.bytes`.
     turn_left: usize,
+    /// No connection has been read from in this turn.
+    first_read: bool,
     ready: VecDeque<ConnectionId>,
     dirty: Vec<ConnectionId>,
     jobs: jobs::Queues,
@@ -149,6 +151,7 @@ impl Engine {
             stats: Stats::default(),
             date: Date::default(),
             turn_left: config.turn.bytes,
+            first_read: true,
             ready: VecDeque::new(),
             dirty: Vec::new(),
             jobs: jobs::Queues::default(),
@@ -165,6 +168,7 @@ impl Engine {
     /// alone.
     pub fn begin_turn(&mut self, unix_ms: u64) {
         self.turn_left = self.setup.config.turn.bytes;
+        self.first_read = true;
         self.date.unix_ms = unix_ms;
         self.stats.turns += 1;
     }

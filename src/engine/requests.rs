@@ -4,9 +4,9 @@ use tungstenite::Bytes;
 
 use crate::connection::{Body, Closing, Pending, Phase, Stage};
 use crate::engine::{End, Engine};
-use crate::event::{Accept, Job, Task};
+use crate::event::Accept;
 use crate::frame::Frame;
-use crate::http::{self, BodyLength, BodyReader, Head, Refusal, Request, Response, Wire};
+use crate::http::{self, BodyReader, Head, Refusal, Request, Response, Wire};
 use crate::id::ConnectionId;
 use crate::outbox::Kind;
 use crate::reason::CloseReason;
@@ -38,12 +38,11 @@ impl Engine {
         let aim = self.admit(&head, face, draining, &mut pending);
         match aim {
             Err(refusal) => {
-                pending.keep &=
-                    matches!(head.body, BodyLength::None) && !http::wants_websocket(&head.request);
+                pending.keep &= head.body.is_empty() && !http::wants_websocket(&head.request);
                 self.answer(now, id, &refusal.into(), &pending);
             }
             Ok(Aim::Known(response)) => {
-                pending.keep &= matches!(head.body, BodyLength::None);
+                pending.keep &= head.body.is_empty();
                 self.answer(now, id, &response, &pending);
             }
             Ok(Aim::Upgrade { route, accept_key }) => {
@@ -61,7 +60,7 @@ impl Engine {
     }
 
     fn begin_body(&mut self, now: Instant, id: ConnectionId, head: Head, mut pending: Pending) {
-        if matches!(head.body, BodyLength::None) {
+        if head.body.is_empty() {
             return self.decide(now, id, Box::new(head.request), pending);
         }
         match BodyReader::new(head.body, self.setup.config.limits.message_bytes) {
@@ -96,19 +95,16 @@ impl Engine {
 
     /// Has the handler decide on a complete request, or answers where none is needed.
     fn decide(&mut self, now: Instant, id: ConnectionId, request: Box<Request>, pending: Pending) {
-        let route = pending.route;
+        let spec = &self.setup.routes[pending.route];
+        let (kind, authorizes) = (spec.kind, spec.authorizes);
         let Some(connection) = self.get_mut(id) else { return };
-        connection.route = Some(route as u16);
+        connection.route = Some(pending.route as u16);
         connection.enter(now, Phase::Deciding(Box::new(pending)));
-        let spec = &self.setup.routes[route];
-        match spec.kind {
-            RouteKind::WebSocket if spec.authorizes => {
-                self.queue_job(Job { id, route, task: Task::Authorize(request) });
+        match kind {
+            RouteKind::WebSocket if !authorizes => {
+                self.handle_verdict(now, id, request, Ok(Accept::default()));
             }
-            RouteKind::WebSocket => self.handle_verdict(now, id, request, Ok(Accept::default())),
-            RouteKind::Get | RouteKind::Post => {
-                self.queue_job(Job { id, route, task: Task::Answer(request) });
-            }
+            RouteKind::WebSocket | RouteKind::Get | RouteKind::Post => self.ask(id, request),
             RouteKind::Health => self.handle_answer(now, id, &Response::new(200).text("ok\n")),
             RouteKind::Ready if self.drain.is_some() => {
                 let response = Refusal::new(503, "the server is draining").into();
@@ -116,6 +112,16 @@ impl Engine {
             }
             RouteKind::Ready => self.handle_answer(now, id, &Response::new(200).text("ready\n")),
         }
+    }
+
+    /// Has the request wait for the route's handler, with its connection: one that ends takes it
+    /// along.
+    fn ask(&mut self, id: ConnectionId, request: Box<Request>) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if let Phase::Deciding(pending) = &mut connection.phase {
+            pending.request = Some(request);
+        }
+        self.mark_runnable(id);
     }
 
     /// Takes the verdict on an upgrade. One that comes after the deadline is dropped.

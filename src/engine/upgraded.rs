@@ -123,19 +123,12 @@ impl Engine {
         let is_behind = self.is_behind(connection);
         let Some(connection) = self.get_mut(id) else { return false };
         let was_paused = connection.flags.paused;
-        if let Phase::Open(open) = &mut connection.phase
-            && was_paused != is_behind
-        {
+        if matches!(connection.phase, Phase::Open(_)) && was_paused != is_behind {
             connection.flags.paused = is_behind;
             connection.flags.relink = true;
-            if is_behind {
-                connection.paused_at = now.into();
-            } else {
-                let paused_at = connection.paused_at.near(now);
-                let paused_for = now.since(paused_at);
-                connection.heard_at = (connection.heard_at.near(now) + paused_for).into();
-                open.message_at = (open.message_at.near(now) + paused_for).into();
-                open.heartbeat.resume(paused_at, now);
+            match is_behind {
+                true => connection.paused_at = now.into(),
+                false => connection.skip_pause(now),
             }
         }
         if was_paused && !is_behind {

@@ -27,6 +27,11 @@ pub enum BodyLength {
 }
 
 impl BodyLength {
+    /// Says whether no byte of a body follows.
+    pub fn is_empty(self) -> bool {
+        matches!(self, BodyLength::None | BodyLength::Length(0))
+    }
+
     pub(super) fn of(request: &Request, version: Version) -> Result<BodyLength, Refusal> {
         let lengths: Vec<_> = request.header_values("content-length").collect();
         let codings: Vec<_> = request.header_values("transfer-encoding").collect();

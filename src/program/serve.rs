@@ -17,7 +17,8 @@ use crate::server::{Builder, Ended, Error, Server};
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn serve(config: Config, routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     log_queue::install(config.log);
-    let drain = config.deadlines.drain;
+    // Deadlines act up to a tick late.
+    let drain = config.deadlines.drain + config.tick;
     raise_descriptor_limit();
     let ended = routes(Server::builder().config(config)).build().and_then(|server| {
         watch_signals(server.handle(), drain)?;
@@ -63,30 +64,28 @@ fn watch_signals(handle: Handle, drain: Duration) -> std::io::Result<()> {
         let mut signals = signals.forever();
         if let Some(signal) = signals.next() {
             info!("signal={signal}: draining");
-            tell(&handle, Handle::drain);
-            exit_after(drain + DRAIN_GRACE);
+            see_to(&handle, Handle::drain, drain + GRACE);
         }
         if let Some(signal) = signals.next() {
             warn!("signal={signal}: ending at once");
-            exit_after(SHUTDOWN_GRACE);
-            tell(&handle, Handle::shut_down);
+            see_to(&handle, Handle::shut_down, SHUTDOWN_GRACE);
         }
     };
     thread::Builder::new().name("heartwheel-signals".into()).spawn(wait)?;
     Ok(())
 }
 
-/// A server that is busy takes the command a little later.
-fn tell(handle: &Handle, command: impl Fn(&Handle) -> Result<(), SendError>) {
-    while command(handle) == Err(SendError::Full) {
-        thread::park_timeout(Duration::from_millis(10));
-    }
-}
-
-/// Ends the process if its loop does not: a handler on the loop thread may never return.
-fn exit_after(span: Duration) {
+/// Has a thread give the command, and end the process if its loop does not: a handler on the loop
+/// thread may never return. Counts steps, not time: a process that is stopped is not late.
+fn see_to(handle: &Handle, command: fn(&Handle) -> Result<(), SendError>, span: Duration) {
+    let handle = handle.clone();
     let end = move || {
-        thread::park_timeout(span);
+        let mut is_given = false;
+        for _ in 0..span.as_millis().div_ceil(STEP.as_millis()) {
+            // A server that is busy takes the command a little later.
+            is_given = is_given || command(&handle) != Err(SendError::Full);
+            thread::park_timeout(STEP);
+        }
         error!("exit status=1: the loop did not end in time");
         log::logger().flush();
         std::process::exit(1);
@@ -95,5 +94,7 @@ fn exit_after(span: Duration) {
     let _ = thread::Builder::new().name("heartwheel-exit".into()).spawn(end);
 }
 
-const DRAIN_GRACE: Duration = Duration::from_millis(700);
+const STEP: Duration = Duration::from_millis(10);
+/// What the last turn of a drain may take.
+const GRACE: Duration = Duration::from_millis(700);
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(250);
