@@ -146,6 +146,7 @@ fn idle_connections_cost_little_memory_and_wake_nobody() {
     setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit })
         .expect("the limit can be raised to its maximum");
     let program = Program::start(&[
+        "admin_listen=off",
         "deadlines.handshake=60s",
         "deadlines.read_idle=off",
         "heartbeat.pong=10m",
