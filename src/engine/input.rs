@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::connection::{Phase, Stage};
-use crate::engine::{End, Engine, find_mut};
+use crate::engine::{End, Engine, find_mut, pop};
 use crate::event::Event;
 use crate::id::ConnectionId;
 use crate::reason::CloseReason;
@@ -50,7 +50,7 @@ impl Engine {
             return None;
         }
         self.first_read = false;
-        while let Some(id) = self.ready.pop_front() {
+        while let Some(id) = pop(&mut self.ready) {
             if let Some(connection) = self.get_mut(id) {
                 connection.flags.ready = false;
                 return Some(id);

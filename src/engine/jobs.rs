@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use crate::connection::{Connection, Inbox, Phase};
 use crate::engine::input::MESSAGE_COST;
-use crate::engine::{Engine, find_mut};
+use crate::engine::{Engine, find_mut, pop};
 use crate::event::{Done, Event, Job, Outcome, Session, Task};
 use crate::frame::Frame;
 use crate::http::Response;
@@ -78,10 +78,10 @@ impl Engine {
     }
 
     fn next_job(&mut self, placement: Placement) -> Option<Job> {
-        if let Some(job) = self.jobs.of(placement).last.pop_front() {
+        if let Some(job) = pop(&mut self.jobs.of(placement).last) {
             return Some(job);
         }
-        while let Some(id) = self.jobs.of(placement).runnable.pop_front() {
+        while let Some(id) = pop(&mut self.jobs.of(placement).runnable) {
             let Some(connection) = self.get_mut(id) else { continue };
             connection.flags.runnable = false;
             let job = self.take_request(id).or_else(|| self.take_job(id));

@@ -79,7 +79,7 @@ pub struct Engine {
     /// No connection has been read from in this turn.
     first_read: bool,
     ready: VecDeque<ConnectionId>,
-    dirty: Vec<ConnectionId>,
+    dirty: VecDeque<ConnectionId>,
     jobs: jobs::Queues,
     /// Connections that ended while a job was out.
     orphans: HashMap<ConnectionId, jobs::Orphan>,
@@ -153,7 +153,7 @@ impl Engine {
             turn_left: config.turn.bytes,
             first_read: true,
             ready: VecDeque::new(),
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
             jobs: jobs::Queues::default(),
             orphans: HashMap::new(),
             actions: VecDeque::new(),
@@ -247,7 +247,7 @@ impl Engine {
 
     /// Takes the next connection with bytes to write: at the end of a turn.
     pub fn poll_dirty(&mut self) -> Option<ConnectionId> {
-        while let Some(id) = self.dirty.pop() {
+        while let Some(id) = pop(&mut self.dirty) {
             if let Some(connection) = self.get_mut(id) {
                 connection.flags.dirty = false;
                 return Some(id);
@@ -288,7 +288,7 @@ impl Engine {
         if let Some(connection) = self.get_mut(id)
             && !std::mem::replace(&mut connection.flags.dirty, true)
         {
-            self.dirty.push(id);
+            self.dirty.push_back(id);
         }
     }
 
@@ -312,6 +312,19 @@ fn find_mut(connections: &mut Slab<Connection>, id: ConnectionId) -> Option<&mut
     let key = id.key();
     connections.get_mut(key).filter(|c| ConnectionId::new(key, c.generation) == id)
 }
+
+/// Takes the next of a queue. One that a burst has made large gives its memory back when it is empty: what is left at
+/// the end of the heap keeps all before it from going back to the system.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let next = queue.pop_front();
+    if next.is_none() && queue.capacity() > QUEUE_KEPT_MAX {
+        *queue = VecDeque::new();
+    }
+    next
+}
+
+/// How many entries an empty queue keeps room for.
+const QUEUE_KEPT_MAX: usize = 1024;
 
 /// How an end is done to the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
