@@ -1,3 +1,9 @@
 //! What several tests share.
 
+pub mod client;
+pub mod frame;
+#[cfg(feature = "program")]
+pub mod program;
 pub mod rng;
+pub mod server;
+pub mod timing;

@@ -1,0 +1,131 @@
+//! The program in a process of its own: for what is counted per process, descriptors and memory.
+
+// Each test takes what it needs.
+#![allow(dead_code)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+use super::client::Client;
+
+/// A running program. It is killed with the value.
+pub struct Program {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Program {
+    /// Starts the program on a port of its own with these keys set.
+    pub fn start(settings: &[(&str, &str)]) -> Program {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heartwheel"));
+        command.env_clear().args(["serve", "--listen", "127.0.0.1:0"]);
+        for (name, text) in [("admin_listen", "off"), ("tick", "10ms")].iter().chain(settings) {
+            command.args(["--set", &format!("{name}={text}")]);
+        }
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the program was built");
+        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let first = lines.next().expect("it tells its address").expect("its log is text");
+        let address = first.split_once("listening address=").map(|(_, address)| address.parse());
+        let log = Arc::new(Mutex::new(Vec::new()));
+        thread::spawn({
+            let log = log.clone();
+            move || {
+                for line in lines.map_while(Result::ok) {
+                    log.lock().expect("nobody panics with it").push(line);
+                }
+            }
+        });
+        let address = address.unwrap_or_else(|| panic!("{first}")).expect("it is TCP");
+        Program { child, address, log }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Gives how many log lines bear this text.
+    pub fn logged(&self, text: &str) -> usize {
+        let log = self.log.lock().expect("nobody panics with it");
+        log.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits until a log line bears this text, for five seconds at the most.
+    #[track_caller]
+    pub fn wait_logged(&self, text: &str) {
+        wait_for(|| self.logged(text) > 0, || format!("{text}: {:?}", self.log.lock()));
+    }
+
+    /// Gives the number of open descriptors.
+    pub fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.child.id());
+        fs::read_dir(path).expect("the program runs").count()
+    }
+
+    /// Serves one request, and gives the number of descriptors open without it: all that a start opens is open then.
+    pub fn descriptors_at_rest(&self) -> usize {
+        let mut client = Client::connect(self.address);
+        assert_eq!(client.get("/").status, 200);
+        let count = self.descriptors() - 1;
+        drop(client);
+        self.wait_descriptors(count);
+        count
+    }
+
+    /// Waits until this many descriptors are open, for five seconds at the most.
+    #[track_caller]
+    pub fn wait_descriptors(&self, count: usize) {
+        wait_for(|| self.descriptors() == count, || format!("{} of {count}", self.descriptors()));
+    }
+
+    /// Gives the memory in use, in bytes.
+    pub fn memory(&self) -> u64 {
+        let statm = self.proc_file("statm");
+        let pages: u64 = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
+        pages * 4096
+    }
+
+    /// Gives the CPU time used, by all threads.
+    pub fn cpu(&self) -> Duration {
+        let stat = self.proc_file("stat");
+        // Behind the name, which may hold blanks; user and system time are fields 14 and 15, in hundredths.
+        let (_, fields) = stat.rsplit_once(')').expect("the name is in brackets");
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        Duration::from_millis(ticks.map(|n| n.parse::<u64>().expect("a number") * 10).sum())
+    }
+
+    /// Lowers, or raises, how many descriptors the program may have.
+    pub fn limit_descriptors(&self, count: usize) {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: Some(count as u64), maximum };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).expect("it is ours");
+    }
+
+    fn proc_file(&self, name: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).expect("the program runs")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[track_caller]
+fn wait_for(is_so: impl Fn() -> bool, what: impl Fn() -> String) {
+    let patience = Instant::now() + Duration::from_secs(5);
+    while !is_so() {
+        assert!(Instant::now() < patience, "it never came so: {}", what());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
