@@ -180,13 +180,27 @@ impl Client {
         assert_eq!(self.read_frame(), Frame { first, payload: payload.into() });
     }
 
-    /// Asserts that a close frame with this code comes next, then FIN, and hangs up.
+    /// Asserts that a close frame with this code comes next, then FIN without an answer to it, and hangs up.
     #[track_caller]
     pub fn assert_closed(mut self, code: u16) {
+        self.read_close(code);
+        assert_eq!(self.read_to_end(), (Vec::new(), End::Fin));
+    }
+
+    /// Asserts that a close frame with this code comes next, answers it, asserts that FIN follows, and hangs up.
+    #[track_caller]
+    pub fn answer_close(mut self, code: u16) {
+        self.read_close(code);
+        self.send(frame::close(code, ""));
+        assert_eq!(self.read_to_end(), (Vec::new(), End::Fin));
+    }
+
+    /// Asserts that a close frame with this code comes next.
+    #[track_caller]
+    pub fn read_close(&mut self, code: u16) {
         let frame = self.read_frame();
         assert_eq!(frame.first, frame::CLOSE, "{frame:?}");
         assert_eq!(u16::from_be_bytes([frame.payload[0], frame.payload[1]]), code);
-        assert_eq!(self.read_to_end(), (Vec::new(), End::Fin));
     }
 
     /// Asserts that a refusal with this status comes next, then FIN, and hangs up.

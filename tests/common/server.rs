@@ -51,7 +51,13 @@ impl TestServer {
         routes: impl FnOnce(Builder) -> Builder,
     ) -> TestServer {
         let mut config = Config::default();
-        let own = [("listen", "127.0.0.1:0"), ("admin_listen", "off"), ("tick", "10ms")];
+        // No pings of its own accord between the frames that tests count.
+        let own = [
+            ("listen", "127.0.0.1:0"),
+            ("admin_listen", "off"),
+            ("tick", "10ms"),
+            ("heartbeat.interval", "off"),
+        ];
         for (name, text) in own.iter().chain(settings) {
             config.set(name, text).expect("the key and its value are known");
         }
