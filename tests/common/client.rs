@@ -127,6 +127,14 @@ impl Client {
         assert!(is_timeout(&error), "{error}");
     }
 
+    /// Asserts that the server, whose FIN came before, does not reset the connection within a moment.
+    #[track_caller]
+    pub fn assert_not_reset(&self) {
+        thread::sleep(Duration::from_millis(20));
+        let error = self.stream.take_error().expect("it is a socket");
+        assert!(error.is_none(), "{error:?}");
+    }
+
     /// Sends a GET and reads the answer.
     #[track_caller]
     pub fn get(&mut self, path: &str) -> Response {

@@ -27,7 +27,11 @@ impl Program {
     pub fn start(settings: &[(&str, &str)]) -> Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_heartwheel"));
         command.env_clear().args(["serve", "--listen", "127.0.0.1:0"]);
-        for (name, text) in [("admin_listen", "off"), ("tick", "10ms")].iter().chain(settings) {
+        for (name, text) in
+            [("admin_listen", "off"), ("tick", "10ms"), ("heartbeat.interval", "off")]
+                .iter()
+                .chain(settings)
+        {
             command.args(["--set", &format!("{name}={text}")]);
         }
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the program was built");
@@ -65,8 +69,7 @@ impl Program {
 
     /// Gives the number of open descriptors.
     pub fn descriptors(&self) -> usize {
-        let path = format!("/proc/{}/fd", self.child.id());
-        fs::read_dir(path).expect("the program runs").count()
+        self.descriptor_numbers().len()
     }
 
     /// Serves one request, and gives the number of descriptors open without it: all that a start opens is open then.
@@ -101,11 +104,23 @@ impl Program {
         Duration::from_millis(ticks.map(|n| n.parse::<u64>().expect("a number") * 10).sum())
     }
 
-    /// Lowers, or raises, how many descriptors the program may have.
-    pub fn limit_descriptors(&self, count: usize) {
-        let maximum = getrlimit(Resource::Nofile).maximum;
-        let limit = Rlimit { current: Some(count as u64), maximum };
+    /// Lowers, or raises, the descriptor limit so that the program may open this many more.
+    pub fn leave_descriptors(&self, count: usize) {
+        // The limit is on the numbers, which are given out lowest first.
+        let open = self.descriptor_numbers();
+        let last = (0..).filter(|number| !open.contains(number)).nth(count - 1);
+        let limit = Rlimit {
+            current: last.map(|number| number + 1),
+            maximum: getrlimit(Resource::Nofile).maximum,
+        };
         prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).expect("it is ours");
+    }
+
+    fn descriptor_numbers(&self) -> Vec<u64> {
+        let entries =
+            fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the program runs");
+        let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        numbers.collect()
     }
 
     fn proc_file(&self, name: &str) -> String {

@@ -1,1 +1,258 @@
-//! x
+//! Running out: of slots, of descriptors, of patience with those who come and go.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use heartwheel::{CloseReason, Event, Peer, Route};
+
+use crate::common::client::{Client, End, get_request};
+use crate::common::frame::{PING, PONG, TEXT, frame};
+#[cfg(feature = "program")]
+use crate::common::program::Program;
+use crate::common::server::TestServer;
+use crate::common::timing::{
+    EPS, alone, assert_took, assert_took_between, optimized, percentile, quiet, rounds,
+};
+
+/// CONTRACT 2, `limits.connections`. Those who are refused have sent their request already, or nothing, or too much: each
+/// reads the answer and FIN. Service goes on when there is room.
+#[test]
+fn connections_beyond_the_limit_are_answered_503_until_there_is_room() {
+    let server = TestServer::start(&[("limits.connections", "4")]);
+    let mut open: Vec<_> = (0..4).map(|_| Client::upgraded(server.address(), "/echo")).collect();
+    for sent in ["".into(), get_request("/", ""), "x".repeat(100_000)] {
+        let mut client = Client::connect(server.address());
+        // A part may be sent only after the FIN: that is no fault of the client.
+        let _ = client.try_send(sent);
+        let response = client.assert_refused(503);
+        let after: u32 =
+            response.header("retry-after").expect("it is told").parse().expect("seconds");
+        assert!(after > 0 && response.header("date").is_some(), "{response:?}");
+    }
+    for client in &mut open {
+        client.assert_echo(TEXT, b"not disturbed");
+    }
+    let stats = server.wait_until(|seen| seen.stats.rejected_connections == 3).stats;
+    assert_eq!((stats.accepted, stats.closed_total()), (4, 0), "no slot was given");
+    drop(open.pop());
+    server.wait_closed(CloseReason::Eof, 1);
+    Client::upgraded(server.address(), "/echo").assert_echo(TEXT, b"there is room");
+    assert_eq!(server.stop().rejected_connections, 3);
+}
+
+/// CONTRACT 2: who is refused and does not hang up is let go after `close_ack`; the ring that holds them is small.
+#[test]
+fn refused_connections_that_stay_are_let_go_at_close_ack() {
+    let _quiet = quiet();
+    let settings = [("limits.connections", "1"), ("deadlines.close_ack", "300ms")];
+    let server = TestServer::start(&settings);
+    let mut open = Client::upgraded(server.address(), "/echo");
+    let mut refused: Vec<_> = (0..40).map(|_| Client::connect(server.address())).collect();
+    let began = Instant::now();
+    for client in &mut refused {
+        assert_eq!(client.read_response().status, 503);
+        assert_eq!(client.read_to_end(), (Vec::new(), End::Fin));
+    }
+    // The last one's socket is still held: what it sends is discarded, not answered with a reset.
+    let last = refused.last_mut().expect("there are forty");
+    last.send("still here");
+    last.assert_not_reset();
+    assert_took_between(began, Duration::ZERO, Duration::from_millis(300));
+    thread::sleep(Duration::from_millis(300) + EPS);
+    // It is let go now: the kernel answers for it.
+    let _ = last.try_send("and now");
+    thread::sleep(Duration::from_millis(20));
+    assert!(last.try_send("gone").is_err());
+    open.assert_echo(TEXT, b"not disturbed");
+    let stats = server.stop();
+    assert_eq!((stats.accepted, stats.rejected_connections), (1, 40));
+}
+
+/// FAULTS 89, as far as a peer can cause it: connections that are reset while they wait to be accepted, because the loop is
+/// busy. Injected errors need a seam in the listener.
+#[test]
+fn connections_reset_before_they_are_accepted_do_no_harm() {
+    let _quiet = quiet();
+    let server = TestServer::start_with(&[], |builder| {
+        let stall = |peer: &Peer, event: Event| {
+            if let Event::Message(message) = event {
+                thread::sleep(Duration::from_millis(100));
+                peer.send(message);
+            }
+        };
+        builder.route(Route::websocket("/stall", stall).inline())
+    });
+    let mut busy = Client::upgraded(server.address(), "/stall");
+    let count = 200;
+    busy.send(frame(TEXT, b"stall"));
+    for index in 0..count {
+        let mut client = Client::connect(server.address());
+        if index % 2 == 0 {
+            client.send(get_request("/", ""));
+        }
+        client.reset();
+    }
+    assert_eq!(busy.read_frame().payload, b"stall");
+    let seen = server.wait_until(|seen| seen.stats.accepted == count + 1 && seen.connections == 1);
+    assert_eq!(seen.stats.closed_by(CloseReason::Reset), count);
+    assert_eq!((seen.stats.accept_errors, seen.stats.accept_pauses), (0, 0));
+    busy.assert_echo(TEXT, b"still here");
+    server.stop();
+}
+
+/// FAULTS 90. The kernel's own count of connections that found the backlog full is that of the machine: others may raise it,
+/// so that it is looked at only if it stood still.
+#[test]
+fn burst_of_connections_overflows_no_backlog_and_delays_nobody() {
+    let _alone = alone();
+    let server = TestServer::start(&[("limits.pings_per_second", "100000")]);
+    let mut peer = Client::upgraded(server.address(), "/echo");
+    let overflows = listen_overflows();
+    let address = server.address();
+    let count = rounds(1000, 5000);
+    let began = Instant::now();
+    let burst =
+        thread::spawn(move || (0..count).map(|_| Client::connect(address)).collect::<Vec<_>>());
+    let mut round_trips = Vec::new();
+    while !burst.is_finished() {
+        let began = Instant::now();
+        peer.send(frame(PING, b"?"));
+        assert_eq!(peer.read_frame().first, PONG);
+        round_trips.push(began.elapsed());
+    }
+    let clients = burst.join().expect("every one is accepted");
+    assert_took_between(began, Duration::ZERO, Duration::from_secs(1));
+    let p99 = percentile(&mut round_trips, 99);
+    println!("{count} connections, p99 of {} pongs: {p99:?}", round_trips.len());
+    assert!(p99 < Duration::from_millis(50), "{p99:?}");
+    assert_eq!(listen_overflows(), overflows);
+    server.wait_until(|seen| seen.connections == clients.len() + 1);
+    server.stop();
+}
+
+/// Gives how many connections found a full backlog, on the whole machine.
+fn listen_overflows() -> Option<u64> {
+    let netstat = fs::read_to_string("/proc/net/netstat").ok()?;
+    let mut lines = netstat.lines().filter(|line| line.starts_with("TcpExt:"));
+    let mut pairs = lines.next()?.split(' ').zip(lines.next()?.split(' '));
+    pairs.find(|(name, _)| *name == "ListenOverflows")?.1.parse().ok()
+}
+
+/// FAULTS 94.
+#[cfg(feature = "program")]
+#[test]
+fn connections_that_are_reset_at_once_leave_nothing_behind() {
+    let _alone = alone();
+    let server = Program::start(&[]);
+    let descriptors = server.descriptors_at_rest();
+    let reset = |count| {
+        for _ in 0..count {
+            Client::connect(server.address()).reset();
+        }
+        server.wait_descriptors(descriptors);
+    };
+    reset(2000);
+    let memory = server.memory();
+    let count = rounds(5000, 300_000);
+    reset(count);
+    let grown = server.memory().saturating_sub(memory);
+    println!("{grown} bytes after {count} resets");
+    // A kibibyte in ten thousand, and one page of the allocator's.
+    assert!(grown <= count as u64 / 10_000 * 1024 + 4096, "{grown} bytes");
+    assert_eq!(Client::connect(server.address()).get("/").status, 200);
+}
+
+/// FAULTS 96. Filled to the limit, emptied, filled in another order: slots are used again.
+#[cfg(feature = "program")]
+#[test]
+fn filling_and_emptying_in_turns_does_not_grow() {
+    let _alone = alone();
+    let server = Program::start(&[("limits.connections", "200")]);
+    let descriptors = server.descriptors_at_rest();
+    let cycle = |turn: usize| {
+        let mut clients: Vec<_> =
+            (0..200).map(|_| Client::upgraded(server.address(), "/echo")).collect();
+        Client::connect(server.address()).assert_refused(503);
+        for (index, client) in clients.iter_mut().enumerate() {
+            client.assert_echo(TEXT, &vec![b'x'; index * 100]);
+        }
+        while !clients.is_empty() {
+            clients.swap_remove(turn * 31 % clients.len());
+        }
+        server.wait_descriptors(descriptors);
+    };
+    (0..10).for_each(cycle);
+    let memory = server.memory();
+    let count = rounds(10, 100);
+    (0..count).for_each(cycle);
+    let grown = server.memory().saturating_sub(memory);
+    println!("{grown} bytes after {count} cycles");
+    assert!(grown <= 64 * 1024, "{grown} bytes");
+}
+
+/// TESTING 4.6. The limit is lowered under the running program, so that accept itself fails: it pauses instead of spinning,
+/// who is connected is served, and who waits is served within a second once there is room.
+#[cfg(feature = "program")]
+#[test]
+fn without_descriptors_accepting_pauses_and_peers_are_served() {
+    let _alone = alone();
+    let server = Program::start(&[]);
+    let descriptors = server.descriptors_at_rest();
+    let mut peer = Client::upgraded(server.address(), "/echo");
+    server.wait_descriptors(descriptors + 1);
+    server.leave_descriptors(8);
+    let mut served: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
+    for client in &mut served {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let mut waiting: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
+    for client in &mut waiting {
+        client.send(get_request("/", ""));
+    }
+    server.wait_logged("accepting paused");
+    let (began, cpu) = (Instant::now(), server.cpu());
+    while began.elapsed() < Duration::from_secs(1) {
+        peer.assert_echo(TEXT, b"still served");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let cpu = server.cpu() - cpu;
+    println!("{cpu:?} of CPU time in a second without descriptors");
+    assert!(cpu <= optimized(Duration::from_millis(20)), "{cpu:?}");
+    assert!(waiting.iter_mut().all(|client| !client.has_ended()), "nobody was served yet");
+
+    let began = Instant::now();
+    drop(served);
+    for client in &mut waiting {
+        assert_eq!(client.read_response().status, 200);
+    }
+    assert_took_between(began, Duration::ZERO, Duration::from_secs(1));
+
+    // And where nobody leaves, but the limit is raised.
+    let mut more: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
+    thread::sleep(Duration::from_millis(50));
+    server.leave_descriptors(100);
+    let began = Instant::now();
+    for client in &mut more {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert_took_between(began, Duration::ZERO, Duration::from_secs(1));
+    peer.assert_echo(TEXT, b"still served");
+}
+
+/// CONTRACT 2, `close_ack`: a peer that was closed and neither answers nor hangs up is dropped. FAULTS 70 has the rest.
+#[test]
+fn slot_of_a_peer_that_never_hangs_up_is_free_after_close_ack() {
+    let _quiet = quiet();
+    let settings = [("limits.connections", "1"), ("deadlines.close_ack", "300ms")];
+    let server = TestServer::start(&settings);
+    let mut client = Client::upgraded(server.address(), "/echo");
+    let began = Instant::now();
+    client.send(crate::common::frame::close(1000, ""));
+    client.read_close(1000);
+    assert_eq!(client.read_to_end(), (Vec::new(), End::Fin));
+    server.wait_closed(CloseReason::CloseAck, 1);
+    assert_took(began, Duration::from_millis(300));
+    Client::upgraded(server.address(), "/echo").assert_echo(TEXT, b"there is room");
+    server.stop();
+}
