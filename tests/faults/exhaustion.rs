@@ -12,7 +12,7 @@ use crate::common::frame::{PING, PONG, TEXT, frame};
 use crate::common::program::Program;
 use crate::common::server::TestServer;
 use crate::common::timing::{
-    EPS, alone, assert_took, assert_took_between, optimized, percentile, quiet, rounds,
+    EPS, alone, assert_took, assert_took_between, percentile, quiet, rounds,
 };
 
 /// CONTRACT 2, `limits.connections`. Those who are refused have sent their request already, or nothing, or too much: each
@@ -152,14 +152,7 @@ fn connections_that_are_reset_at_once_leave_nothing_behind() {
         }
         server.wait_descriptors(descriptors);
     };
-    reset(2000);
-    let memory = server.memory();
-    let count = rounds(5000, 300_000);
-    reset(count);
-    let grown = server.memory().saturating_sub(memory);
-    println!("{grown} bytes after {count} resets");
-    // A kibibyte in ten thousand, and one page of the allocator's.
-    assert!(grown <= count as u64 / 10_000 * 1024 + 4096, "{grown} bytes");
+    assert_not_growing(&server, rounds(10, 300), |_| reset(1000));
     assert_eq!(Client::connect(server.address()).get("/").status, 200);
 }
 
@@ -182,13 +175,22 @@ fn filling_and_emptying_in_turns_does_not_grow() {
         }
         server.wait_descriptors(descriptors);
     };
-    (0..10).for_each(cycle);
-    let memory = server.memory();
-    let count = rounds(10, 100);
-    (0..count).for_each(cycle);
-    let grown = server.memory().saturating_sub(memory);
-    println!("{grown} bytes after {count} cycles");
-    assert!(grown <= 64 * 1024, "{grown} bytes");
+    assert_not_growing(&server, rounds(40, 100), cycle);
+}
+
+/// Asserts that the program's memory stands still over these turns once it has warmed up. A step of the allocator's may come
+/// in any of them, so the median is judged: what is lost with each connection, a few bytes, grows by a page in most.
+#[cfg(feature = "program")]
+fn assert_not_growing(server: &Program, turns: usize, turn: impl Fn(usize)) {
+    (0..10).for_each(&turn);
+    let mut seen = vec![server.memory()];
+    for number in 0..turns {
+        turn(number);
+        seen.push(server.memory());
+    }
+    println!("{seen:?} bytes after each turn");
+    let steps = seen.windows(2).filter(|pair| pair[1] > pair[0]).count();
+    assert!(steps <= turns / 2, "it grew in {steps} of {turns} turns: {seen:?}");
 }
 
 /// TESTING 4.6. The limit is lowered under the running program, so that accept itself fails: it pauses instead of spinning,
@@ -218,7 +220,7 @@ fn without_descriptors_accepting_pauses_and_peers_are_served() {
     }
     let cpu = server.cpu() - cpu;
     println!("{cpu:?} of CPU time in a second without descriptors");
-    assert!(cpu <= optimized(Duration::from_millis(20)), "{cpu:?}");
+    assert!(cpu <= crate::common::timing::optimized(Duration::from_millis(20)), "{cpu:?}");
     assert!(waiting.iter_mut().all(|client| !client.has_ended()), "nobody was served yet");
 
     let began = Instant::now();
