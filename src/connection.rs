@@ -391,10 +391,12 @@ impl Connection {
     /// on, or ends, from `now`.
     pub fn skip_pause(&mut self, now: Instant) {
         let paused_at = self.paused_at.near(now);
-        let paused_for = now.since(paused_at);
-        self.heard_at = (self.heard_at.near(now) + paused_for).into();
+        // What began before the pause has gone on for as long as it had then; nothing begins in the
+        // future.
+        let resumed = |began: Moment| Moment::from(now - paused_at.since(began.near(now)));
+        self.heard_at = resumed(self.heard_at);
         if let Phase::Open(open) = &mut self.phase {
-            open.message_at = (open.message_at.near(now) + paused_for).into();
+            open.message_at = resumed(open.message_at);
             open.heartbeat.resume(paused_at, now);
         }
         self.paused_at = now.into();
