@@ -78,7 +78,7 @@ fn suffer(world: &mut World) {
     while world.now < until {
         world.step(until);
         world.check();
-        if world.turns() % 50 == 0 {
+        if world.turns().is_multiple_of(50) {
             world.check_rest();
         }
     }

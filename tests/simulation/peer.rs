@@ -31,7 +31,7 @@ pub struct Peer {
 
 pub enum Kind {
     Honest(Box<Honest>),
-    Scripted(Scripted),
+    Scripted(Box<Scripted>),
 }
 
 /// Moments and numbers that a watcher of the socket can know.
@@ -95,7 +95,7 @@ pub struct Honest {
 
 enum Stage {
     Asking,
-    Open(WebSocket<ClientEnd>),
+    Open(Box<WebSocket<ClientEnd>>),
     Over,
 }
 
@@ -189,7 +189,7 @@ impl Honest {
             let rest = self.head.split_off(end + 4);
             let end = ClientEnd(link.clone());
             let socket = WebSocket::from_partially_read(end, rest, Role::Client, None);
-            self.stage = Stage::Open(socket);
+            self.stage = Stage::Open(Box::new(socket));
         }
     }
 

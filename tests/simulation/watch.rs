@@ -69,7 +69,8 @@ impl World {
         let seen = &mut self.peers[index].seen;
         let heard = seen.read_at_ping != link.read_bytes;
         // One that waited for room may go at any time.
-        let waited = link.blocked_since.is_some() || link.unblocked_at >= link.last_read_at;
+        let waited =
+            link.blocked_since.is_some() || link.unblocked_at + EDGE_MS_MAX >= link.last_read_at;
         match seen.ping_at.filter(|at| *at > jumped_at) {
             Some(_) if heard && !waited => {
                 let silent = now - link.last_read_at;
@@ -193,7 +194,8 @@ impl World {
             "handshake" => (decided_at - accepted_at, ms(deadlines.handshake)),
             "body" => (decided_at - accepted_at, ms(deadlines.body)),
             "keep_alive" => {
-                (decided_at - link.last_written_at.min(decided_at), ms(deadlines.keep_alive))
+                let shut_at = link.server_shut_at.expect("it was answered");
+                (shut_at - link.last_written_at, ms(deadlines.keep_alive))
             }
             "read_idle" if seen.close_at.is_some() => {
                 (seen.silent_ms_at_close, ms(deadlines.read_idle.expect("it is on")))
@@ -224,6 +226,9 @@ impl World {
         assert!(took >= least, "after {took} ms, not {least}: {context}");
     }
 }
+
+/// How long after its cause an edge is seen at the latest.
+const EDGE_MS_MAX: u64 = 500;
 
 fn own_peer(peer: &Peer) -> bool {
     match &peer.kind {

@@ -465,7 +465,7 @@ fn draw_peer(rng: &mut Rng, plan: &Plan) -> Peer {
     link.up_max = if is_honest { 64 << 10 } else { pick(rng, &[2000, 16 << 10, 256 << 10]) };
     let kind = match is_honest {
         true => Kind::Honest(Box::new(Honest::draw(rng, starts_at))),
-        false => Kind::Scripted(Scripted::new(Script::draw(rng), starts_at)),
+        false => Kind::Scripted(Box::new(Scripted::new(Script::draw(rng), starts_at))),
     };
     let sent = match &kind {
         Kind::Honest(_) => Vec::new(),
