@@ -429,8 +429,8 @@ fn after(at: Instant, span: Duration) -> Instant {
     at + span + Instant::RESOLUTION
 }
 
-/// What an idle connection costs at most, the place of its socket left out: its slab entry, with a tag, and its wheel
-/// entry.
+/// What an idle connection costs at most, the place of its socket left out: its slab entry, with a
+/// tag, and its wheel entry.
 const IDLE_BYTES_MAX: usize = 216;
 
 const _: () = assert!(

@@ -507,8 +507,8 @@ impl EventLoop {
     }
 }
 
-/// Every handler is told of the end: on the loop at once, on the workers for as long as they are not
-/// blocked.
+/// Every handler is told of the end: on the loop at once, on the workers for as long as they are
+/// not blocked.
 impl Drop for EventLoop {
     fn drop(&mut self) {
         let now = self.clock.now();

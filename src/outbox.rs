@@ -94,9 +94,9 @@ impl Outbox {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
-    /// Queues a frame: behind all others, or, a ping or a pong, ahead of them. Gives the bytes of the
-    /// frame that it replaces: of pings the newest waits, of pongs the newest few (RFC 6455, 5.5.3
-    /// allows to answer the newest ping only).
+    /// Queues a frame: behind all others, or, a ping or a pong, ahead of them. Gives the bytes of
+    /// the frame that it replaces: of pings the newest waits, of pongs the newest few (RFC 6455,
+    /// 5.5.3 allows to answer the newest ping only).
     pub fn push(&mut self, now: Instant, frame: Frame, kind: Kind, spares: &mut Spares) -> usize {
         let queue = self.0.get_or_insert_with(|| spares.take(now));
         let most = match kind {
@@ -286,8 +286,8 @@ impl Queue {
         }
     }
 
-    /// Moves pings and pongs to the front, behind a frame that is in progress, as soon as those that
-    /// were moved before have left.
+    /// Moves pings and pongs to the front, behind a frame that is in progress, as soon as those
+    /// that were moved before have left.
     fn stage(&mut self) {
         let is_control = |entry: &Entry| matches!(entry.kind, Kind::Ping | Kind::Pong);
         if self.ahead.is_empty() || self.entries.iter().take(2).any(is_control) {

@@ -148,7 +148,8 @@ impl Engine {
         format!("retry={}", self.random.between(0, millis_up(most)))
     }
 
-    /// Ends an open connection whose peer broke the protocol. Messages that came before are handled first.
+    /// Ends an open connection whose peer broke the protocol. Messages that came before are handled
+    /// first.
     pub(super) fn handle_violation(
         &mut self,
         now: Instant,

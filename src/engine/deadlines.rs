@@ -26,9 +26,7 @@ impl Engine {
     /// Gives the moment at which the next turn must come at the latest; earlier is harmless. `None`
     /// if nothing is due at all: there is no connection.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let drain_at =
-            self.drain.as_ref().and_then(|drain| drain.next_at(self.rules.drain_ends_at));
-        self.wheel.next_deadline().into_iter().chain(drain_at).min()
+        self.wheel.next_deadline().into_iter().chain(self.drain_at()).min()
     }
 
     /// Lets deadlines act until one needs an attempt first. `None` when none is due any more, or

@@ -26,15 +26,11 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// Gives the moment of the next connection's turn, then that of the end.
-    pub fn next_at(&self, ends_at: Option<Instant>) -> Option<Instant> {
-        match self.waiting.len() as u64 {
-            0 => ends_at.filter(|_| !self.ended),
-            left => {
-                let after_ms = self.spread_ms * (self.total - left) / self.total;
-                Some(self.began_at + Duration::from_millis(after_ms))
-            }
-        }
+    /// Gives the moment of the next connection's turn.
+    fn next_at(&self) -> Option<Instant> {
+        let left = self.waiting.len() as u64;
+        let after_ms = (self.spread_ms * (self.total - left)).checked_div(self.total)?;
+        (left > 0).then(|| self.began_at + Duration::from_millis(after_ms))
     }
 }
 
@@ -68,11 +64,23 @@ impl Engine {
         }
     }
 
+    /// Gives when the drain goes on: with the turn of the next connection; when none is left, at
+    /// once if all handlers have been told, else when its time is over. As long as there are
+    /// connections, their own deadlines see to the rest.
+    pub(super) fn drain_at(&self) -> Option<Instant> {
+        let drain = self.drain.as_ref().filter(|drain| !drain.ended)?;
+        match drain.next_at() {
+            None if self.public > 0 => None,
+            None if self.is_told() => Some(drain.began_at),
+            None => self.rules.drain_ends_at,
+            next_at => next_at,
+        }
+    }
+
     /// Gives the connections whose turn has come theirs.
     pub(super) fn drain_on(&mut self, now: Instant) {
-        let ends_at = self.rules.drain_ends_at;
         while let Some(drain) = &mut self.drain
-            && drain.next_at(ends_at).is_some_and(|at| at <= now)
+            && drain.next_at().is_some_and(|at| at <= now)
             && let Some(id) = drain.waiting.pop()
         {
             self.drain_one(now, id);

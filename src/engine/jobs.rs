@@ -275,7 +275,8 @@ impl Engine {
         let placement = self.setup.routes[usize::from(route)].placement;
         let runnable = &mut self.jobs.of(placement).runnable;
         runnable.push_back(id);
-        // Behind a pool that is blocked, connections come and go: those that have gone are forgotten.
+        // Behind a pool that is blocked, connections come and go: those that have gone are
+        // forgotten.
         if runnable.len() > 2 * self.connections.len() + RUNNABLE_SPARE {
             let connections = &mut self.connections;
             runnable.retain(|id| find_mut(connections, *id).is_some());

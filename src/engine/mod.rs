@@ -313,8 +313,8 @@ fn find_mut(connections: &mut Slab<Connection>, id: ConnectionId) -> Option<&mut
     connections.get_mut(key).filter(|c| ConnectionId::new(key, c.generation) == id)
 }
 
-/// Takes the next of a queue. One that a burst has made large gives its memory back when it is empty: what is left at
-/// the end of the heap keeps all before it from going back to the system.
+/// Takes the next of a queue. One that a burst has made large gives its memory back when it is
+/// empty: what is left at the end of the heap keeps all before it from going back to the system.
 fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
     let next = queue.pop_front();
     if next.is_none() && queue.capacity() > QUEUE_KEPT_MAX {
