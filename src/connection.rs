@@ -347,7 +347,8 @@ impl Connection {
             let too_old_at = after(oldest_at.near(now), rules.write_stall * 3);
             earliest.offer(stalled_at.min(too_old_at), DeadlineKind::WriteStall);
         }
-        if let Some(at) = rules.drain_ends_at {
+        // The operator is answered until the process exits.
+        if let Some(at) = rules.drain_ends_at.filter(|_| self.face != Face::Admin) {
             earliest.offer(at, DeadlineKind::Drain);
         }
         debug_assert!(earliest.found.is_some(), "a phase without a deadline: {:?}", self.phase);
