@@ -420,7 +420,9 @@ impl EventLoop {
         let (Some(pool), Some(limit)) = (&mut self.pool, limit) else { return };
         let stuck = pool.stuck(limit);
         let waiting = pool.len();
-        self.watch_at = stuck.again_after.map(|after| now + after);
+        // A worker may have taken a job and not begun its call.
+        let is_busy = self.engine.jobs_out() > 0;
+        self.watch_at = stuck.again_after.or(is_busy.then_some(limit)).map(|after| now + after);
         self.engine.stats_mut().handlers_stuck = stuck.now;
         if stuck.new > 0 {
             self.count_stuck(stuck.new);

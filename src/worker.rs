@@ -45,7 +45,7 @@ pub(crate) struct Stuck {
     pub now: u64,
     /// Those among them that were not told before.
     pub new: u64,
-    /// When to look again, if any worker is busy.
+    /// When to look again, if any worker is in a call.
     pub again_after: Option<Duration>,
 }
 
@@ -111,9 +111,6 @@ impl Pool {
             let again_ms = if is_stuck { limit_ms } else { limit_ms - ran_ms };
             let again = Duration::from_millis(u64::from(again_ms));
             stuck.again_after = stuck.again_after.into_iter().chain([again]).min();
-        }
-        if stuck.again_after.is_none() && !self.jobs.is_empty() {
-            stuck.again_after = Some(limit);
         }
         stuck
     }
