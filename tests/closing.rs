@@ -17,7 +17,7 @@ use support::peer::{Peer, Seen, frame, get, upgrade};
 use support::process::cpu_of;
 use support::recorder::{Recorder, Told};
 use support::server::Running;
-use support::{EPS, Span, eventually, ms};
+use support::{Span, eps, eventually, ms};
 
 const PING: u8 = 0x89;
 
@@ -80,7 +80,7 @@ fn a_close_is_answered_with_its_code_and_the_server_ends_tcp_first() {
         peer.close(code);
         assert_eq!(peer.expect_close(code), "");
         peer.expect_fin();
-        assert!(span.elapsed() < EPS, "{:?}", span.elapsed());
+        assert!(span.elapsed() < eps(), "{:?}", span.elapsed());
         count += 1;
         drop(peer);
         eventually("the end", || recorder.closed().len() == count);
@@ -227,7 +227,7 @@ fn what_comes_behind_the_peers_close_is_discarded() {
     peer.expect_fin();
     while peer.try_send(&frame(0x81, b"and another thing")) {
         thread::sleep(ms(10));
-        assert!(span.elapsed() < ms(300) + EPS, "it goes on being read");
+        assert!(span.elapsed() < ms(300) + eps(), "it goes on being read");
     }
     // A client that does not end its side is at fault.
     server.expect_closed(CloseReason::CloseAck, 1);
@@ -367,7 +367,7 @@ fn an_upgrade_and_fin_together_are_an_open_and_an_end() {
         assert_eq!(peer.answer().status, 101);
         let span = Span::begin();
         peer.expect_fin();
-        assert!(span.elapsed() < EPS, "{path}: not left to a deadline");
+        assert!(span.elapsed() < eps(), "{path}: not left to a deadline");
     }
     server.expect_closed(CloseReason::Eof, 3);
     eventually("the handlers were told", || recorder.closed() == [CloseReason::Eof; 3]);
@@ -505,7 +505,7 @@ fn a_reset_in_any_state_is_one_end() {
             peer.reset();
             let span = Span::begin();
             eventually(state, || server.stats().closed_total() == ended + 1);
-            assert!(span.elapsed() < EPS, "{state}: not left to a deadline");
+            assert!(span.elapsed() < eps(), "{state}: not left to a deadline");
             told += usize::from(is_told);
             eventually(state, || recorder.closed().len() == told);
             if round == 0 {

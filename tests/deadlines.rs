@@ -16,7 +16,7 @@ use support::honest::{Crowd, Neighbour};
 use support::peer::{Peer, Seen, frame, get, upgrade};
 use support::recorder::{Recorder, Told};
 use support::server::{Running, echo};
-use support::{EPS, Span, eventually, ms, within};
+use support::{Span, eps, eventually, ms, within};
 
 /// Echo, silence, floods, closes, and what is slow before a connection is open.
 fn routes() -> Builder {
@@ -221,7 +221,7 @@ fn a_kept_connection_without_a_request_gets_fin_at_keep_alive() {
     peer_span = Span::begin();
     drop(peer);
     server.expect_closed(CloseReason::KeepAlive, 1);
-    assert!(peer_span.elapsed() < EPS);
+    assert!(peer_span.elapsed() < eps());
     assert_eq!(server.stats().fired(DeadlineKind::KeepAlive), 1);
     neighbour.was_undisturbed();
     server.assert_in_time();
@@ -508,7 +508,7 @@ fn a_fin_that_is_not_answered_is_a_reset_at_close_ack() {
             }
         };
         peer.expect_fin();
-        assert!(span.elapsed() < EPS, "the server ends its side first");
+        assert!(span.elapsed() < eps(), "the server ends its side first");
         eventually("the reset", || peer.is_reset_unread());
         span.took("close_ack after FIN", ms(300));
     }
@@ -546,7 +546,7 @@ fn lifetimes_end_with_1001_and_a_time_to_come_back_spread_over_the_jitter() {
     let mut retries = Vec::new();
     for member in &members {
         let span = member.closed_at.unwrap() - member.opened_at;
-        assert!(span >= ms(400) && span <= ms(800) + EPS, "{span:?}");
+        assert!(span >= ms(400) && span <= ms(800) + eps(), "{span:?}");
         spans.push(span);
         let payload = member.closed_with.as_ref().unwrap();
         assert_eq!(payload[..2], 1001u16.to_be_bytes());
@@ -618,7 +618,7 @@ fn adaptive_heartbeats_ping_less_while_all_is_well_and_more_after_a_miss() {
     // Drawn before the first pong: 200 ms. Then a quarter more each time, and never beyond the bound.
     for (gap, least) in gaps[1..].iter().zip([200, 250, 312, 390, 488, 600]) {
         let gap_ms = gap.as_millis() as u64;
-        assert!(gap_ms + 2 >= least && *gap <= ms(least) + EPS, "{gap_ms} ms, {least} asked for");
+        assert!(gap_ms + 2 >= least && *gap <= ms(least) + eps(), "{gap_ms} ms, {least} asked for");
     }
     // Two misses halve it twice; the ping that is answered was drawn after them.
     for _ in 0..3 {
@@ -628,7 +628,7 @@ fn adaptive_heartbeats_ping_less_while_all_is_well_and_more_after_a_miss() {
     let span = Span::begin();
     assert!(matches!(peer.see(), Seen::Frame(0x89, _)));
     println!("after two misses: {:?}", span.elapsed());
-    assert!(span.elapsed() < ms(300) + EPS, "{:?}", span.elapsed());
+    assert!(span.elapsed() < ms(300) + eps(), "{:?}", span.elapsed());
 }
 
 // FAULTS 57.
@@ -736,12 +736,12 @@ fn a_thousand_idle_clients_are_pinged_on_a_grid_within_their_window() {
     let mut gaps = Vec::new();
     for member in &members {
         let first = member.pinged_at.first().expect("a ping within the interval");
-        assert!(*first - member.opened_at <= ms(8000) + EPS);
+        assert!(*first - member.opened_at <= ms(8000) + eps());
         for pair in member.pinged_at.windows(2) {
             let gap = pair[1] - pair[0];
             gaps.push(gap);
             // 8 s x (1 - 0.3), and moved down by less than a second.
-            assert!(gap + ms(20) >= ms(5600 - 1000) && gap <= ms(8000) + EPS, "{gap:?}");
+            assert!(gap + ms(20) >= ms(5600 - 1000) && gap <= ms(8000) + eps(), "{gap:?}");
         }
         for at in &member.pinged_at {
             *by_second.entry((*at - loop_began).as_secs()).or_insert(0usize) += 1;
@@ -781,7 +781,7 @@ mod as_a_child {
         let pings = crowd.pings();
         // One that died meanwhile is found out in the usual time.
         let silent = talker;
-        within(ms(300 + 2 * 200 + 100) + EPS, "the silent one is found out", || {
+        within(ms(300 + 2 * 200 + 100) + eps(), "the silent one is found out", || {
             lab.lines_with("reason=heartbeat").len() == 1
         });
         eventually("the others were pinged again", || crowd.pings() >= pings + 100);

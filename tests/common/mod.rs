@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod frame;
+pub mod lag;
 #[cfg(feature = "program")]
 pub mod program;
 pub mod rng;

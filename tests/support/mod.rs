@@ -7,6 +7,8 @@
 pub mod honest;
 #[cfg(feature = "program")]
 pub mod lab;
+#[path = "../common/lag.rs"]
+pub mod lag;
 pub mod peer;
 pub mod process;
 pub mod recorder;
@@ -19,7 +21,13 @@ use std::time::{Duration, Instant};
 pub const TICK: Duration = Duration::from_millis(10);
 
 /// How much later than its moment a deadline may act: one tick, and 250 ms for a busy machine.
-pub const EPS: Duration = Duration::from_millis(10 + 250);
+const EPS: Duration = Duration::from_millis(10 + 250);
+
+/// Gives how much later than its moment a deadline may act: [`EPS`], and what the machine was late
+/// by itself.
+pub fn eps() -> Duration {
+    EPS + lag::worst()
+}
 
 /// How long to wait for what must come some time, but has no deadline of its own.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,6 +43,7 @@ pub struct Span(Instant);
 impl Span {
     /// To be called before what starts the deadline.
     pub fn begin() -> Span {
+        lag::watch();
         Span(Instant::now())
     }
 
@@ -54,7 +63,8 @@ impl Span {
         let elapsed = self.elapsed();
         println!("{what}: {elapsed:?} of {least:?} to {most:?}");
         assert!(elapsed >= least, "{what}: {elapsed:?} is before {least:?}");
-        assert!(elapsed <= most + EPS, "{what}: {elapsed:?} is more than {EPS:?} after {most:?}");
+        let eps = eps();
+        assert!(elapsed <= most + eps, "{what}: {elapsed:?} is more than {eps:?} after {most:?}");
     }
 }
 

@@ -65,7 +65,7 @@ impl Running {
     pub fn assert_in_time(&self) {
         let lateness = self.stats().deadline_lateness;
         println!("deadlines: {} acted, the latest by {} ms", lateness.count(), lateness.max());
-        assert!(u128::from(lateness.max()) <= super::EPS.as_millis(), "{lateness:?}");
+        assert!(u128::from(lateness.max()) <= super::eps().as_millis(), "{lateness:?}");
     }
 
     pub fn is_over(&self) -> bool {
@@ -85,7 +85,7 @@ impl Running {
     #[track_caller]
     pub fn expect_closed(&self, reason: CloseReason, count: u64) {
         let label = reason.label();
-        within(super::EPS, &format!("{count} ended by {label}: {:?}", self.ends()), || {
+        within(super::eps(), &format!("{count} ended by {label}: {:?}", self.ends()), || {
             self.closed_by(reason) >= count
         });
         assert_eq!(self.closed_by(reason), count, "{label}: {:?}", self.ends());
