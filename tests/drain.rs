@@ -228,11 +228,11 @@ fn each_end_is_one_log_line_with_its_reason_and_level() {
     ends.push(("DEBUG", "peer", 1000, peer));
     let mut peer = Peer::connect(lab.address);
     peer.send(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n");
-    ends.push(("DEBUG", "done", 1006, peer));
+    ends.push(("DEBUG", "done", 0, peer));
     let peer = open("/echo");
     peer.send_fin();
     ends.push(("DEBUG", "eof", 1006, peer));
-    ends.push(("INFO", "handshake", 1006, Peer::connect(lab.address)));
+    ends.push(("INFO", "handshake", 0, Peer::connect(lab.address)));
     let mut peer = open("/echo");
     peer.send(&frame(0x01, b"and"));
     ends.push(("INFO", "message", 3008, peer));
