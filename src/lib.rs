@@ -60,6 +60,7 @@
 //! | | [`pump`] | bytes between a socket and the engine |
 //! | pure | [`engine`], `connection` | all connections; `handle_*` in, `poll_*` out |
 //! | | [`heartbeat`], [`outbox`], [`bucket`], [`route`], [`stats`], [`event`] | what a connection consists of |
+//! | | [`topics`] | logs of retained events, subscriptions, replay, fan-out |
 //! | | [`http`], [`ws`] | heads, bodies, responses, upgrades; frames and close |
 //! | | [`wheel`], [`time`], [`random`], [`id`], [`reason`], [`frame`], [`message`], [`config`] | the ground |
 //!
@@ -118,6 +119,7 @@ mod server;
 mod socket;
 pub mod stats;
 pub mod time;
+pub mod topics;
 pub mod wheel;
 mod worker;
 pub mod ws;

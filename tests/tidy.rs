@@ -84,6 +84,7 @@ fn the_pure_part_knows_no_socket_thread_channel_or_clock() {
         "route",
         "stats",
         "time",
+        "topics",
         "wheel",
         "ws",
     ];

@@ -1,0 +1,59 @@
+//! Why something could not be published or subscribed to.
+
+use std::fmt;
+
+use super::BadName;
+
+/// Why nothing was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// No topic can have this name.
+    BadName,
+    /// `limits.topics` exist.
+    TopicsFull,
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PublishError::BadName => BadName.fmt(f),
+            PublishError::TopicsFull => f.write_str("there are as many topics as there may be"),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+/// Why there is no subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscribeError {
+    /// No topic can have this name.
+    BadName,
+    /// `limits.topics` exist.
+    TopicsFull,
+    /// The connection has `limits.subscriptions`.
+    SubscriptionsFull,
+}
+
+impl From<PublishError> for SubscribeError {
+    fn from(error: PublishError) -> SubscribeError {
+        match error {
+            PublishError::BadName => SubscribeError::BadName,
+            PublishError::TopicsFull => SubscribeError::TopicsFull,
+        }
+    }
+}
+
+impl fmt::Display for SubscribeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SubscribeError::BadName => PublishError::BadName.fmt(f),
+            SubscribeError::TopicsFull => PublishError::TopicsFull.fmt(f),
+            SubscribeError::SubscriptionsFull => {
+                f.write_str("the connection has as many subscriptions as it may have")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SubscribeError {}

@@ -1,0 +1,189 @@
+//! Event ids: positions in the order of everything that a server has published.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Names an event, and with it a position in every topic: `MS-SEQ`.
+///
+/// `MS` is milliseconds since 1970; `SEQ` is 65536 times a count within the millisecond, plus a
+/// random number of the process that issued the id. Ids are ordered by `MS`, then `SEQ`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId {
+    ms: u64,
+    seq: u64,
+}
+
+impl EventId {
+    /// The position before everything: `0-0`. No event bears it.
+    pub const ZERO: EventId = EventId { ms: 0, seq: 0 };
+
+    /// Makes an id of its two numbers.
+    pub const fn new(ms: u64, seq: u64) -> EventId {
+        EventId { ms, seq }
+    }
+
+    /// Gives the milliseconds since 1970.
+    pub const fn ms(self) -> u64 {
+        self.ms
+    }
+
+    /// Gives the number within the millisecond.
+    pub const fn seq(self) -> u64 {
+        self.seq
+    }
+
+    /// Gives the number of the process that issued the id.
+    pub const fn process(self) -> u16 {
+        self.seq as u16
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<EventId, BadId> {
+        let (ms, seq) = text.split_once('-').ok_or(BadId)?;
+        Ok(EventId { ms: number(ms)?, seq: number(seq)? })
+    }
+}
+
+/// The text is not `MS-SEQ`: two decimal numbers of at most 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadId;
+
+impl fmt::Display for BadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an event id: MS-SEQ")
+    }
+}
+
+impl std::error::Error for BadId {}
+
+/// Issues ids, each greater than all before, also when the clock steps back or stands still.
+#[derive(Debug)]
+pub struct Issuer {
+    first: EventId,
+    last: EventId,
+}
+
+impl Issuer {
+    /// Makes the issuer of the process that drew the number `process`; `unix_ms` is the clock now.
+    ///
+    /// It issues a first id to itself. So whoever asks for the position before anything was
+    /// published gets one of this process, which the next process will not take for its own, and
+    /// not `0-0`, which each would.
+    pub fn new(process: u16, unix_ms: u64) -> Issuer {
+        // A device without a clock begins at 0, and `0-0` is nobody's.
+        let first = EventId { ms: unix_ms.clamp(1, MS_MAX), seq: u64::from(process) };
+        Issuer { first, last: first }
+    }
+
+    /// Issues the next id. It runs ahead of the clock if that stepped back, or if a millisecond has
+    /// more than 2^32 events.
+    pub fn next(&mut self, unix_ms: u64) -> EventId {
+        let EventId { ms, seq } = self.last;
+        let process = u64::from(self.first.process());
+        self.last = if unix_ms.min(MS_MAX) > ms {
+            EventId { ms: unix_ms.min(MS_MAX), seq: process }
+        } else if seq + SEQ_STEP <= SEQ_MAX {
+            EventId { ms, seq: seq + SEQ_STEP }
+        } else {
+            EventId { ms: ms + 1, seq: process }
+        };
+        self.last
+    }
+
+    /// Gives the last id issued: the position of one who has seen everything so far.
+    pub fn last(&self) -> EventId {
+        self.last
+    }
+
+    /// Says whether `id` bears this process's number and lies between its first and its last id.
+    pub fn issued(&self, id: EventId) -> bool {
+        id.process() == self.first.process() && self.first <= id && id <= self.last
+    }
+}
+
+/// Reads digits only: `u64::from_str` would take a sign.
+fn number(text: &str) -> Result<u64, BadId> {
+    let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_digits).ok_or(BadId)
+}
+
+const SEQ_STEP: u64 = 1 << 16;
+/// The count within a millisecond has 32 bits: `SEQ` is exact as a JavaScript number too.
+const SEQ_MAX: u64 = (1 << 48) - 1;
+const MS_MAX: u64 = 1 << 52;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_two_numbers_is_no_id() {
+        for text in ["0-0", "1712345678901-65543", "18446744073709551615-18446744073709551615"] {
+            assert_eq!(text.parse::<EventId>().unwrap().to_string(), text);
+        }
+        for text in ["", "-", "1", "1-", "-1", "+1-2", "1-+2", "1-2-3", " 1-2", "1-2 ", "a-b"] {
+            assert_eq!(text.parse::<EventId>(), Err(BadId), "{text:?}");
+        }
+        assert_eq!("18446744073709551616-0".parse::<EventId>(), Err(BadId));
+        assert_eq!("\u{0661}-1".parse::<EventId>(), Err(BadId));
+    }
+
+    #[test]
+    fn ids_increase_whatever_the_clock_does() {
+        let mut issuer = Issuer::new(7, 1000);
+        let clock = [1000, 1000, 1001, 900, 0, 1001, 1002, u64::MAX, u64::MAX, 5];
+        let mut last = issuer.last();
+        for unix_ms in clock {
+            let id = issuer.next(unix_ms);
+            assert!(id > last, "{id} after {last}");
+            assert_eq!(id.process(), 7);
+            last = id;
+        }
+    }
+
+    #[test]
+    fn a_full_millisecond_borrows_from_the_next() {
+        let mut issuer = Issuer::new(65535, 1000);
+        issuer.last = EventId::new(1000, SEQ_MAX);
+        assert_eq!(issuer.next(1000), EventId::new(1001, 65535));
+        assert_eq!(issuer.next(1001), EventId::new(1001, 2 * 65536 - 1));
+        issuer.last = EventId::new(MS_MAX, SEQ_MAX);
+        assert_eq!(issuer.next(u64::MAX), EventId::new(MS_MAX + 1, 65535));
+        assert_eq!(issuer.next(u64::MAX), EventId::new(MS_MAX + 1, 2 * 65536 - 1));
+    }
+
+    #[test]
+    fn a_process_knows_its_own_ids() {
+        let mut issuer = Issuer::new(7, 1000);
+        let born = issuer.last();
+        issuer.next(2000);
+        let cases = [
+            (born, true),
+            (EventId::new(2000, 7), true),
+            (EventId::new(1500, 7 + 65536), true),
+            (EventId::new(2000, 8), false),
+            (EventId::new(2000, 7 + 65536), false),
+            (EventId::new(999, 7), false),
+            (EventId::ZERO, false),
+        ];
+        for (id, issued) in cases {
+            assert_eq!(issuer.issued(id), issued, "{id}");
+        }
+    }
+
+    #[test]
+    fn without_a_clock_no_id_is_zero() {
+        let mut issuer = Issuer::new(0, 0);
+        assert!(issuer.last() > EventId::ZERO);
+        assert!(issuer.next(0) > issuer.first);
+    }
+}

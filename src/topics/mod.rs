@@ -1,0 +1,495 @@
+//! Topics: publish once, reach everyone who subscribed, and let each come back to where it was.
+//!
+//! ```text
+//!   publish ──► Issuer ──► Log of the topic ─────poll_replay──► who still reads the past
+//!                 id         │   evict: count,
+//!                            │   bytes, age, memory
+//!                            └─► FanOut ─────────poll_delivery──► who is live
+//! ```
+//!
+//! Replay is pulled, by whoever drains a subscriber's outbox; live events are pushed. The border
+//! between the two is one number for each subscription, so that it has neither a hole nor a
+//! duplicate. What a subscriber cannot be given is told as a gap.
+//!
+//! A caller encodes: here are ids, payloads and who gets them. Nothing here knows a socket, a
+//! thread or a clock, and no decision depends on the order of a hash.
+
+mod error;
+mod fan_out;
+pub mod id;
+pub mod log;
+mod name;
+mod payload;
+mod replay;
+mod retention;
+mod subscriptions;
+mod table;
+
+use std::fmt;
+
+use crate::id::ConnectionId;
+use crate::time::Instant;
+
+pub use error::{PublishError, SubscribeError};
+pub use fan_out::Delivery;
+pub use id::EventId;
+pub use name::{BadName, Name};
+pub use payload::{Event, Payload};
+pub use replay::{After, Gap, Replay};
+pub use retention::Rules;
+pub use subscriptions::{FirstSubscription, SubscriptionKey};
+
+use fan_out::FanOut;
+use id::Issuer;
+use log::Log;
+use subscriptions::{Ring, State, Subscription, Subscriptions};
+use table::Table;
+
+/// All topics of a server: their logs, and who is subscribed.
+// Invariants:
+// - A subscription is in the ring of its connection; in that of its topic exactly if it is live.
+// - The fan-out holds, in the order of ids, every event that a live subscription has yet to get.
+// - In a topic's ring, who went live later needs no earlier event than who stands before, except
+//   that those before the fan-out's cursor are one event ahead.
+pub struct Topics {
+    rules: Rules,
+    issuer: Issuer,
+    table: Table,
+    subscriptions: Subscriptions,
+    fan_out: FanOut,
+    published: u64,
+}
+
+impl Topics {
+    /// Makes the topics of a process that drew the random number `process`; `unix_ms` is the wall
+    /// clock, in milliseconds since 1970.
+    pub fn new(rules: Rules, process: u16, unix_ms: u64) -> Topics {
+        Topics {
+            rules,
+            issuer: Issuer::new(process, unix_ms),
+            table: Table::default(),
+            subscriptions: Subscriptions::default(),
+            fan_out: FanOut::default(),
+            published: 0,
+        }
+    }
+
+    /// Publishes: appends to the topic's log, evicts what that pushes out, and sends the event on
+    /// its way to live subscribers ([`poll_delivery`](Topics::poll_delivery)).
+    ///
+    /// The server's own topics are not refused here ([`Name::is_own`]).
+    pub fn publish(
+        &mut self,
+        now: Instant,
+        unix_ms: u64,
+        topic: &str,
+        payload: Payload,
+    ) -> Result<EventId, PublishError> {
+        let slot = self.find_or_make(topic)?;
+        let event = Event { id: self.issuer.next(unix_ms), payload };
+        let id = event.id;
+        let ordinal = self.table.change_log(slot, |log| {
+            let ordinal = log.append(now, event.clone());
+            self.rules.trim(now, log);
+            ordinal
+        });
+        self.published += 1;
+        self.fan_out(slot, ordinal, event);
+        self.table.forget_if_unused(slot);
+        Ok(id)
+    }
+
+    /// Gives the newest event of a topic, if it is retained.
+    pub fn latest(&mut self, now: Instant, topic: &str) -> Option<&Event> {
+        let slot = self.find_trimmed(now, topic)?;
+        self.table[slot].log.last()
+    }
+
+    /// Reads the retained events of a topic. One that does not exist is an empty one.
+    pub fn read_after(&mut self, now: Instant, topic: &str, after: After) -> Read<'_> {
+        let Some(slot) = self.find_trimmed(now, topic) else {
+            let (state, _) = self.begin(&Log::new(self.table.forgotten()), after);
+            return Read { gap: (state == State::Gap).then_some(Gap { first: None }), rest: None };
+        };
+        let log = &self.table[slot].log;
+        let (state, from) = self.begin(log, after);
+        let first = log.event(from).map(|event| event.id);
+        Read { gap: (state == State::Gap).then_some(Gap { first }), rest: Some((log, from)) }
+    }
+
+    /// Gives the position, in every topic, of one who has seen everything published so far.
+    pub fn position(&self) -> EventId {
+        self.issuer.last()
+    }
+
+    /// Subscribes a connection to a topic; `list` is where it keeps its subscriptions.
+    ///
+    /// First comes a replay, [`poll_replay`](Topics::poll_replay), also with [`After::Now`]: it
+    /// ends with `CaughtUp`. Who is subscribed to this topic already begins again from `after`,
+    /// under the same key: what was on its way is not delivered, what replay finds comes again.
+    pub fn subscribe(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        list: &mut FirstSubscription,
+        topic: &str,
+        after: After,
+    ) -> Result<SubscriptionKey, SubscribeError> {
+        if let Some(key) = self.find_subscription(list, topic) {
+            if self.is_live(key) {
+                self.leave_live(key);
+            }
+            let slot = self.subscriptions[key].topic;
+            let (state, next) = self.begin_trimmed(now, slot, after);
+            let subscription = &mut self.subscriptions[key];
+            (subscription.state, subscription.next) = (state, next);
+            return Ok(key);
+        }
+        if self.subscriptions_of(list).count() >= self.rules.subscriptions_max {
+            return Err(SubscribeError::SubscriptionsFull);
+        }
+        let slot = self.find_or_make(topic)?;
+        self.table[slot].subscribers += 1;
+        let (state, next) = self.begin_trimmed(now, slot, after);
+        let key = self.subscriptions.insert(Subscription::new(connection, slot, state, next));
+        self.subscriptions.link(Ring::Connection, list, key);
+        Ok(key)
+    }
+
+    /// Ends a subscription: nothing more is delivered for it. Takes constant time.
+    ///
+    /// # Panics
+    ///
+    /// If `key` names no subscription. It must be one of `list`.
+    pub fn unsubscribe(&mut self, list: &mut FirstSubscription, key: SubscriptionKey) {
+        if self.is_live(key) {
+            self.leave_live(key);
+        }
+        self.subscriptions.unlink(Ring::Connection, list, key);
+        let Subscription { topic: slot, .. } = self.subscriptions.remove(key);
+        self.table[slot].subscribers -= 1;
+        self.table.forget_if_unused(slot);
+    }
+
+    /// Ends all subscriptions of a connection.
+    pub fn unsubscribe_all(&mut self, list: &mut FirstSubscription) {
+        while let Some(key) = list.key() {
+            self.unsubscribe(list, key);
+        }
+    }
+
+    /// Gives a connection's subscription to a topic, looking through them.
+    pub fn find_subscription(
+        &self,
+        list: &FirstSubscription,
+        topic: &str,
+    ) -> Option<SubscriptionKey> {
+        let slot = self.table.find(topic)?;
+        self.subscriptions_of(list).find(|&key| self.subscriptions[key].topic == slot)
+    }
+
+    /// Gives a connection's subscriptions, in their order.
+    pub fn subscriptions_of(
+        &self,
+        list: &FirstSubscription,
+    ) -> impl Iterator<Item = SubscriptionKey> {
+        self.subscriptions.iter(Ring::Connection, list)
+    }
+
+    /// Gives the topic of a subscription.
+    ///
+    /// # Panics
+    ///
+    /// If `key` names no subscription.
+    pub fn topic_of(&self, key: SubscriptionKey) -> &Name {
+        &self.table[self.subscriptions[key].topic].name
+    }
+
+    /// Notes that an event which was given for this subscription did not go out: its next one comes
+    /// with a gap. A subscription that has ended is left alone.
+    pub fn mark_lost(&mut self, connection: ConnectionId, key: SubscriptionKey) {
+        let subscription = self.subscriptions.get(key);
+        if subscription.is_some_and(|subscription| subscription.connection == connection) {
+            let state = &mut self.subscriptions[key].state;
+            *state = if state.is_live() { State::Lost } else { State::Gap };
+        }
+    }
+
+    /// Takes out one live subscription of a connection that has lost events, so that its gap can be
+    /// told at once; what follows it is not known yet.
+    ///
+    /// For a stream on which one id is the position in all its topics, before an event of *any* of
+    /// them: who gets that id and comes back with it does not ask for older ones.
+    pub fn poll_lost(&mut self, list: &FirstSubscription) -> Option<SubscriptionKey> {
+        let is_lost = |&key: &SubscriptionKey| self.subscriptions[key].state == State::Lost;
+        let key = self.subscriptions_of(list).find(is_lost)?;
+        self.subscriptions[key].state = State::Live;
+        Some(key)
+    }
+
+    /// Says whether anybody is subscribed to a topic, live or in replay.
+    pub fn has_subscribers(&self, topic: &str) -> bool {
+        self.table.find(topic).is_some_and(|slot| self.table[slot].subscribers > 0)
+    }
+
+    /// Gives the number of topics.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Says whether there is no topic.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives the number of subscriptions of all connections.
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// Gives how many events were ever published.
+    pub fn events_published(&self) -> u64 {
+        self.published
+    }
+
+    /// Gives the memory of all events retained: payloads, and [`Log::EVENT_BYTES`] for each.
+    pub fn bytes(&self) -> usize {
+        self.table.bytes()
+    }
+
+    fn find_or_make(&mut self, topic: &str) -> Result<u32, PublishError> {
+        if let Some(slot) = self.table.find(topic) {
+            return Ok(slot);
+        }
+        let name = topic.parse().map_err(|BadName| PublishError::BadName)?;
+        if self.table.len() >= self.rules.topics_max {
+            return Err(PublishError::TopicsFull);
+        }
+        Ok(self.table.insert(name))
+    }
+
+    /// Gives a topic of which nothing is older than the rules allow; it may be gone then.
+    fn find_trimmed(&mut self, now: Instant, topic: &str) -> Option<u32> {
+        let slot = self.table.find(topic)?;
+        self.table.change_log(slot, |log| self.rules.trim(now, log));
+        self.table.forget_if_unused(slot);
+        self.table.find(topic)
+    }
+
+    fn begin_trimmed(&mut self, now: Instant, slot: u32, after: After) -> (State, u64) {
+        self.table.change_log(slot, |log| self.rules.trim(now, log));
+        self.begin(&self.table[slot].log, after)
+    }
+}
+
+impl fmt::Debug for Topics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topics")
+            .field("topics", &self.len())
+            .field("subscriptions", &self.subscriptions())
+            .field("position", &self.position())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is retained of a topic after a position.
+#[derive(Debug)]
+pub struct Read<'a> {
+    /// Events are missing before the first one.
+    pub gap: Option<Gap>,
+    rest: Option<(&'a Log, u64)>,
+}
+
+impl<'a> Read<'a> {
+    /// Gives the events, in the order of their ids.
+    pub fn events(&self) -> impl Iterator<Item = &'a Event> {
+        self.rest.into_iter().flat_map(|(log, from)| log.events_from(from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) const NOW: Instant = Instant::from_millis(1000);
+    pub(super) const PROCESS: u16 = 7;
+
+    pub(super) fn topics() -> Topics {
+        Topics::new(Rules::default(), PROCESS, 1000)
+    }
+
+    /// Publishes at `ms` after the beginning.
+    pub(super) fn publish(topics: &mut Topics, ms: u64, topic: &str, text: &str) -> EventId {
+        let now = Instant::from_millis(ms);
+        topics.publish(now, 1000 + ms, topic, Payload::text(text)).unwrap()
+    }
+
+    /// The ids that are retained of a topic.
+    pub(super) fn ids(topics: &Topics, topic: &str) -> Vec<EventId> {
+        let log = topics.table.find(topic).map(|slot| &topics.table[slot].log);
+        log.into_iter().flat_map(|log| log.events_from(0)).map(|event| event.id).collect()
+    }
+
+    /// Holds all topics against their invariants.
+    pub(super) fn check(topics: &Topics) {
+        topics.table.check();
+        topics.check_fan_out();
+    }
+
+    /// A connection, as far as topics know it.
+    pub(super) struct Peer {
+        pub id: ConnectionId,
+        pub list: FirstSubscription,
+    }
+
+    impl Peer {
+        pub fn new(key: usize) -> Peer {
+            Peer { id: ConnectionId::new(key, 1), list: FirstSubscription::NONE }
+        }
+
+        pub fn live(topics: &mut Topics, key: usize, topic: &str) -> Peer {
+            let mut peer = Peer::new(key);
+            let key = peer.subscribe(topics, topic, After::Now);
+            assert!(peer.replay(topics, key).is_empty());
+            peer
+        }
+
+        pub fn subscribe(
+            &mut self,
+            topics: &mut Topics,
+            topic: &str,
+            after: After,
+        ) -> SubscriptionKey {
+            topics.subscribe(NOW, self.id, &mut self.list, topic, after).unwrap()
+        }
+
+        /// Replays to the end, without a gap.
+        pub fn replay(&self, topics: &mut Topics, key: SubscriptionKey) -> Vec<EventId> {
+            let mut ids = Vec::new();
+            while let Some(step) = topics.poll_replay(key) {
+                match step {
+                    Replay::Gap(gap) => panic!("{gap:?}"),
+                    Replay::Event(event) => ids.push(event.id),
+                    Replay::CaughtUp(last) => assert_eq!(last, topics.position()),
+                }
+            }
+            ids
+        }
+
+        pub fn leave(&mut self, topics: &mut Topics) {
+            topics.unsubscribe_all(&mut self.list);
+        }
+    }
+
+    // FAULTS 132: a client that subscribes to a million topics is capped, and its memory returns.
+    #[test]
+    fn what_a_client_takes_is_capped_and_returns() {
+        let mut topics = topics();
+        topics.rules.topics_max = 100;
+        let mut greedy = Peer::new(0);
+        let mut others: Vec<_> = (1..=3).map(Peer::new).collect();
+        let try_all = |topics: &mut Topics, peer: &mut Peer, from: u32, error| {
+            let subscribed = (from..from + 1000).filter(|n| {
+                let name = format!("t{n}");
+                let result = topics.subscribe(NOW, peer.id, &mut peer.list, &name, After::Now);
+                assert!(result.is_ok() || result == Err(error), "{result:?}");
+                result.is_ok()
+            });
+            subscribed.count()
+        };
+        let full = SubscribeError::SubscriptionsFull;
+        assert_eq!(try_all(&mut topics, &mut greedy, 0, full), 64);
+        assert_eq!(topics.len(), 64);
+        let full = SubscribeError::TopicsFull;
+        assert_eq!(try_all(&mut topics, &mut others[0], 5000, full), 36);
+        let error = topics.publish(NOW, 0, "one-more", Payload::text("x"));
+        assert_eq!(error, Err(PublishError::TopicsFull));
+        assert_eq!((topics.len(), topics.subscriptions()), (100, 100));
+        greedy.leave(&mut topics);
+        assert_eq!((topics.len(), topics.subscriptions()), (36, 36));
+        others[0].leave(&mut topics);
+        assert_eq!((topics.len(), topics.subscriptions()), (0, 0));
+        check(&topics);
+    }
+
+    #[test]
+    fn a_bad_name_makes_no_topic() {
+        let mut topics = topics();
+        let mut peer = Peer::new(0);
+        for name in ["", "a b", "*"] {
+            let error = topics.publish(NOW, 0, name, Payload::text("x"));
+            assert_eq!(error, Err(PublishError::BadName));
+            let error = topics.subscribe(NOW, peer.id, &mut peer.list, name, After::Now);
+            assert_eq!(error, Err(SubscribeError::BadName));
+            assert!(topics.latest(NOW, name).is_none());
+        }
+        assert_eq!((topics.len(), topics.events_published()), (0, 0));
+    }
+
+    #[test]
+    fn a_topic_exists_while_it_is_retained_or_subscribed_to() {
+        let mut topics = topics();
+        let mut peer = Peer::new(0);
+        peer.subscribe(&mut topics, "$stats", After::Now);
+        assert!(topics.has_subscribers("$stats"));
+        let id = publish(&mut topics, 0, "$stats", "x");
+        peer.leave(&mut topics);
+        assert!(!topics.has_subscribers("$stats"));
+        assert_eq!(topics.latest(NOW, "$stats").unwrap().id, id);
+        let much_later = Instant::from_millis(10_000_000);
+        assert!(topics.latest(much_later, "$stats").is_none());
+        assert_eq!((topics.len(), topics.position()), (0, id));
+    }
+
+    #[test]
+    fn one_subscription_among_many_ends() {
+        let mut topics = topics();
+        let mut peer = Peer::new(0);
+        let [a, b, c] = ["a", "b", "c"].map(|name| {
+            let key = peer.subscribe(&mut topics, name, After::Now);
+            assert!(peer.replay(&mut topics, key).is_empty());
+            key
+        });
+        topics.unsubscribe(&mut peer.list, b);
+        assert_eq!(topics.subscriptions_of(&peer.list).collect::<Vec<_>>(), [a, c]);
+        assert_eq!(topics.find_subscription(&peer.list, "b"), None);
+        assert_eq!(topics.find_subscription(&peer.list, "c"), Some(c));
+        assert_eq!(topics.topic_of(c).as_str(), "c");
+        topics.mark_lost(peer.id, b);
+        for name in ["a", "b", "c"] {
+            publish(&mut topics, 1, name, "x");
+        }
+        let delivered: Vec<_> = std::iter::from_fn(|| topics.poll_delivery()).collect();
+        let names: Vec<_> = delivered.iter().map(|delivery| delivery.topic.as_str()).collect();
+        assert_eq!(names, ["a", "c"]);
+        assert!(delivered.iter().all(|delivery| !delivery.gap));
+    }
+
+    #[test]
+    fn a_stale_key_marks_nobody_else() {
+        let mut topics = topics();
+        let mut gone = Peer::live(&mut topics, 0, "a");
+        let key = gone.list.key().unwrap();
+        gone.leave(&mut topics);
+        let next = Peer::live(&mut topics, 1, "a");
+        assert_eq!(next.list.key(), Some(key), "the slot is used again");
+        topics.mark_lost(gone.id, key);
+        publish(&mut topics, 1, "a", "x");
+        assert!(!topics.poll_delivery().unwrap().gap);
+    }
+
+    #[test]
+    fn losses_of_a_connection_are_asked_for_one_by_one() {
+        let mut topics = topics();
+        let mut peer = Peer::new(0);
+        let keys = ["a", "b", "c"].map(|name| {
+            let key = peer.subscribe(&mut topics, name, After::Now);
+            peer.replay(&mut topics, key);
+            key
+        });
+        topics.mark_lost(peer.id, keys[0]);
+        topics.mark_lost(peer.id, keys[2]);
+        let lost: Vec<_> = std::iter::from_fn(|| topics.poll_lost(&peer.list)).collect();
+        assert_eq!(lost, [keys[0], keys[2]]);
+    }
+}

@@ -1,0 +1,366 @@
+//! From a position in the past to live: what a subscriber missed, pulled from the log step by step.
+//!
+//! ```text
+//!   subscribe ──► Gap ──────► Replaying ─────────► Live ──► Lost
+//!                  ▲  gap told    │ ▲ │  caught up    ▲        │
+//!                  └──────────────┘ └─┘ event         └────────┘
+//!                     evicted                      delivered with a gap
+//! ```
+//!
+//! Whether a position is good is decided here and nowhere else. A position that is not good is a
+//! gap: told needlessly perhaps, never left out.
+
+use super::log::Log;
+use super::subscriptions::{Ring, State};
+use super::{Event, EventId, FirstSubscription, SubscriptionKey, Topics};
+
+/// Where a reader wants to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// With what is published from now on.
+    Now,
+    /// After this position; `0-0` is the beginning.
+    Position(EventId),
+    /// With everything retained, after a gap: what it said is no position.
+    Garbage,
+}
+
+impl After {
+    /// Reads what a client gave as its last id.
+    pub fn parse(text: &str) -> After {
+        text.parse().map_or(After::Garbage, After::Position)
+    }
+}
+
+/// Events are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The id of the first event that follows; none if nothing is retained.
+    pub first: Option<EventId>,
+}
+
+/// One step of a replay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// Events are missing here.
+    Gap(Gap),
+    /// The next event.
+    Event(Event),
+    /// Nothing is left: the subscriber is live from now on. With the position it has now, which is
+    /// good for all topics that it has caught up with. Said once.
+    CaughtUp(EventId),
+}
+
+impl Topics {
+    /// Gives the next step of a subscription's replay; none if it is live.
+    ///
+    /// An event evicted before its turn is a gap, and replay goes on with the first that is
+    /// retained. Takes constant time.
+    pub fn poll_replay(&mut self, key: SubscriptionKey) -> Option<Replay> {
+        let step = match self.next_step(key)? {
+            Step::Gap { first, next } => {
+                let subscription = &mut self.subscriptions[key];
+                subscription.next = next;
+                subscription.state = State::Replaying;
+                Replay::Gap(Gap { first })
+            }
+            Step::Event(event) => {
+                self.subscriptions[key].next += 1;
+                Replay::Event(event)
+            }
+            Step::End => {
+                self.go_live(key);
+                Replay::CaughtUp(self.issuer.last())
+            }
+        };
+        Some(step)
+    }
+
+    /// Gives the next step of all replays of a connection as one, in the order of ids, and whose it
+    /// is; none if all are live. A gap comes as soon as it is known.
+    ///
+    /// For a stream on which one id is the position in all its topics. They go live together, said
+    /// once, by one of them: were one live while another still replays, an event of the first would
+    /// overtake older ones of the second. So subscribe to all topics before the first call, and do
+    /// not call [`poll_replay`](Topics::poll_replay) beside it. Takes time by the number of
+    /// subscriptions.
+    pub fn poll_replay_merged(
+        &mut self,
+        list: &FirstSubscription,
+    ) -> Option<(SubscriptionKey, Replay)> {
+        let steps = self.subscriptions.iter(Ring::Connection, list);
+        let steps = steps.filter_map(|key| Some((self.next_step(key)?.rank(), key)));
+        let (rank, foremost) = steps.min_by_key(|&(rank, _)| rank)?;
+        if rank != Rank::End {
+            return Some((foremost, self.poll_replay(foremost)?));
+        }
+        let mut following = Some(foremost);
+        while let Some(key) = following {
+            if !self.is_live(key) {
+                self.go_live(key);
+            }
+            following = self.subscriptions.following(Ring::Connection, list, key);
+        }
+        Some((foremost, Replay::CaughtUp(self.issuer.last())))
+    }
+
+    /// Says whether a subscription has caught up: its events are pushed.
+    pub fn is_live(&self, key: SubscriptionKey) -> bool {
+        self.subscriptions[key].state.is_live()
+    }
+
+    /// Gives where reading a log begins: with a gap or not, and at which ordinal.
+    pub(super) fn begin(&self, log: &Log, after: After) -> (State, u64) {
+        match after {
+            After::Now => (State::Replaying, log.end()),
+            After::Position(position) if self.is_good(log, position) => {
+                (State::Replaying, log.after(position))
+            }
+            After::Position(_) | After::Garbage => (State::Gap, log.begin()),
+        }
+    }
+
+    /// Says whether everything in this log that was published after `position` is still there. Only
+    /// this process's own positions can be known to be good, and the beginning.
+    fn is_good(&self, log: &Log, position: EventId) -> bool {
+        let is_known = position == EventId::ZERO || self.issuer.issued(position);
+        is_known && log.evicted() <= position
+    }
+
+    fn next_step(&self, key: SubscriptionKey) -> Option<Step> {
+        let subscription = &self.subscriptions[key];
+        if subscription.state.is_live() {
+            return None;
+        }
+        let log = &self.table[subscription.topic].log;
+        let next = subscription.next.max(log.begin());
+        let event = log.event(next);
+        if subscription.state == State::Gap || next > subscription.next {
+            return Some(Step::Gap { first: event.map(|event| event.id), next });
+        }
+        Some(event.map_or(Step::End, |event| Step::Event(event.clone())))
+    }
+
+    /// Everything in the log was given: from the next event on the fan-out gives them. What it
+    /// still holds of older ones is skipped, by their ordinals.
+    fn go_live(&mut self, key: SubscriptionKey) {
+        let subscription = &mut self.subscriptions[key];
+        let topic = &mut self.table[subscription.topic];
+        debug_assert_eq!(subscription.next, topic.log.end());
+        subscription.state = State::Live;
+        self.subscriptions.link(Ring::Topic, &mut topic.live, key);
+    }
+}
+
+enum Step {
+    Gap { first: Option<EventId>, next: u64 },
+    Event(Event),
+    End,
+}
+
+impl Step {
+    fn rank(&self) -> Rank {
+        match self {
+            Step::Gap { .. } => Rank::Gap,
+            Step::Event(event) => Rank::Event(event.id),
+            Step::End => Rank::End,
+        }
+    }
+}
+
+/// In which order the steps of several replays are taken.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Gap,
+    Event(EventId),
+    End,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{NOW, PROCESS, Peer, check, publish, topics};
+    use super::*;
+
+    const GAP_NONE: Replay = Replay::Gap(Gap { first: None });
+
+    fn gap(first: EventId) -> Replay {
+        Replay::Gap(Gap { first: Some(first) })
+    }
+
+    #[test]
+    fn a_position_is_good_only_if_nothing_after_it_can_be_missing() {
+        let mut topics = topics();
+        topics.rules.retain_events = 2;
+        let born = topics.position();
+        let id: Vec<_> = (1..=4).map(|n| publish(&mut topics, 10 * n, "a", "x")).collect();
+        let elsewhere = publish(&mut topics, 50, "b", "x");
+        let foreign = EventId::new(id[2].ms(), id[2].seq() + 1);
+        let future = EventId::new(elsewhere.ms() + 1, elsewhere.seq());
+        let between = EventId::new(id[2].ms() + 3, u64::from(PROCESS));
+        let earlier = EventId::new(born.ms() - 1, born.seq());
+        let cases = [
+            (After::Now, "a", None, 0),
+            (After::Garbage, "a", Some(Some(id[2])), 2),
+            (After::Position(EventId::ZERO), "a", Some(Some(id[2])), 2),
+            (After::Position(earlier), "a", Some(Some(id[2])), 2),
+            (After::Position(born), "a", Some(Some(id[2])), 2),
+            (After::Position(id[0]), "a", Some(Some(id[2])), 2),
+            (After::Position(id[1]), "a", None, 2),
+            (After::Position(id[2]), "a", None, 1),
+            (After::Position(between), "a", None, 1),
+            (After::Position(id[3]), "a", None, 0),
+            (After::Position(elsewhere), "a", None, 0),
+            (After::Position(foreign), "a", Some(Some(id[2])), 2),
+            (After::Position(future), "a", Some(Some(id[2])), 2),
+            (After::Position(EventId::ZERO), "b", None, 1),
+            (After::Position(born), "b", None, 1),
+            (After::Position(earlier), "b", Some(Some(elsewhere)), 1),
+            (After::Position(EventId::ZERO), "unknown", None, 0),
+            (After::Position(id[0]), "unknown", None, 0),
+            (After::Position(future), "unknown", Some(None), 0),
+            (After::Garbage, "unknown", Some(None), 0),
+        ];
+        for (after, topic, gap_first, events) in cases {
+            let read = topics.read_after(NOW, topic, after);
+            assert_eq!(read.gap.map(|gap| gap.first), gap_first, "{after:?} {topic}");
+            assert_eq!(read.events().count(), events, "{after:?} {topic}");
+            // A subscription says the same.
+            let mut peer = Peer::new(0);
+            let key = peer.subscribe(&mut topics, topic, after);
+            let steps: Vec<_> = std::iter::from_fn(|| topics.poll_replay(key)).collect();
+            let gaps = usize::from(gap_first.is_some());
+            assert_eq!(steps.len(), gaps + events + 1, "{after:?} {topic}");
+            assert_eq!(steps.last(), Some(&Replay::CaughtUp(elsewhere)));
+            assert_eq!(steps[0] == Replay::Gap(Gap { first: gap_first.flatten() }), gaps == 1);
+            peer.leave(&mut topics);
+            check(&topics);
+        }
+    }
+
+    #[test]
+    fn a_forgotten_topic_is_a_gap_for_whom_it_may_have_had_events() {
+        let mut topics = topics();
+        let before = publish(&mut topics, 1, "other", "x");
+        let forgotten = publish(&mut topics, 2, "a", "x");
+        let later = publish(&mut topics, 3, "other", "x");
+        let key_of_a = topics.table.find("a").unwrap();
+        topics.table.change_log(key_of_a, Log::evict);
+        topics.table.forget_if_unused(key_of_a);
+        let cases = [(EventId::ZERO, true), (before, true), (forgotten, false), (later, false)];
+        for round in ["forgotten", "made again"] {
+            for (position, is_gap) in cases {
+                let read = topics.read_after(NOW, "a", After::Position(position));
+                assert_eq!(read.gap.is_some(), is_gap, "{position}, {round}");
+            }
+            publish(&mut topics, 4, "a", "x");
+        }
+    }
+
+    #[test]
+    fn replay_goes_live_without_hole_or_duplicate_while_others_publish() {
+        for late in 0..4 {
+            let mut topics = topics();
+            let mut published: Vec<_> = (0..3).map(|n| publish(&mut topics, n, "a", "x")).collect();
+            let mut peer = Peer::new(0);
+            let key = peer.subscribe(&mut topics, "a", After::Position(EventId::ZERO));
+            let _other = Peer::live(&mut topics, 1, "a");
+            let mut got = Vec::new();
+            for step in 0.. {
+                if step >= late && step < late + 3 {
+                    published.push(publish(&mut topics, 5, "a", "x"));
+                }
+                match topics.poll_replay(key) {
+                    Some(Replay::Event(event)) => got.push(event.id),
+                    Some(Replay::CaughtUp(last)) => assert_eq!(Some(&last), published.last()),
+                    Some(Replay::Gap(_)) => panic!("nothing was evicted"),
+                    None if step >= late + 3 => break,
+                    None => {}
+                }
+            }
+            while let Some(delivery) = topics.poll_delivery() {
+                if delivery.connection == peer.id {
+                    got.push(delivery.event.id);
+                }
+            }
+            assert_eq!(got, published, "{late}");
+        }
+    }
+
+    #[test]
+    fn what_is_evicted_during_replay_is_a_gap() {
+        let mut topics = topics();
+        let ids: Vec<_> = (0..4).map(|n| publish(&mut topics, n, "a", "x")).collect();
+        let mut peer = Peer::new(0);
+        let key = peer.subscribe(&mut topics, "a", After::Position(EventId::ZERO));
+        let step = |topics: &mut Topics| topics.poll_replay(key).unwrap();
+        assert!(matches!(step(&mut topics), Replay::Event(event) if event.id == ids[0]));
+        topics.trim_oldest();
+        assert!(matches!(step(&mut topics), Replay::Event(event) if event.id == ids[1]));
+        topics.trim_oldest();
+        topics.trim_oldest();
+        assert_eq!(step(&mut topics), gap(ids[3]));
+        topics.trim_oldest();
+        assert_eq!(step(&mut topics), GAP_NONE);
+        assert_eq!(step(&mut topics), Replay::CaughtUp(ids[3]));
+        assert_eq!(topics.poll_replay(key), None);
+    }
+
+    #[test]
+    fn an_old_position_is_not_of_the_next_process() {
+        let old = topics();
+        let mut new = Topics::new(old.rules.clone(), PROCESS + 1, 5000);
+        publish(&mut new, 1, "a", "x");
+        // Nothing was published when the client asked the old process for its position.
+        let read = new.read_after(NOW, "a", After::Position(old.position()));
+        assert!(read.gap.is_some());
+    }
+
+    #[test]
+    fn merged_replays_come_by_id_and_go_live_together() {
+        let mut topics = topics();
+        let names = ["a", "b", "c", "b", "a"];
+        let mut published: Vec<_> =
+            (0..5).map(|n| publish(&mut topics, n, names[n as usize], "x")).collect();
+        let mut peer = Peer::new(0);
+        for name in ["c", "b", "a"] {
+            peer.subscribe(&mut topics, name, After::Position(EventId::ZERO));
+        }
+        let mut got = Vec::new();
+        for step in 0.. {
+            match topics.poll_replay_merged(&peer.list) {
+                Some((_, Replay::Event(event))) => got.push(event.id),
+                Some((_, Replay::CaughtUp(last))) => assert_eq!(Some(&last), published.last()),
+                Some((_, Replay::Gap(_))) => panic!("nothing was evicted"),
+                None => break,
+            }
+            // The one is at its end before the others: it must wait for them.
+            if step % 2 == 0 && step < 12 {
+                published.push(publish(&mut topics, 9, names[step % 3], "x"));
+            }
+            while let Some(delivery) = topics.poll_delivery() {
+                got.push(delivery.event.id);
+            }
+        }
+        assert_eq!(got, published);
+        check(&topics);
+    }
+
+    #[test]
+    fn merged_replays_tell_gaps_of_each_topic() {
+        let mut topics = topics();
+        topics.rules.retain_events = 1;
+        let ids: Vec<_> =
+            (0..4).map(|n| publish(&mut topics, n, ["a", "b"][n as usize % 2], "x")).collect();
+        let mut peer = Peer::new(0);
+        let a = peer.subscribe(&mut topics, "a", After::Position(ids[1]));
+        let b = peer.subscribe(&mut topics, "b", After::Garbage);
+        let expected = [
+            (b, gap(ids[3])),
+            (a, Replay::Event(Event { id: ids[2], payload: super::super::Payload::text("x") })),
+            (b, Replay::Event(Event { id: ids[3], payload: super::super::Payload::text("x") })),
+            (a, Replay::CaughtUp(ids[3])),
+        ];
+        let steps: Vec<_> = std::iter::from_fn(|| topics.poll_replay_merged(&peer.list)).collect();
+        assert_eq!(steps, expected);
+    }
+}
