@@ -3,9 +3,9 @@
 //! Clients subscribe with the last position they know, or with garbage, replay step by step and
 //! then live, lose their connection anywhere, and come back. Meanwhile others publish, events are
 //! evicted for every reason, deliveries are dropped by a policy, the clock steps, and the server is
-//! restarted with nothing but a new process number. What each client has received of a topic must be
-//! what was published after its position, once and in order; where it is not, a gap must have been
-//! told first. And a gap is not told to one whose position the server can know to be good.
+//! restarted with nothing but a new process number. What each client has received of a topic must
+//! be what was published after its position, once and in order; where it is not, a gap must have
+//! been told first. And a gap is not told to one whose position the server can know to be good.
 //!
 //! Some clients keep a position for each topic, as on `/ws`; others one for all their topics, as an
 //! event stream's Last-Event-ID.
@@ -443,9 +443,7 @@ impl World {
 
     /// With everybody gone and everything evicted nothing is left.
     fn empty_of_subscribers(&mut self) {
-        while self.topics.poll_delivery().is_some() {
-            panic!("nobody is subscribed");
-        }
+        assert!(self.topics.poll_delivery().is_none(), "nobody is subscribed");
         while self.topics.trim_oldest() > 0 {}
         let left = (self.topics.len(), self.topics.subscriptions(), self.topics.bytes());
         assert_eq!(left, (0, 0, 0));

@@ -2,8 +2,9 @@
 //!
 //! Publications wait in the order of their ids and each goes through its topic's ring of live
 //! subscriptions, so that a publish to 10,000 subscribers can be spread over turns. Each
-//! subscription remembers the ordinal that it needs next. Who went live after an event was published stands
-//! behind those who were live before and needs a later one: there a publication ends.
+//! subscription remembers the ordinal that it needs next. Who went live after an event was
+//! published stands behind those who were live before and needs a later one: there a publication
+//! ends.
 //!
 //! ```text
 //!   waiting   event 7 ─► event 8 ─► ...         ring    a ⇄ b ⇄ c ⇄ d   (d went live just now)

@@ -479,6 +479,19 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_during_replay_is_a_gap_of_the_replay() {
+        let mut topics = topics();
+        let ids = [0, 1].map(|ms| publish(&mut topics, ms, "a", "x"));
+        let mut peer = Peer::new(0);
+        let key = peer.subscribe(&mut topics, "a", After::Position(EventId::ZERO));
+        assert!(matches!(topics.poll_replay(key), Some(Replay::Event(_))));
+        topics.mark_lost(peer.id, key);
+        assert_eq!(topics.poll_replay(key), Some(Replay::Gap(Gap { first: Some(ids[1]) })));
+        assert_eq!(peer.replay(&mut topics, key), [ids[1]]);
+        assert!(topics.is_live(key));
+    }
+
+    #[test]
     fn losses_of_a_connection_are_asked_for_one_by_one() {
         let mut topics = topics();
         let mut peer = Peer::new(0);

@@ -38,12 +38,12 @@ impl Default for Rules {
 impl Rules {
     /// Evicts what these rules do not retain.
     pub(super) fn trim(&self, now: Instant, log: &mut Log) {
-        while log.len() > self.retain_events
-            || log.payload_bytes() > self.retain_bytes
-            || log.first_appended_at().is_some_and(|at| at + self.retain_for <= now)
-        {
-            log.evict();
-        }
+        let is_over = |log: &Log| {
+            log.len() > self.retain_events
+                || log.payload_bytes() > self.retain_bytes
+                || log.first_appended_at().is_some_and(|at| at + self.retain_for <= now)
+        };
+        while is_over(log) && log.evict() {}
     }
 
     /// How late the sweep may be, so that it wakes a quiet loop seldom.
