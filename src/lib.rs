@@ -62,6 +62,8 @@
 //! | | [`heartbeat`], [`outbox`], [`bucket`], [`route`], [`stats`], [`event`] | what a connection consists of |
 //! | | [`topics`] | logs of retained events, subscriptions, replay, fan-out |
 //! | | [`http`], [`ws`] | heads, bodies, responses, upgrades; frames and close |
+//! | | [`envelope`] | the JSON messages of `/ws` |
+//! | | [`json`], [`payload`] | checking and writing JSON; what an event bears |
 //! | | [`wheel`], [`time`], [`random`], [`id`], [`reason`], [`frame`], [`message`], [`config`] | the ground |
 //!
 //! # Invariants
@@ -97,6 +99,7 @@ mod clock;
 pub mod config;
 mod connection;
 pub mod engine;
+pub mod envelope;
 pub mod event;
 mod event_loop;
 pub mod frame;
@@ -105,9 +108,11 @@ mod handler;
 pub mod heartbeat;
 pub mod http;
 pub mod id;
+pub mod json;
 mod listener;
 pub mod message;
 pub mod outbox;
+pub mod payload;
 #[cfg(feature = "program")]
 pub mod program;
 pub mod pump;

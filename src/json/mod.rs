@@ -1,0 +1,232 @@
+//! JSON (RFC 8259), as little of it as the server needs: is this text JSON, where do the members of
+//! an object lie, and objects on their way out.
+//!
+//! Values are checked, not built: what is to be passed on is a slice of the text it came in.
+//! Reading does not recurse and looks at each byte once, so a hostile text costs no more than a
+//! good one of its length. Two things are refused that the grammar would let pass, since many
+//! readers fail on them: values nested deeper than [`DEPTH_MAX`], and escapes of half a surrogate
+//! pair, which are no character (RFC 7493, 2.1). A byte order mark is not skipped (RFC 8259, 8.1).
+
+use std::borrow::Cow;
+use std::fmt;
+
+mod object;
+mod scanner;
+
+pub use object::{Object, write_string};
+use scanner::{Scanner, unescape};
+
+/// Gives the value that a text consists of, without the blanks around it.
+///
+/// # Errors
+///
+/// If the text is not one JSON value, or one that is nested too deep.
+pub fn value(text: &str) -> Result<&str, JsonError> {
+    let mut scanner = Scanner::new(text);
+    let value = scanner.value()?;
+    scanner.end()?;
+    Ok(value)
+}
+
+/// Reads an object member by member; each is told as its name and its raw value, in their order.
+///
+/// A member that appears twice is told twice.
+///
+/// # Errors
+///
+/// If the text is not one JSON object, or one that is nested too deep: members may then have been
+/// told already.
+pub fn members<'a>(
+    text: &'a str,
+    mut tell: impl FnMut(Cow<'a, str>, &'a str),
+) -> Result<(), JsonError> {
+    let mut scanner = Scanner::new(text);
+    scanner.expect(b'{')?;
+    if !scanner.skip(b'}') {
+        loop {
+            let name = scanner.name()?;
+            tell(unescape(name), scanner.value()?);
+            if !scanner.skip(b',') {
+                break;
+            }
+        }
+        scanner.expect(b'}')?;
+    }
+    scanner.end()
+}
+
+/// Gives the content of a raw value that is a string, nothing if it is of another type.
+///
+/// The value is one that [`value`] or [`members`] gave. Copies only if there are escapes in it.
+pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
+    raw.starts_with('"').then(|| unescape(raw))
+}
+
+/// Why a text was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonError {
+    /// It is not JSON, or not of the form asked for.
+    Syntax,
+    /// It is nested deeper than [`DEPTH_MAX`].
+    TooDeep,
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            JsonError::Syntax => "not JSON",
+            JsonError::TooDeep => "JSON nested too deep",
+        })
+    }
+}
+
+impl std::error::Error for JsonError {}
+
+/// How deep arrays and objects may nest in a value: with an object around them still within the
+/// 127 levels that common readers take.
+pub const DEPTH_MAX: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all_members(text: &str) -> Result<Vec<(String, &str)>, JsonError> {
+        let mut told = Vec::new();
+        members(text, |name, value| told.push((name.into_owned(), value)))?;
+        Ok(told)
+    }
+
+    #[test]
+    fn values_are_given_raw() {
+        for text in [
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0",
+            "-12.50e+007",
+            "1E400",
+            "123456789012345678901234567890",
+            r#""""#,
+            r#""a\"\\\/\b\f\n\r\tz""#,
+            "\"ü\u{7f}\u{2028}\u{feff}😀\"",
+            r#""\u0000\u00fC\uD83D\uDe00\ud800\udc00\udbff\udfff\ud7ff\ue000""#,
+            "[]",
+            "{}",
+            "[ ]",
+            "{\t}",
+            "[1,[2 , {\"a\":[]}],\r\n\"b\"]",
+            r#"{"a":{"a":{}},"a":[{}],"":0}"#,
+        ] {
+            assert_eq!(value(text), Ok(text));
+            assert_eq!(value(&format!(" \t\r\n{text}\n ")), Ok(text));
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused() {
+        let words = concat!(
+            "nul nulll True NaN Infinity undefined 1, , ] } : +1 01 -01 00 - -a 1. .5 1.e5 1e 1e+ ",
+            "0x10 1_0 ٣ \" \"\\ \"\\\" 'a' \"\\x41\" \"\\ü\" \"\\u\" \"\\u12\" \"\\u12g4\" ",
+            "\"\\u+123\" \"\\u00üü\" ",
+            "[ [1 [1, [,] [1,] [1:2] [1} [[] []] 1// /**/1 { {1:2} {a:1} {,} {[]} {]} {\"a\":[}] ",
+            "{\"a\" {\"a\": {\"a\":} {\"a\":1 {\"a\":1, {\"a\":1,} {\"a\",1} {\"a\":1] {\"a\":1}} ",
+            "\"\n\" \"\t\" \"\0\" \"\u{1f}\" \u{feff}1 \u{a0}1 1\u{c} \u{b}1",
+        );
+        for text in words.split(' ').chain(["", " ", "1 2", "[1 2]", "{\"a\" 1}", "- 1", "1 .5"]) {
+            assert_eq!(value(text), Err(JsonError::Syntax), "{text}");
+            if !text.starts_with('{') {
+                continue;
+            }
+            assert_eq!(all_members(text), Err(JsonError::Syntax), "{text}");
+        }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_refused() {
+        for escapes in [
+            r"\ud800",
+            r"\udbff!",
+            r"\udc00",
+            r"\udfff",
+            r"\ud800\n",
+            r"\ud800\u0041",
+            r"\ud83dx",
+            r"\ud800\ud800",
+            r"\ude00\ud83d",
+            r"\ud83d\",
+            r"\ud83d\u",
+            r"\ud83d\ude0",
+        ] {
+            assert_eq!(value(&format!("\"{escapes}\"")), Err(JsonError::Syntax), "{escapes}");
+            assert_eq!(value(&format!("[{{\"{escapes}\":1}}]")), Err(JsonError::Syntax));
+        }
+    }
+
+    #[test]
+    fn values_nest_as_deep_as_may_be() {
+        let nested = |open: &str, middle: &str, close: &str, depth: usize| {
+            open.repeat(depth) + middle + &close.repeat(depth)
+        };
+        let limit = DEPTH_MAX as usize;
+        for (open, middle, close) in [("[", "", "]"), ("{\"a\":", "1", "}"), ("[ 1 , ", "{}", "]")]
+        {
+            let around = usize::from(middle == "{}");
+            let deepest = nested(open, middle, close, limit - around);
+            assert_eq!(value(&deepest), Ok(&*deepest));
+            let object = format!("{{\"a\":{deepest}}}");
+            assert_eq!(all_members(&object), Ok(vec![("a".into(), &*deepest)]));
+            let deeper = nested(open, middle, close, limit + 1 - around);
+            assert_eq!(value(&deeper), Err(JsonError::TooDeep));
+        }
+    }
+
+    /// What is open is remembered over siblings: each end must be the end of what began.
+    #[test]
+    fn arrays_and_objects_end_as_they_began() {
+        let good = r#"[{"a":[[{}],{"b":[]}],"c":{}},[],{"d":[{"e":1}]}]"#;
+        assert_eq!(value(good), Ok(good));
+        for (at, byte) in good.bytes().enumerate() {
+            let wrong = match byte {
+                b']' => "}",
+                b'}' => "]",
+                b'[' => "{",
+                b'{' => "[",
+                _ => continue,
+            };
+            let bad = format!("{}{wrong}{}", &good[..at], &good[at + 1..]);
+            assert_eq!(value(&bad), Err(JsonError::Syntax), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_text_cut_short_is_refused() {
+        let text = r#"{"a":[1,{"b":"\ud83d\ude00ü\n"},true],"c":null}"#;
+        for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
+            assert_eq!(value(&text[..end]), Err(JsonError::Syntax));
+            assert_eq!(all_members(&text[..end]), Err(JsonError::Syntax));
+        }
+    }
+
+    #[test]
+    fn members_are_told_in_their_order() {
+        assert_eq!(all_members(" { } "), Ok(vec![]));
+        assert_eq!(
+            all_members(r#"{ "a" : [1, 2] ,"\u0061":"b" , "ü\n":{"a":3}}"#),
+            Ok(vec![("a".into(), "[1, 2]"), ("a".into(), "\"b\""), ("ü\n".into(), r#"{"a":3}"#)])
+        );
+        for text in ["", "[]", "null", "\"a\"", "{}{}", "{} x", "[{}]"] {
+            assert_eq!(all_members(text), Err(JsonError::Syntax), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_string_is_copied_only_if_it_bears_escapes() {
+        assert!(matches!(string(r#""aü""#), Some(Cow::Borrowed("aü"))));
+        let unescaped = string(r#""\\\"\/\b\f\n\r\t\u0000ü\u00fc\ud83d\ude00\udbff\udfff.""#);
+        assert_eq!(unescaped.as_deref(), Some("\\\"/\u{8}\u{c}\n\r\t\0üü😀\u{10ffff}."));
+        for raw in ["1", "null", "[\"a\"]", "{}"] {
+            assert_eq!(string(raw), None);
+        }
+    }
+}
