@@ -267,7 +267,7 @@ pub fn array<'a>(events: impl IntoIterator<Item = (&'a str, Payload<'a>)>) -> St
 }
 
 /// Adds the members of a gap.
-fn with_gap(object: Object, topic: &str, first: Option<&str>) -> Object {
+pub(crate) fn with_gap(object: Object, topic: &str, first: Option<&str>) -> Object {
     let object = object.string("topic", topic);
     match first {
         Some(first) => object.string("first", first),
@@ -276,7 +276,7 @@ fn with_gap(object: Object, topic: &str, first: Option<&str>) -> Object {
 }
 
 /// Adds binary data.
-fn with_base64(object: Object, bytes: &[u8]) -> Object {
+pub(crate) fn with_base64(object: Object, bytes: &[u8]) -> Object {
     object.string("base64", &BASE64.encode(bytes))
 }
 

@@ -62,7 +62,7 @@
 //! | | [`heartbeat`], [`outbox`], [`bucket`], [`route`], [`stats`], [`event`] | what a connection consists of |
 //! | | [`topics`] | logs of retained events, subscriptions, replay, fan-out |
 //! | | [`http`], [`ws`] | heads, bodies, responses, upgrades; frames and close |
-//! | | [`envelope`] | the JSON messages of `/ws` |
+//! | | [`sse`], [`envelope`] | event streams; the JSON messages of `/ws` |
 //! | | [`json`], [`payload`] | checking and writing JSON; what an event bears |
 //! | | [`wheel`], [`time`], [`random`], [`id`], [`reason`], [`frame`], [`message`], [`config`] | the ground |
 //!
@@ -122,6 +122,7 @@ mod refusals;
 pub mod route;
 mod server;
 mod socket;
+pub mod sse;
 pub mod stats;
 pub mod time;
 pub mod topics;

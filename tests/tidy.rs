@@ -85,6 +85,7 @@ fn the_pure_part_knows_no_socket_thread_channel_or_clock() {
         "random",
         "reason",
         "route",
+        "sse",
         "stats",
         "time",
         "topics",

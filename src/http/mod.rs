@@ -38,6 +38,8 @@ mod upgrade;
 pub use body::BodyReader;
 pub use cors::{is_preflight, preflight};
 pub use framing::BodyLength;
+#[cfg(test)]
+pub(crate) use head::tests::request as test_request;
 pub use head::{Head, HeadLimits, HeadReader, Version};
 pub use header_lines::{HeaderError, HeaderLines};
 pub use hosts::{Hosts, HostsError};
