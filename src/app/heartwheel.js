@@ -1,0 +1,409 @@
+// heartwheel's browser client: topics over one connection that comes back by itself.
+//
+//   <script src="/heartwheel.js"></script>     or, in a module,     import "/heartwheel.js";
+//
+// Both define the global `Heartwheel`; `export` would be a syntax error in a classic script.
+//
+//   const wheel = new Heartwheel();                         // connects to /ws
+//   wheel.subscribe("news", (data, { topic, id }) => { });  // also subscribe(topic, { after }, ..)
+//   const id = await wheel.publish("news", { any: "JSON" });
+//
+// After a broken connection each topic goes on behind its last event: none comes twice, none is
+// missing unless a `gap` says so. Bytes come as Uint8Array. Events, by their `detail`:
+//
+//   state     { state }: connecting, open, waiting (with delay_ms, code, reason) or closed (with
+//             code, reason): for good, by close(), by close code 1008, by HTTP status 401 or 403
+//   gap       { topic, first }: events were lost, `first` is the id of the next one or null
+//   error     { code, message, topic }: a request had no effect; the connection stays
+//   pressure  { level }: how full the server's queue for this page is, 0 to 3
+//
+// `publish` takes JSON, text or bytes (sent by POST, so not in order with the others). Without a
+// connection it waits; beyond 256 unanswered ones it rejects with the `code` "limit". One that was
+// under way when the connection broke rejects with "unknown": whether to risk it twice is for the
+// page to decide.
+//
+// Where WebSockets are blocked it reads an event stream and publishes by POST. There one `after`
+// holds for all topics, and text that parses as JSON is taken for JSON.
+"use strict";
+{
+  const ANSWER_MS = 10_000; // for a connection to open, and for the answer to a ping
+  const HEARTBEAT_MS = 30_000; // if the server names none
+  const STREAM_SILENCE_MS = 45_000; // three of the comments that a server sends by default
+  const STEADY_MS = 10_000; // a connection that lived so long ends the back-off
+  const BLOCKED_AFTER = 3; // upgrades in a row that failed while HTTP worked
+  const WAITING_MAX = 256;
+  const TIMER_MAX_MS = 2 ** 31 - 1;
+  const RESERVED = ["gap", "open", "error", "message", "binary"]; // no topics on an event stream
+
+  const failure = (code, message = code) => Object.assign(new Error(message), { code });
+  const fromBase64 = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+  const fromText = (text) => { try { return JSON.parse(text); } catch { return text; } };
+
+  // An id is MS-SEQ, and SEQ modulo 65536 is a number of the server's process.
+  const order = (a, b) => {
+    const [[m, s], [n, t]] = [a, b].map((id) => id.split("-").map(Number));
+    return m - n || s - t;
+  };
+  const process = (id) => id.split("-")[1] % 65536;
+
+  // Moves a topic on to `id`; false if it was there already. After a gap the server may be another
+  // whose clock is behind: its ids are not compared with those before.
+  const advance = (entry, id) => {
+    const { last, gap } = entry;
+    if (last && order(id, last) <= 0 && !(gap && process(id) !== process(last))) return false;
+    return Object.assign(entry, { last: id, gap: false });
+  };
+
+  // Reads an event stream (WHATWG HTML, 9.2.6) in pieces. A CR at the end may be half a CRLF.
+  const streamParser = (take) => {
+    let rest = "", fields = { data: [] };
+    return (text) => {
+      const lines = (rest + text).split(/\r\n|\n|\r(?!$)/);
+      rest = lines.pop();
+      for (const line of lines) {
+        const [, name, value = ""] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
+        if (name === "data") fields.data.push(value);
+        else if (name) fields[name] = value;
+        else if (!line) [, fields] = [take(fields), { data: [] }];
+      }
+    };
+  };
+
+  globalThis.Heartwheel ??= class Heartwheel extends EventTarget {
+    #url;
+    #state;
+    #link; // the present connection; an earlier one is not listened to any more
+    #streams = typeof WebSocket === "undefined";
+    #position; // the last id of a stream: it holds for all topics
+    #topics = new Map(); // topic -> { callback, last, gap }
+    #waiting = new Map(); // ref -> publish or ping without an answer
+    #ref = 0;
+    #tries = 0;
+    #blocked = 0;
+    #retryMs; // the delay that the server asked for
+    #timer; // of the link's silence, or of the next try
+    #page = new AbortController();
+
+    constructor(url = "/ws") {
+      super();
+      this.#url = new URL(url, globalThis.document?.baseURI);
+      this.#url.protocol = this.#url.protocol.replace("ws", "http");
+      addEventListener("online", () => this.#wake(), { signal: this.#page.signal });
+      this.#connect();
+    }
+
+    get state() { return this.#state; }
+    get transport() { return this.#streams ? "events" : "websocket"; }
+
+    // A second call for a topic replaces the first.
+    subscribe(topic, options, callback = options) {
+      this.#checkTopic(topic);
+      if (typeof callback !== "function") throw new TypeError("the callback is missing");
+      if (this.#state === "closed") throw failure("closed");
+      this.unsubscribe(topic);
+      this.#topics.set(topic, { callback, last: options.after ?? this.#position });
+      if (this.#state === "open") this.#link.subscribe(topic);
+    }
+
+    unsubscribe(topic) {
+      if (this.#topics.delete(topic) && this.#state === "open") this.#link.unsubscribe(topic);
+    }
+
+    // Resolves with the id of the event.
+    async publish(topic, data) {
+      this.#checkTopic(topic);
+      const isBytes = ArrayBuffer.isView(data) || [ArrayBuffer, Blob].includes(data?.constructor);
+      const json = isBytes ? null : JSON.stringify(data);
+      if (json === undefined) throw new TypeError("neither JSON nor bytes");
+      return this.#ask({ topic, json, bytes: data });
+    }
+
+    // Resolves with the round trip in milliseconds, over an open WebSocket only.
+    async ping() {
+      if (this.#state !== "open" || this.#streams) throw failure("unavailable");
+      return this.#ask({});
+    }
+
+    close() { this.#finish(1000, "closed by the page"); }
+
+    #checkTopic(topic) {
+      if (!/^[\w.:$-]{1,128}$/.test(topic)) throw new TypeError(`bad topic: ${topic}`);
+    }
+
+    #emit(type, detail) { this.dispatchEvent(new CustomEvent(type, { detail })); }
+
+    #enter(state, detail) {
+      this.#state = state;
+      this.#emit("state", { state, ...detail });
+    }
+
+    // -- A link's life: connecting, open, lost ----------------------------------------------------
+
+    #connect() {
+      const link = { heardAt: performance.now(), silenceMs: ANSWER_MS, close() {} };
+      this.#link?.close();
+      this.#link = link;
+      this.#retryMs = undefined;
+      this.#guard(ANSWER_MS);
+      if (this.#streams) this.#openStream(link);
+      else this.#openSocket(link);
+      this.#enter("connecting");
+    }
+
+    #opened(link, silenceMs) {
+      Object.assign(link, { openedAt: performance.now(), silenceMs });
+      this.#guard(silenceMs);
+      this.#blocked = 0;
+      this.#enter("open");
+      if (this.#link === link) for (const ref of this.#waiting.keys()) this.#send(ref);
+    }
+
+    #heard(link) { Object.assign(link, { isProbed: false, heardAt: performance.now() }); }
+
+    // The timer is not moved at each message; when it fires it asks how long it has been silent.
+    #guard(ms) {
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => {
+        const link = this.#link, left = link.silenceMs - (performance.now() - link.heardAt);
+        if (left > 0) this.#guard(left);
+        else if (!link.openedAt && !this.#streams) this.#refused(link, "no answer");
+        else if (link.isProbed || this.#streams) this.#lost(1006, "silence");
+        else this.#probe(link);
+      }, ms);
+    }
+
+    // A script does not see the server's pings, so it sends its own. What was heard before counts
+    // no more: the link may have died while the machine slept.
+    #probe(link) {
+      Object.assign(link, { isProbed: true, heardAt: -Infinity });
+      link.send('{"op":"ping"}');
+      this.#guard(ANSWER_MS);
+    }
+
+    // The network is back: no reason to wait longer, and one to doubt an open link.
+    #wake() {
+      if (this.#state === "waiting" && this.#retryMs === undefined) this.#connect();
+      else if (this.#state === "open" && !this.#streams) this.#probe(this.#link);
+    }
+
+    #lost(code, reason) {
+      const link = this.#link;
+      this.#link = null;
+      link.close();
+      for (const [ref, { isSaid }] of this.#waiting) {
+        if (isSaid) this.#settle(ref, failure("unknown", "the connection broke before the answer"));
+      }
+      if (code === 1008) return this.#finish(code, reason);
+      if (performance.now() - link.openedAt >= STEADY_MS) this.#tries = 0;
+      const backoffMs = Math.random() * Math.min(1000 * 1.5 ** this.#tries++, 30_000);
+      const told = /^retry=(\d+)$/.exec(reason);
+      if (told) this.#retryMs = Number(told[1]);
+      const delayMs = Math.min(Math.round(this.#retryMs ?? backoffMs), TIMER_MAX_MS);
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => this.#connect(), delayMs);
+      this.#enter("waiting", { delay_ms: delayMs, code, reason });
+    }
+
+    // A failed upgrade hides why it failed; a fetch of the same URL tells.
+    async #refused(link, reason) {
+      if (link.isRefused) return;
+      link.isRefused = true;
+      clearTimeout(this.#timer);
+      const signal = AbortSignal.timeout(ANSWER_MS);
+      const response = await fetch(this.#url, { cache: "no-store", signal }).catch(() => null);
+      if (this.#link !== link || this.#isBarred(response)) return;
+      // "Upgrade Required": the server would, so something between here and there does not.
+      this.#streams = response?.status === 426 && ++this.#blocked >= BLOCKED_AFTER;
+      if (this.#streams) this.#connect();
+      else this.#lost(1006, response ? `HTTP status ${response.status}` : reason);
+    }
+
+    #isBarred(response) {
+      const seconds = Number(response?.headers.get("Retry-After"));
+      if (seconds > 0) this.#retryMs = seconds * 1000 * (1 + Math.random());
+      const isBarred = [401, 403].includes(response?.status);
+      if (isBarred) this.#finish(response.status, "not admitted");
+      return isBarred;
+    }
+
+    #finish(code, reason) {
+      if (this.#state === "closed") return;
+      clearTimeout(this.#timer);
+      this.#page.abort();
+      this.#link?.close();
+      this.#link = null;
+      this.#topics.clear();
+      for (const ref of this.#waiting.keys()) this.#settle(ref, failure("closed", reason));
+      this.#enter("closed", { code, reason });
+    }
+
+    // -- WebSocket --------------------------------------------------------------------------------
+
+    #openSocket(link) {
+      const socket = new WebSocket(this.#url.href.replace("http", "ws"), "heartwheel.v1");
+      link.ignored = new Map(); // topic -> unsubscribes not yet answered: what comes is of the past
+      link.close = () => socket.close();
+      link.send = (text) => socket.send(text);
+      link.subscribe = (topic) => {
+        const { last: after } = this.#topics.get(topic);
+        link.send(JSON.stringify({ op: "subscribe", topic, after, ref: topic }));
+      };
+      link.unsubscribe = (topic) => {
+        link.ignored.set(topic, (link.ignored.get(topic) ?? 0) + 1);
+        link.send(JSON.stringify({ op: "unsubscribe", topic }));
+      };
+      socket.onmessage = ({ data }) => {
+        if (this.#link !== link) return;
+        this.#heard(link);
+        this.#take(link, JSON.parse(data));
+      };
+      socket.onclose = ({ code, reason }) => {
+        if (this.#link !== link) return;
+        if (link.openedAt || code !== 1006) this.#lost(code, reason);
+        else this.#refused(link, reason);
+      };
+    }
+
+    #take(link, message) {
+      const { op, topic, ref, code } = message;
+      if (op === "hello") {
+        link.messageMax = message.message_bytes;
+        for (const topic of this.#topics.keys()) link.subscribe(topic);
+        this.#opened(link, message.heartbeat_ms || HEARTBEAT_MS);
+      } else if (op === "published") this.#settle(ref, null, message.id);
+      else if (op === "pong") this.#settle(ref);
+      else if (op === "error") {
+        if (this.#waiting.has(ref)) this.#settle(ref, failure(code, message.message));
+        else this.#emit("error", { code, message: message.message, topic: ref });
+      } else if (op === "pressure") this.#emit(op, { level: message.level });
+      else if (op === "goaway") {
+        link.isLeaving = true; // what is published from now on waits for the next link
+        this.#retryMs = message.retry_ms;
+      } else if (op === "unsubscribed") link.ignored.set(topic, link.ignored.get(topic) - 1);
+      else if (!link.ignored.get(topic)) this.#takeTopic(message);
+    }
+
+    // Events, gaps and positions of a topic, from either transport.
+    #takeTopic({ op, topic, id, data, base64, first, last }) {
+      const entry = this.#topics.get(topic);
+      if (!entry) return;
+      if (op === "subscribed") advance(entry, last);
+      else if (op === "gap") {
+        entry.gap = true;
+        this.#emit(op, { topic, first });
+      } else if (op === "event" && advance(entry, id)) {
+        try {
+          entry.callback(base64 === undefined ? data : fromBase64(base64), { topic, id });
+        } catch (error) { reportError(error); } // the page's fault, and no reason to stop
+      }
+    }
+
+    // -- Publishing -------------------------------------------------------------------------------
+
+    #ask(request) {
+      if (this.#state === "closed") throw failure("closed");
+      if (this.#waiting.size >= WAITING_MAX) throw failure("limit", "too many wait for an answer");
+      return new Promise((resolve, reject) => {
+        this.#waiting.set(++this.#ref, { ...request, resolve, reject });
+        if (this.#state === "open") this.#send(this.#ref);
+      });
+    }
+
+    #settle(ref, error, value) {
+      const request = this.#waiting.get(ref);
+      this.#waiting.delete(ref);
+      if (error) request?.reject(error);
+      else request?.resolve(value ?? performance.now() - request.saidAt);
+    }
+
+    #send(ref) {
+      const request = this.#waiting.get(ref), link = this.#link;
+      const { topic, json } = request;
+      if (link.isLeaving || request.isSaid || request.isPosted) return;
+      if (json === null || this.#streams) return this.#post(ref, request);
+      const text = topic ? `{"op":"publish","topic":"${topic}","ref":${ref},"data":${json}}`
+        : `{"op":"ping","ref":${ref}}`;
+      // Too long a message would cost the whole connection.
+      if (new Blob([text]).size > link.messageMax) return this.#settle(ref, failure("limit"));
+      Object.assign(request, { isSaid: true, saidAt: performance.now() });
+      link.send(text);
+    }
+
+    async #post(ref, request) {
+      request.isPosted = true; // its answer comes whatever becomes of the link
+      const { topic, json, bytes } = request;
+      const [type, body] = json === null ? ["application/octet-stream", bytes]
+        : json[0] === '"' ? ["text/plain", JSON.parse(json)] : ["application/json", json];
+      const signal = AbortSignal.timeout(3 * ANSWER_MS), headers = { "Content-Type": type };
+      try {
+        const url = this.#at(`topics/${topic}`);
+        const response = await fetch(url, { method: "POST", headers, body, signal });
+        const { status } = response, text = await response.text();
+        const codes = { 400: "bad_request", 401: "forbidden", 403: "forbidden" };
+        if (response.ok) this.#settle(ref, null, JSON.parse(text).id);
+        else this.#settle(ref, failure(codes[status] ?? "limit", text.trim()));
+      } catch (error) { this.#settle(ref, failure("unknown", error.message)); }
+    }
+
+    // -- Event stream -----------------------------------------------------------------------------
+
+    #at(path) {
+      const url = new URL(path, this.#url);
+      url.search = this.#url.search;
+      return url;
+    }
+
+    async #openStream(link) {
+      const abort = new AbortController();
+      link.close = () => abort.abort();
+      link.subscribe = link.unsubscribe = () => this.#connect(); // a stream's topics are in its URL
+      let reason = "the stream ended";
+      try {
+        await null; // what is subscribed in the same breath comes along
+        if (await this.#readStream(link, abort.signal)) return;
+      } catch (error) { reason = error.message; }
+      if (this.#link === link) this.#lost(1006, reason);
+    }
+
+    // Reads by fetch, not by EventSource: comments count as life, and a status can be seen.
+    async #readStream(link, signal) {
+      const topics = [...this.#topics.keys()].filter((topic) => {
+        if (!RESERVED.includes(topic)) return true;
+        this.#emit("error", { code: "bad_request", message: "not a stream's topic", topic });
+      });
+      if (!topics.length) { // nothing to read: an open link for POSTs
+        this.#opened(link, TIMER_MAX_MS);
+        return true;
+      }
+      const [after] = topics.map((t) => this.#topics.get(t).last).filter(Boolean).sort(order);
+      const headers = { Accept: "text/event-stream", ...(after && { "Last-Event-ID": after }) };
+      const url = this.#at("events");
+      for (const topic of topics) url.searchParams.append("topic", topic);
+      const response = await fetch(url, { headers, cache: "no-store", signal });
+      if (this.#link !== link || this.#isBarred(response)) return;
+      const isStream = response.headers.get("Content-Type")?.startsWith("text/event-stream");
+      if (!response.ok || !isStream) throw new Error(`HTTP status ${response.status}`);
+      this.#heard(link);
+      this.#opened(link, STREAM_SILENCE_MS);
+      const parse = streamParser((fields) => this.#link === link && this.#takeStream(fields));
+      const decoder = new TextDecoder(), reader = response.body.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done || this.#link !== link) return;
+        this.#heard(link);
+        parse(decoder.decode(value, { stream: true }));
+      }
+    }
+
+    #takeStream({ id, event, data, retry }) {
+      const text = data.join("\n");
+      if (/^\d+$/.test(retry)) this.#retryMs = Number(retry);
+      if (event === "gap") this.#takeTopic({ op: "gap", ...JSON.parse(text) });
+      else if (event === "binary") this.#takeTopic({ op: "event", id, ...JSON.parse(text) });
+      else if (event) this.#takeTopic({ op: "event", id, topic: event, data: fromText(text) });
+      // Events come in the order of ids, so the id of one is a position in each topic.
+      if (id) this.#position = id;
+      if (id) for (const entry of this.#topics.values()) advance(entry, id);
+    }
+  };
+}
