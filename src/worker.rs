@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use crate::config::JOBS_QUEUED_MAX;
 use crate::event::{Done, Job};
 use crate::handle::{Handle, Peer, Scope, Shared};
 use crate::handler::Endpoint;
@@ -57,7 +58,7 @@ impl Pool {
         handle: &Handle,
         shared: &Arc<Shared>,
     ) -> std::io::Result<Pool> {
-        let (jobs, unclaimed) = bounded(JOBS_MAX);
+        let (jobs, unclaimed) = bounded(JOBS_QUEUED_MAX as usize);
         let began = Instant::now();
         let mut pool = Pool { jobs, unclaimed, workers: Vec::with_capacity(count), began };
         for index in 0..count {
@@ -173,8 +174,6 @@ fn millis_since(began: Instant) -> u32 {
     (began.elapsed().as_millis() as u32).max(1)
 }
 
-/// Jobs that wait for a worker.
-const JOBS_MAX: usize = 256;
 /// A call that took longer than this has what it sent sent at once.
 const SLOW_CALL_MS: u32 = 1;
 /// How long ending waits for workers that are just finishing.

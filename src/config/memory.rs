@@ -51,8 +51,8 @@ impl Config {
             Term { what: "job", count: self.jobs_max(), bytes: inbox },
             // What handlers have sent and the loop has not taken yet; one always fits.
             once("commands", message.max(COMMAND_BYTES)),
-            // One buffer to read into and one to gather small frames in, shared by all.
-            Term { what: "shared buffer", count: 2, bytes: BUFFER_BYTES },
+            // One buffer to read into, shared by all.
+            once("shared buffer", BUFFER_BYTES),
             // Where poll puts its events: one epoll_event each.
             Term { what: "readiness event", count: self.turn.events as u64, bytes: 12 },
             // The heads of the lists of deadlines.
@@ -78,7 +78,7 @@ const BUFFER_BYTES: u64 = 64 << 10;
 const COMMAND_BYTES: u64 = 4 << 20;
 
 /// The jobs that wait for a worker.
-const JOBS_QUEUED_MAX: u64 = 1024;
+pub(crate) const JOBS_QUEUED_MAX: u64 = 256;
 
 /// The slots of the timing wheel.
 const WHEEL_SLOTS: u64 = 4096;
@@ -97,7 +97,7 @@ mod tests {
         config.limits.outbox_bytes = 500;
         config.workers = 0;
         let connections = 10 * (240 + 2000 + 65_536 + 3000 + 1000);
-        let shared = 3000 + (4 << 20) + 2 * 65_536 + 1024 * 12 + 4096 * 4;
+        let shared = 3000 + (4 << 20) + 65_536 + 1024 * 12 + 4096 * 4;
         let total: u64 = config.worst_case().iter().map(Term::total).sum();
         assert_eq!(total, connections + shared);
     }
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn no_more_jobs_than_connections() {
         let mut config = Config::default();
-        assert_eq!(config.jobs_max(), 1026);
+        assert_eq!(config.jobs_max(), 258);
         config.limits.connections = 5;
         assert_eq!(config.jobs_max(), 5);
     }

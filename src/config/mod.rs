@@ -35,6 +35,7 @@ pub use address::{Address, AddressError};
 pub use check::Report;
 pub use client::ClientAdvice;
 pub use keys::{KEYS, Key};
+pub(crate) use memory::JOBS_QUEUED_MAX;
 pub use memory::Term;
 pub use sections::{
     Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Preset, Turn,
