@@ -14,6 +14,8 @@ mod common;
 
 #[path = "simulation/application.rs"]
 mod application;
+#[path = "simulation/chunking.rs"]
+mod chunking;
 #[path = "simulation/ending.rs"]
 mod ending;
 #[path = "simulation/invariants.rs"]
@@ -54,6 +56,13 @@ fn no_fault_makes_it_break_its_word() {
 fn a_seed_repeats_itself() {
     for seed in 0..10 {
         assert_eq!(run(seed), run(seed), "SEED={seed}");
+    }
+}
+
+#[test]
+fn however_the_bytes_are_cut_the_events_are_the_same() {
+    for seed in 0..300 {
+        chunking::compare(seed);
     }
 }
 

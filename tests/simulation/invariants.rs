@@ -98,13 +98,26 @@ impl World {
         if let Some(at) = self.drain_at {
             assert!(!due(at, deadlines.drain), "{name} {index}: outlived the drain");
         }
-        let is_behind = !self.application.has_no_job_of(id) || link.blocked_since.is_some();
+        let is_behind = !self.application.has_no_job_of(id)
+            || self.has_parked()
+            || link.blocked_since.is_some()
+            || link.has_edge();
+        let is_closing = link.server_shut_at.is_some() || seen.close_at.is_some();
+        assert!(!(is_closing && link.end_was_read), "{name} {index}: both sides have ended");
+        if let Some(at) = link.fin_told_at
+            && !is_behind
+            && (self.drain_at.is_none() || is_closing)
+        {
+            let is_late = now > at.max(record.returned_at).max(link.last_read_at) + late;
+            assert!(!is_late || link.end_was_read, "{name} {index}: the end is not read");
+        }
         let is_open = witness.upgraded && witness.close.is_none();
         if !is_open || is_behind || self.drain_at.is_some() {
             return;
         }
-        let heard_at = [link.last_read_at, seen.upgraded_at, record.returned_at, self.jumped_at];
-        let heard_at = heard_at.into_iter().max().unwrap_or_default().max(link.last_written_at);
+        let heard_at = [link.last_read_at, seen.upgraded_at, record.returned_at];
+        let heard_at = heard_at.into_iter().max().unwrap_or_default();
+        let heard_at = heard_at.max(link.last_written_at).max(self.jumped_at.unwrap_or_default());
         if let Some(interval) = self.plan.config.heartbeat.interval {
             let waits = seen.ping_at.is_some() && seen.read_at_ping == link.read_bytes;
             let span = if waits { self.plan.config.heartbeat.pong } else { interval };

@@ -64,6 +64,10 @@ pub struct Link {
     client_waits: bool,
     client_told_at: Option<u64>,
     pub was_reset: bool,
+    /// The poller has told of FIN.
+    pub fin_told_at: Option<u64>,
+    /// The server has read the end.
+    pub end_was_read: bool,
     pub last_read_at: u64,
     pub last_written_at: u64,
     pub read_bytes: u64,
@@ -155,14 +159,23 @@ impl Link {
             return None;
         }
         if rng.chance(chaos.delayed_readiness / 2) {
-            self.edge_at = Some(self.now + 1 + rng.below(50));
+            let most = if rng.chance(10) { 400 } else { 50 };
+            self.edge_at = Some(self.now + 1 + rng.below(most));
             return None;
         }
         self.edge_at = None;
         let mut edge = std::mem::take(&mut self.edge);
+        if edge.closed {
+            self.fin_told_at.get_or_insert(self.now);
+        }
         // Anything may be said once too often, but for the end.
         edge.readable |= rng.chance(chaos.spurious_readiness);
         Some(edge)
+    }
+
+    /// Says whether the poller has something to say that it has not said yet.
+    pub fn has_edge(&self) -> bool {
+        self.edge_at.is_some()
     }
 
     /// Takes the error that the kernel has noted.
@@ -260,6 +273,7 @@ impl Read for ServerEnd<'_> {
             return Err(ErrorKind::ConnectionReset.into());
         }
         if link.inbound.is_empty() {
+            link.end_was_read |= link.fin_arrived;
             return if link.fin_arrived { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }
         let readable = Edge { readable: true, closed: link.fin_arrived, ..Edge::default() };

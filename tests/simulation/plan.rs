@@ -83,6 +83,8 @@ pub struct Plan {
     pub workers: usize,
     /// Jobs that wait for a worker.
     pub queue_max: usize,
+    /// The buffer that all connections share.
+    pub buffer_bytes: usize,
     /// Deadlines that act in one turn.
     pub expiries_per_turn: usize,
 }
@@ -111,6 +113,7 @@ impl Plan {
             ),
             workers: pick(rng, &[1, 2, 4]),
             queue_max: pick(rng, &[1, 3, 256]),
+            buffer_bytes: pick(rng, &[64 << 10, 4000]),
             expiries_per_turn: pick(rng, &[1, 2, 1024]),
         }
     }
@@ -155,7 +158,7 @@ fn draw_config(rng: &mut Rng) -> Config {
     deadlines.write_stall = span(4000, 8000);
     deadlines.close_send = span(2000, 4000);
     deadlines.close_ack = span(1200, 3000);
-    deadlines.drain = span(4000, 10_000);
+    deadlines.drain = span(1000, 10_000);
     config.tick = span(10, 100);
     let heartbeat = &mut config.heartbeat;
     let interval = span(2000, 10_000);

@@ -60,7 +60,10 @@ impl World {
 
     /// A ping is not sent before its time.
     fn watch_ping(&mut self, index: usize, link: &Link) {
-        let (now, jumped_at) = (self.now, self.jumped_at);
+        let now = self.now;
+        // One that was queued before time jumped may be followed by another at once.
+        let stall = self.plan.config.deadlines.write_stall.as_millis() as u64;
+        let jump_is_over_at = self.jumped_at.map_or(0, |at| at + stall);
         let heartbeat = &self.plan.config.heartbeat;
         let interval = heartbeat.interval.expect("heartbeats are on").as_millis() as u64;
         let drawn = (interval as f64 * (1.0 - heartbeat.jitter)) as u64;
@@ -71,7 +74,7 @@ impl World {
         // One that waited for room may go at any time.
         let waited =
             link.blocked_since.is_some() || link.unblocked_at + EDGE_MS_MAX >= link.last_read_at;
-        match seen.ping_at.filter(|at| *at > jumped_at) {
+        match seen.ping_at.filter(|at| *at > jump_is_over_at) {
             Some(_) if heard && !waited => {
                 let silent = now - link.last_read_at;
                 assert!(silent >= least, "a ping after {silent} ms of silence");
@@ -147,7 +150,10 @@ impl World {
         let peer = &self.peers[index];
         let draining = self.drain_at.is_some();
         let has_lifetime = self.plan.config.deadlines.lifetime.is_some();
-        let may_be_slow = self.plan.chaos.blocked_write > 0 || self.plan.chaos.short_write > 0;
+        let chaos = &self.plan.chaos;
+        let may_be_slow = chaos.blocked_write + chaos.short_write > 0;
+        // Its answer to a close waits behind all that it sent before.
+        let is_read_slowly = chaos.short_read + chaos.late_bytes > 0;
         let (own, is_honest) = match &peer.kind {
             Kind::Honest(honest) => (honest.closes() && label == "peer", true),
             Kind::Scripted(scripted) => (scripted.script.labels.contains(&label), false),
@@ -167,7 +173,7 @@ impl World {
                 // An answer that came too late.
                 "handshake" => peer.seen.status == 503,
                 "close_send" => is_clean && (!is_honest || may_be_slow),
-                "close_ack" => is_clean && !is_honest,
+                "close_ack" => is_clean && (!is_honest || is_read_slowly),
                 // Scripts end as they can when something else has ended them first.
                 "eof" => !is_honest && (draining || refused || panicked || peer.seen.status == 503),
                 _ => false,

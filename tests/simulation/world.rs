@@ -52,7 +52,7 @@ pub struct World {
     parked: Option<Job>,
     shared: Box<[u8]>,
     steps: VecDeque<Step>,
-    pub jumped_at: u64,
+    pub jumped_at: Option<u64>,
     pub drain_at: Option<u64>,
     pub shut_down_at: Option<u64>,
     upheaval_at: u64,
@@ -86,9 +86,9 @@ impl World {
             slots: Vec::new(),
             application: Application::new(Rng::new(rng.next_u64()), plan.workers, plan.queue_max),
             parked: None,
-            shared: vec![0; 64 * 1024].into(),
+            shared: vec![0; plan.buffer_bytes].into(),
             steps: VecDeque::new(),
-            jumped_at: now,
+            jumped_at: None,
             drain_at: None,
             shut_down_at: None,
             upheaval_at: now + plan.faults_ms / 3 + rng.below(plan.faults_ms / 2),
@@ -169,7 +169,7 @@ impl World {
         self.engine.begin_turn(1_700_000_000_000 + self.now);
         if self.rng.below(5000) < self.chaos.jump_per_mille {
             self.note(Step::Jump);
-            self.jumped_at = self.now;
+            self.jumped_at = Some(self.now);
             self.engine.handle_time_jump(now);
         }
         self.take_commands();
