@@ -363,6 +363,13 @@ impl Peer {
         self.seen.ended.as_ref().is_some_and(|ended| ended.1 == label)
     }
 
+    pub fn reads(&self) -> bool {
+        match &self.kind {
+            Kind::Honest(_) => true,
+            Kind::Scripted(scripted) => scripted.script.reads,
+        }
+    }
+
     pub fn name(&self) -> &'static str {
         match &self.kind {
             Kind::Honest(_) => "honest",

@@ -171,7 +171,9 @@ impl World {
                 "lifetime" => has_lifetime,
                 "done" => draining || panicked || refused,
                 // An answer that came too late.
-                "handshake" => peer.seen.status == 503,
+                "handshake" => {
+                    peer.seen.status == 503 || (peer.witness.answers == 0 && !peer.reads())
+                }
                 "close_send" => is_clean && (!is_honest || may_be_slow),
                 "close_ack" => is_clean && (!is_honest || is_read_slowly),
                 // Scripts end as they can when something else has ended them first.
