@@ -113,6 +113,22 @@ impl Engine {
         true
     }
 
+    /// Ends the wait for the handler of a closing connection: nothing more is taken from it.
+    pub(super) fn end_handling(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get(id) else { return };
+        match &connection.phase {
+            Phase::Closing(Closing {
+                stage: Stage::Handling, reason: CloseReason::Eof, ..
+            }) => {
+                self.finish(now, id, CloseReason::Eof, End::Abort);
+            }
+            Phase::Closing(Closing { stage: Stage::Handling, .. }) => {
+                self.send_close_frame(now, id);
+            }
+            _ => {}
+        }
+    }
+
     /// Answers the peer's close, or closes after the lifetime, when what came before was handled.
     pub(super) fn send_close_frame(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };

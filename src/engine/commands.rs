@@ -56,7 +56,9 @@ impl Engine {
         let frame = ws::encoder::message(message);
         if self.overflows(from, id, frame.len()) {
             self.stats.messages_dropped += 1;
-            return self.fail(now, id, CloseReason::Overflow);
+            self.fail(now, id, CloseReason::Overflow);
+            // If it is closing already, what follows would leave a gap: it is taken no more.
+            return self.end_handling(now, id);
         }
         if from == Some(id)
             && let Some(inbox) = self.get_mut(id).and_then(|connection| connection.inbox.as_mut())

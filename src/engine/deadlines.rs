@@ -129,16 +129,13 @@ impl Engine {
     fn act_close_send(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get(id) else { return };
         let Phase::Closing(closing) = &connection.phase else { return };
-        match (closing.stage, closing.reason) {
+        match closing.stage {
             // The handler has had its time: the peer's close is answered all the same.
-            (Stage::Handling, reason) if reason != CloseReason::Eof => {
-                self.send_close_frame(now, id)
-            }
-            (Stage::Handling, reason) => self.finish(now, id, reason, End::Abort),
-            (Stage::Sending { then: After::Await | After::Fin }, _) => {
+            Stage::Handling => self.end_handling(now, id),
+            Stage::Sending { then: After::Await | After::Fin } => {
                 self.finish(now, id, CloseReason::CloseSend, End::Abort);
             }
-            (Stage::Awaiting | Stage::Lingering, _) => {}
+            Stage::Awaiting | Stage::Lingering => {}
         }
     }
 
