@@ -66,7 +66,7 @@ pub struct Application {
 impl Record {
     /// Says whether messages may still wait for its handler.
     pub fn is_awaited(&self) -> bool {
-        !self.over
+        !self.over || self.job_out
     }
 
     /// Says whether a handler that was told of the beginning was told of the end.
