@@ -30,6 +30,12 @@ mod peer;
 mod plan;
 #[path = "simulation/script.rs"]
 mod script;
+#[path = "simulation/scripted.rs"]
+mod scripted;
+#[path = "simulation/server_end.rs"]
+mod server_end;
+#[path = "simulation/turn.rs"]
+mod turn;
 #[path = "simulation/watch.rs"]
 mod watch;
 #[path = "simulation/witness.rs"]

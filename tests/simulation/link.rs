@@ -8,9 +8,7 @@
 //! Edges are as epoll's: bytes that arrive, room after there was none, FIN and RST each raise one; nothing is told twice.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-
-use heartwheel::pump::WriteVectored;
+use std::io::{self, ErrorKind, Read, Write};
 
 use crate::common::rng::Rng;
 use crate::plan::Chaos;
@@ -25,7 +23,7 @@ pub struct Edge {
 }
 
 #[derive(Debug)]
-enum Segment {
+pub enum Segment {
     Bytes(Vec<u8>),
     Fin,
     Reset,
@@ -44,14 +42,16 @@ pub struct Link {
     down: VecDeque<(u64, Segment)>,
     /// In the server's kernel.
     pub inbound: VecDeque<u8>,
-    fin_arrived: bool,
-    failed: bool,
+    pub fin_arrived: bool,
+    pub failed: bool,
     edge: Edge,
     edge_at: Option<u64>,
     /// The server was told that there is no room, since then.
     pub blocked_since: Option<u64>,
     pub unblocked_at: u64,
-    blocked_until: u64,
+    /// Nothing was taken since chance last blocked it: not again, or a reader would look like one that does not read.
+    pub was_blocked_by_chance: bool,
+    pub blocked_until: u64,
     pub server_shut_at: Option<u64>,
     pub server_gone: bool,
     /// In the client's kernel.
@@ -61,8 +61,8 @@ pub struct Link {
     client_ended: bool,
     client_gone: bool,
     /// The client has bytes that found no room, and is told when there is some.
-    client_waits: bool,
-    client_told_at: Option<u64>,
+    pub client_waits: bool,
+    pub client_told_at: Option<u64>,
     pub was_reset: bool,
     /// The poller has told of FIN.
     pub fin_told_at: Option<u64>,
@@ -137,7 +137,7 @@ impl Link {
         }
     }
 
-    fn raise(&mut self, delay_ms: u64, edge: Edge) {
+    pub fn raise(&mut self, delay_ms: u64, edge: Edge) {
         self.edge.readable |= edge.readable;
         self.edge.writable |= edge.writable;
         self.edge.closed |= edge.closed;
@@ -183,7 +183,7 @@ impl Link {
         self.failed
     }
 
-    fn room(&self) -> usize {
+    pub fn room(&self) -> usize {
         let under_way = |(_, segment): &(u64, Segment)| match segment {
             Segment::Bytes(bytes) => bytes.len(),
             _ => 0,
@@ -205,7 +205,7 @@ impl Link {
         self.up.push_back((self.now + self.latency_ms, segment));
     }
 
-    fn send_down(&mut self, segment: Segment) {
+    pub fn send_down(&mut self, segment: Segment) {
         self.down.push_back((self.now + self.latency_ms, segment));
     }
 
@@ -259,82 +259,6 @@ impl Link {
     }
 }
 
-/// The server's end, for the time of one call.
-pub struct ServerEnd<'a> {
-    pub link: &'a mut Link,
-    pub chaos: &'a Chaos,
-    pub rng: &'a mut Rng,
-}
-
-impl Read for ServerEnd<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let link = &mut *self.link;
-        if link.failed {
-            return Err(ErrorKind::ConnectionReset.into());
-        }
-        if link.inbound.is_empty() {
-            link.end_was_read |= link.fin_arrived;
-            return if link.fin_arrived { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
-        }
-        let readable = Edge { readable: true, closed: link.fin_arrived, ..Edge::default() };
-        if self.rng.chance(self.chaos.late_bytes / 3) {
-            link.raise(1 + self.rng.below(20), readable);
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        let mut len = buffer.len().min(link.inbound.len());
-        if len > 1 && self.rng.chance(self.chaos.short_read) {
-            len = 1 + self.rng.below(len as u64 - 1) as usize;
-            link.raise(self.rng.below(20), readable);
-        }
-        take_front(&mut link.inbound, &mut buffer[..len]);
-        if std::mem::take(&mut link.client_waits) {
-            link.client_told_at = Some(link.now + 1 + link.latency_ms);
-        }
-        link.last_read_at = link.now;
-        link.read_bytes += len as u64;
-        Ok(len)
-    }
-}
-
-impl WriteVectored for ServerEnd<'_> {
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let link = &mut *self.link;
-        assert!(link.server_shut_at.is_none(), "bytes were written behind FIN");
-        if link.failed {
-            let broken = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
-            return Err(broken[self.rng.below(2) as usize].into());
-        }
-        let asked: usize = slices.iter().map(|slice| slice.len()).sum();
-        assert!(asked > 0, "nothing was written");
-        if link.now < link.blocked_until || self.rng.chance(self.chaos.blocked_write) {
-            let until = link.now + 1 + self.rng.below(self.chaos.blocked_ms_max);
-            link.blocked_until = link.blocked_until.max(until);
-            link.blocked_since.get_or_insert(link.now);
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        let mut len = asked.min(link.room());
-        if len > 1 && self.rng.chance(self.chaos.short_write) {
-            len = 1 + self.rng.below(len as u64 - 1) as usize;
-            link.blocked_until = link.now + self.rng.below(30);
-        }
-        if len < asked {
-            link.blocked_since.get_or_insert(link.now);
-        }
-        if len == 0 {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        let mut bytes = Vec::with_capacity(len);
-        for slice in slices {
-            bytes.extend_from_slice(&slice[..slice.len().min(len - bytes.len())]);
-        }
-        link.written.extend_from_slice(&bytes);
-        link.written_bytes += len as u64;
-        link.last_written_at = link.now;
-        link.send_down(Segment::Bytes(bytes));
-        Ok(len)
-    }
-}
-
 /// The client's end reads and writes the link itself.
 impl Read for Link {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -368,6 +292,6 @@ impl Write for Link {
     }
 }
 
-fn take_front(bytes: &mut VecDeque<u8>, buffer: &mut [u8]) {
+pub fn take_front(bytes: &mut VecDeque<u8>, buffer: &mut [u8]) {
     bytes.read_exact(buffer).expect("they are there");
 }

@@ -160,7 +160,9 @@ impl World {
         };
         let is_clean = closed || draining || has_lifetime || own_peer(peer);
         // What was closing already keeps the cause that it had.
-        let cut_short = self.shut_down_at == Some(self.now);
+        let drain_ms = self.plan.config.deadlines.drain.as_millis() as u64;
+        let is_drain_over = self.drain_at.is_some_and(|at| self.now >= at + drain_ms);
+        let cut_short = self.shut_down_at == Some(self.now) || is_drain_over;
         own || cut_short
             || match label {
                 "application" => closed,

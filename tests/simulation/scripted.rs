@@ -1,0 +1,98 @@
+//! How a script is followed.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+
+use crate::common::rng::Rng;
+use crate::link::Link;
+use crate::script::{self, Act, Script};
+use crate::witness::{Said, Witness};
+
+/// A peer that follows a script.
+pub struct Scripted {
+    pub script: Script,
+    step: usize,
+    dripped: usize,
+    pending: VecDeque<u8>,
+    next_at: u64,
+    view: Witness,
+}
+
+impl Scripted {
+    pub fn new(script: Script, starts_at: u64) -> Scripted {
+        Scripted {
+            script,
+            step: 0,
+            dripped: 0,
+            pending: VecDeque::new(),
+            next_at: starts_at,
+            view: Witness::default(),
+        }
+    }
+
+    pub fn act(&mut self, now: u64, link: &mut Link, rng: &mut Rng) {
+        if self.script.reads {
+            let mut bytes = vec![0; 4096];
+            while let Ok(len @ 1..) = Read::read(link, &mut bytes) {
+                for said in self.view.take(&bytes[..len]) {
+                    if let Said::Ping(payload) = said
+                        && self.script.pongs
+                    {
+                        self.pending.extend(script::frame(rng, 10, true, &payload));
+                    }
+                }
+            }
+        }
+        while self.push(link) && self.next_at <= now && self.take_step(now, link) {}
+        let sees_end = link.client_sees_end && self.script.hangs_up && self.script.reads;
+        if sees_end || link.client_sees_reset {
+            link.client_shut();
+        }
+    }
+
+    /// Sends what waits. Says whether nothing waits any more.
+    fn push(&mut self, link: &mut Link) -> bool {
+        while !self.pending.is_empty() {
+            let (front, _) = self.pending.as_slices();
+            match Write::write(link, front) {
+                Ok(len) => drop(self.pending.drain(..len)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(_) => self.pending.clear(),
+            }
+        }
+        true
+    }
+
+    /// Says whether the next step may follow at once.
+    fn take_step(&mut self, now: u64, link: &mut Link) -> bool {
+        match self.script.acts.get(self.step) {
+            None => return false,
+            Some(Act::Send(bytes)) => self.pending.extend(bytes),
+            Some(Act::Drip { bytes, piece, every_ms }) => {
+                let end = bytes.len().min(self.dripped + piece);
+                self.pending.extend(&bytes[self.dripped..end]);
+                self.dripped = end;
+                self.next_at = now + every_ms;
+                if end < bytes.len() {
+                    return true;
+                }
+            }
+            Some(Act::Wait(ms)) => self.next_at = now + ms,
+            Some(Act::AwaitUpgrade) if !self.view.upgraded => return false,
+            Some(Act::AwaitAnswers(count)) if self.view.answers < *count => return false,
+            Some(Act::AwaitUpgrade | Act::AwaitAnswers(_)) => {}
+            Some(Act::Fin) => link.client_shut(),
+            Some(Act::Reset) => link.reset(),
+        }
+        self.step += 1;
+        true
+    }
+
+    pub fn next_at(&self, now: u64) -> Option<u64> {
+        let waits = matches!(
+            self.script.acts.get(self.step),
+            None | Some(Act::AwaitUpgrade | Act::AwaitAnswers(_))
+        );
+        (!waits && self.pending.is_empty()).then_some(self.next_at.max(now))
+    }
+}
