@@ -1,6 +1,8 @@
-//! How connections end on real sockets: close codes, who ends TCP first, what is discarded, resets in every state.
+//! How connections end on real sockets: close codes, who ends TCP first, what is discarded, resets
+//! in every state.
 //!
-//! Whatever happens, a handler hears of each connection's end exactly once, and what was accepted is what has ended.
+//! Whatever happens, a handler hears of each connection's end exactly once, and what was accepted
+//! is what has ended.
 
 mod support;
 
@@ -406,7 +408,8 @@ fn a_peer_that_hangs_up_without_a_close_frame_is_eof() {
     assert_balanced(&server);
 }
 
-/// Brings a peer into a state; what is done before is asserted, so that the state is really reached.
+/// Brings a peer into a state; what is done before is asserted, so that the state is really
+/// reached.
 type Approach = fn(&Running, &Recorder) -> Peer;
 
 /// Every state that a connection can be in, and whether its handler has heard of it there.

@@ -1,7 +1,8 @@
-//! Every deadline on real sockets: it acts neither early nor late, in the way CONTRACT 5 says, is counted under its own
-//! reason, and a neighbour who does nothing wrong does not notice.
+//! Every deadline on real sockets: it acts neither early nor late, in the way CONTRACT 5 says, is
+//! counted under its own reason, and a neighbour who does nothing wrong does not notice.
 //!
-//! Spans are short and the tick is 10 ms. What is measured is printed; `ROUNDS=` makes the idle stretches longer.
+//! Spans are short and the tick is 10 ms. What is measured is printed; `ROUNDS=` makes the idle
+//! stretches longer.
 
 mod support;
 
@@ -32,7 +33,8 @@ fn routes() -> Builder {
         .route(Route::post("/", |_: &Request| Response::new(200).text("taken\n")).inline())
 }
 
-/// Sends a message of so many bytes for each message that is a number, and closes behind it for one that ends with `!`.
+/// Sends a message of so many bytes for each message that is a number, and closes behind it for one
+/// that ends with `!`.
 fn flood(peer: &Sender, event: Event) {
     if let Event::Message(message) = event {
         let text = message.as_text().unwrap();
@@ -615,7 +617,8 @@ fn adaptive_heartbeats_ping_less_while_all_is_well_and_more_after_a_miss() {
         answered_at = Instant::now();
     }
     println!("gaps: {gaps:?}");
-    // Drawn before the first pong: 200 ms. Then a quarter more each time, and never beyond the bound.
+    // Drawn before the first pong: 200 ms. Then a quarter more each time, and never beyond the
+    // bound.
     for (gap, least) in gaps[1..].iter().zip([200, 250, 312, 390, 488, 600]) {
         let gap_ms = gap.as_millis() as u64;
         assert!(gap_ms + 2 >= least && *gap <= ms(least) + eps(), "{gap_ms} ms, {least} asked for");
@@ -713,8 +716,9 @@ fn deadlines_act_in_time_whatever_their_span() {
     }
 }
 
-// FAULTS 51, 62, 64: half a minute's behaviour at a quarter of the spans. A ping due more than five seconds ahead is
-// moved down to a whole second, so a thousand idle connections wake the loop about once a second, not a thousand times.
+// FAULTS 51, 62, 64: half a minute's behaviour at a quarter of the spans. A ping due more than five
+// seconds ahead is moved down to a whole second, so a thousand idle connections wake the loop about
+// once a second, not a thousand times.
 #[test]
 fn a_thousand_idle_clients_are_pinged_on_a_grid_within_their_window() {
     const CLIENTS: usize = 1000;

@@ -202,8 +202,8 @@ fn a_port_in_use_is_a_clear_line_and_status_1() {
     assert!(errors[0].contains(&format!("listen = {address}: Address already in use")), "{stderr}");
 }
 
-/// The words that each end is logged with, and the level: debug where somebody wanted it, info for a deadline or a
-/// limit, warn for a broken protocol.
+/// The words that each end is logged with, and the level: debug where somebody wanted it, info for
+/// a deadline or a limit, warn for a broken protocol.
 #[test]
 fn each_end_is_one_log_line_with_its_reason_and_level() {
     let pairs = [
@@ -383,7 +383,8 @@ fn a_shutdown_from_a_callback_ends_the_server() {
     }
 }
 
-// FAULTS 110: what was accepted is written before the close, also where it is much and the reader takes its time.
+// FAULTS 110: what was accepted is written before the close, also where it is much and the reader
+// takes its time.
 #[test]
 fn what_waits_for_a_reader_is_written_before_the_close() {
     const BYTES: usize = 3_000_000;

@@ -1,5 +1,6 @@
-//! Faults and abuse over real sockets, each named after the fault: what the peer gets, and what is counted. Where a
-//! parser's verdicts are tested one by one beside it, one of each kind is tried here from end to end.
+//! Faults and abuse over real sockets, each named after the fault: what the peer gets, and what is
+//! counted. Where a parser's verdicts are tested one by one beside it, one of each kind is tried
+//! here from end to end.
 //!
 //! `ROUNDS=100 cargo test --test faults` repeats a hundred times what is repeated.
 

@@ -1,8 +1,9 @@
-//! What idle connections cost the program itself: memory, and threads that wake up. Measured from outside, on the
-//! process, over real sockets.
+//! What idle connections cost the program itself: memory, and threads that wake up. Measured from
+//! outside, on the process, over real sockets.
 //!
-//! `CONNECTIONS=9000 SECONDS=10 cargo test --release --test idle -- --nocapture` prints the figures of the contract; by
-//! default there are fewer, over a shorter time, and the bound on memory is wider: pages are coarse.
+//! `CONNECTIONS=9000 SECONDS=10 cargo test --release --test idle -- --nocapture` prints the figures
+//! of the contract; by default there are fewer, over a shorter time, and the bound on memory is
+//! wider: pages are coarse.
 #![cfg(all(feature = "program", target_os = "linux"))]
 
 use std::collections::BTreeMap;
@@ -146,8 +147,8 @@ fn idle_connections_cost_little_memory_and_wake_nobody() {
     measure(count, 0, if count >= 5000 { 256 } else { 1024 });
 }
 
-/// What waits for the workers at once stretches the heap, and the system's allocator does not always give it back: the
-/// bound is wider, and what many messages at once leave is only printed.
+/// What waits for the workers at once stretches the heap, and the system's allocator does not
+/// always give it back: the bound is wider, and what many messages at once leave is only printed.
 #[test]
 fn nor_with_workers() {
     measure(number("CONNECTIONS", 500) as usize, 2, 1024);

@@ -1,4 +1,5 @@
-//! The server and its clients on one machine, as they are meant to work together. What goes wrong is in tests/faults.rs.
+//! The server and its clients on one machine, as they are meant to work together. What goes wrong
+//! is in tests/faults.rs.
 
 mod common;
 
@@ -101,7 +102,8 @@ fn tungstenite_converses_over_a_unix_socket() {
     assert!(!path.exists(), "the socket's file goes with the listener");
 }
 
-/// A hundred clients at once, each with messages of its own: nothing is mixed up, whatever is under way beside it.
+/// A hundred clients at once, each with messages of its own: nothing is mixed up, whatever is under
+/// way beside it.
 #[test]
 fn a_hundred_clients_each_get_their_own_back() {
     let server = TestServer::start(&[]);

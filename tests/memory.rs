@@ -1,5 +1,6 @@
-//! What connections cost in memory, counted by the allocator: the engine over sockets that exist only here, and the
-//! server over real ones where its own parts matter. Each test counts the allocations of its own thread.
+//! What connections cost in memory, counted by the allocator: the engine over sockets that exist
+//! only here, and the server over real ones where its own parts matter. Each test counts the
+//! allocations of its own thread.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -26,7 +27,8 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: every call goes to the system's allocator unchanged; the counters are plain cells that allocate nothing.
+// SAFETY: every call goes to the system's allocator unchanged; the counters are plain cells that
+// allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize, 1);
@@ -65,7 +67,8 @@ fn allocations() -> u64 {
     ALLOCATIONS.get()
 }
 
-/// A socket without a kernel: `input` waits to be read, `window` bytes can be written. It owns no memory.
+/// A socket without a kernel: `input` waits to be read, `window` bytes can be written. It owns no
+/// memory.
 struct FakeSocket<'a> {
     input: &'a [u8],
     window: usize,
@@ -127,7 +130,8 @@ impl World {
         id
     }
 
-    /// One turn in which `input` comes and the peer takes `window` bytes at the most. Gives how many it took.
+    /// One turn in which `input` comes and the peer takes `window` bytes at the most. Gives how
+    /// many it took.
     fn turn(&mut self, id: ConnectionId, input: &[u8], window: usize) -> usize {
         self.engine.begin_turn(self.now.as_millis());
         let mut socket = FakeSocket { input, window };
@@ -230,8 +234,9 @@ fn header(first: u8, len: u64) -> Vec<u8> {
     bytes
 }
 
-/// Gives the heap bytes that each of a hundred idle connections owns after `talk`, beside its places in the tables: those
-/// before have made the tables, and what is kept to be used again, as large as they get.
+/// Gives the heap bytes that each of a hundred idle connections owns after `talk`, beside its
+/// places in the tables: those before have made the tables, and what is kept to be used again, as
+/// large as they get.
 fn idle_bytes(talk: impl Fn(&mut World, ConnectionId)) -> isize {
     const COUNT: usize = 100;
     let mut world = World::new(Config::default());

@@ -1,9 +1,10 @@
 //! The whole engine in a world made of a seed: no thread, no socket, no clock.
 //!
-//! The production [`heartwheel::pump`] moves bytes between the engine and fake sockets; a fake loop drives it in the order
-//! of the real one. Honest peers are real tungstenite clients, dishonest ones follow scripts, the application is slow,
-//! closes, panics and talks to peers that are gone. First faults fall on everything, and nothing wrong may happen; then
-//! they stop, and everything right must happen in time.
+//! The production [`heartwheel::pump`] moves bytes between the engine and fake sockets; a fake loop
+//! drives it in the order of the real one. Honest peers are real tungstenite clients, dishonest
+//! ones follow scripts, the application is slow, closes, panics and talks to peers that are gone.
+//! First faults fall on everything, and nothing wrong may happen; then they stop, and everything
+//! right must happen in time.
 //!
 //! `SEED=7` runs one seed and tells its story, `ROUNDS=20000` runs many.
 

@@ -1,4 +1,5 @@
-//! A raw client: it sends what it is told to, in the pieces it is told to, and says how the connection ended.
+//! A raw client: it sends what it is told to, in the pieces it is told to, and says how the
+//! connection ended.
 
 // Each test takes what it needs.
 #![allow(dead_code)]
@@ -127,7 +128,8 @@ impl Client {
         assert!(is_timeout(&error), "{error}");
     }
 
-    /// Asserts that the server, whose FIN came before, does not reset the connection within a moment.
+    /// Asserts that the server, whose FIN came before, does not reset the connection within a
+    /// moment.
     #[track_caller]
     pub fn assert_not_reset(&self) {
         thread::sleep(Duration::from_millis(20));
@@ -188,14 +190,16 @@ impl Client {
         assert_eq!(self.read_frame(), Frame { first, payload: payload.into() });
     }
 
-    /// Asserts that a close frame with this code comes next, then FIN without an answer to it, and hangs up.
+    /// Asserts that a close frame with this code comes next, then FIN without an answer to it, and
+    /// hangs up.
     #[track_caller]
     pub fn assert_closed(mut self, code: u16) {
         self.read_close(code);
         assert_eq!(self.read_to_end(), (Vec::new(), End::Fin));
     }
 
-    /// Asserts that a close frame with this code comes next, answers it, asserts that FIN follows, and hangs up.
+    /// Asserts that a close frame with this code comes next, answers it, asserts that FIN follows,
+    /// and hangs up.
     #[track_caller]
     pub fn answer_close(mut self, code: u16) {
         self.read_close(code);

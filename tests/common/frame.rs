@@ -1,4 +1,5 @@
-//! WebSocket frames byte by byte, wrong ones too: what a well-behaved client library refuses to send.
+//! WebSocket frames byte by byte, wrong ones too: what a well-behaved client library refuses to
+//! send.
 
 // Each test takes what it needs.
 #![allow(dead_code)]

@@ -72,7 +72,8 @@ impl Program {
         self.descriptor_numbers().len()
     }
 
-    /// Serves one request, and gives the number of descriptors open without it: all that a start opens is open then.
+    /// Serves one request, and gives the number of descriptors open without it: all that a start
+    /// opens is open then.
     pub fn descriptors_at_rest(&self) -> usize {
         let mut client = Client::connect(self.address);
         assert_eq!(client.get("/").status, 200);
@@ -98,7 +99,8 @@ impl Program {
     /// Gives the CPU time used, by all threads.
     pub fn cpu(&self) -> Duration {
         let stat = self.proc_file("stat");
-        // Behind the name, which may hold blanks; user and system time are fields 14 and 15, in hundredths.
+        // Behind the name, which may hold blanks; user and system time are fields 14 and 15, in
+        // hundredths.
         let (_, fields) = stat.rsplit_once(')').expect("the name is in brackets");
         let ticks = fields.split_whitespace().skip(11).take(2);
         Duration::from_millis(ticks.map(|n| n.parse::<u64>().expect("a number") * 10).sum())

@@ -40,7 +40,8 @@ struct Seen {
 }
 
 impl TestServer {
-    /// Starts a server with these keys set and the usual routes: `/echo`, `/inline` (an echo on the loop thread), `/`.
+    /// Starts a server with these keys set and the usual routes: `/echo`, `/inline` (an echo on the
+    /// loop thread), `/`.
     pub fn start(settings: &[(&str, &str)]) -> TestServer {
         TestServer::start_with(settings, |builder| builder)
     }

@@ -1,4 +1,5 @@
-//! Spans: how late a deadline may act, how often a long test repeats itself, and who may use the machine meanwhile.
+//! Spans: how late a deadline may act, how often a long test repeats itself, and who may use the
+//! machine meanwhile.
 
 // Each test takes what it needs.
 #![allow(dead_code)]
@@ -13,7 +14,8 @@ pub const TICK: Duration = Duration::from_millis(10);
 /// How late a deadline may act on a busy machine with two cores: a tick and a quarter of a second.
 pub const EPS: Duration = Duration::from_millis(10 + 250);
 
-/// Asserts that what began at `began` happened now: not before `span` had passed, and at most [`EPS`] after.
+/// Asserts that what began at `began` happened now: not before `span` had passed, and at most
+/// [`EPS`] after.
 #[track_caller]
 pub fn assert_took(began: Instant, span: Duration) {
     assert_took_between(began, span, span + EPS);
@@ -29,13 +31,15 @@ pub fn assert_took_between(began: Instant, least: Duration, most: Duration) {
     assert!((least..=most).contains(&took), "took {took:?}, allowed {least:?} to {most:?}");
 }
 
-/// Gives how often a test repeats itself: `few` times the factor in the environment variable `ROUNDS`, at most `most`.
+/// Gives how often a test repeats itself: `few` times the factor in the environment variable
+/// `ROUNDS`, at most `most`.
 pub fn rounds(few: usize, most: usize) -> usize {
     let factor = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     few.saturating_mul(factor).min(most)
 }
 
-/// Gives a bound on CPU time or on delay under load that holds for optimized code, widened where it is not optimized.
+/// Gives a bound on CPU time or on delay under load that holds for optimized code, widened where it
+/// is not optimized.
 pub fn optimized(bound: Duration) -> Duration {
     if cfg!(debug_assertions) { bound * 5 } else { bound }
 }

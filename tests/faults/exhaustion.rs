@@ -15,8 +15,8 @@ use crate::common::timing::{
     EPS, alone, assert_took, assert_took_between, percentile, quiet, rounds,
 };
 
-/// CONTRACT 2, `limits.connections`. Those who are refused have sent their request already, or nothing, or too much: each
-/// reads the answer and FIN. Service goes on when there is room.
+/// CONTRACT 2, `limits.connections`. Those who are refused have sent their request already, or
+/// nothing, or too much: each reads the answer and FIN. Service goes on when there is room.
 #[test]
 fn connections_beyond_the_limit_are_answered_503_until_there_is_room() {
     let server = TestServer::start(&[("limits.connections", "4")]);
@@ -41,7 +41,8 @@ fn connections_beyond_the_limit_are_answered_503_until_there_is_room() {
     assert_eq!(server.stop().rejected_connections, 3);
 }
 
-/// CONTRACT 2: who is refused and does not hang up is let go after `close_ack`; the ring that holds them is small.
+/// CONTRACT 2: who is refused and does not hang up is let go after `close_ack`; the ring that holds
+/// them is small.
 #[test]
 fn refused_connections_that_stay_are_let_go_at_close_ack() {
     let _quiet = quiet();
@@ -69,8 +70,8 @@ fn refused_connections_that_stay_are_let_go_at_close_ack() {
     assert_eq!((stats.accepted, stats.rejected_connections), (1, 40));
 }
 
-/// FAULTS 89, as far as a peer can cause it: connections that are reset while they wait to be accepted, because the loop is
-/// busy. Injected errors need a seam in the listener.
+/// FAULTS 89, as far as a peer can cause it: connections that are reset while they wait to be
+/// accepted, because the loop is busy. Injected errors need a seam in the listener.
 #[test]
 fn connections_reset_before_they_are_accepted_do_no_harm() {
     let _quiet = quiet();
@@ -101,8 +102,8 @@ fn connections_reset_before_they_are_accepted_do_no_harm() {
     server.stop();
 }
 
-/// FAULTS 90. The kernel's own count of connections that found the backlog full is that of the machine: others may raise it,
-/// so that it is looked at only if it stood still.
+/// FAULTS 90. The kernel's own count of connections that found the backlog full is that of the
+/// machine: others may raise it, so that it is looked at only if it stood still.
 #[test]
 fn burst_of_connections_overflows_no_backlog_and_delays_nobody() {
     let _alone = alone();
@@ -178,8 +179,9 @@ fn filling_and_emptying_in_turns_does_not_grow() {
     assert_not_growing(&server, rounds(40, 100), cycle);
 }
 
-/// Asserts that the program's memory stands still over these turns once it has warmed up. A step of the allocator's may come
-/// in any of them, so the median is judged: what is lost with each connection, a few bytes, grows by a page in most.
+/// Asserts that the program's memory stands still over these turns once it has warmed up. A step of
+/// the allocator's may come in any of them, so the median is judged: what is lost with each
+/// connection, a few bytes, grows by a page in most.
 #[cfg(feature = "program")]
 fn assert_not_growing(server: &Program, turns: usize, turn: impl Fn(usize)) {
     (0..10).for_each(&turn);
@@ -193,8 +195,9 @@ fn assert_not_growing(server: &Program, turns: usize, turn: impl Fn(usize)) {
     assert!(steps <= turns / 2, "it grew in {steps} of {turns} turns: {seen:?}");
 }
 
-/// TESTING 4.6. The limit is lowered under the running program, so that accept itself fails: it pauses instead of spinning,
-/// who is connected is served, and who waits is served within a second once there is room.
+/// TESTING 4.6. The limit is lowered under the running program, so that accept itself fails: it
+/// pauses instead of spinning, who is connected is served, and who waits is served within a second
+/// once there is room.
 #[cfg(feature = "program")]
 #[test]
 fn without_descriptors_accepting_pauses_and_peers_are_served() {
@@ -242,7 +245,8 @@ fn without_descriptors_accepting_pauses_and_peers_are_served() {
     peer.assert_echo(TEXT, b"still served");
 }
 
-/// CONTRACT 2, `close_ack`: a peer that was closed and neither answers nor hangs up is dropped. FAULTS 70 has the rest.
+/// CONTRACT 2, `close_ack`: a peer that was closed and neither answers nor hangs up is dropped.
+/// FAULTS 70 has the rest.
 #[test]
 fn slot_of_a_peer_that_never_hangs_up_is_free_after_close_ack() {
     let _quiet = quiet();

@@ -15,8 +15,8 @@ use crate::common::rng::Rng;
 use crate::common::server::TestServer;
 use crate::common::timing::{alone, optimized, percentile, rounds};
 
-/// Asserts that each of these ends the connection with its code, though the peer never answers the close frame, and that
-/// no handler is given anything of it.
+/// Asserts that each of these ends the connection with its code, though the peer never answers the
+/// close frame, and that no handler is given anything of it.
 #[track_caller]
 fn assert_all_closed(reason: CloseReason, cases: &[Vec<u8>]) {
     let server = TestServer::start(&[]);
@@ -108,7 +108,8 @@ fn conversation() -> (Vec<u8>, Vec<Frame>) {
     (sent, expected)
 }
 
-/// FAULTS 34. Every vector and every cut stands in src/ws/decoder.rs; here one conversation is cut once at every byte.
+/// FAULTS 34. Every vector and every cut stands in src/ws/decoder.rs; here one conversation is cut
+/// once at every byte.
 #[test]
 fn frames_cut_at_every_byte_are_the_same_frames() {
     let server = TestServer::start(&[]);
@@ -153,8 +154,8 @@ fn frames_in_one_segment_and_a_header_in_five_are_the_same_frames() {
     assert_eq!(server.stop().messages_handled, 202);
 }
 
-/// FAULTS 36. The oracle is tests/differential.rs; here random conversations go through a socket in random pieces, and what
-/// comes back is what was sent.
+/// FAULTS 36. The oracle is tests/differential.rs; here random conversations go through a socket in
+/// random pieces, and what comes back is what was sent.
 #[test]
 fn random_frames_in_random_pieces_come_back() {
     let server = TestServer::start(&[]);
@@ -243,7 +244,8 @@ fn text_that_is_not_utf8_is_closed_1007() {
     assert_all_closed(CloseReason::Utf8, &cases);
 }
 
-/// FAULTS 39. One peer sends messages of one byte as fast as they are taken; the round trips of a hundred others.
+/// FAULTS 39. One peer sends messages of one byte as fast as they are taken; the round trips of a
+/// hundred others.
 #[test]
 fn flood_of_small_messages_does_not_delay_others() {
     let _alone = alone();
@@ -319,7 +321,8 @@ fn flood_of_pings_is_closed_1008() {
     server.stop();
 }
 
-/// A peer that goes on sending after its fault still gets the close frame, and no reset takes it away.
+/// A peer that goes on sending after its fault still gets the close frame, and no reset takes it
+/// away.
 #[test]
 fn peer_that_keeps_sending_after_a_fault_reads_the_close_frame() {
     let server = TestServer::start(&[]);

@@ -48,7 +48,8 @@ fn slow_header_is_closed_at_the_handshake_deadline() {
     server.stop();
 }
 
-/// FAULTS 2, on a connection that has been answered before: the deadline counts from the first byte.
+/// FAULTS 2, on a connection that has been answered before: the deadline counts from the first
+/// byte.
 #[test]
 fn slow_header_of_a_later_request_is_closed_at_the_handshake_deadline() {
     let _quiet = quiet();
@@ -299,7 +300,8 @@ fn foreign_host_is_answered_421() {
     server.stop();
 }
 
-/// FAULTS 11. The loop thread's own CPU time, the least of a few attempts: what else runs here does not count.
+/// FAULTS 11. The loop thread's own CPU time, the least of a few attempts: what else runs here does
+/// not count.
 #[test]
 fn eight_kilobytes_of_commas_are_decided_on_at_once() {
     let server = TestServer::start_with(&[("limits.head_bytes", "16k")], |builder| {
@@ -379,7 +381,8 @@ fn upgrade_with_a_body_is_answered_400_and_closed() {
     server.stop();
 }
 
-/// FAULTS 16. Upgrades that a worker refuses come at a thousand a second beside peers whose round trips are measured.
+/// FAULTS 16. Upgrades that a worker refuses come at a thousand a second beside peers whose round
+/// trips are measured.
 #[test]
 fn failing_authorizations_do_not_delay_established_peers() {
     let _alone = alone();

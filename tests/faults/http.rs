@@ -220,8 +220,8 @@ fn subprotocols_are_answered_by_one_that_is_configured_or_not_at_all() {
     assert_eq!(server.stop().upgraded, 5);
 }
 
-/// FAULTS 27. Answers of 16 KiB to one who reads none: reading pauses, so that only what the kernel holds and one answer
-/// is ever made, and the peer is dropped.
+/// FAULTS 27. Answers of 16 KiB to one who reads none: reading pauses, so that only what the kernel
+/// holds and one answer is ever made, and the peer is dropped.
 #[test]
 fn pipelined_requests_without_reading_end_by_write_stall() {
     let _quiet = quiet();
@@ -275,8 +275,8 @@ fn connection_without_a_further_request_is_closed_at_the_keep_alive_deadline() {
     server.stop();
 }
 
-/// CONTRACT 5: where a request cannot be read on, what still comes is discarded for `close_ack`, so that no reset takes
-/// the answer away; then the peer is dropped.
+/// CONTRACT 5: where a request cannot be read on, what still comes is discarded for `close_ack`, so
+/// that no reset takes the answer away; then the peer is dropped.
 #[test]
 fn refused_peer_that_keeps_sending_gets_its_answer_and_is_dropped_at_close_ack() {
     let _quiet = quiet();

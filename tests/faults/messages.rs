@@ -1,4 +1,5 @@
-//! Messages that are too long, too slow, or never whole; and peers that do not read what they are answered.
+//! Messages that are too long, too slow, or never whole; and peers that do not read what they are
+//! answered.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Write};
@@ -135,14 +136,16 @@ fn memory_follows_what_is_received_and_not_what_is_declared() {
         client.send(header(MASK, BINARY, 64 << 10));
         client.send(b"x");
     }
-    // All of it has been read when the last one's ping, in another frame's place, would be: ask anew instead.
+    // All of it has been read when the last one's ping, in another frame's place, would be: ask
+    // anew instead.
     Client::upgraded(server.address(), "/echo").assert_echo(TEXT, b"after the others");
     let each = server.memory().saturating_sub(memory) / clients.len() as u64;
     println!("{each} bytes for each of {} messages begun", clients.len());
     assert!(each < 2048, "{each} bytes");
 }
 
-/// FAULTS 50. Messages of every size up to the limit, several under way at a time; the order and each byte are kept.
+/// FAULTS 50. Messages of every size up to the limit, several under way at a time; the order and
+/// each byte are kept.
 #[test]
 fn random_messages_come_back_in_order_and_whole() {
     let server = TestServer::start(&[("limits.message_bytes", "64k")]);
@@ -177,8 +180,8 @@ fn numbers_from(seed: u64, size: usize) -> Vec<u8> {
     bytes
 }
 
-/// FAULTS 84. The server stops reading a peer that does not read; what it holds is bounded; the peer ends by the stall, not
-/// by an overflow of answers that it asked for itself.
+/// FAULTS 84. The server stops reading a peer that does not read; what it holds is bounded; the
+/// peer ends by the stall, not by an overflow of answers that it asked for itself.
 #[test]
 fn peer_that_never_reads_its_echoes_is_not_read_and_ends_by_write_stall() {
     let _quiet = quiet();
@@ -193,7 +196,8 @@ fn peer_that_never_reads_its_echoes_is_not_read_and_ends_by_write_stall() {
         let stats = server.wait_closed(CloseReason::WriteStall, 1);
         let (sent, client) = sending.join().expect("it is dropped");
         println!("{path}, {size} bytes: {sent} sent, {} read", stats.received_bytes);
-        // The inbox, the outbox and one read, each 256 KiB at the most with the default limits, and what a job holds.
+        // The inbox, the outbox and one read, each 256 KiB at the most with the default limits, and
+        // what a job holds.
         assert!(stats.received_bytes < 1 << 20, "{}", stats.received_bytes);
         assert_eq!(stats.fired(DeadlineKind::WriteStall), 1);
         drop(client);
@@ -201,7 +205,8 @@ fn peer_that_never_reads_its_echoes_is_not_read_and_ends_by_write_stall() {
     }
 }
 
-/// Waits until the first connection is dropped, and gives when the kernel last took a byte for it, or a little later.
+/// Waits until the first connection is dropped, and gives when the kernel last took a byte for it,
+/// or a little later.
 fn watch_until_stalled(server: &TestServer) -> Instant {
     let (mut sent_bytes, mut sent_at) = (0, Instant::now());
     loop {
@@ -232,8 +237,8 @@ fn send_until_reset(client: &mut Client, flood: &[u8]) -> usize {
     }
 }
 
-/// FAULTS 84c. Nine thousand messages come in one segment while the handler is blocked: what the inbox has no room for waits
-/// undecoded, and all are answered in order once the handler goes on.
+/// FAULTS 84c. Nine thousand messages come in one segment while the handler is blocked: what the
+/// inbox has no room for waits undecoded, and all are answered in order once the handler goes on.
 #[test]
 fn messages_beyond_the_inbox_wait_and_are_answered_in_order() {
     let gate = Arc::new(Mutex::new(()));
@@ -268,8 +273,8 @@ fn messages_beyond_the_inbox_wait_and_are_answered_in_order() {
     assert_eq!((stats.messages_handled, stats.messages_dropped), (count, 0));
 }
 
-/// FAULTS 86. Injected errors are for the simulation; here a narrow window cuts writes where it likes, and the peer reads
-/// slowly: every byte comes, in order.
+/// FAULTS 86. Injected errors are for the simulation; here a narrow window cuts writes where it
+/// likes, and the peer reads slowly: every byte comes, in order.
 #[test]
 fn slow_reader_gets_every_byte_in_order() {
     let _quiet = quiet();

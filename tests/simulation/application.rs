@@ -1,7 +1,7 @@
 //! The application: it echoes, answers, closes and panics, on workers that take their time.
 //!
-//! It holds every job against the promises: one at a time for each connection, `Opened` first, `Closed` last, messages as
-//! they were sent, the session that it gave back.
+//! It holds every job against the promises: one at a time for each connection, `Opened` first,
+//! `Closed` last, messages as they were sent, the session that it gave back.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,4 +1,5 @@
-//! The same bytes, cut elsewhere: the application sees the same events and the client the same answers.
+//! The same bytes, cut elsewhere: the application sees the same events and the client the same
+//! answers.
 
 use std::io::{self, ErrorKind, IoSlice, Read};
 

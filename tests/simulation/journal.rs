@@ -1,4 +1,5 @@
-//! The log lines of ends: one for each connection. They tell from outside under which label each one ended.
+//! The log lines of ends: one for each connection. They tell from outside under which label each
+//! one ended.
 
 use std::cell::RefCell;
 

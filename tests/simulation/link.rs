@@ -1,11 +1,13 @@
-//! A connection between two kernels: bytes under way in both directions, and the edges that the server's poller sees.
+//! A connection between two kernels: bytes under way in both directions, and the edges that the
+//! server's poller sees.
 //!
 //! ```text
 //!   client ──write──► up ──latency──► inbound ──read──► server
 //!   client ◄──read── arrived ◄──latency── down ◄──write── server
 //! ```
 //!
-//! Edges are as epoll's: bytes that arrive, room after there was none, FIN and RST each raise one; nothing is told twice.
+//! Edges are as epoll's: bytes that arrive, room after there was none, FIN and RST each raise one;
+//! nothing is told twice.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -49,7 +51,8 @@ pub struct Link {
     /// The server was told that there is no room, since then.
     pub blocked_since: Option<u64>,
     pub unblocked_at: u64,
-    /// Nothing was taken since chance last blocked it: not again, or a reader would look like one that does not read.
+    /// Nothing was taken since chance last blocked it: not again, or a reader would look like one
+    /// that does not read.
     pub was_blocked_by_chance: bool,
     pub blocked_until: u64,
     pub server_shut_at: Option<u64>,

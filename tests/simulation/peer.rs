@@ -1,4 +1,5 @@
-//! The other ends of the connections: honest ones, each a real WebSocket client, and those that follow a script.
+//! The other ends of the connections: honest ones, each a real WebSocket client, and those that
+//! follow a script.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

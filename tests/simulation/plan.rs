@@ -1,7 +1,7 @@
 //! What a seed stands for: the configuration, the faults, and how long they last.
 //!
-//! Swarm testing: half of the kinds of fault are switched off in each run. With everything always a bit broken nothing
-//! deep would ever be reached.
+//! Swarm testing: half of the kinds of fault are switched off in each run. With everything always a
+//! bit broken nothing deep would ever be reached.
 
 use std::time::Duration;
 

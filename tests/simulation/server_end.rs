@@ -1,4 +1,5 @@
-//! The server's end of a link: what its reads and writes give, cut short and held up as the faults have it.
+//! The server's end of a link: what its reads and writes give, cut short and held up as the faults
+//! have it.
 
 use std::io::{self, ErrorKind, IoSlice, Read};
 

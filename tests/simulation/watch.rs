@@ -1,4 +1,5 @@
-//! What is seen on one connection from outside, held against CONTRACT: what is written, when, and how it ends.
+//! What is seen on one connection from outside, held against CONTRACT: what is written, when, and
+//! how it ends.
 
 use crate::journal;
 use crate::link::Link;

@@ -1,5 +1,6 @@
-//! Reads what the server puts on one connection, byte by byte as it is handed to the kernel, and holds it against the
-//! grammar: whole answers, then whole frames of a server, nothing behind a close frame.
+//! Reads what the server puts on one connection, byte by byte as it is handed to the kernel, and
+//! holds it against the grammar: whole answers, then whole frames of a server, nothing behind a
+//! close frame.
 
 use heartwheel::Message;
 

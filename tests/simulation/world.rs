@@ -1,4 +1,5 @@
-//! Everything together: the engine, driven as the event loop drives it, its peers, its application, and time.
+//! Everything together: the engine, driven as the event loop drives it, its peers, its application,
+//! and time.
 
 use std::collections::VecDeque;
 

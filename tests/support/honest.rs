@@ -1,4 +1,5 @@
-//! Clients that do what is expected of them: a neighbour who must not notice what others do, and a crowd of idle ones.
+//! Clients that do what is expected of them: a neighbour who must not notice what others do, and a
+//! crowd of idle ones.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -42,7 +43,8 @@ impl Neighbour {
         Neighbour { stop, thread }
     }
 
-    /// Asserts that every message was echoed, in order and in time, and that the connection closes as it should.
+    /// Asserts that every message was echoed, in order and in time, and that the connection closes
+    /// as it should.
     #[track_caller]
     pub fn was_undisturbed(self) {
         self.stop.store(true, Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! The lab, a server with misbehaving handlers, as a child process: for signals, stops and exit statuses.
+//! The lab, a server with misbehaving handlers, as a child process: for signals, stops and exit
+//! statuses.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -110,7 +111,8 @@ impl Drop for Lab {
     }
 }
 
-/// Gives the path of the lab. `cargo test --test NAME` does not build examples, so it is asked for here.
+/// Gives the path of the lab. `cargo test --test NAME` does not build examples, so it is asked for
+/// here.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {

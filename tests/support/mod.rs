@@ -1,5 +1,5 @@
-//! What the tests on real sockets share: peers that are scripted byte by byte, servers that can be looked into, the
-//! lab as a child process, and how late is too late.
+//! What the tests on real sockets share: peers that are scripted byte by byte, servers that can be
+//! looked into, the lab as a child process, and how late is too late.
 
 // Each test takes what it needs.
 #![allow(dead_code)]
@@ -36,7 +36,8 @@ pub const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A stretch of time that is measured from before its cause, so that it is never measured too short.
+/// A stretch of time that is measured from before its cause, so that it is never measured too
+/// short.
 #[derive(Clone, Copy, Debug)]
 pub struct Span(Instant);
 
@@ -57,7 +58,8 @@ impl Span {
         self.took_between(what, span, span);
     }
 
-    /// Asserts that at least `least` and at most `most` and [`EPS`] have passed since the beginning.
+    /// Asserts that at least `least` and at most `most` and [`EPS`] have passed since the
+    /// beginning.
     #[track_caller]
     pub fn took_between(&self, what: &str, least: Duration, most: Duration) {
         let elapsed = self.elapsed();

@@ -1,4 +1,5 @@
-//! A client that does what the test says and nothing else: no pong, no close, no byte of its own accord.
+//! A client that does what the test says and nothing else: no pong, no close, no byte of its own
+//! accord.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -43,7 +44,8 @@ impl Peer {
         Peer::over(stream)
     }
 
-    /// Connects with a receive buffer of four kilobytes, so that a peer that does not read is soon noticed.
+    /// Connects with a receive buffer of four kilobytes, so that a peer that does not read is soon
+    /// noticed.
     pub fn connect_narrow(address: SocketAddr) -> Peer {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -114,7 +116,8 @@ impl Peer {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Lets nothing in any more, acknowledgements included: as if the cable had been pulled, seen from the server.
+    /// Lets nothing in any more, acknowledgements included: as if the cable had been pulled, seen
+    /// from the server.
     pub fn vanish(&self) {
         SockRef::from(&self.stream).attach_filter(&[SockFilter::new(0x06, 0, 0, 0)]).unwrap();
     }
@@ -152,7 +155,8 @@ impl Peer {
         }
     }
 
-    /// Asserts that a close frame comes, with this code, and gives its text; pings before it are passed over.
+    /// Asserts that a close frame comes, with this code, and gives its text; pings before it are
+    /// passed over.
     #[track_caller]
     pub fn expect_close(&mut self, code: u16) -> String {
         loop {
@@ -174,7 +178,8 @@ impl Peer {
         assert_eq!(self.see(), Seen::Fin);
     }
 
-    /// Answers a close frame that came, and waits for FIN: whether the server waited for the answer or not.
+    /// Answers a close frame that came, and waits for FIN: whether the server waited for the answer
+    /// or not.
     #[track_caller]
     pub fn expect_fin_or_close(&mut self) {
         self.try_send(&frame(0x88, b""));

@@ -31,7 +31,8 @@ struct Shared {
 }
 
 impl Running {
-    /// Starts a server with the routes of `builder`; each pair is a key of the configuration and its value.
+    /// Starts a server with the routes of `builder`; each pair is a key of the configuration and
+    /// its value.
     pub fn start(pairs: &[(&str, &str)], builder: Builder) -> Running {
         Running::of(builder.config(config(pairs)).build().expect("the configuration is sound"))
     }
@@ -139,7 +140,8 @@ pub fn timespec(wait: Duration) -> Timespec {
     Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() }
 }
 
-/// Gives a configuration for tests: a free port, a short tick, and deadlines that end nothing by themselves.
+/// Gives a configuration for tests: a free port, a short tick, and deadlines that end nothing by
+/// themselves.
 pub fn config(pairs: &[(&str, &str)]) -> Config {
     let mut config = Config::default();
     let base = [("listen", "127.0.0.1:0"), ("admin_listen", "off"), ("tick", "10ms")];
