@@ -404,8 +404,11 @@ impl EventLoop {
                     id
                 }
                 Attempt::Write(id) => {
-                    self.engine.mark_writable(id);
-                    self.flush_one(now, id);
+                    let socket = self.sockets.get(id.key()).and_then(Option::as_ref);
+                    if socket.is_some_and(Socket::has_room) {
+                        self.engine.mark_writable(id);
+                        self.flush_one(now, id);
+                    }
                     id
                 }
             };

@@ -2,11 +2,13 @@
 
 use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
 use crate::pump::WriteVectored;
@@ -64,6 +66,19 @@ impl Socket {
             Socket::Tcp(stream) => stream.take_error().ok().flatten(),
             Socket::Unix(stream) => stream.take_error().ok().flatten(),
         }
+    }
+
+    /// Says whether the kernel would tell that there is room. It takes a little even where it would
+    /// not, which is no sign that the peer reads.
+    pub fn has_room(&self) -> bool {
+        let socket = match self {
+            Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Unix(stream) => stream.as_fd(),
+        };
+        let mut watched = [PollFd::from_borrowed_fd(socket, PollFlags::OUT)];
+        // Interrupted, it says nothing: then there is none.
+        let found = poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        found.is_ok() && watched[0].revents().contains(PollFlags::OUT)
     }
 
     /// Watches for both directions from now on: never changed afterwards, so no epoll_ctl but this

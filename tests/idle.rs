@@ -99,7 +99,8 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 fn upgrade(stream: &mut TcpStream) {
-    let request = "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    let request = "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+        Upgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     stream.write_all(request.as_bytes()).expect("the program reads");
     let mut answer = Vec::new();

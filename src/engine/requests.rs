@@ -6,7 +6,7 @@ use crate::connection::{Body, Closing, Pending, Phase, Stage};
 use crate::engine::{End, Engine};
 use crate::event::Accept;
 use crate::frame::Frame;
-use crate::http::{self, BodyReader, Head, Refusal, Request, Response, Wire};
+use crate::http::{self, BodyLength, BodyReader, Head, Refusal, Request, Response, Wire};
 use crate::id::ConnectionId;
 use crate::outbox::Kind;
 use crate::reason::CloseReason;
@@ -271,7 +271,11 @@ fn aim(head: &Head, found: Found, draining: bool) -> Result<Aim, Refusal> {
         return Ok(Aim::Upgrade { route, accept_key });
     }
     match (request.method(), found.get, found.post) {
-        ("GET" | "HEAD", Some(route), _) | ("POST", _, Some(route)) => Ok(Aim::Route(route)),
+        ("GET" | "HEAD", Some(route), _) => Ok(Aim::Route(route)),
+        ("POST", _, Some(_)) if matches!(head.body, BodyLength::None) => {
+            Err(Refusal::new(411, "say how long the body is"))
+        }
+        ("POST", _, Some(route)) => Ok(Aim::Route(route)),
         ("GET", None, None) if found.websocket.is_some() => Err(Refusal::upgrade_required()),
         ("OPTIONS", ..) => Ok(Aim::Known(Response::options(found.allow()))),
         _ => Err(Refusal::method_not_allowed(found.allow())),

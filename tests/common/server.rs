@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub connections: usize,
     /// CPU time of the loop thread.
     pub cpu: Duration,
+    /// When the last turn began in which the kernel took bytes.
+    pub sent_at: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -140,6 +142,7 @@ pub fn closed_by(stats: &Stats) -> Vec<(&'static str, u64)> {
 }
 
 fn turn_until_over(mut server: Server, seen: &Seen) -> Stats {
+    let mut sent_at = None;
     while !server.is_over() {
         let timeout = server.next_timeout().map(|wait| Timespec {
             tv_sec: wait.as_secs() as i64,
@@ -151,12 +154,17 @@ fn turn_until_over(mut server: Server, seen: &Seen) -> Stats {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => panic!("poll: {error}"),
         }
+        let (began, sent_bytes) = (Instant::now(), server.stats().sent_bytes);
         server.turn().expect("the poller works");
+        if server.stats().sent_bytes > sent_bytes {
+            sent_at = Some(began);
+        }
         let cpu = clock_gettime(ClockId::ThreadCPUTime);
         *seen.snapshot.lock().expect("the test did not panic in here") = Snapshot {
             stats: server.stats().clone(),
             connections: server.connections(),
             cpu: Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32),
+            sent_at,
         };
         seen.turned.notify_all();
     }

@@ -191,8 +191,8 @@ fn peer_that_never_reads_its_echoes_is_not_read_and_ends_by_write_stall() {
         client.upgrade(path);
         let flood = frame(BINARY, &vec![7; size]).repeat((256 << 10) / size);
         let sending = thread::spawn(move || (send_until_reset(&mut client, &flood), client));
-        let stalled_at = watch_until_stalled(&server);
-        assert_took(stalled_at, Duration::from_millis(500));
+        let seen = server.wait_until(|seen| seen.stats.closed_total() > 0);
+        assert_took(seen.sent_at.expect("it was answered 101"), Duration::from_millis(500));
         let stats = server.wait_closed(CloseReason::WriteStall, 1);
         let (sent, client) = sending.join().expect("it is dropped");
         println!("{path}, {size} bytes: {sent} sent, {} read", stats.received_bytes);
@@ -202,23 +202,6 @@ fn peer_that_never_reads_its_echoes_is_not_read_and_ends_by_write_stall() {
         assert_eq!(stats.fired(DeadlineKind::WriteStall), 1);
         drop(client);
         server.stop();
-    }
-}
-
-/// Waits until the first connection is dropped, and gives when the kernel last took a byte for it,
-/// or a little later.
-fn watch_until_stalled(server: &TestServer) -> Instant {
-    let (mut sent_bytes, mut sent_at) = (0, Instant::now());
-    loop {
-        let before = Instant::now();
-        let stats = server.snapshot().stats;
-        if stats.closed_total() > 0 {
-            return sent_at;
-        }
-        if stats.sent_bytes != sent_bytes {
-            (sent_bytes, sent_at) = (stats.sent_bytes, before);
-        }
-        thread::sleep(Duration::from_millis(1));
     }
 }
 
