@@ -103,13 +103,15 @@ impl Pool {
             }
             // A call that has begun just now may have read the clock after this did.
             let ran_ms = (now.wrapping_sub(since) as i32).max(0) as u32;
-            let is_stuck = ran_ms >= limit_ms;
+            // Both moments are cut to whole milliseconds: only one more than the limit has surely
+            // passed it.
+            let is_stuck = ran_ms > limit_ms;
             stuck.now += u64::from(is_stuck);
             if is_stuck && worker.told != since {
                 worker.told = since;
                 stuck.new += 1;
             }
-            let again_ms = if is_stuck { limit_ms } else { limit_ms - ran_ms };
+            let again_ms = if is_stuck { limit_ms } else { limit_ms - ran_ms + 1 };
             let again = Duration::from_millis(u64::from(again_ms));
             stuck.again_after = stuck.again_after.into_iter().chain([again]).min();
         }

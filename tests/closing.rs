@@ -19,7 +19,7 @@ use support::peer::{Peer, Seen, frame, get, upgrade};
 use support::process::cpu_of;
 use support::recorder::{Recorder, Told};
 use support::server::Running;
-use support::{Span, eps, eventually, ms};
+use support::{EPS, Span, eventually, ms};
 
 const PING: u8 = 0x89;
 
@@ -82,7 +82,7 @@ fn a_close_is_answered_with_its_code_and_the_server_ends_tcp_first() {
         peer.close(code);
         assert_eq!(peer.expect_close(code), "");
         peer.expect_fin();
-        assert!(span.elapsed() < eps(), "{:?}", span.elapsed());
+        assert!(span.elapsed() < EPS, "{:?}", span.elapsed());
         count += 1;
         drop(peer);
         eventually("the end", || recorder.closed().len() == count);
@@ -229,7 +229,7 @@ fn what_comes_behind_the_peers_close_is_discarded() {
     peer.expect_fin();
     while peer.try_send(&frame(0x81, b"and another thing")) {
         thread::sleep(ms(10));
-        assert!(span.elapsed() < ms(300) + eps(), "it goes on being read");
+        assert!(span.elapsed() < ms(300) + EPS, "it goes on being read");
     }
     // A client that does not end its side is at fault.
     server.expect_closed(CloseReason::CloseAck, 1);
@@ -321,6 +321,41 @@ fn a_close_waits_for_the_handler_but_no_longer_than_close_send() {
     server.assert_in_time();
 }
 
+// FAULTS 5: neither a pong nor a ping overtakes the 101.
+#[test]
+fn a_ping_in_the_segment_of_the_upgrade_is_101_and_a_pong() {
+    let pairs = [("heartbeat.interval", "1ms"), ("limits.pings_per_second", "1000")];
+    let server = Running::start(&pairs, routes(&Recorder::default()));
+    for path in ["/inline", "/worker", "/slow"] {
+        for _ in 0..20 {
+            let mut peer = Peer::connect(server.address);
+            peer.send(&[upgrade(path).into_bytes(), frame(PING, b"early")].concat());
+            assert_eq!(peer.answer().status, 101);
+            while peer.see() != Seen::Frame(0x8A, b"early".to_vec()) {}
+            if path == "/slow" {
+                break;
+            }
+        }
+    }
+}
+
+// FAULTS 5: the 101 is not dropped with what the fault makes useless.
+#[test]
+fn a_broken_frame_in_the_segment_of_the_upgrade_is_101_and_a_close() {
+    let recorder = Recorder::default();
+    let server = Running::start(&[], routes(&recorder));
+    for path in ["/inline", "/worker", "/slow"] {
+        let mut peer = Peer::connect(server.address);
+        peer.send(&[upgrade(path).into_bytes(), b"\x81\x00".to_vec()].concat());
+        assert_eq!(peer.answer().status, 101);
+        peer.expect_close(1002);
+        peer.expect_fin();
+    }
+    server.expect_closed(CloseReason::Protocol, 3);
+    eventually("the handlers were told", || recorder.closed().len() == recorder.told().len());
+    assert_balanced(&server);
+}
+
 // FAULTS 76.
 #[test]
 fn a_peer_that_ends_its_side_still_gets_its_replies() {
@@ -369,7 +404,7 @@ fn an_upgrade_and_fin_together_are_an_open_and_an_end() {
         assert_eq!(peer.answer().status, 101);
         let span = Span::begin();
         peer.expect_fin();
-        assert!(span.elapsed() < eps(), "{path}: not left to a deadline");
+        assert!(span.elapsed() < EPS, "{path}: not left to a deadline");
     }
     server.expect_closed(CloseReason::Eof, 3);
     eventually("the handlers were told", || recorder.closed() == [CloseReason::Eof; 3]);
@@ -508,7 +543,7 @@ fn a_reset_in_any_state_is_one_end() {
             peer.reset();
             let span = Span::begin();
             eventually(state, || server.stats().closed_total() == ended + 1);
-            assert!(span.elapsed() < eps(), "{state}: not left to a deadline");
+            assert!(span.elapsed() < EPS, "{state}: not left to a deadline");
             told += usize::from(is_told);
             eventually(state, || recorder.closed().len() == told);
             if round == 0 {

@@ -18,12 +18,12 @@ use support::honest::Crowd;
 use support::lab::{Lab, program};
 use support::peer::{Peer, Seen, frame, get, upgrade};
 use support::server::{config, echo};
-use support::{PATIENCE, Span, eps, eventually, ms, within};
+use support::{EPS, PATIENCE, Span, eventually, ms, within};
 
 /// Asserts that nobody is let in any more: refused, not left hanging.
 #[track_caller]
 fn assert_refused(address: SocketAddr) {
-    within(eps(), "connects are refused", || {
+    within(EPS, "connects are refused", || {
         let connected = TcpStream::connect_timeout(&address, ms(200));
         connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     });
@@ -121,10 +121,10 @@ fn starts_are_spread_and_so_are_the_times_to_come_back() {
     retries.sort_unstable();
     // 400 at 500 a second: the first at once, the last after 800 ms.
     println!("closed after {:?} to {:?}", closed[0], closed[CLIENTS - 1]);
-    assert!(closed[0] < eps() && closed[CLIENTS - 1] > ms(700));
-    assert!(closed[CLIENTS - 1] < ms(800) + eps());
+    assert!(closed[0] < EPS && closed[CLIENTS - 1] > ms(700));
+    assert!(closed[CLIENTS - 1] < ms(800) + EPS);
     let half = closed[CLIENTS / 2];
-    assert!(half > ms(200) && half < ms(600) + eps(), "not evenly: half of them after {half:?}");
+    assert!(half > ms(200) && half < ms(600) + EPS, "not evenly: half of them after {half:?}");
     println!("come back after {} to {} ms", retries[0], retries[CLIENTS - 1]);
     assert!(retries[CLIENTS - 1] <= 4000);
     assert!(retries[0] < 400 && retries[CLIENTS - 1] > 3600, "not over the window: {retries:?}");
@@ -314,7 +314,7 @@ fn sleep_and_echo(peer: &Sender, event: Event) {
 fn a_server_without_connections_is_drained_at_once() {
     let run = Run::start(&[("deadlines.drain", "5s")], Server::builder());
     run.handle.drain().unwrap();
-    assert_eq!(run.ended_within(eps()), Ended::Drained);
+    assert_eq!(run.ended_within(EPS), Ended::Drained);
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn draining_twice_is_draining_once() {
     // The one that does not answer is dropped when the first drain says so.
     peer.expect_reset();
     span.took("drain", ms(1000));
-    assert_eq!(run.ended_within(eps()), Ended::Drained);
+    assert_eq!(run.ended_within(EPS), Ended::Drained);
 }
 
 #[test]
@@ -407,7 +407,7 @@ fn what_waits_for_a_reader_is_written_before_the_close() {
     peer.close(1001);
     peer.expect_fin();
     drop(peer);
-    assert_eq!(run.ended_within(eps()), Ended::Drained);
+    assert_eq!(run.ended_within(EPS), Ended::Drained);
 }
 
 // The last end may come with the last write of a turn, when deadlines have acted already.
@@ -558,7 +558,7 @@ fn a_drain_under_load_is_on_time() {
     thread::sleep(ms(300));
     let span = Span::begin();
     run.handle.drain().unwrap();
-    assert_eq!(run.ended_within(ms(1000) + eps()), Ended::Drained);
+    assert_eq!(run.ended_within(ms(1000) + EPS), Ended::Drained);
     println!("drained after {:?}", span.elapsed());
     is_over.store(true, Ordering::Relaxed);
     let (let_in, refused) = connects.join().unwrap();

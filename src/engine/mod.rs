@@ -133,6 +133,7 @@ impl Engine {
             heartbeat: config.into(),
             drain_ends_at: None,
         };
+        let mut random = Random::new(setup.seed);
         Engine {
             rules,
             frame_limits: ws::Limits {
@@ -145,9 +146,10 @@ impl Engine {
             },
             connections: Slab::new(),
             public: 0,
-            generation: 0,
+            // Anywhere, so that an id of another server of this process is nobody here.
+            generation: random.next_u64() as u32,
             wheel: Wheel::new(config.tick),
-            random: Random::new(setup.seed),
+            random,
             stats: Stats::default(),
             date: Date::default(),
             turn_left: config.turn.bytes,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::server::lock;
+use super::server::{lock, own_address};
 use super::{PATIENCE, eventually, ms};
 
 /// A running lab. It is killed when this is dropped.
@@ -24,8 +24,9 @@ pub struct Lab {
 impl Lab {
     /// Starts it on free ports; each pair is a key of the configuration and its value.
     pub fn start(pairs: &[(&str, &str)]) -> Lab {
-        let mut all = vec![("listen", "127.0.0.1:0"), ("admin_listen", "127.0.0.1:0")];
-        all.extend([("tick", "10ms"), ("log", "debug")]);
+        let listen = own_address();
+        let mut all = vec![("listen", listen.as_str()), ("admin_listen", "127.0.0.1:0")];
+        all.extend([("tick", "10ms"), ("log", "debug"), ("heartbeat.interval", "off")]);
         all.extend(pairs);
         let mut command = Command::new(program());
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -7,12 +7,11 @@
 pub mod honest;
 #[cfg(feature = "program")]
 pub mod lab;
-#[path = "../common/lag.rs"]
-pub mod lag;
 pub mod peer;
 pub mod process;
 pub mod recorder;
 pub mod server;
+mod witness;
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -21,13 +20,7 @@ use std::time::{Duration, Instant};
 pub const TICK: Duration = Duration::from_millis(10);
 
 /// How much later than its moment a deadline may act: one tick, and 250 ms for a busy machine.
-const EPS: Duration = Duration::from_millis(10 + 250);
-
-/// Gives how much later than its moment a deadline may act: [`EPS`], and what the machine was late
-/// by itself.
-pub fn eps() -> Duration {
-    EPS + lag::worst()
-}
+pub const EPS: Duration = Duration::from_millis(10 + 250);
 
 /// How long to wait for what must come some time, but has no deadline of its own.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,29 +37,36 @@ pub struct Span(Instant);
 impl Span {
     /// To be called before what starts the deadline.
     pub fn begin() -> Span {
-        lag::watch();
+        witness::watch();
         Span(Instant::now())
+    }
+
+    /// Gives how late something may be that was due in this stretch: [`EPS`], and the time for
+    /// which the machine let nobody run.
+    pub fn lateness_max(&self) -> Duration {
+        EPS + witness::stalled_since(self.0)
     }
 
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }
 
-    /// Asserts that `span` has passed since the beginning, and no more than [`EPS`] beyond it.
+    /// Asserts that `span` has passed since the beginning, and no more than [`Span::lateness_max`]
+    /// beyond it.
     #[track_caller]
     pub fn took(&self, what: &str, span: Duration) {
         self.took_between(what, span, span);
     }
 
-    /// Asserts that at least `least` and at most `most` and [`EPS`] have passed since the
-    /// beginning.
+    /// Asserts that at least `least` and at most `most` and [`Span::lateness_max`] have passed
+    /// since the beginning.
     #[track_caller]
     pub fn took_between(&self, what: &str, least: Duration, most: Duration) {
         let elapsed = self.elapsed();
         println!("{what}: {elapsed:?} of {least:?} to {most:?}");
         assert!(elapsed >= least, "{what}: {elapsed:?} is before {least:?}");
-        let eps = eps();
-        assert!(elapsed <= most + eps, "{what}: {elapsed:?} is more than {eps:?} after {most:?}");
+        let late = self.lateness_max();
+        assert!(elapsed <= most + late, "{what}: {elapsed:?} is more than {late:?} after {most:?}");
     }
 }
 

@@ -30,6 +30,14 @@ pub fn voluntary_switches(pid: u32) -> Vec<(String, u64)> {
     tasks.flatten().filter_map(read).collect()
 }
 
+/// Gives how many system calls that write a thread of this process has made (sending to sockets
+/// left out).
+pub fn writes_of(tid: u32) -> u64 {
+    let io = fs::read_to_string(format!("/proc/self/task/{tid}/io")).unwrap();
+    let line = io.lines().find_map(|line| line.strip_prefix("syscw: ")).unwrap();
+    line.parse().unwrap()
+}
+
 /// Gives the CPU time that a thread of this process has used.
 pub fn cpu_of(tid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/self/task/{tid}/schedstat")).unwrap();
