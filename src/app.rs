@@ -5,9 +5,17 @@ use crate::handle::Peer;
 use crate::http::{Request, Response};
 use crate::server::{Builder, Route};
 
-/// Adds the program's routes: `/`, `/echo`, `/healthz` and `/readyz`.
+/// Adds the program's routes: the status page, the browser client, topics, `/ws`, `/events`,
+/// `/echo`, `/healthz` and `/readyz`.
 pub fn routes(builder: Builder) -> Builder {
-    builder.health().websocket("/echo", echo).route(Route::get("/", version).inline())
+    builder
+        .health()
+        .topics("/topics/{topic}")
+        .hub("/ws")
+        .events("/events")
+        .websocket("/echo", echo)
+        .route(Route::get("/", status_page).inline())
+        .route(Route::get("/heartwheel.js", client).inline())
 }
 
 /// Sends every message back.
@@ -17,6 +25,23 @@ pub fn echo(peer: &Peer, event: Event) {
     }
 }
 
-fn version(_: &Request) -> Response {
-    Response::new(200).text(concat!("heartwheel ", env!("CARGO_PKG_VERSION"), "\n"))
+fn status_page(_: &Request) -> Response {
+    let page = page("text/html; charset=utf-8", include_str!("app/status.html"));
+    let policy = page.header("Content-Security-Policy", CONTENT_SECURITY_POLICY);
+    let policy = policy.and_then(|page| page.header("Referrer-Policy", "no-referrer"));
+    policy.expect("these are good header lines")
 }
+
+fn client(_: &Request) -> Response {
+    page("text/javascript; charset=utf-8", include_str!("app/heartwheel.js"))
+}
+
+fn page(content_type: &'static str, text: &'static str) -> Response {
+    let response = Response::new(200).bytes(content_type, text);
+    response.header("Cache-Control", "no-cache").expect("it is a good header line")
+}
+
+/// The page runs its own script and connects to its own server, nothing else.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'unsafe-inline'; \
+    style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";

@@ -25,6 +25,7 @@ use crate::reason::CloseReason;
 use crate::route::Face;
 use crate::stats::DeadlineKind;
 use crate::time::{Instant, Moment};
+use crate::topics::FirstSubscription;
 use crate::wheel::Wheel;
 use crate::ws::{Decoder, Violation};
 
@@ -40,7 +41,8 @@ pub(crate) struct Connection {
     pub opened_at: Instant,
     /// When the last byte was received.
     pub heard_at: Moment,
-    /// When the phase, or the stage of closing, began.
+    /// When the phase, or the stage of closing, began; of an event stream, when something was last
+    /// queued for it.
     pub phase_at: Moment,
     /// When reading was paused, if `flags.paused`.
     pub paused_at: Moment,
@@ -48,6 +50,7 @@ pub(crate) struct Connection {
     /// The route, once a request has named one.
     pub route: Option<u16>,
     pub session: Option<Session>,
+    pub subscriptions: FirstSubscription,
     pub outbox: Outbox,
     pub inbox: Option<Box<Inbox>>,
 }
@@ -82,6 +85,14 @@ pub(crate) struct Flags {
     pub upgraded: bool,
     /// The peer has ended its side: the read that gives nothing was made.
     pub eof: bool,
+    /// An event stream.
+    pub streaming: bool,
+    /// Waits in the list of connections whose replay goes on.
+    pub hungry: bool,
+    /// The gap that a replay begins with has been told already.
+    pub gap_told: bool,
+    /// The pressure that the client was last told of, 0 to 3.
+    pub pressure: u8,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,6 +118,8 @@ pub(crate) enum Phase {
     Answering { keep: bool, reason: CloseReason },
     /// WebSocket.
     Open(Open),
+    /// An event stream: nothing more is expected of the peer.
+    Stream,
     /// Ending.
     Closing(Closing),
 }
@@ -268,6 +281,7 @@ pub(crate) struct Rules {
     pub close_send: Duration,
     pub close_ack: Duration,
     pub heartbeat: heartbeat::Rules,
+    pub comment: Duration,
     /// When the drain in progress ends.
     pub drain_ends_at: Option<Instant>,
 }
@@ -303,6 +317,7 @@ impl Connection {
             counters: Counters::default(),
             route: None,
             session: None,
+            subscriptions: FirstSubscription::default(),
             outbox: Outbox::default(),
             inbox: None,
         }
@@ -328,6 +343,11 @@ impl Connection {
             }
             Phase::Body(_) => earliest.offer(after(phase_at, rules.body), DeadlineKind::Body),
             Phase::Answering { .. } => {}
+            Phase::Stream => {
+                let due = phase_at + rules.comment;
+                let due = if rules.comment > GRID_AHEAD { due.floor(GRID) } else { due };
+                earliest.offer(due, DeadlineKind::Comment);
+            }
             Phase::Open(open) => self.deadline_open(open, rules, now, &mut earliest),
             Phase::Closing(closing) => match closing.stage {
                 // Half is left to send the close frame in, if it is not the peer that closed.
@@ -421,9 +441,17 @@ impl Connection {
 
     /// Gives the last transport that the connection had, for logs and metrics.
     pub fn transport(&self) -> &'static str {
-        if self.flags.upgraded { "websocket" } else { "http" }
+        match (self.flags.upgraded, self.flags.streaming) {
+            (true, _) => "websocket",
+            (_, true) => "events",
+            _ => "http",
+        }
     }
 }
+
+/// Comments share wake-ups as pings do.
+const GRID: Duration = Duration::from_secs(1);
+const GRID_AHEAD: Duration = Duration::from_secs(5);
 
 /// Gives the first moment at which `span` has surely passed since `at`.
 fn after(at: Instant, span: Duration) -> Instant {

@@ -10,6 +10,7 @@ use crate::http::{self, HeaderError, Refusal, Request, Response};
 use crate::id::ConnectionId;
 use crate::message::Message;
 use crate::reason::CloseReason;
+use crate::topics::{After, Payload};
 
 /// What happened on one WebSocket connection, in order: `Opened`, then any of the others, then
 /// `Closed`.
@@ -142,6 +143,12 @@ pub enum Command {
     Send(ConnectionId, Message),
     /// Close a connection with this code and text, behind what is queued.
     Close(ConnectionId, u16, Utf8Bytes),
+    /// Publish to a topic.
+    Publish(String, Payload),
+    /// Send a WebSocket the events of a topic, first those after a position.
+    Subscribe(ConnectionId, String, After),
+    /// Send no more of them.
+    Unsubscribe(ConnectionId, String),
     /// A job came back.
     Done(Done),
     /// Close the listeners and end every connection in turn.
@@ -156,6 +163,8 @@ impl Command {
         match self {
             Command::Send(_, message) => message.len(),
             Command::Close(_, _, reason) => reason.as_str().len(),
+            Command::Publish(topic, payload) => topic.len() + payload.len(),
+            Command::Subscribe(_, topic, _) | Command::Unsubscribe(_, topic) => topic.len(),
             Command::Done(_) | Command::Drain | Command::Shutdown => 0,
         }
     }

@@ -168,6 +168,7 @@ impl EventLoop {
         self.accept(now);
         self.close_listeners_when_draining();
         self.serve_ready(now);
+        self.engine.deliver(now);
         self.act_on_deadlines(now);
         self.flush(now);
         self.engine.end_turn(now);

@@ -19,6 +19,7 @@ use tungstenite::Utf8Bytes;
 use crate::event::{Command, Done};
 use crate::id::ConnectionId;
 use crate::message::Message;
+use crate::topics::{After, Payload};
 use crate::ws;
 
 /// Speaks to a running server, from any thread. Cloning is cheap.
@@ -112,6 +113,54 @@ impl Peer {
         self.handle.submit(Command::Close(self.id, code, text.into()))
     }
 
+    /// Sends the peer the events of a topic from now on, each payload as one message, as a
+    /// WebSocket of `/topics/{topic}` gets them. A name that is no topic's, or one topic too many,
+    /// is counted.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
+    pub fn subscribe(&self, topic: impl Into<String>) -> Result<(), SendError> {
+        self.handle.submit(Command::Subscribe(self.id, topic.into(), After::Now))
+    }
+
+    /// As [`Peer::subscribe`], but first come the retained events after a position, which the
+    /// client gave.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::subscribe`].
+    pub fn subscribe_after(
+        &self,
+        topic: impl Into<String>,
+        position: &str,
+    ) -> Result<(), SendError> {
+        let after = After::parse(position);
+        self.handle.submit(Command::Subscribe(self.id, topic.into(), after))
+    }
+
+    /// Sends the peer no more events of a topic.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::subscribe`].
+    pub fn unsubscribe(&self, topic: impl Into<String>) -> Result<(), SendError> {
+        self.handle.submit(Command::Unsubscribe(self.id, topic.into()))
+    }
+
+    /// Publishes to a topic, as [`Handle::publish`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::publish`].
+    pub fn publish(
+        &self,
+        topic: impl Into<String>,
+        payload: impl Into<Payload>,
+    ) -> Result<(), SendError> {
+        self.handle.publish(topic, payload)
+    }
+
     /// Lets what this handler call has sent so far leave now: for a handler that goes on to block.
     /// On the loop thread (`workers = 0`, inline routes) it does nothing, because nothing can leave
     /// before the call returns.
@@ -156,6 +205,20 @@ impl Handle {
     /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
     pub fn shut_down(&self) -> Result<(), SendError> {
         self.submit(Command::Shutdown)
+    }
+
+    /// Publishes to a topic: everyone who subscribes gets it, over WebSocket or an event stream. A
+    /// name that is no topic's, or one topic too many, is counted.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
+    pub fn publish(
+        &self,
+        topic: impl Into<String>,
+        payload: impl Into<Payload>,
+    ) -> Result<(), SendError> {
+        self.submit(Command::Publish(topic.into(), payload.into()))
     }
 
     /// Makes the loop turn, as a command would.

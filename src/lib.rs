@@ -141,4 +141,5 @@ pub use reason::CloseReason;
 pub use route::Placement;
 pub use server::{Builder, Ended, Error, Result, Route, Server};
 pub use stats::Stats;
+pub use topics::Payload;
 pub use tungstenite::{Bytes, Utf8Bytes};

@@ -6,11 +6,12 @@
 //! pongs wait apart, where the newest wins, so that a flood of pings grows nothing. An empty outbox
 //! owns no memory: it leaves a little to the next one, among the [`Spares`].
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::IoSlice;
 
 use crate::frame::Frame;
 use crate::time::{Instant, Moment};
+use crate::topics::{EventId, SubscriptionKey};
 
 /// The frames that wait for one peer. Empty, it is one null pointer.
 #[derive(Debug, Default)]
@@ -26,6 +27,10 @@ pub struct Spares(Vec<Box<Queue>>);
 pub enum Kind {
     /// A WebSocket message.
     Message,
+    /// An event, by its subscription: a WebSocket message, or a piece of a stream.
+    Event(SubscriptionKey, EventId),
+    /// Word of a gap, in the place of events of this subscription that were dropped.
+    Gap(SubscriptionKey),
     /// Bytes that are no message: an HTTP response.
     Response,
     /// A ping: its wait begins when its last byte is with the kernel.
@@ -43,6 +48,29 @@ pub struct Left {
     pub ping: bool,
     /// The close frame went whole.
     pub close: bool,
+}
+
+/// An event that was dropped from the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Whose it was.
+    pub subscription: SubscriptionKey,
+    /// The next event of the same subscription that waits, if one does.
+    pub next: Option<EventId>,
+    /// Its bytes.
+    pub bytes: usize,
+    place: usize,
+}
+
+/// Which event is to be dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The oldest.
+    Oldest,
+    /// The oldest of this subscription.
+    OldestOf(SubscriptionKey),
+    /// The oldest that a newer one of its subscription follows.
+    Superseded,
 }
 
 /// What was discarded.
@@ -102,7 +130,7 @@ impl Outbox {
         let most = match kind {
             Kind::Ping => 1,
             Kind::Pong => PONGS_MAX,
-            Kind::Message | Kind::Response => {
+            Kind::Message | Kind::Event(..) | Kind::Gap(_) | Kind::Response => {
                 queue.push(now, frame, kind);
                 return 0;
             }
@@ -198,6 +226,46 @@ impl Outbox {
         discarded
     }
 
+    /// Drops an event that has not been begun.
+    pub fn drop_event(&mut self, which: Which) -> Option<Dropped> {
+        let queue = self.0.as_mut()?;
+        let place = queue.find_event(which)?;
+        let Kind::Event(subscription, _) = queue.entries[place].kind else { return None };
+        let bytes = queue.entries.remove(place).map_or(0, |entry| entry.len());
+        queue.bytes -= bytes;
+        let next = queue.entries.range(place..).find_map(|entry| match entry.kind {
+            Kind::Event(other, id) if other == subscription => Some(id),
+            _ => None,
+        });
+        let dropped = Dropped { subscription, next, bytes, place };
+        if let Some(queue) = self.0.take_if(|queue| queue.is_empty()) {
+            drop(queue);
+        }
+        Some(dropped)
+    }
+
+    /// Puts word of a gap into the place of a dropped event, or changes what is said there already.
+    /// Gives the bytes of the word that it replaces.
+    pub fn place_gap(&mut self, now: Instant, dropped: Dropped, frame: Frame) -> usize {
+        let Some(queue) = self.0.as_mut() else { return 0 };
+        let kind = Kind::Gap(dropped.subscription);
+        let from = usize::from(queue.begun > 0).min(dropped.place);
+        let said = (from..dropped.place).find(|&place| queue.entries[place].kind == kind);
+        queue.bytes += frame.len();
+        let entry = Entry { body: Body::Shared(frame), kind, queued_at: now.into() };
+        match said {
+            Some(place) => {
+                let replaced = std::mem::replace(&mut queue.entries[place], entry).len();
+                queue.bytes -= replaced;
+                replaced
+            }
+            None => {
+                queue.entries.insert(dropped.place, entry);
+                0
+            }
+        }
+    }
+
     /// Discards everything: the connection is gone.
     pub fn discard(&mut self) -> Discarded {
         self.0.take().map_or(Discarded::default(), |queue| Discarded {
@@ -250,6 +318,10 @@ impl Queue {
             }
             false => Body::Shared(frame),
         };
+        if self.entries.capacity() == 0 {
+            // Thousands of peers may each wait for one event.
+            self.entries.reserve_exact(1);
+        }
         self.entries.push_back(Entry { body, kind, queued_at: now.into() });
     }
 
@@ -261,6 +333,27 @@ impl Queue {
         if packed.capacity() <= SPARE_PACKED_BYTES_MAX {
             packed.clear();
             self.spare = packed;
+        }
+    }
+
+    fn find_event(&self, which: Which) -> Option<usize> {
+        let from = usize::from(self.begun > 0).min(self.entries.len());
+        let events = self.entries.range(from..).enumerate().filter_map(|(place, entry)| {
+            let Kind::Event(subscription, _) = entry.kind else { return None };
+            Some((from + place, subscription))
+        });
+        match which {
+            Which::Oldest => events.map(|(place, _)| place).next(),
+            Which::OldestOf(wanted) => {
+                events.filter(|(_, subscription)| *subscription == wanted).map(|(at, _)| at).next()
+            }
+            Which::Superseded => {
+                let mut followed = HashSet::new();
+                let events: Vec<_> = events.collect();
+                let is_superseded =
+                    |(_, subscription): &&(usize, _)| !followed.insert(*subscription);
+                events.iter().rev().filter(is_superseded).last().map(|(place, _)| *place)
+            }
         }
     }
 
@@ -341,7 +434,7 @@ impl Queue {
         for entry in self.entries.iter() {
             count += match (&entry.body, entry.kind) {
                 (Body::Packed(packed), _) => frame_ends(packed).filter(|end| *end > begun).count(),
-                (Body::Shared(_), Kind::Message) => 1,
+                (Body::Shared(_), Kind::Message | Kind::Event(..)) => 1,
                 (Body::Shared(_), _) => 0,
             } as u64;
             begun = 0;
@@ -394,7 +487,7 @@ fn window(at: Moment) -> u32 {
     at.bits() >> 7
 }
 
-const _: () = assert!(size_of::<Entry>() <= 56);
+const _: () = assert!(size_of::<Entry>() <= 80);
 
 #[cfg(test)]
 mod tests {
@@ -530,6 +623,39 @@ mod tests {
         outbox.push(at(2000), frame(b"y"), Kind::Message, &mut Spares::default());
         outbox.written(at(2000), 3, &mut Spares::default());
         assert_eq!(oldest_at(&outbox), Some(at(2000).into()));
+    }
+
+    #[test]
+    fn events_are_dropped_from_the_middle_and_a_gap_stands_in_their_place() {
+        let mut topics = crate::topics::Topics::new(Default::default(), 7, 1);
+        let mut list = crate::topics::FirstSubscription::default();
+        let connection = crate::id::ConnectionId::new(0, 1);
+        let mut subscribe = |topic| {
+            let after = crate::topics::After::Now;
+            topics.subscribe(now(), connection, &mut list, topic, after).unwrap()
+        };
+        let (a, b) = (subscribe("a"), subscribe("b"));
+        let mut spares = Spares::default();
+        let mut outbox = Outbox::default();
+        for (key, ms, payload) in [(a, 1, &b"a1"[..]), (b, 2, b"b2"), (a, 3, b"a3"), (a, 4, b"a4")]
+        {
+            let kind = Kind::Event(key, EventId::new(ms, 0));
+            outbox.push(now(), Frame::raw(payload), kind, &mut spares);
+        }
+        write(&mut outbox, 1);
+        // The first one is begun.
+        let dropped = outbox.drop_event(Which::OldestOf(a)).unwrap();
+        assert_eq!((dropped.next, dropped.bytes), (Some(EventId::new(4, 0)), 2));
+        assert_eq!(outbox.place_gap(now(), dropped, Frame::raw(&b"(4)"[..])), 0);
+        let dropped = outbox.drop_event(Which::OldestOf(a)).unwrap();
+        assert_eq!(dropped.next, None);
+        assert_eq!(outbox.place_gap(now(), dropped, Frame::raw(&b"(5)"[..])), 3);
+        assert_eq!(outbox.drop_event(Which::Superseded), None);
+        let last = Kind::Event(b, EventId::new(6, 0));
+        outbox.push(now(), Frame::raw(&b"b6"[..]), last, &mut spares);
+        assert_eq!(outbox.drop_event(Which::Superseded).unwrap().subscription, b);
+        assert_eq!(outbox.bytes(), 1 + 3 + 2);
+        assert_eq!(write(&mut outbox, usize::MAX).0, b"1(5)b6");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub enum CloseReason {
     Fragments,
     /// The peer pinged (or sent pongs nobody asked for) faster than `limits.pings_per_second`.
     Rate,
+    /// The peer published where it may not.
+    Forbidden,
     /// Nothing was received for `deadlines.read_idle`.
     ReadIdle,
     /// `heartbeat.max_missed` pings in a row went unanswered.
@@ -85,6 +87,7 @@ impl CloseReason {
             TooBig => "too_big",
             Fragments => "fragments",
             Rate => "rate",
+            Forbidden => "forbidden",
             ReadIdle => "read_idle",
             Heartbeat => "heartbeat",
             Message => "message",
@@ -113,7 +116,7 @@ impl CloseReason {
             Protocol => 1002,
             Utf8 => 1007,
             TooBig => 1009,
-            Fragments | Rate => 1008,
+            Fragments | Rate | Forbidden => 1008,
             // 3008 is registered with IANA as "Timeout".
             ReadIdle | Heartbeat | Message => 3008,
             Overflow => 1013,
@@ -136,7 +139,7 @@ impl CloseReason {
             | Shutdown => Severity::Clean,
             ReadIdle | Heartbeat | Message | Overflow | WriteStall | CloseSend | CloseAck
             | Handshake | Body => Severity::Deadline,
-            Protocol | Utf8 | TooBig | Fragments | Rate | Panic => Severity::Fault,
+            Protocol | Utf8 | TooBig | Fragments | Rate | Forbidden | Panic => Severity::Fault,
         }
     }
 
@@ -167,11 +170,12 @@ impl CloseReason {
             Reset => 21,
             Eof => 22,
             Shutdown => 23,
+            Forbidden => 24,
         }
     }
 
     /// How many labels there are.
-    pub const COUNT: usize = 24;
+    pub const COUNT: usize = 25;
 
     /// All reasons, one for each label, in the order of [`CloseReason::index`].
     pub const ALL: [CloseReason; CloseReason::COUNT] = [
@@ -199,6 +203,7 @@ impl CloseReason {
         Reset,
         Eof,
         Shutdown,
+        Forbidden,
     ];
 }
 
@@ -213,6 +218,7 @@ impl fmt::Display for CloseReason {
             TooBig => "a message was too big",
             Fragments => "a message had too many fragments",
             Rate => "the peer pinged too fast",
+            Forbidden => "the peer published where it may not",
             ReadIdle => "nothing was received for too long",
             Heartbeat => "pings went unanswered",
             Message => "a message took too long",

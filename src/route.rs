@@ -21,6 +21,17 @@ pub struct RouteSpec {
     pub protocols: Vec<String>,
 }
 
+impl RouteSpec {
+    /// Says whether this route serves a path. A pattern that ends in `{topic}` takes one more
+    /// segment, whatever it is.
+    fn has_path(&self, path: &str) -> bool {
+        match self.path.strip_suffix("{topic}") {
+            Some(prefix) => path.strip_prefix(prefix).is_some_and(|rest| !rest.contains('/')),
+            None => self.path == path,
+        }
+    }
+}
+
 /// What a route serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteKind {
@@ -30,6 +41,16 @@ pub enum RouteKind {
     Get,
     /// POST.
     Post,
+    /// WebSocket connections, each with one topic: `/topics/{topic}`.
+    TopicSocket,
+    /// The newest event of a topic, or an event stream of it.
+    TopicGet,
+    /// Publishing to a topic.
+    TopicPost,
+    /// WebSocket connections with many topics and JSON messages: `/ws`.
+    Hub,
+    /// Event streams of many topics: `/events`.
+    EventStream,
     /// `GET /healthz`: 200 as long as the loop turns.
     Health,
     /// `GET /readyz`: 200, or 503 while draining.
@@ -77,14 +98,18 @@ pub(crate) struct Found {
 pub(crate) fn find(routes: &[RouteSpec], face: Face, path: &str) -> Option<Found> {
     let mut found = None;
     for (index, route) in routes.iter().enumerate() {
-        if route.path != path || !route.face.is_seen_by(face) {
+        if !route.has_path(path) || !route.face.is_seen_by(face) {
             continue;
         }
         let found: &mut Found = found.get_or_insert_default();
         let place = match route.kind {
-            RouteKind::WebSocket => &mut found.websocket,
-            RouteKind::Get | RouteKind::Health | RouteKind::Ready => &mut found.get,
-            RouteKind::Post => &mut found.post,
+            RouteKind::WebSocket | RouteKind::TopicSocket | RouteKind::Hub => &mut found.websocket,
+            RouteKind::Get
+            | RouteKind::Health
+            | RouteKind::Ready
+            | RouteKind::TopicGet
+            | RouteKind::EventStream => &mut found.get,
+            RouteKind::Post | RouteKind::TopicPost => &mut found.post,
         };
         *place = Some(index);
     }

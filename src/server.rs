@@ -161,6 +161,29 @@ impl Builder {
         self.route(Route::post(path, answer))
     }
 
+    /// Adds topics on `path`, which ends in `{topic}`: a WebSocket or an event stream of one topic,
+    /// its newest event, publishing by POST.
+    pub fn topics(self, path: &str) -> Builder {
+        let kinds = [RouteKind::TopicSocket, RouteKind::TopicGet, RouteKind::TopicPost];
+        kinds.into_iter().fold(self, |builder, kind| builder.own(path, kind))
+    }
+
+    /// Adds WebSocket connections with many topics each, and JSON messages.
+    pub fn hub(self, path: &str) -> Builder {
+        self.own(path, RouteKind::Hub)
+    }
+
+    /// Adds event streams of the topics that `?topic=a&topic=b` names.
+    pub fn events(self, path: &str) -> Builder {
+        self.own(path, RouteKind::EventStream)
+    }
+
+    /// Adds a route that the engine answers by itself.
+    fn own(self, path: &str, kind: RouteKind) -> Builder {
+        let route = Route::new(path, kind, |_| Box::new(AnswerEndpoint(unused))).inline();
+        self.route(if kind == RouteKind::Hub { route.protocol("heartwheel.v1") } else { route })
+    }
+
     /// Adds `GET /healthz` (200 as long as the loop turns) and `GET /readyz` (503 while draining),
     /// on every listener.
     pub fn health(self) -> Builder {
@@ -222,6 +245,7 @@ impl Builder {
             routes: specs,
             machine_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             seed: self.seed.unwrap_or_else(random_seed),
+            unix_ms: unix_ms(),
         };
         let mut server = Server { inner: EventLoop::new(setup, endpoints.into())? };
         for address in &listen {
@@ -438,6 +462,12 @@ fn fit_descriptors(config: &mut Config) -> Result<()> {
     );
     config.limits.connections = room;
     Ok(())
+}
+
+/// The wall clock, in milliseconds since 1970.
+fn unix_ms() -> u64 {
+    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    unix.unwrap_or_default().as_millis() as u64
 }
 
 /// A seed that differs from process to process, from the standard library's own.

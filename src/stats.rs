@@ -18,6 +18,12 @@ pub struct Stats {
     pub upgraded: u64,
     /// HTTP requests, refused ones included, by the class of the status that answered (1xx to 5xx).
     pub answers: [u64; 5],
+    /// Event streams begun.
+    pub streams: u64,
+    /// Events and subscriptions of the application that were refused: a bad name, too many topics.
+    pub publishes_refused: u64,
+    /// Gaps told to subscribers, or counted where there is no word for them.
+    pub gaps: u64,
     /// Bytes received.
     pub received_bytes: u64,
     /// Bytes handed to the kernel.
@@ -109,6 +115,8 @@ pub enum DeadlineKind {
     CloseAck,
     /// `deadlines.handler`.
     Handler,
+    /// `heartbeat.comment`: a silent event stream gets a comment.
+    Comment,
     /// `deadlines.lifetime`.
     Lifetime,
     /// `deadlines.drain`.
@@ -117,7 +125,25 @@ pub enum DeadlineKind {
 
 impl DeadlineKind {
     /// How many kinds there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
+
+    /// All kinds.
+    pub const ALL: [DeadlineKind; DeadlineKind::COUNT] = [
+        DeadlineKind::Handshake,
+        DeadlineKind::Body,
+        DeadlineKind::KeepAlive,
+        DeadlineKind::Ping,
+        DeadlineKind::Pong,
+        DeadlineKind::ReadIdle,
+        DeadlineKind::Message,
+        DeadlineKind::WriteStall,
+        DeadlineKind::CloseSend,
+        DeadlineKind::CloseAck,
+        DeadlineKind::Handler,
+        DeadlineKind::Comment,
+        DeadlineKind::Lifetime,
+        DeadlineKind::Drain,
+    ];
 
     /// Gives the label: the key's name, without its section.
     pub const fn label(self) -> &'static str {
@@ -133,6 +159,7 @@ impl DeadlineKind {
             DeadlineKind::CloseSend => "close_send",
             DeadlineKind::CloseAck => "close_ack",
             DeadlineKind::Handler => "handler",
+            DeadlineKind::Comment => "comment",
             DeadlineKind::Lifetime => "lifetime",
             DeadlineKind::Drain => "drain",
         }

@@ -112,7 +112,7 @@ impl World {
             protocols: Vec::new(),
         };
         let routes = vec![route("/echo", false), route("/judged", true)];
-        let setup = Setup { config, routes, machine_name: "here".into(), seed: 1 };
+        let setup = Setup { config, routes, machine_name: "here".into(), seed: 1, unix_ms: 1 };
         let engine = Engine::new(setup);
         World { engine, now: Instant::from_millis(1000), shared: vec![0; 64 * 1024] }
     }

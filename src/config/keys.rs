@@ -89,9 +89,14 @@ pub const KEYS: &[Key] = &[
     key!(limits.inbox_bytes, Size(1..=GIBIBYTE), "bytes waiting for the handler"),
     key!(limits.outbox_bytes, Size(1..=GIBIBYTE), "bytes waiting for a peer"),
     key!(limits.pings_per_second, Count(1..=1_000_000), "pings of a peer; beyond it 1008"),
+    key!(limits.topics, Count(1..=1_000_000), "topics; beyond it 503"),
+    key!(limits.subscriptions, Count(1..=65_536), "subscriptions of one connection"),
     key!(overflow.policy, OneOf(POLICIES), "who gives way when an outbox is full"),
     key!(admission.origins, List("must be same, * or a list of origins"), "origins admitted"),
     key!(admission.hosts, List("must be auto, * or a list of host names"), "hosts answered"),
+    key!(topics.retain_events, Count(1..=1_000_000), "events of a topic kept for resume"),
+    key!(topics.retain_bytes, Size(1..=GIBIBYTE), "their bytes"),
+    key!(topics.retain_for, ALWAYS, "their age"),
 ];
 
 /// The preset is no plain field: choosing it moves the closing deadlines too.
@@ -114,7 +119,12 @@ const LEVELS: &[(&str, LevelFilter)] = &[
 const PRESETS: &[(&str, Preset)] =
     &[("relaxed", Preset::Relaxed), ("balanced", Preset::Balanced), ("strict", Preset::Strict)];
 
-const POLICIES: &[(&str, OverflowPolicy)] = &[("close", OverflowPolicy::Close)];
+const POLICIES: &[(&str, OverflowPolicy)] = &[
+    ("close", OverflowPolicy::Close),
+    ("drop_newest", OverflowPolicy::DropNewest),
+    ("drop_oldest", OverflowPolicy::DropOldest),
+    ("latest", OverflowPolicy::Latest),
+];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -167,7 +177,9 @@ mod tests {
             limits.connections=10000 limits.head_bytes=8k limits.headers=64 \
             limits.message_bytes=1m limits.fragments=1024 limits.inbox_messages=64 \
             limits.inbox_bytes=256k limits.outbox_bytes=256k limits.pings_per_second=10 \
-            overflow.policy=close admission.origins=same admission.hosts=auto";
+            limits.topics=1024 limits.subscriptions=64 \
+            overflow.policy=close admission.origins=same admission.hosts=auto \
+            topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m";
         let config = Config::default();
         let shown: Vec<_> =
             KEYS.iter().map(|key| format!("{}={}", key.name, key.value(&config))).collect();

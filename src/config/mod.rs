@@ -38,7 +38,7 @@ pub use keys::{KEYS, Key};
 pub(crate) use memory::JOBS_QUEUED_MAX;
 pub use memory::Term;
 pub use sections::{
-    Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Preset, Turn,
+    Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Preset, Topics, Turn,
 };
 
 /// Everything that can be set. Each field is a key of the same name.
@@ -70,6 +70,8 @@ pub struct Config {
     pub overflow: Overflow,
     /// Who may connect.
     pub admission: Admission,
+    /// What topics retain.
+    pub topics: Topics,
     chosen: Chosen,
 }
 
@@ -120,6 +122,7 @@ impl Default for Config {
             limits: Limits::default(),
             overflow: Overflow::default(),
             admission: Admission::default(),
+            topics: Topics::default(),
             chosen: Chosen::default(),
         }
     }
@@ -199,8 +202,7 @@ mod tests {
 
     #[test]
     fn a_key_nobody_built_is_refused() {
-        for name in ["", "deadline.handshake", "limits", "topics.retain_for", "deadlines.handshek"]
-        {
+        for name in ["", "deadline.handshake", "limits", "watch.dir", "deadlines.handshek"] {
             let error = Config::default().set(name, "1").unwrap_err();
             assert_eq!(error.to_string(), format!("{name} = 1: there is no such key"));
         }
@@ -245,7 +247,7 @@ mod tests {
             ("limits.message_bytes", "2g"),
             ("limits.outbox_bytes", "0"),
             ("limits.pings_per_second", "0"),
-            ("overflow.policy", "drop_oldest"),
+            ("overflow.policy", "drop"),
             ("admission.origins", "same,,"),
         ] {
             let error = Config::default().set(name, text).unwrap_err().to_string();

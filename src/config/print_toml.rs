@@ -66,7 +66,8 @@ mod tests {
         assert!(text.starts_with(begin), "{text}");
         assert!(text.contains("\nread_idle = \"1m\"\n"));
         assert!(text.contains("\nlifetime = \"off\"\n"));
-        assert!(text.ends_with("\n[admission]\norigins = [\"same\"]\nhosts = [\"auto\"]\n"));
+        let end = "\n[topics]\nretain_events = 256\nretain_bytes = \"1m\"\nretain_for = \"10m\"\n";
+        assert!(text.ends_with(end), "{text}");
     }
 
     #[test]

@@ -189,7 +189,7 @@ mod tests {
             ("''.tick = '1s'", "line 1: .tick = '1s': there is no such key"),
             ("['']", "line 1:  = ['']: there is no such key"),
             ("\n[nonsense]", "line 2: nonsense = [nonsense]: there is no such key"),
-            ("[topics]\nretain_events = 1", "line 2: topics.retain_events = 1: there is no such"),
+            ("[topics]\nretained = 1", "line 2: topics.retained = 1: there is no such key"),
             ("[limits.headers]", "line 1: limits.headers = [limits.headers]: must be a single"),
             ("[turn]\nbytes = 2026-01-01", "line 2: turn.bytes = 2026-01-01: must be a single"),
             ("tick = '1s'\ntick = '1s'", "line 2: tick = '1s': duplicate key"),

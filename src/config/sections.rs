@@ -156,6 +156,28 @@ pub struct Limits {
     pub outbox_bytes: usize,
     /// Pings from one peer in a second; beyond it 1008. Default 10, 1 to a million.
     pub pings_per_second: u32,
+    /// Topics; beyond it 503 or an `error` message. Default 1024, 1 to a million.
+    pub topics: usize,
+    /// Subscriptions of one connection. Default 64, 1 to 65536.
+    pub subscriptions: usize,
+}
+
+/// What topics retain, so that who was away can resume.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Topics {
+    /// Events of one topic. Default 256, at most a million.
+    pub retain_events: usize,
+    /// Their payloads' bytes. Default 1 MiB, at most 1 GiB.
+    pub retain_bytes: usize,
+    /// Their age. Default 10 min.
+    pub retain_for: Duration,
+}
+
+impl Default for Topics {
+    fn default() -> Topics {
+        Topics { retain_events: 256, retain_bytes: 1 << 20, retain_for: Duration::from_secs(600) }
+    }
 }
 
 /// What happens to a message for a full outbox.
@@ -173,6 +195,12 @@ pub enum OverflowPolicy {
     /// The connection: it is closed with 1013.
     #[default]
     Close,
+    /// The new event: it is not queued, and a gap is told before the next one. Replies still close.
+    DropNewest,
+    /// The oldest event that waits and has not been begun; a gap is told in its place.
+    DropOldest,
+    /// All but the newest event of each topic; gaps are told in their place.
+    Latest,
 }
 
 /// Who may connect.
@@ -238,6 +266,8 @@ impl Default for Limits {
             inbox_bytes: 256 << 10,
             outbox_bytes: 256 << 10,
             pings_per_second: 10,
+            topics: 1024,
+            subscriptions: 64,
         }
     }
 }

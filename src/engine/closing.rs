@@ -14,11 +14,13 @@ use log::{Level, log};
 
 use crate::connection::{After, Closing, Connection, Phase, Stage};
 use crate::engine::jobs::Orphan;
-use crate::engine::{Action, End, Engine, first_fault};
+use crate::engine::{Action, End, Engine, find_mut, first_fault};
 use crate::event::{Event, Job, Task};
+use crate::frame::Frame;
 use crate::id::ConnectionId;
 use crate::outbox::{Discarded, Kind};
 use crate::reason::{CloseReason, Severity};
+use crate::sse;
 use crate::time::{Instant, millis_up};
 use crate::ws;
 
@@ -88,11 +90,33 @@ impl Engine {
     /// Ends an open connection for cause: the frame in progress is finished, the rest dropped.
     pub(super) fn fail(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
         let Some(connection) = self.get_mut(id) else { return };
-        if matches!(connection.phase, Phase::Open(_)) {
-            let discarded = connection.outbox.discard_waiting();
-            self.count_discarded(discarded);
-            self.close(now, id, reason, "");
+        match connection.phase {
+            Phase::Open(_) => {
+                let discarded = connection.outbox.discard_waiting();
+                self.count_discarded(discarded);
+                self.close(now, id, reason, "");
+            }
+            Phase::Stream => {
+                let discarded = connection.outbox.discard_waiting();
+                self.count_discarded(discarded);
+                self.end_stream(now, id, reason);
+            }
+            _ => {}
         }
+    }
+
+    /// Ends an event stream: FIN behind what is queued.
+    pub(super) fn end_stream(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
+        self.unsubscribe_all(id);
+        if reason == CloseReason::Drain {
+            let most = millis_up(self.setup.config.deadlines.drain);
+            let retry = sse::retry(self.random.between(0, most));
+            self.push_frame(now, id, Frame::raw(retry), Kind::Response);
+        }
+        if let Some(connection) = self.get_mut(id) {
+            connection.enter(now, Phase::Answering { keep: false, reason });
+        }
+        self.settle(now, id);
     }
 
     /// Takes the WebSocket out of an open connection, whose end begins; a pause of reading ends
@@ -104,11 +128,12 @@ impl Engine {
         reason: CloseReason,
         stage: Stage,
     ) -> bool {
-        let Some(connection) = self.get_mut(id) else { return false };
+        let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         let Phase::Open(open) = &mut connection.phase else { return false };
         let has_more = !matches!(reason, CloseReason::Peer(_) | CloseReason::Eof);
         let decoder = has_more.then(|| std::mem::take(&mut open.decoder));
         connection.flags.paused = false;
+        self.topics.unsubscribe_all(&mut connection.subscriptions);
         connection.enter(now, Phase::Closing(Closing { stage, reason, decoder, violation: None }));
         true
     }
@@ -236,6 +261,7 @@ impl Engine {
         if self.get(id).is_none() {
             return;
         }
+        self.unsubscribe_all(id);
         let mut connection = self.connections.remove(id.key());
         self.wheel.disarm(id.key());
         self.public -= usize::from(connection.face != crate::route::Face::Admin);

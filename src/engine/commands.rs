@@ -30,6 +30,16 @@ impl Engine {
         match command {
             Command::Send(id, message) => self.send(now, from, id, message),
             Command::Close(id, code, text) => self.close_by_handler(now, id, code, &text),
+            Command::Publish(topic, payload) => {
+                if self.publish(now, &topic, payload).is_err() {
+                    self.stats.publishes_refused += 1;
+                }
+            }
+            Command::Subscribe(id, topic, after) => match self.subscribe(now, id, &topic, after) {
+                Ok(()) => self.feed(now, id),
+                Err(_) => self.stats.publishes_refused += 1,
+            },
+            Command::Unsubscribe(id, topic) => self.unsubscribe(id, &topic),
             Command::Done(done) => self.handle_done(now, done),
             Command::Drain => self.begin_drain(now),
             Command::Shutdown => self.shut_down(now),

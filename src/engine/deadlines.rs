@@ -5,10 +5,12 @@
 use crate::connection::{After, Phase, Stage};
 use crate::engine::{End, Engine};
 use crate::event::Event;
+use crate::frame::Frame;
 use crate::heartbeat::Missed;
 use crate::id::ConnectionId;
 use crate::outbox::Kind;
 use crate::reason::CloseReason;
+use crate::sse;
 use crate::stats::DeadlineKind;
 use crate::time::Instant;
 use crate::ws;
@@ -26,7 +28,8 @@ impl Engine {
     /// Gives the moment at which the next turn must come at the latest; earlier is harmless. `None`
     /// if nothing is due at all: there is no connection.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.wheel.next_deadline().into_iter().chain(self.drain_at()).min()
+        let others = [self.drain_at(), self.topics.next_sweep_at(), self.figures_at];
+        self.wheel.next_deadline().into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Lets deadlines act until one needs an attempt first. `None` when none is due any more, or
@@ -75,6 +78,9 @@ impl Engine {
             DeadlineKind::Pong => self.act_pong(now, id),
             DeadlineKind::ReadIdle => self.fail(now, id, CloseReason::ReadIdle),
             DeadlineKind::Message => self.fail(now, id, CloseReason::Message),
+            DeadlineKind::Comment => {
+                self.push_frame(now, id, Frame::raw(sse::comment()), Kind::Response);
+            }
             DeadlineKind::Lifetime => self.close_when_handled(now, id, CloseReason::Lifetime),
             DeadlineKind::WriteStall => self.finish(now, id, CloseReason::WriteStall, End::Abort),
             DeadlineKind::CloseSend => self.act_close_send(now, id),

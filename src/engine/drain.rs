@@ -102,6 +102,7 @@ impl Engine {
             Phase::Deciding(pending) => pending.keep = false,
             Phase::Answering { keep, .. } => *keep = false,
             Phase::Open(_) => {}
+            Phase::Stream => self.end_stream(now, id, CloseReason::Drain),
             Phase::Closing(closing) if closing.stage == Stage::Lingering => {}
             Phase::Closing(_) => {}
         }

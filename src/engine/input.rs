@@ -61,7 +61,7 @@ impl Engine {
 
     /// Says whether work is left for the next turn, which must then come at once.
     pub fn has_work_left(&self) -> bool {
-        !self.ready.is_empty() || self.jobs.has_inline()
+        !self.ready.is_empty() || self.jobs.has_inline() || self.has_events_left()
     }
 
     /// Decodes what was read before and had to wait; then says where to read to.
@@ -153,6 +153,7 @@ impl Engine {
             Phase::KeepAlive => self.finish(now, id, CloseReason::Done, End::Close),
             // A client may end its side and still want its answer.
             Phase::Deciding(_) | Phase::Answering { .. } => {}
+            Phase::Stream => self.finish(now, id, CloseReason::Eof, End::Close),
             Phase::Open(_) => {
                 self.close_when_handled(now, id, CloseReason::Eof);
             }
@@ -315,6 +316,8 @@ impl Engine {
                     }
                 }
             }
+            // A request pipelined behind it is never answered.
+            Phase::Stream => all,
             Phase::Deciding(_) | Phase::Answering { .. } => 0,
         }
     }

@@ -19,9 +19,12 @@ mod closing;
 mod commands;
 mod deadlines;
 mod drain;
+mod feed;
+mod figures;
 mod input;
 mod jobs;
 mod output;
+mod publish;
 mod requests;
 mod upgraded;
 
@@ -40,6 +43,7 @@ use crate::reason::CloseReason;
 use crate::route::{Face, RouteSpec};
 use crate::stats::{DeadlineKind, Stats};
 use crate::time::{Instant, millis_up};
+use crate::topics::{self, Topics};
 use crate::wheel::Wheel;
 use crate::ws;
 
@@ -57,6 +61,8 @@ pub struct Setup {
     pub machine_name: String,
     /// Seeds jitter and spread.
     pub seed: u64,
+    /// The wall clock at the beginning, in milliseconds since 1970.
+    pub unix_ms: u64,
 }
 
 /// All connections of one server.
@@ -88,6 +94,12 @@ pub struct Engine {
     /// Inboxes to be used again, boxed as connections hold them.
     #[expect(clippy::vec_box)]
     spare_inboxes: Vec<Box<Inbox>>,
+    topics: Topics,
+    /// Connections whose replay goes on when there is budget for it.
+    hungry: VecDeque<ConnectionId>,
+    forms: feed::FormCache,
+    /// When the server's own figures are published next, while somebody subscribes to them.
+    figures_at: Option<Instant>,
     spare_queues: outbox::Spares,
 }
 
@@ -131,10 +143,26 @@ impl Engine {
             close_send: deadlines.close_send,
             close_ack: deadlines.close_ack,
             heartbeat: config.into(),
+            comment: config.heartbeat.comment,
             drain_ends_at: None,
         };
         let mut random = Random::new(setup.seed);
+        let topics = Topics::new(
+            topics::Rules {
+                retain_events: config.topics.retain_events,
+                retain_bytes: config.topics.retain_bytes,
+                retain_for: config.topics.retain_for,
+                topics_max: config.limits.topics,
+                subscriptions_max: config.limits.subscriptions,
+            },
+            random.next_u64() as u16,
+            setup.unix_ms,
+        );
         Engine {
+            topics,
+            hungry: VecDeque::new(),
+            forms: feed::FormCache::default(),
+            figures_at: None,
             rules,
             frame_limits: ws::Limits {
                 message_bytes: config.limits.message_bytes,

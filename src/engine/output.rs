@@ -57,6 +57,8 @@ impl Engine {
             }
         }
         self.mark_runnable(id);
+        self.tell_pressure(now, id);
+        self.feed(now, id);
         self.settle(now, id);
     }
 
@@ -65,7 +67,10 @@ impl Engine {
         let len = frame.len() as u64;
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let replaced = connection.outbox.push(now, frame, kind, &mut self.spare_queues);
-        if kind == Kind::Message {
+        if matches!(connection.phase, Phase::Stream) {
+            connection.phase_at = now.into();
+        }
+        if matches!(kind, Kind::Message | Kind::Event(..)) {
             connection.counters.messages_out += 1;
             self.stats.messages_sent += 1;
         }

@@ -3,7 +3,7 @@
 use tungstenite::Bytes;
 
 use crate::connection::{Body, Closing, Pending, Phase, Stage};
-use crate::engine::{End, Engine};
+use crate::engine::{End, Engine, publish};
 use crate::event::Accept;
 use crate::frame::Frame;
 use crate::http::{self, BodyLength, BodyReader, Head, Refusal, Request, Response, Wire};
@@ -105,6 +105,12 @@ impl Engine {
                 self.handle_verdict(now, id, request, Ok(Accept::default()));
             }
             RouteKind::WebSocket | RouteKind::Get | RouteKind::Post => self.ask(id, request),
+            RouteKind::TopicSocket | RouteKind::Hub => {
+                self.handle_verdict(now, id, request, Ok(Accept::default()));
+            }
+            RouteKind::TopicGet | RouteKind::TopicPost | RouteKind::EventStream => {
+                self.handle_topic_request(now, id, &request, kind);
+            }
             RouteKind::Health => self.handle_answer(now, id, &Response::new(200).text("ok\n")),
             RouteKind::Ready if self.drain.is_some() => {
                 let response = Refusal::new(503, "the server is draining").into();
@@ -112,6 +118,38 @@ impl Engine {
             }
             RouteKind::Ready => self.handle_answer(now, id, &Response::new(200).text("ready\n")),
         }
+    }
+
+    /// Answers what the topics themselves answer.
+    fn handle_topic_request(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        request: &Request,
+        kind: RouteKind,
+    ) {
+        let Some(pending) = self.take_pending(id) else { return };
+        let pattern = self.setup.routes[pending.route].path.clone();
+        let topic = publish::topic_of(&pattern, request.path()).unwrap_or_default();
+        let wants_stream = request.header("Accept").is_some_and(accepts_event_stream);
+        let answer = match kind {
+            RouteKind::TopicPost => self.post_topic(now, request, &topic),
+            RouteKind::TopicGet if !wants_stream || pending.head_only => {
+                self.read_topic(now, request, &topic)
+            }
+            RouteKind::TopicGet => {
+                match self.open_stream(now, id, request, &[topic], &pending.cors) {
+                    Ok(()) => return,
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            _ => match self.open_streams(now, id, request, &pending.cors) {
+                Ok(()) => return,
+                Err(refusal) => Err(refusal),
+            },
+        };
+        let response = answer.unwrap_or_else(Response::from);
+        self.answer(now, id, &response, &pending);
     }
 
     /// Has the request wait for the route's handler, with its connection: one that ends takes it
@@ -146,8 +184,16 @@ impl Engine {
             Ok(accept) => {
                 let protocol = accept.into_protocol().or(offered);
                 let protocol = protocol.as_deref();
+                let mut lines = pending.cors.clone();
+                match self.gap_of_upgrade(now, &request, pending.route) {
+                    Ok(gap) => lines.append(&gap),
+                    Err(refusal) => {
+                        pending.keep = false;
+                        return self.answer(now, id, &refusal.into(), &pending);
+                    }
+                }
                 let date = self.date();
-                let bytes = http::switching_protocols(&accept_key, protocol, &pending.cors, date);
+                let bytes = http::switching_protocols(&accept_key, protocol, &lines, date);
                 self.stats.answers[0] += 1;
                 self.push_frame(now, id, Frame::raw(bytes), Kind::Response);
                 self.open(now, id, request);
@@ -256,6 +302,12 @@ impl Engine {
         }
         aim(head, found, draining)
     }
+}
+
+/// Says whether an Accept header (RFC 9110, 12.5.1) names event streams.
+fn accepts_event_stream(accept: &str) -> bool {
+    let mut media = accept.split(',').map(|range| range.split(';').next().unwrap_or_default());
+    media.any(|media| media.trim().eq_ignore_ascii_case(crate::sse::CONTENT_TYPE))
 }
 
 /// Finds out what a request is to become.

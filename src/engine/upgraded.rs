@@ -9,6 +9,7 @@ use crate::http::Request;
 use crate::id::ConnectionId;
 use crate::outbox::Kind;
 use crate::reason::CloseReason;
+use crate::route::RouteKind;
 use crate::time::{Instant, Moment};
 use crate::ws::{self, Incoming};
 
@@ -36,7 +37,10 @@ impl Engine {
         connection.enter(now, Phase::Open(open));
         self.stats.upgraded += 1;
         self.actions.push_back(crate::engine::Action::Upgraded(id.key()));
-        self.push_event(id, Event::Opened(request));
+        match self.has_handler(id) {
+            true => self.push_event(id, Event::Opened(request)),
+            false => self.begin_feed(now, id, &request),
+        }
         self.mark_ready(id);
     }
 
@@ -48,8 +52,10 @@ impl Engine {
                 if let Some(connection) = self.get_mut(id) {
                     connection.counters.messages_in += 1;
                 }
-                self.push_event(id, Event::Message(message));
-                self.update_pause(now, id);
+                if let Some(message) = self.take_published(now, id, message) {
+                    self.push_event(id, Event::Message(message));
+                    self.update_pause(now, id);
+                }
             }
             Incoming::Ping(ping) => {
                 self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
@@ -101,12 +107,20 @@ impl Engine {
     pub(super) fn is_behind(&self, connection: &Connection) -> bool {
         match &connection.phase {
             Phase::Head { .. } | Phase::KeepAlive | Phase::Body(_) => false,
+            Phase::Stream => false,
             Phase::Deciding(_) | Phase::Answering { .. } => true,
             Phase::Open(_) => connection.flags.draining || self.is_full(connection),
             Phase::Closing(closing) => {
                 closing.stage == Stage::Handling && closing.decoder.is_some()
             }
         }
+    }
+
+    /// Says whether the route of a connection has a handler; the others are the engine's own.
+    pub(super) fn has_handler(&self, id: ConnectionId) -> bool {
+        let route = self.get(id).and_then(|connection| connection.route);
+        route
+            .is_some_and(|route| self.setup.routes[usize::from(route)].kind == RouteKind::WebSocket)
     }
 
     fn is_full(&self, connection: &Connection) -> bool {

@@ -3,6 +3,7 @@
 use tungstenite::{Bytes, Utf8Bytes};
 
 use super::EventId;
+use crate::message::Message;
 
 /// One published event. Cloning shares the payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,33 @@ pub enum Payload {
     Json(Utf8Bytes),
     /// Bytes.
     Binary(Bytes),
+}
+
+impl From<&str> for Payload {
+    fn from(text: &str) -> Payload {
+        Payload::Text(text.into())
+    }
+}
+
+impl From<String> for Payload {
+    fn from(text: String) -> Payload {
+        Payload::Text(text.into())
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Payload {
+        Payload::Binary(bytes.into())
+    }
+}
+
+impl From<Message> for Payload {
+    fn from(message: Message) -> Payload {
+        match message {
+            Message::Text(text) => Payload::Text(text),
+            Message::Binary(bytes) => Payload::Binary(bytes),
+        }
+    }
 }
 
 impl Payload {

@@ -95,6 +95,7 @@ impl World {
                 self.shut_down_at.get_or_insert(self.now);
                 "shutdown"
             }
+            Command::Publish(..) | Command::Subscribe(..) | Command::Unsubscribe(..) => "topics",
         };
         self.note(Step::Command { from, what });
         if let Some(id) = self.engine.wants_flush(from, &command) {

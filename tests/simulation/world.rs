@@ -73,6 +73,7 @@ impl World {
             routes: routes(),
             machine_name: "here".into(),
             seed: rng.next_u64(),
+            unix_ms: 1,
         };
         let now = plan.begins_ms;
         let peers = (0..plan.peers).map(|_| draw_peer(&mut rng, &plan)).collect();

@@ -1,0 +1,337 @@
+//! What subscribers get: replay, pulled as their outboxes drain, then live events, pushed as frames
+//! that all share. Each transport has its own form, encoded once for each event.
+
+use crate::config::OverflowPolicy;
+use crate::connection::{Connection, Phase};
+use crate::engine::input::MESSAGE_COST;
+use crate::engine::{Engine, find_mut};
+use crate::envelope::ServerMessage;
+use crate::frame::Frame;
+use crate::id::ConnectionId;
+use crate::message::Message;
+use crate::outbox::{Dropped, Kind, Which};
+use crate::reason::CloseReason;
+use crate::route::RouteKind;
+use crate::sse;
+use crate::time::Instant;
+use crate::topics::{Delivery, Event, EventId, Gap, Payload, Replay, SubscriptionKey};
+use crate::ws;
+
+/// How a connection is fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A WebSocket of one topic: payloads alone.
+    Plain,
+    /// `/ws`: JSON messages.
+    Envelope,
+    /// An event stream of one topic.
+    Stream,
+    /// An event stream of several topics, which names them.
+    NamedStream,
+}
+
+/// The encoded forms of the event that was delivered last: who gets it next gets these.
+#[derive(Debug, Default)]
+pub(super) struct FormCache {
+    id: Option<EventId>,
+    frames: [Option<Frame>; 4],
+}
+
+impl Engine {
+    /// Says how a connection is fed, if it is.
+    pub(super) fn form(&self, connection: &Connection) -> Option<Form> {
+        let route = &self.setup.routes[usize::from(connection.route?)];
+        match (&connection.phase, route.kind) {
+            (Phase::Open(_), RouteKind::TopicSocket | RouteKind::WebSocket) => Some(Form::Plain),
+            (Phase::Open(_), RouteKind::Hub) => Some(Form::Envelope),
+            (Phase::Stream, RouteKind::TopicGet) => Some(Form::Stream),
+            (Phase::Stream, RouteKind::EventStream) => Some(Form::NamedStream),
+            _ => None,
+        }
+    }
+
+    /// Goes on with the replay of a connection, as far as its outbox and the turn's budget allow.
+    pub(super) fn feed(&mut self, now: Instant, id: ConnectionId) {
+        let half = self.setup.config.limits.outbox_bytes / 2;
+        loop {
+            let Some(connection) = self.get(id) else { return };
+            let Some(form) = self.form(connection) else { return };
+            if connection.subscriptions.is_none() || connection.outbox.bytes() > half {
+                return;
+            }
+            if self.turn_left == 0 {
+                return self.mark_hungry(id);
+            }
+            let Some((key, step)) = self.poll_replay(id, form) else { return };
+            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+            match step {
+                Replay::Event(event) => {
+                    let frame = self.encode(form, key, &event);
+                    self.push_frame(now, id, frame, Kind::Event(key, event.id));
+                }
+                Replay::Gap(gap) => self.tell_gap(now, id, form, key, gap),
+                Replay::CaughtUp(last) if form == Form::Envelope => {
+                    let topic = self.topics.topic_of(key).clone();
+                    let last = last.to_string();
+                    self.tell(now, id, &ServerMessage::Subscribed { topic: &topic, last: &last });
+                }
+                Replay::CaughtUp(_) => {}
+            }
+        }
+    }
+
+    fn poll_replay(&mut self, id: ConnectionId, form: Form) -> Option<(SubscriptionKey, Replay)> {
+        let connection = find_mut(&mut self.connections, id)?;
+        let list = &connection.subscriptions;
+        if form == Form::NamedStream {
+            return self.topics.poll_replay_merged(list);
+        }
+        let key = self.topics.subscriptions_of(list).find(|&key| !self.topics.is_live(key))?;
+        Some((key, self.topics.poll_replay(key)?))
+    }
+
+    /// Hands live events to their subscribers, as far as the turn's budget allows: one published to
+    /// thousands takes several turns.
+    pub fn deliver(&mut self, now: Instant) {
+        self.publish_figures(now);
+        while self.turn_left > 0
+            && let Some(delivery) = self.topics.poll_delivery()
+        {
+            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+            let (id, key) = (delivery.connection, delivery.subscription);
+            let Some(form) = self.get(id).and_then(|connection| self.form(connection)) else {
+                continue;
+            };
+            let frame = self.encode(form, key, &delivery.event);
+            if delivery.gap {
+                let gap = Gap { first: Some(delivery.event.id) };
+                self.tell_gap(now, id, form, key, gap);
+            }
+            if self.make_room(now, id, form, &delivery, frame.len()) {
+                self.push_frame(now, id, frame, Kind::Event(key, delivery.event.id));
+                self.tell_pressure(now, id);
+            }
+            self.rearm(now, id.key());
+        }
+        while self.turn_left > 0
+            && let Some(id) = self.hungry.pop_front()
+        {
+            if let Some(connection) = self.get_mut(id) {
+                connection.flags.hungry = false;
+            }
+            self.feed(now, id);
+        }
+        if self.topics.next_sweep_at().is_some_and(|at| at <= now) {
+            self.topics.sweep(now);
+        }
+    }
+
+    /// Says whether events wait that the turn's budget did not allow.
+    pub(super) fn has_events_left(&self) -> bool {
+        self.topics.has_deliveries() || !self.hungry.is_empty()
+    }
+
+    fn mark_hungry(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id)
+            && !std::mem::replace(&mut connection.flags.hungry, true)
+        {
+            self.hungry.push_back(id);
+        }
+    }
+
+    /// Tells that events are missing. A plain WebSocket has no word for it.
+    fn tell_gap(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        form: Form,
+        key: SubscriptionKey,
+        gap: Gap,
+    ) {
+        self.stats.gaps += 1;
+        let first = gap.first.map(|first| first.to_string());
+        let first = first.as_deref();
+        let topic = self.topics.topic_of(key).clone();
+        match encode_gap(form, &topic, first) {
+            Some(frame) => self.push_frame(now, id, frame, Kind::Gap(key)),
+            None => self.tell_plain_gap(now, id),
+        }
+    }
+
+    /// The gap of a replay was a header of the 101; one that comes later ends the connection,
+    /// unless the policy drops: then it is counted.
+    fn tell_plain_gap(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let is_told = std::mem::take(&mut connection.flags.gap_told);
+        if !is_told && self.setup.config.overflow.policy == OverflowPolicy::Close {
+            self.fail(now, id, CloseReason::Overflow);
+        }
+    }
+
+    /// Sends a message of `/ws`.
+    pub(super) fn tell(&mut self, now: Instant, id: ConnectionId, message: &ServerMessage<'_>) {
+        let frame = ws::encoder::message(Message::text(message.encode()));
+        self.push_frame(now, id, frame, Kind::Message);
+    }
+
+    /// Tells a client of `/ws` when its outbox fills up, and when it has drained.
+    pub(super) fn tell_pressure(&mut self, now: Instant, id: ConnectionId) {
+        let limit = self.setup.config.limits.outbox_bytes as u64;
+        let Some(connection) = self.get(id) else { return };
+        let waiting = connection.outbox.bytes() as u64;
+        let before = connection.flags.pressure;
+        let level = match waiting * 100 / limit {
+            _ if waiting == 0 => 0,
+            51.. if before < 1 => 1,
+            76.. if before < 2 => 2,
+            91.. if before < 3 => 3,
+            _ => before,
+        };
+        if level != before && self.form(connection) == Some(Form::Envelope) {
+            if let Some(connection) = self.get_mut(id) {
+                connection.flags.pressure = level;
+            }
+            self.tell(now, id, &ServerMessage::Pressure { level });
+        }
+    }
+
+    /// Makes room for an event, as the overflow policy says. Says whether it is to be queued.
+    fn make_room(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        form: Form,
+        delivery: &Delivery,
+        len: usize,
+    ) -> bool {
+        let key = delivery.subscription;
+        let policy = self.setup.config.overflow.policy;
+        while !self.has_room(id, len) {
+            let which = match policy {
+                OverflowPolicy::Close => {
+                    self.stats.messages_dropped += 1;
+                    self.fail(now, id, CloseReason::Overflow);
+                    return false;
+                }
+                OverflowPolicy::DropNewest => [None, None],
+                OverflowPolicy::DropOldest => [Some(Which::Oldest), None],
+                OverflowPolicy::Latest => [Some(Which::OldestOf(key)), Some(Which::Superseded)],
+            };
+            let dropped = which.into_iter().flatten().find_map(|which| {
+                let connection = find_mut(&mut self.connections, id)?;
+                connection.outbox.drop_event(which)
+            });
+            self.stats.messages_dropped += u64::from(dropped.is_some());
+            match dropped {
+                Some(dropped) => self.replace_dropped(now, id, form, delivery, dropped),
+                // Each topic's newest stays, however many topics there are.
+                None if policy == OverflowPolicy::Latest => return true,
+                None => {
+                    self.stats.messages_dropped += 1;
+                    self.topics.mark_lost(id, key);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn has_room(&self, id: ConnectionId, len: usize) -> bool {
+        let limit = self.setup.config.limits.outbox_bytes;
+        self.get(id).is_some_and(|connection| {
+            let waiting = connection.outbox.bytes();
+            waiting == 0 || waiting + len <= limit
+        })
+    }
+
+    /// Tells the gap where the dropped event was, or before the next one if none follows yet.
+    fn replace_dropped(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        form: Form,
+        delivery: &Delivery,
+        dropped: Dropped,
+    ) {
+        self.stats.discarded_bytes += dropped.bytes as u64;
+        let key = dropped.subscription;
+        let own = (key == delivery.subscription).then_some(delivery.event.id);
+        let Some(first) = dropped.next.or(own) else {
+            return self.topics.mark_lost(id, key);
+        };
+        let Some(connection) = self.get(id) else { return };
+        if !self.topics.subscriptions_of(&connection.subscriptions).any(|other| other == key) {
+            // It has unsubscribed meanwhile: nothing is missing.
+            return;
+        }
+        let topic = self.topics.topic_of(key).clone();
+        let Some(frame) = encode_gap(form, &topic, Some(&first.to_string())) else { return };
+        let len = frame.len() as u64;
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        if connection.outbox.is_empty() {
+            return self.push_frame(now, id, frame, Kind::Gap(key));
+        }
+        let replaced = connection.outbox.place_gap(now, dropped, frame);
+        self.stats.gaps += u64::from(replaced == 0);
+        self.stats.queued_bytes += len;
+        self.stats.discarded_bytes += replaced as u64;
+    }
+
+    /// Encodes an event for a form, once.
+    fn encode(&mut self, form: Form, key: SubscriptionKey, event: &Event) -> Frame {
+        if self.forms.id != Some(event.id) {
+            self.forms = FormCache { id: Some(event.id), frames: [const { None }; 4] };
+        }
+        if let Some(frame) = &self.forms.frames[form as usize] {
+            return frame.clone();
+        }
+        let topic = self.topics.topic_of(key);
+        let frame = encode(form, topic, event);
+        self.forms.frames[form as usize] = Some(frame.clone());
+        frame
+    }
+}
+
+/// Encodes word of a gap. A plain WebSocket has none.
+fn encode_gap(form: Form, topic: &str, first: Option<&str>) -> Option<Frame> {
+    match form {
+        Form::Plain => None,
+        Form::Envelope => {
+            let gap = ServerMessage::Gap { topic, first };
+            Some(ws::encoder::message(Message::text(gap.encode())))
+        }
+        Form::Stream => Some(Frame::raw(sse::gap(None, first))),
+        Form::NamedStream => Some(Frame::raw(sse::gap(Some(topic), first))),
+    }
+}
+
+fn encode(form: Form, topic: &str, event: &Event) -> Frame {
+    let id = event.id.to_string();
+    let stream = |name| {
+        let bytes = sse::event(&id, name, payload(&event.payload));
+        // Neither an id nor the name of a topic bears what a line could not.
+        Frame::raw(bytes.unwrap_or_default())
+    };
+    match form {
+        Form::Plain => ws::encoder::message(match event.payload.clone() {
+            Payload::Text(text) | Payload::Json(text) => Message::Text(text),
+            Payload::Binary(bytes) => Message::Binary(bytes),
+        }),
+        Form::Envelope => {
+            let payload = payload(&event.payload);
+            let message = ServerMessage::Event { topic, id: &id, payload };
+            ws::encoder::message(Message::text(message.encode()))
+        }
+        Form::Stream => stream(None),
+        Form::NamedStream => stream(Some(topic)),
+    }
+}
+
+/// Lends a payload to an encoder.
+pub(super) fn payload(payload: &Payload) -> crate::payload::Payload<'_> {
+    match payload {
+        Payload::Text(text) => crate::payload::Payload::Text(text),
+        Payload::Json(json) => crate::payload::Payload::Json(json),
+        Payload::Binary(bytes) => crate::payload::Payload::Binary(bytes),
+    }
+}

@@ -1,0 +1,79 @@
+//! The server's own figures, as events of the topic `$stats`: once a second, and only while
+//! somebody subscribes to it.
+
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::json::Object;
+use crate::reason::CloseReason;
+use crate::stats::{DeadlineKind, Histogram};
+use crate::time::Instant;
+use crate::topics::Payload;
+
+impl Engine {
+    /// Publishes the figures if it is time for them.
+    pub(super) fn publish_figures(&mut self, now: Instant) {
+        if !self.topics.has_subscribers(TOPIC) {
+            self.figures_at = None;
+            return;
+        }
+        if self.figures_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.figures_at = Some((now + EVERY).floor(EVERY));
+        let payload = Payload::Json(self.figures(now).into());
+        let published = self.publish(now, TOPIC, payload);
+        debug_assert!(published.is_ok(), "somebody is subscribed, so the topic is there");
+    }
+
+    fn figures(&self, now: Instant) -> String {
+        let stats = &self.stats;
+        let mut outbox_bytes = 0;
+        let mut transports = [("websocket", 0), ("events", 0), ("http", 0)];
+        for (_, connection) in &self.connections {
+            outbox_bytes += connection.outbox.bytes() as u64;
+            let transport = connection.transport();
+            if let Some((_, count)) = transports.iter_mut().find(|(name, _)| *name == transport) {
+                *count += 1;
+            }
+        }
+        let fired = DeadlineKind::ALL.iter().map(|kind| (kind.label(), stats.fired(*kind)));
+        let closed =
+            CloseReason::ALL.iter().map(|reason| (reason.label(), stats.closed_by(*reason)));
+        let workers = [("queue", self.jobs.out() as u64), ("stuck", stats.handlers_stuck)];
+        Object::new()
+            .number("at_ms", self.date.unix_ms)
+            .string("version", env!("CARGO_PKG_VERSION"))
+            .number("uptime_ms", now.as_millis())
+            .raw("connections", &object(transports))
+            .number("accepted", stats.accepted)
+            .number("messages_received", stats.messages_received)
+            .number("messages_sent", stats.messages_sent)
+            .number("events_published", self.topics.events_published())
+            .number("received_bytes", stats.received_bytes)
+            .number("sent_bytes", stats.sent_bytes)
+            .number("outbox_bytes", outbox_bytes)
+            .number("topics", self.topics.len() as u64)
+            .number("pings_sent", stats.pings_sent)
+            .number("pings_missed", stats.pings_missed)
+            .raw("ping_rtt_ms", &mean_and_max(&stats.ping_rtt))
+            .raw("deadlines_fired", &object(fired))
+            .raw("closed", &object(closed))
+            .raw("workers", &object(workers))
+            .raw("turn_us", &mean_and_max(&stats.turn_us))
+            .end()
+    }
+}
+
+fn object<'a>(members: impl IntoIterator<Item = (&'a str, u64)>) -> String {
+    let object = Object::new();
+    members.into_iter().fold(object, |object, (name, value)| object.number(name, value)).end()
+}
+
+fn mean_and_max(histogram: &Histogram) -> String {
+    let mean = histogram.sum().checked_div(histogram.count()).unwrap_or(0);
+    object([("mean", mean), ("max", histogram.max())])
+}
+
+const TOPIC: &str = "$stats";
+const EVERY: Duration = Duration::from_secs(1);

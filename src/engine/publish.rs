@@ -1,0 +1,404 @@
+//! Topics over HTTP: `GET` and `POST /topics/{topic}`, event streams, and what a WebSocket of a
+//! topic, or `/ws`, says.
+
+use std::borrow::Cow;
+
+use tungstenite::{Bytes, Utf8Bytes};
+
+use crate::connection::Phase;
+use crate::engine::{Engine, feed};
+use crate::envelope::{self, ClientMessage, ErrorCode, ServerMessage};
+use crate::frame::Frame;
+use crate::http::{HeaderLines, Refusal, Request, Response, Wire};
+use crate::id::ConnectionId;
+use crate::json;
+use crate::message::Message;
+use crate::outbox::Kind;
+use crate::reason::CloseReason;
+use crate::route::RouteKind;
+use crate::sse;
+use crate::time::{Instant, millis_up};
+use crate::topics::{After, EventId, Gap, Name, Payload, PublishError, SubscribeError};
+
+impl Engine {
+    /// Publishes, for whoever may.
+    pub(super) fn publish(
+        &mut self,
+        now: Instant,
+        topic: &str,
+        payload: Payload,
+    ) -> Result<EventId, PublishError> {
+        self.topics.publish(now, self.date.unix_ms, topic, payload)
+    }
+
+    /// Answers `GET /topics/{topic}`: the newest event, or what came after a position.
+    pub(super) fn read_topic(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        topic: &str,
+    ) -> Result<Response, Refusal> {
+        check_name(topic)?;
+        let position = self.topics.position().to_string();
+        if let Some(after) = request.query_value("after") {
+            let read = self.topics.read_after(now, topic, After::parse(&after));
+            let events: Vec<_> = read.events().map(|event| (event.id.to_string(), event)).collect();
+            let rows =
+                events.iter().map(|(id, event)| (id.as_str(), feed::payload(&event.payload)));
+            let response = Response::new(200).json(envelope::array(rows));
+            return Ok(response.headers(&gap_lines(read.gap)));
+        }
+        let (status, id, payload) = match self.topics.latest(now, topic) {
+            Some(event) => (200, event.id.to_string(), Some(event.payload.clone())),
+            None => (204, position, None),
+        };
+        let response = Response::new(status);
+        let response = match payload {
+            None => response,
+            Some(Payload::Text(text)) => response.bytes("text/plain; charset=utf-8", text),
+            Some(Payload::Json(text)) => response.json(text),
+            Some(Payload::Binary(bytes)) => response.bytes("application/octet-stream", bytes),
+        };
+        Ok(response.headers(&lines("Event-Id", &id)))
+    }
+
+    /// Answers `POST /topics/{topic}`.
+    pub(super) fn post_topic(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        topic: &str,
+    ) -> Result<Response, Refusal> {
+        check_name(topic)?;
+        if Name::is_own(topic) {
+            return Err(Refusal::new(403, "this topic is the server's own"));
+        }
+        let payload = body_payload(request)?;
+        match self.publish(now, topic, payload) {
+            Ok(id) => Ok(Response::new(200).json(format!("{{\"id\":\"{id}\"}}"))),
+            Err(PublishError::BadName) => Err(bad_name()),
+            Err(error @ PublishError::TopicsFull) => Err(Refusal::new(503, error.to_string())),
+        }
+    }
+
+    /// Begins an event stream of these topics, after the position that the client gives.
+    pub(super) fn open_stream(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        request: &Request,
+        topics: &[Cow<'_, str>],
+        cors: &HeaderLines,
+    ) -> Result<(), Refusal> {
+        for topic in topics {
+            check_name(topic)?;
+        }
+        let after = match sse::last_event_id(request) {
+            Some(last) => After::parse(&last),
+            None => After::Now,
+        };
+        let begin = self.begin_of_stream(now, topics, after);
+        for topic in topics {
+            if let Err(error) = self.subscribe(now, id, topic, after) {
+                self.unsubscribe_all(id);
+                return Err(refuse_subscription(error));
+            }
+        }
+        let mut head = Response::new(200).stream(sse::CONTENT_TYPE).headers(cors);
+        for (name, value) in [("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")] {
+            head = head.headers(&lines(name, value));
+        }
+        let wire = Wire { date: self.date(), keep_alive: false, head_only: false };
+        let head = head.encode(&wire);
+        self.stats.answers[1] += 1;
+        self.stats.streams += 1;
+        self.push_frame(now, id, Frame::raw(head), Kind::Response);
+        let Some(connection) = self.get_mut(id) else { return Ok(()) };
+        connection.flags.streaming = true;
+        connection.enter(now, Phase::Stream);
+        if let Ok(bytes) = sse::position(&begin.to_string()) {
+            self.push_frame(now, id, Frame::raw(bytes), Kind::Response);
+        }
+        self.mark_ready(id);
+        self.feed(now, id);
+        Ok(())
+    }
+
+    /// Begins an event stream of the topics that the query names.
+    pub(super) fn open_streams(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        request: &Request,
+        cors: &HeaderLines,
+    ) -> Result<(), Refusal> {
+        let topics: Vec<_> = request.query_values("topic").collect();
+        if topics.is_empty() {
+            return Err(Refusal::bad_request("name the topics: ?topic=a&topic=b"));
+        }
+        if topics.iter().any(|topic| sse::is_reserved(topic)) {
+            return Err(Refusal::bad_request("a topic here may not be named as a stream event is"));
+        }
+        self.open_stream(now, id, request, &topics, cors)
+    }
+
+    /// Checks the topic of an upgrade, and gives the header that tells a gap.
+    pub(super) fn gap_of_upgrade(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        route: usize,
+    ) -> Result<HeaderLines, Refusal> {
+        let spec = &self.setup.routes[route];
+        if spec.kind != RouteKind::TopicSocket {
+            return Ok(HeaderLines::default());
+        }
+        let topic = topic_of(&spec.path, request.path()).unwrap_or_default();
+        check_name(&topic)?;
+        match request.query_value("after") {
+            Some(after) => {
+                Ok(gap_lines(self.topics.read_after(now, &topic, After::parse(&after)).gap))
+            }
+            None => Ok(HeaderLines::default()),
+        }
+    }
+
+    /// Gives the position that a stream begins with, so that a client that loses it before its
+    /// first event can come back to where it began: never past what has not been delivered.
+    fn begin_of_stream(&mut self, now: Instant, topics: &[Cow<'_, str>], after: After) -> EventId {
+        let mut begin = match after {
+            After::Position(position) => position,
+            After::Now | After::Garbage => self.topics.position(),
+        };
+        for topic in topics {
+            let read = self.topics.read_after(now, topic, after);
+            if read.gap.is_some() {
+                // Everything retained follows, from the beginning.
+                begin = EventId::ZERO;
+            }
+        }
+        begin
+    }
+
+    /// Subscribes a connection.
+    pub(super) fn subscribe(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        topic: &str,
+        after: After,
+    ) -> Result<(), SubscribeError> {
+        let Some(connection) = super::find_mut(&mut self.connections, id) else { return Ok(()) };
+        let list = &mut connection.subscriptions;
+        self.topics.subscribe(now, id, list, topic, after).map(|_| ())
+    }
+
+    pub(super) fn unsubscribe(&mut self, id: ConnectionId, topic: &str) {
+        if let Some(connection) = super::find_mut(&mut self.connections, id)
+            && let Some(key) = self.topics.find_subscription(&connection.subscriptions, topic)
+        {
+            self.topics.unsubscribe(&mut connection.subscriptions, key);
+        }
+    }
+
+    pub(super) fn unsubscribe_all(&mut self, id: ConnectionId) {
+        if let Some(connection) = super::find_mut(&mut self.connections, id) {
+            self.topics.unsubscribe_all(&mut connection.subscriptions);
+        }
+    }
+
+    /// Begins what a WebSocket of a topic, or `/ws`, begins with. Nothing for other routes.
+    pub(super) fn begin_feed(&mut self, now: Instant, id: ConnectionId, request: &Request) {
+        let Some(route) = self.get(id).and_then(|connection| connection.route) else { return };
+        match self.setup.routes[usize::from(route)].kind {
+            RouteKind::TopicSocket => {
+                let topic = topic_of(&self.setup.routes[usize::from(route)].path, request.path());
+                let after = request.query_value("after");
+                let after = after.map_or(After::Now, |after| After::parse(&after));
+                if let Some(connection) = self.get_mut(id) {
+                    // It was a header of the 101.
+                    connection.flags.gap_told = true;
+                }
+                if self.subscribe(now, id, &topic.unwrap_or_default(), after).is_err() {
+                    self.fail(now, id, CloseReason::Overflow);
+                }
+                self.feed(now, id);
+                if let Some(connection) = self.get_mut(id) {
+                    connection.flags.gap_told = false;
+                }
+            }
+            RouteKind::Hub => {
+                let config = &self.setup.config;
+                let hello = ServerMessage::Hello {
+                    connection: &id.to_string(),
+                    heartbeat_ms: config.heartbeat.interval.map_or(0, millis_up),
+                    read_idle_ms: config.deadlines.read_idle.map_or(0, millis_up),
+                    message_bytes: config.limits.message_bytes,
+                };
+                self.tell(now, id, &hello);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes a message of a WebSocket whose route has no handler. Gives it back if it has.
+    pub(super) fn take_published(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        message: Message,
+    ) -> Option<Message> {
+        let connection = self.get(id)?;
+        let route = usize::from(connection.route?);
+        match self.setup.routes[route].kind {
+            RouteKind::TopicSocket => self.publish_plain(now, id, message),
+            RouteKind::Hub => self.take_envelope(now, id, &message),
+            _ => return Some(message),
+        }
+        self.stats.messages_handled += 1;
+        None
+    }
+
+    fn publish_plain(&mut self, now: Instant, id: ConnectionId, message: Message) {
+        let Some(connection) = self.get(id) else { return };
+        let key = self.topics.subscriptions_of(&connection.subscriptions).next();
+        let Some(topic) = key.map(|key| self.topics.topic_of(key).clone()) else { return };
+        if Name::is_own(&topic) {
+            return self.fail(now, id, CloseReason::Forbidden);
+        }
+        let payload = match message {
+            Message::Text(text) => Payload::Text(text),
+            Message::Binary(bytes) => Payload::Binary(bytes),
+        };
+        // The topic is there: somebody is subscribed to it.
+        let _ = self.publish(now, &topic, payload);
+    }
+
+    fn take_envelope(&mut self, now: Instant, id: ConnectionId, message: &Message) {
+        let Some(text) = message.as_text() else {
+            let sentence = "a message is JSON text";
+            let code = ErrorCode::BadRequest;
+            let error = ServerMessage::Error { code, sentence, reference: None };
+            return self.tell(now, id, &error);
+        };
+        match ClientMessage::parse(text) {
+            Err(problem) => self.tell(now, id, &problem.into()),
+            Ok(ClientMessage::Ping { reference }) => {
+                self.tell(now, id, &ServerMessage::Pong { reference });
+            }
+            Ok(ClientMessage::Subscribe { topic, after }) => {
+                let after = after.map_or(After::Now, |after| After::parse(&after));
+                match self.subscribe(now, id, &topic, after) {
+                    Ok(()) => self.feed(now, id),
+                    Err(error) => {
+                        let code = match error {
+                            SubscribeError::BadName => ErrorCode::BadRequest,
+                            _ => ErrorCode::Limit,
+                        };
+                        let mut reference = String::new();
+                        json::write_string(&mut reference, &topic);
+                        let reference = Some(reference.as_str());
+                        let sentence = &error.to_string();
+                        self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
+                    }
+                }
+            }
+            Ok(ClientMessage::Unsubscribe { topic }) => {
+                self.unsubscribe(id, &topic);
+                self.tell(now, id, &ServerMessage::Unsubscribed { topic: &topic });
+            }
+            Ok(ClientMessage::Publish { topic, data, reference }) => {
+                let payload = match data {
+                    envelope::Published::Text(text) => Payload::text(text.into_owned()),
+                    envelope::Published::Json(raw) => Payload::Json(raw.into()),
+                };
+                self.publish_enveloped(now, id, &topic, payload, reference);
+            }
+        }
+    }
+
+    fn publish_enveloped(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        topic: &str,
+        payload: Payload,
+        reference: Option<&str>,
+    ) {
+        let published = match Name::is_own(topic) {
+            true => Err((ErrorCode::Forbidden, "this topic is the server's own".to_owned())),
+            false => self.publish(now, topic, payload).map_err(|error| match error {
+                PublishError::BadName => (ErrorCode::BadRequest, error.to_string()),
+                PublishError::TopicsFull => (ErrorCode::Limit, error.to_string()),
+            }),
+        };
+        match published {
+            Ok(event) => {
+                let event = event.to_string();
+                self.tell(now, id, &ServerMessage::Published { reference, id: &event });
+            }
+            Err((code, sentence)) => {
+                let sentence = &sentence;
+                self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
+            }
+        }
+    }
+}
+
+/// Gives the topic that a path names, by the pattern of its route.
+pub(super) fn topic_of<'p>(pattern: &str, path: &'p str) -> Option<Cow<'p, str>> {
+    let prefix = pattern.strip_suffix("{topic}")?;
+    crate::http::percent_decode(path.strip_prefix(prefix)?)
+}
+
+/// Gives the header that tells a gap, if there is one.
+pub(super) fn gap_lines(gap: Option<Gap>) -> HeaderLines {
+    match gap {
+        Some(gap) => lines("Event-Gap", &gap.first.map(|id| id.to_string()).unwrap_or_default()),
+        None => HeaderLines::default(),
+    }
+}
+
+fn lines(name: &str, value: &str) -> HeaderLines {
+    let mut lines = HeaderLines::default();
+    // Names and values are the server's own and fit on a line.
+    let _ = lines.push(name, value);
+    lines
+}
+
+/// `application/json` is kept as JSON, `application/octet-stream` and what is not UTF-8 as bytes,
+/// everything else as text.
+fn body_payload(request: &Request) -> Result<Payload, Refusal> {
+    let content_type = request.header("Content-Type").unwrap_or_default();
+    let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let body: Bytes = request.body().clone();
+    let text = match media.as_str() {
+        "application/octet-stream" => None,
+        _ => Utf8Bytes::try_from(body.clone()).ok(),
+    };
+    match (media.as_str(), text) {
+        ("application/json", Some(text)) => match json::value(&text) {
+            Ok(raw) => Ok(Payload::Json(raw.into())),
+            Err(_) => Err(Refusal::bad_request("the body is not JSON")),
+        },
+        ("application/json", None) => Err(Refusal::bad_request("the body is not JSON")),
+        (_, Some(text)) => Ok(Payload::Text(text)),
+        (_, None) => Ok(Payload::Binary(body)),
+    }
+}
+
+pub(super) fn check_name(topic: &str) -> Result<(), Refusal> {
+    if Name::is_valid(topic) { Ok(()) } else { Err(bad_name()) }
+}
+
+fn bad_name() -> Refusal {
+    Refusal::bad_request("a topic is 1 to 128 characters of A-Z a-z 0-9 . _ - :")
+}
+
+fn refuse_subscription(error: SubscribeError) -> Refusal {
+    match error {
+        SubscribeError::BadName => bad_name(),
+        SubscribeError::TopicsFull => Refusal::new(503, error.to_string()),
+        SubscribeError::SubscriptionsFull => Refusal::bad_request(error.to_string()),
+    }
+}
