@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use heartwheel::Payload;
 use heartwheel::engine::{Action, Attempt, Engine, Setup};
 use heartwheel::event::{Accept, Command, Done, Event, Job, Outcome, Session, Task};
 use heartwheel::pump::{self, WriteVectored};
@@ -111,7 +112,8 @@ impl World {
             wants_drained: false,
             protocols: Vec::new(),
         };
-        let routes = vec![route("/echo", false), route("/judged", true)];
+        let topic = RouteSpec { kind: RouteKind::TopicSocket, ..route("/topics/{topic}", false) };
+        let routes = vec![route("/echo", false), route("/judged", true), topic];
         let setup = Setup { config, routes, machine_name: "here".into(), seed: 1, unix_ms: 1 };
         let engine = Engine::new(setup);
         World { engine, now: Instant::from_millis(1000), shared: vec![0; 64 * 1024] }
@@ -434,6 +436,37 @@ fn a_ping_flood_before_a_closed_window_grows_nothing() {
 }
 
 /// FAULTS 96.
+/// FAULTS 87: an event is encoded once, and waits once for all who do not read.
+#[test]
+fn an_event_for_a_thousand_who_do_not_read_is_held_once() {
+    let mut world = World::new(Config::default());
+    let upgrade = String::from_utf8_lossy(UPGRADE).replace("/echo", "/topics/news");
+    for _ in 0..1000 {
+        let id = world.accept();
+        world.turn(id, upgrade.as_bytes(), usize::MAX);
+        // Its window is closed from now on.
+        world.engine.handle_blocked(id);
+    }
+    let before = live();
+    let payload = Payload::from(vec![b'x'; 64 * 1024]);
+    let publish = Command::Publish("news".into(), payload);
+    world.engine.begin_turn(world.now.as_millis());
+    world.engine.handle_command(world.now, None, publish);
+    let mut turns = 1;
+    world.engine.deliver(world.now);
+    while world.engine.has_work_left() {
+        world.engine.begin_turn(world.now.as_millis());
+        world.engine.deliver(world.now);
+        turns += 1;
+    }
+    while world.engine.poll_dirty().is_some() {}
+    let grown = live() - before;
+    println!("64 KiB for 1,000 who do not read: {grown} bytes, in {turns} turns");
+    assert!(grown < 400 * 1024, "{grown}");
+    let queued = world.engine.stats().queued_bytes;
+    assert!(queued > 1000 * 64 * 1024, "all of them have it: {queued}");
+}
+
 #[test]
 fn filling_and_emptying_again_and_again_grows_nothing() {
     const COUNT: usize = 500;

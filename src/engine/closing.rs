@@ -40,8 +40,9 @@ impl Engine {
                 self.answered(now, id, keep, reason);
             }
             Phase::Open(_) if connection.flags.draining && is_written && is_handled => {
-                let text = self.retry_within(self.setup.config.deadlines.drain);
-                self.close(now, id, CloseReason::Drain, &text);
+                let retry_ms = self.draw_retry(self.setup.config.deadlines.drain);
+                self.say_goodbye(now, id, retry_ms);
+                self.close(now, id, CloseReason::Drain, &format!("retry={retry_ms}"));
             }
             Phase::Closing(Closing { stage: Stage::Handling, reason, .. }) if is_handled => {
                 match *reason {
@@ -109,9 +110,8 @@ impl Engine {
     pub(super) fn end_stream(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
         self.unsubscribe_all(id);
         if reason == CloseReason::Drain {
-            let most = millis_up(self.setup.config.deadlines.drain);
-            let retry = sse::retry(self.random.between(0, most));
-            self.push_frame(now, id, Frame::raw(retry), Kind::Response);
+            let retry_ms = self.draw_retry(self.setup.config.deadlines.drain);
+            self.push_frame(now, id, Frame::raw(sse::retry(retry_ms)), Kind::Response);
         }
         if let Some(connection) = self.get_mut(id) {
             connection.enter(now, Phase::Answering { keep: false, reason });
@@ -178,15 +178,18 @@ impl Engine {
             false => Discarded::default(),
         };
         self.count_discarded(discarded);
-        let text = if is_lifetime { self.retry_within(LIFETIME_RETRY_MAX) } else { String::new() };
+        let text = match is_lifetime {
+            true => format!("retry={}", self.draw_retry(LIFETIME_RETRY_MAX)),
+            false => String::new(),
+        };
         self.push_frame(now, id, ws::encoder::close(code, &text), Kind::Close);
         self.mark_ready(id);
         self.rearm(now, id.key());
     }
 
-    /// Gives the text that tells a client when to come back, so that not all come at once.
-    pub(super) fn retry_within(&mut self, most: Duration) -> String {
-        format!("retry={}", self.random.between(0, millis_up(most)))
+    /// Draws when a client is to come back, in milliseconds, so that not all come at once.
+    fn draw_retry(&mut self, most: Duration) -> u64 {
+        self.random.between(0, millis_up(most))
     }
 
     /// Ends an open connection whose peer broke the protocol. Messages that came before are handled

@@ -101,7 +101,8 @@ impl Engine {
             }
             Phase::Deciding(pending) => pending.keep = false,
             Phase::Answering { keep, .. } => *keep = false,
-            Phase::Open(_) => {}
+            // What is published from now on is for when it has come back.
+            Phase::Open(_) => self.unsubscribe_all(id),
             Phase::Stream => self.end_stream(now, id, CloseReason::Drain),
             Phase::Closing(closing) if closing.stage == Stage::Lingering => {}
             Phase::Closing(_) => {}

@@ -174,6 +174,14 @@ impl Engine {
         self.push_frame(now, id, frame, Kind::Message);
     }
 
+    /// Tells a client of `/ws` that the server closes, and when to come back.
+    pub(super) fn say_goodbye(&mut self, now: Instant, id: ConnectionId, retry_ms: u64) {
+        let form = self.get(id).and_then(|connection| self.form(connection));
+        if form == Some(Form::Envelope) {
+            self.tell(now, id, &ServerMessage::Goaway { retry_ms });
+        }
+    }
+
     /// Tells a client of `/ws` when its outbox fills up, and when it has drained.
     pub(super) fn tell_pressure(&mut self, now: Instant, id: ConnectionId) {
         let limit = self.setup.config.limits.outbox_bytes as u64;
