@@ -197,7 +197,9 @@ impl EventLoop {
 
     fn take_commands(&mut self, now: Instant) {
         let mut left = COMMANDS_PER_TURN;
+        // Where more is published than can be delivered, publishing threads wait for the channel.
         while left > 0
+            && !self.engine.is_flooded()
             && let Some(batch) = self.inlet.poll()
         {
             left = left.saturating_sub(batch.commands.len());

@@ -4,6 +4,7 @@
 //! kernel's socket buffers and what handlers keep for themselves are not in it.
 
 use super::Config;
+use crate::topics::log::Log;
 
 /// One part of the worst case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,13 @@ impl Config {
             per_connection("outbox", outbox),
             // A job takes an inbox along; the connection can fill another while it is away.
             Term { what: "job", count: self.jobs_max(), bytes: inbox },
+            // What topics retain for who comes back.
+            Term {
+                what: "topic log",
+                count: limits.topics as u64,
+                bytes: self.topics.retain_bytes as u64
+                    + (self.topics.retain_events * Log::EVENT_BYTES) as u64,
+            },
             // What handlers have sent and the loop has not taken yet; one always fits.
             once("commands", message.max(COMMAND_BYTES)),
             // One buffer to read into, shared by all.
@@ -98,6 +106,10 @@ mod tests {
         config.workers = 0;
         let connections = 10 * (240 + 2000 + 65_536 + 3000 + 1000);
         let shared = 3000 + (4 << 20) + 65_536 + 1024 * 12 + 4096 * 4;
+        config.limits.topics = 2;
+        config.topics.retain_bytes = 5000;
+        config.topics.retain_events = 0;
+        let shared = shared + 2 * 5000;
         let total: u64 = config.worst_case().iter().map(Term::total).sum();
         assert_eq!(total, connections + shared);
     }

@@ -36,7 +36,7 @@ impl Engine {
                 }
             }
             Command::Subscribe(id, topic, after) => match self.subscribe(now, id, &topic, after) {
-                Ok(()) => self.feed(now, id),
+                Ok(()) => self.feed_first(now, id),
                 Err(_) => self.stats.publishes_refused += 1,
             },
             Command::Unsubscribe(id, topic) => self.unsubscribe(id, &topic),

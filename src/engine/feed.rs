@@ -50,6 +50,18 @@ impl Engine {
         }
     }
 
+    /// Begins the replay of a plain WebSocket. A gap at its beginning is known already: it was a
+    /// header of the 101, or it is counted.
+    pub(super) fn feed_first(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.gap_told = true;
+        }
+        self.feed(now, id);
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.gap_told = false;
+        }
+    }
+
     /// Goes on with the replay of a connection, as far as its outbox and the turn's budget allow.
     pub(super) fn feed(&mut self, now: Instant, id: ConnectionId) {
         let half = self.setup.config.limits.outbox_bytes / 2;
@@ -113,6 +125,12 @@ impl Engine {
             }
             self.rearm(now, id.key());
         }
+        if !self.is_flooded() {
+            // Publishers are read again.
+            for id in std::mem::take(&mut self.held) {
+                self.settle(now, id);
+            }
+        }
         while self.turn_left > 0
             && let Some(id) = self.hungry.pop_front()
         {
@@ -124,6 +142,12 @@ impl Engine {
         if self.topics.next_sweep_at().is_some_and(|at| at <= now) {
             self.topics.sweep(now);
         }
+    }
+
+    /// Says whether so much has been published and not delivered that publishers must wait.
+    pub fn is_flooded(&self) -> bool {
+        self.topics.waiting_events() > WAITING_EVENTS_MAX
+            || self.topics.waiting_bytes() > WAITING_BYTES_MAX
     }
 
     /// Says whether events wait that the turn's budget did not allow.
@@ -343,3 +367,7 @@ pub(super) fn payload(payload: &Payload) -> crate::payload::Payload<'_> {
         Payload::Binary(bytes) => crate::payload::Payload::Binary(bytes),
     }
 }
+
+/// What may wait for the fan-out before publishers are pushed back; one event always fits.
+const WAITING_EVENTS_MAX: usize = 1024;
+const WAITING_BYTES_MAX: usize = 4 << 20;

@@ -97,6 +97,8 @@ pub struct Engine {
     topics: Topics,
     /// Connections whose replay goes on when there is budget for it.
     hungry: VecDeque<ConnectionId>,
+    /// Publishers that are not read until what they published has been delivered.
+    held: Vec<ConnectionId>,
     forms: feed::FormCache,
     /// When the server's own figures are published next, while somebody subscribes to them.
     figures_at: Option<Instant>,
@@ -161,6 +163,7 @@ impl Engine {
         Engine {
             topics,
             hungry: VecDeque::new(),
+            held: Vec::new(),
             forms: feed::FormCache::default(),
             figures_at: None,
             rules,

@@ -73,6 +73,9 @@ impl Engine {
         if Name::is_own(topic) {
             return Err(Refusal::new(403, "this topic is the server's own"));
         }
+        if self.is_flooded() {
+            return Err(Refusal::new(503, "more is published than can be delivered"));
+        }
         let payload = body_payload(request)?;
         match self.publish(now, topic, payload) {
             Ok(id) => Ok(Response::new(200).json(format!("{{\"id\":\"{id}\"}}"))),
@@ -215,17 +218,10 @@ impl Engine {
                 let topic = topic_of(&self.setup.routes[usize::from(route)].path, request.path());
                 let after = request.query_value("after");
                 let after = after.map_or(After::Now, |after| After::parse(&after));
-                if let Some(connection) = self.get_mut(id) {
-                    // It was a header of the 101.
-                    connection.flags.gap_told = true;
-                }
                 if self.subscribe(now, id, &topic.unwrap_or_default(), after).is_err() {
                     self.fail(now, id, CloseReason::Overflow);
                 }
-                self.feed(now, id);
-                if let Some(connection) = self.get_mut(id) {
-                    connection.flags.gap_told = false;
-                }
+                self.feed_first(now, id);
             }
             RouteKind::Hub => {
                 let config = &self.setup.config;

@@ -109,7 +109,9 @@ impl Engine {
             Phase::Head { .. } | Phase::KeepAlive | Phase::Body(_) => false,
             Phase::Stream => false,
             Phase::Deciding(_) | Phase::Answering { .. } => true,
-            Phase::Open(_) => connection.flags.draining || self.is_full(connection),
+            Phase::Open(_) => {
+                connection.flags.draining || self.is_full(connection) || self.is_held(connection)
+            }
             Phase::Closing(closing) => {
                 closing.stage == Stage::Handling && closing.decoder.is_some()
             }
@@ -121,6 +123,15 @@ impl Engine {
         let route = self.get(id).and_then(|connection| connection.route);
         route
             .is_some_and(|route| self.setup.routes[usize::from(route)].kind == RouteKind::WebSocket)
+    }
+
+    /// Says whether a publisher has to wait for those who are to get what was published.
+    fn is_held(&self, connection: &Connection) -> bool {
+        let publishes = connection.route.is_some_and(|route| {
+            let kind = self.setup.routes[usize::from(route)].kind;
+            matches!(kind, RouteKind::TopicSocket | RouteKind::Hub)
+        });
+        publishes && self.is_flooded()
     }
 
     fn is_full(&self, connection: &Connection) -> bool {
@@ -143,6 +154,9 @@ impl Engine {
             match is_behind {
                 true => connection.paused_at = now.into(),
                 false => connection.skip_pause(now),
+            }
+            if is_behind && self.is_flooded() {
+                self.held.push(id);
             }
         }
         if was_paused && !is_behind {
