@@ -35,10 +35,19 @@ impl Engine {
                     self.stats.publishes_refused += 1;
                 }
             }
-            Command::Subscribe(id, topic, after) => match self.subscribe(now, id, &topic, after) {
-                Ok(()) => self.feed_first(now, id),
-                Err(_) => self.stats.publishes_refused += 1,
-            },
+            Command::Subscribe(id, topic, after) => {
+                let gap = self.topics.read_after(now, &topic, after).gap;
+                match self.subscribe(now, id, &topic, after) {
+                    Ok(()) => {
+                        if let Some(connection) = self.get_mut(id) {
+                            // A plain WebSocket has no word for it: it is counted.
+                            connection.flags.gap_told = gap.is_some();
+                        }
+                        self.feed(now, id);
+                    }
+                    Err(_) => self.stats.publishes_refused += 1,
+                }
+            }
             Command::Unsubscribe(id, topic) => self.unsubscribe(id, &topic),
             Command::Done(done) => self.handle_done(now, done),
             Command::Drain => self.begin_drain(now),

@@ -50,18 +50,6 @@ impl Engine {
         }
     }
 
-    /// Begins the replay of a plain WebSocket. A gap at its beginning is known already: it was a
-    /// header of the 101, or it is counted.
-    pub(super) fn feed_first(&mut self, now: Instant, id: ConnectionId) {
-        if let Some(connection) = self.get_mut(id) {
-            connection.flags.gap_told = true;
-        }
-        self.feed(now, id);
-        if let Some(connection) = self.get_mut(id) {
-            connection.flags.gap_told = false;
-        }
-    }
-
     /// Goes on with the replay of a connection, as far as its outbox and the turn's budget allow.
     pub(super) fn feed(&mut self, now: Instant, id: ConnectionId) {
         let half = self.setup.config.limits.outbox_bytes / 2;

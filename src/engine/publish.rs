@@ -145,10 +145,12 @@ impl Engine {
         self.open_stream(now, id, request, &topics, cors)
     }
 
-    /// Checks the topic of an upgrade, and gives the header that tells a gap.
-    pub(super) fn gap_of_upgrade(
+    /// Subscribes an upgrade to its topic, so that one that cannot be is refused while that can still
+    /// be said, and gives the header that tells a gap. Nothing for other routes.
+    pub(super) fn prepare_upgrade(
         &mut self,
         now: Instant,
+        id: ConnectionId,
         request: &Request,
         route: usize,
     ) -> Result<HeaderLines, Refusal> {
@@ -158,12 +160,14 @@ impl Engine {
         }
         let topic = topic_of(&spec.path, request.path()).unwrap_or_default();
         check_name(&topic)?;
-        match request.query_value("after") {
-            Some(after) => {
-                Ok(gap_lines(self.topics.read_after(now, &topic, After::parse(&after)).gap))
-            }
-            None => Ok(HeaderLines::default()),
+        let after = request.query_value("after").map_or(After::Now, |after| After::parse(&after));
+        let gap = self.topics.read_after(now, &topic, after).gap;
+        self.subscribe(now, id, &topic, after).map_err(refuse_subscription)?;
+        if let Some(connection) = self.get_mut(id) {
+            // The replay begins with this gap, whenever the turn's budget lets it begin.
+            connection.flags.gap_told = gap.is_some();
         }
+        Ok(gap_lines(gap))
     }
 
     /// Gives the position that a stream begins with, so that a client that loses it before its
@@ -211,18 +215,10 @@ impl Engine {
     }
 
     /// Begins what a WebSocket of a topic, or `/ws`, begins with. Nothing for other routes.
-    pub(super) fn begin_feed(&mut self, now: Instant, id: ConnectionId, request: &Request) {
+    pub(super) fn begin_feed(&mut self, now: Instant, id: ConnectionId) {
         let Some(route) = self.get(id).and_then(|connection| connection.route) else { return };
         match self.setup.routes[usize::from(route)].kind {
-            RouteKind::TopicSocket => {
-                let topic = topic_of(&self.setup.routes[usize::from(route)].path, request.path());
-                let after = request.query_value("after");
-                let after = after.map_or(After::Now, |after| After::parse(&after));
-                if self.subscribe(now, id, &topic.unwrap_or_default(), after).is_err() {
-                    self.fail(now, id, CloseReason::Overflow);
-                }
-                self.feed_first(now, id);
-            }
+            RouteKind::TopicSocket => self.feed(now, id),
             RouteKind::Hub => {
                 let config = &self.setup.config;
                 let hello = ServerMessage::Hello {

@@ -185,7 +185,7 @@ impl Engine {
                 let protocol = accept.into_protocol().or(offered);
                 let protocol = protocol.as_deref();
                 let mut lines = pending.cors.clone();
-                match self.gap_of_upgrade(now, &request, pending.route) {
+                match self.prepare_upgrade(now, id, &request, pending.route) {
                     Ok(gap) => lines.append(&gap),
                     Err(refusal) => {
                         pending.keep = false;

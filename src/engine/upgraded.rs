@@ -39,7 +39,7 @@ impl Engine {
         self.actions.push_back(crate::engine::Action::Upgraded(id.key()));
         match self.has_handler(id) {
             true => self.push_event(id, Event::Opened(request)),
-            false => self.begin_feed(now, id, &request),
+            false => self.begin_feed(now, id),
         }
         self.mark_ready(id);
     }
