@@ -103,11 +103,15 @@ impl Engine {
                 continue;
             };
             let frame = self.encode(form, key, &delivery.event);
-            if delivery.gap {
-                let gap = Gap { first: Some(delivery.event.id) };
-                self.tell_gap(now, id, form, key, gap);
-            }
+            // What is lost is told when there is room again, so that word of it does not pile up.
             if self.make_room(now, id, form, &delivery, frame.len()) {
+                if delivery.gap {
+                    let gap = Gap { first: Some(delivery.event.id) };
+                    self.tell_lost(now, id, form, key, gap);
+                }
+                if form == Form::NamedStream {
+                    self.tell_other_losses(now, id);
+                }
                 self.push_frame(now, id, frame, Kind::Event(key, delivery.event.id));
                 self.tell_pressure(now, id);
             }
@@ -167,6 +171,31 @@ impl Engine {
         match encode_gap(form, &topic, first) {
             Some(frame) => self.push_frame(now, id, frame, Kind::Gap(key)),
             None => self.tell_plain_gap(now, id),
+        }
+    }
+
+    /// Tells that live events were dropped; where there is no word for it, that is only counted.
+    fn tell_lost(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        form: Form,
+        key: SubscriptionKey,
+        gap: Gap,
+    ) {
+        match form {
+            Form::Plain => self.stats.gaps += 1,
+            _ => self.tell_gap(now, id, form, key, gap),
+        }
+    }
+
+    /// Tells what a stream has lost in its other topics: whoever comes back with the id of the
+    /// event that follows does not ask for what is older.
+    fn tell_other_losses(&mut self, now: Instant, id: ConnectionId) {
+        while let Some(connection) = find_mut(&mut self.connections, id)
+            && let Some(key) = self.topics.poll_lost(&connection.subscriptions)
+        {
+            self.tell_gap(now, id, Form::NamedStream, key, Gap { first: None });
         }
     }
 
