@@ -145,8 +145,8 @@ impl Engine {
         self.open_stream(now, id, request, &topics, cors)
     }
 
-    /// Subscribes an upgrade to its topic, so that one that cannot be is refused while that can still
-    /// be said, and gives the header that tells a gap. Nothing for other routes.
+    /// Subscribes an upgrade to its topic, so that one that cannot be is refused while that can
+    /// still be said, and gives the header that tells a gap. Nothing for other routes.
     pub(super) fn prepare_upgrade(
         &mut self,
         now: Instant,

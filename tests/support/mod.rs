@@ -11,6 +11,7 @@ pub mod peer;
 pub mod process;
 pub mod recorder;
 pub mod server;
+pub mod topics;
 mod witness;
 
 use std::env;

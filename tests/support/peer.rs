@@ -216,6 +216,11 @@ impl Peer {
         self.stream.read(&mut vec![0; len])
     }
 
+    /// Gives what was received and not yet taken.
+    pub fn take_received(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.received)
+    }
+
     /// Gives the answer to a plain request.
     #[track_caller]
     pub fn answer(&mut self) -> Answer {

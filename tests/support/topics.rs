@@ -1,0 +1,280 @@
+//! Clients of topics: requests, event streams and `/ws`, and a server that has all of these routes.
+
+use std::io::Read;
+use std::net::SocketAddr;
+
+use heartwheel::{Server, app};
+
+use super::PATIENCE;
+use super::peer::{Peer, get, upgrade};
+use super::server::Running;
+
+/// Starts a server with the program's routes.
+pub fn start(pairs: &[(&str, &str)]) -> Running {
+    Running::start(pairs, app::routes(Server::builder()))
+}
+
+/// What came of a request, its body as it is.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// Gives a header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+
+    #[track_caller]
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("the body is text")
+    }
+}
+
+/// Sends a request on a connection of its own; `lines` are further header lines, each with its end.
+#[track_caller]
+pub fn request(address: SocketAddr, line: &str, lines: &str, body: &[u8]) -> Reply {
+    let mut peer = Peer::connect(address);
+    let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n");
+    peer.send(&[head.as_bytes(), body].concat());
+    peer.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut bytes = Vec::new();
+    peer.stream.read_to_end(&mut bytes).expect("the answer comes");
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head") + 4;
+    let head = String::from_utf8(bytes[..end].to_vec()).expect("the head is text");
+    let status = head.split(' ').nth(1).unwrap().parse().expect("a status");
+    Reply { status, head, body: bytes[end..].to_vec() }
+}
+
+/// Sends a GET.
+#[track_caller]
+pub fn fetch(address: SocketAddr, target: &str) -> Reply {
+    request(address, &format!("GET {target}"), "", b"")
+}
+
+/// Publishes over HTTP, whatever the answer.
+#[track_caller]
+pub fn post(address: SocketAddr, topic: &str, content_type: &str, body: &[u8]) -> Reply {
+    let lines = format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len());
+    request(address, &format!("POST /topics/{topic}"), &lines, body)
+}
+
+/// Publishes text, and gives the event's id.
+#[track_caller]
+pub fn publish(address: SocketAddr, topic: &str, text: &str) -> String {
+    published(&post(address, topic, "text/plain", text.as_bytes()))
+}
+
+/// Publishes bytes, and gives the event's id.
+#[track_caller]
+pub fn publish_bytes(address: SocketAddr, topic: &str, bytes: &[u8]) -> String {
+    published(&post(address, topic, "application/octet-stream", bytes))
+}
+
+#[track_caller]
+fn published(reply: &Reply) -> String {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    member(reply.text(), "id").to_owned()
+}
+
+/// A publisher that keeps its connection.
+pub struct Publisher {
+    peer: Peer,
+    topic: String,
+}
+
+impl Publisher {
+    pub fn connect(address: SocketAddr, topic: &str) -> Publisher {
+        Publisher { peer: Peer::connect(address), topic: topic.to_owned() }
+    }
+
+    /// Publishes text, and gives the event's id.
+    #[track_caller]
+    pub fn publish(&mut self, text: &str) -> String {
+        let (topic, len) = (&self.topic, text.len());
+        let head = format!("POST /topics/{topic} HTTP/1.1\r\nHost: localhost\r\n");
+        self.peer.send(format!("{head}Content-Length: {len}\r\n\r\n{text}").as_bytes());
+        let answer = self.peer.answer();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        member(&answer.body, "id").to_owned()
+    }
+}
+
+/// Gives a header's value.
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let value = |line: &'a str| {
+        let (found, value) = line.split_once(": ")?;
+        found.eq_ignore_ascii_case(name).then_some(value)
+    };
+    head.lines().find_map(value)
+}
+
+/// Gives a member of a JSON object that is a string without escapes.
+#[track_caller]
+pub fn member<'a>(json: &'a str, name: &str) -> &'a str {
+    find_member(json, name).unwrap_or_else(|| panic!("{name} in {json}"))
+}
+
+pub fn find_member<'a>(json: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = json.split_once(&format!("\"{name}\":\""))?;
+    rest.split('"').next()
+}
+
+/// A client of an event stream, which gives it piece by piece.
+#[derive(Debug)]
+pub struct Stream {
+    pub peer: Peer,
+    pub head: String,
+    received: Vec<u8>,
+}
+
+impl Stream {
+    #[track_caller]
+    pub fn open(address: SocketAddr, target: &str) -> Stream {
+        Stream::open_after(address, target, None)
+    }
+
+    /// Opens a stream after the event that the header names.
+    #[track_caller]
+    pub fn open_after(address: SocketAddr, target: &str, last: Option<&str>) -> Stream {
+        Stream::over(Peer::connect(address), target, last)
+    }
+
+    #[track_caller]
+    pub fn over(mut peer: Peer, target: &str, last: Option<&str>) -> Stream {
+        let last = last.map(|last| format!("Last-Event-ID: {last}\r\n")).unwrap_or_default();
+        let lines = format!("Accept: text/event-stream\r\n{last}\r\n");
+        let head = get(target).trim_end().to_owned();
+        peer.send(format!("{head}\r\n{lines}").as_bytes());
+        let mut stream = Stream { peer, head: String::new(), received: Vec::new() };
+        stream.head = stream.take("\r\n\r\n").expect("a head");
+        assert!(stream.head.starts_with("HTTP/1.1 200 "), "{}", stream.head);
+        stream
+    }
+
+    /// Takes over a peer that has had its head.
+    pub fn continued(peer: Peer) -> Stream {
+        let mut stream = Stream { peer, head: String::new(), received: Vec::new() };
+        stream.received = stream.peer.take_received();
+        stream
+    }
+
+    /// Gives the next piece without the empty line that ends it.
+    #[track_caller]
+    pub fn piece(&mut self) -> String {
+        self.try_piece().expect("the stream goes on")
+    }
+
+    /// Gives the next piece; none if the stream ends, or if there is none for [`PATIENCE`].
+    pub fn try_piece(&mut self) -> Option<String> {
+        self.take("\n\n")
+    }
+
+    /// Gives the position in the first piece.
+    #[track_caller]
+    pub fn position(&mut self) -> String {
+        let piece = self.piece();
+        let id = piece.strip_prefix("id: ").filter(|id| !id.contains('\n'));
+        id.unwrap_or_else(|| panic!("a position comes first: {piece:?}")).to_owned()
+    }
+
+    /// Asserts that text comes next under this id.
+    #[track_caller]
+    pub fn expect(&mut self, id: &str, text: &str) {
+        assert_eq!(self.piece(), format!("id: {id}\ndata: {text}"));
+    }
+
+    /// Asserts that the server ends its side, with nothing before it.
+    #[track_caller]
+    pub fn expect_fin(&mut self) {
+        assert!(self.received.is_empty(), "{:?}", String::from_utf8_lossy(&self.received));
+        self.peer.expect_fin();
+    }
+
+    fn take(&mut self, end: &str) -> Option<String> {
+        self.peer.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut from = 0;
+        loop {
+            let found = self.received[from..].windows(end.len()).position(|w| w == end.as_bytes());
+            if let Some(at) = found.map(|at| at + from) {
+                let piece = self.received.drain(..at + end.len()).take(at).collect();
+                return Some(String::from_utf8(piece).expect("a stream is UTF-8"));
+            }
+            from = self.received.len().saturating_sub(end.len());
+            let mut buffer = [0; 64 * 1024];
+            match self.peer.stream.read(&mut buffer) {
+                Ok(len @ 1..) => self.received.extend_from_slice(&buffer[..len]),
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// A client of `/ws`.
+pub struct Hub {
+    pub peer: Peer,
+}
+
+impl Hub {
+    /// Opens it; the hello is taken.
+    #[track_caller]
+    pub fn open(address: SocketAddr) -> Hub {
+        Hub::over(Peer::connect(address))
+    }
+
+    #[track_caller]
+    pub fn over(mut peer: Peer) -> Hub {
+        peer.upgrade("/ws");
+        let mut hub = Hub { peer };
+        let hello = hub.hear();
+        assert!(hello.starts_with(r#"{"op":"hello","#), "{hello}");
+        hub
+    }
+
+    #[track_caller]
+    pub fn say(&mut self, message: &str) {
+        self.peer.text(message);
+    }
+
+    #[track_caller]
+    pub fn hear(&mut self) -> String {
+        self.peer.message()
+    }
+
+    #[track_caller]
+    pub fn expect(&mut self, message: &str) {
+        assert_eq!(self.hear(), message);
+    }
+
+    /// Subscribes to what comes from now on, and gives the position.
+    #[track_caller]
+    pub fn subscribe(&mut self, topic: &str) -> String {
+        self.say(&format!(r#"{{"op":"subscribe","topic":"{topic}"}}"#));
+        let subscribed = self.hear();
+        let last = member(&subscribed, "last");
+        assert_eq!(subscribed, subscribed_message(topic, last));
+        last.to_owned()
+    }
+
+    #[track_caller]
+    pub fn subscribe_after(&mut self, topic: &str, after: &str) {
+        self.say(&format!(r#"{{"op":"subscribe","topic":"{topic}","after":"{after}"}}"#));
+    }
+}
+
+pub fn subscribed_message(topic: &str, last: &str) -> String {
+    format!(r#"{{"op":"subscribed","topic":"{topic}","last":"{last}"}}"#)
+}
+
+/// Gives the message of a text event; the text is without escapes.
+pub fn event_message(topic: &str, id: &str, text: &str) -> String {
+    format!(r#"{{"op":"event","topic":"{topic}","id":"{id}","data":"{text}"}}"#)
+}
+
+/// Gives the request that asks for a WebSocket with further header lines.
+pub fn upgrade_with(target: &str, lines: &str) -> String {
+    upgrade(target).replacen("Host: localhost\r\n", &format!("Host: localhost\r\n{lines}"), 1)
+}

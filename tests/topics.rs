@@ -1,0 +1,20 @@
+//! Topics on real sockets: what each way of asking for a topic answers, and that nobody misses an
+//! event without being told, whatever way it comes, whoever is slow, and whoever goes and comes
+//! back.
+
+mod support;
+
+#[path = "topics/envelope.rs"]
+mod envelope;
+#[path = "topics/events.rs"]
+mod events;
+#[path = "topics/plain.rs"]
+mod plain;
+#[path = "topics/resume.rs"]
+mod resume;
+#[path = "topics/slow.rs"]
+mod slow;
+#[path = "topics/socket.rs"]
+mod socket;
+#[path = "topics/stream.rs"]
+mod stream;

@@ -1,0 +1,215 @@
+//! `/ws`: many topics on one WebSocket.
+
+use heartwheel::CloseReason;
+
+use crate::support::peer::{Peer, Seen, frame};
+use crate::support::topics::*;
+use crate::support::{Span, ms};
+
+#[test]
+fn hello_comes_first_and_says_what_holds() {
+    let settings = [
+        ("heartbeat.interval", "20s"),
+        ("deadlines.read_idle", "45s"),
+        ("limits.message_bytes", "64k"),
+    ];
+    let server = start(&settings);
+    let mut peer = Peer::connect(server.address);
+    let lines = "Sec-WebSocket-Protocol: other, heartwheel.v1\r\n";
+    peer.send(upgrade_with("/ws", lines).as_bytes());
+    let answer = peer.answer();
+    assert_eq!(header(&answer.head, "Sec-WebSocket-Protocol"), Some("heartwheel.v1"));
+    let hello = peer.message();
+    let connection = member(&hello, "connection");
+    let figures = r#""heartbeat_ms":20000,"read_idle_ms":45000,"message_bytes":65536"#;
+    assert_eq!(hello, format!(r#"{{"op":"hello","connection":"{connection}",{figures}}}"#));
+    let mut plain = Peer::connect(server.address);
+    let answer = plain.upgrade("/ws");
+    assert_eq!(header(&answer.head, "Sec-WebSocket-Protocol"), None);
+    assert!(plain.message().starts_with(r#"{"op":"hello","#));
+}
+
+#[test]
+fn subscribed_topics_are_live_until_they_are_unsubscribed() {
+    let server = start(&[]);
+    let before = publish(server.address, "a", "before");
+    let mut hub = Hub::open(server.address);
+    assert_eq!(hub.subscribe("a"), before);
+    assert_eq!(hub.subscribe("b"), before);
+    // FAULTS 129: what is published after the word that one is subscribed comes.
+    for (topic, text) in [("a", "one"), ("b", "two"), ("a", "three")] {
+        let id = publish(server.address, topic, text);
+        hub.expect(&event_message(topic, &id, text));
+    }
+    let id = publish_bytes(server.address, "a", &[0, 255]);
+    hub.expect(&format!(r#"{{"op":"event","topic":"a","id":"{id}","base64":"AP8="}}"#));
+    let json = post(server.address, "a", "application/json", br#"{"n": 1}"#);
+    let id = member(json.text(), "id");
+    hub.expect(&format!(r#"{{"op":"event","topic":"a","id":"{id}","data":{{"n": 1}}}}"#));
+    hub.say(r#"{"op":"unsubscribe","topic":"a"}"#);
+    hub.expect(r#"{"op":"unsubscribed","topic":"a"}"#);
+    publish(server.address, "a", "unheard");
+    let id = publish(server.address, "b", "four");
+    hub.expect(&event_message("b", &id, "four"));
+    hub.say(r#"{"op":"unsubscribe","topic":"never"}"#);
+    hub.expect(r#"{"op":"unsubscribed","topic":"never"}"#);
+}
+
+#[test]
+fn what_is_published_is_acknowledged_and_comes_to_its_publisher_too() {
+    let server = start(&[]);
+    let mut hub = Hub::open(server.address);
+    hub.subscribe("a");
+    hub.say(r#"{"op":"publish","topic":"a","data":"text","ref":{"n":1}}"#);
+    let published = hub.hear();
+    let id = member(&published, "id").to_owned();
+    assert_eq!(published, format!(r#"{{"op":"published","ref":{{"n":1}},"id":"{id}"}}"#));
+    hub.expect(&event_message("a", &id, "text"));
+    let latest = fetch(server.address, "/topics/a");
+    assert_eq!(latest.header("Content-Type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(latest.text(), "text");
+    for data in ["1.50", "null", "[1, {\"a\":\"b\"}]"] {
+        hub.say(&format!(r#"{{"op":"publish","topic":"a","data":{data}}}"#));
+        let published = hub.hear();
+        assert!(!published.contains("ref"), "{published}");
+        let id = member(&published, "id");
+        hub.expect(&format!(r#"{{"op":"event","topic":"a","id":"{id}","data":{data}}}"#));
+        let latest = fetch(server.address, "/topics/a");
+        assert_eq!(latest.header("Content-Type"), Some("application/json"));
+        assert_eq!(latest.text(), data);
+    }
+}
+
+#[test]
+fn pings_are_answered_with_their_ref() {
+    let server = start(&[]);
+    let mut hub = Hub::open(server.address);
+    hub.say(r#"{"op":"ping"}"#);
+    hub.expect(r#"{"op":"pong"}"#);
+    hub.say(r#" {"ref" : [1, "two"], "op":"ping"} "#);
+    hub.expect(r#"{"op":"pong","ref":[1, "two"]}"#);
+}
+
+#[test]
+fn what_is_wrong_with_a_message_is_told_and_the_connection_stays() {
+    let server = start(&[]);
+    let mut hub = Hub::open(server.address);
+    let cases = [
+        ("{", "bad_request", None),
+        ("", "bad_request", None),
+        ("[]", "bad_request", None),
+        ("{}", "bad_request", None),
+        (r#"{"op":"subscribe"}"#, "bad_request", None),
+        (r#"{"op":"subscribe","topic":"a b","ref":7}"#, "bad_request", None),
+        (r#"{"op":"publish","topic":"a","ref":7}"#, "bad_request", Some("7")),
+        (r#"{"op":"publish","topic":"a b","data":1,"ref":8}"#, "bad_request", Some("8")),
+        (r#"{"op":"publish","topic":"$a","data":1,"ref":"x"}"#, "forbidden", Some("\"x\"")),
+        (r#"{"op":"dance","ref":9}"#, "unknown_op", Some("9")),
+    ];
+    for (message, code, reference) in cases {
+        hub.say(message);
+        let answer = hub.hear();
+        let begin = format!(r#"{{"op":"error","code":"{code}","message":""#);
+        assert!(answer.starts_with(&begin), "{message}: {answer}");
+        if let Some(reference) = reference {
+            assert!(answer.ends_with(&format!(r#","ref":{reference}}}"#)), "{message}: {answer}");
+        }
+    }
+    hub.peer.send(&frame(0x82, b"{}"));
+    assert_eq!(member(&hub.hear(), "code"), "bad_request");
+    hub.say(r#"{"op":"ping"}"#);
+    hub.expect(r#"{"op":"pong"}"#);
+}
+
+#[test]
+fn limits_are_errors_and_the_connection_stays() {
+    let server = start(&[("limits.subscriptions", "2"), ("limits.topics", "3")]);
+    let mut hub = Hub::open(server.address);
+    hub.subscribe("a");
+    hub.subscribe("b");
+    hub.say(r#"{"op":"subscribe","topic":"c"}"#);
+    assert_eq!(member(&hub.hear(), "code"), "limit");
+    hub.subscribe("a");
+    hub.say(r#"{"op":"unsubscribe","topic":"a"}"#);
+    hub.hear();
+    hub.subscribe("c");
+    publish(server.address, "d", "x");
+    hub.say(r#"{"op":"publish","topic":"e","data":"x","ref":1}"#);
+    let error = hub.hear();
+    assert_eq!((member(&error, "code"), error.ends_with(r#","ref":1}"#)), ("limit", true));
+    assert_eq!(server.open(), 1);
+}
+
+#[test]
+fn after_an_id_comes_what_was_missed_then_subscribed_then_live() {
+    let server = start(&[]);
+    let ids = ["0", "1", "2"].map(|text| publish(server.address, "a", text));
+    let other = publish(server.address, "b", "other");
+    let mut hub = Hub::open(server.address);
+    hub.subscribe_after("a", &ids[0]);
+    hub.expect(&event_message("a", &ids[1], "1"));
+    hub.expect(&event_message("a", &ids[2], "2"));
+    hub.expect(&subscribed_message("a", &other));
+    let id = publish(server.address, "a", "live");
+    hub.expect(&event_message("a", &id, "live"));
+    hub.subscribe_after("a", &id);
+    hub.expect(&subscribed_message("a", &id));
+    hub.subscribe_after("b", "0-0");
+    hub.expect(&event_message("b", &other, "other"));
+    hub.expect(&subscribed_message("b", &id));
+}
+
+#[test]
+fn a_gap_is_told_before_what_follows_it() {
+    let server = start(&[("topics.retain_events", "2")]);
+    let ids = ["0", "1", "2", "3"].map(|text| publish(server.address, "a", text));
+    for after in [ids[0].as_str(), "0-0", "5-5", "garbage", ""] {
+        let mut hub = Hub::open(server.address);
+        hub.subscribe_after("a", after);
+        hub.expect(&format!(r#"{{"op":"gap","topic":"a","first":"{}"}}"#, ids[2]));
+        hub.expect(&event_message("a", &ids[2], "2"));
+        hub.expect(&event_message("a", &ids[3], "3"));
+        hub.expect(&subscribed_message("a", &ids[3]));
+    }
+    let mut hub = Hub::open(server.address);
+    hub.subscribe_after("empty", "garbage");
+    hub.expect(r#"{"op":"gap","topic":"empty","first":null}"#);
+    hub.expect(&subscribed_message("empty", &ids[3]));
+}
+
+#[test]
+fn the_figures_come_once_a_second_while_somebody_wants_them() {
+    let server = start(&[]);
+    let mut hub = Hub::open(server.address);
+    assert_eq!(fetch(server.address, "/topics/$stats").status, 204, "nobody wants them");
+    let span = Span::begin();
+    hub.subscribe("$stats");
+    let first = hub.hear();
+    assert!(first.starts_with(r#"{"op":"event","topic":"$stats","id":""#), "{first}");
+    assert!(first.contains(r#""connections":{"websocket":1,"#), "{first}");
+    span.took("the first figures", ms(0));
+    hub.hear();
+    span.took_between("the second", ms(0), ms(1000));
+    hub.hear();
+    span.took_between("the third", ms(1000), ms(2000));
+    hub.say(r#"{"op":"unsubscribe","topic":"$stats"}"#);
+    hub.expect(r#"{"op":"unsubscribed","topic":"$stats"}"#);
+    assert_eq!(hub.peer.see_within(ms(1300)), Seen::Nothing);
+    let last = fetch(server.address, "/topics/$stats?after=0-0");
+    assert_eq!(last.text().matches("uptime_ms").count(), 3, "{}", last.text());
+}
+
+#[test]
+fn a_drain_is_told_before_the_close() {
+    let server = start(&[("deadlines.drain", "2s")]);
+    let mut hub = Hub::open(server.address);
+    server.handle.drain().unwrap();
+    let goaway = hub.hear();
+    let ms = goaway.strip_prefix(r#"{"op":"goaway","retry_ms":"#).expect("goaway first");
+    let ms: u64 = ms.trim_end_matches('}').parse().expect("a number");
+    assert!(ms <= 2000);
+    assert_eq!(hub.peer.expect_close(1001), format!("retry={ms}"));
+    hub.peer.expect_fin_or_close();
+    drop(hub);
+    server.expect_closed(CloseReason::Drain, 1);
+}
