@@ -168,7 +168,9 @@ impl EventLoop {
         self.accept(now);
         self.close_listeners_when_draining();
         self.serve_ready(now);
-        self.engine.deliver(now);
+        while let Some(id) = self.engine.deliver(now) {
+            self.flush_one(now, id);
+        }
         self.act_on_deadlines(now);
         self.flush(now);
         self.engine.end_turn(now);

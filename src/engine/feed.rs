@@ -91,37 +91,23 @@ impl Engine {
     }
 
     /// Hands live events to their subscribers, as far as the turn's budget allows: one published to
-    /// thousands takes several turns.
-    pub fn deliver(&mut self, now: Instant) {
+    /// thousands takes several turns. Gives a connection that is to be flushed before it goes on, so
+    /// that only bytes overflow that really wait for the peer.
+    pub fn deliver(&mut self, now: Instant) -> Option<ConnectionId> {
         self.publish_figures(now);
+        if let Some(delivery) = self.held.take() {
+            self.deliver_one(now, &delivery);
+        }
         while self.turn_left > 0
             && let Some(delivery) = self.topics.poll_delivery()
         {
             self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
-            let (id, key) = (delivery.connection, delivery.subscription);
-            let Some(form) = self.get(id).and_then(|connection| self.form(connection)) else {
-                continue;
-            };
-            let frame = self.encode(form, key, &delivery.event);
-            // What is lost is told when there is room again, so that word of it does not pile up.
-            if self.make_room(now, id, form, &delivery, frame.len()) {
-                if delivery.gap {
-                    let gap = Gap { first: Some(delivery.event.id) };
-                    self.tell_lost(now, id, form, key, gap);
-                }
-                if form == Form::NamedStream {
-                    self.tell_other_losses(now, id);
-                }
-                self.push_frame(now, id, frame, Kind::Event(key, delivery.event.id));
-                self.tell_pressure(now, id);
+            if self.wants_flush_for(&delivery) {
+                let id = delivery.connection;
+                self.held = Some(delivery);
+                return Some(id);
             }
-            self.rearm(now, id.key());
-        }
-        if !self.is_flooded() {
-            // Publishers are read again.
-            for id in std::mem::take(&mut self.held) {
-                self.settle(now, id);
-            }
+            self.deliver_one(now, &delivery);
         }
         while self.turn_left > 0
             && let Some(id) = self.hungry.pop_front()
@@ -134,12 +120,51 @@ impl Engine {
         if self.topics.next_sweep_at().is_some_and(|at| at <= now) {
             self.topics.sweep(now);
         }
+        None
     }
 
-    /// Says whether so much has been published and not delivered that publishers must wait.
+    fn deliver_one(&mut self, now: Instant, delivery: &Delivery) {
+        let (id, key) = (delivery.connection, delivery.subscription);
+        let Some(form) = self.get(id).and_then(|connection| self.form(connection)) else { return };
+        let frame = self.encode(form, key, &delivery.event);
+        // What is lost is told when there is room again, so that word of it does not pile up.
+        if self.make_room(now, id, form, delivery, frame.len()) {
+            if delivery.gap {
+                let gap = Gap { first: Some(delivery.event.id) };
+                self.tell_lost(now, id, form, key, gap);
+            }
+            if form == Form::NamedStream {
+                self.tell_other_losses(now, id);
+            }
+            self.push_frame(now, id, frame, Kind::Event(key, delivery.event.id));
+            self.tell_pressure(now, id);
+        }
+        self.rearm(now, id.key());
+    }
+
+    /// Says whether an event would overflow an outbox that its socket might make room in.
+    fn wants_flush_for(&mut self, delivery: &Delivery) -> bool {
+        let (id, key) = (delivery.connection, delivery.subscription);
+        let Some(connection) = self.get(id).filter(|connection| connection.flags.writable) else {
+            return false;
+        };
+        let Some(form) = self.form(connection) else { return false };
+        let waiting = connection.outbox.bytes();
+        let len = self.encode(form, key, &delivery.event).len();
+        waiting > 0 && waiting + len > self.setup.config.limits.outbox_bytes
+    }
+
+    /// Says whether more has been published and not delivered than a turn may read: who publishes
+    /// has to wait.
     pub fn is_flooded(&self) -> bool {
-        self.topics.waiting_events() > WAITING_EVENTS_MAX
-            || self.topics.waiting_bytes() > WAITING_BYTES_MAX
+        let waiting = self.topics.waiting_bytes() + self.topics.waiting_events() * MESSAGE_COST;
+        waiting > self.setup.config.turn.bytes
+    }
+
+    /// Says whether a turn is for events that were left over, and not for reading: whenever it is
+    /// flooded, so that publishers in a hurry are held up, and else in turns with reading.
+    pub(super) fn is_delivery_first(&self) -> bool {
+        self.is_flooded() || self.has_events_left() && !self.deliver_first
     }
 
     /// Says whether events wait that the turn's budget did not allow.
@@ -384,7 +409,3 @@ pub(super) fn payload(payload: &Payload) -> crate::payload::Payload<'_> {
         Payload::Binary(bytes) => crate::payload::Payload::Binary(bytes),
     }
 }
-
-/// What may wait for the fan-out before publishers are pushed back; one event always fits.
-const WAITING_EVENTS_MAX: usize = 1024;
-const WAITING_BYTES_MAX: usize = 4 << 20;

@@ -44,9 +44,9 @@ impl Engine {
     }
 
     /// Takes the next connection to read from, as long as the budget lasts: at least one in each
-    /// turn.
+    /// turn, unless it is the turn of events that were left over.
     pub fn poll_ready(&mut self) -> Option<ConnectionId> {
-        if self.turn_left == 0 && !self.first_read {
+        if self.deliver_first || self.turn_left == 0 && !self.first_read {
             return None;
         }
         self.first_read = false;

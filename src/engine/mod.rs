@@ -43,7 +43,7 @@ use crate::reason::CloseReason;
 use crate::route::{Face, RouteSpec};
 use crate::stats::{DeadlineKind, Stats};
 use crate::time::{Instant, millis_up};
-use crate::topics::{self, Topics};
+use crate::topics::{self, Delivery, Topics};
 use crate::wheel::Wheel;
 use crate::ws;
 
@@ -84,6 +84,10 @@ pub struct Engine {
     turn_left: usize,
     /// No connection has been read from in this turn.
     first_read: bool,
+    /// Nothing is read in this turn: its budget is for events that were left over.
+    deliver_first: bool,
+    /// An event that waits for its subscriber's outbox to be flushed.
+    held: Option<Delivery>,
     ready: VecDeque<ConnectionId>,
     dirty: VecDeque<ConnectionId>,
     jobs: jobs::Queues,
@@ -97,8 +101,6 @@ pub struct Engine {
     topics: Topics,
     /// Connections whose replay goes on when there is budget for it.
     hungry: VecDeque<ConnectionId>,
-    /// Publishers that are not read until what they published has been delivered.
-    held: Vec<ConnectionId>,
     forms: feed::FormCache,
     /// When the server's own figures are published next, while somebody subscribes to them.
     figures_at: Option<Instant>,
@@ -163,7 +165,6 @@ impl Engine {
         Engine {
             topics,
             hungry: VecDeque::new(),
-            held: Vec::new(),
             forms: feed::FormCache::default(),
             figures_at: None,
             rules,
@@ -185,6 +186,8 @@ impl Engine {
             date: Date::default(),
             turn_left: config.turn.bytes,
             first_read: true,
+            deliver_first: false,
+            held: None,
             ready: VecDeque::new(),
             dirty: VecDeque::new(),
             jobs: jobs::Queues::default(),
@@ -202,6 +205,7 @@ impl Engine {
     pub fn begin_turn(&mut self, unix_ms: u64) {
         self.turn_left = self.setup.config.turn.bytes;
         self.first_read = true;
+        self.deliver_first = self.is_delivery_first();
         self.date.unix_ms = unix_ms;
         self.stats.turns += 1;
     }

@@ -73,9 +73,6 @@ impl Engine {
         if Name::is_own(topic) {
             return Err(Refusal::new(403, "this topic is the server's own"));
         }
-        if self.is_flooded() {
-            return Err(Refusal::new(503, "more is published than can be delivered"));
-        }
         let payload = body_payload(request)?;
         match self.publish(now, topic, payload) {
             Ok(id) => Ok(Response::new(200).json(format!("{{\"id\":\"{id}\"}}"))),

@@ -2,6 +2,7 @@
 
 use crate::connection::{Connection, Open, Phase, Stage};
 use crate::engine::Engine;
+use crate::engine::feed::Form;
 use crate::engine::input::MESSAGE_COST;
 use crate::event::Event;
 use crate::heartbeat::Heartbeat;
@@ -110,7 +111,7 @@ impl Engine {
             Phase::Stream => false,
             Phase::Deciding(_) | Phase::Answering { .. } => true,
             Phase::Open(_) => {
-                connection.flags.draining || self.is_full(connection) || self.is_held(connection)
+                connection.flags.draining || self.is_full(connection) || self.is_deaf(connection)
             }
             Phase::Closing(closing) => {
                 closing.stage == Stage::Handling && closing.decoder.is_some()
@@ -125,20 +126,17 @@ impl Engine {
             .is_some_and(|route| self.setup.routes[usize::from(route)].kind == RouteKind::WebSocket)
     }
 
-    /// Says whether a publisher has to wait for those who are to get what was published.
-    fn is_held(&self, connection: &Connection) -> bool {
-        let publishes = connection.route.is_some_and(|route| {
-            let kind = self.setup.routes[usize::from(route)].kind;
-            matches!(kind, RouteKind::TopicSocket | RouteKind::Hub)
-        });
-        publishes && self.is_flooded()
-    }
-
     fn is_full(&self, connection: &Connection) -> bool {
         let limits = &self.setup.config.limits;
         connection.inbox.as_ref().is_some_and(|inbox| {
             inbox.messages >= limits.inbox_messages || inbox.bytes >= limits.inbox_bytes
         })
+    }
+
+    /// Says whether a client of `/ws` leaves unread what it is answered: it may not ask for more.
+    fn is_deaf(&self, connection: &Connection) -> bool {
+        let limit = self.setup.config.limits.outbox_bytes;
+        connection.outbox.bytes() > limit / 2 && self.form(connection) == Some(Form::Envelope)
     }
 
     /// Lets the deadlines of a connection that is not read from stand still, and go on where they
@@ -154,9 +152,6 @@ impl Engine {
             match is_behind {
                 true => connection.paused_at = now.into(),
                 false => connection.skip_pause(now),
-            }
-            if is_behind && self.is_flooded() {
-                self.held.push(id);
             }
         }
         if was_paused && !is_behind {
