@@ -91,8 +91,8 @@ impl Engine {
     }
 
     /// Hands live events to their subscribers, as far as the turn's budget allows: one published to
-    /// thousands takes several turns. Gives a connection that is to be flushed before it goes on, so
-    /// that only bytes overflow that really wait for the peer.
+    /// thousands takes several turns. Gives a connection that is to be flushed before it goes on,
+    /// so that only bytes overflow that really wait for the peer.
     pub fn deliver(&mut self, now: Instant) -> Option<ConnectionId> {
         self.publish_figures(now);
         if let Some(delivery) = self.held.take() {

@@ -2,11 +2,12 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use heartwheel::{Server, app};
 
 use super::PATIENCE;
-use super::peer::{Peer, get, upgrade};
+use super::peer::{Peer, Seen, get, upgrade};
 use super::server::Running;
 
 /// Starts a server with the program's routes.
@@ -150,7 +151,7 @@ impl Stream {
         let head = get(target).trim_end().to_owned();
         peer.send(format!("{head}\r\n{lines}").as_bytes());
         let mut stream = Stream { peer, head: String::new(), received: Vec::new() };
-        stream.head = stream.take("\r\n\r\n").expect("a head");
+        stream.head = stream.take("\r\n\r\n", PATIENCE).expect("a head");
         assert!(stream.head.starts_with("HTTP/1.1 200 "), "{}", stream.head);
         stream
     }
@@ -170,7 +171,12 @@ impl Stream {
 
     /// Gives the next piece; none if the stream ends, or if there is none for [`PATIENCE`].
     pub fn try_piece(&mut self) -> Option<String> {
-        self.take("\n\n")
+        self.take("\n\n", PATIENCE)
+    }
+
+    /// Gives the next piece; none if the stream ends, or if nothing comes for as long.
+    pub fn piece_within(&mut self, span: Duration) -> Option<String> {
+        self.take("\n\n", span)
     }
 
     /// Gives the position in the first piece.
@@ -194,8 +200,8 @@ impl Stream {
         self.peer.expect_fin();
     }
 
-    fn take(&mut self, end: &str) -> Option<String> {
-        self.peer.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    fn take(&mut self, end: &str, span: Duration) -> Option<String> {
+        self.peer.stream.set_read_timeout(Some(span)).unwrap();
         let mut from = 0;
         loop {
             let found = self.received[from..].windows(end.len()).position(|w| w == end.as_bytes());
@@ -242,6 +248,19 @@ impl Hub {
     #[track_caller]
     pub fn hear(&mut self) -> String {
         self.peer.message()
+    }
+
+    /// Gives the next message; none if nothing comes for as long. Pings are answered.
+    #[track_caller]
+    pub fn hear_within(&mut self, span: Duration) -> Option<String> {
+        loop {
+            match self.peer.see_within(span) {
+                Seen::Frame(0x81, payload) => return Some(String::from_utf8(payload).unwrap()),
+                Seen::Frame(0x89, payload) => self.peer.pong(&payload),
+                Seen::Nothing => return None,
+                other => panic!("a message was expected: {other:?}"),
+            }
+        }
     }
 
     #[track_caller]

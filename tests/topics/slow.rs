@@ -1,1 +1,264 @@
-//! x
+//! Subscribers that do not keep up: what they lose is told, and nobody else loses anything.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use heartwheel::CloseReason;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::support::peer::{Peer, Seen, frame};
+use crate::support::topics::*;
+use crate::support::{PATIENCE, ms, within};
+
+/// A payload that begins with its number.
+fn large(n: usize) -> String {
+    format!("{n:04}{}", "x".repeat(64 * 1024))
+}
+
+const DROPS: &[(&str, &str)] =
+    &[("overflow.policy", "drop_newest"), ("limits.outbox_bytes", "128k")];
+
+/// How many large payloads are more than the kernel takes for a peer that does not read.
+const FLOOD: usize = 150;
+
+fn flood(publisher: &mut Publisher) {
+    for n in 0..FLOOD {
+        publisher.publish(&large(n));
+    }
+}
+
+#[test]
+fn an_overflow_closes_who_does_not_read_and_nobody_else() {
+    let server = start(&[("limits.outbox_bytes", "128k")]);
+    let mut plain = Peer::open_narrow(server.address, "/topics/a");
+    let mut hub = Hub::over(Peer::connect_narrow(server.address));
+    hub.subscribe("a");
+    let mut stream = Stream::over(Peer::connect_narrow(server.address), "/topics/a", None);
+    let mut reader = Stream::open(server.address, "/topics/a");
+    stream.position();
+    reader.position();
+    let mut publisher = Publisher::connect(server.address, "a");
+    for n in 0..FLOOD {
+        let id = publisher.publish(&large(n));
+        reader.expect(&id, &large(n));
+    }
+    for peer in [&mut plain, &mut hub.peer] {
+        let mut whole = 0;
+        let payload = loop {
+            match peer.see() {
+                Seen::Frame(0x81, _) => whole += 1,
+                Seen::Frame(0x88, payload) => break payload,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(payload, 1013u16.to_be_bytes());
+        assert!(whole < FLOOD, "{whole}");
+        peer.expect_fin_or_close();
+    }
+    let mut whole = 0;
+    while stream.try_piece().is_some() {
+        whole += 1;
+    }
+    assert!(whole < FLOOD, "{whole}");
+    drop((plain, hub, stream));
+    server.expect_closed(CloseReason::Overflow, 3);
+    assert_eq!(server.open(), 2, "the publisher and the reader");
+}
+
+#[test]
+fn what_a_client_of_many_topics_lost_is_told_with_the_next_event() {
+    let server = start(DROPS);
+    let mut hub = Hub::over(Peer::connect_narrow(server.address));
+    hub.subscribe("a");
+    let mut publisher = Publisher::connect(server.address, "a");
+    flood(&mut publisher);
+    let mut next = 0;
+    let (mut levels, mut gap) = (Vec::new(), None);
+    let after = loop {
+        match hub.peer.see_within(ms(300)) {
+            Seen::Nothing => break publisher.publish("after"),
+            Seen::Frame(0x81, message) => {
+                let message = String::from_utf8(message).unwrap();
+                match member(&message, "op") {
+                    "event" => {
+                        assert!(member(&message, "data").starts_with(&format!("{next:04}")));
+                        next += 1;
+                    }
+                    "pressure" => levels.push(message.clone()),
+                    _ => gap = Some(message.clone()),
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(next < FLOOD, "some were dropped");
+    assert_eq!(gap, None, "nothing followed what was lost");
+    assert_eq!(levels.last().unwrap(), r#"{"op":"pressure","level":0}"#);
+    assert!(levels.len() > 1, "{levels:?}");
+    hub.expect(&format!(r#"{{"op":"gap","topic":"a","first":"{after}"}}"#));
+    hub.expect(&event_message("a", &after, "after"));
+    let dropped = server.stats().messages_dropped;
+    assert_eq!(next + dropped as usize, FLOOD, "published = delivered + dropped");
+}
+
+#[test]
+fn what_a_stream_lost_is_told_before_the_next_event_of_any_topic() {
+    let server = start(DROPS);
+    let narrow = Peer::connect_narrow(server.address);
+    let mut one = Stream::over(narrow, "/topics/a", None);
+    let narrow = Peer::connect_narrow(server.address);
+    let mut many = Stream::over(narrow, "/events?topic=a&topic=b", None);
+    one.position();
+    many.position();
+    let mut publisher = Publisher::connect(server.address, "a");
+    flood(&mut publisher);
+    let read = |stream: &mut Stream| {
+        let mut count = 0;
+        while let Some(piece) = stream.piece_within(ms(300)) {
+            assert!(piece.contains(&format!("\ndata: {count:04}")), "{}", &piece[..60]);
+            count += 1;
+        }
+        assert!(count < FLOOD, "some were dropped");
+    };
+    read(&mut one);
+    read(&mut many);
+    let other = publish(server.address, "b", "other");
+    assert_eq!(many.piece(), "event: gap\ndata: {\"topic\":\"a\",\"first\":null}");
+    assert_eq!(many.piece(), format!("id: {other}\nevent: b\ndata: other"));
+    let after = publisher.publish("after");
+    assert_eq!(many.piece(), format!("id: {after}\nevent: a\ndata: after"));
+    assert_eq!(one.piece(), format!("event: gap\ndata: {after}"));
+    one.expect(&after, "after");
+}
+
+#[test]
+fn a_plain_socket_that_lost_events_stays_open() {
+    let server = start(DROPS);
+    let mut plain = Peer::open_narrow(server.address, "/topics/a");
+    let mut publisher = Publisher::connect(server.address, "a");
+    flood(&mut publisher);
+    let mut next = 0;
+    while let Seen::Frame(first, payload) = plain.see_within(ms(300)) {
+        assert_eq!((first, &payload[..4]), (0x81, format!("{next:04}").as_bytes()));
+        next += 1;
+    }
+    assert!(next < FLOOD, "some were dropped");
+    publisher.publish("after");
+    assert_eq!(plain.see(), Seen::Frame(0x81, b"after".to_vec()));
+    within(PATIENCE, "the loss is counted", || server.stats().gaps == 1);
+    assert_eq!(next + server.stats().messages_dropped as usize, FLOOD);
+    assert_eq!(server.ends(), []);
+}
+
+// Word of a loss is not itself something that piles up.
+#[test]
+fn a_full_outbox_takes_no_word_of_what_it_lost() {
+    let server = start(&[("overflow.policy", "drop_newest"), ("limits.outbox_bytes", "64k")]);
+    let mut stuck = Hub::over(Peer::connect_narrow(server.address));
+    stuck.subscribe("a");
+    let mut publisher = Publisher::connect(server.address, "a");
+    flood(&mut publisher);
+    let queued = server.stats().queued_bytes;
+    let mut socket = Peer::open(server.address, "/topics/a");
+    for n in 0..2000 {
+        socket.text(&format!("{n:0100}"));
+        socket.see();
+    }
+    let answers = 2000 * 102 + 200;
+    let more = server.stats().queued_bytes - queued;
+    assert!(more < answers + 64 * 1024, "{more} bytes more");
+}
+
+// Who does not read what it is answered is not asked for more, and meets its deadline.
+#[test]
+fn answers_that_nobody_reads_do_not_pile_up() {
+    let server = start(&[("limits.outbox_bytes", "64k"), ("deadlines.write_stall", "500ms")]);
+    let mut hub = Hub::over(Peer::connect_narrow(server.address));
+    let ping = format!(r#"{{"op":"ping","ref":"{}"}}"#, "x".repeat(60_000));
+    let ping = frame(0x81, ping.as_bytes());
+    hub.peer.stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    while hub.peer.try_send(&ping) {}
+    server.expect_closed(CloseReason::WriteStall, 1);
+    let stats = server.stats();
+    assert!(stats.discarded_bytes < 3 * 64 * 1024, "{} bytes waited", stats.discarded_bytes);
+}
+
+// A client that reads may ask for more in a moment than its outbox takes at once.
+#[test]
+fn answers_that_are_read_never_overflow() {
+    let server = start(&[("limits.outbox_bytes", "1k")]);
+    let mut hub = Hub::open(server.address);
+    hub.subscribe("a");
+    let mut message = frame(0x81, br#"{"op":"publish","topic":"a","data":"0123456789"}"#);
+    message.extend(frame(0x81, br#"{"op":"ping","ref":"0123456789"}"#));
+    hub.peer.send(&message.repeat(500));
+    let mut counts = [0; 3];
+    while counts != [500; 3] {
+        let message = hub.hear();
+        match member(&message, "op") {
+            "published" => counts[0] += 1,
+            "pong" => counts[1] += 1,
+            "event" => counts[2] += 1,
+            "pressure" => {}
+            _ => panic!("{message}"),
+        }
+    }
+}
+
+// A publisher that never pauses must not keep the loop from delivering, nor make it hold more and
+// more of what is to be delivered.
+#[test]
+fn a_publisher_in_a_hurry_waits_for_the_delivery() {
+    let server = start(&[("turn.bytes", "4k"), ("limits.outbox_bytes", "64m")]);
+    let mut reader = Stream::open(server.address, "/topics/a");
+    reader.position();
+    let mut publisher = Hub::open(server.address);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let message = format!(r#"{{"op":"publish","topic":"a","data":"{}"}}"#, "x".repeat(100));
+    let messages = frame(0x81, message.as_bytes()).repeat(100);
+    let mut answers = publisher.peer.stream.try_clone().unwrap();
+    let answers = thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+    let sender = thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            publisher.peer.send(&messages);
+        }
+        publisher.peer.send_fin();
+    });
+    for _ in 0..2000 {
+        reader.piece();
+    }
+    stop.store(true, Ordering::Relaxed);
+    sender.join().unwrap();
+    answers.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_thousand_who_do_not_read_hold_up_nobody() {
+    allow_descriptors();
+    let server = start(&[]);
+    let mut stuck: Vec<Peer> =
+        (0..1000).map(|_| Peer::open_narrow(server.address, "/topics/a")).collect();
+    let mut readers: Vec<Stream> =
+        (0..5).map(|_| Stream::open(server.address, "/topics/a")).collect();
+    let mut sockets: Vec<Peer> = (0..5).map(|_| Peer::open(server.address, "/topics/a")).collect();
+    readers.iter_mut().for_each(|reader| _ = reader.position());
+    within(PATIENCE, "all are there", || server.open() == 1010);
+    let payload = large(7);
+    let id = publish(server.address, "a", &payload);
+    for reader in &mut readers {
+        reader.expect(&id, &payload);
+    }
+    for socket in &mut sockets {
+        assert_eq!(socket.see(), Seen::Frame(0x81, payload.clone().into_bytes()));
+    }
+    assert_eq!(stuck[0].see(), Seen::Frame(0x81, payload.into_bytes()), "it comes when it is read");
+    assert_eq!(server.stats().messages_dropped, 0);
+}
+
+fn allow_descriptors() {
+    let most = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: most, maximum: most };
+    setrlimit(Resource::Nofile, limit).expect("up to the maximum it is allowed");
+}
