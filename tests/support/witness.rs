@@ -1,7 +1,7 @@
 //! A thread that has nothing to do with any server and notices when the machine lets nobody run: a
 //! shared machine may stand still for half a second, and no server can act then.
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,9 @@ static STALLS: Mutex<Vec<(Instant, Duration)>> = Mutex::new(Vec::new());
 pub fn watch() {
     static WATCHING: OnceLock<()> = OnceLock::new();
     WATCHING.get_or_init(|| {
-        thread::spawn(|| {
+        let (sender, watches) = mpsc::channel();
+        thread::spawn(move || {
+            let _ = sender.send(());
             loop {
                 let began = Instant::now();
                 thread::sleep(NAP);
@@ -25,6 +27,8 @@ pub fn watch() {
                 }
             }
         });
+        // From here on it misses nothing.
+        watches.recv().expect("the witness runs");
     });
 }
 
