@@ -8,6 +8,8 @@ mod support;
 mod envelope;
 #[path = "topics/events.rs"]
 mod events;
+#[path = "topics/library.rs"]
+mod library;
 #[path = "topics/plain.rs"]
 mod plain;
 #[path = "topics/resume.rs"]

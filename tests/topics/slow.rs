@@ -264,3 +264,65 @@ fn allow_descriptors() {
     let limit = Rlimit { current: most, maximum: most };
     setrlimit(Resource::Nofile, limit).expect("up to the maximum it is allowed");
 }
+
+/// Reads everything a client of `/ws` is sent, and checks that no event is missing without word of
+/// it: an event follows the one before it, or a gap that names it. Gives the numbers of the events.
+fn read_without_silent_loss(hub: &mut Hub) -> Vec<usize> {
+    let (mut seen, mut gap): (Vec<usize>, Option<String>) = (Vec::new(), None);
+    while let Some(message) = hub.hear_within(ms(300)) {
+        match member(&message, "op") {
+            "event" => {
+                let number = member(&message, "data")[..4].parse().unwrap();
+                let next = seen.last().map_or(0, |last| last + 1);
+                let told = gap.take().is_some_and(|first| first == member(&message, "id"));
+                assert!(number == next || told, "{next} to {number} are missing without a word");
+                seen.push(number);
+            }
+            "gap" => gap = Some(member(&message, "first").to_owned()),
+            _ => {}
+        }
+    }
+    assert_eq!(gap, None, "what a gap names follows");
+    seen
+}
+
+#[test]
+fn the_oldest_event_gives_way_and_the_gap_stands_in_its_place() {
+    let server = start(&[("overflow.policy", "drop_oldest"), ("limits.outbox_bytes", "256k")]);
+    let mut hub = Hub::over(Peer::connect_narrow(server.address));
+    hub.subscribe("a");
+    let mut publisher = Publisher::connect(server.address, "a");
+    flood(&mut publisher);
+    let seen = read_without_silent_loss(&mut hub);
+    assert_eq!(seen.last(), Some(&(FLOOD - 1)), "the newest are there: {seen:?}");
+    assert!(seen.len() < FLOOD, "some were dropped");
+    let dropped = server.stats().messages_dropped as usize;
+    assert_eq!(seen.len() + dropped, FLOOD, "published = delivered + dropped");
+}
+
+#[test]
+fn of_each_topic_the_latest_event_stays() {
+    let server = start(&[("overflow.policy", "latest"), ("limits.outbox_bytes", "128k")]);
+    let mut hub = Hub::over(Peer::connect_narrow(server.address));
+    hub.subscribe("a");
+    hub.subscribe("b");
+    let quiet = publish(server.address, "b", "0000 once and never again");
+    let mut publisher = Publisher::connect(server.address, "a");
+    flood(&mut publisher);
+    let (mut numbers, mut once) = (Vec::new(), 0);
+    while let Some(message) = hub.hear_within(ms(300)) {
+        if member(&message, "op") != "event" {
+            continue;
+        }
+        match member(&message, "topic") {
+            "b" => {
+                assert_eq!(member(&message, "id"), quiet);
+                once += 1;
+            }
+            _ => numbers.push(member(&message, "data")[..4].parse::<usize>().unwrap()),
+        }
+    }
+    assert_eq!(once, 1, "the newest of a quiet topic is not sacrificed to a loud one");
+    assert!(numbers.is_sorted() && numbers.len() < FLOOD, "{numbers:?}");
+    assert_eq!(numbers.last(), Some(&(FLOOD - 1)));
+}
