@@ -14,6 +14,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::bucket::Bucket;
@@ -41,14 +42,12 @@ pub(crate) struct Connection {
     pub opened_at: Instant,
     /// When the last byte was received.
     pub heard_at: Moment,
-    /// When the phase, or the stage of closing, began; of an event stream, when something was last
-    /// queued for it.
+    /// When the phase, or the stage of closing, began. Of an event stream: when something was last
+    /// queued for it. Of a WebSocket that is not read from (`flags.paused`): since when.
     pub phase_at: Moment,
-    /// When reading was paused, if `flags.paused`.
-    pub paused_at: Moment,
     pub counters: Counters,
     /// The route, once a request has named one.
-    pub route: Option<u16>,
+    pub route: Option<RouteIndex>,
     pub session: Option<Session>,
     pub subscriptions: FirstSubscription,
     pub outbox: Outbox,
@@ -81,18 +80,41 @@ pub(crate) struct Flags {
     pub relink: bool,
     /// The outbox was not empty when last looked at: `Drained` is due when it is.
     pub filled: bool,
-    /// Upgraded to WebSocket.
-    pub upgraded: bool,
+    pub transport: Transport,
     /// The peer has ended its side: the read that gives nothing was made.
     pub eof: bool,
-    /// An event stream.
-    pub streaming: bool,
     /// Waits in the list of connections whose replay goes on.
     pub hungry: bool,
     /// The gap that a replay begins with has been told already.
     pub gap_told: bool,
     /// The pressure that the client was last told of, 0 to 3.
     pub pressure: u8,
+}
+
+/// What a connection has become.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Transport {
+    #[default]
+    Http,
+    WebSocket,
+    EventStream,
+}
+
+/// A place in the table of routes, in two bytes also where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RouteIndex(NonZeroU16);
+
+impl RouteIndex {
+    /// The builder takes no more routes than that.
+    pub fn new(index: usize) -> Option<RouteIndex> {
+        u16::try_from(index + 1).ok().and_then(NonZeroU16::new).map(RouteIndex)
+    }
+}
+
+impl From<RouteIndex> for usize {
+    fn from(route: RouteIndex) -> usize {
+        usize::from(route.0.get()) - 1
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -313,7 +335,6 @@ impl Connection {
             opened_at: now,
             heard_at: now.into(),
             phase_at: now.into(),
-            paused_at: now.into(),
             counters: Counters::default(),
             route: None,
             session: None,
@@ -411,7 +432,7 @@ impl Connection {
     /// Takes the time for which reading has been paused out of what is judged by it; the pause goes
     /// on, or ends, from `now`.
     pub fn skip_pause(&mut self, now: Instant) {
-        let paused_at = self.paused_at.near(now);
+        let paused_at = self.phase_at.near(now);
         // What began before the pause has gone on for as long as it had then; nothing begins in the
         // future.
         let resumed = |began: Moment| Moment::from(now - paused_at.since(began.near(now)));
@@ -420,7 +441,7 @@ impl Connection {
             open.message_at = resumed(open.message_at);
             open.heartbeat.resume(paused_at, now);
         }
-        self.paused_at = now.into();
+        self.phase_at = now.into();
     }
 
     /// Says whether nothing waits for the handler and none of its jobs is out.
@@ -441,10 +462,10 @@ impl Connection {
 
     /// Gives the last transport that the connection had, for logs and metrics.
     pub fn transport(&self) -> &'static str {
-        match (self.flags.upgraded, self.flags.streaming) {
-            (true, _) => "websocket",
-            (_, true) => "events",
-            _ => "http",
+        match self.flags.transport {
+            Transport::Http => "http",
+            Transport::WebSocket => "websocket",
+            Transport::EventStream => "events",
         }
     }
 }

@@ -66,6 +66,8 @@ fn a_signal_ends_each_connection_in_its_own_way() {
 
     let span = Span::begin();
     lab.signal(Signal::TERM);
+    // Who connects before is one connection more.
+    lab.expect_line("drain begun");
     assert_refused(lab.address);
     assert_eq!(status_of(lab.admin, "/readyz"), 503);
     assert_eq!(status_of(lab.admin, "/healthz"), 200);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use log::{Level, log};
 
-use crate::connection::{After, Closing, Connection, Phase, Stage};
+use crate::connection::{After, Closing, Connection, Phase, Stage, Transport};
 use crate::engine::jobs::Orphan;
 use crate::engine::{Action, End, Engine, find_mut, first_fault};
 use crate::event::{Event, Job, Task};
@@ -328,7 +328,7 @@ fn log_end(now: Instant, id: ConnectionId, connection: &Connection, reason: Clos
          bytes_in={} bytes_out={} messages_in={} messages_out={}: {reason}",
         connection.transport(),
         reason.label(),
-        if connection.flags.upgraded { reason.code() } else { 0 },
+        if connection.flags.transport == Transport::WebSocket { reason.code() } else { 0 },
         connection.peer,
         millis_up(now.since(connection.opened_at)),
         counters.bytes_in,

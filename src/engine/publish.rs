@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use tungstenite::{Bytes, Utf8Bytes};
 
-use crate::connection::Phase;
+use crate::connection::{Phase, Transport};
 use crate::engine::{Engine, feed};
 use crate::envelope::{self, ClientMessage, ErrorCode, ServerMessage};
 use crate::frame::Frame;
@@ -114,7 +114,7 @@ impl Engine {
         self.stats.streams += 1;
         self.push_frame(now, id, Frame::raw(head), Kind::Response);
         let Some(connection) = self.get_mut(id) else { return Ok(()) };
-        connection.flags.streaming = true;
+        connection.flags.transport = Transport::EventStream;
         connection.enter(now, Phase::Stream);
         if let Ok(bytes) = sse::position(&begin.to_string()) {
             self.push_frame(now, id, Frame::raw(bytes), Kind::Response);

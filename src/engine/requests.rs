@@ -2,7 +2,7 @@
 
 use tungstenite::Bytes;
 
-use crate::connection::{Body, Closing, Pending, Phase, Stage};
+use crate::connection::{Body, Closing, Pending, Phase, RouteIndex, Stage};
 use crate::engine::{End, Engine, publish};
 use crate::event::Accept;
 use crate::frame::Frame;
@@ -98,7 +98,7 @@ impl Engine {
         let spec = &self.setup.routes[pending.route];
         let (kind, authorizes) = (spec.kind, spec.authorizes);
         let Some(connection) = self.get_mut(id) else { return };
-        connection.route = Some(pending.route as u16);
+        connection.route = RouteIndex::new(pending.route);
         connection.enter(now, Phase::Deciding(Box::new(pending)));
         match kind {
             RouteKind::WebSocket if !authorizes => {

@@ -1,6 +1,6 @@
 //! What an open WebSocket receives, and whether its application keeps up.
 
-use crate::connection::{Connection, Open, Phase, Stage};
+use crate::connection::{Connection, Open, Phase, Stage, Transport};
 use crate::engine::Engine;
 use crate::engine::feed::Form;
 use crate::engine::input::MESSAGE_COST;
@@ -33,7 +33,7 @@ impl Engine {
             pings: Default::default(),
         };
         let Some(connection) = self.get_mut(id) else { return };
-        connection.flags.upgraded = true;
+        connection.flags.transport = Transport::WebSocket;
         connection.heard_at = now.into();
         connection.enter(now, Phase::Open(open));
         self.stats.upgraded += 1;
@@ -150,7 +150,7 @@ impl Engine {
             connection.flags.paused = is_behind;
             connection.flags.relink = true;
             match is_behind {
-                true => connection.paused_at = now.into(),
+                true => connection.phase_at = now.into(),
                 false => connection.skip_pause(now),
             }
         }
