@@ -21,6 +21,7 @@ mod deadlines;
 mod drain;
 mod feed;
 mod figures;
+mod hub;
 mod input;
 mod jobs;
 mod output;
