@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::ms;
 use crate::support::topics::*;
+use crate::support::{ms, rounds};
 
 #[path = "../common/rng.rs"]
 mod rng;
@@ -20,7 +20,6 @@ use rng::Rng;
 /// 500 events a second for three seconds.
 const EVENTS: usize = 1500;
 const EVERY: Duration = Duration::from_millis(2);
-const SUBSCRIBERS: usize = 20;
 
 #[derive(Clone, Debug, PartialEq)]
 enum Noted {
@@ -144,7 +143,9 @@ fn subscribe_by_socket(address: SocketAddr, seed: u64) -> Notes {
 fn who_comes_back_has_every_event_once_or_was_told() {
     let server = start(&[("topics.retain_events", "256")]);
     let address = server.address;
-    let subscribers: Vec<_> = (0..2 * SUBSCRIBERS)
+    // `ROUNDS=200` makes it two hundred of each kind.
+    let of_each_kind = rounds(20);
+    let subscribers: Vec<_> = (0..2 * of_each_kind)
         .map(|n| {
             thread::spawn(move || match n % 4 {
                 0 => subscribe_by_stream(address, "/topics/a", n as u64),
@@ -173,6 +174,6 @@ fn who_comes_back_has_every_event_once_or_was_told() {
     let (pings, jumps) = (server.stats().pings_sent, server.stats().time_jumps);
     println!("pings: {pings}, time jumps: {jumps}");
     println!("connections: {connections}, delivered: {delivered}, told to be missing: {told}");
-    assert!(connections > 4 * SUBSCRIBERS, "they came back");
+    assert!(connections > 4 * of_each_kind, "they came back");
     assert!(told > 0, "some were away for longer than events are retained");
 }
