@@ -365,7 +365,7 @@ impl Connection {
             Phase::Body(_) => earliest.offer(after(phase_at, rules.body), DeadlineKind::Body),
             Phase::Answering { .. } => {}
             Phase::Stream => {
-                let due = phase_at + rules.comment;
+                let due = after(phase_at, rules.comment);
                 let due = if rules.comment > GRID_AHEAD { due.floor(GRID) } else { due };
                 earliest.offer(due, DeadlineKind::Comment);
             }

@@ -126,6 +126,7 @@ impl Peer {
 
     /// As [`Peer::subscribe`], but first come the retained events after a position, which the
     /// client gave.
+    /// If some are missing, the peer has no word for it: that is counted.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::info;
 
-use crate::connection::{Phase, Stage};
+use crate::connection::Phase;
 use crate::engine::{End, Engine};
 use crate::id::ConnectionId;
 use crate::reason::CloseReason;
@@ -104,7 +104,6 @@ impl Engine {
             // What is published from now on is for when it has come back.
             Phase::Open(_) => self.unsubscribe_all(id),
             Phase::Stream => self.end_stream(now, id, CloseReason::Drain),
-            Phase::Closing(closing) if closing.stage == Stage::Lingering => {}
             Phase::Closing(_) => {}
         }
         self.settle(now, id);

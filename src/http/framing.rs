@@ -10,7 +10,6 @@
 //! | codings unknown here, `chunked` last or missing | 501 |
 //! | `chunked` twice or not last, what only looks like it, two lines, or in HTTP/1.0 | 400 |
 
-use super::head::Version;
 use super::refusal::Refusal;
 use super::request::Request;
 use super::syntax::{is_token, trim};
@@ -24,6 +23,15 @@ pub enum BodyLength {
     Length(u64),
     /// As many as the chunks say.
     Chunked,
+}
+
+/// The versions of HTTP spoken here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0, of simple health checks: answered and closed.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
 }
 
 impl BodyLength {

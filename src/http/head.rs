@@ -9,20 +9,11 @@ use tungstenite::Bytes;
 
 use super::authority::Authority;
 use super::buffer;
-use super::framing::BodyLength;
+use super::framing::{BodyLength, Version};
 use super::refusal::Refusal;
 use super::request::Request;
-use super::scan::Scan;
+use super::scan::{HeadLimits, Scan};
 use super::target::Target;
-
-/// How much of a head is taken.
-#[derive(Clone, Copy, Debug)]
-pub struct HeadLimits {
-    /// Bytes from the first one to the empty line, both included; beyond it: 431.
-    pub head_bytes: usize,
-    /// Header lines; beyond it: 431.
-    pub headers: usize,
-}
 
 /// The part of a head that has arrived so far; no heap while there is none.
 #[derive(Debug, Default)]
@@ -94,15 +85,6 @@ pub struct Head {
     pub keep_alive: bool,
     /// Whether the peer waits for [`CONTINUE`](super::CONTINUE) before it sends the body.
     pub expects_continue: bool,
-}
-
-/// The versions of HTTP spoken here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.0, of simple health checks: answered and closed.
-    Http10,
-    /// HTTP/1.1.
-    Http11,
 }
 
 impl Head {

@@ -37,10 +37,10 @@ mod upgrade;
 
 pub use body::BodyReader;
 pub use cors::{is_preflight, preflight};
-pub use framing::BodyLength;
+pub use framing::{BodyLength, Version};
 #[cfg(test)]
 pub(crate) use head::tests::request as test_request;
-pub use head::{Head, HeadLimits, HeadReader, Version};
+pub use head::{Head, HeadReader};
 pub use header_lines::{HeaderError, HeaderLines};
 pub use hosts::{Hosts, HostsError};
 pub use origins::{Admitted, Origins, OriginsError};
@@ -48,5 +48,6 @@ pub use percent::percent_decode;
 pub use refusal::Refusal;
 pub use request::Request;
 pub use response::{CONTINUE, Response, Wire, date};
+pub use scan::HeadLimits;
 pub(crate) use syntax::is_token;
 pub use upgrade::{Accepted, choose_protocol, switching_protocols, upgrade, wants_websocket};

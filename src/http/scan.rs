@@ -9,9 +9,17 @@
 //! preface of HTTP/2) is told at once: a control character, a first word that is no method, a first
 //! line that does not end with a version.
 
-use super::head::HeadLimits;
 use super::refusal::Refusal;
 use super::syntax::is_tchar;
+
+/// How much of a head is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Bytes from the first one to the empty line, both included; beyond it: 431.
+    pub head_bytes: usize,
+    /// Header lines; beyond it: 431.
+    pub headers: usize,
+}
 
 /// How far the search has come.
 #[derive(Clone, Copy, Debug, Default)]

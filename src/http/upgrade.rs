@@ -8,7 +8,8 @@ use tungstenite::Bytes;
 use tungstenite::handshake::derive_accept_key;
 
 use super::framing::BodyLength;
-use super::head::{Head, Version};
+use super::framing::Version;
+use super::head::Head;
 use super::header_lines::HeaderLines;
 use super::refusal::Refusal;
 use super::request::Request;
