@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::OverflowPolicy;
 use crate::reason::CloseReason;
 
 /// Everything a server counts. Counters only grow, and wrap never in practice; gauges say so.
@@ -28,17 +29,29 @@ pub struct Stats {
     pub received_bytes: u64,
     /// Bytes handed to the kernel.
     pub sent_bytes: u64,
-    /// WebSocket messages received.
+    /// WebSocket messages received. Each waits for its handler or is counted once among
+    /// `messages_handled`, `messages_panicked` and `messages_cancelled`.
     pub messages_received: u64,
-    /// Messages given to a handler that returned.
+    /// Messages received and given to a handler that returned.
     pub messages_handled: u64,
-    /// WebSocket messages queued for a peer.
+    /// Messages received and lost to a panic: the one that the handler was given, and those that
+    /// waited behind it in the same job.
+    pub messages_panicked: u64,
+    /// Messages received that no handler was given, because the end of their connection came first.
+    pub messages_cancelled: u64,
+    /// WebSocket messages and events queued for a peer. Each waits, was written whole, or is
+    /// counted among `messages_discarded`.
     pub messages_sent: u64,
-    /// Messages to or from a peer that an end cut off.
-    pub messages_dropped: u64,
-    /// Bytes queued for peers.
+    /// Messages and events queued for a peer that were discarded before they were written whole, by
+    /// [`OverflowPolicy`]; `close` counts what any end cut off.
+    pub messages_discarded: [u64; OverflowPolicy::COUNT],
+    /// Messages and events for a peer that were never queued, by [`OverflowPolicy`]; `close` counts
+    /// also what was for a peer that was gone.
+    pub messages_refused: [u64; OverflowPolicy::COUNT],
+    /// Bytes queued for peers. Each waits, or is counted among `sent_bytes` or `discarded_bytes`.
     pub queued_bytes: u64,
-    /// Bytes queued for peers and then discarded, because an end cut them off.
+    /// Bytes queued for peers and then discarded: an end cut them off, an event gave way, or a ping
+    /// or pong was replaced by a newer one.
     pub discarded_bytes: u64,
     /// Commands for connections that were gone.
     pub commands_stale: u64,
@@ -82,6 +95,22 @@ impl Stats {
     /// Gives how many connections ended.
     pub fn closed_total(&self) -> u64 {
         self.closed.iter().sum()
+    }
+
+    /// Gives the messages and events that were lost under a policy, in both directions: what came
+    /// and was not handled counts under `close`, as everything that an end cuts off.
+    pub fn dropped_by(&self, policy: OverflowPolicy) -> u64 {
+        let received = match policy {
+            OverflowPolicy::Close => self.messages_panicked + self.messages_cancelled,
+            _ => 0,
+        };
+        let policy = policy as usize;
+        received + self.messages_discarded[policy] + self.messages_refused[policy]
+    }
+
+    /// Gives all messages and events that were lost, in both directions.
+    pub fn messages_dropped(&self) -> u64 {
+        OverflowPolicy::ALL.into_iter().map(|policy| self.dropped_by(policy)).sum()
     }
 
     /// Gives how often deadlines of this kind acted.

@@ -213,7 +213,7 @@ fn a_fault_finishes_the_frame_in_progress_and_drops_the_rest() {
     peer.expect_fin();
     drop(peer);
     server.expect_closed(CloseReason::Protocol, 1);
-    assert_eq!(server.stats().messages_dropped, 1);
+    assert_eq!(server.stats().messages_dropped(), 1);
     assert_balanced(&server);
 }
 

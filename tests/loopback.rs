@@ -131,7 +131,7 @@ fn a_hundred_clients_each_get_their_own_back() {
     }
     let stats = server.wait_closed(CloseReason::Peer(1005), 100);
     assert_eq!(stats.messages_sent, stats.messages_received);
-    assert_eq!(server.stop().messages_dropped, 0);
+    assert_eq!(server.stop().messages_dropped(), 0);
 }
 
 /// Gives a message that ends with the sum of its bytes, most of them small.
@@ -383,7 +383,7 @@ fn half_close_after_messages_still_gets_their_echoes() {
         assert_eq!(client.read_to_end(), (Vec::new(), End::Fin));
     }
     let stats = server.wait_closed(CloseReason::Eof, 2);
-    assert_eq!((stats.messages_sent, stats.messages_dropped), (20, 0));
+    assert_eq!((stats.messages_sent, stats.messages_dropped()), (20, 0));
     server.stop();
 }
 

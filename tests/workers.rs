@@ -662,7 +662,7 @@ fn an_empty_outbox_takes_one_reply_whatever_its_size() {
         }
         peer.text("2");
         // It does not read before both are sent.
-        eventually("the overflow", || server.stats().messages_dropped == 1);
+        eventually("the overflow", || server.stats().messages_dropped() == 1);
         match peer.see() {
             Seen::Frame(0x82, payload) => assert_eq!(payload.len(), 1_500_000),
             other => panic!("{other:?}"),
@@ -698,7 +698,7 @@ fn a_flood_is_1013_to_who_does_not_read_and_whole_to_who_does() {
     for nth in 0..40 {
         assert_eq!(reading.see(), Seen::Frame(0x82, vec![nth; 20_000]));
     }
-    eventually("the overflow", || server.stats().messages_dropped > 0);
+    eventually("the overflow", || server.stats().messages_dropped() > 0);
     let mut messages = 0;
     loop {
         match not_reading.see() {

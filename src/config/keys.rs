@@ -120,10 +120,10 @@ const PRESETS: &[(&str, Preset)] =
     &[("relaxed", Preset::Relaxed), ("balanced", Preset::Balanced), ("strict", Preset::Strict)];
 
 const POLICIES: &[(&str, OverflowPolicy)] = &[
-    ("close", OverflowPolicy::Close),
-    ("drop_newest", OverflowPolicy::DropNewest),
-    ("drop_oldest", OverflowPolicy::DropOldest),
-    ("latest", OverflowPolicy::Latest),
+    (OverflowPolicy::Close.label(), OverflowPolicy::Close),
+    (OverflowPolicy::DropNewest.label(), OverflowPolicy::DropNewest),
+    (OverflowPolicy::DropOldest.label(), OverflowPolicy::DropOldest),
+    (OverflowPolicy::Latest.label(), OverflowPolicy::Latest),
 ];
 
 const MILLISECOND: Duration = Duration::from_millis(1);

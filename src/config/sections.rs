@@ -204,6 +204,29 @@ pub enum OverflowPolicy {
     Latest,
 }
 
+impl OverflowPolicy {
+    /// How many policies there are.
+    pub const COUNT: usize = 4;
+
+    /// All policies.
+    pub const ALL: [OverflowPolicy; OverflowPolicy::COUNT] = [
+        OverflowPolicy::Close,
+        OverflowPolicy::DropNewest,
+        OverflowPolicy::DropOldest,
+        OverflowPolicy::Latest,
+    ];
+
+    /// Gives the word for it in the configuration and in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            OverflowPolicy::Close => "close",
+            OverflowPolicy::DropNewest => "drop_newest",
+            OverflowPolicy::DropOldest => "drop_oldest",
+            OverflowPolicy::Latest => "latest",
+        }
+    }
+}
+
 /// Who may connect.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]

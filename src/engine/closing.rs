@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use log::{Level, log};
 
+use crate::config::OverflowPolicy;
 use crate::connection::{After, Closing, Connection, Phase, Stage, Transport};
 use crate::engine::jobs::Orphan;
 use crate::engine::{Action, End, Engine, find_mut, first_fault};
@@ -290,7 +291,7 @@ impl Engine {
         let mut inbox = connection.inbox.take().unwrap_or_default();
         if !connection.flags.opened {
             // The handler never heard of it.
-            self.stats.messages_dropped += inbox.messages as u64;
+            self.stats.messages_cancelled += inbox.messages as u64;
         } else if connection.flags.job {
             let events = std::mem::take(&mut inbox.events);
             self.orphans.insert(id, Orphan { events, reason });
@@ -304,8 +305,13 @@ impl Engine {
     }
 
     pub(super) fn count_discarded(&mut self, discarded: Discarded) {
-        self.stats.messages_dropped += discarded.messages;
+        self.stats.messages_discarded[OverflowPolicy::Close as usize] += discarded.messages;
         self.stats.discarded_bytes += discarded.bytes;
+    }
+
+    /// Counts a message or an event that is not queued.
+    pub(super) fn count_refused(&mut self, policy: OverflowPolicy) {
+        self.stats.messages_refused[policy as usize] += 1;
     }
 }
 

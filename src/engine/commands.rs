@@ -1,5 +1,6 @@
 //! What the application tells the engine.
 
+use crate::config::OverflowPolicy;
 use crate::connection::{Phase, Stage};
 use crate::engine::Engine;
 use crate::event::Command;
@@ -69,12 +70,12 @@ impl Engine {
         });
         if !takes_messages {
             self.stats.commands_stale += 1;
-            self.stats.messages_dropped += 1;
+            self.count_refused(OverflowPolicy::Close);
             return;
         }
         let frame = ws::encoder::message(message);
         if self.overflows(from, id, frame.len()) {
-            self.stats.messages_dropped += 1;
+            self.count_refused(OverflowPolicy::Close);
             self.fail(now, id, CloseReason::Overflow);
             // If it is closing already, what follows would leave a gap: it is taken no more.
             return self.end_handling(now, id);

@@ -283,7 +283,7 @@ impl Engine {
         while !self.has_room(id, len) {
             let which = match policy {
                 OverflowPolicy::Close => {
-                    self.stats.messages_dropped += 1;
+                    self.count_refused(policy);
                     self.fail(now, id, CloseReason::Overflow);
                     return false;
                 }
@@ -295,13 +295,13 @@ impl Engine {
                 let connection = find_mut(&mut self.connections, id)?;
                 connection.outbox.drop_event(which)
             });
-            self.stats.messages_dropped += u64::from(dropped.is_some());
+            self.stats.messages_discarded[policy as usize] += u64::from(dropped.is_some());
             match dropped {
                 Some(dropped) => self.replace_dropped(now, id, form, delivery, dropped),
                 // Each topic's newest stays, however many topics there are.
                 None if policy == OverflowPolicy::Latest => return true,
                 None => {
-                    self.stats.messages_dropped += 1;
+                    self.count_refused(policy);
                     self.topics.mark_lost(id, key);
                     return false;
                 }

@@ -170,7 +170,7 @@ impl Engine {
             Outcome::Panicked { session, messages_handled, messages_lost } => {
                 self.stats.handler_panics += 1;
                 self.stats.messages_handled += messages_handled;
-                self.stats.messages_dropped += messages_lost;
+                self.stats.messages_panicked += messages_lost;
                 self.handle_panic(now, done.route, id, session);
             }
         }
@@ -257,7 +257,7 @@ impl Engine {
         };
         let before = events.len();
         events.retain(|event| !matches!(event, Event::Message(_)));
-        self.stats.messages_dropped += (before - events.len()) as u64;
+        self.stats.messages_cancelled += (before - events.len()) as u64;
     }
 
     pub(super) fn queue_job(&mut self, job: Job) {

@@ -35,7 +35,7 @@ impl World {
         let waiting = stats.messages_received - self.messages_given;
         let awaited = self.application.records.values().filter(|record| record.is_awaited());
         let most = (awaited.count() * engine.config().limits.inbox_messages) as u64;
-        assert!(waiting <= most + stats.messages_dropped, "{waiting} messages wait");
+        assert!(waiting <= most + stats.messages_dropped(), "{waiting} messages wait");
         let is_over = engine.is_empty() && self.application.is_idle() && !self.has_parked();
         if engine.is_draining() && is_over && !engine.has_work_left() {
             let is_told = engine.is_drained() || timeout.is_some_and(|at| at <= self.now);
@@ -170,9 +170,13 @@ impl World {
         let written: u64 = self.peers.iter().map(|peer| peer.link.borrow().written_bytes).sum();
         assert_eq!((stats.received_bytes, stats.sent_bytes), (read, written));
         // What came and was not handled, what was to go and did not go whole: all of it is counted.
-        let not_handled = stats.messages_received - stats.messages_handled;
-        let not_gone = self.application.messages_sent - self.frames_written;
-        assert_eq!(stats.messages_dropped, not_handled + not_gone, "messages balance");
+        let not_handled = stats.messages_panicked + stats.messages_cancelled;
+        assert_eq!(stats.messages_received, stats.messages_handled + not_handled, "received");
+        let [discarded, refused] = [stats.messages_discarded, stats.messages_refused]
+            .map(|by_policy| by_policy.iter().sum::<u64>());
+        assert_eq!(stats.messages_sent, self.frames_written + discarded, "sent");
+        assert_eq!(self.application.messages_sent, stats.messages_sent + refused, "to be sent");
+        assert_eq!(stats.messages_dropped(), not_handled + discarded + refused, "dropped");
         for (id, record) in &self.application.records {
             let label = self.peers[record.peer].seen.ended.as_ref().map(|ended| ended.1.clone());
             assert!(record.is_told(), "the handler of {id} was not told of its end");
