@@ -18,6 +18,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::bucket::Bucket;
+use crate::config::Config;
 use crate::event::{Event, Session};
 use crate::heartbeat::{self, Due, Heartbeat};
 use crate::http::{BodyReader, HeadReader, HeaderLines, Request};
@@ -25,7 +26,7 @@ use crate::outbox::Outbox;
 use crate::reason::CloseReason;
 use crate::route::Face;
 use crate::stats::DeadlineKind;
-use crate::time::{Instant, Moment};
+use crate::time::{Instant, Moment, millis_up};
 use crate::topics::FirstSubscription;
 use crate::wheel::Wheel;
 use crate::ws::{Decoder, Violation};
@@ -306,6 +307,26 @@ pub(crate) struct Rules {
     pub comment: Duration,
     /// When the drain in progress ends.
     pub drain_ends_at: Option<Instant>,
+}
+
+impl From<&Config> for Rules {
+    fn from(config: &Config) -> Rules {
+        let deadlines = &config.deadlines;
+        Rules {
+            tick_ms: millis_up(config.tick).max(1),
+            handshake: deadlines.handshake,
+            body: deadlines.body,
+            keep_alive: deadlines.keep_alive,
+            read_idle: deadlines.read_idle,
+            message: deadlines.message,
+            write_stall: deadlines.write_stall,
+            close_send: deadlines.close_send,
+            close_ack: deadlines.close_ack,
+            heartbeat: config.into(),
+            comment: config.heartbeat.comment,
+            drain_ends_at: None,
+        }
+    }
 }
 
 /// The earliest of the deadlines offered; of those in one tick the one whose kind comes first.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tungstenite::Utf8Bytes;
 
+use crate::config::Config;
 use crate::http::{self, HeaderError, Refusal, Request, Response};
 use crate::id::ConnectionId;
 use crate::message::Message;
@@ -151,6 +152,8 @@ pub enum Command {
     Unsubscribe(ConnectionId, String),
     /// A job came back.
     Done(Done),
+    /// Follow another configuration, in which there is no fault.
+    Reload(Box<Config>),
     /// Close the listeners and end every connection in turn.
     Drain,
     /// End at once.
@@ -165,7 +168,7 @@ impl Command {
             Command::Close(_, _, reason) => reason.as_str().len(),
             Command::Publish(topic, payload) => topic.len() + payload.len(),
             Command::Subscribe(_, topic, _) | Command::Unsubscribe(_, topic) => topic.len(),
-            Command::Done(_) | Command::Drain | Command::Shutdown => 0,
+            Command::Done(_) | Command::Reload(_) | Command::Drain | Command::Shutdown => 0,
         }
     }
 }

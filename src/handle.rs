@@ -16,6 +16,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::Waker;
 use tungstenite::Utf8Bytes;
 
+use crate::config::Config;
+use crate::descriptors;
 use crate::event::{Command, Done};
 use crate::id::ConnectionId;
 use crate::message::Message;
@@ -197,6 +199,26 @@ impl Handle {
     /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
     pub fn drain(&self) -> Result<(), SendError> {
         self.submit(Command::Drain)
+    }
+
+    /// Follows another configuration: limits, deadlines, heartbeats, who is admitted, what topics
+    /// retain. Nobody is dropped by the change itself. Limits hold for what comes; deadlines count
+    /// from where they began, a lifetime is that under which a connection was opened; where
+    /// heartbeats change, each peer is pinged within one new interval and judged by nothing before.
+    /// Keys that take a restart ([`Key::takes_restart`](crate::config::Key::takes_restart)) keep
+    /// their values; the log says which.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, a line each; nothing changes then.
+    pub fn reload(&self, mut config: Config) -> Result<(), Vec<String>> {
+        let faults = config.check().faults;
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        descriptors::fit(&mut config).map_err(|fault| vec![fault])?;
+        let reload = Command::Reload(Box::new(config));
+        self.submit(reload).map_err(|error| vec![error.to_string()])
     }
 
     /// Ends the server at once: every connection is dropped.

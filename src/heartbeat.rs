@@ -97,14 +97,13 @@ impl Heartbeat {
     /// Begins with a first ping anywhere in the interval, so that connections opened together do
     /// not ping together.
     pub fn new(rules: &Rules, random: &mut Random) -> Heartbeat {
-        let interval_ms = rules.interval.map_or(0, |interval| millis_up(interval) as u32);
         let mut heartbeat = Heartbeat {
             state: State::Quiet,
             missed: 0,
             rtt_ms: 0,
             rtt_var_ms: 0,
             quiet_ms: 0,
-            interval_ms,
+            interval_ms: interval_ms(rules),
             pinged_at: Moment::default(),
             sent_at: Moment::default(),
         };
@@ -117,6 +116,12 @@ impl Heartbeat {
     pub fn spread(&mut self, random: &mut Random) {
         self.state = State::Quiet;
         self.quiet_ms = random.between(0, u64::from(self.interval_ms)) as u32;
+    }
+
+    /// Follows other rules: a ping falls anywhere in the new interval.
+    pub fn reload(&mut self, rules: &Rules, random: &mut Random) {
+        self.interval_ms = interval_ms(rules);
+        self.spread(random);
     }
 
     /// Says what is due next. `heard_at` is when the last byte was received; `paused` that reading
@@ -257,6 +262,10 @@ impl Heartbeat {
         let least = millis_up(rules.min) as u32;
         self.interval_ms = self.interval_ms.min(millis_up(most) as u32).max(least);
     }
+}
+
+fn interval_ms(rules: &Rules) -> u32 {
+    rules.interval.map_or(0, |interval| millis_up(interval) as u32)
 }
 
 const GRID: Duration = Duration::from_secs(1);

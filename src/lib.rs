@@ -56,7 +56,7 @@
 //! | | `handle` | commands from any thread |
 //! | | `handler`, `worker` | what applications write, and the threads it runs on |
 //! | own I/O | `event_loop`, `clock` | poll, the order of a turn, the time |
-//! | | `listener`, `refusals`, `socket` | bind, accept, 503 without a slot, socket options |
+//! | | `listener`, `refusals`, `socket`, `descriptors` | bind, accept, 503 without a slot, socket options, how many |
 //! | | [`pump`] | bytes between a socket and the engine |
 //! | pure | [`engine`], `connection` | all connections; `handle_*` in, `poll_*` out |
 //! | | [`heartbeat`], [`outbox`], [`bucket`], [`route`], [`stats`], [`event`] | what a connection consists of |
@@ -98,6 +98,7 @@ pub mod bucket;
 mod clock;
 pub mod config;
 mod connection;
+mod descriptors;
 pub mod engine;
 pub mod envelope;
 pub mod event;

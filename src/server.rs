@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::info;
 
 use crate::config::{Address, Config};
+use crate::descriptors;
 use crate::engine::Setup;
 use crate::event::Accept;
 use crate::event_loop::EventLoop;
@@ -228,7 +229,7 @@ impl Builder {
         if !report.faults.is_empty() {
             return Err(Error::Config { text: report.faults.join("; ") });
         }
-        fit_descriptors(&mut self.config)?;
+        descriptors::fit(&mut self.config).map_err(|text| Error::Config { text })?;
         let mut specs = Vec::new();
         let mut endpoints = Vec::new();
         for route in self.routes {
@@ -436,34 +437,6 @@ impl From<io::Error> for Error {
     }
 }
 
-/// Makes `limits.connections` fit the descriptors there are. What the user asked for is not changed
-/// behind their back.
-fn fit_descriptors(config: &mut Config) -> Result<()> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let Some(room) = limit.map(|limit| limit.saturating_sub(DESCRIPTORS_RESERVED)) else {
-        return Ok(());
-    };
-    let wanted = config.limits.connections;
-    if wanted as u64 <= room {
-        return Ok(());
-    }
-    let is_default = wanted == Config::default().limits.connections;
-    if config.is_set("limits.connections") || !is_default {
-        return Err(Error::Config {
-            text: format!(
-                "limits.connections = {wanted}: the descriptor limit leaves room for {room} \
-                 ({DESCRIPTORS_RESERVED} are kept in reserve)"
-            ),
-        });
-    }
-    let room = usize::try_from(room).unwrap_or(usize::MAX).max(1);
-    warn!(
-        "limits.connections lowered from={wanted} to={room}: the descriptor limit leaves no more"
-    );
-    config.limits.connections = room;
-    Ok(())
-}
-
 /// The wall clock, in milliseconds since 1970.
 fn unix_ms() -> u64 {
     let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -480,6 +453,3 @@ fn random_seed() -> u64 {
 fn unused(_: &Request) -> Response {
     Response::new(500)
 }
-
-/// Descriptors for listeners, the poller, logs, refused connections and the host program.
-const DESCRIPTORS_RESERVED: u64 = 32;

@@ -33,6 +33,11 @@ impl Key {
         self.name.split_once('.').map_or("", |(section, _)| section)
     }
 
+    /// Says whether a running server keeps its value of this key: another takes a restart.
+    pub fn takes_restart(&self) -> bool {
+        matches!(self.name, "listen" | "admin_listen" | "workers" | "tick" | "turn.events")
+    }
+
     /// Gives the value of this key as text, in the form that [`Config::set`] takes.
     pub fn value(&self, config: &Config) -> String {
         (self.show)(config).to_string()

@@ -97,6 +97,19 @@ impl Config {
         self.chosen.0.contains(name)
     }
 
+    /// Gives the keys whose values differ.
+    pub(crate) fn differences(&self, other: &Config) -> Vec<&'static Key> {
+        KEYS.iter().filter(|key| (key.show)(self) != (key.show)(other)).collect()
+    }
+
+    /// Takes over the values of these keys.
+    pub(crate) fn keep(&mut self, keys: &[&Key], from: &Config) {
+        for key in keys {
+            let kept = (key.read)(self, &key.value(from));
+            debug_assert!(kept.is_ok(), "what is shown can be read");
+        }
+    }
+
     fn choose(&mut self, preset: Preset) {
         self.deadlines.preset = preset;
         if !self.is_set("deadlines.close_send") {

@@ -51,6 +51,7 @@ impl Engine {
             }
             Command::Unsubscribe(id, topic) => self.unsubscribe(id, &topic),
             Command::Done(done) => self.handle_done(now, done),
+            Command::Reload(config) => self.reload(now, *config),
             Command::Drain => self.begin_drain(now),
             Command::Shutdown => self.shut_down(now),
         }

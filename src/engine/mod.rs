@@ -26,6 +26,7 @@ mod input;
 mod jobs;
 mod output;
 mod publish;
+mod reload;
 mod requests;
 mod upgraded;
 
@@ -43,8 +44,8 @@ use crate::random::Random;
 use crate::reason::CloseReason;
 use crate::route::{Face, RouteSpec};
 use crate::stats::{DeadlineKind, Stats};
-use crate::time::{Instant, millis_up};
-use crate::topics::{self, Delivery, Topics};
+use crate::time::Instant;
+use crate::topics::{Delivery, Topics};
 use crate::wheel::Wheel;
 use crate::ws;
 
@@ -136,47 +137,17 @@ impl Engine {
     /// Makes an engine without connections.
     pub fn new(setup: Setup) -> Engine {
         let config = &setup.config;
-        let deadlines = &config.deadlines;
-        let rules = Rules {
-            tick_ms: millis_up(config.tick).max(1),
-            handshake: deadlines.handshake,
-            body: deadlines.body,
-            keep_alive: deadlines.keep_alive,
-            read_idle: deadlines.read_idle,
-            message: deadlines.message,
-            write_stall: deadlines.write_stall,
-            close_send: deadlines.close_send,
-            close_ack: deadlines.close_ack,
-            heartbeat: config.into(),
-            comment: config.heartbeat.comment,
-            drain_ends_at: None,
-        };
         let mut random = Random::new(setup.seed);
-        let topics = Topics::new(
-            topics::Rules {
-                retain_events: config.topics.retain_events,
-                retain_bytes: config.topics.retain_bytes,
-                retain_for: config.topics.retain_for,
-                topics_max: config.limits.topics,
-                subscriptions_max: config.limits.subscriptions,
-            },
-            random.next_u64() as u16,
-            setup.unix_ms,
-        );
+        let topics =
+            Topics::new(reload::topic_rules(config), random.next_u64() as u16, setup.unix_ms);
         Engine {
             topics,
             hungry: VecDeque::new(),
             forms: feed::FormCache::default(),
             figures_at: None,
-            rules,
-            frame_limits: ws::Limits {
-                message_bytes: config.limits.message_bytes,
-                fragments: config.limits.fragments,
-            },
-            head_limits: http::HeadLimits {
-                head_bytes: config.limits.head_bytes,
-                headers: config.limits.headers,
-            },
+            rules: config.into(),
+            frame_limits: reload::frame_limits(config),
+            head_limits: reload::head_limits(config),
             connections: Slab::new(),
             public: 0,
             // Anywhere, so that an id of another server of this process is nobody here.

@@ -53,6 +53,12 @@ impl Rules {
 }
 
 impl Topics {
+    /// Follows other rules from now on. What they do not retain goes when its topic is next used,
+    /// or by age; subscriptions and topics beyond them stay.
+    pub fn reload(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     /// Gives when [`sweep`](Topics::sweep) next has something to do; none if nothing is retained.
     ///
     /// It is coarse: an event may stay a sixteenth of `retain_for` longer, or a second where that

@@ -96,6 +96,7 @@ impl World {
                 "shutdown"
             }
             Command::Publish(..) | Command::Subscribe(..) | Command::Unsubscribe(..) => "topics",
+            Command::Reload(_) => "reload",
         };
         self.note(Step::Command { from, what });
         if let Some(id) = self.engine.wants_flush(from, &command) {

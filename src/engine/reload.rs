@@ -1,0 +1,79 @@
+//! What follows from the configuration: at the beginning, and when it changes while connections are
+//! open.
+
+use log::{info, warn};
+
+use crate::config::{Config, Key};
+use crate::connection::{Phase, Rules};
+use crate::engine::Engine;
+use crate::http;
+use crate::time::Instant;
+use crate::topics;
+use crate::ws;
+
+impl Engine {
+    /// Follows another configuration from now on; [`Config::check`] has found no fault in it. Nobody
+    /// is dropped by the change itself: limits hold for what comes, deadlines count from where they
+    /// began. Where heartbeats change, each peer is pinged within one new interval, and judged by
+    /// nothing before. What takes a restart is kept as it is, and said.
+    pub(super) fn reload(&mut self, now: Instant, mut config: Config) {
+        let changed = self.setup.config.differences(&config);
+        let (kept, changed): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|key| key.takes_restart());
+        config.keep(&kept, &self.setup.config);
+        let names = |keys: &[&Key]| keys.iter().map(|key| key.name).collect::<Vec<_>>().join(",");
+        info!("reloaded changed={}", names(&changed));
+        if !kept.is_empty() {
+            warn!("reload keeps what takes a restart keys={}", names(&kept));
+        }
+        let drain_ends_at = self.rules.drain_ends_at;
+        let beats_change = changed
+            .iter()
+            .any(|key| key.section() == "heartbeat" || key.name == "deadlines.read_idle");
+        self.rules = Rules { drain_ends_at, ..Rules::from(&config) };
+        self.frame_limits = frame_limits(&config);
+        self.head_limits = head_limits(&config);
+        self.topics.reload(topic_rules(&config));
+        self.setup.config = config;
+        self.reload_connections(now, beats_change);
+    }
+
+    fn reload_connections(&mut self, now: Instant, beats_change: bool) {
+        let rules = self.rules.heartbeat;
+        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let connection = &mut self.connections[key];
+            if connection.flags.paused {
+                connection.skip_pause(now);
+            }
+            if let Phase::Open(open) = &mut connection.phase
+                && beats_change
+            {
+                open.heartbeat.reload(&rules, &mut self.random);
+                connection.heard_at = now.into();
+            }
+            connection.flags.relink = true;
+            self.rearm(now, key);
+        }
+    }
+}
+
+pub(super) fn frame_limits(config: &Config) -> ws::Limits {
+    let limits = &config.limits;
+    ws::Limits { message_bytes: limits.message_bytes, fragments: limits.fragments }
+}
+
+pub(super) fn head_limits(config: &Config) -> http::HeadLimits {
+    let limits = &config.limits;
+    http::HeadLimits { head_bytes: limits.head_bytes, headers: limits.headers }
+}
+
+pub(super) fn topic_rules(config: &Config) -> topics::Rules {
+    topics::Rules {
+        retain_events: config.topics.retain_events,
+        retain_bytes: config.topics.retain_bytes,
+        retain_for: config.topics.retain_for,
+        topics_max: config.limits.topics,
+        subscriptions_max: config.limits.subscriptions,
+    }
+}
