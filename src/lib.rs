@@ -56,7 +56,8 @@
 //! | | `handle` | commands from any thread |
 //! | | `handler`, `worker` | what applications write, and the threads it runs on |
 //! | own I/O | `event_loop`, `clock` | poll, the order of a turn, the time |
-//! | | `listener`, `refusals`, `socket`, `descriptors` | bind, accept, 503 without a slot, socket options, how many |
+//! | | `listener`, `refusals`, `socket` | bind, accept, 503 without a slot, socket options |
+//! | | `descriptors` | how many connections there is room for |
 //! | | [`pump`] | bytes between a socket and the engine |
 //! | pure | [`engine`], `connection` | all connections; `handle_*` in, `poll_*` out |
 //! | | [`heartbeat`], [`outbox`], [`bucket`], [`route`], [`stats`], [`event`] | what a connection consists of |

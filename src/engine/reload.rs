@@ -12,10 +12,10 @@ use crate::topics;
 use crate::ws;
 
 impl Engine {
-    /// Follows another configuration from now on; [`Config::check`] has found no fault in it. Nobody
-    /// is dropped by the change itself: limits hold for what comes, deadlines count from where they
-    /// began. Where heartbeats change, each peer is pinged within one new interval, and judged by
-    /// nothing before. What takes a restart is kept as it is, and said.
+    /// Follows another configuration from now on; [`Config::check`] has found no fault in it.
+    /// Nobody is dropped by the change itself: limits hold for what comes, deadlines count from
+    /// where they began. Where heartbeats change, each peer is pinged within one new interval, and
+    /// judged by nothing before. What takes a restart is kept as it is, and said.
     pub(super) fn reload(&mut self, now: Instant, mut config: Config) {
         let changed = self.setup.config.differences(&config);
         let (kept, changed): (Vec<_>, Vec<_>) =
