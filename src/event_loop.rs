@@ -14,7 +14,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant as StdInstant};
 
 use log::{debug, info, warn};
 use mio::{Events, Poll, Token, Waker};
@@ -64,11 +64,12 @@ pub(crate) struct EventLoop {
 }
 
 impl EventLoop {
-    /// Makes a loop; `endpoints` stand in the order of the setup's routes.
-    pub fn new(setup: Setup, endpoints: Endpoints) -> io::Result<EventLoop> {
+    /// Makes a loop that goes by `clock`; `endpoints` stand in the order of the setup's routes.
+    pub fn new(setup: Setup, endpoints: Endpoints, clock: Clock) -> io::Result<EventLoop> {
         let poll = Poll::new()?;
         let inlet = Inlet::new(Waker::new(poll.registry(), WAKER)?);
         let shared = inlet.shared();
+        clock.wake(&shared);
         let workers = setup.config.workers;
         let pool = match workers {
             0 => None,
@@ -77,7 +78,7 @@ impl EventLoop {
         Ok(EventLoop {
             events: Events::with_capacity(setup.config.turn.events),
             poll,
-            clock: Clock::new(),
+            clock,
             engine: Engine::new(setup),
             sockets: Vec::new(),
             listeners: Vec::new(),
@@ -144,6 +145,12 @@ impl EventLoop {
         self.next_deadline().map(|at| self.clock.until(at))
     }
 
+    /// Gives how long to wait in the poller. By a clock that others move nothing comes due while
+    /// waiting, and moving it wakes.
+    pub fn next_wait(&self) -> Option<Duration> {
+        self.next_timeout().filter(|wait| wait.is_zero() || self.clock.is_running())
+    }
+
     /// Does one turn, waiting for at most `wait` for something to happen (`None`: for as long as it
     /// takes).
     pub fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
@@ -157,8 +164,7 @@ impl EventLoop {
         self.inlet.wake_up();
         let began = StdInstant::now();
         let (now, passed) = self.clock.resume(self.asked_at);
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.engine.begin_turn(unix.as_millis() as u64);
+        self.engine.begin_turn(self.clock.unix_ms());
         if let Passed::Jumped(jump) = passed {
             warn!("time jumped ms={}: pinging instead of judging", jump.as_millis());
             self.engine.handle_time_jump(now);
@@ -312,8 +318,7 @@ impl EventLoop {
     }
 
     fn refuse(&mut self, now: Instant, socket: Socket) {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let date = date(unix.as_millis() as u64);
+        let date = date(self.clock.unix_ms());
         let refusal = Refusal::new(503, "too many connections are open");
         let wire = Wire { date: &date, keep_alive: false, head_only: false };
         let answer = Response::from(refusal).encode(&wire);

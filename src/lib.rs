@@ -55,7 +55,7 @@
 //! | own threads | `server` | builder, run, turn, the descriptor for another loop |
 //! | | `handle` | commands from any thread |
 //! | | `handler`, `worker` | what applications write, and the threads it runs on |
-//! | own I/O | `event_loop`, `clock` | poll, the order of a turn, the time |
+//! | own I/O | `event_loop`, `clock`, `manual_clock` | poll, the order of a turn, the time, also by hand |
 //! | | `listener`, `refusals`, `socket` | bind, accept, 503 without a slot, socket options |
 //! | | `descriptors` | how many connections there is room for |
 //! | | [`pump`] | bytes between a socket and the engine |
@@ -112,6 +112,7 @@ pub mod http;
 pub mod id;
 pub mod json;
 mod listener;
+mod manual_clock;
 pub mod message;
 pub mod outbox;
 pub mod payload;
@@ -138,6 +139,7 @@ pub use handle::{Handle, Peer, SendError, Sent};
 pub use handler::Handler;
 pub use id::ConnectionId;
 pub use listener::LocalAddress;
+pub use manual_clock::ManualClock;
 pub use message::Message;
 pub use reason::CloseReason;
 pub use route::Placement;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use log::info;
 
+use crate::clock::Clock;
 use crate::config::{Address, Config};
 use crate::descriptors;
 use crate::engine::Setup;
@@ -16,6 +17,7 @@ use crate::handle::Handle;
 use crate::handler::{AnswerEndpoint, Authorize, Endpoint, Handler, WebSocketEndpoint};
 use crate::http::{Refusal, Request, Response};
 use crate::listener::LocalAddress;
+use crate::manual_clock::ManualClock;
 use crate::route::{Face, Placement, RouteKind, RouteSpec};
 use crate::stats::Stats;
 
@@ -120,6 +122,7 @@ pub struct Builder {
     config: Config,
     routes: Vec<Route>,
     seed: Option<u64>,
+    clock: Option<ManualClock>,
 }
 
 impl Builder {
@@ -202,6 +205,12 @@ impl Builder {
         self
     }
 
+    /// Goes by a clock that is moved by hand, instead of the system's: for tests.
+    pub fn clock(mut self, clock: ManualClock) -> Builder {
+        self.clock = Some(clock);
+        self
+    }
+
     /// Listens on `address` alone (`host:port`, `[v6]:port` or `unix:/path`) and builds the server.
     ///
     /// # Errors
@@ -241,14 +250,15 @@ impl Builder {
             endpoints.push((route.endpoint)(route.authorize));
         }
         let (listen, admin) = (self.config.listen.clone(), self.config.admin_listen.clone());
+        let clock = Clock::new(self.clock);
         let setup = Setup {
             config: self.config,
             routes: specs,
             machine_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             seed: self.seed.unwrap_or_else(random_seed),
-            unix_ms: unix_ms(),
+            unix_ms: clock.unix_ms(),
         };
-        let mut server = Server { inner: EventLoop::new(setup, endpoints.into())? };
+        let mut server = Server { inner: EventLoop::new(setup, endpoints.into(), clock)? };
         for address in &listen {
             server.listen(address, Face::Public)?;
         }
@@ -301,7 +311,7 @@ impl Server {
     /// [`Error::Io`] if the kernel's poller fails: nothing can be served then.
     pub fn run(mut self) -> Result<Ended> {
         while !self.is_over() {
-            let wait = self.inner.next_timeout();
+            let wait = self.inner.next_wait();
             self.inner.turn(wait)?;
         }
         match self.inner.was_shut_down() {
@@ -320,7 +330,8 @@ impl Server {
     /// `None` if nothing is due.
     ///
     /// Rounded up to whole milliseconds. To be asked anew after each turn and just before waiting,
-    /// because it reads the clock.
+    /// because it reads the clock. By a [`ManualClock`] it is that clock's time: how far to move it
+    /// for what is due next.
     pub fn next_timeout(&self) -> Option<Duration> {
         self.inner.next_timeout()
     }
@@ -435,12 +446,6 @@ impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         Error::Io(error)
     }
-}
-
-/// The wall clock, in milliseconds since 1970.
-fn unix_ms() -> u64 {
-    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    unix.unwrap_or_default().as_millis() as u64
 }
 
 /// A seed that differs from process to process, from the standard library's own.
