@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use tungstenite::Utf8Bytes;
@@ -11,6 +12,7 @@ use crate::http::{self, HeaderError, Refusal, Request, Response};
 use crate::id::ConnectionId;
 use crate::message::Message;
 use crate::reason::CloseReason;
+use crate::stats::Vitals;
 use crate::topics::{After, Payload};
 
 /// What happened on one WebSocket connection, in order: `Opened`, then any of the others, then
@@ -154,10 +156,21 @@ pub enum Command {
     Done(Done),
     /// Follow another configuration, in which there is no fault.
     Reload(Box<Config>),
+    /// Tell how the loop is.
+    Report(Report),
     /// Close the listeners and end every connection in turn.
     Drain,
     /// End at once.
     Shutdown,
+}
+
+/// Takes a report to whoever asked for it. It must not block.
+pub struct Report(pub Box<dyn FnOnce(Vitals) + Send>);
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Report")
+    }
 }
 
 impl Command {
@@ -168,7 +181,11 @@ impl Command {
             Command::Close(_, _, reason) => reason.as_str().len(),
             Command::Publish(topic, payload) => topic.len() + payload.len(),
             Command::Subscribe(_, topic, _) | Command::Unsubscribe(_, topic) => topic.len(),
-            Command::Done(_) | Command::Reload(_) | Command::Drain | Command::Shutdown => 0,
+            Command::Done(_)
+            | Command::Reload(_)
+            | Command::Report(_)
+            | Command::Drain
+            | Command::Shutdown => 0,
         }
     }
 }

@@ -18,9 +18,10 @@ use tungstenite::Utf8Bytes;
 
 use crate::config::Config;
 use crate::descriptors;
-use crate::event::{Command, Done};
+use crate::event::{Command, Done, Report};
 use crate::id::ConnectionId;
 use crate::message::Message;
+use crate::stats::Vitals;
 use crate::topics::{After, Payload};
 use crate::ws;
 
@@ -219,6 +220,23 @@ impl Handle {
         descriptors::fit(&mut config).map_err(|fault| vec![fault])?;
         let reload = Command::Reload(Box::new(config));
         self.submit(reload).map_err(|error| vec![error.to_string()])
+    }
+
+    /// Asks the loop how it is and waits for the answer: it has turned, then. `None` if none came
+    /// within `wait`, or if the caller is a handler on the loop thread, which it would wait for.
+    pub fn vitals(&self, wait: Duration) -> Option<Vitals> {
+        let is_on_loop = SCOPES.with_borrow_mut(|scopes| {
+            find_scope(scopes, &self.shared).is_some_and(|scope| !scope.is_worker)
+        });
+        let (sender, answer) = bounded(1);
+        let report = Report(Box::new(move |vitals| {
+            // Whoever asked may have given up.
+            let _ = sender.try_send(vitals);
+        }));
+        if is_on_loop || self.shared.submit_from_elsewhere(Command::Report(report)).is_err() {
+            return None;
+        }
+        answer.recv_timeout(wait).ok()
     }
 
     /// Ends the server at once: every connection is dropped.

@@ -119,6 +119,22 @@ impl Stats {
     }
 }
 
+/// How a loop is, as it says itself ([`Handle::vitals`](crate::Handle::vitals)).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Vitals {
+    /// The counters.
+    pub stats: Stats,
+    /// Connections open.
+    pub connections: usize,
+    /// Handler calls asked for that have not come back.
+    pub jobs: usize,
+    /// By how much the earliest deadline is overdue.
+    pub wheel_late: Duration,
+    /// Whether a drain was begun.
+    pub is_draining: bool,
+}
+
 /// What a deadline is for. Where several are due in one tick, the first named here is the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeadlineKind {

@@ -3,7 +3,7 @@
 use crate::config::OverflowPolicy;
 use crate::connection::{Phase, Stage};
 use crate::engine::Engine;
-use crate::event::Command;
+use crate::event::{Command, Report};
 use crate::frame::Frame;
 use crate::id::ConnectionId;
 use crate::message::Message;
@@ -52,6 +52,7 @@ impl Engine {
             Command::Unsubscribe(id, topic) => self.unsubscribe(id, &topic),
             Command::Done(done) => self.handle_done(now, done),
             Command::Reload(config) => self.reload(now, *config),
+            Command::Report(Report(report)) => report(self.vitals(now)),
             Command::Drain => self.begin_drain(now),
             Command::Shutdown => self.shut_down(now),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::json::Object;
 use crate::reason::CloseReason;
-use crate::stats::{DeadlineKind, Histogram};
+use crate::stats::{DeadlineKind, Histogram, Vitals};
 use crate::time::Instant;
 use crate::topics::Payload;
 
@@ -24,6 +24,16 @@ impl Engine {
         let payload = Payload::Json(self.figures(now).into());
         let published = self.publish(now, TOPIC, payload);
         debug_assert!(published.is_ok(), "somebody is subscribed, so the topic is there");
+    }
+
+    pub(super) fn vitals(&self, now: Instant) -> Vitals {
+        Vitals {
+            stats: self.stats.clone(),
+            connections: self.connections.len(),
+            jobs: self.jobs.out(),
+            wheel_late: self.wheel.next_deadline().map_or(Duration::ZERO, |at| now.since(at)),
+            is_draining: self.is_draining(),
+        }
     }
 
     fn figures(&self, now: Instant) -> String {

@@ -26,7 +26,8 @@ pub(super) fn install(level: LevelFilter) {
     let (sender, lines) = bounded(LINES_MAX);
     let queue: &'static LogQueue =
         Box::leak(Box::new(LogQueue { lines: sender, dropped: AtomicUsize::new(0) }));
-    let writer = SimpleLogger::new().with_level(level).with_utc_timestamps();
+    // The queue lets through what is to be written; how much that is may change.
+    let writer = SimpleLogger::new().with_level(LevelFilter::Trace).with_utc_timestamps();
     let started = thread::Builder::new()
         .name("heartwheel-log".into())
         .spawn(move || write_lines(&lines, &writer, queue));

@@ -14,8 +14,10 @@ use crate::server::Builder;
 mod check;
 mod load;
 mod log_queue;
+mod notify;
 mod options;
 mod serve;
+mod signals;
 
 use check::Judgement;
 use load::{Loaded, load};
@@ -37,14 +39,15 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
         Command::Version => return print(VERSION),
         Command::Serve | Command::Check | Command::PrintConfig => {}
     }
-    let loaded = load(&options, env::vars_os(), |path| fs::read_to_string(path));
-    let Loaded { config, warnings } = match loaded {
+    let command = options.command;
+    let load = move || load(&options, env::vars_os(), |path| fs::read_to_string(path));
+    let Loaded { config, warnings } = match load() {
         Ok(loaded) => loaded,
         Err(faults) => return refuse(&faults),
     };
     let report = config.check();
     let warnings = [warnings, report.warnings].concat();
-    if options.command == Command::Check {
+    if command == Command::Check {
         let printed = print(Judgement { config: &config, warnings: &warnings });
         return if report.faults.is_empty() { printed } else { refuse(&report.faults) };
     }
@@ -54,9 +57,9 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     if !report.faults.is_empty() {
         return refuse(&report.faults);
     }
-    match options.command {
+    match command {
         Command::PrintConfig => print(config.to_toml()),
-        _ => serve(config, routes),
+        _ => serve(config, load, routes),
     }
 }
 

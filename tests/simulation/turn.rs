@@ -97,6 +97,7 @@ impl World {
             }
             Command::Publish(..) | Command::Subscribe(..) | Command::Unsubscribe(..) => "topics",
             Command::Reload(_) => "reload",
+            Command::Report(_) => "report",
         };
         self.note(Step::Command { from, what });
         if let Some(id) = self.engine.wants_flush(from, &command) {

@@ -24,15 +24,22 @@ pub struct Lab {
 impl Lab {
     /// Starts it on free ports; each pair is a key of the configuration and its value.
     pub fn start(pairs: &[(&str, &str)]) -> Lab {
+        Lab::start_with(pairs, |_| {})
+    }
+
+    /// Starts it with more arguments, or an environment.
+    pub fn start_with(pairs: &[(&str, &str)], set_up: impl FnOnce(&mut Command)) -> Lab {
         let listen = own_address();
         let mut all = vec![("listen", listen.as_str()), ("admin_listen", "127.0.0.1:0")];
-        all.extend([("tick", "10ms"), ("log", "debug"), ("heartbeat.interval", "off")]);
+        all.extend([("tick", "10ms"), ("heartbeat.interval", "off")]);
         all.extend(pairs);
         let mut command = Command::new(program());
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.env("HEARTWHEEL_LOG", "debug");
         for (key, value) in all {
             command.arg("--set").arg(format!("{key}={value}"));
         }
+        set_up(&mut command);
         let mut child = command.spawn().expect("the lab was built");
         let lines = Arc::new(Mutex::new(Vec::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());

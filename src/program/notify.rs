@@ -1,0 +1,118 @@
+//! What a service manager is told, by the protocol of sd_notify(3): datagrams to the socket that
+//! `NOTIFY_SOCKET` names. Without that variable nothing is sent.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use log::{error, info, warn};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::handle::Handle;
+use crate::stats::Vitals;
+
+/// The way to the service manager.
+#[derive(Clone, Default)]
+pub(super) struct Notify {
+    socket: Option<Arc<UnixDatagram>>,
+}
+
+impl Notify {
+    /// Finds the way that the environment names.
+    pub fn from_environment() -> Notify {
+        let Some(name) = env::var_os("NOTIFY_SOCKET") else { return Notify::default() };
+        match connect(&name) {
+            Ok(socket) => Notify { socket: Some(Arc::new(socket)) },
+            Err(error) => {
+                warn!("NOTIFY_SOCKET = {}: {error}", name.to_string_lossy());
+                Notify::default()
+            }
+        }
+    }
+
+    /// The listeners are bound; or a reload has ended.
+    pub fn ready(&self) {
+        self.send("READY=1\nSTATUS=serving");
+    }
+
+    pub fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let now_us = now.tv_sec * 1_000_000 + i64::from(now.tv_nsec as i32) / 1000;
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={now_us}\nSTATUS=reloading"));
+    }
+
+    pub fn stopping(&self) {
+        self.send("STOPPING=1\nSTATUS=draining");
+    }
+
+    /// Starts the thread that feeds the manager's watchdog, if there is one: twice in its span, and
+    /// only as long as the server makes real progress.
+    pub fn feed_watchdog(&self, handle: Handle, workers: usize) -> io::Result<()> {
+        let Some(span) = watchdog().filter(|_| self.socket.is_some()) else { return Ok(()) };
+        info!("watchdog span_ms={}", span.as_millis());
+        let notify = self.clone();
+        let feed = move || {
+            let every = span / 2;
+            loop {
+                match handle.vitals(every) {
+                    Some(vitals) if is_well(&vitals, workers, every) => {
+                        notify.send(&format!(
+                            "WATCHDOG=1\nSTATUS={} connections={} jobs={}",
+                            if vitals.is_draining { "draining" } else { "serving" },
+                            vitals.connections,
+                            vitals.jobs
+                        ));
+                    }
+                    Some(vitals) => error!(
+                        "watchdog not fed handlers_stuck={} wheel_late_ms={}",
+                        vitals.stats.handlers_stuck,
+                        vitals.wheel_late.as_millis()
+                    ),
+                    None => error!("watchdog not fed: the loop does not turn"),
+                }
+                thread::sleep(every);
+            }
+        };
+        thread::Builder::new().name("heartwheel-notify".into()).spawn(feed)?;
+        Ok(())
+    }
+
+    fn send(&self, state: &str) {
+        let Some(socket) = &self.socket else { return };
+        // Nobody is to be told if the manager does not listen.
+        let _ = socket.send(state.as_bytes());
+    }
+}
+
+/// The loop has turned, or nobody would have answered. Deadlines must act, too, and one worker at
+/// least must be able to take a job.
+fn is_well(vitals: &Vitals, workers: usize, late_max: Duration) -> bool {
+    let stuck = usize::try_from(vitals.stats.handlers_stuck).unwrap_or(usize::MAX);
+    vitals.wheel_late < late_max && (workers == 0 || stuck < workers)
+}
+
+/// Gives the span within which the manager wants to hear of this process.
+fn watchdog() -> Option<Duration> {
+    let number = |name| env::var(name).ok()?.parse::<u64>().ok();
+    let is_meant = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(process::id()));
+    number("WATCHDOG_USEC").filter(|us| is_meant && *us > 0).map(Duration::from_micros)
+}
+
+/// A name that begins with `@` is no file but a name of the kernel's own (unix(7)).
+fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
+    let address = match name.as_bytes() {
+        [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
+        path => SocketAddr::from_pathname(OsString::from(OsStr::from_bytes(path)))?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect_addr(&address)?;
+    Ok(socket)
+}

@@ -1,0 +1,173 @@
+//! The program as a service: loading the configuration again, and what its manager is told.
+#![cfg(feature = "program")]
+
+mod support;
+
+use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use support::lab::Lab;
+use support::peer::{Peer, frame};
+use support::{EPS, PATIENCE, ms};
+
+/// A configuration file that goes with the test.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> File {
+        let name = format!("heartwheel-{name}-{}.toml", std::process::id());
+        let file = File(std::env::temp_dir().join(name));
+        file.write(text);
+        file
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(&self.0, text).expect("there is room for a file");
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The service manager's end.
+struct Manager {
+    socket: UnixDatagram,
+    name: String,
+}
+
+impl Manager {
+    fn new(name: &str) -> Manager {
+        let name = format!("heartwheel-{name}-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("the name is short");
+        let socket = UnixDatagram::bind_addr(&address).expect("the name is new");
+        Manager { socket, name: format!("@{name}") }
+    }
+
+    /// Gives what comes within this time; empty if nothing does.
+    fn told_within(&self, span: Duration) -> String {
+        self.socket.set_read_timeout(Some(span)).unwrap();
+        let mut buffer = [0; 1024];
+        let len = self.socket.recv(&mut buffer).unwrap_or(0);
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    }
+
+    #[track_caller]
+    fn expect(&self, state: &str) -> String {
+        let told = self.told_within(PATIENCE);
+        assert!(told.lines().any(|line| line == state), "{state}: {told:?}");
+        told
+    }
+}
+
+#[track_caller]
+fn assert_alive(peer: &mut Peer) {
+    peer.text("alive");
+    assert_eq!(peer.message(), "alive");
+}
+
+// FAULTS 163.
+#[test]
+fn a_reload_takes_a_good_file_and_refuses_a_bad_one() {
+    let file = File::new("reload", "[limits]\nmessage_bytes = '1k'");
+    let lab = Lab::start_with(&[], |command| {
+        command.arg("-c").arg(&file.0);
+    });
+    let mut peer = Peer::open(lab.address, "/echo");
+    assert_alive(&mut peer);
+
+    for bad in ["[limits]\nmessage_bytes = 'many'", "limits = [", "[limit]\nmessage_bytes = 1"] {
+        file.write(bad);
+        let before = lab.lines_with("the configuration stays as it was").len();
+        lab.signal(Signal::HUP);
+        support::eventually("the refusal is told", || {
+            lab.lines_with("the configuration stays as it was").len() > before
+        });
+        assert_alive(&mut peer);
+    }
+    assert_eq!(lab.lines_with("limits.message_bytes = many: must be").len(), 1);
+    assert_eq!(lab.lines_with(" closed id=").len(), 0);
+
+    file.write("workers = 3\n[limits]\nmessage_bytes = '4k'");
+    lab.signal(Signal::HUP);
+    assert!(lab.expect_line("reloaded changed=").contains("changed=limits.message_bytes"));
+    assert!(lab.expect_line("takes a restart").contains("keys=workers"));
+    assert_alive(&mut peer);
+    peer.send(&frame(0x82, &[7; 4000]));
+    assert!(matches!(peer.see(), support::peer::Seen::Frame(0x82, echo) if echo.len() == 4000));
+    assert_eq!(lab.lines_with(" closed id=").len(), 0);
+}
+
+#[test]
+fn a_reload_changes_how_much_is_logged() {
+    let file = File::new("log", "log = 'info'");
+    let lab = Lab::start_with(&[], |command| {
+        command.env_remove("HEARTWHEEL_LOG").arg("-c").arg(&file.0);
+    });
+    drop(Peer::connect(lab.address));
+    // What is answered behind it, twice, shows that its end has been seen to.
+    let mut peer = Peer::open(lab.address, "/echo");
+    assert_alive(&mut peer);
+    assert_alive(&mut peer);
+    file.write("log = 'debug'");
+    lab.signal(Signal::HUP);
+    lab.expect_line("reloaded changed=log");
+    assert_eq!(lab.lines_with(" closed id=").len(), 0, "a clean end is not worth a line at info");
+    drop(Peer::connect(lab.address));
+    lab.expect_line(" closed id=");
+}
+
+#[test]
+fn the_manager_is_told_of_each_stage() {
+    let manager = Manager::new("stages");
+    let mut lab = Lab::start_with(&[("deadlines.drain", "1s")], |command| {
+        command.env("NOTIFY_SOCKET", &manager.name);
+    });
+    manager.expect("READY=1");
+    lab.signal(Signal::HUP);
+    let told = manager.expect("RELOADING=1");
+    assert!(told.lines().any(|line| line.starts_with("MONOTONIC_USEC=")), "{told}");
+    manager.expect("READY=1");
+    let mut peer = Peer::open(lab.address, "/echo");
+    assert_alive(&mut peer);
+    lab.signal(Signal::TERM);
+    manager.expect("STOPPING=1");
+    assert_eq!(lab.exit_within(ms(2000) + EPS).code(), Some(0));
+    // No watchdog was asked for.
+    assert_eq!(manager.told_within(ms(1)), "");
+}
+
+#[test]
+fn the_watchdog_is_fed_by_progress_alone() {
+    let manager = Manager::new("watchdog");
+    let start = |pairs: &[(&str, &str)]| {
+        let lab = Lab::start_with(pairs, |command| {
+            command.env("NOTIFY_SOCKET", &manager.name).env("WATCHDOG_USEC", "400000");
+        });
+        manager.expect("READY=1");
+        manager.expect("WATCHDOG=1");
+        manager.expect("WATCHDOG=1");
+        lab
+    };
+    // The loop itself is held up by a handler.
+    let lab = start(&[("workers", "0")]);
+    let mut peer = Peer::open(lab.address, "/sleep?ms=60000");
+    peer.text("sleep");
+    lab.expect_line("watchdog not fed: the loop does not turn");
+    drop(lab);
+    while !manager.told_within(ms(50)).is_empty() {}
+    // The loop turns, and no worker is left.
+    let lab = start(&[("workers", "1"), ("deadlines.handler", "200ms")]);
+    let mut peer = Peer::open(lab.address, "/sleep?ms=60000");
+    peer.text("sleep");
+    support::eventually("it is not fed", || {
+        !lab.lines_with("watchdog not fed handlers_stuck=1").is_empty()
+    });
+}
