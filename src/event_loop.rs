@@ -297,8 +297,9 @@ impl EventLoop {
     }
 
     fn take_in(&mut self, now: Instant, mut socket: Socket, face: Face) {
-        let Some(id) = self.engine.accept(now, face, socket.peer()) else {
-            return self.refuse(now, socket);
+        let id = match self.engine.accept(now, face, socket.peer()) {
+            Ok(id) => id,
+            Err(refusal) => return self.refuse(now, socket, refusal),
         };
         let token = Token(id.key());
         let registered = socket.configure().and_then(|()| {
@@ -317,9 +318,8 @@ impl EventLoop {
         }
     }
 
-    fn refuse(&mut self, now: Instant, socket: Socket) {
+    fn refuse(&mut self, now: Instant, socket: Socket, refusal: Refusal) {
         let date = date(self.clock.unix_ms());
-        let refusal = Refusal::new(503, "too many connections are open");
         let wire = Wire { date: &date, keep_alive: false, head_only: false };
         let answer = Response::from(refusal).encode(&wire);
         let expires_at = now + self.engine.config().deadlines.close_ack;

@@ -13,6 +13,9 @@ pub struct Stats {
     pub accepted: u64,
     /// Connections that were answered 503 without a slot, because `limits.connections` were open.
     pub rejected_connections: u64,
+    /// Connections that were answered 429 without a slot, because `limits.connections_per_ip` were
+    /// open from their address.
+    pub rejected_per_ip: u64,
     /// Ends, by [`CloseReason::index`].
     pub closed: [u64; CloseReason::COUNT],
     /// Connections upgraded to WebSocket.

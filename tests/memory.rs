@@ -478,7 +478,7 @@ fn filling_and_emptying_again_and_again_grows_nothing() {
     let mut settled = 0;
     for cycle in 0..50 {
         let mut ids: Vec<_> = (0..COUNT).map(|_| world.open()).collect();
-        assert!(world.engine.accept(world.now, Face::Public, None).is_none());
+        assert!(world.engine.accept(world.now, Face::Public, None).is_err());
         while !ids.is_empty() {
             let id = ids.swap_remove(rng.below(ids.len() as u64) as usize);
             world.turn(id, &message, if rng.chance(50) { usize::MAX } else { 0 });

@@ -84,6 +84,23 @@ impl Config {
 
     /// What works, but hardly as intended.
     fn doubts(&self) -> Vec<String> {
+        [self.silence_doubts(), self.limit_doubts()].concat()
+    }
+
+    fn limit_doubts(&self) -> Vec<String> {
+        let limits = &self.limits;
+        let mut warnings = Vec::new();
+        if limits.connections_per_ip as usize > limits.connections {
+            warnings.push(format!(
+                "limits.connections_per_ip = {}: is more than limits.connections = {}, so it \
+                 never acts",
+                limits.connections_per_ip, limits.connections
+            ));
+        }
+        warnings
+    }
+
+    fn silence_doubts(&self) -> Vec<String> {
         let Some(given_up) = self.given_up_after() else { return Vec::new() };
         let mut warnings = Vec::new();
         if let Some(idle) = self.deadlines.read_idle
@@ -175,6 +192,11 @@ mod tests {
         for (name, text, warning) in [
             ("deadlines.read_idle", "59s", "deadlines.read_idle = 59s: is shorter than"),
             ("heartbeat.pong", "10001ms", "deadlines.read_idle = 1m: is shorter than"),
+            (
+                "limits.connections_per_ip",
+                "10001",
+                "limits.connections_per_ip = 10001: is more than limits.connections = 10000",
+            ),
         ] {
             let report = check(&[(name, text)]);
             assert_eq!(report.faults, [""; 0]);

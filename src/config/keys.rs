@@ -86,6 +86,7 @@ pub const KEYS: &[Key] = &[
     key!(heartbeat.max, ALWAYS, "longest interval where adaptive"),
     key!(heartbeat.comment, ALWAYS, "silent event stream -> comment line"),
     key!(limits.connections, Count(1..=10_000_000), "connections at once; beyond it 503"),
+    key!(limits.connections_per_ip, Count(0..=10_000_000), "from one address; beyond it 429"),
     key!(limits.head_bytes, Size(1..=MEBIBYTE), "request head; beyond it 431"),
     key!(limits.headers, Count(1..=1024), "header lines; beyond it 431"),
     key!(limits.message_bytes, Size(1..=GIBIBYTE), "message or body; beyond it 1009 or 413"),
@@ -179,7 +180,8 @@ mod tests {
             deadlines.lifetime=off deadlines.drain=30s heartbeat.interval=30s \
             heartbeat.jitter=0.3 heartbeat.pong=10s heartbeat.max_missed=3 \
             heartbeat.adaptive=false heartbeat.min=5s heartbeat.max=5m heartbeat.comment=15s \
-            limits.connections=10000 limits.head_bytes=8k limits.headers=64 \
+            limits.connections=10000 limits.connections_per_ip=0 limits.head_bytes=8k \
+            limits.headers=64 \
             limits.message_bytes=1m limits.fragments=1024 limits.inbox_messages=64 \
             limits.inbox_bytes=256k limits.outbox_bytes=256k limits.pings_per_second=10 \
             limits.topics=1024 limits.subscriptions=64 \

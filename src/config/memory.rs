@@ -40,6 +40,14 @@ impl Config {
         vec![
             // Slab entry and wheel entry.
             per_connection("connection itself", SLOT_BYTES),
+            // The count of its address, were each of another.
+            per_connection(
+                "count of its address",
+                match limits.connections_per_ip {
+                    0 => 0,
+                    _ => ADDRESS_BYTES,
+                },
+            ),
             // What has come of a head, a body or a message that is not complete.
             per_connection("incomplete message", partial),
             // The rest of one read that waits because the inbox is full.
@@ -78,6 +86,9 @@ impl Config {
 
 /// Slab entry and wheel entry of one connection.
 const SLOT_BYTES: u64 = 240;
+
+/// An entry of a hash table that has just grown: 16 bytes and a tag, at less than half full.
+const ADDRESS_BYTES: u64 = 40;
 
 /// The loop's read buffer; also what one connection keeps of a read at most.
 const BUFFER_BYTES: u64 = 64 << 10;

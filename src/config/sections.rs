@@ -132,6 +132,10 @@ pub struct Limits {
     /// Connections at once; beyond it 503 at accept. Default 10000, 1 to 10 million; each costs 240
     /// bytes when idle.
     pub connections: usize,
+    /// Connections from one address at once; beyond it 429 at accept. Default 0, which is off; at
+    /// most 10 million. An IPv6 network of 64 bits counts as one address; loopback, Unix sockets
+    /// and the operator's listeners do not count.
+    pub connections_per_ip: u32,
     /// Bytes of a request head; beyond it 431. Default 8 KiB, at most 1 MiB; held only while a head
     /// is incomplete.
     pub head_bytes: usize,
@@ -282,6 +286,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 10_000,
+            connections_per_ip: 0,
             head_bytes: 8 << 10,
             headers: 64,
             message_bytes: 1 << 20,

@@ -269,6 +269,7 @@ impl Engine {
         let mut connection = self.connections.remove(id.key());
         self.wheel.disarm(id.key());
         self.public -= usize::from(connection.face != crate::route::Face::Admin);
+        self.release_address(&connection);
         let so_far = match &connection.phase {
             Phase::Closing(closing) => Some(closing.reason),
             Phase::Answering { reason, .. } if *reason != CloseReason::Done => Some(*reason),

@@ -15,6 +15,7 @@
 //! 7. [`Engine::poll_action`] for the sockets to shut down or to close,
 //! 8. [`Engine::poll_timeout`]: when the next turn must come at the latest.
 
+mod admission;
 mod closing;
 mod commands;
 mod deadlines;
@@ -31,18 +32,17 @@ mod requests;
 mod upgraded;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 
 use slab::Slab;
 
 use crate::config::Config;
-use crate::connection::{Connection, Inbox, Peer, Rules};
+use crate::connection::{Connection, Inbox, Rules};
 use crate::http;
 use crate::id::ConnectionId;
 use crate::outbox;
 use crate::random::Random;
 use crate::reason::CloseReason;
-use crate::route::{Face, RouteSpec};
+use crate::route::RouteSpec;
 use crate::stats::{DeadlineKind, Stats};
 use crate::time::Instant;
 use crate::topics::{Delivery, Topics};
@@ -77,6 +77,7 @@ pub struct Engine {
     connections: Slab<Connection>,
     /// How many connections came through listeners that are not the operator's.
     public: usize,
+    by_address: admission::ByAddress,
     generation: u32,
     wheel: Wheel,
     random: Random,
@@ -122,9 +123,6 @@ pub enum Action {
     Abort(usize),
 }
 
-/// Connections through the operator's listeners: they come out of the descriptors kept in reserve.
-const ADMIN_CONNECTIONS_MAX: usize = 16;
-
 /// The Date header's text, formatted once a second.
 #[derive(Debug, Default)]
 struct Date {
@@ -150,6 +148,7 @@ impl Engine {
             head_limits: reload::head_limits(config),
             connections: Slab::new(),
             public: 0,
+            by_address: admission::ByAddress::default(),
             // Anywhere, so that an id of another server of this process is nobody here.
             generation: random.next_u64() as u32,
             wheel: Wheel::new(config.tick),
@@ -180,32 +179,6 @@ impl Engine {
         self.deliver_first = self.is_delivery_first();
         self.date.unix_ms = unix_ms;
         self.stats.turns += 1;
-    }
-
-    /// Takes in a connection. `None` if `limits.connections` are open: it is to be answered 503
-    /// without a slot.
-    pub fn accept(
-        &mut self,
-        now: Instant,
-        face: Face,
-        peer: Option<SocketAddr>,
-    ) -> Option<ConnectionId> {
-        let is_public = face != Face::Admin;
-        let (open, limit) = match is_public {
-            true => (self.public, self.setup.config.limits.connections),
-            false => (self.connections.len() - self.public, ADMIN_CONNECTIONS_MAX),
-        };
-        if open >= limit {
-            self.stats.rejected_connections += 1;
-            return None;
-        }
-        self.public += usize::from(is_public);
-        self.generation = self.generation.checked_add(1).unwrap_or(1);
-        let connection = Connection::new(self.generation, face, Peer::new(peer), now);
-        let key = self.connections.insert(connection);
-        self.stats.accepted += 1;
-        self.rearm(now, key);
-        Some(ConnectionId::new(key, self.generation))
     }
 
     /// Gives the counters.

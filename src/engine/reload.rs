@@ -35,6 +35,7 @@ impl Engine {
         self.head_limits = head_limits(&config);
         self.topics.reload(topic_rules(&config));
         self.setup.config = config;
+        self.count_addresses();
         self.reload_connections(now, beats_change);
     }
 

@@ -12,6 +12,7 @@ pub mod process;
 pub mod recorder;
 pub mod server;
 pub mod topics;
+pub mod virtual_server;
 mod witness;
 
 use std::env;

@@ -1,0 +1,151 @@
+//! Who gets a slot: as many connections as there may be, in all and from one address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::connection::{Connection, Peer};
+use crate::engine::Engine;
+use crate::http::Refusal;
+use crate::id::ConnectionId;
+use crate::route::Face;
+use crate::time::Instant;
+
+/// How many connections each address has open: an entry for each address that has one, so no more
+/// of them than connections.
+#[derive(Debug, Default)]
+pub(super) struct ByAddress(HashMap<u64, u32>);
+
+impl Engine {
+    /// Takes in a connection.
+    ///
+    /// # Errors
+    ///
+    /// What it is to be answered, without a slot: 503 if `limits.connections` are open, 429 if
+    /// `limits.connections_per_ip` are open from its address.
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        face: Face,
+        peer: Option<SocketAddr>,
+    ) -> Result<ConnectionId, Refusal> {
+        let is_public = face != Face::Admin;
+        let (open, limit) = match is_public {
+            true => (self.public, self.setup.config.limits.connections),
+            false => (self.connections.len() - self.public, ADMIN_CONNECTIONS_MAX),
+        };
+        if open >= limit {
+            self.stats.rejected_connections += 1;
+            return Err(Refusal::new(503, "too many connections are open"));
+        }
+        let network = peer.filter(|_| is_public).and_then(network);
+        let per_ip = self.setup.config.limits.connections_per_ip;
+        if let Some(network) = network.filter(|_| per_ip > 0)
+            && !self.by_address.take(network, per_ip)
+        {
+            self.stats.rejected_per_ip += 1;
+            return Err(Refusal::new(429, "too many connections are open from this address"));
+        }
+        self.public += usize::from(is_public);
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        let connection = Connection::new(self.generation, face, Peer::new(peer), now);
+        let key = self.connections.insert(connection);
+        self.stats.accepted += 1;
+        self.rearm(now, key);
+        Ok(ConnectionId::new(key, self.generation))
+    }
+
+    /// Takes note that a connection has given its slot back.
+    pub(super) fn release_address(&mut self, connection: &Connection) {
+        if let Some(network) = network_of(connection) {
+            self.by_address.give_back(network);
+        }
+    }
+
+    /// Counts anew: `limits.connections_per_ip` may have been off before.
+    pub(super) fn count_addresses(&mut self) {
+        self.by_address = ByAddress::default();
+        if self.setup.config.limits.connections_per_ip > 0 {
+            for (_, connection) in &self.connections {
+                if let Some(network) = network_of(connection) {
+                    self.by_address.take(network, u32::MAX);
+                }
+            }
+        }
+    }
+}
+
+impl ByAddress {
+    /// Counts a connection from a network, unless it has so many.
+    fn take(&mut self, network: u64, most: u32) -> bool {
+        let open = self.0.get(&network).copied().unwrap_or(0);
+        if open < most {
+            self.0.insert(network, open + 1);
+        }
+        open < most
+    }
+
+    fn give_back(&mut self, network: u64) {
+        // While the limit is off nothing is counted.
+        let Some(open) = self.0.get_mut(&network) else { return };
+        *open -= 1;
+        if *open == 0 {
+            self.0.remove(&network);
+            if self.0.is_empty() {
+                self.0 = HashMap::new();
+            }
+        }
+    }
+}
+
+fn network_of(connection: &Connection) -> Option<u64> {
+    connection.peer.address().filter(|_| connection.face != Face::Admin).and_then(network)
+}
+
+/// Gives what is counted as one address: of IPv6 the first 64 bits, because a customer is given
+/// that many at least. Nothing for loopback: whoever is on this machine, a proxy perhaps, speaks
+/// for many.
+fn network(peer: SocketAddr) -> Option<u64> {
+    match peer.ip().to_canonical() {
+        ip if ip.is_loopback() => None,
+        // As an IPv6 prefix this would lie in ::/32, which is given to nobody.
+        IpAddr::V4(ip) => Some(u32::from(ip).into()),
+        IpAddr::V6(ip) => Some((u128::from(ip) >> 64) as u64),
+    }
+}
+
+/// Connections through the operator's listeners: they come out of the descriptors kept in reserve.
+const ADMIN_CONNECTIONS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_counts_by_64_bits_and_loopback_not_at_all() {
+        let network = |ip: &str| network(SocketAddr::new(ip.parse().unwrap(), 1));
+        assert_eq!(network("2001:db8:0:1::5"), network("2001:db8:0:1:ffff::"));
+        assert_ne!(network("2001:db8:0:1::5"), network("2001:db8:0:2::5"));
+        assert_eq!(network("192.0.2.7"), network("::ffff:192.0.2.7"));
+        assert_ne!(network("192.0.2.7"), network("192.0.2.8"));
+        for ip in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(network(ip), None, "{ip}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_connections_is_not_remembered() {
+        let mut counts = ByAddress::default();
+        for round in 0..3 {
+            for network in 0..1000 {
+                assert!(counts.take(network, 2) && counts.take(network, 2), "{round}");
+                assert!(!counts.take(network, 2));
+            }
+            (0..1000).for_each(|network| counts.give_back(network));
+            assert_eq!(counts.0.len(), 1000);
+            (0..1000).for_each(|network| counts.give_back(network));
+            assert_eq!(counts.0.capacity(), 0);
+        }
+        counts.give_back(7);
+        assert!(counts.take(7, 1));
+    }
+}

@@ -1,0 +1,311 @@
+//! An engine in a time of the test's own, with sockets of its own: peers come from wherever the
+//! test says, a minute passes at once, and each turn is counted.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind, IoSlice, Read};
+use std::net::SocketAddr;
+
+use heartwheel::engine::{Action, Attempt, Engine, Setup};
+use heartwheel::event::{Command, Done, Event, Job, Outcome, Task};
+use heartwheel::http::{Refusal, Response};
+use heartwheel::pump::{self, WriteVectored};
+use heartwheel::route::{Face, Placement, RouteKind, RouteSpec};
+use heartwheel::time::Instant;
+use heartwheel::{Accept, Config, ConnectionId};
+
+/// An engine and its peers. Handlers send every message back.
+pub struct VirtualServer {
+    pub engine: Engine,
+    pub now_ms: u64,
+    /// Turns so far.
+    pub turns: u64,
+    /// By slot.
+    sockets: BTreeMap<usize, Wire>,
+    shared: Vec<u8>,
+}
+
+/// What lies between the engine and a peer.
+#[derive(Debug, Default)]
+struct Wire {
+    to_server: VecDeque<u8>,
+    to_peer: Vec<u8>,
+    /// The peer has ended its side.
+    has_ended: bool,
+    /// The server has ended its side, or the whole of it.
+    is_over: bool,
+    has_edge: bool,
+    /// Bytes that the peer takes; then no more.
+    window: usize,
+}
+
+impl VirtualServer {
+    /// Each pair is a key of the configuration and its value.
+    pub fn new(pairs: &[(&str, &str)]) -> VirtualServer {
+        let mut config = Config::default();
+        for (key, value) in [("tick", "10ms"), ("heartbeat.interval", "off")].iter().chain(pairs) {
+            config.set(key, value).unwrap_or_else(|error| panic!("{error}"));
+        }
+        assert_eq!(config.check().faults, [""; 0]);
+        let machine_name = "here".into();
+        let setup = Setup { config, routes: routes(), machine_name, seed: 1, unix_ms: 1 };
+        VirtualServer {
+            engine: Engine::new(setup),
+            now_ms: 1000,
+            turns: 0,
+            sockets: BTreeMap::new(),
+            shared: vec![0; 64 * 1024],
+        }
+    }
+
+    pub fn now(&self) -> Instant {
+        Instant::from_millis(self.now_ms)
+    }
+
+    /// Lets a peer connect; one that is refused gets the status.
+    pub fn connect(&mut self, address: &str) -> Result<ConnectionId, u16> {
+        self.connect_to(Face::Public, Some(address))
+    }
+
+    pub fn connect_to(&mut self, face: Face, address: Option<&str>) -> Result<ConnectionId, u16> {
+        let address: Option<SocketAddr> = address.map(|address| address.parse().expect("is one"));
+        let accepted = self.engine.accept(self.now(), face, address);
+        let id = accepted.map_err(|refusal: Refusal| refusal.status())?;
+        let wire = Wire { has_edge: true, window: usize::MAX, ..Wire::default() };
+        self.sockets.insert(key(id), wire);
+        self.turn();
+        Ok(id)
+    }
+
+    /// Opens a WebSocket.
+    pub fn open(&mut self, path: &str) -> ConnectionId {
+        let id = self.connect("127.0.0.1:9").expect("there is room");
+        self.send(id, upgrade(path, ""));
+        self.settle();
+        let answer = String::from_utf8(self.received(id)).expect("a head is text");
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        id
+    }
+
+    /// Sends bytes to the server, which sees them in its next turn.
+    pub fn send(&mut self, id: ConnectionId, bytes: impl AsRef<[u8]>) {
+        let wire = self.sockets.get_mut(&key(id)).expect("it was accepted");
+        wire.to_server.extend(bytes.as_ref());
+        wire.has_edge = true;
+    }
+
+    /// Ends the peer's side.
+    pub fn end(&mut self, id: ConnectionId) {
+        let wire = self.sockets.get_mut(&key(id)).expect("it was accepted");
+        wire.has_ended = true;
+        wire.has_edge = true;
+    }
+
+    /// Lets the peer take so many bytes and then no more.
+    pub fn narrow(&mut self, id: ConnectionId, window: usize) {
+        let wire = self.sockets.get_mut(&key(id)).expect("it was accepted");
+        wire.window = window;
+        wire.has_edge = true;
+    }
+
+    /// Gives what the peer has received since it was last asked.
+    pub fn received(&mut self, id: ConnectionId) -> Vec<u8> {
+        std::mem::take(&mut self.sockets.get_mut(&key(id)).expect("it was accepted").to_peer)
+    }
+
+    /// Gives the bytes that the server has not read yet.
+    pub fn unread(&self, id: ConnectionId) -> usize {
+        self.sockets[&key(id)].to_server.len()
+    }
+
+    /// Says whether the server has ended its side.
+    pub fn is_over(&self, id: ConnectionId) -> bool {
+        self.sockets[&key(id)].is_over
+    }
+
+    /// Tells the engine something.
+    pub fn command(&mut self, command: Command) {
+        self.engine.handle_command(self.now(), None, command);
+        self.apply_actions();
+    }
+
+    /// Turns until nothing is left to do at this moment.
+    pub fn settle(&mut self) {
+        self.run_for(0);
+    }
+
+    /// Lets time pass, with a turn whenever the engine asks for one and none else.
+    pub fn run_for(&mut self, ms: u64) {
+        let until = self.now_ms + ms;
+        let mut turns_in_place = 0;
+        self.turn();
+        loop {
+            let due = self.engine.poll_timeout().map_or(u64::MAX, Instant::as_millis);
+            let has_edge = self.sockets.values().any(|wire| wire.has_edge);
+            let next = match self.engine.has_work_left() || has_edge {
+                true => self.now_ms,
+                false => due.max(self.now_ms),
+            };
+            if next > until {
+                break;
+            }
+            turns_in_place = if next == self.now_ms { turns_in_place + 1 } else { 0 };
+            assert!(turns_in_place < 10_000, "the loop spins");
+            self.now_ms = next;
+            self.turn();
+        }
+        self.now_ms = until;
+    }
+
+    fn turn(&mut self) {
+        self.turns += 1;
+        let now = self.now();
+        self.engine.begin_turn(self.now_ms);
+        for (key, wire) in &mut self.sockets {
+            if std::mem::take(&mut wire.has_edge) {
+                let readable = !wire.to_server.is_empty() || wire.has_ended;
+                let writable = wire.window > 0;
+                self.engine.handle_readiness(*key, readable, writable, wire.has_ended);
+            }
+        }
+        self.run_handlers();
+        while let Some(id) = self.engine.poll_ready() {
+            self.fill(id);
+            self.run_handlers();
+        }
+        while let Some(id) = self.engine.deliver(now) {
+            self.flush(id);
+        }
+        let mut budget = 1000;
+        while let Some(attempt) = self.engine.handle_timeout(now, &mut budget) {
+            match attempt {
+                Attempt::Read(id) => {
+                    self.engine.mark_readable(id);
+                    self.fill(id);
+                    self.engine.expire(now, id);
+                }
+                Attempt::Write(id) => self.engine.expire(now, id),
+            }
+        }
+        self.run_handlers();
+        while let Some(id) = self.engine.poll_dirty() {
+            self.flush(id);
+        }
+        self.apply_actions();
+        let stats = self.engine.stats();
+        assert_eq!(stats.accepted, self.engine.len() as u64 + stats.closed_total());
+        assert_eq!(self.engine.deadlines_armed(), self.engine.len());
+    }
+
+    fn fill(&mut self, id: ConnectionId) {
+        let now = self.now();
+        if let Some(wire) = self.sockets.get_mut(&key(id)) {
+            pump::fill(&mut self.engine, now, id, wire, &mut self.shared);
+        }
+        self.apply_actions();
+    }
+
+    fn flush(&mut self, id: ConnectionId) {
+        let now = self.now();
+        if let Some(wire) = self.sockets.get_mut(&key(id)) {
+            pump::flush(&mut self.engine, now, id, wire);
+        }
+        self.apply_actions();
+    }
+
+    fn apply_actions(&mut self) {
+        while let Some(action) = self.engine.poll_action() {
+            if let Action::Shutdown(key) | Action::Close(key) | Action::Abort(key) = action
+                && let Some(wire) = self.sockets.get_mut(&key)
+            {
+                wire.is_over = true;
+            }
+        }
+    }
+
+    fn run_handlers(&mut self) {
+        let now = self.now();
+        while let Some(Job { id, route, task }) = self.engine.poll_job(Placement::Inline) {
+            let outcome = match task {
+                Task::Authorize(request) => Outcome::Verdict(request, Ok(Accept::default())),
+                Task::Answer(_) => Outcome::Answer(Response::new(200).text("answered")),
+                Task::Events { session, mut events } => {
+                    let mut messages_handled = 0;
+                    let mut is_told = false;
+                    while let Some(event) = events.pop_front() {
+                        is_told |= matches!(event, Event::Closed(_));
+                        if let Event::Message(message) = event {
+                            messages_handled += 1;
+                            let echo = Command::Send(id, message);
+                            self.engine.handle_command(now, Some(id), echo);
+                        }
+                    }
+                    let session = session.or_else(|| Some(Box::new(()))).filter(|_| !is_told);
+                    Outcome::Events { session, messages_handled, events }
+                }
+            };
+            let done = Command::Done(Done { id, route, outcome });
+            self.engine.handle_command(now, Some(id), done);
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.to_server.is_empty() {
+            true if self.has_ended => Ok(0),
+            true => Err(ErrorKind::WouldBlock.into()),
+            false => self.to_server.read(buffer),
+        }
+    }
+}
+
+impl WriteVectored for Wire {
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let before = self.to_peer.len();
+        for slice in slices {
+            let len = slice.len().min(self.window);
+            self.to_peer.extend_from_slice(&slice[..len]);
+            self.window -= len;
+        }
+        match self.to_peer.len() - before {
+            0 => Err(ErrorKind::WouldBlock.into()),
+            len => Ok(len),
+        }
+    }
+}
+
+/// What the program serves, and a POST with a handler.
+fn routes() -> Vec<RouteSpec> {
+    let route = |path: &str, kind| RouteSpec {
+        path: path.into(),
+        kind,
+        placement: Placement::Inline,
+        face: if kind == RouteKind::Health { Face::Both } else { Face::Public },
+        authorizes: false,
+        wants_pongs: false,
+        wants_drained: false,
+        protocols: if kind == RouteKind::Hub { vec!["heartwheel.v1".into()] } else { Vec::new() },
+    };
+    vec![
+        route("/echo", RouteKind::WebSocket),
+        route("/post", RouteKind::Post),
+        route("/topics/{topic}", RouteKind::TopicSocket),
+        route("/topics/{topic}", RouteKind::TopicGet),
+        route("/topics/{topic}", RouteKind::TopicPost),
+        route("/ws", RouteKind::Hub),
+        route("/events", RouteKind::EventStream),
+        route("/healthz", RouteKind::Health),
+    ]
+}
+
+/// Gives the request for a WebSocket; `lines` are header lines more.
+pub fn upgrade(path: &str, lines: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
+    )
+}
+
+fn key(id: ConnectionId) -> usize {
+    (id.as_u64() & u64::from(u32::MAX)) as usize
+}
