@@ -19,6 +19,7 @@ use std::time::{Duration, Instant as StdInstant};
 use log::{debug, info, warn};
 use mio::{Events, Poll, Token, Waker};
 
+use crate::bind::Adopted;
 use crate::clock::{Clock, Passed};
 use crate::config::Address;
 use crate::engine::{Action, Attempt, Engine, Setup};
@@ -99,14 +100,21 @@ impl EventLoop {
 
     /// Binds an address and gives the ones really bound.
     pub fn listen(&mut self, address: &Address, face: Face) -> io::Result<Vec<LocalAddress>> {
-        let mut bound = Vec::new();
-        for mut listener in Listener::bind(address, face)? {
-            let token = Token(LISTENER_TOKENS + self.listeners.len());
-            listener.register(self.poll.registry(), token)?;
-            bound.push(listener.local_address()?);
-            self.listeners.push(Some(listener));
-        }
-        Ok(bound)
+        let bound = Listener::bind(address, &self.engine.config().unix, face)?;
+        bound.into_iter().map(|listener| self.add_listener(listener)).collect()
+    }
+
+    /// Takes over a listener and gives its address.
+    pub fn adopt(&mut self, adopted: Adopted, face: Face) -> io::Result<LocalAddress> {
+        self.add_listener(Listener::adopt(adopted, face)?)
+    }
+
+    fn add_listener(&mut self, mut listener: Listener) -> io::Result<LocalAddress> {
+        let token = Token(LISTENER_TOKENS + self.listeners.len());
+        listener.register(self.poll.registry(), token)?;
+        let address = listener.local_address()?;
+        self.listeners.push(Some(listener));
+        Ok(address)
     }
 
     pub fn handle(&self) -> Handle {

@@ -56,7 +56,7 @@
 //! | | `handle` | commands from any thread |
 //! | | `handler`, `worker` | what applications write, and the threads it runs on |
 //! | own I/O | `event_loop`, `clock`, `manual_clock` | poll, the order of a turn, the time, also by hand |
-//! | | `listener`, `refusals`, `socket` | bind, accept, 503 without a slot, socket options |
+//! | | `bind`, `listener`, `refusals`, `socket` | bind, accept, 503 without a slot, socket options |
 //! | | `descriptors` | how many connections there is room for |
 //! | | [`pump`] | bytes between a socket and the engine |
 //! | pure | [`engine`], `connection` | all connections; `handle_*` in, `poll_*` out |
@@ -95,6 +95,7 @@
 #![warn(missing_docs)]
 
 pub mod app;
+mod bind;
 pub mod bucket;
 mod clock;
 pub mod config;
@@ -133,6 +134,7 @@ pub mod wheel;
 mod worker;
 pub mod ws;
 
+pub use bind::Adopted;
 pub use config::Config;
 pub use event::{Accept, Event};
 pub use handle::{Handle, Peer, SendError, Sent};

@@ -1,17 +1,14 @@
-//! Listeners: binding, accepting within a budget, and what to do when the machine has run out of
-//! descriptors.
+//! Listeners: accepting, and what to do when the machine has run out of descriptors.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token, event::Source};
-use socket2::{Domain, SockAddr, Type};
 
-use crate::config::Address;
+use crate::bind::{Adopted, bind_tcp, bind_unix};
+use crate::config::{Address, Unix};
 use crate::route::Face;
 use crate::socket::Socket;
 
@@ -27,7 +24,8 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    /// With the path that goes when it does, if it was bound here.
+    Unix(UnixListener, Option<PathBuf>),
 }
 
 /// What came of an attempt to accept.
@@ -45,13 +43,28 @@ pub(crate) enum Accepted {
 
 impl Listener {
     /// Binds all addresses that a name stands for.
-    pub fn bind(address: &Address, face: Face) -> io::Result<Vec<Listener>> {
+    pub fn bind(address: &Address, unix: &Unix, face: Face) -> io::Result<Vec<Listener>> {
         let kinds = match address {
             Address::Tcp(name) => bind_tcp(name)?.into_iter().map(Kind::Tcp).collect(),
-            Address::Unix(path) => vec![Kind::Unix(bind_unix(path)?, path.clone())],
+            Address::Unix(path) => vec![Kind::Unix(bind_unix(path, unix)?, Some(path.clone()))],
         };
         let listener = |kind| Listener { kind, face, is_ready: true };
         Ok(kinds.into_iter().map(listener).collect())
+    }
+
+    /// Takes over one that somebody else has bound.
+    pub fn adopt(adopted: Adopted, face: Face) -> io::Result<Listener> {
+        let kind = match adopted {
+            Adopted::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Kind::Tcp(TcpListener::from_std(listener))
+            }
+            Adopted::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                Kind::Unix(UnixListener::from_std(listener), None)
+            }
+        };
+        Ok(Listener { kind, face, is_ready: true })
     }
 
     /// Watches for connections.
@@ -80,14 +93,18 @@ impl Listener {
     pub fn local_address(&self) -> io::Result<LocalAddress> {
         match &self.kind {
             Kind::Tcp(listener) => listener.local_addr().map(LocalAddress::Tcp),
-            Kind::Unix(_, path) => Ok(LocalAddress::Unix(path.clone())),
+            Kind::Unix(listener, _) => {
+                let address = listener.local_addr()?;
+                let path = address.as_pathname().unwrap_or(Path::new(""));
+                Ok(LocalAddress::Unix(path.to_owned()))
+            }
         }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Kind::Unix(_, path) = &self.kind {
+        if let Kind::Unix(_, Some(path)) = &self.kind {
             // Somebody else may have removed it: nothing is lost.
             let _ = std::fs::remove_file(path);
         }
@@ -122,52 +139,6 @@ impl std::fmt::Display for LocalAddress {
     }
 }
 
-fn bind_tcp(name: &str) -> io::Result<Vec<TcpListener>> {
-    let mut listeners: Vec<TcpListener> = Vec::new();
-    for mut address in name.to_socket_addrs()? {
-        if address.port() == 0
-            && let Some(first) = listeners.first()
-        {
-            address.set_port(first.local_addr()?.port());
-        }
-        let socket =
-            socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
-        // A restart must not wait for the old connections' TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        listeners.push(TcpListener::from_std(socket.into()));
-    }
-    match listeners.is_empty() {
-        true => Err(io::Error::new(ErrorKind::NotFound, "the name has no address")),
-        false => Ok(listeners),
-    }
-}
-
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    remove_stale(path)?;
-    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    socket.listen(BACKLOG)?;
-    Ok(UnixListener::from_std(socket.into()))
-}
-
-/// Removes a socket that nobody listens to any more; one that is alive is refused.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    // Linux refuses to connect to a file of any other kind, too: that is not ours to remove.
-    if !std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        return Ok(());
-    }
-    match StdUnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another server listens there")),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        Err(_) => Ok(()),
-    }
-}
-
 /// Says whether an error of accept means that this machine, or this process, has run out of
 /// something.
 fn is_exhausted(error: &io::Error) -> bool {
@@ -175,6 +146,3 @@ fn is_exhausted(error: &io::Error) -> bool {
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     error.raw_os_error().is_some_and(|code| exhausted.contains(&Errno::from_raw_os_error(code)))
 }
-
-/// Linux cuts it to net.core.somaxconn, 4096 by default.
-const BACKLOG: i32 = 4096;

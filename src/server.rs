@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use log::info;
 
+use crate::bind::Adopted;
 use crate::clock::Clock;
 use crate::config::{Address, Config};
 use crate::descriptors;
@@ -121,6 +122,7 @@ impl Route {
 pub struct Builder {
     config: Config,
     routes: Vec<Route>,
+    adopted: Vec<(Adopted, Face)>,
     seed: Option<u64>,
     clock: Option<ManualClock>,
 }
@@ -199,6 +201,18 @@ impl Builder {
         self.route(route("/healthz", RouteKind::Health)).route(route("/readyz", RouteKind::Ready))
     }
 
+    /// Serves on a listener that somebody else has bound, instead of `listen`; may be called again.
+    pub fn adopt(mut self, listener: impl Into<Adopted>) -> Builder {
+        self.adopted.push((listener.into(), Face::Public));
+        self
+    }
+
+    /// Serves the operator on a listener that somebody else has bound, instead of `admin_listen`.
+    pub fn adopt_admin(mut self, listener: impl Into<Adopted>) -> Builder {
+        self.adopted.push((listener.into(), Face::Admin));
+        self
+    }
+
     /// Seeds jitter and spread, so that a run can be repeated.
     pub fn seed(mut self, seed: u64) -> Builder {
         self.seed = Some(seed);
@@ -249,7 +263,15 @@ impl Builder {
             specs.push(spec);
             endpoints.push((route.endpoint)(route.authorize));
         }
-        let (listen, admin) = (self.config.listen.clone(), self.config.admin_listen.clone());
+        let config = &self.config;
+        let is_adopted = |face| self.adopted.iter().any(|(_, adopted)| *adopted == face);
+        let mut listen = Vec::new();
+        for (addresses, face) in
+            [(&config.listen, Face::Public), (&config.admin_listen, Face::Admin)]
+        {
+            let own = addresses.iter().filter(|_| !is_adopted(face));
+            listen.extend(own.map(|address| (address.clone(), face)));
+        }
         let clock = Clock::new(self.clock);
         let setup = Setup {
             config: self.config,
@@ -259,11 +281,12 @@ impl Builder {
             unix_ms: clock.unix_ms(),
         };
         let mut server = Server { inner: EventLoop::new(setup, endpoints.into(), clock)? };
-        for address in &listen {
-            server.listen(address, Face::Public)?;
+        for (adopted, face) in self.adopted {
+            let address = server.inner.adopt(adopted, face)?;
+            tell_address(&address, face);
         }
-        for address in &admin {
-            server.listen(address, Face::Admin)?;
+        for (address, face) in listen {
+            server.listen(&address, face)?;
         }
         Ok(server)
     }
@@ -383,12 +406,7 @@ impl Server {
             .inner
             .listen(address, face)
             .map_err(|source| Error::Bind { address: address.clone(), source })?;
-        for address in bound {
-            match face {
-                Face::Admin => info!("listening address={address} for=admin"),
-                Face::Public | Face::Both => info!("listening address={address}"),
-            }
-        }
+        bound.iter().for_each(|address| tell_address(address, face));
         Ok(())
     }
 }
@@ -445,6 +463,13 @@ impl std::error::Error for Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         Error::Io(error)
+    }
+}
+
+fn tell_address(address: &LocalAddress, face: Face) {
+    match face {
+        Face::Admin => info!("listening address={address} for=admin"),
+        Face::Public | Face::Both => info!("listening address={address}"),
     }
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::kinds::{Addresses, Count, Kind, List, OneOf, OrOff, Share, Shown, Size, Span, Switch};
+use super::kinds::{
+    Addresses, Count, Kind, List, Mode, OneOf, OrOff, Ownership, Share, Shown, Size, Span, Switch,
+};
 use super::{Config, OverflowPolicy, Preset};
 use crate::time::SPAN_MAX;
 
@@ -35,7 +37,8 @@ impl Key {
 
     /// Says whether a running server keeps its value of this key: another takes a restart.
     pub fn takes_restart(&self) -> bool {
-        matches!(self.name, "listen" | "admin_listen" | "workers" | "tick" | "turn.events")
+        self.section() == "unix"
+            || matches!(self.name, "listen" | "admin_listen" | "workers" | "tick" | "turn.events")
     }
 
     /// Gives the value of this key as text, in the form that [`Config::set`] takes.
@@ -63,6 +66,8 @@ pub const KEYS: &[Key] = &[
     key!(workers, Count(0..=256), "worker threads; 0: handlers run on the loop thread"),
     key!(log, OneOf(LEVELS), "how much is logged"),
     key!(tick, Span(MILLISECOND..=SECOND), "how late a deadline may act"),
+    key!(unix.mode, Mode, "permissions of a Unix socket's file"),
+    key!(unix.owner, OrOff(Ownership), "its owner, where not the process: USER:GROUP"),
     key!(turn.events, Count(1..=65_536), "readiness events in one turn"),
     key!(turn.bytes, Size(1..=GIBIBYTE), "bytes read in one turn"),
     PRESET,
@@ -173,8 +178,9 @@ mod tests {
     #[test]
     fn defaults_are_those_promised() {
         let expected = "listen=127.0.0.1:8765 admin_listen=127.0.0.1:8766 workers=2 log=info \
-            tick=50ms turn.events=1024 turn.bytes=256k deadlines.preset=balanced \
-            deadlines.handshake=5s deadlines.body=10s deadlines.keep_alive=15s \
+            tick=50ms unix.mode=600 unix.owner=off turn.events=1024 turn.bytes=256k \
+            deadlines.preset=balanced deadlines.handshake=5s deadlines.body=10s \
+            deadlines.keep_alive=15s \
             deadlines.read_idle=1m deadlines.message=30s deadlines.write_stall=10s \
             deadlines.close_send=5s deadlines.close_ack=3s deadlines.handler=30s \
             deadlines.lifetime=off deadlines.drain=30s heartbeat.interval=30s \

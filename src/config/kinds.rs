@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Address;
 use super::units::{read_duration, read_size, show_duration, show_size};
+use super::{Address, Owner};
 
 /// Reads and shows the values of one kind.
 ///
@@ -116,6 +116,42 @@ impl<T: TryFrom<u64> + TryInto<u64> + Copy> Kind<T> for Count {
 
     fn show(&self, count: &T) -> Shown {
         Shown::Bare(widen(*count).to_string())
+    }
+}
+
+/// Permissions of a file, in octal as chmod(1) takes them.
+pub(super) struct Mode;
+
+impl Kind<u32> for Mode {
+    fn read(&self, text: &str) -> Result<u32, String> {
+        let is_octal = (3..=4).contains(&text.len()) && !text.starts_with('+');
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+        mode.ok_or_else(|| "must be three octal digits, such as 660".into())
+    }
+
+    fn show(&self, mode: &u32) -> Shown {
+        Shown::Text(format!("{mode:03o}"))
+    }
+}
+
+/// A user, a group or both.
+pub(super) struct Ownership;
+
+impl Kind<Owner> for Ownership {
+    fn read(&self, text: &str) -> Result<Owner, String> {
+        let (user, group) = text.split_once(':').unwrap_or((text, ""));
+        let is_name = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
+        if text.trim_matches(':').is_empty() || !is_name(user) || !is_name(group) {
+            return Err("must be USER, USER:GROUP or :GROUP".into());
+        }
+        let part = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+        Ok(Owner { user: part(user), group: part(group) })
+    }
+
+    fn show(&self, owner: &Owner) -> Shown {
+        let part = |name: &Option<String>| name.clone().unwrap_or_default();
+        let group = owner.group.as_ref().map_or(String::new(), |group| format!(":{group}"));
+        Shown::Text(part(&owner.user) + &group)
     }
 }
 

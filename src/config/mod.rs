@@ -38,7 +38,8 @@ pub use keys::{KEYS, Key};
 pub(crate) use memory::JOBS_QUEUED_MAX;
 pub use memory::Term;
 pub use sections::{
-    Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Preset, Topics, Turn,
+    Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, Topics, Turn,
+    Unix,
 };
 
 /// Everything that can be set. Each field is a key of the same name.
@@ -58,6 +59,8 @@ pub struct Config {
     /// The width of a slot of the timing wheel: how late a deadline may act. Default 50 ms, 1 ms to
     /// 1 s.
     pub tick: Duration,
+    /// Who may connect to a Unix socket.
+    pub unix: Unix,
     /// How much one turn of the loop may do.
     pub turn: Turn,
     /// How long each step of a connection may take.
@@ -129,6 +132,7 @@ impl Default for Config {
             workers: 2,
             log: LevelFilter::Info,
             tick: Duration::from_millis(50),
+            unix: Unix::default(),
             turn: Turn::default(),
             deadlines: Deadlines::default(),
             heartbeat: Heartbeat::default(),

@@ -61,6 +61,7 @@ mod tests {
         let text = Config::default().to_toml();
         let begin = "listen = [\"127.0.0.1:8765\"]\nadmin_listen = [\"127.0.0.1:8766\"]\n\
             workers = 2\nlog = \"info\"\ntick = \"50ms\"\n\n\
+            [unix]\nmode = \"600\"\nowner = \"off\"\n\n\
             [turn]\nevents = 1024\nbytes = \"256k\"\n\n\
             [deadlines]\npreset = \"balanced\"\nhandshake = \"5s\"\n";
         assert!(text.starts_with(begin), "{text}");

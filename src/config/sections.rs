@@ -7,6 +7,32 @@ use std::time::Duration;
 
 use crate::http::{Hosts, Origins};
 
+/// Who may connect to a Unix socket: whoever may write to its file (unix(7)).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Unix {
+    /// The permissions of its file. Default 600: its owner alone; 660 lets a group in.
+    pub mode: u32,
+    /// Its owner and group, looked up when it is bound. Default: those of the process.
+    pub owner: Option<Owner>,
+}
+
+impl Default for Unix {
+    fn default() -> Unix {
+        Unix { mode: 0o600, owner: None }
+    }
+}
+
+/// A user, a group or both, by name or number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Owner {
+    /// The user; `None` leaves the process's own.
+    pub user: Option<String>,
+    /// The group; `None` leaves the process's own.
+    pub group: Option<String>,
+}
+
 /// How much one turn of the loop may do.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

@@ -11,6 +11,7 @@ use std::{env, fs};
 
 use crate::server::Builder;
 
+mod activation;
 mod check;
 mod load;
 mod log_queue;

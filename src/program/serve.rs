@@ -8,7 +8,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use super::load::Loaded;
 use super::notify::Notify;
 use super::signals::Watcher;
-use super::{REFUSED, complain, log_queue};
+use super::{REFUSED, activation, complain, log_queue};
 use crate::config::Config;
 use crate::server::{Builder, Ended, Error, Server};
 
@@ -24,7 +24,14 @@ pub(super) fn serve(
     raise_descriptor_limit();
     let workers = config.workers;
     let notify = Notify::from_environment();
-    let ended = routes(Server::builder().config(config)).build().and_then(|server| {
+    let builder = match activation::adopt(Server::builder().config(config)) {
+        Ok(builder) => builder,
+        Err(fault) => {
+            complain(fault);
+            return ExitCode::from(REFUSED);
+        }
+    };
+    let ended = routes(builder).build().and_then(|server| {
         let handle = server.handle();
         notify.feed_watchdog(handle.clone(), workers)?;
         let load = Box::new(load);

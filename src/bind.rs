@@ -1,0 +1,112 @@
+//! Binding addresses, and taking over listeners that somebody else has bound.
+
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::net::{TcpListener as StdTcpListener, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::path::Path;
+
+use mio::net::{TcpListener, UnixListener};
+use socket2::{Domain, SockAddr, Type};
+
+use crate::config::Unix;
+
+/// A listener that somebody else has bound: a service manager, a parent process, a test.
+#[derive(Debug)]
+pub enum Adopted {
+    /// TCP.
+    Tcp(StdTcpListener),
+    /// A Unix socket. Its path is not removed when the server ends.
+    Unix(StdUnixListener),
+}
+
+impl From<StdTcpListener> for Adopted {
+    fn from(listener: StdTcpListener) -> Adopted {
+        Adopted::Tcp(listener)
+    }
+}
+
+impl From<StdUnixListener> for Adopted {
+    fn from(listener: StdUnixListener) -> Adopted {
+        Adopted::Unix(listener)
+    }
+}
+
+/// Binds a name's addresses.
+pub(crate) fn bind_tcp(name: &str) -> io::Result<Vec<TcpListener>> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    for mut address in name.to_socket_addrs()? {
+        if address.port() == 0
+            && let Some(first) = listeners.first()
+        {
+            address.set_port(first.local_addr()?.port());
+        }
+        let socket =
+            socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+        // A restart must not wait for the old connections' TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        listeners.push(TcpListener::from_std(socket.into()));
+    }
+    match listeners.is_empty() {
+        true => Err(io::Error::new(ErrorKind::NotFound, "the name has no address")),
+        false => Ok(listeners),
+    }
+}
+
+/// Binds a path, with the access that is configured: it is set before anybody can connect.
+pub(crate) fn bind_unix(path: &Path, unix: &Unix) -> io::Result<UnixListener> {
+    remove_stale(path)?;
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    if let Err(error) = give_access(path, unix) {
+        let _ = fs::remove_file(path);
+        return Err(error);
+    }
+    socket.listen(BACKLOG)?;
+    Ok(UnixListener::from_std(socket.into()))
+}
+
+/// Removes a socket that nobody listens to any more; one that is alive is refused.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    // Linux refuses to connect to a file of any other kind, too: that is not ours to remove.
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        return Ok(());
+    }
+    match StdUnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another server listens there")),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Sets mode and owner.
+fn give_access(path: &Path, unix: &Unix) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(unix.mode))?;
+    let Some(owner) = &unix.owner else { return Ok(()) };
+    let user = owner.user.as_deref().map(|name| number_of(name, "/etc/passwd")).transpose()?;
+    let group = owner.group.as_deref().map(|name| number_of(name, "/etc/group")).transpose()?;
+    chown(path, user, group)
+}
+
+/// Finds the number of a user or group: in the third field of the line that begins with its name.
+fn number_of(name: &str, file: &str) -> io::Result<u32> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let text = fs::read_to_string(file)?;
+    let mut lines = text.lines().map(|line| line.split(':'));
+    let number = lines.find_map(|mut fields| {
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    });
+    let missing = || io::Error::new(ErrorKind::NotFound, format!("{name} is not in {file}"));
+    number.ok_or_else(missing)
+}
+
+/// Linux cuts it to net.core.somaxconn, 4096 by default.
+const BACKLOG: i32 = 4096;

@@ -1,0 +1,35 @@
+//! Listeners that a service manager has bound: `LISTEN_FDS` of sd_listen_fds(3).
+
+use std::env;
+
+use listenfd::ListenFd;
+
+use crate::server::Builder;
+
+/// Serves on the listeners that were passed on, if any were, instead of those of the configuration.
+/// The name `admin` (`FileDescriptorName=` of a socket unit) marks the operator's.
+///
+/// # Errors
+///
+/// The fault, if one is not a listening stream socket.
+pub(super) fn adopt(mut builder: Builder) -> Result<Builder, String> {
+    // Read first: taking the listeners removes what the environment says of them.
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let names: Vec<&str> = names.split(':').collect();
+    let mut passed = ListenFd::from_env();
+    for index in 0..passed.len() {
+        let fault = |error| format!("LISTEN_FDS: descriptor {}: {error}", 3 + index);
+        let is_admin = names.get(index) == Some(&"admin");
+        builder = match passed.take_tcp_listener(index) {
+            Ok(Some(listener)) if is_admin => builder.adopt_admin(listener),
+            Ok(Some(listener)) => builder.adopt(listener),
+            Ok(None) => builder,
+            Err(_) => match passed.take_unix_listener(index).map_err(fault)? {
+                Some(listener) if is_admin => builder.adopt_admin(listener),
+                Some(listener) => builder.adopt(listener),
+                None => builder,
+            },
+        };
+    }
+    Ok(builder)
+}
