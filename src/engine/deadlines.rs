@@ -112,7 +112,9 @@ impl Engine {
             Missed::Again => self.ping(now, id),
             Missed::Suspect => {
                 self.stats.suspects += 1;
-                self.push_event(id, Event::Suspect);
+                if self.has_handler(id) {
+                    self.push_event(id, Event::Suspect);
+                }
                 self.ping(now, id);
             }
             Missed::GiveUp => self.fail(now, id, CloseReason::Heartbeat),

@@ -117,3 +117,30 @@ fn an_upgrade_to_what_is_no_topic_is_refused() {
     assert_eq!(peer.answer().status, 400);
     peer.expect_fin();
 }
+
+/// There is no handler to be told of a suspect; asking one was taken for a panic once.
+#[test]
+fn a_silent_client_is_pinged_until_max_missed_and_closed_3008() {
+    for target in ["/topics/a", "/ws"] {
+        let server = start(&[
+            ("heartbeat.interval", "200ms"),
+            ("heartbeat.pong", "100ms"),
+            ("heartbeat.max_missed", "4"),
+        ]);
+        let mut peer = Peer::open(server.address, target);
+        let mut pings = 0;
+        let last = loop {
+            match peer.see() {
+                Seen::Frame(0x89, _) => pings += 1,
+                Seen::Frame(0x81, _) => {}
+                other => break other,
+            }
+        };
+        let code = 3008u16.to_be_bytes();
+        assert!(matches!(&last, Seen::Frame(0x88, close) if close.starts_with(&code)), "{last:?}");
+        assert_eq!(pings, 4, "{target}");
+        assert_eq!((server.stats().suspects, server.stats().handler_panics), (1, 0), "{target}");
+        drop(peer);
+        server.expect_closed(CloseReason::Heartbeat, 1);
+    }
+}
