@@ -28,10 +28,12 @@ use crate::handle::{Handle, Inlet, Peer, Scope, Shared};
 use crate::http::{Refusal, Response, Wire, date};
 use crate::id::ConnectionId;
 use crate::listener::{Accepted, Listener, LocalAddress};
+use crate::memory::{Exchange, MemoryNetwork};
 use crate::pump;
 use crate::refusals::Refusals;
 use crate::route::{Face, Placement};
-use crate::socket::Socket;
+use crate::socket::{Readiness, Socket};
+use crate::sockets::Sockets;
 use crate::stats::DeadlineKind;
 use crate::time::Instant;
 use crate::worker::{Endpoints, Pool};
@@ -42,9 +44,10 @@ pub(crate) struct EventLoop {
     events: Events,
     clock: Clock,
     engine: Engine,
-    /// By slot.
-    sockets: Vec<Option<Socket>>,
+    sockets: Sockets,
     listeners: Vec<Option<Listener>>,
+    /// Connections in memory, if there can be any.
+    memory: Option<Exchange>,
     refusals: Refusals,
     inlet: Inlet,
     shared: Arc<Shared>,
@@ -81,7 +84,8 @@ impl EventLoop {
             poll,
             clock,
             engine: Engine::new(setup),
-            sockets: Vec::new(),
+            sockets: Sockets::default(),
+            memory: None,
             listeners: Vec::new(),
             refusals: Refusals::default(),
             inlet,
@@ -101,20 +105,35 @@ impl EventLoop {
     /// Binds an address and gives the ones really bound.
     pub fn listen(&mut self, address: &Address, face: Face) -> io::Result<Vec<LocalAddress>> {
         let bound = Listener::bind(address, &self.engine.config().unix, face)?;
-        bound.into_iter().map(|listener| self.add_listener(listener)).collect()
+        bound.into_iter().map(|listener| self.add_bound(listener)).collect()
     }
 
     /// Takes over a listener and gives its address.
     pub fn adopt(&mut self, adopted: Adopted, face: Face) -> io::Result<LocalAddress> {
-        self.add_listener(Listener::adopt(adopted, face)?)
+        self.add_bound(Listener::adopt(adopted, face)?)
     }
 
-    fn add_listener(&mut self, mut listener: Listener) -> io::Result<LocalAddress> {
+    /// Listens in memory, for all faces.
+    pub fn listen_memory(&mut self, network: &MemoryNetwork) -> io::Result<()> {
+        let exchange = network.listen(&self.shared)?;
+        for face in [Face::Public, Face::Admin] {
+            self.add_listener(Listener::in_memory(exchange.clone(), face))?;
+        }
+        self.memory = Some(exchange);
+        Ok(())
+    }
+
+    fn add_bound(&mut self, listener: Listener) -> io::Result<LocalAddress> {
+        let address = listener.local_address()?;
+        self.add_listener(listener)?;
+        Ok(address)
+    }
+
+    fn add_listener(&mut self, mut listener: Listener) -> io::Result<()> {
         let token = Token(LISTENER_TOKENS + self.listeners.len());
         listener.register(self.poll.registry(), token)?;
-        let address = listener.local_address()?;
         self.listeners.push(Some(listener));
-        Ok(address)
+        Ok(())
     }
 
     pub fn handle(&self) -> Handle {
@@ -203,7 +222,8 @@ impl EventLoop {
     fn has_work_left(&self) -> bool {
         let accepts = self.accept_at.is_none()
             && self.listeners.iter().flatten().any(|listener| listener.is_ready);
-        self.engine.has_work_left() || accepts || self.inlet.has_commands()
+        let has_news = self.memory.as_ref().is_some_and(Exchange::has_news);
+        self.engine.has_work_left() || accepts || has_news || self.inlet.has_commands()
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -235,34 +255,44 @@ impl EventLoop {
     }
 
     fn note_readiness(&mut self, now: Instant) {
-        for event in &self.events {
-            match event.token() {
-                WAKER => {}
-                Token(token) if token >= LISTENER_TOKENS => {
-                    if let Some(Some(listener)) = self.listeners.get_mut(token - LISTENER_TOKENS) {
-                        listener.is_ready = true;
-                    }
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            self.note(now, event.into());
+        }
+        events.clear();
+        self.events = events;
+        for _ in 0..self.engine.config().turn.events {
+            let Some(news) = self.memory.as_ref().and_then(Exchange::poll) else { break };
+            self.note(now, news);
+        }
+        self.apply_actions();
+    }
+
+    fn note(&mut self, now: Instant, readiness: Readiness) {
+        match readiness.token {
+            WAKER => {}
+            Token(token) if token >= LISTENER_TOKENS => {
+                if let Some(Some(listener)) = self.listeners.get_mut(token - LISTENER_TOKENS) {
+                    listener.is_ready = true;
                 }
-                Token(token) if token >= REFUSAL_TOKENS => {
-                    let token = token - REFUSAL_TOKENS;
-                    self.refusals.handle_readable(token, &mut self.shared_buffer);
-                }
-                Token(key) => {
-                    let closed = event.is_read_closed() || event.is_error();
-                    let (readable, writable) = (event.is_readable(), event.is_writable());
-                    self.engine.handle_readiness(key, readable, writable, closed);
-                    if (event.is_error() || event.is_write_closed())
-                        && let Some(Some(socket)) = self.sockets.get(key)
-                        && let Some(error) = socket.take_error()
-                        && let Some(id) = self.engine.id_of(key)
-                    {
-                        self.engine.handle_error(now, id, &error);
-                    }
+            }
+            Token(token) if token >= REFUSAL_TOKENS => {
+                let token = token - REFUSAL_TOKENS;
+                self.refusals.handle_readable(token, &mut self.shared_buffer);
+            }
+            Token(key) => {
+                let Readiness { readable, writable, read_closed, write_closed, error, .. } =
+                    readiness;
+                self.engine.handle_readiness(key, readable, writable, read_closed || error);
+                if (error || write_closed)
+                    && let Some(socket) = self.sockets.get_mut(key)
+                    && let Some(error) = socket.take_error()
+                    && let Some(id) = self.engine.id_of(key)
+                {
+                    self.engine.handle_error(now, id, &error);
                 }
             }
         }
-        self.events.clear();
-        self.apply_actions();
     }
 
     fn accept(&mut self, now: Instant) {
@@ -305,19 +335,16 @@ impl EventLoop {
     }
 
     fn take_in(&mut self, now: Instant, mut socket: Socket, face: Face) {
-        let id = match self.engine.accept(now, face, socket.peer()) {
+        let id = match self.engine.accept(now, face, socket.lend().peer()) {
             Ok(id) => id,
             Err(refusal) => return self.refuse(now, socket, refusal),
         };
         let token = Token(id.key());
-        let registered = socket.configure().and_then(|()| {
-            socket.set_user_timeout(self.user_timeout_http());
-            socket.register(self.poll.registry(), token)
+        let registered = socket.lend().configure().and_then(|()| {
+            socket.lend().set_user_timeout(self.user_timeout_http());
+            socket.lend().register(self.poll.registry(), token)
         });
-        if self.sockets.len() <= id.key() {
-            self.sockets.resize_with(id.key() + 1, || None);
-        }
-        self.sockets[id.key()] = Some(socket);
+        self.sockets.insert(id.key(), socket);
         if let Err(error) = registered {
             // It has failed before it was anything: reset by the peer, or the kernel has run out of
             // room to watch it.
@@ -345,15 +372,15 @@ impl EventLoop {
     }
 
     fn fill_one(&mut self, now: Instant, id: ConnectionId) {
-        if let Some(Some(socket)) = self.sockets.get_mut(id.key()) {
-            pump::fill(&mut self.engine, now, id, socket, &mut self.shared_buffer);
+        if let Some(mut socket) = self.sockets.get_mut(id.key()) {
+            pump::fill(&mut self.engine, now, id, &mut socket, &mut self.shared_buffer);
         }
         self.apply_actions();
     }
 
     fn flush_one(&mut self, now: Instant, id: ConnectionId) {
-        if let Some(Some(socket)) = self.sockets.get_mut(id.key()) {
-            pump::flush(&mut self.engine, now, id, socket);
+        if let Some(mut socket) = self.sockets.get_mut(id.key()) {
+            pump::flush(&mut self.engine, now, id, &mut socket);
         }
         self.apply_actions();
     }
@@ -422,8 +449,7 @@ impl EventLoop {
                     id
                 }
                 Attempt::Write(id) => {
-                    let socket = self.sockets.get(id.key()).and_then(Option::as_ref);
-                    if socket.is_some_and(Socket::has_room) {
+                    if self.sockets.get_mut(id.key()).is_some_and(|socket| socket.has_room()) {
                         self.engine.mark_writable(id);
                         self.flush_one(now, id);
                     }
@@ -471,18 +497,19 @@ impl EventLoop {
         while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Shutdown(key) => {
-                    if let Some(Some(socket)) = self.sockets.get(key) {
+                    if let Some(socket) = self.sockets.get_mut(key) {
                         socket.shutdown();
                     }
                 }
                 Action::Upgraded(key) => {
-                    if let Some(Some(socket)) = self.sockets.get(key) {
-                        socket.set_user_timeout(self.user_timeout_websocket());
+                    let timeout = self.user_timeout_websocket();
+                    if let Some(socket) = self.sockets.get_mut(key) {
+                        socket.set_user_timeout(timeout);
                     }
                 }
                 Action::Close(key) => self.close(key),
                 Action::Abort(key) => {
-                    if let Some(Some(socket)) = self.sockets.get(key) {
+                    if let Some(mut socket) = self.sockets.get_mut(key) {
                         socket.set_abort();
                     }
                     self.close(key);
@@ -492,9 +519,7 @@ impl EventLoop {
     }
 
     fn close(&mut self, key: usize) {
-        if let Some(slot) = self.sockets.get_mut(key) {
-            *slot = None;
-        }
+        self.sockets.close(key);
         // There is a descriptor again: whoever waits for one is served in the next turn.
         self.accept_at = None;
     }

@@ -56,8 +56,10 @@
 //! | | `handle` | commands from any thread |
 //! | | `handler`, `worker` | what applications write, and the threads it runs on |
 //! | own I/O | `event_loop`, `clock`, `manual_clock` | poll, the order of a turn, the time, also by hand |
-//! | | `bind`, `listener`, `refusals`, `socket` | bind, accept, 503 without a slot, socket options |
+//! | | `bind`, `listener`, `refusals` | bind, accept, 503 without a slot |
+//! | | `socket`, `sockets` | socket options, the table of sockets |
 //! | | `descriptors` | how many connections there is room for |
+//! | | `memory` | connections without a kernel |
 //! | | [`pump`] | bytes between a socket and the engine |
 //! | pure | [`engine`], `connection` | all connections; `handle_*` in, `poll_*` out |
 //! | | [`heartbeat`], [`outbox`], [`bucket`], [`route`], [`stats`], [`event`] | what a connection consists of |
@@ -114,6 +116,7 @@ pub mod id;
 pub mod json;
 mod listener;
 mod manual_clock;
+mod memory;
 pub mod message;
 pub mod outbox;
 pub mod payload;
@@ -126,6 +129,7 @@ mod refusals;
 pub mod route;
 mod server;
 mod socket;
+mod sockets;
 pub mod sse;
 pub mod stats;
 pub mod time;
@@ -142,6 +146,7 @@ pub use handler::Handler;
 pub use id::ConnectionId;
 pub use listener::LocalAddress;
 pub use manual_clock::ManualClock;
+pub use memory::{MemoryNetwork, MemoryPeer};
 pub use message::Message;
 pub use reason::CloseReason;
 pub use route::Placement;

@@ -9,6 +9,7 @@ use mio::{Interest, Registry, Token, event::Source};
 
 use crate::bind::{Adopted, bind_tcp, bind_unix};
 use crate::config::{Address, Unix};
+use crate::memory::Exchange;
 use crate::route::Face;
 use crate::socket::Socket;
 
@@ -26,6 +27,8 @@ enum Kind {
     Tcp(TcpListener),
     /// With the path that goes when it does, if it was bound here.
     Unix(UnixListener, Option<PathBuf>),
+    /// A door of the exchange.
+    Memory(Exchange),
 }
 
 /// What came of an attempt to accept.
@@ -67,11 +70,20 @@ impl Listener {
         Ok(Listener { kind, face, is_ready: true })
     }
 
+    /// Makes one for connections in memory.
+    pub fn in_memory(exchange: Exchange, face: Face) -> Listener {
+        Listener { kind: Kind::Memory(exchange), face, is_ready: true }
+    }
+
     /// Watches for connections.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.kind {
             Kind::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
             Kind::Unix(listener, _) => listener.register(registry, token, Interest::READABLE),
+            Kind::Memory(exchange) => {
+                exchange.open(self.face, token);
+                Ok(())
+            }
         }
     }
 
@@ -80,6 +92,10 @@ impl Listener {
         let accepted = match &self.kind {
             Kind::Tcp(listener) => listener.accept().map(|(stream, _)| Socket::Tcp(stream)),
             Kind::Unix(listener, _) => listener.accept().map(|(stream, _)| Socket::Unix(stream)),
+            Kind::Memory(exchange) => {
+                let socket = exchange.accept(self.face).map(Socket::Memory);
+                socket.ok_or_else(|| ErrorKind::WouldBlock.into())
+            }
         };
         match accepted {
             Ok(socket) => Accepted::Socket(socket),
@@ -89,7 +105,7 @@ impl Listener {
         }
     }
 
-    /// Gives the address really bound.
+    /// Gives the address really bound. In memory there is none.
     pub fn local_address(&self) -> io::Result<LocalAddress> {
         match &self.kind {
             Kind::Tcp(listener) => listener.local_addr().map(LocalAddress::Tcp),
@@ -98,15 +114,20 @@ impl Listener {
                 let path = address.as_pathname().unwrap_or(Path::new(""));
                 Ok(LocalAddress::Unix(path.to_owned()))
             }
+            Kind::Memory(_) => Err(ErrorKind::AddrNotAvailable.into()),
         }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Kind::Unix(_, Some(path)) = &self.kind {
-            // Somebody else may have removed it: nothing is lost.
-            let _ = std::fs::remove_file(path);
+        match &self.kind {
+            Kind::Unix(_, Some(path)) => {
+                // Somebody else may have removed it: nothing is lost.
+                let _ = std::fs::remove_file(path);
+            }
+            Kind::Memory(exchange) => exchange.close(self.face),
+            Kind::Tcp(_) | Kind::Unix(_, None) => {}
         }
     }
 }

@@ -42,11 +42,11 @@ impl Refusals {
         first_token: usize,
     ) {
         // A new socket has room for it; where it has not, the peer is told by the FIN alone.
-        let _ = socket.write_vectored(&[IoSlice::new(answer)]);
-        socket.shutdown();
+        let _ = socket.lend().write_vectored(&[IoSlice::new(answer)]);
+        socket.lend().shutdown();
         let token = self.next_token;
         self.next_token = (token + 1) % Refusals::TOKENS;
-        if socket.register(registry, Token(first_token + token)).is_err() {
+        if socket.lend().register(registry, Token(first_token + token)).is_err() {
             return;
         }
         if self.ring.len() == RING_MAX {
@@ -61,7 +61,7 @@ impl Refusals {
             return;
         };
         for _ in 0..READS_MAX {
-            match self.ring[index].socket.read(buffer) {
+            match self.ring[index].socket.lend().read(buffer) {
                 Ok(len) if len > 0 => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Ok(_) | Err(_) => break,

@@ -19,6 +19,7 @@ use crate::handler::{AnswerEndpoint, Authorize, Endpoint, Handler, WebSocketEndp
 use crate::http::{Refusal, Request, Response};
 use crate::listener::LocalAddress;
 use crate::manual_clock::ManualClock;
+use crate::memory::MemoryNetwork;
 use crate::route::{Face, Placement, RouteKind, RouteSpec};
 use crate::stats::Stats;
 
@@ -239,6 +240,20 @@ impl Builder {
         self.build()
     }
 
+    /// Listens in memory alone, and builds the server: for tests. No address is bound, and no
+    /// connection costs a descriptor.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::build`]; [`Error::Io`] if another server listens on this network.
+    pub fn listen_memory(mut self, network: &MemoryNetwork) -> Result<Server> {
+        self.config.listen = Vec::new();
+        self.config.admin_listen = Vec::new();
+        let mut server = self.build()?;
+        server.inner.listen_memory(network)?;
+        Ok(server)
+    }
+
     /// Builds the server: checks the configuration, binds its addresses, starts the workers.
     /// Nothing is served before [`Server::run`] or [`Server::turn`].
     ///
@@ -252,7 +267,10 @@ impl Builder {
         if !report.faults.is_empty() {
             return Err(Error::Config { text: report.faults.join("; ") });
         }
-        descriptors::fit(&mut self.config).map_err(|text| Error::Config { text })?;
+        let Config { listen, admin_listen, .. } = &self.config;
+        if !(listen.is_empty() && admin_listen.is_empty() && self.adopted.is_empty()) {
+            descriptors::fit(&mut self.config).map_err(|text| Error::Config { text })?;
+        }
         let mut specs = Vec::new();
         let mut endpoints = Vec::new();
         for route in self.routes {

@@ -1,34 +1,55 @@
-//! Sockets of peers: TCP and Unix.
+//! Sockets of peers: TCP, Unix, and in memory.
 
 use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use mio::event::Source;
+use mio::event::{Event, Source};
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
+use crate::memory::MemorySocket;
 use crate::pump::WriteVectored;
 
-/// The socket of one peer.
+/// The socket of one peer, as it is accepted.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Memory(MemorySocket),
 }
 
 impl Socket {
+    /// Lends it, to be used.
+    pub fn lend(&mut self) -> SocketMut<'_> {
+        match self {
+            Socket::Tcp(stream) => SocketMut::Tcp(stream),
+            Socket::Unix(stream) => SocketMut::Unix(stream),
+            Socket::Memory(socket) => SocketMut::Memory(socket),
+        }
+    }
+}
+
+/// The socket of one peer, lent.
+#[derive(Debug)]
+pub(crate) enum SocketMut<'a> {
+    Tcp(&'a mut TcpStream),
+    Unix(&'a mut UnixStream),
+    Memory(&'a mut MemorySocket),
+}
+
+impl SocketMut<'_> {
     /// Sets what a server for slow and vanishing peers needs.
     ///
     /// A peer that does not read otherwise costs the kernel two to four megabytes: SO_SNDBUF bounds
     /// that, and TCP_NOTSENT_LOWAT keeps what waits where it can still be dropped. LOWAT alone
     /// makes large messages slow: both, or neither.
     pub fn configure(&self) -> io::Result<()> {
-        let Socket::Tcp(stream) = self else { return Ok(()) };
-        let socket = SockRef::from(stream);
+        let SocketMut::Tcp(stream) = self else { return Ok(()) };
+        let socket = SockRef::from(&**stream);
         socket.set_tcp_nodelay(true)?;
         if socket.set_send_buffer_size(SEND_BUFFER_BYTES).is_ok() {
             // Unknown to kernels before 3.12: it saves memory, nothing depends on it.
@@ -39,8 +60,8 @@ impl Socket {
 
     /// Sets how long the kernel goes on sending what is not acknowledged (RFC 5482). Linux only.
     pub fn set_user_timeout(&self, timeout: Duration) {
-        if let Socket::Tcp(stream) = self {
-            let _ = SockRef::from(stream).set_tcp_user_timeout(Some(timeout));
+        if let SocketMut::Tcp(stream) = self {
+            let _ = SockRef::from(&**stream).set_tcp_user_timeout(Some(timeout));
         }
     }
 
@@ -48,23 +69,32 @@ impl Socket {
     pub fn shutdown(&self) {
         // It fails if the peer is gone: the next read says so.
         let _ = match self {
-            Socket::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
-            Socket::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
+            SocketMut::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
+            SocketMut::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
+            SocketMut::Memory(socket) => {
+                socket.shutdown();
+                Ok(())
+            }
         };
     }
 
     /// Makes closing send a reset and throw away what waits in the kernel.
-    pub fn set_abort(&self) {
-        if let Socket::Tcp(stream) = self {
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    pub fn set_abort(&mut self) {
+        match self {
+            SocketMut::Tcp(stream) => {
+                let _ = SockRef::from(&**stream).set_linger(Some(Duration::ZERO));
+            }
+            SocketMut::Unix(_) => {}
+            SocketMut::Memory(socket) => socket.set_abort(),
         }
     }
 
     /// Gives the error that the kernel has noted, if there is one.
     pub fn take_error(&self) -> Option<io::Error> {
         match self {
-            Socket::Tcp(stream) => stream.take_error().ok().flatten(),
-            Socket::Unix(stream) => stream.take_error().ok().flatten(),
+            SocketMut::Tcp(stream) => stream.take_error().ok().flatten(),
+            SocketMut::Unix(stream) => stream.take_error().ok().flatten(),
+            SocketMut::Memory(socket) => socket.take_error(),
         }
     }
 
@@ -72,8 +102,9 @@ impl Socket {
     /// not, which is no sign that the peer reads.
     pub fn has_room(&self) -> bool {
         let socket = match self {
-            Socket::Tcp(stream) => stream.as_fd(),
-            Socket::Unix(stream) => stream.as_fd(),
+            SocketMut::Tcp(stream) => stream.as_fd(),
+            SocketMut::Unix(stream) => stream.as_fd(),
+            SocketMut::Memory(socket) => return socket.has_room(),
         };
         let mut watched = [PollFd::from_borrowed_fd(socket, PollFlags::OUT)];
         // Interrupted, it says nothing: then there is none.
@@ -86,34 +117,41 @@ impl Socket {
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         match self {
-            Socket::Tcp(stream) => stream.register(registry, token, both),
-            Socket::Unix(stream) => stream.register(registry, token, both),
+            SocketMut::Tcp(stream) => stream.register(registry, token, both),
+            SocketMut::Unix(stream) => stream.register(registry, token, both),
+            SocketMut::Memory(socket) => {
+                socket.register(token);
+                Ok(())
+            }
         }
     }
 
     /// Gives the peer's address, `None` for Unix.
     pub fn peer(&self) -> Option<SocketAddr> {
         match self {
-            Socket::Tcp(stream) => stream.peer_addr().ok(),
-            Socket::Unix(_) => None,
+            SocketMut::Tcp(stream) => stream.peer_addr().ok(),
+            SocketMut::Unix(_) => None,
+            SocketMut::Memory(socket) => socket.peer(),
         }
     }
 }
 
-impl Read for Socket {
+impl Read for SocketMut<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
+            SocketMut::Tcp(stream) => stream.read(buffer),
+            SocketMut::Unix(stream) => stream.read(buffer),
+            SocketMut::Memory(socket) => socket.read(buffer),
         }
     }
 }
 
-impl WriteVectored for Socket {
+impl WriteVectored for SocketMut<'_> {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let socket = match self {
-            Socket::Tcp(stream) => SockRef::from(&*stream),
-            Socket::Unix(stream) => SockRef::from(&*stream),
+            SocketMut::Tcp(stream) => SockRef::from(&**stream),
+            SocketMut::Unix(stream) => SockRef::from(&**stream),
+            SocketMut::Memory(socket) => return socket.write_vectored(slices),
         };
         match slices {
             // One slice: `send` is cheaper than `sendmsg`. Neither raises SIGPIPE, which would kill
@@ -124,11 +162,51 @@ impl WriteVectored for Socket {
     }
 }
 
+/// What has become of a socket or a listener: the poller's word, or a connection's in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Readiness {
+    pub token: Token,
+    pub readable: bool,
+    pub writable: bool,
+    pub read_closed: bool,
+    pub write_closed: bool,
+    pub error: bool,
+}
+
+impl Readiness {
+    /// Makes one that says nothing.
+    pub fn of(token: Token) -> Readiness {
+        Readiness {
+            token,
+            readable: false,
+            writable: false,
+            read_closed: false,
+            write_closed: false,
+            error: false,
+        }
+    }
+
+    /// Says whether it says anything.
+    pub fn is_any(&self) -> bool {
+        self.readable || self.writable || self.read_closed || self.write_closed || self.error
+    }
+}
+
+impl From<&Event> for Readiness {
+    fn from(event: &Event) -> Readiness {
+        Readiness {
+            token: event.token(),
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            read_closed: event.is_read_closed(),
+            write_closed: event.is_write_closed(),
+            error: event.is_error(),
+        }
+    }
+}
+
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const NOT_SENT_BYTES_MAX: u32 = 16 * 1024;
 
 /// MSG_NOSIGNAL, the same number on every Linux.
 const NO_SIGNAL: i32 = 0x4000;
-
-// One for each connection, beside its slab entry. Eight bytes, but for mio's debug assertions.
-const _: () = assert!(size_of::<Option<Socket>>() <= 24);
