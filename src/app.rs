@@ -14,8 +14,8 @@ pub fn routes(builder: Builder) -> Builder {
         .hub("/ws")
         .events("/events")
         .websocket("/echo", echo)
-        .route(Route::get("/", status_page).inline())
-        .route(Route::get("/heartwheel.js", client).inline())
+        .route(Route::get("/", status_page).inline().open())
+        .route(Route::get("/heartwheel.js", client).inline().open())
 }
 
 /// Sends every message back.

@@ -13,7 +13,7 @@
 //! without one.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use crate::reason::CloseReason;
 use crate::route::Face;
 use crate::stats::DeadlineKind;
 use crate::time::{Instant, Moment, millis_up};
+use crate::tokens::TokenIndex;
 use crate::topics::FirstSubscription;
 use crate::wheel::Wheel;
 use crate::ws::{Decoder, Violation};
@@ -49,6 +50,8 @@ pub(crate) struct Connection {
     pub counters: Counters,
     /// The route, once a request has named one.
     pub route: Option<RouteIndex>,
+    /// The token that the last request bore, if tokens are asked for.
+    pub token: Option<TokenIndex>,
     pub session: Option<Session>,
     pub subscriptions: FirstSubscription,
     pub outbox: Outbox,
@@ -246,39 +249,27 @@ impl Inbox {
     }
 }
 
-/// The peer's address in 20 bytes.
+/// The peer's address in 18 bytes: an IPv4 address as IPv6 maps it, and of a Unix socket the
+/// address that stands for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     ip: [u8; 16],
     port: u16,
-    family: Family,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    V4,
-    V6,
-    Unix,
 }
 
 impl Peer {
     pub fn new(address: Option<SocketAddr>) -> Peer {
-        match address.map(|address| (address.ip(), address.port())) {
-            Some((IpAddr::V4(ip), port)) => {
-                Peer { ip: ip.to_ipv6_mapped().octets(), port, family: Family::V4 }
-            }
-            Some((IpAddr::V6(ip), port)) => Peer { ip: ip.octets(), port, family: Family::V6 },
-            None => Peer { ip: [0; 16], port: 0, family: Family::Unix },
-        }
+        let ip = match address.map(|address| address.ip()) {
+            Some(IpAddr::V4(ip)) => ip.to_ipv6_mapped(),
+            Some(IpAddr::V6(ip)) => ip,
+            None => Ipv6Addr::UNSPECIFIED,
+        };
+        Peer { ip: ip.octets(), port: address.map_or(0, |address| address.port()) }
     }
 
     pub fn address(&self) -> Option<SocketAddr> {
-        let ip = std::net::Ipv6Addr::from(self.ip);
-        match self.family {
-            Family::V4 => Some(SocketAddr::from((ip.to_canonical(), self.port))),
-            Family::V6 => Some(SocketAddr::from((ip, self.port))),
-            Family::Unix => None,
-        }
+        let ip = Ipv6Addr::from(self.ip);
+        (!ip.is_unspecified()).then(|| SocketAddr::from((ip.to_canonical(), self.port)))
     }
 }
 
@@ -358,6 +349,7 @@ impl Connection {
             phase_at: now.into(),
             counters: Counters::default(),
             route: None,
+            token: None,
             session: None,
             subscriptions: FirstSubscription::default(),
             outbox: Outbox::default(),

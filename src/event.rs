@@ -13,6 +13,7 @@ use crate::id::ConnectionId;
 use crate::message::Message;
 use crate::reason::CloseReason;
 use crate::stats::Vitals;
+use crate::tokens::Tokens;
 use crate::topics::{After, Payload};
 
 /// What happened on one WebSocket connection, in order: `Opened`, then any of the others, then
@@ -154,8 +155,8 @@ pub enum Command {
     Unsubscribe(ConnectionId, String),
     /// A job came back.
     Done(Done),
-    /// Follow another configuration, in which there is no fault.
-    Reload(Box<Config>),
+    /// Follow another configuration, in which there is no fault, with the tokens of its file.
+    Reload(Box<(Config, Option<Tokens>)>),
     /// Tell how the loop is.
     Report(Report),
     /// Close the listeners and end every connection in turn.

@@ -36,6 +36,7 @@ use crate::socket::{Readiness, Socket};
 use crate::sockets::Sockets;
 use crate::stats::DeadlineKind;
 use crate::time::Instant;
+use crate::tokens::Tokens;
 use crate::worker::{Endpoints, Pool};
 
 /// One server's loop.
@@ -142,6 +143,10 @@ impl EventLoop {
 
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    pub fn set_tokens(&mut self, tokens: Option<Tokens>) {
+        self.engine.set_tokens(tokens);
     }
 
     pub fn as_fd(&self) -> BorrowedFd<'_> {

@@ -22,6 +22,7 @@ use crate::event::{Command, Done, Report};
 use crate::id::ConnectionId;
 use crate::message::Message;
 use crate::stats::Vitals;
+use crate::token_file;
 use crate::topics::{After, Payload};
 use crate::ws;
 
@@ -206,8 +207,10 @@ impl Handle {
     /// retain. Nobody is dropped by the change itself. Limits hold for what comes; deadlines count
     /// from where they began, a lifetime is that under which a connection was opened; where
     /// heartbeats change, each peer is pinged within one new interval and judged by nothing before.
-    /// Keys that take a restart ([`Key::takes_restart`](crate::config::Key::takes_restart)) keep
-    /// their values; the log says which.
+    /// The file of tokens is read again: who is connected keeps its subscriptions, and may publish
+    /// and subscribe from now on as its token may. Keys that take a restart
+    /// ([`Key::takes_restart`](crate::config::Key::takes_restart)) keep their values; the log says
+    /// which.
     ///
     /// # Errors
     ///
@@ -218,7 +221,8 @@ impl Handle {
             return Err(faults);
         }
         descriptors::fit(&mut config).map_err(|fault| vec![fault])?;
-        let reload = Command::Reload(Box::new(config));
+        let tokens = token_file::read(&config)?;
+        let reload = Command::Reload(Box::new((config, tokens)));
         self.submit(reload).map_err(|error| vec![error.to_string()])
     }
 

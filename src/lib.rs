@@ -58,11 +58,12 @@
 //! | own I/O | `event_loop`, `clock`, `manual_clock` | poll, the order of a turn, the time, also by hand |
 //! | | `bind`, `listener`, `refusals` | bind, accept, 503 without a slot |
 //! | | `socket`, `sockets` | socket options, the table of sockets |
-//! | | `descriptors` | how many connections there is room for |
+//! | | `descriptors`, `token_file` | how many connections there is room for; the file of tokens |
 //! | | `memory` | connections without a kernel |
 //! | | [`pump`] | bytes between a socket and the engine |
 //! | pure | [`engine`], `connection` | all connections; `handle_*` in, `poll_*` out |
 //! | | [`heartbeat`], [`outbox`], [`bucket`], [`route`], [`stats`], [`event`] | what a connection consists of |
+//! | | [`tokens`] | who may publish, and who may subscribe, to what |
 //! | | [`topics`] | logs of retained events, subscriptions, replay, fan-out |
 //! | | [`http`], [`ws`] | heads, bodies, responses, upgrades; frames and close |
 //! | | [`sse`], [`envelope`] | event streams; the JSON messages of `/ws` |
@@ -133,6 +134,8 @@ mod sockets;
 pub mod sse;
 pub mod stats;
 pub mod time;
+mod token_file;
+pub mod tokens;
 pub mod topics;
 pub mod wheel;
 mod worker;

@@ -11,6 +11,8 @@ pub struct RouteSpec {
     pub placement: Placement,
     /// On which listeners.
     pub face: Face,
+    /// Whether it is answered without a token, where others take one.
+    pub is_open: bool,
     /// Whether `authorize` decides on an upgrade.
     pub authorizes: bool,
     /// Whether the handler wants `Event::Pong`.
@@ -117,6 +119,11 @@ pub(crate) fn find(routes: &[RouteSpec], face: Face, path: &str) -> Option<Found
 }
 
 impl Found {
+    /// Gives one of the routes.
+    pub fn any(&self) -> Option<usize> {
+        self.websocket.or(self.get).or(self.post)
+    }
+
     /// Gives the value of the Allow header (RFC 9110, 10.2.1).
     pub fn allow(&self) -> &'static str {
         match (self.get.is_some(), self.post.is_some()) {

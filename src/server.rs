@@ -22,6 +22,7 @@ use crate::manual_clock::ManualClock;
 use crate::memory::MemoryNetwork;
 use crate::route::{Face, Placement, RouteKind, RouteSpec};
 use crate::stats::Stats;
+use crate::token_file;
 
 /// A route: a path, a handler, and where the handler runs.
 pub struct Route {
@@ -69,6 +70,13 @@ impl Route {
         self
     }
 
+    /// Answers this route without a token, also where `admission.tokens` is set: for what everybody
+    /// may have, such as a page that then asks with a token.
+    pub fn open(mut self) -> Route {
+        self.spec.is_open = true;
+        self
+    }
+
     /// Decides on each upgrade before it is answered: where the handler runs, and within
     /// `deadlines.handshake`.
     pub fn authorize<F>(mut self, authorize: F) -> Route
@@ -109,6 +117,7 @@ impl Route {
             kind,
             placement: Placement::default(),
             face: Face::default(),
+            is_open: false,
             authorizes: false,
             wants_pongs: false,
             wants_drained: false,
@@ -197,6 +206,7 @@ impl Builder {
         let route = |path, kind| {
             let mut route = Route::new(path, kind, |_| Box::new(AnswerEndpoint(unused)));
             route.spec.face = Face::Both;
+            route.spec.is_open = true;
             route
         };
         self.route(route("/healthz", RouteKind::Health)).route(route("/readyz", RouteKind::Ready))
@@ -259,9 +269,9 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if the configuration contradicts itself, or asks for more connections than
-    /// there are descriptors; [`Error::Bind`] if an address cannot be had; [`Error::Io`] if the
-    /// kernel refuses anything else.
+    /// [`Error::Config`] if the configuration contradicts itself, asks for more connections than
+    /// there are descriptors, or names a file of tokens that is at fault; [`Error::Bind`] if an
+    /// address cannot be had; [`Error::Io`] if the kernel refuses anything else.
     pub fn build(mut self) -> Result<Server> {
         let report = self.config.check();
         if !report.faults.is_empty() {
@@ -271,6 +281,8 @@ impl Builder {
         if !(listen.is_empty() && admin_listen.is_empty() && self.adopted.is_empty()) {
             descriptors::fit(&mut self.config).map_err(|text| Error::Config { text })?;
         }
+        let tokens = token_file::read(&self.config)
+            .map_err(|faults| Error::Config { text: faults.join("; ") })?;
         let mut specs = Vec::new();
         let mut endpoints = Vec::new();
         for route in self.routes {
@@ -299,6 +311,7 @@ impl Builder {
             unix_ms: clock.unix_ms(),
         };
         let mut server = Server { inner: EventLoop::new(setup, endpoints.into(), clock)? };
+        server.inner.set_tokens(tokens);
         for (adopted, face) in self.adopted {
             let address = server.inner.adopt(adopted, face)?;
             tell_address(&address, face);

@@ -16,6 +16,10 @@ pub struct Stats {
     /// Connections that were answered 429 without a slot, because `limits.connections_per_ip` were
     /// open from their address.
     pub rejected_per_ip: u64,
+    /// Requests answered 401: without a token, or with one that is none of ours.
+    pub rejected_tokens: u64,
+    /// Publishes and subscriptions, by requests and on WebSockets, that the token had no right to.
+    pub rejected_rights: u64,
     /// Ends, by [`CloseReason::index`].
     pub closed: [u64; CloseReason::COUNT],
     /// Connections upgraded to WebSocket.

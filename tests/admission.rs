@@ -1,7 +1,16 @@
 //! Who gets a slot and who gets an answer: the engine with invented addresses, and tokens over real
 //! sockets.
 
+#[cfg(feature = "program")]
+mod common;
 mod support;
 
 #[path = "admission/addresses.rs"]
 mod addresses;
+#[cfg(feature = "program")]
+#[path = "admission/token_file.rs"]
+mod token_file;
+#[path = "admission/tokens.rs"]
+mod tokens;
+#[path = "admission/verdicts.rs"]
+mod verdicts;

@@ -107,6 +107,7 @@ impl World {
             kind: RouteKind::WebSocket,
             placement: Placement::Inline,
             face: Face::Public,
+            is_open: false,
             authorizes,
             wants_pongs: false,
             wants_drained: false,

@@ -88,6 +88,7 @@ fn the_pure_part_knows_no_socket_thread_channel_or_clock() {
         "sse",
         "stats",
         "time",
+        "tokens",
         "topics",
         "wheel",
         "ws",

@@ -4,7 +4,7 @@
 //
 // Both define the global `Heartwheel`; `export` would be a syntax error in a classic script.
 //
-//   const wheel = new Heartwheel();                         // connects to /ws
+//   const wheel = new Heartwheel();                         // connects to /ws, or ("/ws", { token })
 //   wheel.subscribe("news", (data, { topic, id }) => { });  // also subscribe(topic, { after }, ..)
 //   const id = await wheel.publish("news", { any: "JSON" });
 //
@@ -71,6 +71,7 @@
 
   globalThis.Heartwheel ??= class Heartwheel extends EventTarget {
     #url;
+    #token;
     #state;
     #link; // the present connection; an earlier one is not listened to any more
     #streams = typeof WebSocket === "undefined";
@@ -84,8 +85,9 @@
     #timer; // of the link's silence, or of the next try
     #page = new AbortController();
 
-    constructor(url = "/ws") {
+    constructor(url = "/ws", { token } = {}) {
       super();
+      this.#token = token;
       this.#url = new URL(url, globalThis.document?.baseURI);
       this.#url.protocol = this.#url.protocol.replace("ws", "http");
       addEventListener("online", () => this.#wake(), { signal: this.#page.signal });
@@ -125,6 +127,10 @@
     }
 
     close() { this.#finish(1000, "closed by the page"); }
+
+    #headers(headers = {}) {
+      return this.#token ? { ...headers, Authorization: `Bearer ${this.#token}` } : headers;
+    }
 
     #checkTopic(topic) {
       if (!/^[\w.:$-]{1,128}$/.test(topic)) throw new TypeError(`bad topic: ${topic}`);
@@ -210,7 +216,8 @@
       link.isRefused = true;
       clearTimeout(this.#timer);
       const signal = AbortSignal.timeout(ANSWER_MS);
-      const response = await fetch(this.#url, { cache: "no-store", signal }).catch(() => null);
+      const request = { headers: this.#headers(), cache: "no-store", signal };
+      const response = await fetch(this.#url, request).catch(() => null);
       if (this.#link !== link || this.#isBarred(response)) return;
       // "Upgrade Required": the server would, so something between here and there does not.
       this.#streams = response?.status === 426 && ++this.#blocked >= BLOCKED_AFTER;
@@ -240,7 +247,9 @@
     // -- WebSocket --------------------------------------------------------------------------------
 
     #openSocket(link) {
-      const socket = new WebSocket(this.#url.href.replace("http", "ws"), "heartwheel.v1");
+      const protocols = ["heartwheel.v1"];
+      if (this.#token) protocols.push(`heartwheel.bearer.${this.#token}`);
+      const socket = new WebSocket(this.#url.href.replace("http", "ws"), protocols);
       link.ignored = new Map(); // topic -> unsubscribes not yet answered: what comes is of the past
       link.close = () => socket.close();
       link.send = (text) => socket.send(text);
@@ -334,7 +343,8 @@
       const { topic, json, bytes } = request;
       const [type, body] = json === null ? ["application/octet-stream", bytes]
         : json[0] === '"' ? ["text/plain", JSON.parse(json)] : ["application/json", json];
-      const signal = AbortSignal.timeout(3 * ANSWER_MS), headers = { "Content-Type": type };
+      const signal = AbortSignal.timeout(3 * ANSWER_MS);
+      const headers = this.#headers({ "Content-Type": type });
       try {
         const url = this.#at(`topics/${topic}`);
         const response = await fetch(url, { method: "POST", headers, body, signal });
@@ -376,7 +386,8 @@
         return true;
       }
       const [after] = topics.map((t) => this.#topics.get(t).last).filter(Boolean).sort(order);
-      const headers = { Accept: "text/event-stream", ...(after && { "Last-Event-ID": after }) };
+      const accept = { Accept: "text/event-stream", ...(after && { "Last-Event-ID": after }) };
+      const headers = this.#headers(accept);
       const url = this.#at("events");
       for (const topic of topics) url.searchParams.append("topic", topic);
       const response = await fetch(url, { headers, cache: "no-store", signal });

@@ -9,7 +9,8 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::kinds::{
-    Addresses, Count, Kind, List, Mode, OneOf, OrOff, Ownership, Share, Shown, Size, Span, Switch,
+    Addresses, Count, File, Kind, List, Mode, OneOf, OrOff, Ownership, Share, Shown, Size, Span,
+    Switch,
 };
 use super::{Config, OverflowPolicy, Preset};
 use crate::time::SPAN_MAX;
@@ -105,6 +106,7 @@ pub const KEYS: &[Key] = &[
     key!(overflow.policy, OneOf(POLICIES), "who gives way when an outbox is full"),
     key!(admission.origins, List("must be same, * or a list of origins"), "origins admitted"),
     key!(admission.hosts, List("must be auto, * or a list of host names"), "hosts answered"),
+    key!(admission.tokens, OrOff(File), "file of tokens and their rights"),
     key!(topics.retain_events, Count(1..=1_000_000), "events of a topic kept for resume"),
     key!(topics.retain_bytes, Size(1..=GIBIBYTE), "their bytes"),
     key!(topics.retain_for, ALWAYS, "their age"),
@@ -191,7 +193,7 @@ mod tests {
             limits.message_bytes=1m limits.fragments=1024 limits.inbox_messages=64 \
             limits.inbox_bytes=256k limits.outbox_bytes=256k limits.pings_per_second=10 \
             limits.topics=1024 limits.subscriptions=64 \
-            overflow.policy=close admission.origins=same admission.hosts=auto \
+            overflow.policy=close admission.origins=same admission.hosts=auto admission.tokens=off \
             topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m";
         let config = Config::default();
         let shown: Vec<_> =

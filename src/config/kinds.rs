@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -197,6 +198,22 @@ impl<T: Copy + PartialEq> Kind<T> for OneOf<T> {
     fn show(&self, value: &T) -> Shown {
         let found = self.0.iter().find(|(_, other)| other == value);
         Shown::Text(found.map_or("", |(word, _)| *word).into())
+    }
+}
+
+/// The path of a file.
+pub(super) struct File;
+
+impl Kind<PathBuf> for File {
+    fn read(&self, text: &str) -> Result<PathBuf, String> {
+        match text {
+            "" => Err("must be the path of a file".into()),
+            _ => Ok(text.into()),
+        }
+    }
+
+    fn show(&self, path: &PathBuf) -> Shown {
+        Shown::Text(path.display().to_string())
     }
 }
 

@@ -242,6 +242,7 @@ mod tests {
             ("limits.outbox_bytes", "1000"),
             ("admission.origins", "https://a.example,https://b.example"),
             ("admission.hosts", "*"),
+            ("admission.tokens", "/etc/heart wheel/\"tokens\""),
         ] {
             changed.set(name, text).unwrap();
         }

@@ -3,6 +3,7 @@
 //!
 //! Durations are from 1 ms to 24 days (see [`crate::time`]); `None` is `off`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::http::{Hosts, Origins};
@@ -265,6 +266,9 @@ pub struct Admission {
     pub origins: Origins,
     /// The host names answered; else 421. Default `auto`.
     pub hosts: Hosts,
+    /// The file of tokens and their rights, as [`Tokens::parse`](crate::tokens::Tokens::parse)
+    /// reads it; with it the public routes ask for a token. Default none.
+    pub tokens: Option<PathBuf>,
 }
 
 impl Default for Turn {

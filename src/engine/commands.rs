@@ -51,7 +51,7 @@ impl Engine {
             }
             Command::Unsubscribe(id, topic) => self.unsubscribe(id, &topic),
             Command::Done(done) => self.handle_done(now, done),
-            Command::Reload(config) => self.reload(now, *config),
+            Command::Reload(reload) => self.reload(now, reload.0, reload.1),
             Command::Report(Report(report)) => report(self.vitals(now)),
             Command::Drain => self.begin_drain(now),
             Command::Shutdown => self.shut_down(now),

@@ -2,11 +2,13 @@
 //! answered, and the connection stays.
 
 use crate::engine::Engine;
+use crate::engine::rights::{NO_PUBLISH, NO_SUBSCRIBE};
 use crate::envelope::{self, ClientMessage, ErrorCode, ServerMessage};
 use crate::id::ConnectionId;
 use crate::json;
 use crate::message::Message;
 use crate::time::Instant;
+use crate::tokens::Right;
 use crate::topics::{After, Name, Payload, PublishError, SubscribeError};
 
 impl Engine {
@@ -25,20 +27,7 @@ impl Engine {
             }
             Ok(ClientMessage::Subscribe { topic, after }) => {
                 let after = after.map_or(After::Now, |after| After::parse(&after));
-                match self.subscribe(now, id, &topic, after) {
-                    Ok(()) => self.feed(now, id),
-                    Err(error) => {
-                        let code = match error {
-                            SubscribeError::BadName => ErrorCode::BadRequest,
-                            _ => ErrorCode::Limit,
-                        };
-                        let mut reference = String::new();
-                        json::write_string(&mut reference, &topic);
-                        let reference = Some(reference.as_str());
-                        let sentence = &error.to_string();
-                        self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
-                    }
-                }
+                self.subscribe_enveloped(now, id, &topic, after);
             }
             Ok(ClientMessage::Unsubscribe { topic }) => {
                 self.unsubscribe(id, &topic);
@@ -54,6 +43,25 @@ impl Engine {
         }
     }
 
+    fn subscribe_enveloped(&mut self, now: Instant, id: ConnectionId, topic: &str, after: After) {
+        let subscribed = match self.may(id, Right::Subscribe, topic) {
+            false => Err((ErrorCode::Forbidden, NO_SUBSCRIBE.to_owned())),
+            true => self.subscribe(now, id, topic, after).map_err(|error| match error {
+                SubscribeError::BadName => (ErrorCode::BadRequest, error.to_string()),
+                _ => (ErrorCode::Limit, error.to_string()),
+            }),
+        };
+        match subscribed {
+            Ok(()) => self.feed(now, id),
+            Err((code, sentence)) => {
+                let mut reference = String::new();
+                json::write_string(&mut reference, topic);
+                let (sentence, reference) = (&sentence, Some(reference.as_str()));
+                self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
+            }
+        }
+    }
+
     fn publish_enveloped(
         &mut self,
         now: Instant,
@@ -62,9 +70,11 @@ impl Engine {
         payload: Payload,
         reference: Option<&str>,
     ) {
-        let published = match Name::is_own(topic) {
-            true => Err((ErrorCode::Forbidden, "this topic is the server's own".to_owned())),
-            false => self.publish(now, topic, payload).map_err(|error| match error {
+        let forbidden = |sentence: &str| Err((ErrorCode::Forbidden, sentence.to_owned()));
+        let published = match topic {
+            topic if Name::is_own(topic) => forbidden("this topic is the server's own"),
+            topic if !self.may(id, Right::Publish, topic) => forbidden(NO_PUBLISH),
+            topic => self.publish(now, topic, payload).map_err(|error| match error {
                 PublishError::BadName => (ErrorCode::BadRequest, error.to_string()),
                 PublishError::TopicsFull => (ErrorCode::Limit, error.to_string()),
             }),

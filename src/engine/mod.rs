@@ -29,6 +29,7 @@ mod output;
 mod publish;
 mod reload;
 mod requests;
+mod rights;
 mod upgraded;
 
 use std::collections::{HashMap, VecDeque};
@@ -45,6 +46,7 @@ use crate::reason::CloseReason;
 use crate::route::RouteSpec;
 use crate::stats::{DeadlineKind, Stats};
 use crate::time::Instant;
+use crate::tokens::Tokens;
 use crate::topics::{Delivery, Topics};
 use crate::wheel::Wheel;
 use crate::ws;
@@ -78,6 +80,8 @@ pub struct Engine {
     /// How many connections came through listeners that are not the operator's.
     public: usize,
     by_address: admission::ByAddress,
+    /// What requests must bear, if they must.
+    tokens: Option<Tokens>,
     generation: u32,
     wheel: Wheel,
     random: Random,
@@ -149,6 +153,7 @@ impl Engine {
             connections: Slab::new(),
             public: 0,
             by_address: admission::ByAddress::default(),
+            tokens: None,
             // Anywhere, so that an id of another server of this process is nobody here.
             generation: random.next_u64() as u32,
             wheel: Wheel::new(config.tick),

@@ -17,6 +17,7 @@ use crate::reason::CloseReason;
 use crate::route::RouteKind;
 use crate::sse;
 use crate::time::{Instant, millis_up};
+use crate::tokens::Right;
 use crate::topics::{After, EventId, Gap, Name, Payload, PublishError, SubscribeError};
 
 impl Engine {
@@ -251,7 +252,7 @@ impl Engine {
         let Some(connection) = self.get(id) else { return };
         let key = self.topics.subscriptions_of(&connection.subscriptions).next();
         let Some(topic) = key.map(|key| self.topics.topic_of(key).clone()) else { return };
-        if Name::is_own(&topic) {
+        if Name::is_own(&topic) || !self.may(id, Right::Publish, &topic) {
             return self.fail(now, id, CloseReason::Forbidden);
         }
         let payload = match message {

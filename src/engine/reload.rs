@@ -8,6 +8,7 @@ use crate::connection::{Phase, Rules};
 use crate::engine::Engine;
 use crate::http;
 use crate::time::Instant;
+use crate::tokens::Tokens;
 use crate::topics;
 use crate::ws;
 
@@ -16,13 +17,14 @@ impl Engine {
     /// Nobody is dropped by the change itself: limits hold for what comes, deadlines count from
     /// where they began. Where heartbeats change, each peer is pinged within one new interval, and
     /// judged by nothing before. What takes a restart is kept as it is, and said.
-    pub(super) fn reload(&mut self, now: Instant, mut config: Config) {
+    pub(super) fn reload(&mut self, now: Instant, mut config: Config, tokens: Option<Tokens>) {
         let changed = self.setup.config.differences(&config);
         let (kept, changed): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| key.takes_restart());
         config.keep(&kept, &self.setup.config);
         let names = |keys: &[&Key]| keys.iter().map(|key| key.name).collect::<Vec<_>>().join(",");
-        info!("reloaded changed={}", names(&changed));
+        let token_count = tokens.as_ref().map_or(0, Tokens::len);
+        info!("reloaded changed={} tokens={token_count}", names(&changed));
         if !kept.is_empty() {
             warn!("reload keeps what takes a restart keys={}", names(&kept));
         }
@@ -36,6 +38,7 @@ impl Engine {
         self.topics.reload(topic_rules(&config));
         self.setup.config = config;
         self.count_addresses();
+        self.set_tokens(tokens);
         self.reload_connections(now, beats_change);
     }
 

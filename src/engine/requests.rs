@@ -12,6 +12,7 @@ use crate::outbox::Kind;
 use crate::reason::CloseReason;
 use crate::route::{self, Face, Found, RouteKind};
 use crate::time::Instant;
+use crate::tokens::TokenIndex;
 
 /// What a request is to become.
 enum Aim {
@@ -35,8 +36,10 @@ impl Engine {
             head_only: head.request.method() == "HEAD",
             ..Pending::default()
         };
-        let aim = self.admit(&head, face, draining, &mut pending);
-        match aim {
+        let admitted = self.admit(&head, face, draining, &mut pending);
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.token = admitted.as_ref().map_or(None, |(_, token)| *token);
+        match admitted.map(|(aim, _)| aim) {
             Err(refusal) => {
                 pending.keep &= head.body.is_empty() && !http::wants_websocket(&head.request);
                 self.answer(now, id, &refusal.into(), &pending);
@@ -282,14 +285,14 @@ impl Engine {
         self.linger(now, id);
     }
 
-    /// Checks Host and Origin, and finds out what the request is to become.
+    /// Checks Host, Origin and token, and finds out what the request is to become.
     fn admit(
-        &self,
+        &mut self,
         head: &Head,
         face: Face,
         draining: bool,
         pending: &mut Pending,
-    ) -> Result<Aim, Refusal> {
+    ) -> Result<(Aim, Option<TokenIndex>), Refusal> {
         let request = &head.request;
         let admission = &self.setup.config.admission;
         admission.hosts.check(request.host(), &self.setup.machine_name)?;
@@ -298,9 +301,18 @@ impl Engine {
         let found = route::find(&self.setup.routes, face, request.path())
             .ok_or_else(|| Refusal::new(404, "there is nothing here"))?;
         if http::is_preflight(request) {
-            return Ok(Aim::Known(http::preflight(request, &admitted)));
+            // Browsers send it without credentials.
+            return Ok((Aim::Known(http::preflight(request, &admitted)), None));
         }
-        aim(head, found, draining)
+        let aim = aim(head, found, draining);
+        let route = match &aim {
+            Ok(Aim::Upgrade { route, .. } | Aim::Route(route)) => Some(*route),
+            Ok(Aim::Known(_)) => None,
+            // Who may ask for nothing here is told that, and not how to ask.
+            Err(_) => found.any(),
+        };
+        let token = route.map(|route| self.check_token(request, face, route)).transpose()?;
+        Ok((aim?, token.flatten()))
     }
 }
 

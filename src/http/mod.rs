@@ -17,6 +17,7 @@
 //! the connection), WebSocket extensions (declined by not being answered).
 
 mod authority;
+mod bearer;
 mod body;
 mod buffer;
 mod chunks;
@@ -35,6 +36,7 @@ mod syntax;
 mod target;
 mod upgrade;
 
+pub use bearer::bearer;
 pub use body::BodyReader;
 pub use cors::{is_preflight, preflight};
 pub use framing::{BodyLength, Version};

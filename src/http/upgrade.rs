@@ -7,6 +7,7 @@
 use tungstenite::Bytes;
 use tungstenite::handshake::derive_accept_key;
 
+use super::bearer::is_bearer;
 use super::framing::BodyLength;
 use super::framing::Version;
 use super::head::Head;
@@ -74,7 +75,8 @@ pub fn choose_protocol<'c>(request: &Request, configured: &'c [String]) -> Optio
 
 /// Gives the response that accepts an upgrade.
 ///
-/// `protocol` is what [`choose_protocol`] gave; one that is no token is left out.
+/// `protocol` is what [`choose_protocol`] gave; one that is no token, in the sense of RFC 9110, is
+/// left out, and one that bears a token to be let in with, too.
 pub fn switching_protocols(
     accept_key: &str,
     protocol: Option<&str>,
@@ -84,7 +86,8 @@ pub fn switching_protocols(
     let mut lines = HeaderLines::default();
     lines.push_own("Upgrade", "websocket");
     lines.push_own("Sec-WebSocket-Accept", accept_key);
-    if let Some(protocol) = protocol.filter(|protocol| syntax::is_token(protocol.as_bytes())) {
+    let may_go = |protocol: &&str| syntax::is_token(protocol.as_bytes()) && !is_bearer(protocol);
+    if let Some(protocol) = protocol.filter(may_go) {
         lines.push_own("Sec-WebSocket-Protocol", protocol);
     }
     lines.append(extra);

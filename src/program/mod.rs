@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 use crate::server::Builder;
+use crate::token_file;
 
 mod activation;
 mod check;
@@ -46,7 +47,10 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
         Ok(loaded) => loaded,
         Err(faults) => return refuse(&faults),
     };
-    let report = config.check();
+    let mut report = config.check();
+    if command != Command::PrintConfig {
+        report.faults.extend(token_file::read(&config).err().unwrap_or_default());
+    }
     let warnings = [warnings, report.warnings].concat();
     if command == Command::Check {
         let printed = print(Judgement { config: &config, warnings: &warnings });

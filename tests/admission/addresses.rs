@@ -61,7 +61,7 @@ fn a_limit_that_a_reload_switches_on_counts_who_is_there() {
     let reload = |server: &mut VirtualServer, limit: u32| {
         let mut config: Config = server.engine.config().clone();
         config.limits.connections_per_ip = limit;
-        server.command(Command::Reload(Box::new(config)));
+        server.command(Command::Reload(Box::new((config, None))));
     };
     reload(&mut server, 3);
     assert_eq!(server.connect("192.0.2.7:4"), Err(429));

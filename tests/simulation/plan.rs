@@ -126,6 +126,7 @@ pub fn routes() -> Vec<RouteSpec> {
         kind,
         placement,
         face: Face::Public,
+        is_open: false,
         authorizes,
         wants_pongs: path == "/inline",
         wants_drained: path == "/inline",

@@ -19,6 +19,9 @@ pub struct VirtualServer {
     pub now_ms: u64,
     /// Turns so far.
     pub turns: u64,
+    /// Upgrades that wait for a verdict, if these are not given at once.
+    pub undecided: Vec<Job>,
+    pub is_undecided: bool,
     /// By slot.
     sockets: BTreeMap<usize, Wire>,
     shared: Vec<u8>,
@@ -52,6 +55,8 @@ impl VirtualServer {
             engine: Engine::new(setup),
             now_ms: 1000,
             turns: 0,
+            undecided: Vec::new(),
+            is_undecided: false,
             sockets: BTreeMap::new(),
             shared: vec![0; 64 * 1024],
         }
@@ -224,7 +229,12 @@ impl VirtualServer {
 
     fn run_handlers(&mut self) {
         let now = self.now();
-        while let Some(Job { id, route, task }) = self.engine.poll_job(Placement::Inline) {
+        while let Some(job) = self.engine.poll_job(Placement::Inline) {
+            if self.is_undecided && matches!(job.task, Task::Authorize(_)) {
+                self.undecided.push(job);
+                continue;
+            }
+            let Job { id, route, task } = job;
             let outcome = match task {
                 Task::Authorize(request) => Outcome::Verdict(request, Ok(Accept::default())),
                 Task::Answer(_) => Outcome::Answer(Response::new(200).text("answered")),
@@ -281,13 +291,15 @@ fn routes() -> Vec<RouteSpec> {
         kind,
         placement: Placement::Inline,
         face: if kind == RouteKind::Health { Face::Both } else { Face::Public },
-        authorizes: false,
+        is_open: kind == RouteKind::Health,
+        authorizes: path == "/asked",
         wants_pongs: false,
         wants_drained: false,
         protocols: if kind == RouteKind::Hub { vec!["heartwheel.v1".into()] } else { Vec::new() },
     };
     vec![
         route("/echo", RouteKind::WebSocket),
+        route("/asked", RouteKind::WebSocket),
         route("/post", RouteKind::Post),
         route("/topics/{topic}", RouteKind::TopicSocket),
         route("/topics/{topic}", RouteKind::TopicGet),

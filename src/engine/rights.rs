@@ -1,0 +1,76 @@
+//! Tokens: what a request must bear, and what its connection may do from then on.
+
+use crate::connection::Connection;
+use crate::engine::{Engine, publish};
+use crate::http::{self, Refusal, Request};
+use crate::id::ConnectionId;
+use crate::route::{Face, RouteKind};
+use crate::tokens::{Right, TokenIndex, Tokens};
+use crate::topics::Name;
+
+impl Engine {
+    /// Asks for these tokens from now on; `None` asks for none. Nobody is dropped: who is connected
+    /// keeps its subscriptions, and its next publish or subscribe is judged by what its token may
+    /// then. A token that is gone may nothing.
+    pub fn set_tokens(&mut self, tokens: Option<Tokens>) {
+        let before = std::mem::replace(&mut self.tokens, tokens);
+        for (_, connection) in &mut self.connections {
+            connection.token = match (&before, &self.tokens, connection.token) {
+                (Some(before), Some(now), Some(token)) => now.find_again(before, token),
+                _ => None,
+            };
+        }
+    }
+
+    /// Checks the token of a request for a route, and whether it may do what the request asks for.
+    ///
+    /// The operator's listener is guarded by where it is bound, not by tokens.
+    pub(super) fn check_token(
+        &mut self,
+        request: &Request,
+        face: Face,
+        route: usize,
+    ) -> Result<Option<TokenIndex>, Refusal> {
+        let spec = &self.setup.routes[route];
+        let Some(tokens) = self.tokens.as_ref().filter(|_| face != Face::Admin && !spec.is_open)
+        else {
+            return Ok(None);
+        };
+        let Some(token) = http::bearer(request).and_then(|token| tokens.find(&token)) else {
+            self.stats.rejected_tokens += 1;
+            return Err(Refusal::new(401, "this takes a token"));
+        };
+        let may = |right, topic: &str| !Name::is_valid(topic) || tokens.may(token, right, topic);
+        let of_path = || publish::topic_of(&spec.path, request.path()).unwrap_or_default();
+        let (is_allowed, sentence) = match spec.kind {
+            RouteKind::TopicPost => (may(Right::Publish, &of_path()), NO_PUBLISH),
+            RouteKind::TopicGet | RouteKind::TopicSocket => {
+                (may(Right::Subscribe, &of_path()), NO_SUBSCRIBE)
+            }
+            RouteKind::EventStream => {
+                let mut topics = request.query_values("topic");
+                (topics.all(|topic| may(Right::Subscribe, &topic)), NO_SUBSCRIBE)
+            }
+            _ => (true, ""),
+        };
+        self.stats.rejected_rights += u64::from(!is_allowed);
+        is_allowed.then_some(Some(token)).ok_or_else(|| Refusal::new(403, sentence))
+    }
+
+    /// Says whether the token of a connection has a right now, where one is needed at all. What is
+    /// no name of a topic is for others to refuse.
+    pub(super) fn may(&mut self, id: ConnectionId, right: Right, topic: &str) -> bool {
+        let is_allowed = match (&self.tokens, self.get(id)) {
+            (Some(tokens), Some(Connection { token, face, .. })) => {
+                let may = |token| tokens.may(token, right, topic);
+                *face == Face::Admin || !Name::is_valid(topic) || token.is_some_and(may)
+            }
+            _ => true,
+        };
+        self.stats.rejected_rights += u64::from(!is_allowed);
+        is_allowed
+    }
+}
+
+pub(super) const NO_PUBLISH: &str = "this token may not publish there";
+pub(super) const NO_SUBSCRIBE: &str = "this token may not subscribe to that";

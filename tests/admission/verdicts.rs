@@ -1,0 +1,59 @@
+//! Verdicts of `authorize` that come late.
+
+use std::io::ErrorKind;
+
+use heartwheel::Accept;
+use heartwheel::event::{Command, Done, Job, Outcome, Task};
+use heartwheel::http::Refusal;
+
+use crate::support::virtual_server::{VirtualServer, upgrade};
+
+fn give(server: &mut VirtualServer, job: Job, verdict: Result<Accept, Refusal>) {
+    let Job { id, route, task: Task::Authorize(request) } = job else { panic!("another job") };
+    let outcome = Outcome::Verdict(request, verdict);
+    server.command(Command::Done(Done { id, route, outcome }));
+    server.settle();
+}
+
+/// The verdict on a peer that has gone finds another in its slot, which waits for one, too.
+#[test]
+fn a_late_verdict_never_meets_another_peer() {
+    let mut server = VirtualServer::new(&[]);
+    server.is_undecided = true;
+    let refuse = || Err(Refusal::new(403, "not you"));
+    for verdict in [Ok(Accept::default()), refuse()] {
+        let first = server.connect("192.0.2.7:1").unwrap();
+        server.send(first, upgrade("/asked", ""));
+        server.settle();
+        let reset = ErrorKind::ConnectionReset.into();
+        server.engine.handle_error(server.now(), first, &reset);
+        let second = server.connect("192.0.2.8:1").unwrap();
+        assert_eq!(first.as_u64() as u32, second.as_u64() as u32, "the same slot");
+        server.send(second, upgrade("/asked", ""));
+        server.settle();
+        assert_eq!(server.undecided.len(), 2);
+        let late = server.undecided.remove(0);
+        give(&mut server, late, verdict);
+        assert!(server.received(second).is_empty(), "its own verdict is still to come");
+        assert_eq!(server.engine.stats().upgraded, 0);
+        let own = server.undecided.remove(0);
+        give(&mut server, own, refuse());
+        assert!(server.received(second).starts_with(b"HTTP/1.1 403 "));
+        server.engine.handle_error(server.now(), second, &ErrorKind::ConnectionReset.into());
+    }
+}
+
+/// The deadline was faster: the peer has its answer, and gets no second one.
+#[test]
+fn a_verdict_after_the_deadline_is_dropped() {
+    let mut server = VirtualServer::new(&[("deadlines.handshake", "2s")]);
+    server.is_undecided = true;
+    let id = server.connect("192.0.2.7:1").unwrap();
+    server.send(id, upgrade("/asked", ""));
+    server.run_for(2020);
+    assert!(server.received(id).starts_with(b"HTTP/1.1 503 "));
+    let late = server.undecided.remove(0);
+    give(&mut server, late, Ok(Accept::default()));
+    assert!(server.received(id).is_empty());
+    assert_eq!(server.engine.stats().upgraded, 0);
+}
