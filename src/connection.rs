@@ -23,10 +23,11 @@ use crate::event::{Event, Session};
 use crate::heartbeat::{self, Due, Heartbeat};
 use crate::http::{BodyReader, HeadReader, HeaderLines, Request};
 use crate::outbox::Outbox;
+use crate::rates::Rates;
 use crate::reason::CloseReason;
 use crate::route::Face;
 use crate::stats::DeadlineKind;
-use crate::time::{Instant, Moment, millis_up};
+use crate::time::{Instant, Moment, SPAN_MAX, SomeMoment, millis_up};
 use crate::tokens::TokenIndex;
 use crate::topics::FirstSubscription;
 use crate::wheel::Wheel;
@@ -56,6 +57,8 @@ pub(crate) struct Connection {
     pub subscriptions: FirstSubscription,
     pub outbox: Outbox,
     pub inbox: Option<Box<Inbox>>,
+    /// Made when a rate is first counted.
+    pub rates: Option<Box<Rates>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -177,10 +180,11 @@ pub(crate) struct Pending {
 pub(crate) struct Open {
     pub decoder: Decoder,
     pub heartbeat: Heartbeat,
-    /// When the message in progress began, if the decoder is not idle.
-    pub message_at: Moment,
+    /// For how long, since something was heard, nothing has been read because the application was
+    /// behind or the peer had sent too much.
+    pub unread_ms: u32,
     /// When the connection has lived long enough, if there is such a limit.
-    pub lifetime_at: Option<Moment>,
+    pub lifetime_at: Option<SomeMoment>,
     pub pings: Bucket,
 }
 
@@ -354,6 +358,7 @@ impl Connection {
             subscriptions: FirstSubscription::default(),
             outbox: Outbox::default(),
             inbox: None,
+            rates: None,
         }
     }
 
@@ -362,20 +367,53 @@ impl Connection {
         self.phase = phase;
         self.phase_at = now.into();
         self.flags.relink = true;
+        if let Some(rates) = &mut self.rates {
+            // What is read from now on is judged anew.
+            rates.read_at = None;
+        }
+    }
+
+    /// Gives until when nothing is read, because the peer has sent too much.
+    pub fn reads_at(&self) -> Option<Instant> {
+        self.rates.as_ref()?.read_at
+    }
+
+    /// Says whether the peer may begin something now, a request or a message, but has not.
+    pub fn is_between_messages(&self) -> bool {
+        match &self.phase {
+            Phase::Head { reader, .. } => reader.is_idle(),
+            Phase::KeepAlive => true,
+            Phase::Open(open) => open.decoder.is_idle(),
+            _ => false,
+        }
+    }
+
+    /// Gives the moment at which the connection must be looked at: at its deadline, or when a wait
+    /// for a rate is over.
+    pub fn next_at(&self, rules: &Rules, now: Instant) -> Instant {
+        let (at, _) = self.deadline(rules, now);
+        let wait_at = self.rates.as_ref().and_then(|rates| rates.next_at());
+        wait_at.map_or(at, |wait_at| at.min(wait_at))
     }
 
     /// Gives the earliest deadline. There is always one.
     pub fn deadline(&self, rules: &Rules, now: Instant) -> (Instant, DeadlineKind) {
         let mut earliest = Earliest { tick_ms: rules.tick_ms, found: None };
         let phase_at = self.phase_at.near(now);
+        // Time in which the server did not read is not the peer's: looked at again and again, what
+        // waits for its bytes is never due.
+        let read_since = phase_at + self.unread_for(now);
         match &self.phase {
-            Phase::Head { .. } | Phase::Deciding(_) => {
+            Phase::Head { .. } => {
+                earliest.offer(after(read_since, rules.handshake), DeadlineKind::Handshake);
+            }
+            Phase::Deciding(_) => {
                 earliest.offer(after(phase_at, rules.handshake), DeadlineKind::Handshake);
             }
             Phase::KeepAlive => {
-                earliest.offer(after(phase_at, rules.keep_alive), DeadlineKind::KeepAlive);
+                earliest.offer(after(read_since, rules.keep_alive), DeadlineKind::KeepAlive);
             }
-            Phase::Body(_) => earliest.offer(after(phase_at, rules.body), DeadlineKind::Body),
+            Phase::Body(_) => earliest.offer(after(read_since, rules.body), DeadlineKind::Body),
             Phase::Answering { .. } => {}
             Phase::Stream => {
                 let due = after(phase_at, rules.comment);
@@ -422,16 +460,36 @@ impl Connection {
         if let Some(read_idle) = rules.read_idle {
             // While reading is paused this stands still: looked at again and again, it is never
             // due.
-            let since = if self.flags.paused { now } else { heard_at };
+            let unread = Duration::from_millis(open.unread_ms.into());
+            let since = if self.flags.paused { now } else { heard_at + unread };
             earliest.offer(after(since, read_idle), DeadlineKind::ReadIdle);
         }
         if self.flags.paused {
             return;
         }
-        if !open.decoder.is_idle() {
-            let at = after(open.message_at.near(now), rules.message);
-            earliest.offer(at, DeadlineKind::Message);
+        if let Some(begun_at) = open.decoder.begun_at() {
+            earliest.offer(after(begun_at.near(now), rules.message), DeadlineKind::Message);
         }
+    }
+
+    /// Gives for how long nothing has been read of a request, because the peer has sent too much.
+    fn unread_for(&self, now: Instant) -> Duration {
+        match &self.rates {
+            Some(rates) if rates.read_at.is_some() => now.since(rates.unread_since.near(now)),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Reads on after a wait; the time is taken out of what waits for the bytes of a request. What
+    /// a WebSocket is judged by is taken care of by [`Connection::skip_pause`].
+    pub fn read_on(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Head { .. } | Phase::KeepAlive | Phase::Body(_)) {
+            self.phase_at = (self.phase_at.near(now) + self.unread_for(now)).into();
+        }
+        if let Some(rates) = &mut self.rates {
+            rates.read_at = None;
+        }
+        self.flags.relink = true;
     }
 
     /// Says whether something waits for the handler.
@@ -443,15 +501,22 @@ impl Connection {
     }
 
     /// Takes the time for which reading has been paused out of what is judged by it; the pause goes
-    /// on, or ends, from `now`.
+    /// on, or ends, from `now`. When something was last heard stays what it was: pings go by that,
+    /// however many pauses there are.
     pub fn skip_pause(&mut self, now: Instant) {
         let paused_at = self.phase_at.near(now);
-        // What began before the pause has gone on for as long as it had then; nothing begins in the
-        // future.
-        let resumed = |began: Moment| Moment::from(now - paused_at.since(began.near(now)));
-        self.heard_at = resumed(self.heard_at);
+        let heard_at = self.heard_at.near(now).max(now - SPAN_MAX / 2);
+        // However long the pause: moments stay near to now.
+        self.heard_at = heard_at.into();
         if let Phase::Open(open) = &mut self.phase {
-            open.message_at = resumed(open.message_at);
+            let unread_ms = millis_up(now.since(paused_at)).min(u32::MAX.into()) as u32;
+            open.unread_ms = open.unread_ms.saturating_add(unread_ms);
+            if let Some(begun_at) = open.decoder.begun_at() {
+                // What began before the pause has gone on for as long as it had then; nothing
+                // begins in the future.
+                let went_on_for = paused_at.since(begun_at.near(now));
+                open.decoder.set_begun_at((now - went_on_for).into());
+            }
             open.heartbeat.resume(paused_at, now);
         }
         self.phase_at = now.into();

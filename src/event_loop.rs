@@ -226,7 +226,11 @@ impl EventLoop {
 
     fn has_work_left(&self) -> bool {
         let accepts = self.accept_at.is_none()
-            && self.listeners.iter().flatten().any(|listener| listener.is_ready);
+            && self
+                .listeners
+                .iter()
+                .flatten()
+                .any(|listener| listener.is_ready && self.engine.is_accepting(listener.face));
         let has_news = self.memory.as_ref().is_some_and(Exchange::has_news);
         self.engine.has_work_left() || accepts || has_news || self.inlet.has_commands()
     }
@@ -309,7 +313,7 @@ impl EventLoop {
         for index in 0..self.listeners.len() {
             while left > 0 && self.accept_at.is_none() {
                 let Some(listener) = &mut self.listeners[index] else { break };
-                if !listener.is_ready {
+                if !listener.is_ready || !self.engine.may_accept(now, listener.face) {
                     break;
                 }
                 left -= 1;

@@ -133,7 +133,10 @@ impl Heartbeat {
         let sent_at = self.sent_at.near(now);
         match self.state {
             State::Queued => Due::Nothing,
-            State::Waiting if paused => Due::Ping(self.on_grid(heard_at.max(sent_at))),
+            State::Waiting if paused => {
+                // Not since it was sent: pauses move that.
+                Due::Ping(self.on_grid(heard_at.max(self.pinged_at.near(now))))
+            }
             State::Waiting => Due::Pong(sent_at + self.pong_wait(rules) + Instant::RESOLUTION),
             State::Quiet => Due::Ping(self.on_grid(heard_at)),
         }

@@ -62,7 +62,7 @@
 //! | | `memory` | connections without a kernel |
 //! | | [`pump`] | bytes between a socket and the engine |
 //! | pure | [`engine`], `connection` | all connections; `handle_*` in, `poll_*` out |
-//! | | [`heartbeat`], [`outbox`], [`bucket`], [`route`], [`stats`], [`event`] | what a connection consists of |
+//! | | [`heartbeat`], [`outbox`], [`bucket`], `rates`, [`route`], [`stats`], [`event`] | what a connection consists of |
 //! | | [`tokens`] | who may publish, and who may subscribe, to what |
 //! | | [`topics`] | logs of retained events, subscriptions, replay, fan-out |
 //! | | [`http`], [`ws`] | heads, bodies, responses, upgrades; frames and close |
@@ -125,6 +125,7 @@ pub mod payload;
 pub mod program;
 pub mod pump;
 pub mod random;
+mod rates;
 pub mod reason;
 mod refusals;
 pub mod route;

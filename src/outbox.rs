@@ -93,8 +93,12 @@ struct Queue {
     ahead: Vec<Entry>,
     /// The memory of a packed entry that has been written, for the next.
     spare: Vec<u8>,
-    /// When the kernel last took a byte, or the queue ceased to be empty.
+    /// When the kernel last took a byte, or the queue ceased to be empty, or something was let go.
     progress_at: Moment,
+    /// How many of the bytes may leave, all frames whole, where messages wait to be let go.
+    released: Option<usize>,
+    /// When these were let go.
+    released_at: Moment,
 }
 
 #[derive(Debug)]
@@ -127,6 +131,7 @@ impl Outbox {
     /// 5.5.3 allows to answer the newest ping only).
     pub fn push(&mut self, now: Instant, frame: Frame, kind: Kind, spares: &mut Spares) -> usize {
         let queue = self.0.get_or_insert_with(|| spares.take(now));
+        queue.note_control(now, kind);
         let most = match kind {
             Kind::Ping => 1,
             Kind::Pong => PONGS_MAX,
@@ -160,6 +165,7 @@ impl Outbox {
         let Some(queue) = self.0.as_mut() else { return 0 };
         queue.stage();
         let mut skip = queue.begun;
+        let mut left = queue.released.unwrap_or(usize::MAX);
         let mut count = 0;
         let parts = queue.entries.iter().flat_map(|entry| match &entry.body {
             Body::Shared(frame) => [frame.head(), frame.payload().as_ref()],
@@ -168,6 +174,8 @@ impl Outbox {
         for part in parts {
             let (gone, part) = part.split_at(skip.min(part.len()));
             skip -= gone.len();
+            let part = &part[..part.len().min(left)];
+            left -= part.len();
             if part.is_empty() {
                 continue;
             }
@@ -190,6 +198,7 @@ impl Outbox {
         }
         queue.bytes -= len;
         queue.begun += len;
+        queue.released = queue.released.map(|released| released - len);
         while let Some(first) = queue.entries.front() {
             if queue.begun < first.len() {
                 break;
@@ -216,6 +225,7 @@ impl Outbox {
         let kept = queue.first_place();
         queue.entries.truncate(kept);
         queue.bytes = queue.entries.iter().map(Entry::len).sum::<usize>() - queue.begun;
+        queue.released = queue.released.map(|released| released.min(queue.bytes));
         let discarded = Discarded {
             messages: messages_before - queue.messages(),
             bytes: (bytes_before - queue.bytes) as u64,
@@ -231,8 +241,12 @@ impl Outbox {
         let queue = self.0.as_mut()?;
         let place = queue.find_event(which)?;
         let Kind::Event(subscription, _) = queue.entries[place].kind else { return None };
+        let was_released = queue.is_released(place);
         let bytes = queue.entries.remove(place).map_or(0, |entry| entry.len());
         queue.bytes -= bytes;
+        if was_released {
+            queue.released = queue.released.map(|released| released - bytes);
+        }
         let next = queue.entries.range(place..).find_map(|entry| match entry.kind {
             Kind::Event(other, id) if other == subscription => Some(id),
             _ => None,
@@ -252,18 +266,53 @@ impl Outbox {
         let from = usize::from(queue.begun > 0).min(dropped.place);
         let said = (from..dropped.place).find(|&place| queue.entries[place].kind == kind);
         queue.bytes += frame.len();
+        let was_released = queue.is_released(said.unwrap_or(dropped.place));
+        let len = frame.len();
         let entry = Entry { body: Body::Shared(frame), kind, queued_at: now.into() };
-        match said {
-            Some(place) => {
-                let replaced = std::mem::replace(&mut queue.entries[place], entry).len();
-                queue.bytes -= replaced;
-                replaced
-            }
+        let replaced = match said {
+            Some(place) => std::mem::replace(&mut queue.entries[place], entry).len(),
             None => {
                 queue.entries.insert(dropped.place, entry);
                 0
             }
+        };
+        queue.bytes -= replaced;
+        if was_released {
+            queue.released = queue.released.map(|released| released + len - replaced);
         }
+        replaced
+    }
+
+    /// Lets up to `most` messages go, if what was let go before has left, and whatever else stands
+    /// before the next message. From then on messages wait until they are let go. Gives how many
+    /// went.
+    pub fn release(&mut self, now: Instant, most: u64) -> u64 {
+        let Some(queue) = self.0.as_mut() else { return 0 };
+        if queue.released.is_some_and(|released| released > 0) {
+            return 0;
+        }
+        let (messages, bytes) = queue.prefix(most);
+        if bytes > 0 {
+            // Until now it was the server that held them back.
+            queue.progress_at = now.into();
+        }
+        queue.released = Some(bytes);
+        queue.released_at = now.into();
+        messages
+    }
+
+    /// Lets everything go.
+    pub fn release_all(&mut self, now: Instant) {
+        if let Some(queue) = self.0.as_mut()
+            && queue.released.take() == Some(0)
+        {
+            queue.progress_at = now.into();
+        }
+    }
+
+    /// Says whether the next message waits to be let go, and nothing before it waits for the peer.
+    pub fn is_held(&self) -> bool {
+        self.0.as_ref().is_some_and(|queue| queue.is_held())
     }
 
     /// Discards everything: the connection is gone.
@@ -275,10 +324,14 @@ impl Outbox {
     }
 
     /// Gives the moments that judge a peer that does not read: when it last took a byte, and since
-    /// when the oldest one waits. `None` if nothing waits.
+    /// when the oldest one waits. `None` if nothing waits for the peer.
     pub fn waiting_since(&self) -> Option<(Moment, Moment)> {
-        let queue = self.0.as_ref()?;
-        let oldest_at = queue.entries.front().map_or(queue.progress_at, |entry| entry.queued_at);
+        let queue = self.0.as_ref().filter(|queue| !queue.is_held())?;
+        let oldest_at = match (queue.released, queue.entries.front()) {
+            (Some(0), _) | (_, None) => queue.progress_at,
+            (Some(_), _) => queue.released_at,
+            (None, Some(entry)) => entry.queued_at,
+        };
         Some((queue.progress_at, oldest_at))
     }
 }
@@ -287,6 +340,7 @@ impl Spares {
     fn take(&mut self, now: Instant) -> Box<Queue> {
         let mut queue = self.0.pop().unwrap_or_default();
         queue.progress_at = now.into();
+        queue.released = None;
         queue
     }
 
@@ -300,6 +354,59 @@ impl Spares {
 impl Queue {
     fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.ahead.is_empty()
+    }
+
+    /// Says whether a message waits to be let go and nothing before it waits for the peer.
+    fn is_held(&self) -> bool {
+        self.released == Some(0) && self.ahead.is_empty() && !self.entries.is_empty()
+    }
+
+    /// Says whether an entry, which has not been begun, is among what was let go.
+    fn is_released(&self, place: usize) -> bool {
+        let Some(released) = self.released.filter(|released| *released > 0) else { return false };
+        let before: usize = self.entries.range(..place).map(Entry::len).sum();
+        before - self.begun < released
+    }
+
+    /// A ping or pong ends a wait in which nothing waited for the peer.
+    fn note_control(&mut self, now: Instant, kind: Kind) {
+        if matches!(kind, Kind::Ping | Kind::Pong) && self.is_held() {
+            self.progress_at = now.into();
+        }
+    }
+
+    /// Gives how many of the first messages there are, `most` at most, and the bytes to their end
+    /// and to the end of what else follows them.
+    fn prefix(&self, most: u64) -> (u64, usize) {
+        let (mut messages, mut bytes) = (0, 0);
+        let mut begun = self.begun;
+        for entry in &self.entries {
+            let left = usize::try_from(most - messages).unwrap_or(usize::MAX);
+            let (count, len) = match (&entry.body, entry.kind) {
+                (Body::Packed(packed), _) => {
+                    // A frame in progress went before anybody counted.
+                    let is_whole = begun == 0 || frame_ends(packed).any(|end| end == begun);
+                    let most = left.saturating_add(usize::from(!is_whole));
+                    let ends = frame_ends(packed).filter(|end| *end > begun).take(most);
+                    let (count, end) = ends.fold((0u64, begun), |(count, _), end| (count + 1, end));
+                    (count.saturating_sub(u64::from(!is_whole)), end)
+                }
+                (Body::Shared(_), Kind::Message | Kind::Event(..)) if begun == 0 && left == 0 => {
+                    (0, 0)
+                }
+                (Body::Shared(_), Kind::Message | Kind::Event(..)) => {
+                    (u64::from(begun == 0), entry.len())
+                }
+                (Body::Shared(_), _) => (0, entry.len()),
+            };
+            messages += count;
+            bytes += len - begun;
+            if len < entry.len() {
+                break;
+            }
+            begun = 0;
+        }
+        (messages, bytes)
     }
 
     fn push(&mut self, now: Instant, frame: Frame, kind: Kind) {
@@ -387,6 +494,8 @@ impl Queue {
             return;
         }
         let at = self.first_place();
+        // It is behind what has been begun, which was let go.
+        self.released = self.released.map(|released| released + self.bytes_ahead());
         self.place_ahead(at);
     }
 
@@ -625,16 +734,19 @@ mod tests {
         assert_eq!(oldest_at(&outbox), Some(at(2000).into()));
     }
 
-    #[test]
-    fn events_are_dropped_from_the_middle_and_a_gap_stands_in_their_place() {
+    fn subscriptions() -> [SubscriptionKey; 2] {
         let mut topics = crate::topics::Topics::new(Default::default(), 7, 1);
         let mut list = crate::topics::FirstSubscription::default();
         let connection = crate::id::ConnectionId::new(0, 1);
-        let mut subscribe = |topic| {
+        ["a", "b"].map(|topic| {
             let after = crate::topics::After::Now;
             topics.subscribe(now(), connection, &mut list, topic, after).unwrap()
-        };
-        let (a, b) = (subscribe("a"), subscribe("b"));
+        })
+    }
+
+    #[test]
+    fn events_are_dropped_from_the_middle_and_a_gap_stands_in_their_place() {
+        let [a, b] = subscriptions();
         let mut spares = Spares::default();
         let mut outbox = Outbox::default();
         for (key, ms, payload) in [(a, 1, &b"a1"[..]), (b, 2, b"b2"), (a, 3, b"a3"), (a, 4, b"a4")]
@@ -686,6 +798,127 @@ mod tests {
             let (bytes, _) = write(&mut outbox, usize::MAX);
             let rest = if is_discarded { vec![] } else { [vec![0x89, 0], wire(b"data")].concat() };
             assert_eq!(bytes, [b"HTTP/1.1 101".to_vec(), rest].concat());
+        }
+    }
+
+    /// Lets messages go one by one, and gives what leaves each time.
+    fn release_one_by_one(outbox: &mut Outbox) -> Vec<Vec<u8>> {
+        let mut pieces = Vec::new();
+        while !outbox.is_empty() {
+            assert_eq!(outbox.release(now(), 0), 0);
+            pieces.push(write(outbox, usize::MAX).0);
+            assert!(outbox.is_held() || outbox.is_empty());
+            assert_eq!(outbox.waiting_since(), None, "what is held does not wait for the peer");
+            outbox.release(now(), 1);
+            pieces.push(write(outbox, usize::MAX).0);
+        }
+        pieces.retain(|piece| !piece.is_empty());
+        pieces
+    }
+
+    #[test]
+    fn messages_wait_to_be_let_go_and_nothing_else_does() {
+        let mut outbox = Outbox::default();
+        let spares = &mut Spares::default();
+        let long: &'static [u8] = Box::leak(vec![7; 2000].into_boxed_slice());
+        outbox.push(now(), Frame::raw(&b"HTTP"[..]), Kind::Response, spares);
+        // Two are packed together, one is not.
+        outbox.push(now(), frame(b"one"), Kind::Message, spares);
+        outbox.push(now(), frame(b"two"), Kind::Message, spares);
+        outbox.push(now(), Frame::raw(long), Kind::Message, spares);
+        outbox.push(now(), frame(b"four"), Kind::Message, spares);
+        outbox.push(now(), Frame::new(&[0x88, 0], Bytes::new()), Kind::Close, spares);
+        let close = vec![0x88, 0];
+        let last = [wire(b"four"), close].concat();
+        let expected = [b"HTTP".to_vec(), wire(b"one"), wire(b"two"), long.to_vec(), last];
+        assert_eq!(release_one_by_one(&mut outbox), expected);
+    }
+
+    #[test]
+    fn a_ping_leaves_while_messages_are_held() {
+        for written in [0, 1, wire(b"one").len()] {
+            let mut outbox = Outbox::default();
+            let spares = &mut Spares::default();
+            for text in [b"one", b"two"] {
+                outbox.push(now(), frame(text), Kind::Message, spares);
+            }
+            assert_eq!(outbox.release(now(), 1), 1);
+            let mut got = write(&mut outbox, written).0;
+            outbox.push(now(), ping(), Kind::Ping, spares);
+            assert!(outbox.waiting_since().is_some(), "the ping waits for the peer");
+            outbox.release(now(), 0);
+            let (rest, left) = write(&mut outbox, usize::MAX);
+            got.extend(rest);
+            let order = if written == 0 {
+                [ping_wire(), wire(b"one")]
+            } else {
+                [wire(b"one"), ping_wire()]
+            };
+            assert_eq!(got, order.concat(), "after {written}");
+            assert!(left.ping && outbox.is_held());
+            outbox.release(now(), 1);
+            assert_eq!(write(&mut outbox, usize::MAX).0, wire(b"two"));
+        }
+    }
+
+    fn ping_wire() -> Vec<u8> {
+        vec![0x89, 0]
+    }
+
+    #[test]
+    fn more_is_let_go_only_when_what_was_has_left() {
+        let mut outbox = Outbox::default();
+        let spares = &mut Spares::default();
+        for _ in 0..5 {
+            outbox.push(now(), frame(b"x"), Kind::Message, spares);
+        }
+        assert_eq!(outbox.release(now(), 2), 2);
+        write(&mut outbox, 4);
+        assert_eq!(outbox.release(now(), 9), 0, "two bytes are left");
+        assert!(!outbox.is_held());
+        write(&mut outbox, 2);
+        assert!(outbox.is_held());
+        outbox.release_all(now());
+        assert_eq!(write(&mut outbox, usize::MAX).0.len(), 9);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_peer_is_judged_from_when_messages_were_let_go() {
+        let mut outbox = Outbox::default();
+        outbox.push(now(), frame(b"x"), Kind::Message, &mut Spares::default());
+        outbox.release(now(), 0);
+        let later = Instant::from_millis(70_000);
+        outbox.release(later, 1);
+        assert_eq!(outbox.waiting_since(), Some((later.into(), later.into())));
+        // A pong alone is let go by itself.
+        let mut outbox = Outbox::default();
+        outbox.push(later, ping(), Kind::Pong, &mut Spares::default());
+        outbox.release(later, 0);
+        write(&mut outbox, 0);
+        assert_eq!(outbox.waiting_since(), Some((later.into(), later.into())));
+    }
+
+    #[test]
+    fn dropping_an_event_keeps_the_count_of_what_was_let_go() {
+        let [subscription, _] = subscriptions();
+        let event = |n: u64| Kind::Event(subscription, EventId::new(n, 0));
+        for (released, gone) in [(0, 0), (1, 0), (2, 0), (3, 0), (2, 1)] {
+            let mut outbox = Outbox::default();
+            let spares = &mut Spares::default();
+            for (n, text) in [(1, b"a"), (2, b"b"), (3, b"c")] {
+                outbox.push(now(), frame(text), event(n), spares);
+            }
+            assert_eq!(outbox.release(now(), released), released);
+            write(&mut outbox, gone);
+            let dropped = outbox.drop_event(Which::Oldest).unwrap();
+            outbox.place_gap(now(), dropped, frame(b"gap"));
+            let mut got = write(&mut outbox, usize::MAX).0.len();
+            while !outbox.is_empty() {
+                outbox.release(now(), 1);
+                got += write(&mut outbox, usize::MAX).0.len();
+            }
+            assert_eq!(got + gone, 3 + 3 + 5, "{released} {gone}");
         }
     }
 

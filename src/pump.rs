@@ -34,7 +34,10 @@ pub fn fill(
     for _ in 0..READS_MAX {
         let (read, asked, is_own) = match engine.read_into(now, id) {
             ReadInto::Nothing => return,
-            ReadInto::Shared => (socket.read(shared), shared.len(), false),
+            ReadInto::Shared(most) => {
+                let len = shared.len().min(most);
+                (socket.read(&mut shared[..len]), len, false)
+            }
             ReadInto::Own(buffer) => (socket.read(buffer), buffer.len(), true),
         };
         match read {
@@ -67,7 +70,7 @@ pub fn fill(
 pub fn flush(engine: &mut Engine, now: Instant, id: ConnectionId, socket: &mut impl WriteVectored) {
     loop {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let count = engine.gather(id, &mut slices);
+        let count = engine.gather(now, id, &mut slices);
         if count == 0 {
             break;
         }

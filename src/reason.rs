@@ -22,7 +22,8 @@ pub enum CloseReason {
     TooBig,
     /// A message had more fragments than `limits.fragments`.
     Fragments,
-    /// The peer pinged (or sent pongs nobody asked for) faster than `limits.pings_per_second`.
+    /// The peer pinged (or sent pongs nobody asked for) faster than `limits.pings_per_second`, or,
+    /// with `limits.rate_action = close`, sent more than another rate allows.
     Rate,
     /// The peer published where it may not.
     Forbidden,
@@ -217,7 +218,7 @@ impl fmt::Display for CloseReason {
             Utf8 => "text was not UTF-8",
             TooBig => "a message was too big",
             Fragments => "a message had too many fragments",
-            Rate => "the peer pinged too fast",
+            Rate => "the peer sent too much too fast",
             Forbidden => "the peer published where it may not",
             ReadIdle => "nothing was received for too long",
             Heartbeat => "pings went unanswered",

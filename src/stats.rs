@@ -87,6 +87,13 @@ pub struct Stats {
     pub accept_errors: u64,
     /// Times that accepting paused, because descriptors or memory had run out.
     pub accept_pauses: u64,
+    /// Times that reading from a connection paused, because it had sent more than
+    /// `limits.messages_per_second` or `limits.bytes_per_second` allow.
+    pub read_pauses: u64,
+    /// Times that messages began to wait for `limits.send_per_second`.
+    pub send_pauses: u64,
+    /// Times that accepting paused for `limits.handshakes_per_second`.
+    pub handshake_pauses: u64,
     /// Turns of the loop.
     pub turns: u64,
     /// How long turns took, in microseconds, the wait left out.

@@ -5,6 +5,7 @@
 //! [`Moment`], 32 bits wide, compared by wrapping difference: good for spans up to 24 days, which
 //! is why no configured duration may be longer.
 
+use std::num::NonZeroU32;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
@@ -83,6 +84,26 @@ impl From<Instant> for Moment {
     }
 }
 
+/// A [`Moment`] kept where there may be none, in no more room. The one of all whose bits are zero
+/// is taken for the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SomeMoment(NonZeroU32);
+
+impl SomeMoment {
+    /// Gives the full moment, as [`Moment::near`].
+    pub const fn near(self, now: Instant) -> Instant {
+        Moment(self.0.get()).near(now)
+    }
+}
+
+impl From<Instant> for SomeMoment {
+    fn from(at: Instant) -> SomeMoment {
+        SomeMoment(NonZeroU32::new(Moment::from(at).bits()).unwrap_or(NonZeroU32::MIN))
+    }
+}
+
+const _: () = assert!(size_of::<Option<SomeMoment>>() == size_of::<Moment>());
+
 /// Gives a span in whole milliseconds, rounded up: a truncated millisecond is a deadline before its
 /// time or a busy loop.
 pub fn millis_up(span: Duration) -> u64 {
@@ -106,6 +127,16 @@ mod tests {
         {
             let at = Instant::from_millis(at);
             assert_eq!(Moment::from(at).near(Instant::from_millis(now)), at);
+        }
+    }
+
+    #[test]
+    fn a_moment_that_may_be_none_is_never_early() {
+        for ms in [0, 1, 5, (1 << 32) - 1, 1 << 32, (1 << 32) + 1] {
+            let at = Instant::from_millis(ms);
+            let kept = SomeMoment::from(at).near(Instant::from_millis(ms + 7));
+            assert_eq!(kept.since(at), Duration::from_millis(u64::from(ms % (1 << 32) == 0)));
+            assert!(kept >= at);
         }
     }
 

@@ -83,6 +83,7 @@ fn the_pure_part_knows_no_socket_thread_channel_or_clock() {
         "outbox",
         "payload",
         "random",
+        "rates",
         "reason",
         "route",
         "sse",

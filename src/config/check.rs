@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::units::show_duration;
-use super::{Config, ConfigError, KEYS, Key};
+use super::units::{show_duration, show_size};
+use super::{Config, ConfigError, KEYS, Key, RateAction};
 
 /// What [`Config::check`] found, a line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,6 +95,23 @@ impl Config {
                 "limits.connections_per_ip = {}: is more than limits.connections = {}, so it \
                  never acts",
                 limits.connections_per_ip, limits.connections
+            ));
+        }
+        let closes = limits.rate_action == RateAction::Close;
+        if closes && limits.messages_per_second == 0 && limits.bytes_per_second == 0 {
+            warnings.push(
+                "limits.rate_action = close: never acts while limits.messages_per_second = 0 and \
+                 limits.bytes_per_second = 0"
+                    .into(),
+            );
+        }
+        let burst = limits.bytes_per_second.saturating_mul(2);
+        if closes && (1..limits.message_bytes).contains(&burst) {
+            warnings.push(format!(
+                "limits.bytes_per_second = {}: with limits.rate_action = close a message of \
+                 limits.message_bytes = {} that comes at once ends its connection",
+                show_size(limits.bytes_per_second),
+                show_size(limits.message_bytes)
             ));
         }
         warnings
@@ -206,6 +223,25 @@ mod tests {
         assert_eq!(report.faults, [""; 0]);
         assert_eq!(report.warnings.len(), 1);
         assert!(report.warnings[0].contains("= 61s: is longer than 1m"), "{report:?}");
+    }
+
+    #[test]
+    fn rates_that_cannot_be_meant_so_are_warned_of() {
+        let close = ("limits.rate_action", "close");
+        for (pairs, warning) in [
+            ([close].as_slice(), "limits.rate_action = close: never acts"),
+            (
+                &[close, ("limits.bytes_per_second", "256k")],
+                "limits.bytes_per_second = 256k: with limits.rate_action = close a message of \
+                 limits.message_bytes = 1m",
+            ),
+        ] {
+            let report = check(pairs);
+            assert_eq!(report.faults, [""; 0]);
+            assert!(report.warnings[0].starts_with(warning), "{report:?}");
+        }
+        let pairs = [("limits.bytes_per_second", "1"), ("limits.messages_per_second", "1")];
+        assert_eq!(check(&pairs), Report::default(), "a peer that is read slowly is well");
     }
 
     #[test]

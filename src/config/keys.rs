@@ -12,7 +12,7 @@ use super::kinds::{
     Addresses, Count, File, Kind, List, Mode, OneOf, OrOff, Ownership, Share, Shown, Size, Span,
     Switch,
 };
-use super::{Config, OverflowPolicy, Preset};
+use super::{Config, OverflowPolicy, Preset, RateAction};
 use crate::time::SPAN_MAX;
 
 /// One key of the configuration.
@@ -93,6 +93,7 @@ pub const KEYS: &[Key] = &[
     key!(heartbeat.comment, ALWAYS, "silent event stream -> comment line"),
     key!(limits.connections, Count(1..=10_000_000), "connections at once; beyond it 503"),
     key!(limits.connections_per_ip, Count(0..=10_000_000), "from one address; beyond it 429"),
+    key!(limits.handshakes_per_second, PER_SECOND, "connections accepted; beyond it they wait"),
     key!(limits.head_bytes, Size(1..=MEBIBYTE), "request head; beyond it 431"),
     key!(limits.headers, Count(1..=1024), "header lines; beyond it 431"),
     key!(limits.message_bytes, Size(1..=GIBIBYTE), "message or body; beyond it 1009 or 413"),
@@ -100,6 +101,10 @@ pub const KEYS: &[Key] = &[
     key!(limits.inbox_messages, Count(1..=65_536), "messages waiting for the handler"),
     key!(limits.inbox_bytes, Size(1..=GIBIBYTE), "bytes waiting for the handler"),
     key!(limits.outbox_bytes, Size(1..=GIBIBYTE), "bytes waiting for a peer"),
+    key!(limits.messages_per_second, PER_SECOND, "messages or requests of a peer"),
+    key!(limits.bytes_per_second, Size(0..=GIBIBYTE), "bytes of a peer"),
+    key!(limits.rate_action, OneOf(RATE_ACTIONS), "what more than these does to a peer"),
+    key!(limits.send_per_second, PER_SECOND, "messages to a peer; the rest waits"),
     key!(limits.pings_per_second, Count(1..=1_000_000), "pings of a peer; beyond it 1008"),
     key!(limits.topics, Count(1..=1_000_000), "topics; beyond it 503"),
     key!(limits.subscriptions, Count(1..=65_536), "subscriptions of one connection"),
@@ -138,6 +143,12 @@ const POLICIES: &[(&str, OverflowPolicy)] = &[
     (OverflowPolicy::DropOldest.label(), OverflowPolicy::DropOldest),
     (OverflowPolicy::Latest.label(), OverflowPolicy::Latest),
 ];
+
+const RATE_ACTIONS: &[(&str, RateAction)] =
+    &[("pause", RateAction::Pause), ("close", RateAction::Close)];
+
+/// Zero is off.
+const PER_SECOND: Count = Count(0..=1_000_000);
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -188,10 +199,13 @@ mod tests {
             deadlines.lifetime=off deadlines.drain=30s heartbeat.interval=30s \
             heartbeat.jitter=0.3 heartbeat.pong=10s heartbeat.max_missed=3 \
             heartbeat.adaptive=false heartbeat.min=5s heartbeat.max=5m heartbeat.comment=15s \
-            limits.connections=10000 limits.connections_per_ip=0 limits.head_bytes=8k \
+            limits.connections=10000 limits.connections_per_ip=0 \
+            limits.handshakes_per_second=0 limits.head_bytes=8k \
             limits.headers=64 \
             limits.message_bytes=1m limits.fragments=1024 limits.inbox_messages=64 \
-            limits.inbox_bytes=256k limits.outbox_bytes=256k limits.pings_per_second=10 \
+            limits.inbox_bytes=256k limits.outbox_bytes=256k limits.messages_per_second=0 \
+            limits.bytes_per_second=0 limits.rate_action=pause limits.send_per_second=0 \
+            limits.pings_per_second=10 \
             limits.topics=1024 limits.subscriptions=64 \
             overflow.policy=close admission.origins=same admission.hosts=auto admission.tokens=off \
             topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m";

@@ -4,6 +4,7 @@
 //! kernel's socket buffers and what handlers keep for themselves are not in it.
 
 use super::Config;
+use crate::rates::Rates;
 use crate::topics::log::Log;
 
 /// One part of the worst case.
@@ -48,6 +49,8 @@ impl Config {
                     _ => ADDRESS_BYTES,
                 },
             ),
+            // Its buckets, if there is a rate.
+            per_connection("rates", if self.has_rates() { RATES_BYTES } else { 0 }),
             // What has come of a head, a body or a message that is not complete.
             per_connection("incomplete message", partial),
             // The rest of one read that waits because the inbox is full.
@@ -76,6 +79,11 @@ impl Config {
         ]
     }
 
+    fn has_rates(&self) -> bool {
+        let limits = &self.limits;
+        limits.messages_per_second > 0 || limits.bytes_per_second > 0 || limits.send_per_second > 0
+    }
+
     /// Gives the most jobs that can be under way: the queue and one with each worker; on the loop
     /// thread it is one.
     fn jobs_max(&self) -> u64 {
@@ -89,6 +97,11 @@ const SLOT_BYTES: u64 = 240;
 
 /// An entry of a hash table that has just grown: 16 bytes and a tag, at less than half full.
 const ADDRESS_BYTES: u64 = 40;
+
+/// The buckets of one connection, with what the allocator adds.
+const RATES_BYTES: u64 = 80;
+
+const _: () = assert!(size_of::<Rates>() as u64 + 16 <= RATES_BYTES);
 
 /// The loop's read buffer; also what one connection keeps of a read at most.
 const BUFFER_BYTES: u64 = 64 << 10;

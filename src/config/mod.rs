@@ -38,8 +38,8 @@ pub use keys::{KEYS, Key};
 pub(crate) use memory::JOBS_QUEUED_MAX;
 pub use memory::Term;
 pub use sections::{
-    Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, Topics, Turn,
-    Unix,
+    Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, RateAction,
+    Topics, Turn, Unix,
 };
 
 /// Everything that can be set. Each field is a key of the same name.

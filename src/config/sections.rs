@@ -163,6 +163,9 @@ pub struct Limits {
     /// most 10 million. An IPv6 network of 64 bits counts as one address; loopback, Unix sockets
     /// and the operator's listeners do not count.
     pub connections_per_ip: u32,
+    /// Connections accepted in a second, twice as many at once; the others wait to be accepted.
+    /// Default 0, which is off; at most a million. The operator's do not count.
+    pub handshakes_per_second: u32,
     /// Bytes of a request head; beyond it 431. Default 8 KiB, at most 1 MiB; held only while a head
     /// is incomplete.
     pub head_bytes: usize,
@@ -185,12 +188,36 @@ pub struct Limits {
     /// Bytes that wait for one peer, an empty outbox takes one message of any size; beyond it
     /// [`Overflow`]. Default 256 KiB, at most 1 GiB.
     pub outbox_bytes: usize,
+    /// WebSocket messages, or requests, of one peer in a second, twice as many at once; beyond it
+    /// [`Limits::rate_action`]. Default 0, which is off; at most a million. The operator's
+    /// connections have no rates.
+    pub messages_per_second: u32,
+    /// Bytes of one peer in a second, twice as many at once; beyond it [`Limits::rate_action`].
+    /// Default 0, which is off; at most 1 GiB.
+    pub bytes_per_second: u64,
+    /// What becomes of a peer that sends more. Default [`RateAction::Pause`].
+    pub rate_action: RateAction,
+    /// Messages and events to one peer in a second, twice as many at once; the others wait in its
+    /// outbox. Default 0, which is off; at most a million.
+    pub send_per_second: u32,
     /// Pings from one peer in a second; beyond it 1008. Default 10, 1 to a million.
     pub pings_per_second: u32,
     /// Topics; beyond it 503 or an `error` message. Default 1024, 1 to a million.
     pub topics: usize,
     /// Subscriptions of one connection. Default 64, 1 to 65536.
     pub subscriptions: usize,
+}
+
+/// What becomes of a peer that sends more than it may in a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RateAction {
+    /// It is not read from until it may send again. What waits for its bytes stands still
+    /// meanwhile.
+    #[default]
+    Pause,
+    /// Its connection ends: 1008, or 429 to a request.
+    Close,
 }
 
 /// What topics retain, so that who was away can resume.
@@ -317,6 +344,7 @@ impl Default for Limits {
         Limits {
             connections: 10_000,
             connections_per_ip: 0,
+            handshakes_per_second: 0,
             head_bytes: 8 << 10,
             headers: 64,
             message_bytes: 1 << 20,
@@ -324,6 +352,10 @@ impl Default for Limits {
             inbox_messages: 64,
             inbox_bytes: 256 << 10,
             outbox_bytes: 256 << 10,
+            messages_per_second: 0,
+            bytes_per_second: 0,
+            rate_action: RateAction::Pause,
+            send_per_second: 0,
             pings_per_second: 10,
             topics: 1024,
             subscriptions: 64,

@@ -1,12 +1,14 @@
-//! Who gets a slot: as many connections as there may be, in all and from one address.
+//! Who gets a slot: as many connections as there may be, in all, from one address and in a second.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::bucket::Bucket;
 use crate::connection::{Connection, Peer};
 use crate::engine::Engine;
 use crate::http::Refusal;
 use crate::id::ConnectionId;
+use crate::rates::enough;
 use crate::route::Face;
 use crate::time::Instant;
 
@@ -15,7 +17,46 @@ use crate::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct ByAddress(HashMap<u64, u32>);
 
+/// How many connections may be accepted in a second.
+#[derive(Debug, Default)]
+pub(super) struct Handshakes {
+    bucket: Bucket,
+    /// Nothing is accepted before.
+    wait_until: Option<Instant>,
+}
+
 impl Engine {
+    /// Says whether a connection may be accepted now, by `limits.handshakes_per_second`. If not,
+    /// [`Engine::poll_timeout`] comes when one may.
+    ///
+    /// In a drain all may that wait: they are told so, before the listener closes.
+    pub fn may_accept(&mut self, now: Instant, face: Face) -> bool {
+        let rate = self.setup.config.limits.handshakes_per_second.into();
+        if rate == 0 || face == Face::Admin || self.drain.is_some() {
+            return true;
+        }
+        let Handshakes { bucket, wait_until } = &mut self.handshakes;
+        if wait_until.is_none() && bucket.tokens(now, rate) == 0 {
+            *wait_until = Some(bucket.ready_at(now, rate, enough(rate)));
+            self.stats.handshake_pauses += 1;
+        }
+        wait_until.is_none()
+    }
+
+    /// Says whether accepting does not wait for a rate.
+    pub fn is_accepting(&self, face: Face) -> bool {
+        face == Face::Admin || self.handshakes.wait_until.is_none()
+    }
+
+    pub(super) fn accepts_at(&self) -> Option<Instant> {
+        self.handshakes.wait_until
+    }
+
+    /// Ends the wait if it is over: accepting goes on in the next turn.
+    pub(super) fn accept_on(&mut self, now: Instant) {
+        self.handshakes.wait_until.take_if(|at| *at <= now);
+    }
+
     /// Takes in a connection.
     ///
     /// # Errors
@@ -29,6 +70,10 @@ impl Engine {
         peer: Option<SocketAddr>,
     ) -> Result<ConnectionId, Refusal> {
         let is_public = face != Face::Admin;
+        let rate = self.setup.config.limits.handshakes_per_second.into();
+        if is_public && rate > 0 {
+            self.handshakes.bucket.spend(now, rate, 1);
+        }
         let (open, limit) = match is_public {
             true => (self.public, self.setup.config.limits.connections),
             false => (self.connections.len() - self.public, ADMIN_CONNECTIONS_MAX),

@@ -117,6 +117,7 @@ impl Engine {
         if let Some(connection) = self.get_mut(id) {
             connection.enter(now, Phase::Answering { keep: false, reason });
         }
+        self.mark_dirty(id);
         self.settle(now, id);
     }
 
@@ -136,6 +137,7 @@ impl Engine {
         connection.flags.paused = false;
         self.topics.unsubscribe_all(&mut connection.subscriptions);
         connection.enter(now, Phase::Closing(Closing { stage, reason, decoder, violation: None }));
+        self.mark_dirty(id);
         true
     }
 

@@ -28,7 +28,8 @@ impl Engine {
     /// Gives the moment at which the next turn must come at the latest; earlier is harmless. `None`
     /// if nothing is due at all: there is no connection.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let others = [self.drain_at(), self.topics.next_sweep_at(), self.figures_at];
+        let others =
+            [self.drain_at(), self.topics.next_sweep_at(), self.figures_at, self.accepts_at()];
         self.wheel.next_deadline().into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -36,15 +37,19 @@ impl Engine {
     /// when the turn's budget is spent: the next timeout is zero then.
     pub fn handle_timeout(&mut self, now: Instant, budget: &mut usize) -> Option<Attempt> {
         self.drain_on(now);
+        self.accept_on(now);
         while *budget > 0 {
             let key = self.wheel.poll_expired(now)?;
             let id = self.id_of(key)?;
-            let (at, kind) = self.connections[key].deadline(&self.rules, now);
+            let waited = self.end_waits(now, id);
+            *budget -= usize::from(waited);
+            let connection = &self.connections[key];
+            let (at, kind) = connection.deadline(&self.rules, now);
             if at > now {
-                self.wheel.arm(key, at);
+                self.wheel.arm(key, connection.next_at(&self.rules, now));
                 continue;
             }
-            *budget -= 1;
+            *budget = budget.saturating_sub(1);
             self.wheel.arm(key, now);
             match kind {
                 DeadlineKind::WriteStall => return Some(Attempt::Write(id)),
@@ -160,6 +165,7 @@ impl Engine {
             }
             if let Phase::Open(open) = &mut connection.phase {
                 open.heartbeat.spread(&mut self.random);
+                open.unread_ms = 0;
                 connection.heard_at = now.into();
                 connection.flags.relink = true;
                 self.rearm(now, key);

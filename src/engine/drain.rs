@@ -102,7 +102,11 @@ impl Engine {
             Phase::Deciding(pending) => pending.keep = false,
             Phase::Answering { keep, .. } => *keep = false,
             // What is published from now on is for when it has come back.
-            Phase::Open(_) => self.unsubscribe_all(id),
+            Phase::Open(_) => {
+                self.unsubscribe_all(id);
+                // Nothing is held back any more.
+                self.mark_dirty(id);
+            }
             Phase::Stream => self.end_stream(now, id, CloseReason::Drain),
             Phase::Closing(_) => {}
         }

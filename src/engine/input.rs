@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::connection::{Phase, Stage};
+use crate::connection::{Closing, Phase, Stage};
 use crate::engine::{End, Engine, find_mut, pop};
 use crate::event::Event;
 use crate::id::ConnectionId;
@@ -13,10 +13,10 @@ use crate::ws::Incoming;
 /// Where the next bytes of a connection are to be read to.
 #[derive(Debug)]
 pub enum ReadInto<'a> {
-    /// Nowhere: the connection is gone, or the application is behind.
+    /// Nowhere: the connection is gone, the application is behind, or the peer has sent too much.
     Nothing,
-    /// Into the buffer that all connections share.
-    Shared,
+    /// Into the buffer that all connections share, so many bytes at most.
+    Shared(usize),
     /// Into the connection's own memory: a large message is in progress.
     Own(&'a mut [u8]),
 }
@@ -69,17 +69,24 @@ impl Engine {
         self.update_pause(now, id);
         self.decode_rest(now, id);
         let has_rest = self.has_rest(id);
+        let bytes_max = match self.get(id) {
+            Some(c) if c.flags.readable && !self.is_behind(c) => self.bytes_left(now, id),
+            _ => 0,
+        };
         let is_behind = self.get(id).is_none_or(|connection| self.is_behind(connection));
         let Some(connection) = self.get_mut(id) else { return ReadInto::Nothing };
-        if has_rest || is_behind || !connection.flags.readable {
+        if has_rest || is_behind || bytes_max == 0 {
             return ReadInto::Nothing;
         }
         match &mut connection.phase {
             Phase::Open(open) => match open.decoder.spare() {
-                Some(spare) => ReadInto::Own(spare),
-                None => ReadInto::Shared,
+                Some(spare) => {
+                    let len = spare.len().min(bytes_max);
+                    ReadInto::Own(&mut spare[..len])
+                }
+                None => ReadInto::Shared(bytes_max),
             },
-            _ => ReadInto::Shared,
+            _ => ReadInto::Shared(bytes_max),
         }
     }
 
@@ -133,9 +140,17 @@ impl Engine {
     pub fn handle_own_input(&mut self, now: Instant, id: ConnectionId, len: usize) {
         if self.note_input(now, id, len) {
             let Some(connection) = self.get_mut(id) else { return };
-            let Phase::Open(open) = &mut connection.phase else { return };
-            if let Some(item) = open.decoder.filled(len) {
-                self.handle_incoming(now, id, item);
+            match &mut connection.phase {
+                Phase::Open(open) => {
+                    if let Some(item) = open.decoder.filled(len) {
+                        self.handle_incoming(now, id, item);
+                    }
+                }
+                // It has sent too much just now; the frame is counted to its end all the same.
+                Phase::Closing(Closing { decoder: Some(decoder), .. }) => {
+                    decoder.filled(len);
+                }
+                _ => {}
             }
         }
         self.settle(now, id);
@@ -185,8 +200,10 @@ impl Engine {
         connection.counters.bytes_in += len as u64;
         connection.heard_at = now.into();
         if let Phase::Open(open) = &mut connection.phase {
+            open.unread_ms = 0;
             connection.flags.relink |= open.heartbeat.heard();
         }
+        self.spend_bytes(now, id, len);
         true
     }
 
@@ -242,11 +259,11 @@ impl Engine {
         let mut used = 0;
         while used < input.len() {
             let spent = self.turn_left == 0 && used > 0;
-            match self.get(id) {
-                None => return input.len(),
-                Some(connection) if spent || self.is_behind(connection) => break,
-                Some(_) => used += self.decode_one(now, id, &mut input[used..]),
+            let Some(connection) = self.get(id) else { return input.len() };
+            if spent || self.is_behind(connection) || !self.may_begin(now, id) {
+                break;
             }
+            used += self.decode_one(now, id, &mut input[used..]);
         }
         used
     }
@@ -285,11 +302,9 @@ impl Engine {
                 }
             },
             Phase::Open(open) => {
-                let was_idle = open.decoder.is_idle();
+                let begun_at = open.decoder.begun_at().unwrap_or(now.into());
                 let decoded = open.decoder.decode(input, &frame_limits);
-                if was_idle && !open.decoder.is_idle() {
-                    open.message_at = now.into();
-                }
+                open.decoder.set_begun_at(begun_at);
                 match decoded {
                     Ok((used, None)) => used,
                     Ok((used, Some(item))) => {

@@ -27,6 +27,7 @@ mod input;
 mod jobs;
 mod output;
 mod publish;
+mod rates;
 mod reload;
 mod requests;
 mod rights;
@@ -80,6 +81,7 @@ pub struct Engine {
     /// How many connections came through listeners that are not the operator's.
     public: usize,
     by_address: admission::ByAddress,
+    handshakes: admission::Handshakes,
     /// What requests must bear, if they must.
     tokens: Option<Tokens>,
     generation: u32,
@@ -153,6 +155,7 @@ impl Engine {
             connections: Slab::new(),
             public: 0,
             by_address: admission::ByAddress::default(),
+            handshakes: admission::Handshakes::default(),
             tokens: None,
             // Anywhere, so that an id of another server of this process is nobody here.
             generation: random.next_u64() as u32,
@@ -256,7 +259,7 @@ impl Engine {
     /// set anew then.
     fn rearm(&mut self, now: Instant, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let (at, _) = connection.deadline(&self.rules, now);
+        let at = connection.next_at(&self.rules, now);
         let relink = std::mem::take(&mut connection.flags.relink);
         if relink || self.wheel.armed_at(key).is_none_or(|armed_at| at < armed_at) {
             self.wheel.arm(key, at);

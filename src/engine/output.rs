@@ -12,8 +12,14 @@ use crate::time::Instant;
 
 impl Engine {
     /// Lends the bytes to write next to a connection. Gives how many slices were filled: zero if
-    /// nothing waits, or if the socket takes nothing.
-    pub fn gather<'a>(&'a mut self, id: ConnectionId, slices: &mut [IoSlice<'a>]) -> usize {
+    /// nothing waits, if the socket takes nothing, or if the peer has had what it may have for now.
+    pub fn gather<'a>(
+        &'a mut self,
+        now: Instant,
+        id: ConnectionId,
+        slices: &mut [IoSlice<'a>],
+    ) -> usize {
+        self.let_go(now, id);
         match self.get_mut(id) {
             Some(connection) if connection.flags.writable => connection.outbox.gather(slices),
             _ => 0,

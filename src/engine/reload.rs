@@ -54,6 +54,7 @@ impl Engine {
                 && beats_change
             {
                 open.heartbeat.reload(&rules, &mut self.random);
+                open.unread_ms = 0;
                 connection.heard_at = now.into();
             }
             connection.flags.relink = true;

@@ -27,6 +27,9 @@ enum Aim {
 impl Engine {
     /// Takes a complete head: it is admitted and routed before a byte of its body is read.
     pub(super) fn handle_head(&mut self, now: Instant, id: ConnectionId, mut head: Head) {
+        if !self.spend_message(now, id) {
+            return self.refuse_late(now, id, 429, CloseReason::Rate);
+        }
         let Some(connection) = self.get(id) else { return };
         head.request.set_peer(connection.peer.address().map(|address| address.ip()));
         let face = connection.face;
@@ -224,7 +227,7 @@ impl Engine {
         self.answer(now, id, &refusal.into(), &Pending::default());
     }
 
-    /// Refuses a request in the name of a deadline.
+    /// Refuses a request in the name of a deadline, or of a rate.
     pub(super) fn refuse_late(
         &mut self,
         now: Instant,

@@ -11,7 +11,7 @@ use crate::id::ConnectionId;
 use crate::outbox::Kind;
 use crate::reason::CloseReason;
 use crate::route::RouteKind;
-use crate::time::{Instant, Moment};
+use crate::time::{Instant, SomeMoment};
 use crate::ws::{self, Incoming};
 
 impl Engine {
@@ -23,12 +23,12 @@ impl Engine {
             let most = lifetime.as_millis() as u64;
             let least = (most as f64 * (1.0 - config.heartbeat.jitter)) as u64;
             let lived_ms = self.random.between(least.min(most), most);
-            Moment::from(now + std::time::Duration::from_millis(lived_ms))
+            SomeMoment::from(now + std::time::Duration::from_millis(lived_ms))
         });
         let open = Open {
             decoder: ws::Decoder::default(),
             heartbeat,
-            message_at: now.into(),
+            unread_ms: 0,
             lifetime_at,
             pings: Default::default(),
         };
@@ -36,6 +36,10 @@ impl Engine {
         connection.flags.transport = Transport::WebSocket;
         connection.heard_at = now.into();
         connection.enter(now, Phase::Open(open));
+        if let Some(rates) = &mut connection.rates {
+            // The upgrade is no message.
+            rates.messages = Default::default();
+        }
         self.stats.upgraded += 1;
         self.actions.push_back(crate::engine::Action::Upgraded(id.key()));
         match self.has_handler(id) {
@@ -47,6 +51,9 @@ impl Engine {
 
     pub(super) fn handle_incoming(&mut self, now: Instant, id: ConnectionId, item: Incoming) {
         match item {
+            Incoming::Message(_) if !self.spend_message(now, id) => {
+                self.fail(now, id, CloseReason::Rate);
+            }
             Incoming::Message(message) => {
                 self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
                 self.stats.messages_received += 1;
@@ -96,16 +103,19 @@ impl Engine {
         let rate = self.setup.config.limits.pings_per_second;
         let Some(connection) = self.get_mut(id) else { return false };
         let Phase::Open(open) = &mut connection.phase else { return false };
-        let fits = open.pings.take(now, rate);
+        let fits = open.pings.take(now, rate.into());
         if !fits {
             self.fail(now, id, CloseReason::Rate);
         }
         fits
     }
 
-    /// Says whether nothing may be decoded now: the application is behind, or a request is in
-    /// progress.
+    /// Says whether nothing may be decoded now: the application is behind, a request is in
+    /// progress, or the peer has sent too much.
     pub(super) fn is_behind(&self, connection: &Connection) -> bool {
+        if connection.reads_at().is_some() {
+            return true;
+        }
         match &connection.phase {
             Phase::Head { .. } | Phase::KeepAlive | Phase::Body(_) => false,
             Phase::Stream => false,

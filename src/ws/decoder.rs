@@ -20,6 +20,7 @@ use super::{
     partial::{Partial, Place, Span, piece_len, take},
 };
 use crate::message::Message;
+use crate::time::Moment;
 
 /// Decodes what one client sends.
 ///
@@ -90,6 +91,19 @@ impl Decoder {
     /// fragments. If it turns false over a call, what is outstanding began in that call.
     pub fn is_idle(&self) -> bool {
         self.partial.is_none()
+    }
+
+    /// Keeps when what is outstanding began. To be told after each input: where nothing is
+    /// outstanding, or only a header was, nothing is kept.
+    pub fn set_begun_at(&mut self, at: Moment) {
+        if let Some(partial) = &mut self.partial {
+            partial.begun_at = at;
+        }
+    }
+
+    /// Gives when what is outstanding began.
+    pub fn begun_at(&self) -> Option<Moment> {
+        self.partial.as_ref().map(|partial| partial.begun_at)
     }
 
     /// Gives how many bytes of memory are held.

@@ -6,6 +6,7 @@ use super::{
     header::{Header, Opcode, Spill},
     mask::unmask,
 };
+use crate::time::Moment;
 
 /// What is outstanding.
 ///
@@ -19,6 +20,8 @@ pub(super) struct Partial {
     pub message: Option<Assembly>,
     /// How many frames of the message have begun.
     pub fragments: u32,
+    /// When it began, as its owner says.
+    pub begun_at: Moment,
 }
 
 impl Partial {

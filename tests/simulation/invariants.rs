@@ -100,6 +100,7 @@ impl World {
         }
         let is_behind = !self.application.has_no_job_of(id)
             || self.has_parked()
+            || self.plan.paces_reading()
             || link.blocked_since.is_some()
             || link.has_edge();
         let is_closing = link.server_shut_at.is_some() || seen.close_at.is_some();

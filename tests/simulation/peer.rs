@@ -41,6 +41,8 @@ pub enum Kind {
 pub struct Seen {
     pub upgraded_at: u64,
     pub ping_at: Option<u64>,
+    /// It may have waited for room, and the next goes by when it was due.
+    pub ping_waited: bool,
     /// Since the last byte was read.
     pub pings: u32,
     pub close_at: Option<u64>,

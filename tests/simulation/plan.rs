@@ -119,6 +119,14 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Says whether a peer may have to wait until it is read from.
+    pub fn paces_reading(&self) -> bool {
+        let limits = &self.config.limits;
+        limits.messages_per_second > 0 || limits.bytes_per_second > 0
+    }
+}
+
 /// Where everything is to be found.
 pub fn routes() -> Vec<RouteSpec> {
     let route = |path: &str, kind, placement, authorizes| RouteSpec {
@@ -184,6 +192,11 @@ fn draw_config(rng: &mut Rng) -> Config {
     limits.inbox_bytes = pick(rng, &[256 << 10, 2048]);
     limits.outbox_bytes = pick(rng, &[256 << 10, 4096, 300]);
     limits.connections = pick(rng, &[10_000, 10_000, 10_000, 4]);
+    if rng.chance(25) {
+        limits.messages_per_second = pick(rng, &[0, 0, 2, 50]);
+        limits.bytes_per_second = pick(rng, &[0, 20_000]);
+        limits.send_per_second = pick(rng, &[0, 5, 100]);
+    }
     config
 }
 

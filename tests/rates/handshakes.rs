@@ -1,0 +1,89 @@
+//! `limits.handshakes_per_second`: beyond it accepting pauses.
+
+use heartwheel::event::Command;
+use heartwheel::route::Face;
+use heartwheel::{Server, app};
+
+use crate::support::peer::{Peer, get};
+use crate::support::server::Running;
+use crate::support::virtual_server::VirtualServer;
+use crate::support::{Span, ms};
+
+#[test]
+fn accepting_pauses_beyond_the_rate_and_says_when_it_goes_on() {
+    let mut server = VirtualServer::new(&[("limits.handshakes_per_second", "10")]);
+    let mut accepted = 0;
+    let mut accept_all = |server: &mut VirtualServer| {
+        while server.engine.may_accept(server.now(), Face::Public) {
+            let id = server.connect("192.0.2.7:1").unwrap();
+            let reset = std::io::ErrorKind::ConnectionReset.into();
+            server.engine.handle_error(server.now(), id, &reset);
+            accepted += 1;
+        }
+        accepted
+    };
+    assert_eq!(accept_all(&mut server), 20);
+    assert!(!server.engine.is_accepting(Face::Public) && server.engine.is_accepting(Face::Admin));
+    assert!(server.engine.may_accept(server.now(), Face::Admin), "the operator does not wait");
+    let at = server.engine.poll_timeout().expect("it goes on some time").as_millis();
+    assert_eq!(at, server.now_ms + 100);
+    let began = server.now_ms;
+    let turns = server.turns;
+    while server.now_ms < began + 60_000 {
+        server.run_for(1);
+        accept_all(&mut server);
+    }
+    assert_eq!(accept_all(&mut server), 20 + 600);
+    assert!(server.turns - turns >= 60_000, "the test's own turns");
+    assert!(server.engine.stats().handshake_pauses <= 601);
+    // In a drain nobody is left waiting.
+    assert!(!server.engine.may_accept(server.now(), Face::Public));
+    server.command(Command::Drain);
+    assert!(server.engine.may_accept(server.now(), Face::Public));
+}
+
+#[test]
+fn a_burst_of_connects_is_served_over_time_and_whole() {
+    let pairs = [("limits.handshakes_per_second", "20"), ("admin_listen", "127.0.0.1:0")];
+    let mut config = crate::support::server::config(&pairs);
+    config.limits.connections = 1000;
+    let server = app::routes(Server::builder()).config(config).build().unwrap();
+    let admin = server.admin_addresses()[0].as_tcp().unwrap();
+    let server = Running::of(server);
+    let span = Span::begin();
+    let mut peers: Vec<_> = (0..80).map(|_| Peer::connect(server.address)).collect();
+    peers.iter_mut().for_each(|peer| peer.send(get("/healthz").as_bytes()));
+    let mut operator = Peer::connect(admin);
+    operator.send(get("/healthz").as_bytes());
+    assert_eq!(operator.answer().status, 200);
+    assert!(span.elapsed() < ms(1000), "the operator does not wait");
+    let answered_at: Vec<_> = peers
+        .iter_mut()
+        .map(|peer| {
+            assert_eq!(peer.answer().status, 200);
+            span.elapsed()
+        })
+        .collect();
+    // Forty at once, then twenty a second.
+    for (second, least) in [(1, 60), (2, 80)] {
+        let within = answered_at.iter().filter(|at| **at <= ms(1000 * second + 100)).count();
+        assert!(within <= least + 4, "{within} within {second} s");
+    }
+    span.took_between("all are served", ms(1900), ms(2100));
+    assert_eq!(server.stats().accepted, 81);
+    let pauses = server.stats().handshake_pauses;
+    println!("{pauses} pauses, {} timeouts, {} turns", server.timeouts(), server.stats().turns);
+    assert!((10..=45).contains(&pauses), "{pauses}");
+}
+
+#[test]
+fn a_pause_does_not_spin() {
+    let server = crate::support::topics::start(&[("limits.handshakes_per_second", "1")]);
+    let _peers: Vec<_> = (0..20).map(|_| Peer::connect(server.address)).collect();
+    std::thread::sleep(ms(300));
+    let before = server.stats().turns;
+    std::thread::sleep(ms(2500));
+    let turns = server.stats().turns - before;
+    println!("{turns} turns while eighteen connections wait");
+    assert!(turns <= 2 * 3 + 2 + 3, "{turns}");
+}
