@@ -6,16 +6,19 @@ use crate::http::{Request, Response};
 use crate::server::{Builder, Route};
 
 /// Adds the program's routes: the status page, the browser client, topics, `/ws`, `/events`,
-/// `/echo`, `/healthz` and `/readyz`.
+/// `/echo`, `/healthz` and `/readyz`; on the operator's listener a page of links, and what is
+/// behind them.
 pub fn routes(builder: Builder) -> Builder {
     builder
         .health()
+        .operator()
         .topics("/topics/{topic}")
         .hub("/ws")
         .events("/events")
         .websocket("/echo", echo)
         .route(Route::get("/", status_page).inline().open())
         .route(Route::get("/heartwheel.js", client).inline().open())
+        .route(Route::get("/", operators_page).inline().admin())
 }
 
 /// Sends every message back.
@@ -30,6 +33,12 @@ fn status_page(_: &Request) -> Response {
     let policy = page.header("Content-Security-Policy", CONTENT_SECURITY_POLICY);
     let policy = policy.and_then(|page| page.header("Referrer-Policy", "no-referrer"));
     policy.expect("these are good header lines")
+}
+
+fn operators_page(_: &Request) -> Response {
+    let page = page("text/html; charset=utf-8", include_str!("app/operator.html"));
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+    page.header("Content-Security-Policy", policy).expect("it is a good header line")
 }
 
 fn client(_: &Request) -> Response {

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::bucket::Bucket;
 use crate::config::Config;
+use crate::engine::Place;
 use crate::event::{Event, Session};
 use crate::heartbeat::{self, Due, Heartbeat};
 use crate::http::{BodyReader, HeadReader, HeaderLines, Request};
@@ -26,7 +27,7 @@ use crate::outbox::Outbox;
 use crate::rates::Rates;
 use crate::reason::CloseReason;
 use crate::route::Face;
-use crate::stats::DeadlineKind;
+use crate::stats::{DeadlineKind, Transport};
 use crate::time::{Instant, Moment, SPAN_MAX, SomeMoment, millis_up};
 use crate::tokens::TokenIndex;
 use crate::topics::FirstSubscription;
@@ -83,6 +84,8 @@ pub(crate) struct Flags {
     pub opened: bool,
     /// The drain has come to this connection.
     pub draining: bool,
+    /// It was chosen to be shed: its turn comes, or has come.
+    pub shed: bool,
     /// The wheel entry must be set anew even if the next deadline is later.
     pub relink: bool,
     /// The outbox was not empty when last looked at: `Drained` is due when it is.
@@ -96,15 +99,6 @@ pub(crate) struct Flags {
     pub gap_told: bool,
     /// The pressure that the client was last told of, 0 to 3.
     pub pressure: u8,
-}
-
-/// What a connection has become.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Transport {
-    #[default]
-    Http,
-    WebSocket,
-    EventStream,
 }
 
 /// A place in the table of routes, in two bytes also where there is none.
@@ -143,8 +137,8 @@ pub(crate) enum Phase {
     Body(Box<Body>),
     /// The request is complete; the handler, or the verdict on the upgrade, is awaited.
     Deciding(Box<Pending>),
-    /// The answer is in the outbox.
-    Answering { keep: bool, reason: CloseReason },
+    /// The answer is in the outbox, or what has been made of it so far.
+    Answering { keep: bool, reason: CloseReason, more: Option<Listing> },
     /// WebSocket.
     Open(Open),
     /// An event stream: nothing more is expected of the peer.
@@ -164,6 +158,9 @@ pub(crate) struct Body {
 /// What is known of a request until it is answered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pending {
+    /// When its connection was accepted, or its own first byte came.
+    pub began_at: Moment,
+    pub is_http10: bool,
     pub route: usize,
     pub keep: bool,
     pub head_only: bool,
@@ -173,6 +170,14 @@ pub(crate) struct Pending {
     pub request: Option<Box<Request>>,
     /// The accept key of an upgrade, and the first subprotocol that was offered and is configured.
     pub upgrade: Option<(String, Option<String>)>,
+}
+
+/// An answer that is made as its connection takes it: the table of connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listing {
+    pub place: Place,
+    /// It goes in chunks (RFC 9112, 7.1); else it ends with the connection.
+    pub is_chunked: bool,
 }
 
 /// An open WebSocket.
@@ -197,9 +202,15 @@ pub(crate) struct Closing {
     pub decoder: Option<Decoder>,
     /// What the peer did wrong, if that is the reason.
     pub violation: Option<Violation>,
+    /// When the client is told to come back, if it is told.
+    pub retry_ms: Option<u32>,
 }
 
 impl Closing {
+    pub fn new(stage: Stage, reason: CloseReason) -> Closing {
+        Closing { stage, reason, decoder: None, violation: None, retry_ms: None }
+    }
+
     /// Says whether the peer ended its side: what it sent before is handled in its own time.
     pub fn is_by_peer(&self) -> bool {
         matches!(self.reason, CloseReason::Peer(_) | CloseReason::Eof)
@@ -414,6 +425,10 @@ impl Connection {
                 earliest.offer(after(read_since, rules.keep_alive), DeadlineKind::KeepAlive);
             }
             Phase::Body(_) => earliest.offer(after(read_since, rules.body), DeadlineKind::Body),
+            Phase::Answering { more: Some(_), .. } if self.outbox.is_empty() => {
+                // It waits for the next turn's budget, not for the peer.
+                earliest.offer(after(phase_at, rules.write_stall), DeadlineKind::WriteStall);
+            }
             Phase::Answering { .. } => {}
             Phase::Stream => {
                 let due = after(phase_at, rules.comment);
@@ -536,15 +551,6 @@ impl Connection {
     /// Gives the inbox, made if there is none.
     pub fn inbox(&mut self) -> &mut Inbox {
         self.inbox.get_or_insert_default()
-    }
-
-    /// Gives the last transport that the connection had, for logs and metrics.
-    pub fn transport(&self) -> &'static str {
-        match self.flags.transport {
-            Transport::Http => "http",
-            Transport::WebSocket => "websocket",
-            Transport::EventStream => "events",
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::http::{self, HeaderError, Refusal, Request, Response};
 use crate::id::ConnectionId;
 use crate::message::Message;
 use crate::reason::CloseReason;
-use crate::stats::Vitals;
+use crate::stats::{Histogram, Vitals};
 use crate::tokens::Tokens;
 use crate::topics::{After, Payload};
 
@@ -88,6 +88,44 @@ pub struct Done {
     pub outcome: Outcome,
 }
 
+/// How long the calls of a job took: mostly it is one.
+#[derive(Clone, Debug, Default)]
+pub enum Calls {
+    /// There was none.
+    #[default]
+    None,
+    /// One, that took so many microseconds.
+    One(u64),
+    /// Several, in microseconds.
+    Several(Box<Histogram>),
+}
+
+impl Calls {
+    /// Counts a call.
+    pub fn record(&mut self, took: Duration) {
+        let took_us = took.as_micros() as u64;
+        match self {
+            Calls::None => *self = Calls::One(took_us),
+            Calls::One(first_us) => {
+                let mut histogram = Box::new(Histogram::default());
+                histogram.record(*first_us);
+                histogram.record(took_us);
+                *self = Calls::Several(histogram);
+            }
+            Calls::Several(histogram) => histogram.record(took_us),
+        }
+    }
+
+    /// Counts them among all.
+    pub fn add_to(&self, histogram: &mut Histogram) {
+        match self {
+            Calls::None => {}
+            Calls::One(took_us) => histogram.record(*took_us),
+            Calls::Several(calls) => histogram.add(calls),
+        }
+    }
+}
+
 /// The outcome of a job.
 #[derive(Debug)]
 pub enum Outcome {
@@ -155,6 +193,12 @@ pub enum Command {
     Unsubscribe(ConnectionId, String),
     /// A job came back.
     Done(Done),
+    /// How long the calls of a job took.
+    Took(Calls),
+    /// End a connection, as its operator wants it.
+    Kick(ConnectionId),
+    /// Tell this fraction of the connections to come back later.
+    Shed(f64),
     /// Follow another configuration, in which there is no fault, with the tokens of its file.
     Reload(Box<(Config, Option<Tokens>)>),
     /// Tell how the loop is.
@@ -183,6 +227,9 @@ impl Command {
             Command::Publish(topic, payload) => topic.len() + payload.len(),
             Command::Subscribe(_, topic, _) | Command::Unsubscribe(_, topic) => topic.len(),
             Command::Done(_)
+            | Command::Took(_)
+            | Command::Kick(_)
+            | Command::Shed(_)
             | Command::Reload(_)
             | Command::Report(_)
             | Command::Drain

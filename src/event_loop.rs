@@ -14,6 +14,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant as StdInstant};
 
 use log::{debug, info, warn};
@@ -22,13 +23,14 @@ use mio::{Events, Poll, Token, Waker};
 use crate::bind::Adopted;
 use crate::clock::{Clock, Passed};
 use crate::config::Address;
-use crate::engine::{Action, Attempt, Engine, Setup};
+use crate::engine::{Action, Attempt, Engine, Setup, Surroundings};
 use crate::event::{Command, Done, Job};
 use crate::handle::{Handle, Inlet, Peer, Scope, Shared};
 use crate::http::{Refusal, Response, Wire, date};
 use crate::id::ConnectionId;
 use crate::listener::{Accepted, Listener, LocalAddress};
 use crate::memory::{Exchange, MemoryNetwork};
+use crate::process::Gauges;
 use crate::pump;
 use crate::refusals::Refusals;
 use crate::route::{Face, Placement};
@@ -66,6 +68,8 @@ pub(crate) struct EventLoop {
     /// When to look for handlers that do not return.
     watch_at: Option<Instant>,
     was_shut_down: bool,
+    process: Gauges,
+    log_lines_dropped: Option<Arc<AtomicUsize>>,
 }
 
 impl EventLoop {
@@ -100,6 +104,8 @@ impl EventLoop {
             accept_at: None,
             watch_at: None,
             was_shut_down: false,
+            process: Gauges::new(),
+            log_lines_dropped: None,
         })
     }
 
@@ -147,6 +153,16 @@ impl EventLoop {
 
     pub fn set_tokens(&mut self, tokens: Option<Tokens>) {
         self.engine.set_tokens(tokens);
+    }
+
+    /// Gives all figures in the Prometheus text format.
+    pub fn metrics(&self) -> String {
+        self.engine.metrics(&self.surroundings())
+    }
+
+    /// Names where lines are counted that the host's logger drops.
+    pub fn count_log_lines_dropped(&mut self, count: Arc<AtomicUsize>) {
+        self.log_lines_dropped = Some(count);
     }
 
     pub fn as_fd(&self) -> BorrowedFd<'_> {
@@ -206,6 +222,7 @@ impl EventLoop {
         self.accept(now);
         self.close_listeners_when_draining();
         self.serve_ready(now);
+        self.answer_scrapes(now);
         while let Some(id) = self.engine.deliver(now) {
             self.flush_one(now, id);
         }
@@ -380,6 +397,24 @@ impl EventLoop {
         self.dispatch_to_workers();
     }
 
+    fn answer_scrapes(&mut self, now: Instant) {
+        while let Some(id) = self.engine.poll_scrape() {
+            let around = self.surroundings();
+            self.engine.answer_scrape(now, id, &around);
+        }
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        let queued = self.pool.as_ref().map_or(0, Pool::len) + usize::from(self.parked.is_some());
+        let dropped = self.log_lines_dropped.as_ref().map_or(0, |n| n.load(Ordering::Relaxed));
+        Surroundings {
+            jobs_queued: queued,
+            command_bytes: self.inlet.bytes(),
+            log_lines_dropped: dropped as u64,
+            process: self.process.read(),
+        }
+    }
+
     fn fill_one(&mut self, now: Instant, id: ConnectionId) {
         if let Some(mut socket) = self.sockets.get_mut(id.key()) {
             pump::fill(&mut self.engine, now, id, &mut socket, &mut self.shared_buffer);
@@ -409,10 +444,14 @@ impl EventLoop {
         Scope::enter_loop(self.shared.clone(), id, std::mem::take(&mut self.spare_commands));
         let mut slowest = Duration::ZERO;
         let mut last: Option<StdInstant> = None;
+        let calls = &mut self.engine.stats_mut().handler_us;
         let outcome = self.endpoints[route].run(&peer, task, &mut || {
             let at = StdInstant::now();
-            slowest = slowest.max(last.map_or(Duration::ZERO, |last| at - last));
-            last = Some(at);
+            if let Some(last) = last.replace(at) {
+                let took = at - last;
+                slowest = slowest.max(took);
+                calls.record_us(took);
+            }
         });
         let mut commands = Scope::leave_loop();
         for command in commands.drain(..) {

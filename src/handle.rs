@@ -18,7 +18,7 @@ use tungstenite::Utf8Bytes;
 
 use crate::config::Config;
 use crate::descriptors;
-use crate::event::{Command, Done, Report};
+use crate::event::{Calls, Command, Done, Report};
 use crate::id::ConnectionId;
 use crate::message::Message;
 use crate::stats::Vitals;
@@ -243,6 +243,27 @@ impl Handle {
         answer.recv_timeout(wait).ok()
     }
 
+    /// Ends one connection, whatever it is: a WebSocket by 1008 `kicked`, behind what is queued.
+    /// One that is gone is counted.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
+    pub fn kick(&self, id: ConnectionId) -> Result<(), SendError> {
+        self.submit(Command::Kick(id))
+    }
+
+    /// Tells a fraction of the WebSockets and event streams, chosen at random, to come back later:
+    /// 1012 `retry=MS`, spread over the smaller of half of `deadlines.drain` and two milliseconds
+    /// for each of them. More than 1 is all of them. A server that is draining does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
+    pub fn shed(&self, fraction: f64) -> Result<(), SendError> {
+        self.submit(Command::Shed(fraction))
+    }
+
     /// Ends the server at once: every connection is dropped.
     ///
     /// # Errors
@@ -348,6 +369,11 @@ impl Inlet {
     pub fn fall_asleep(&self) -> bool {
         self.shared.is_asleep.store(true, Ordering::SeqCst);
         !self.commands.is_empty()
+    }
+
+    /// Gives the bytes of the commands that wait.
+    pub fn bytes(&self) -> usize {
+        self.shared.bytes.load(Ordering::Relaxed)
     }
 
     /// Says whether commands wait.
@@ -460,11 +486,11 @@ impl Scope {
         scope.map_or_else(Vec::new, |scope| scope.commands)
     }
 
-    /// Ends a call on a worker: its commands and its outcome leave together. Says whether the loop
-    /// is still there.
-    pub fn leave_worker(done: Done) -> bool {
+    /// Ends a call on a worker: its commands, how long it took and its outcome leave together. Says
+    /// whether the loop is still there.
+    pub fn leave_worker(calls: Calls, done: Done) -> bool {
         let Some(mut scope) = SCOPES.with_borrow_mut(Vec::pop) else { return false };
-        scope.commands.push(Command::Done(done));
+        scope.commands.extend([Command::Took(calls), Command::Done(done)]);
         scope.flush()
     }
 

@@ -51,6 +51,7 @@
 //!
 //! | part | module | holds |
 //! |---|---|---|
+//! | a page | [`operating`] | for who runs a server |
 //! | faces | [`program`], [`app`] | options, configuration file, signals, log lines; what the program serves |
 //! | own threads | `server` | builder, run, turn, the descriptor for another loop |
 //! | | `handle` | commands from any thread |
@@ -61,6 +62,7 @@
 //! | | `descriptors`, `token_file` | how many connections there is room for; the file of tokens |
 //! | | `memory` | connections without a kernel |
 //! | | [`pump`] | bytes between a socket and the engine |
+//! | | `process` | what the kernel tells of the process |
 //! | pure | [`engine`], `connection` | all connections; `handle_*` in, `poll_*` out |
 //! | | [`heartbeat`], [`outbox`], [`bucket`], `rates`, [`route`], [`stats`], [`event`] | what a connection consists of |
 //! | | [`tokens`] | who may publish, and who may subscribe, to what |
@@ -68,6 +70,7 @@
 //! | | [`http`], [`ws`] | heads, bodies, responses, upgrades; frames and close |
 //! | | [`sse`], [`envelope`] | event streams; the JSON messages of `/ws` |
 //! | | [`json`], [`payload`] | checking and writing JSON; what an event bears |
+//! | | [`metrics`] | the Prometheus text format |
 //! | | [`wheel`], [`time`], [`random`], [`id`], [`reason`], [`frame`], [`message`], [`config`] | the ground |
 //!
 //! # Invariants
@@ -119,8 +122,11 @@ mod listener;
 mod manual_clock;
 mod memory;
 pub mod message;
+pub mod metrics;
+pub mod operating;
 pub mod outbox;
 pub mod payload;
+mod process;
 #[cfg(feature = "program")]
 pub mod program;
 pub mod pump;

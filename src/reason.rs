@@ -25,6 +25,8 @@ pub enum CloseReason {
     /// The peer pinged (or sent pongs nobody asked for) faster than `limits.pings_per_second`, or,
     /// with `limits.rate_action = close`, sent more than another rate allows.
     Rate,
+    /// The operator ended this connection.
+    Kicked,
     /// The peer published where it may not.
     Forbidden,
     /// Nothing was received for `deadlines.read_idle`.
@@ -48,6 +50,8 @@ pub enum CloseReason {
     Lifetime,
     /// The server drained.
     Drain,
+    /// The operator had the server shed connections.
+    Shed,
     /// No complete request head, or no answer to it, within `deadlines.handshake`.
     Handshake,
     /// No complete request body within `deadlines.body`.
@@ -88,6 +92,7 @@ impl CloseReason {
             TooBig => "too_big",
             Fragments => "fragments",
             Rate => "rate",
+            Kicked => "kicked",
             Forbidden => "forbidden",
             ReadIdle => "read_idle",
             Heartbeat => "heartbeat",
@@ -99,6 +104,7 @@ impl CloseReason {
             Panic => "panic",
             Lifetime => "lifetime",
             Drain => "drain",
+            Shed => "shed",
             Handshake => "handshake",
             Body => "body",
             KeepAlive => "keep_alive",
@@ -117,12 +123,13 @@ impl CloseReason {
             Protocol => 1002,
             Utf8 => 1007,
             TooBig => 1009,
-            Fragments | Rate | Forbidden => 1008,
+            Fragments | Rate | Kicked | Forbidden => 1008,
             // 3008 is registered with IANA as "Timeout".
             ReadIdle | Heartbeat | Message => 3008,
             Overflow => 1013,
             Panic => 1011,
             Lifetime | Drain => 1001,
+            Shed => 1012,
             WriteStall | CloseSend | CloseAck | Handshake | Body | KeepAlive | Done | Reset
             | Eof | Shutdown => 1006,
         }
@@ -130,14 +137,14 @@ impl CloseReason {
 
     /// Says whether running into a close deadline renames this end: nobody was at fault before.
     pub const fn is_clean(self) -> bool {
-        matches!(self, Peer(_) | Application(_) | Lifetime | Drain)
+        matches!(self, Peer(_) | Application(_) | Lifetime | Drain | Shed | Kicked)
     }
 
     /// Says how loudly this end is logged.
     pub const fn severity(self) -> Severity {
         match self {
-            Peer(_) | Application(_) | Lifetime | Drain | KeepAlive | Done | Eof | Reset
-            | Shutdown => Severity::Clean,
+            Peer(_) | Application(_) | Lifetime | Drain | Shed | Kicked | KeepAlive | Done
+            | Eof | Reset | Shutdown => Severity::Clean,
             ReadIdle | Heartbeat | Message | Overflow | WriteStall | CloseSend | CloseAck
             | Handshake | Body => Severity::Deadline,
             Protocol | Utf8 | TooBig | Fragments | Rate | Forbidden | Panic => Severity::Fault,
@@ -172,11 +179,13 @@ impl CloseReason {
             Eof => 22,
             Shutdown => 23,
             Forbidden => 24,
+            Shed => 25,
+            Kicked => 26,
         }
     }
 
     /// How many labels there are.
-    pub const COUNT: usize = 25;
+    pub const COUNT: usize = 27;
 
     /// All reasons, one for each label, in the order of [`CloseReason::index`].
     pub const ALL: [CloseReason; CloseReason::COUNT] = [
@@ -205,6 +214,8 @@ impl CloseReason {
         Eof,
         Shutdown,
         Forbidden,
+        Shed,
+        Kicked,
     ];
 }
 
@@ -219,6 +230,7 @@ impl fmt::Display for CloseReason {
             TooBig => "a message was too big",
             Fragments => "a message had too many fragments",
             Rate => "the peer sent too much too fast",
+            Kicked => "the operator ended it",
             Forbidden => "the peer published where it may not",
             ReadIdle => "nothing was received for too long",
             Heartbeat => "pings went unanswered",
@@ -230,6 +242,7 @@ impl fmt::Display for CloseReason {
             Panic => "the handler panicked",
             Lifetime => "the connection reached its lifetime",
             Drain => "the server is draining",
+            Shed => "the server is shedding connections",
             Handshake => "the handshake took too long",
             Body => "the request body took too long",
             KeepAlive => "no further request came",

@@ -24,10 +24,10 @@ pub struct RouteSpec {
 }
 
 impl RouteSpec {
-    /// Says whether this route serves a path. A pattern that ends in `{topic}` takes one more
-    /// segment, whatever it is.
+    /// Says whether this route serves a path. A pattern that ends in `{topic}` or `{id}` takes one
+    /// more segment, whatever it is.
     fn has_path(&self, path: &str) -> bool {
-        match self.path.strip_suffix("{topic}") {
+        match self.path.strip_suffix("{topic}").or(self.path.strip_suffix("{id}")) {
             Some(prefix) => path.strip_prefix(prefix).is_some_and(|rest| !rest.contains('/')),
             None => self.path == path,
         }
@@ -57,6 +57,25 @@ pub enum RouteKind {
     Health,
     /// `GET /readyz`: 200, or 503 while draining.
     Ready,
+    /// What the operator asks.
+    Operator(Operation),
+}
+
+/// What the operator asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// `GET /metrics`: the figures, as Prometheus reads them.
+    Metrics,
+    /// `GET /connections`: the table, as JSON.
+    Connections,
+    /// `DELETE /connections/{id}`: end this one.
+    Kick,
+    /// `GET /config`: the configuration in force, as TOML.
+    Config,
+    /// `POST /drain`.
+    Drain,
+    /// `POST /shed?fraction=0.3`: tell a part of the connections to go elsewhere.
+    Shed,
 }
 
 /// Where a handler runs.
@@ -94,6 +113,9 @@ pub(crate) struct Found {
     pub websocket: Option<usize>,
     pub get: Option<usize>,
     pub post: Option<usize>,
+    pub delete: Option<usize>,
+    /// What is posted needs no body.
+    pub is_bare: bool,
 }
 
 /// Finds the routes of a path.
@@ -111,6 +133,14 @@ pub(crate) fn find(routes: &[RouteSpec], face: Face, path: &str) -> Option<Found
             | RouteKind::Ready
             | RouteKind::TopicGet
             | RouteKind::EventStream => &mut found.get,
+            RouteKind::Operator(
+                Operation::Metrics | Operation::Connections | Operation::Config,
+            ) => &mut found.get,
+            RouteKind::Operator(Operation::Kick) => &mut found.delete,
+            RouteKind::Operator(Operation::Drain | Operation::Shed) => {
+                found.is_bare = true;
+                &mut found.post
+            }
             RouteKind::Post | RouteKind::TopicPost => &mut found.post,
         };
         *place = Some(index);
@@ -131,6 +161,7 @@ impl Found {
             (true, false) => "GET, HEAD, OPTIONS",
             (false, true) if self.websocket.is_some() => "GET, POST, OPTIONS",
             (false, true) => "POST, OPTIONS",
+            (false, false) if self.delete.is_some() => "DELETE, OPTIONS",
             (false, false) => "GET, OPTIONS",
         }
     }

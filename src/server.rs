@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use log::info;
@@ -20,7 +22,7 @@ use crate::http::{Refusal, Request, Response};
 use crate::listener::LocalAddress;
 use crate::manual_clock::ManualClock;
 use crate::memory::MemoryNetwork;
-use crate::route::{Face, Placement, RouteKind, RouteSpec};
+use crate::route::{Face, Operation, Placement, RouteKind, RouteSpec};
 use crate::stats::Stats;
 use crate::token_file;
 
@@ -135,6 +137,9 @@ pub struct Builder {
     adopted: Vec<(Adopted, Face)>,
     seed: Option<u64>,
     clock: Option<ManualClock>,
+    /// [`Builder::admin`] named the operator's addresses.
+    is_admin_set: bool,
+    log_lines_dropped: Option<Arc<AtomicUsize>>,
 }
 
 impl Builder {
@@ -224,6 +229,44 @@ impl Builder {
         self
     }
 
+    /// Adds what the operator asks, on the operator's listeners alone: `GET /metrics` (Prometheus
+    /// text), `GET /connections` (JSON), `DELETE /connections/{id}`, `GET /config` (TOML),
+    /// `POST /drain`, `POST /shed?fraction=0.3`. See [`operating`](crate::operating).
+    pub fn operator(self) -> Builder {
+        use Operation::{Config, Connections, Drain, Kick, Metrics, Shed};
+        let paths = [
+            ("/metrics", Metrics),
+            ("/connections", Connections),
+            ("/connections/{id}", Kick),
+            ("/config", Config),
+            ("/drain", Drain),
+            ("/shed", Shed),
+        ];
+        paths.into_iter().fold(self, |builder, (path, operation)| {
+            let kind = RouteKind::Operator(operation);
+            builder.route(Route::new(path, kind, |_| Box::new(AnswerEndpoint(unused))).admin())
+        })
+    }
+
+    /// Has the server listen for its operator on `address` alone (`host:port`, `[v6]:port` or
+    /// `unix:/path`), with [`Builder::operator`] and [`Builder::health`]. Whoever reaches this
+    /// address can end every connection: keep it local, or behind something that asks who comes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if it is not an address.
+    pub fn admin(mut self, address: &str) -> Result<Builder> {
+        self.config.admin_listen = vec![parse("admin_listen", address)?];
+        self.is_admin_set = true;
+        Ok(self.health().operator())
+    }
+
+    /// Names where the host's logger counts lines that it drops, for `/metrics`.
+    pub fn log_lines_dropped(mut self, count: Arc<AtomicUsize>) -> Builder {
+        self.log_lines_dropped = Some(count);
+        self
+    }
+
     /// Seeds jitter and spread, so that a run can be repeated.
     pub fn seed(mut self, seed: u64) -> Builder {
         self.seed = Some(seed);
@@ -236,17 +279,17 @@ impl Builder {
         self
     }
 
-    /// Listens on `address` alone (`host:port`, `[v6]:port` or `unix:/path`) and builds the server.
+    /// Listens on `address` (`host:port`, `[v6]:port` or `unix:/path`), for the operator only where
+    /// [`Builder::admin`] says, and builds the server.
     ///
     /// # Errors
     ///
     /// As [`Builder::build`].
     pub fn listen(mut self, address: &str) -> Result<Server> {
-        let address = address.parse().map_err(|_| Error::Config {
-            text: format!("listen = {address}: must be host:port, [v6]:port or unix:/path"),
-        })?;
-        self.config.listen = vec![address];
-        self.config.admin_listen = Vec::new();
+        self.config.listen = vec![parse("listen", address)?];
+        if !self.is_admin_set {
+            self.config.admin_listen = Vec::new();
+        }
         self.build()
     }
 
@@ -312,6 +355,9 @@ impl Builder {
         };
         let mut server = Server { inner: EventLoop::new(setup, endpoints.into(), clock)? };
         server.inner.set_tokens(tokens);
+        if let Some(count) = self.log_lines_dropped {
+            server.inner.count_log_lines_dropped(count);
+        }
         for (adopted, face) in self.adopted {
             let address = server.inner.adopt(adopted, face)?;
             tell_address(&address, face);
@@ -427,6 +473,13 @@ impl Server {
         self.inner.engine().stats()
     }
 
+    /// Gives all figures in the Prometheus text format, as `GET /metrics` of [`Builder::operator`]
+    /// does: for a host that serves them itself. Takes time by the number of connections, some
+    /// nanoseconds for each, and a few system calls.
+    pub fn metrics(&self) -> String {
+        self.inner.metrics()
+    }
+
     /// Gives the number of open connections.
     pub fn connections(&self) -> usize {
         self.inner.engine().len()
@@ -502,6 +555,12 @@ fn tell_address(address: &LocalAddress, face: Face) {
         Face::Admin => info!("listening address={address} for=admin"),
         Face::Public | Face::Both => info!("listening address={address}"),
     }
+}
+
+fn parse(key: &str, address: &str) -> Result<Address> {
+    address.parse().map_err(|_| Error::Config {
+        text: format!("{key} = {address}: must be host:port, [v6]:port or unix:/path"),
+    })
 }
 
 /// A seed that differs from process to process, from the standard library's own.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::OverflowPolicy;
 use crate::reason::CloseReason;
+use crate::ws::Violation;
 
 /// Everything a server counts. Counters only grow, and wrap never in practice; gauges say so.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +21,17 @@ pub struct Stats {
     pub rejected_tokens: u64,
     /// Publishes and subscriptions, by requests and on WebSockets, that the token had no right to.
     pub rejected_rights: u64,
-    /// Ends, by [`CloseReason::index`].
-    pub closed: [u64; CloseReason::COUNT],
+    /// Ends, by [`Transport`] and [`CloseReason::index`].
+    pub closed: [[u64; CloseReason::COUNT]; Transport::COUNT],
+    /// Requests refused for their Host: 421.
+    pub rejected_hosts: u64,
+    /// Requests refused for their Origin: 403.
+    pub rejected_origins: u64,
+    /// Upgrades that the route's `authorize` refused.
+    pub rejected_by_handlers: u64,
+    /// How long connections took to become WebSockets or event streams, in milliseconds: from
+    /// accept, or from the first byte of a later request, to the answer queued.
+    pub handshake: Histogram,
     /// Connections upgraded to WebSocket.
     pub upgraded: u64,
     /// HTTP requests, refused ones included, by the class of the status that answered (1xx to 5xx).
@@ -32,6 +42,14 @@ pub struct Stats {
     pub publishes_refused: u64,
     /// Gaps told to subscribers, or counted where there is no word for them.
     pub gaps: u64,
+    /// Subscriptions that began at a position that was good: nothing was missing.
+    pub resumes_complete: u64,
+    /// Subscriptions that began at a position after which something was missing.
+    pub resumes_gap: u64,
+    /// Breaches of RFC 6455 or of a limit on messages, by [`Violation`].
+    pub violations: [u64; Violation::COUNT],
+    /// Requests that could not be read: malformed, ambiguous or too large.
+    pub bad_requests: u64,
     /// Bytes received.
     pub received_bytes: u64,
     /// Bytes handed to the kernel.
@@ -49,6 +67,10 @@ pub struct Stats {
     /// WebSocket messages and events queued for a peer. Each waits, was written whole, or is
     /// counted among `messages_discarded`.
     pub messages_sent: u64,
+    /// Those among them that were queued for event streams.
+    pub messages_streamed: u64,
+    /// Bodies published by POST.
+    pub messages_posted: u64,
     /// Messages and events queued for a peer that were discarded before they were written whole, by
     /// [`OverflowPolicy`]; `close` counts what any end cut off.
     pub messages_discarded: [u64; OverflowPolicy::COUNT],
@@ -74,6 +96,8 @@ pub struct Stats {
     pub deadlines_fired: [u64; DeadlineKind::COUNT],
     /// How late deadlines acted, in milliseconds.
     pub deadline_lateness: Histogram,
+    /// How long handler calls took, in microseconds.
+    pub handler_us: Histogram,
     /// Handler calls that panicked.
     pub handler_panics: u64,
     /// Handler calls that ran longer than `deadlines.handler`.
@@ -103,12 +127,26 @@ pub struct Stats {
 impl Stats {
     /// Gives how many connections ended for this reason.
     pub fn closed_by(&self, reason: CloseReason) -> u64 {
-        self.closed[reason.index()]
+        self.closed.iter().map(|ends| ends[reason.index()]).sum()
     }
 
     /// Gives how many connections ended.
     pub fn closed_total(&self) -> u64 {
-        self.closed.iter().sum()
+        self.closed.iter().flatten().sum()
+    }
+
+    /// Gives the refusals of connections and of what they asked for, each with its label. The first
+    /// two are of those that got no slot.
+    pub fn rejected(&self) -> [(&'static str, u64); 7] {
+        [
+            ("connections", self.rejected_connections),
+            ("per_ip", self.rejected_per_ip),
+            ("host", self.rejected_hosts),
+            ("origin", self.rejected_origins),
+            ("token", self.rejected_tokens),
+            ("right", self.rejected_rights),
+            ("handler", self.rejected_by_handlers),
+        ]
     }
 
     /// Gives the messages and events that were lost under a policy, in both directions: what came
@@ -238,7 +276,39 @@ impl DeadlineKind {
     }
 }
 
-/// Counts values in buckets whose bounds double: up to 1, 2, 4, ... and one for all above.
+/// What a connection has become.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// A WebSocket.
+    WebSocket,
+    /// An event stream.
+    EventStream,
+    /// Plain requests.
+    #[default]
+    Http,
+}
+
+impl Transport {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+
+    /// All of them.
+    pub const ALL: [Transport; Transport::COUNT] =
+        [Transport::WebSocket, Transport::EventStream, Transport::Http];
+
+    /// Gives the label: in log lines and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Transport::Http => "http",
+            Transport::WebSocket => "websocket",
+            Transport::EventStream => "events",
+        }
+    }
+}
+
+/// Counts values in buckets whose bounds are 1, 2, 4, 8, 20, 40, 80, 200, ... and one for all above
+/// the last: three to a power of ten, so that 800 ms is a bound in milliseconds and in
+/// microseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
     buckets: [u64; Histogram::BUCKETS],
@@ -247,13 +317,15 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// How many buckets there are; the last takes what is longer than 2^18.
-    pub const BUCKETS: usize = 20;
+    /// The greatest value of each bucket but the last, which takes what is greater than all.
+    pub const BOUNDS: [u64; Histogram::BUCKETS - 1] = bounds();
+
+    /// How many buckets there are.
+    pub const BUCKETS: usize = 26;
 
     /// Counts a value.
     pub fn record(&mut self, value: u64) {
-        let bucket = 64 - value.saturating_sub(1).leading_zeros() as usize;
-        self.buckets[bucket.min(Histogram::BUCKETS - 1)] += 1;
+        self.buckets[Histogram::BOUNDS.partition_point(|bound| *bound < value)] += 1;
         self.sum = self.sum.saturating_add(value);
         self.max = self.max.max(value);
     }
@@ -263,8 +335,22 @@ impl Histogram {
         self.record(span.as_millis() as u64);
     }
 
-    /// Gives the counts; bucket `n` holds values up to 2^n, those of the buckets before it left
-    /// out.
+    /// Counts a span in microseconds.
+    pub fn record_us(&mut self, span: Duration) {
+        self.record(span.as_micros() as u64);
+    }
+
+    /// Counts all that another has counted.
+    pub fn add(&mut self, other: &Histogram) {
+        for (bucket, count) in self.buckets.iter_mut().zip(other.buckets) {
+            *bucket += count;
+        }
+        self.sum = self.sum.saturating_add(other.sum);
+        self.max = self.max.max(other.max);
+    }
+
+    /// Gives the counts; bucket `n` holds values up to `BOUNDS[n]`, those of the buckets before it
+    /// left out.
     pub fn buckets(&self) -> &[u64; Histogram::BUCKETS] {
         &self.buckets
     }
@@ -285,6 +371,17 @@ impl Histogram {
     }
 }
 
+const fn bounds() -> [u64; Histogram::BUCKETS - 1] {
+    let mut bounds = [1; Histogram::BUCKETS - 1];
+    let mut index = 1;
+    while index < bounds.len() {
+        let digit = [2, 4, 8][(index - 1) % 3];
+        bounds[index] = digit * 10u64.pow((index as u32 - 1) / 3);
+        index += 1;
+    }
+    bounds
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,5 +395,22 @@ mod tests {
         assert_eq!(histogram.buckets()[..4], [2, 1, 2, 1]);
         assert_eq!(histogram.buckets()[Histogram::BUCKETS - 1], 1);
         assert_eq!((histogram.count(), histogram.max()), (7, u64::MAX));
+    }
+
+    #[test]
+    fn the_bounds_of_alerts_are_bounds_of_buckets() {
+        assert_eq!(Histogram::BOUNDS[..8], [1, 2, 4, 8, 20, 40, 80, 200]);
+        assert!(Histogram::BOUNDS.is_sorted());
+        assert!(Histogram::BOUNDS.contains(&800) && Histogram::BOUNDS.contains(&800_000));
+        assert_eq!(Histogram::BOUNDS.last(), Some(&80_000_000));
+    }
+
+    #[test]
+    fn adding_counts_all_of_the_other() {
+        let (mut one, mut other) = (Histogram::default(), Histogram::default());
+        [1, 5].into_iter().for_each(|value| one.record(value));
+        [5, 100].into_iter().for_each(|value| other.record(value));
+        one.add(&other);
+        assert_eq!((one.count(), one.sum(), one.max(), one.buckets()[3]), (4, 111, 100, 2));
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::config::JOBS_QUEUED_MAX;
-use crate::event::{Done, Job};
+use crate::event::{Calls, Done, Job};
 use crate::handle::{Handle, Peer, Scope, Shared};
 use crate::handler::Endpoint;
 
@@ -154,7 +154,13 @@ impl Context {
             let peer = Peer::new(id, self.handle.clone());
             Scope::enter_worker(self.shared.clone(), id);
             let mut last_ms = 0;
+            let mut calls = Calls::default();
+            let mut last: Option<Instant> = None;
             let outcome = self.endpoints[route].run(&peer, task, &mut || {
+                let now = Instant::now();
+                if let Some(last) = last.replace(now) {
+                    calls.record(now - last);
+                }
                 let now_ms = millis_since(self.began);
                 if last_ms != 0 && now_ms.wrapping_sub(last_ms) > SLOW_CALL_MS {
                     // The call before this one was slow: what it sent does not wait for the next.
@@ -164,7 +170,7 @@ impl Context {
                 self.watch.0.store(now_ms, Ordering::Relaxed);
             });
             self.watch.0.store(0, Ordering::Relaxed);
-            if !Scope::leave_worker(Done { id, route, outcome }) {
+            if !Scope::leave_worker(calls, Done { id, route, outcome }) {
                 return;
             }
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use log::{Level, log};
 
 use crate::config::OverflowPolicy;
-use crate::connection::{After, Closing, Connection, Phase, Stage, Transport};
+use crate::connection::{After, Closing, Connection, Phase, Stage};
 use crate::engine::jobs::Orphan;
 use crate::engine::{Action, End, Engine, find_mut, first_fault};
 use crate::event::{Event, Job, Task};
@@ -22,6 +22,7 @@ use crate::id::ConnectionId;
 use crate::outbox::{Discarded, Kind};
 use crate::reason::{CloseReason, Severity};
 use crate::sse;
+use crate::stats::Transport;
 use crate::time::{Instant, millis_up};
 use crate::ws;
 
@@ -36,7 +37,8 @@ impl Engine {
         let is_handled = connection.is_handled();
         let is_writable = connection.flags.writable;
         match &connection.phase {
-            Phase::Answering { keep, reason } if is_written => {
+            Phase::Answering { more: Some(_), .. } if is_written => self.list_on(now, id),
+            Phase::Answering { keep, reason, .. } if is_written => {
                 let (keep, reason) = (*keep, *reason);
                 self.answered(now, id, keep, reason);
             }
@@ -70,6 +72,25 @@ impl Engine {
         reason: CloseReason,
     ) {
         self.leave_open(now, id, reason, Stage::Handling);
+        self.settle(now, id);
+    }
+
+    /// Has a client come back later: as [`Engine::close_when_handled`], and it is told when.
+    pub(super) fn retire(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
+        let most = match reason {
+            CloseReason::Lifetime => LIFETIME_RETRY_MAX,
+            _ => self.setup.config.deadlines.drain,
+        };
+        let retry_ms = self.draw_retry(most);
+        if reason != CloseReason::Lifetime {
+            self.say_goodbye(now, id, retry_ms);
+        }
+        if self.leave_open(now, id, reason, Stage::Handling)
+            && let Some(connection) = self.get_mut(id)
+            && let Phase::Closing(closing) = &mut connection.phase
+        {
+            closing.retry_ms = Some(retry_ms as u32);
+        }
         self.settle(now, id);
     }
 
@@ -110,12 +131,12 @@ impl Engine {
     /// Ends an event stream: FIN behind what is queued.
     pub(super) fn end_stream(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
         self.unsubscribe_all(id);
-        if reason == CloseReason::Drain {
+        if matches!(reason, CloseReason::Drain | CloseReason::Shed) {
             let retry_ms = self.draw_retry(self.setup.config.deadlines.drain);
             self.push_frame(now, id, Frame::raw(sse::retry(retry_ms)), Kind::Response);
         }
         if let Some(connection) = self.get_mut(id) {
-            connection.enter(now, Phase::Answering { keep: false, reason });
+            connection.enter(now, Phase::Answering { keep: false, reason, more: None });
         }
         self.mark_dirty(id);
         self.settle(now, id);
@@ -136,7 +157,7 @@ impl Engine {
         let decoder = has_more.then(|| std::mem::take(&mut open.decoder));
         connection.flags.paused = false;
         self.topics.unsubscribe_all(&mut connection.subscriptions);
-        connection.enter(now, Phase::Closing(Closing { stage, reason, decoder, violation: None }));
+        connection.enter(now, Phase::Closing(Closing { decoder, ..Closing::new(stage, reason) }));
         self.mark_dirty(id);
         true
     }
@@ -169,7 +190,7 @@ impl Engine {
         let then = if closing.decoder.is_some() { After::Await } else { After::Fin };
         closing.stage = Stage::Sending { then };
         let is_by_peer = closing.is_by_peer();
-        let is_lifetime = closing.reason == CloseReason::Lifetime;
+        let retry_ms = closing.retry_ms;
         let is_fault = !closing.reason.is_clean();
         if is_by_peer {
             // Only the peer waits for its messages to be handled before `close_send` begins.
@@ -181,10 +202,7 @@ impl Engine {
             false => Discarded::default(),
         };
         self.count_discarded(discarded);
-        let text = match is_lifetime {
-            true => format!("retry={}", self.draw_retry(LIFETIME_RETRY_MAX)),
-            false => String::new(),
-        };
+        let text = retry_ms.map_or(String::new(), |retry_ms| format!("retry={retry_ms}"));
         self.push_frame(now, id, ws::encoder::close(code, &text), Kind::Close);
         self.mark_ready(id);
         self.rearm(now, id.key());
@@ -203,6 +221,7 @@ impl Engine {
         id: ConnectionId,
         violation: ws::Violation,
     ) {
+        self.stats.violations[violation as usize] += 1;
         self.leave_open(now, id, violation.reason(), Stage::Handling);
         if let Some(connection) = self.get_mut(id)
             && let Phase::Closing(closing) = &mut connection.phase
@@ -280,7 +299,7 @@ impl Engine {
         let reason = first_fault(so_far, reason);
         let discarded = connection.outbox.discard();
         self.count_discarded(discarded);
-        self.stats.closed[reason.index()] += 1;
+        self.stats.closed[connection.flags.transport as usize][reason.index()] += 1;
         log_end(now, id, &connection, reason);
         self.actions.push_back(match end {
             End::Close => Action::Close(id.key()),
@@ -335,7 +354,7 @@ fn log_end(now: Instant, id: ConnectionId, connection: &Connection, reason: Clos
         level,
         "closed id={id} transport={} reason={} code={} violation={violation} peer={} age_ms={} \
          bytes_in={} bytes_out={} messages_in={} messages_out={}: {reason}",
-        connection.transport(),
+        connection.flags.transport.label(),
         reason.label(),
         if connection.flags.transport == Transport::WebSocket { reason.code() } else { 0 },
         connection.peer,

@@ -51,6 +51,15 @@ impl Engine {
             }
             Command::Unsubscribe(id, topic) => self.unsubscribe(id, &topic),
             Command::Done(done) => self.handle_done(now, done),
+            Command::Took(calls) => calls.add_to(&mut self.stats.handler_us),
+            Command::Kick(id) => {
+                if !self.kick(now, id) {
+                    self.stats.commands_stale += 1;
+                }
+            }
+            Command::Shed(fraction) => {
+                self.begin_shed(now, fraction);
+            }
             Command::Reload(reload) => self.reload(now, reload.0, reload.1),
             Command::Report(Report(report)) => report(self.vitals(now)),
             Command::Drain => self.begin_drain(now),

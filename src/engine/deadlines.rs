@@ -28,8 +28,13 @@ impl Engine {
     /// Gives the moment at which the next turn must come at the latest; earlier is harmless. `None`
     /// if nothing is due at all: there is no connection.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let others =
-            [self.drain_at(), self.topics.next_sweep_at(), self.figures_at, self.accepts_at()];
+        let others = [
+            self.drain_at(),
+            self.shed_at(),
+            self.topics.next_sweep_at(),
+            self.figures_at,
+            self.accepts_at(),
+        ];
         self.wheel.next_deadline().into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -38,6 +43,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant, budget: &mut usize) -> Option<Attempt> {
         self.drain_on(now);
         self.accept_on(now);
+        self.shed_on(now);
         while *budget > 0 {
             let key = self.wheel.poll_expired(now)?;
             let id = self.id_of(key)?;
@@ -86,7 +92,7 @@ impl Engine {
             DeadlineKind::Comment => {
                 self.push_frame(now, id, Frame::raw(sse::comment()), Kind::Response);
             }
-            DeadlineKind::Lifetime => self.close_when_handled(now, id, CloseReason::Lifetime),
+            DeadlineKind::Lifetime => self.retire(now, id, CloseReason::Lifetime),
             DeadlineKind::WriteStall => self.finish(now, id, CloseReason::WriteStall, End::Abort),
             DeadlineKind::CloseSend => self.act_close_send(now, id),
             DeadlineKind::CloseAck => self.finish(now, id, CloseReason::CloseAck, End::Abort),

@@ -1,11 +1,9 @@
-//! Ending every connection in turn: one after the other over a window, so that their clients do not
-//! come back all at once.
-
-use std::time::Duration;
+//! Ending every connection in turn.
 
 use log::info;
 
 use crate::connection::Phase;
+use crate::engine::turns::Turns;
 use crate::engine::{End, Engine};
 use crate::id::ConnectionId;
 use crate::reason::CloseReason;
@@ -15,23 +13,8 @@ use crate::time::{Instant, millis_up};
 /// A drain in progress.
 #[derive(Debug)]
 pub(super) struct Drain {
-    began_at: Instant,
-    /// The connections whose turn is still to come, the next one last.
-    waiting: Vec<ConnectionId>,
-    /// How many there were.
-    total: u64,
-    /// Over how many milliseconds their turns are spread.
-    spread_ms: u64,
+    turns: Turns,
     ended: bool,
-}
-
-impl Drain {
-    /// Gives the moment of the next connection's turn.
-    fn next_at(&self) -> Option<Instant> {
-        let left = self.waiting.len() as u64;
-        let after_ms = (self.spread_ms * (self.total - left)).checked_div(self.total)?;
-        (left > 0).then(|| self.began_at + Duration::from_millis(after_ms))
-    }
 }
 
 impl Engine {
@@ -47,17 +30,18 @@ impl Engine {
             .map(|(key, connection)| ConnectionId::new(key, connection.generation))
             .collect();
         let window = self.setup.config.deadlines.drain;
-        let total = waiting.len() as u64;
-        let spread_ms = (millis_up(window) / 2).min(total * 1000 / STARTS_PER_SECOND);
+        let turns = Turns::new(now, waiting, window);
         info!(
-            "drain begun connections={total} spread_ms={spread_ms} window_ms={}",
+            "drain begun connections={} spread_ms={} window_ms={}",
+            turns.total(),
+            turns.spread_ms(),
             millis_up(window)
         );
         // In whole ticks, as the wheel acts: the loop does not wait for it awake.
         let tick_ms = self.rules.tick_ms;
         let ends_ms = (now + window + Instant::RESOLUTION).as_millis().next_multiple_of(tick_ms);
         self.rules.drain_ends_at = Some(Instant::from_millis(ends_ms));
-        self.drain = Some(Drain { began_at: now, waiting, total, spread_ms, ended: false });
+        self.drain = Some(Drain { turns, ended: false });
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             self.rearm(now, key);
@@ -69,9 +53,9 @@ impl Engine {
     /// connections, their own deadlines see to the rest.
     pub(super) fn drain_at(&self) -> Option<Instant> {
         let drain = self.drain.as_ref().filter(|drain| !drain.ended)?;
-        match drain.next_at() {
+        match drain.turns.next_at() {
             None if self.public > 0 => None,
-            None if self.is_told() => Some(drain.began_at),
+            None if self.is_told() => Some(drain.turns.began_at()),
             None => self.rules.drain_ends_at,
             next_at => next_at,
         }
@@ -80,8 +64,7 @@ impl Engine {
     /// Gives the connections whose turn has come theirs.
     pub(super) fn drain_on(&mut self, now: Instant) {
         while let Some(drain) = &mut self.drain
-            && drain.next_at().is_some_and(|at| at <= now)
-            && let Some(id) = drain.waiting.pop()
+            && let Some(id) = drain.turns.poll(now)
         {
             self.drain_one(now, id);
         }
@@ -125,9 +108,9 @@ impl Engine {
             let dropped = self.stats.deadlines_fired[crate::stats::DeadlineKind::Drain as usize];
             info!(
                 "drain ended connections={} dropped={dropped} handlers_left={} after_ms={}",
-                drain.total,
+                drain.turns.total(),
                 self.jobs.out(),
-                millis_up(now.since(drain.began_at))
+                millis_up(now.since(drain.turns.began_at()))
             );
         }
     }
@@ -157,16 +140,15 @@ impl Engine {
         self.drain.as_ref().is_some_and(|drain| drain.ended)
     }
 
-    /// Ends every connection at once, with a reset.
+    /// Ends every connection at once: with a reset, or, behind a drain that has come to its end,
+    /// so that the operator's answers still arrive.
     pub fn shut_down(&mut self, now: Instant) {
+        let end = if self.is_drained() { End::Close } else { End::Abort };
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             if let Some(id) = self.id_of(key) {
-                self.finish(now, id, CloseReason::Shutdown, End::Abort);
+                self.finish(now, id, CloseReason::Shutdown, end);
             }
         }
     }
 }
-
-/// How many connections are told to go in a second, where there are enough of them.
-const STARTS_PER_SECOND: u64 = 500;

@@ -115,7 +115,10 @@ impl Engine {
             if let Some(connection) = self.get_mut(id) {
                 connection.flags.hungry = false;
             }
-            self.feed(now, id);
+            match self.is_listing(id) {
+                true => self.list_on(now, id),
+                false => self.feed(now, id),
+            }
         }
         if self.topics.next_sweep_at().is_some_and(|at| at <= now) {
             self.topics.sweep(now);
@@ -172,7 +175,7 @@ impl Engine {
         self.topics.has_deliveries() || !self.hungry.is_empty()
     }
 
-    fn mark_hungry(&mut self, id: ConnectionId) {
+    pub(super) fn mark_hungry(&mut self, id: ConnectionId) {
         if let Some(connection) = self.get_mut(id)
             && !std::mem::replace(&mut connection.flags.hungry, true)
         {

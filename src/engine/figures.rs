@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::json::Object;
 use crate::reason::CloseReason;
-use crate::stats::{DeadlineKind, Histogram, Vitals};
+use crate::stats::{DeadlineKind, Histogram, Transport, Vitals};
 use crate::time::Instant;
 use crate::topics::Payload;
 
@@ -39,13 +39,10 @@ impl Engine {
     fn figures(&self, now: Instant) -> String {
         let stats = &self.stats;
         let mut outbox_bytes = 0;
-        let mut transports = [("websocket", 0), ("events", 0), ("http", 0)];
+        let mut transports = Transport::ALL.map(|transport| (transport.label(), 0));
         for (_, connection) in &self.connections {
             outbox_bytes += connection.outbox.bytes() as u64;
-            let transport = connection.transport();
-            if let Some((_, count)) = transports.iter_mut().find(|(name, _)| *name == transport) {
-                *count += 1;
-            }
+            transports[connection.flags.transport as usize].1 += 1;
         }
         let fired = DeadlineKind::ALL.iter().map(|kind| (kind.label(), stats.fired(*kind)));
         let closed =

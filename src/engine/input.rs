@@ -61,7 +61,8 @@ impl Engine {
 
     /// Says whether work is left for the next turn, which must then come at once.
     pub fn has_work_left(&self) -> bool {
-        !self.ready.is_empty() || self.jobs.has_inline() || self.has_events_left()
+        let scrapes = !self.scrapes.is_empty();
+        !self.ready.is_empty() || scrapes || self.jobs.has_inline() || self.has_events_left()
     }
 
     /// Decodes what was read before and had to wait; then says where to read to.

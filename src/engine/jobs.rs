@@ -51,6 +51,11 @@ impl Queues {
         self.inline.is_empty() && self.workers.is_empty() && self.out == 0
     }
 
+    /// Gives about how many jobs wait to be handed to the workers.
+    pub fn waiting(&self) -> usize {
+        self.workers.last.len() + self.workers.runnable.len()
+    }
+
     /// Gives how many jobs are out.
     pub fn out(&self) -> usize {
         self.out

@@ -9,13 +9,15 @@
 //!    happened,
 //! 3. [`Engine::poll_ready`] and [`pump::fill`](crate::pump::fill) until there is nothing ready or
 //!    the budget is spent,
-//! 4. [`Engine::poll_job`] after each of these; what came back is a command,
+//! 4. [`Engine::poll_job`] after each of these; what came back is a command; and
+//!    [`Engine::poll_scrape`], for figures that are the loop's,
 //! 5. [`Engine::handle_timeout`] until it gives `None`,
 //! 6. [`Engine::poll_dirty`] and [`pump::flush`](crate::pump::flush),
 //! 7. [`Engine::poll_action`] for the sockets to shut down or to close,
 //! 8. [`Engine::poll_timeout`]: when the next turn must come at the latest.
 
 mod admission;
+mod census;
 mod closing;
 mod commands;
 mod deadlines;
@@ -25,12 +27,17 @@ mod figures;
 mod hub;
 mod input;
 mod jobs;
+mod metrics;
+mod operator;
 mod output;
 mod publish;
 mod rates;
 mod reload;
 mod requests;
 mod rights;
+mod shed;
+mod table;
+mod turns;
 mod upgraded;
 
 use std::collections::{HashMap, VecDeque};
@@ -54,6 +61,8 @@ use crate::ws;
 
 pub use deadlines::Attempt;
 pub use input::ReadInto;
+pub use metrics::{Process, Surroundings};
+pub use table::Place;
 
 /// What the engine follows, told once.
 #[derive(Clone, Debug)]
@@ -104,6 +113,9 @@ pub struct Engine {
     orphans: HashMap<ConnectionId, jobs::Orphan>,
     actions: VecDeque<Action>,
     drain: Option<drain::Drain>,
+    shed: Option<turns::Turns>,
+    /// Connections that asked for the server's figures.
+    scrapes: VecDeque<ConnectionId>,
     /// Inboxes to be used again, boxed as connections hold them.
     #[expect(clippy::vec_box)]
     spare_inboxes: Vec<Box<Inbox>>,
@@ -173,6 +185,8 @@ impl Engine {
             orphans: HashMap::new(),
             actions: VecDeque::new(),
             drain: None,
+            shed: None,
+            scrapes: VecDeque::new(),
             spare_inboxes: Vec::new(),
             spare_queues: outbox::Spares::default(),
             setup,

@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::frame::Frame;
 use crate::id::ConnectionId;
 use crate::outbox::Kind;
+use crate::stats::Transport;
 use crate::time::Instant;
 
 impl Engine {
@@ -79,6 +80,8 @@ impl Engine {
         if matches!(kind, Kind::Message | Kind::Event(..)) {
             connection.counters.messages_out += 1;
             self.stats.messages_sent += 1;
+            let is_stream = connection.flags.transport == Transport::EventStream;
+            self.stats.messages_streamed += u64::from(is_stream);
         }
         self.stats.queued_bytes += len;
         self.stats.discarded_bytes += replaced as u64;

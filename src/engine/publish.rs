@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tungstenite::{Bytes, Utf8Bytes};
 
-use crate::connection::{Phase, Transport};
+use crate::connection::{Pending, Phase};
 use crate::engine::{Engine, feed};
 use crate::envelope::{self, ServerMessage};
 use crate::frame::Frame;
@@ -16,6 +16,7 @@ use crate::outbox::Kind;
 use crate::reason::CloseReason;
 use crate::route::RouteKind;
 use crate::sse;
+use crate::stats::Transport;
 use crate::time::{Instant, millis_up};
 use crate::tokens::Right;
 use crate::topics::{After, EventId, Gap, Name, Payload, PublishError, SubscribeError};
@@ -75,7 +76,10 @@ impl Engine {
         }
         let payload = body_payload(request)?;
         match self.publish(now, topic, payload) {
-            Ok(id) => Ok(Response::new(200).json(format!("{{\"id\":\"{id}\"}}"))),
+            Ok(id) => {
+                self.stats.messages_posted += 1;
+                Ok(Response::new(200).json(format!("{{\"id\":\"{id}\"}}")))
+            }
             Err(PublishError::BadName) => Err(bad_name()),
             Err(error @ PublishError::TopicsFull) => Err(Refusal::new(503, error.to_string())),
         }
@@ -88,7 +92,7 @@ impl Engine {
         id: ConnectionId,
         request: &Request,
         topics: &[Cow<'_, str>],
-        cors: &HeaderLines,
+        pending: &Pending,
     ) -> Result<(), Refusal> {
         for topic in topics {
             check_name(topic)?;
@@ -104,7 +108,7 @@ impl Engine {
                 return Err(refuse_subscription(error));
             }
         }
-        let mut head = Response::new(200).stream(sse::CONTENT_TYPE).headers(cors);
+        let mut head = Response::new(200).stream(sse::CONTENT_TYPE).headers(&pending.cors);
         for (name, value) in [("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")] {
             head = head.headers(&lines(name, value));
         }
@@ -112,6 +116,7 @@ impl Engine {
         let head = head.encode(&wire);
         self.stats.answers[1] += 1;
         self.stats.streams += 1;
+        self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
         self.push_frame(now, id, Frame::raw(head), Kind::Response);
         let Some(connection) = self.get_mut(id) else { return Ok(()) };
         connection.flags.transport = Transport::EventStream;
@@ -130,7 +135,7 @@ impl Engine {
         now: Instant,
         id: ConnectionId,
         request: &Request,
-        cors: &HeaderLines,
+        pending: &Pending,
     ) -> Result<(), Refusal> {
         let topics: Vec<_> = request.query_values("topic").collect();
         if topics.is_empty() {
@@ -139,7 +144,7 @@ impl Engine {
         if topics.iter().any(|topic| sse::is_reserved(topic)) {
             return Err(Refusal::bad_request("a topic here may not be named as a stream event is"));
         }
-        self.open_stream(now, id, request, &topics, cors)
+        self.open_stream(now, id, request, &topics, pending)
     }
 
     /// Subscribes an upgrade to its topic, so that one that cannot be is refused while that can
@@ -192,9 +197,15 @@ impl Engine {
         topic: &str,
         after: After,
     ) -> Result<(), SubscribeError> {
+        let gap = self.topics.read_after(now, topic, after).gap;
         let Some(connection) = super::find_mut(&mut self.connections, id) else { return Ok(()) };
         let list = &mut connection.subscriptions;
-        self.topics.subscribe(now, id, list, topic, after).map(|_| ())
+        self.topics.subscribe(now, id, list, topic, after)?;
+        if after != After::Now {
+            self.stats.resumes_gap += u64::from(gap.is_some());
+            self.stats.resumes_complete += u64::from(gap.is_none());
+        }
+        Ok(())
     }
 
     pub(super) fn unsubscribe(&mut self, id: ConnectionId, topic: &str) {

@@ -6,7 +6,9 @@ use crate::connection::{Body, Closing, Pending, Phase, RouteIndex, Stage};
 use crate::engine::{End, Engine, publish};
 use crate::event::Accept;
 use crate::frame::Frame;
-use crate::http::{self, BodyLength, BodyReader, Head, Refusal, Request, Response, Wire};
+use crate::http::{
+    self, Admitted, BodyLength, BodyReader, Head, Origins, Refusal, Request, Response, Wire,
+};
 use crate::id::ConnectionId;
 use crate::outbox::Kind;
 use crate::reason::CloseReason;
@@ -34,7 +36,10 @@ impl Engine {
         head.request.set_peer(connection.peer.address().map(|address| address.ip()));
         let face = connection.face;
         let draining = self.drain.is_some() && face != Face::Admin;
+        let began_at = connection.phase_at;
         let mut pending = Pending {
+            began_at,
+            is_http10: head.version == http::Version::Http10,
             keep: head.keep_alive && !draining,
             head_only: head.request.method() == "HEAD",
             ..Pending::default()
@@ -88,7 +93,7 @@ impl Engine {
     /// Takes the complete body.
     pub(super) fn handle_body(&mut self, now: Instant, id: ConnectionId, bytes: Bytes) {
         let Some(connection) = self.get_mut(id) else { return };
-        let placeholder = Phase::Answering { keep: false, reason: CloseReason::Done };
+        let placeholder = Phase::Answering { keep: false, reason: CloseReason::Done, more: None };
         match std::mem::replace(&mut connection.phase, placeholder) {
             Phase::Body(body) => {
                 let Body { mut request, pending, .. } = *body;
@@ -117,6 +122,7 @@ impl Engine {
             RouteKind::TopicGet | RouteKind::TopicPost | RouteKind::EventStream => {
                 self.handle_topic_request(now, id, &request, kind);
             }
+            RouteKind::Operator(operation) => self.operate(now, id, &request, operation),
             RouteKind::Health => self.handle_answer(now, id, &Response::new(200).text("ok\n")),
             RouteKind::Ready if self.drain.is_some() => {
                 let response = Refusal::new(503, "the server is draining").into();
@@ -143,13 +149,11 @@ impl Engine {
             RouteKind::TopicGet if !wants_stream || pending.head_only => {
                 self.read_topic(now, request, &topic)
             }
-            RouteKind::TopicGet => {
-                match self.open_stream(now, id, request, &[topic], &pending.cors) {
-                    Ok(()) => return,
-                    Err(refusal) => Err(refusal),
-                }
-            }
-            _ => match self.open_streams(now, id, request, &pending.cors) {
+            RouteKind::TopicGet => match self.open_stream(now, id, request, &[topic], &pending) {
+                Ok(()) => return,
+                Err(refusal) => Err(refusal),
+            },
+            _ => match self.open_streams(now, id, request, &pending) {
                 Ok(()) => return,
                 Err(refusal) => Err(refusal),
             },
@@ -178,6 +182,7 @@ impl Engine {
     ) {
         let Some(mut pending) = self.take_pending(id) else { return };
         let Some((accept_key, offered)) = pending.upgrade.take() else { return };
+        self.stats.rejected_by_handlers += u64::from(verdict.is_err());
         let accept = match verdict {
             Ok(_) if self.drain.is_some() => Err(Refusal::new(503, "the server is draining")),
             verdict => verdict,
@@ -198,6 +203,7 @@ impl Engine {
                         return self.answer(now, id, &refusal.into(), &pending);
                     }
                 }
+                self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
                 let date = self.date();
                 let bytes = http::switching_protocols(&accept_key, protocol, &lines, date);
                 self.stats.answers[0] += 1;
@@ -215,7 +221,7 @@ impl Engine {
         }
     }
 
-    fn take_pending(&mut self, id: ConnectionId) -> Option<Pending> {
+    pub(super) fn take_pending(&mut self, id: ConnectionId) -> Option<Pending> {
         match &mut self.get_mut(id)?.phase {
             Phase::Deciding(pending) => Some(std::mem::take(pending)),
             _ => None,
@@ -224,6 +230,7 @@ impl Engine {
 
     /// Refuses a request that cannot be read on: the connection ends behind the answer.
     pub(super) fn refuse(&mut self, now: Instant, id: ConnectionId, refusal: Refusal) {
+        self.stats.bad_requests += 1;
         self.answer(now, id, &refusal.into(), &Pending::default());
     }
 
@@ -236,7 +243,8 @@ impl Engine {
         reason: CloseReason,
     ) {
         let sentence = reason.to_string();
-        self.refuse(now, id, Refusal::new(status, sentence));
+        let response = Refusal::new(status, sentence).into();
+        self.answer(now, id, &response, &Pending::default());
         if let Some(connection) = self.get_mut(id)
             && let Phase::Answering { reason: done, .. } = &mut connection.phase
         {
@@ -255,7 +263,8 @@ impl Engine {
         self.push_frame(now, id, Frame::raw(bytes), Kind::Response);
         if let Some(connection) = self.get_mut(id) {
             let reason = CloseReason::Done;
-            connection.enter(now, Phase::Answering { keep: pending.keep, reason });
+            let keep = pending.keep;
+            connection.enter(now, Phase::Answering { keep, reason, more: None });
         }
     }
 
@@ -282,9 +291,7 @@ impl Engine {
     /// Ends a connection that has nothing more to say: FIN, and what still comes is discarded.
     pub(super) fn hang_up(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
         let Some(connection) = self.get_mut(id) else { return };
-        let stage = Stage::Lingering;
-        connection
-            .enter(now, Phase::Closing(Closing { stage, reason, decoder: None, violation: None }));
+        connection.enter(now, Phase::Closing(Closing::new(Stage::Lingering, reason)));
         self.linger(now, id);
     }
 
@@ -298,8 +305,16 @@ impl Engine {
     ) -> Result<(Aim, Option<TokenIndex>), Refusal> {
         let request = &head.request;
         let admission = &self.setup.config.admission;
-        admission.hosts.check(request.host(), &self.setup.machine_name)?;
-        let admitted = admission.origins.check(request, false)?;
+        let hosts = admission.hosts.check(request.host(), &self.setup.machine_name);
+        hosts.inspect_err(|_| self.stats.rejected_hosts += 1)?;
+        let admitted = admission.origins.check(request, false);
+        let admitted = admitted.and_then(|admitted| match admitted {
+            Admitted::Foreign(_) if changes_the_server(request, face, &admission.origins) => {
+                Err(Refusal::new(403, "only pages that are named in admission.origins may do this"))
+            }
+            admitted => Ok(admitted),
+        });
+        let admitted = admitted.inspect_err(|_| self.stats.rejected_origins += 1)?;
         pending.cors = admitted.cors_headers();
         let found = route::find(&self.setup.routes, face, request.path())
             .ok_or_else(|| Refusal::new(404, "there is nothing here"))?;
@@ -317,6 +332,13 @@ impl Engine {
         let token = route.map(|route| self.check_token(request, face, route)).transpose()?;
         Ok((aim?, token.flatten()))
     }
+}
+
+/// Says whether a request would change the server, from a page that was admitted as any page is:
+/// what is public may be for all, the operator's listener is not.
+fn changes_the_server(request: &Request, face: Face, origins: &Origins) -> bool {
+    let is_safe = matches!(request.method(), "GET" | "HEAD" | "OPTIONS");
+    face == Face::Admin && *origins == Origins::Any && !is_safe
 }
 
 /// Says whether an Accept header (RFC 9110, 12.5.1) names event streams.
@@ -337,9 +359,14 @@ fn aim(head: &Head, found: Found, draining: bool) -> Result<Aim, Refusal> {
         let accept_key = http::upgrade(head)?.accept_key;
         return Ok(Aim::Upgrade { route, accept_key });
     }
+    if request.method() == "DELETE"
+        && let Some(route) = found.delete
+    {
+        return Ok(Aim::Route(route));
+    }
     match (request.method(), found.get, found.post) {
         ("GET" | "HEAD", Some(route), _) => Ok(Aim::Route(route)),
-        ("POST", _, Some(_)) if matches!(head.body, BodyLength::None) => {
+        ("POST", _, Some(_)) if matches!(head.body, BodyLength::None) && !found.is_bare => {
             Err(Refusal::new(411, "say how long the body is"))
         }
         ("POST", _, Some(route)) => Ok(Aim::Route(route)),

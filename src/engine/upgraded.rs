@@ -1,6 +1,6 @@
 //! What an open WebSocket receives, and whether its application keeps up.
 
-use crate::connection::{Connection, Open, Phase, Stage, Transport};
+use crate::connection::{Connection, Open, Phase, Stage};
 use crate::engine::Engine;
 use crate::engine::feed::Form;
 use crate::engine::input::MESSAGE_COST;
@@ -11,6 +11,7 @@ use crate::id::ConnectionId;
 use crate::outbox::Kind;
 use crate::reason::CloseReason;
 use crate::route::RouteKind;
+use crate::stats::Transport;
 use crate::time::{Instant, SomeMoment};
 use crate::ws::{self, Incoming};
 

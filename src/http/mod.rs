@@ -13,8 +13,8 @@
 //! connection cannot be read on. Where senders and readers have disagreed in the past, and requests
 //! were smuggled between them, nothing is guessed: it is 400.
 //!
-//! Left out: routes, HTTP/2, content codings, chunked responses (a body is whole, or it ends with
-//! the connection), WebSocket extensions (declined by not being answered).
+//! Left out: routes, HTTP/2, content codings, WebSocket extensions (declined by not being
+//! answered).
 
 mod authority;
 mod bearer;
@@ -49,7 +49,7 @@ pub use origins::{Admitted, Origins, OriginsError};
 pub use percent::percent_decode;
 pub use refusal::Refusal;
 pub use request::Request;
-pub use response::{CONTINUE, Response, Wire, date};
+pub use response::{CONTINUE, Response, Wire, chunk, date};
 pub use scan::HeadLimits;
 pub(crate) use syntax::is_token;
 pub use upgrade::{Accepted, choose_protocol, switching_protocols, upgrade, wants_websocket};

@@ -22,7 +22,15 @@ pub struct Response {
     headers: HeaderLines,
     content_type: Option<&'static str>,
     body: Bytes,
-    is_stream: bool,
+    delimited: Delimited,
+}
+
+/// By what a body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delimited {
+    Length,
+    Chunks,
+    Close,
 }
 
 impl Response {
@@ -38,7 +46,7 @@ impl Response {
             headers: HeaderLines::default(),
             content_type: None,
             body: Bytes::new(),
-            is_stream: false,
+            delimited: Delimited::Length,
         }
     }
 
@@ -70,7 +78,16 @@ impl Response {
     ///
     /// If the type bears a control character.
     pub fn stream(self, content_type: &'static str) -> Response {
-        Response { is_stream: true, ..self.bytes(content_type, Bytes::new()) }
+        Response { delimited: Delimited::Close, ..self.bytes(content_type, Bytes::new()) }
+    }
+
+    /// Says that a body of this type follows in chunks ([`chunk`]), for HTTP/1.1 alone.
+    ///
+    /// # Panics
+    ///
+    /// If the type bears a control character.
+    pub fn chunked(self, content_type: &'static str) -> Response {
+        Response { delimited: Delimited::Chunks, ..self.bytes(content_type, Bytes::new()) }
     }
 
     /// Adds a header line.
@@ -127,7 +144,7 @@ impl Response {
             write!(head, "{name}: {value}\r\n").expect("a String takes all that is written");
         };
         line("Date", wire.date);
-        if !wire.keep_alive || self.is_stream {
+        if !wire.keep_alive || self.delimited == Delimited::Close {
             line("Connection", "close");
         }
         if self.headers.get("Upgrade").is_some() {
@@ -137,8 +154,12 @@ impl Response {
         if let Some(content_type) = self.content_type {
             line("Content-Type", content_type);
         }
-        if self.has_body() && !self.is_stream {
-            line("Content-Length", &self.body.len().to_string());
+        match self.delimited {
+            Delimited::Length if self.has_body() => {
+                line("Content-Length", &self.body.len().to_string());
+            }
+            Delimited::Chunks => line("Transfer-Encoding", "chunked"),
+            _ => {}
         }
         line("X-Content-Type-Options", "nosniff");
         head.push_str(self.headers.as_str());
@@ -150,6 +171,19 @@ impl Response {
     fn has_body(&self) -> bool {
         self.status >= 200 && self.status != 204
     }
+}
+
+/// Gives a piece of a body as a chunk (RFC 9112, 7.1), and the end of the body if it is the last.
+pub fn chunk(piece: &str, is_last: bool) -> Vec<u8> {
+    // An empty chunk would be the end.
+    let mut bytes = match piece.len() {
+        0 => Vec::new(),
+        len => format!("{len:x}\r\n{piece}\r\n").into_bytes(),
+    };
+    if is_last {
+        bytes.extend_from_slice(b"0\r\n\r\n");
+    }
+    bytes
 }
 
 /// What encoding must know of the connection and of the request that is answered.
@@ -245,6 +279,19 @@ mod tests {
         let text = encoded(Response::new(200).stream("text/event-stream"), WIRE);
         assert!(text.contains("Connection: close\r\nContent-Type: text/event-stream\r\n"));
         assert!(!text.contains("Content-Length"));
+    }
+
+    #[test]
+    fn chunks_end_with_an_empty_one() {
+        let text = encoded(Response::new(200).chunked("application/json"), WIRE);
+        assert!(text.contains("Transfer-Encoding: chunked\r\n"));
+        assert!(!text.contains("Content-Length") && !text.contains("Connection"));
+        assert_eq!(
+            chunk(&"x".repeat(17), false),
+            format!("11\r\n{}\r\n", "x".repeat(17)).as_bytes()
+        );
+        assert_eq!(chunk("[]", true), b"2\r\n[]\r\n0\r\n\r\n");
+        assert_eq!(chunk("", false), b"");
     }
 
     #[test]

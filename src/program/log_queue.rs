@@ -2,6 +2,7 @@
 //! never blocks the loop. Lines that find no room are dropped and counted; the count is the next
 //! line.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use simple_logger::SimpleLogger;
 /// The process's logger.
 struct LogQueue {
     lines: Sender<Line>,
-    dropped: AtomicUsize,
+    /// Of all time.
+    dropped: Arc<AtomicUsize>,
 }
 
 enum Line {
@@ -21,11 +23,12 @@ enum Line {
     Flush(Sender<()>),
 }
 
-/// Installs the logger and starts its thread.
-pub(super) fn install(level: LevelFilter) {
+/// Installs the logger and starts its thread. Gives where it counts the lines that it drops.
+pub(super) fn install(level: LevelFilter) -> Arc<AtomicUsize> {
     let (sender, lines) = bounded(LINES_MAX);
+    let dropped = Arc::new(AtomicUsize::new(0));
     let queue: &'static LogQueue =
-        Box::leak(Box::new(LogQueue { lines: sender, dropped: AtomicUsize::new(0) }));
+        Box::leak(Box::new(LogQueue { lines: sender, dropped: dropped.clone() }));
     // The queue lets through what is to be written; how much that is may change.
     let writer = SimpleLogger::new().with_level(LevelFilter::Trace).with_utc_timestamps();
     let started = thread::Builder::new()
@@ -35,9 +38,11 @@ pub(super) fn install(level: LevelFilter) {
     if started.is_ok() && log::set_logger(queue).is_ok() {
         log::set_max_level(level);
     }
+    dropped
 }
 
 fn write_lines(lines: &Receiver<Line>, writer: &SimpleLogger, queue: &LogQueue) {
+    let mut told = 0;
     for line in lines {
         match line {
             Line::Text { level, target, text } => write(writer, level, &target, &text),
@@ -45,9 +50,10 @@ fn write_lines(lines: &Receiver<Line>, writer: &SimpleLogger, queue: &LogQueue) 
                 let _ = done.send(());
             }
         }
-        let dropped = queue.dropped.swap(0, Ordering::Relaxed);
-        if dropped > 0 {
-            let text = format!("log lines dropped count={dropped}");
+        let dropped = queue.dropped.load(Ordering::Relaxed);
+        if dropped != told {
+            let count = dropped.wrapping_sub(std::mem::replace(&mut told, dropped));
+            let text = format!("log lines dropped count={count}");
             write(writer, Level::Warn, "heartwheel::log", &text);
         }
     }

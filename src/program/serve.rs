@@ -18,13 +18,14 @@ pub(super) fn serve(
     load: impl Fn() -> Result<Loaded, Vec<String>> + Send + 'static,
     routes: impl FnOnce(Builder) -> Builder,
 ) -> ExitCode {
-    log_queue::install(config.log);
+    let log_lines_dropped = log_queue::install(config.log);
     // Deadlines act up to a tick late.
     let drain = config.deadlines.drain + config.tick;
     raise_descriptor_limit();
     let workers = config.workers;
     let notify = Notify::from_environment();
-    let builder = match activation::adopt(Server::builder().config(config)) {
+    let builder = Server::builder().config(config).log_lines_dropped(log_lines_dropped);
+    let builder = match activation::adopt(builder) {
         Ok(builder) => builder,
         Err(fault) => {
             complain(fault);

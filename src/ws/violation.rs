@@ -38,6 +38,26 @@ pub enum Violation {
 use Violation::*;
 
 impl Violation {
+    /// How many kinds there are.
+    pub const COUNT: usize = 13;
+
+    /// All kinds, in their order.
+    pub const ALL: [Violation; Violation::COUNT] = [
+        Rsv,
+        Opcode,
+        Unmasked,
+        ControlTooLong,
+        ControlFragmented,
+        Length,
+        ContinuationWithoutStart,
+        StartInsideMessage,
+        CloseCode,
+        ClosePayload,
+        Utf8,
+        TooBig,
+        Fragments,
+    ];
+
     /// Gives the reason for which the connection ends, and with it the close code.
     pub const fn reason(self) -> CloseReason {
         match self {

@@ -43,7 +43,9 @@ impl World {
         self.dispatch_to_workers();
         let stats = self.engine.stats();
         let done = [self.now, stats.received_bytes, stats.sent_bytes, stats.messages_handled];
-        for number in done.into_iter().chain(stats.closed).chain(stats.deadlines_fired) {
+        for number in
+            done.into_iter().chain(stats.closed.into_iter().flatten()).chain(stats.deadlines_fired)
+        {
             self.digest = (self.digest.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
     }
@@ -87,6 +89,9 @@ impl World {
                 "close"
             }
             Command::Done(_) => "done",
+            Command::Took(_) => "took",
+            Command::Kick(_) => "kick",
+            Command::Shed(_) => "shed",
             Command::Drain => {
                 self.drain_at.get_or_insert(self.now);
                 "drain"

@@ -15,6 +15,8 @@ use super::{Span, eventually, within};
 /// A running server. It is ended when this is dropped.
 pub struct Running {
     pub address: SocketAddr,
+    /// Of the operator's listener, if there is one.
+    pub admin: Option<SocketAddr>,
     pub handle: Handle,
     shared: Arc<Mutex<Shared>>,
     thread: Option<JoinHandle<()>>,
@@ -42,12 +44,13 @@ impl Running {
     /// Runs a server that has been built.
     pub fn of(server: Server) -> Running {
         let address = server.local_addresses()[0].as_tcp().expect("it listens on TCP");
+        let admin = server.admin_addresses().first().and_then(|address| address.as_tcp());
         let handle = server.handle();
         let shared = Arc::new(Mutex::new(Shared::default()));
         let shown = shared.clone();
         let thread = std::thread::spawn(move || serve(server, &shown));
         eventually("the loop has begun", || lock(&shared).tid != 0);
-        Running { address, handle, shared, thread: Some(thread), since: Span::begin() }
+        Running { address, admin, handle, shared, thread: Some(thread), since: Span::begin() }
     }
 
     pub fn stats(&self) -> Stats {
