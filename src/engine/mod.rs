@@ -5,8 +5,8 @@
 //! turn:
 //!
 //! 1. [`Engine::begin_turn`] with the time,
-//! 2. [`Engine::handle_command`], [`Engine::accept`], [`Engine::handle_readiness`] with what has
-//!    happened,
+//! 2. [`Engine::handle_command`], [`Engine::may_accept`] and [`Engine::accept`],
+//!    [`Engine::handle_readiness`] with what has happened,
 //! 3. [`Engine::poll_ready`] and [`pump::fill`](crate::pump::fill) until there is nothing ready or
 //!    the budget is spent,
 //! 4. [`Engine::poll_job`] after each of these; what came back is a command; and

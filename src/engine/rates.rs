@@ -14,23 +14,33 @@ use crate::route::Face;
 use crate::time::Instant;
 
 impl Engine {
-    /// Takes a token for a message, or for a request. Says whether there was one.
+    /// Takes a token for a message, or for a request. Says whether the connection may go on: it may
+    /// where it would have had to wait, and has.
     pub(super) fn spend_message(&mut self, now: Instant, id: ConnectionId) -> bool {
-        let rate = self.setup.config.limits.messages_per_second.into();
-        match find_mut(&mut self.connections, id) {
-            Some(connection) if rate > 0 && connection.face != Face::Admin => {
-                connection.rates.get_or_insert_default().messages.take(now, rate)
-            }
-            _ => true,
+        let limits = &self.setup.config.limits;
+        let (rate, action) = (limits.messages_per_second.into(), limits.rate_action);
+        if rate == 0 {
+            return true;
         }
+        let Some(connection) = find_mut(&mut self.connections, id) else { return true };
+        if !is_paced(connection) {
+            return true;
+        }
+        let messages = &mut connection.rates.get_or_insert_default().messages;
+        let is_there = messages.tokens(now, rate) > 0;
+        messages.spend(now, rate, 1);
+        is_there || action == RateAction::Pause
     }
 
     /// Takes tokens for bytes that were read. Where more than these ends the connection, it ends.
     pub(super) fn spend_bytes(&mut self, now: Instant, id: ConnectionId, len: usize) {
         let limits = &self.setup.config.limits;
         let (rate, action) = (limits.bytes_per_second, limits.rate_action);
+        if rate == 0 {
+            return;
+        }
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        if rate == 0 || !is_paced(connection) {
+        if !is_paced(connection) {
             return;
         }
         let bytes = &mut connection.rates.get_or_insert_default().bytes;
@@ -44,8 +54,8 @@ impl Engine {
         }
     }
 
-    /// Says whether a peer that is about to begin a message, or a request, may; else nothing is
-    /// read until it may. One that is under way goes on: its token is there.
+    /// Says whether a peer whose bytes begin a message, or a request, may; else nothing is read
+    /// until it may. One that is under way goes on: its token is there.
     pub(super) fn may_begin(&mut self, now: Instant, id: ConnectionId) -> bool {
         let rate = self.setup.config.limits.messages_per_second.into();
         if rate == 0 || self.setup.config.limits.rate_action == RateAction::Close {
@@ -67,9 +77,6 @@ impl Engine {
 
     /// Gives how many bytes may be read now. If none, nothing is read until some may be.
     pub(super) fn bytes_left(&mut self, now: Instant, id: ConnectionId) -> usize {
-        if !self.may_begin(now, id) {
-            return 0;
-        }
         let limits = &self.setup.config.limits;
         let rate = limits.bytes_per_second;
         if rate == 0 || limits.rate_action == RateAction::Close {

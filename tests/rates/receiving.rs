@@ -2,6 +2,7 @@
 
 use heartwheel::event::Command;
 use heartwheel::route::Face;
+use heartwheel::stats::DeadlineKind;
 use heartwheel::{CloseReason, ConnectionId};
 
 use crate::support::peer::frame;
@@ -130,6 +131,21 @@ fn deadlines_that_wait_for_bytes_stand_still_while_nothing_is_read() {
         "the close is on its way"
     );
     assert!(server.received(socket).ends_with(&[0x88, 2, 0x0b, 0xc0]), "3008");
+}
+
+/// Five messages at once take three seconds. Then the peer has been silent for no longer than the
+/// server has listened.
+#[test]
+fn silence_counts_from_when_all_was_read() {
+    let pairs = [("limits.messages_per_second", "1"), ("deadlines.read_idle", "700ms")];
+    let mut server = VirtualServer::new(&pairs);
+    let id = server.open("/echo");
+    server.send(id, texts(5));
+    server.run_for(3600);
+    assert_eq!(echoes(&mut server, id), 5);
+    assert_eq!(server.engine.stats().fired(DeadlineKind::ReadIdle), 0);
+    server.run_for(200);
+    assert_eq!(server.engine.stats().fired(DeadlineKind::ReadIdle), 1);
 }
 
 #[test]
@@ -273,6 +289,27 @@ fn a_drain_ends_who_is_paused() {
     server.run_for(20_000);
     assert!(server.engine.is_drained());
     assert_eq!(server.engine.stats().closed_total(), 2);
+}
+
+#[test]
+fn a_reload_to_a_lower_rate_ends_nobody_who_is_to_be_paused() {
+    let mut server = VirtualServer::new(&[("limits.messages_per_second", "1000")]);
+    let id = server.open("/echo");
+    server.send(id, texts(1500));
+    let last = frame(0x81, b"x");
+    server.send(id, &last[..4]);
+    server.settle();
+    assert_eq!(echoes(&mut server, id), 1500);
+    let mut config = server.engine.config().clone();
+    config.limits.messages_per_second = 1;
+    server.command(Command::Reload(Box::new((config, None))));
+    server.send(id, &last[4..]);
+    server.send(id, texts(2));
+    server.settle();
+    assert_eq!(echoes(&mut server, id), 1, "the one under way");
+    server.run_for(5000);
+    assert_eq!(echoes(&mut server, id), 2);
+    assert_eq!(server.engine.stats().closed_total(), 0);
 }
 
 #[test]

@@ -37,6 +37,8 @@ struct Wire {
     /// The server has ended its side, or the whole of it.
     is_over: bool,
     has_edge: bool,
+    /// That it may be written to has not been told.
+    has_room: bool,
     /// Bytes that the peer takes; then no more.
     window: usize,
 }
@@ -75,7 +77,7 @@ impl VirtualServer {
         let address: Option<SocketAddr> = address.map(|address| address.parse().expect("is one"));
         let accepted = self.engine.accept(self.now(), face, address);
         let id = accepted.map_err(|refusal: Refusal| refusal.status())?;
-        let wire = Wire { has_edge: true, window: usize::MAX, ..Wire::default() };
+        let wire = Wire { has_edge: true, has_room: true, window: usize::MAX, ..Wire::default() };
         self.sockets.insert(key(id), wire);
         self.turn();
         Ok(id)
@@ -108,6 +110,7 @@ impl VirtualServer {
     /// Lets the peer take so many bytes and then no more.
     pub fn narrow(&mut self, id: ConnectionId, window: usize) {
         let wire = self.sockets.get_mut(&key(id)).expect("it was accepted");
+        wire.has_room = window > 0 && wire.window == 0;
         wire.window = window;
         wire.has_edge = true;
     }
@@ -168,7 +171,7 @@ impl VirtualServer {
         for (key, wire) in &mut self.sockets {
             if std::mem::take(&mut wire.has_edge) {
                 let readable = !wire.to_server.is_empty() || wire.has_ended;
-                let writable = wire.window > 0;
+                let writable = std::mem::take(&mut wire.has_room);
                 self.engine.handle_readiness(*key, readable, writable, wire.has_ended);
             }
         }
