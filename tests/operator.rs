@@ -14,6 +14,8 @@ mod ending;
 mod exposition;
 #[path = "operator/metrics.rs"]
 mod metrics;
+#[path = "operator/monitoring.rs"]
+mod monitoring;
 #[path = "operator/table.rs"]
 mod table;
 

@@ -78,7 +78,6 @@ impl Exposition {
     }
 
     /// Says whether this is the name of a sample that is here.
-    #[allow(dead_code)]
     pub fn has_sample(&self, name: &str) -> bool {
         self.families.values().any(|family| family.samples.keys().any(|(own, _)| own == name))
     }
