@@ -11,6 +11,9 @@
 //!
 //! Each step is bounded; what is left over makes the next timeout zero.
 
+#[cfg(feature = "ffi")]
+mod host;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -211,12 +214,8 @@ impl EventLoop {
         }
         self.inlet.wake_up();
         let began = StdInstant::now();
-        let (now, passed) = self.clock.resume(self.asked_at);
+        let now = self.resume();
         self.engine.begin_turn(self.clock.unix_ms());
-        if let Passed::Jumped(jump) = passed {
-            warn!("time jumped ms={}: pinging instead of judging", jump.as_millis());
-            self.engine.handle_time_jump(now);
-        }
         self.take_commands(now);
         self.note_readiness(now);
         self.accept(now);
@@ -231,14 +230,29 @@ impl EventLoop {
         self.engine.end_turn(now);
         self.dispatch_to_workers();
         self.inlet.fall_asleep();
+        self.ask();
+        let turn_us = began.elapsed().as_micros() as u64;
+        self.engine.stats_mut().turn_us.record(turn_us);
+        Ok(())
+    }
+
+    /// Reads the clock. A host may have been stopped since the loop asked for its next turn.
+    fn resume(&mut self) -> Instant {
+        let (now, passed) = self.clock.resume(self.asked_at);
+        if let Passed::Jumped(jump) = passed {
+            warn!("time jumped ms={}: pinging instead of judging", jump.as_millis());
+            self.engine.handle_time_jump(now);
+        }
+        now
+    }
+
+    /// Notes when the next turn is asked for.
+    fn ask(&mut self) {
         self.asked_at = match self.has_work_left() {
             true => Some(self.clock.now()),
             // Time that the turn itself took is not time in which the process was stopped.
             false => self.next_deadline().map(|at| at.max(self.clock.now())),
         };
-        let turn_us = began.elapsed().as_micros() as u64;
-        self.engine.stats_mut().turn_us.record(turn_us);
-        Ok(())
     }
 
     fn has_work_left(&self) -> bool {
@@ -249,7 +263,11 @@ impl EventLoop {
                 .flatten()
                 .any(|listener| listener.is_ready && self.engine.is_accepting(listener.face));
         let has_news = self.memory.as_ref().is_some_and(Exchange::has_news);
-        self.engine.has_work_left() || accepts || has_news || self.inlet.has_commands()
+        self.engine.has_work_left()
+            || self.engine.has_dirty()
+            || accepts
+            || has_news
+            || self.inlet.has_commands()
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -536,7 +554,8 @@ impl EventLoop {
     }
 
     fn flush(&mut self, now: Instant) {
-        while let Some(id) = self.engine.poll_dirty() {
+        for _ in 0..self.engine.config().turn.events {
+            let Some(id) = self.engine.poll_dirty() else { break };
             self.flush_one(now, id);
         }
     }
@@ -617,7 +636,8 @@ impl Drop for EventLoop {
             self.take_commands(now);
             self.run_inline(now);
             self.dispatch_to_workers();
-            if self.engine.is_told() || began.elapsed() >= GOODBYE_MAX {
+            let is_left_to_host = self.pool.is_none() && !self.engine.has_inline_jobs();
+            if self.engine.is_told() || is_left_to_host || began.elapsed() >= GOODBYE_MAX {
                 break;
             }
             let has_commands = self.inlet.fall_asleep();
@@ -627,7 +647,8 @@ impl Drop for EventLoop {
             }
         }
         self.inlet.close();
-        let cancelled = self.pool.take().map_or(0, |pool| pool.shut_down().len());
+        let Some(pool) = self.pool.take() else { return };
+        let cancelled = pool.shut_down().len();
         if !self.engine.is_told() {
             info!("handlers left running={} cancelled={cancelled}", self.engine.jobs_out());
         }

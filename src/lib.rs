@@ -53,6 +53,7 @@
 //! |---|---|---|
 //! | a page | [`operating`] | for who runs a server |
 //! | faces | [`program`], [`app`] | options, configuration file, signals, log lines; what the program serves |
+//! | | `ffi` | the C interface, behind the feature of that name: `src/ffi/heartwheel.h` |
 //! | own threads | `server` | builder, run, turn, the descriptor for another loop |
 //! | | `handle` | commands from any thread |
 //! | | `handler`, `worker` | what applications write, and the threads it runs on |
@@ -111,6 +112,8 @@ pub mod engine;
 pub mod envelope;
 pub mod event;
 mod event_loop;
+#[cfg(feature = "ffi")]
+pub mod ffi;
 pub mod frame;
 mod handle;
 mod handler;

@@ -386,7 +386,7 @@ impl Builder {
 /// # #[allow(unreachable_code)] Ok::<(), heartwheel::Error>(())
 /// ```
 pub struct Server {
-    inner: EventLoop,
+    pub(crate) inner: EventLoop,
 }
 
 /// How a server ended.
@@ -485,13 +485,14 @@ impl Server {
         self.inner.engine().len()
     }
 
-    fn listen(&mut self, address: &Address, face: Face) -> Result<()> {
+    /// Binds one more address and gives those really bound.
+    pub(crate) fn listen(&mut self, address: &Address, face: Face) -> Result<Vec<LocalAddress>> {
         let bound = self
             .inner
             .listen(address, face)
             .map_err(|source| Error::Bind { address: address.clone(), source })?;
         bound.iter().for_each(|address| tell_address(address, face));
-        Ok(())
+        Ok(bound)
     }
 }
 

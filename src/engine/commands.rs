@@ -10,6 +10,7 @@ use crate::message::Message;
 use crate::outbox::Kind;
 use crate::reason::CloseReason;
 use crate::time::Instant;
+use crate::topics::{After, SubscribeError};
 use crate::ws;
 
 impl Engine {
@@ -37,16 +38,8 @@ impl Engine {
                 }
             }
             Command::Subscribe(id, topic, after) => {
-                let gap = self.topics.read_after(now, &topic, after).gap;
-                match self.subscribe(now, id, &topic, after) {
-                    Ok(()) => {
-                        if let Some(connection) = self.get_mut(id) {
-                            // A plain WebSocket has no word for it: it is counted.
-                            connection.flags.gap_told = gap.is_some();
-                        }
-                        self.feed(now, id);
-                    }
-                    Err(_) => self.stats.publishes_refused += 1,
+                if self.subscribe_plain(now, id, &topic, after).is_err() {
+                    self.stats.publishes_refused += 1;
                 }
             }
             Command::Unsubscribe(id, topic) => self.unsubscribe(id, &topic),
@@ -74,12 +67,7 @@ impl Engine {
         id: ConnectionId,
         message: Message,
     ) {
-        let takes_messages = self.get(id).is_some_and(|connection| match &connection.phase {
-            Phase::Open(_) => true,
-            Phase::Closing(closing) => closing.stage == Stage::Handling,
-            _ => false,
-        });
-        if !takes_messages {
+        if !self.takes_messages(id) {
             self.stats.commands_stale += 1;
             self.count_refused(OverflowPolicy::Close);
             return;
@@ -100,6 +88,23 @@ impl Engine {
         self.rearm(now, id.key());
     }
 
+    /// Sends a plain WebSocket the events of a topic. It has no word for a gap: that is counted.
+    pub(super) fn subscribe_plain(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        topic: &str,
+        after: After,
+    ) -> Result<(), SubscribeError> {
+        let gap = self.topics.read_after(now, topic, after).gap;
+        self.subscribe(now, id, topic, after)?;
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.gap_told = gap.is_some();
+        }
+        self.feed(now, id);
+        Ok(())
+    }
+
     /// Closes for the handler, which is given none of the messages that still wait for it.
     fn close_by_handler(&mut self, now: Instant, id: ConnectionId, code: u16, text: &str) {
         let Some(connection) = self.get(id) else {
@@ -113,9 +118,23 @@ impl Engine {
         self.close(now, id, CloseReason::Application(code), text);
     }
 
+    /// Says whether messages for a peer are still queued.
+    pub(super) fn takes_messages(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|connection| match &connection.phase {
+            Phase::Open(_) => true,
+            Phase::Closing(closing) => closing.stage == Stage::Handling,
+            _ => false,
+        })
+    }
+
     /// Says whether a frame is more than may wait for its peer. An empty outbox takes any; a
     /// handler may answer as many bytes as it was given.
-    fn overflows(&self, from: Option<ConnectionId>, id: ConnectionId, len: usize) -> bool {
+    pub(super) fn overflows(
+        &self,
+        from: Option<ConnectionId>,
+        id: ConnectionId,
+        len: usize,
+    ) -> bool {
         let Some(connection) = self.get(id) else { return false };
         let promised = connection.inbox.as_ref().map_or(0, |inbox| inbox.promised);
         let waiting = connection.outbox.bytes();

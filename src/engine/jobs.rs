@@ -161,6 +161,11 @@ impl Engine {
         Some(Job { id, route, task: Task::Events { session, events } })
     }
 
+    /// Says whether a job waits for the loop thread.
+    pub fn has_inline_jobs(&self) -> bool {
+        self.jobs.has_inline()
+    }
+
     /// Takes what came of a job.
     pub(super) fn handle_done(&mut self, now: Instant, done: Done) {
         let id = done.id;

@@ -24,6 +24,8 @@ mod deadlines;
 mod drain;
 mod feed;
 mod figures;
+#[cfg(feature = "ffi")]
+mod host;
 mod hub;
 mod input;
 mod jobs;
@@ -60,6 +62,8 @@ use crate::wheel::Wheel;
 use crate::ws;
 
 pub use deadlines::Attempt;
+#[cfg(feature = "ffi")]
+pub use host::Refused;
 pub use input::ReadInto;
 pub use metrics::{Process, Surroundings};
 pub use table::Place;
@@ -258,6 +262,11 @@ impl Engine {
             }
         }
         None
+    }
+
+    /// Says whether bytes wait to be written to a connection.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     fn get(&self, id: ConnectionId) -> Option<&Connection> {

@@ -1,0 +1,131 @@
+//! What a host may ask that waits for the answer: the C boundary. Whoever sends commands instead
+//! hears nothing back.
+
+use crate::connection::Phase;
+use crate::engine::Engine;
+use crate::frame::Frame;
+use crate::id::ConnectionId;
+use crate::route::{Face, Placement, RouteKind, RouteSpec};
+use crate::time::Instant;
+use crate::topics::{After, Name, Payload, PublishError, SubscribeError};
+
+/// Why the engine did not do what a host asked for. Nothing has changed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The peer is gone, or going.
+    Gone,
+    /// More would wait for the peer than `limits.outbox_bytes`.
+    OutboxFull,
+    /// More was published than could be delivered yet.
+    Flooded,
+    /// The topic is the server's own.
+    Own,
+    /// The topic cannot be, or cannot be had.
+    Topic(SubscribeError),
+}
+
+impl Engine {
+    /// Adds a WebSocket route whose events the host pulls. A later one for the same path wins. Says
+    /// whether there was room for it.
+    pub fn add_pulled_route(&mut self, path: String) -> bool {
+        let has_room = self.setup.routes.len() < ROUTES_MAX;
+        if has_room {
+            self.setup.routes.push(RouteSpec {
+                path,
+                kind: RouteKind::WebSocket,
+                // The host is the only worker.
+                placement: Placement::Worker,
+                face: Face::Public,
+                is_open: false,
+                authorizes: false,
+                wants_pongs: false,
+                wants_drained: true,
+                protocols: Vec::new(),
+            });
+        }
+        has_room
+    }
+
+    /// Makes the turn's budget whole again: events that are pulled between turns are the host's own
+    /// work, and no turn's.
+    pub fn renew_budget(&mut self) {
+        self.turn_left = self.setup.config.turn.bytes;
+    }
+
+    /// Says whether a message of `len` bytes for a peer would be taken; `from` is the connection
+    /// whose event the host is at, which may be answered in as many bytes as it bore.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Gone`], or [`Refused::OutboxFull`]: the peer's `Drained` event tells when it is
+    /// not.
+    pub fn check_send(
+        &self,
+        from: Option<ConnectionId>,
+        id: ConnectionId,
+        len: usize,
+    ) -> Result<(), Refused> {
+        if !self.takes_messages(id) {
+            return Err(Refused::Gone);
+        }
+        match self.overflows(from, id, len.saturating_add(Frame::HEAD_BYTES_MAX)) {
+            true => Err(Refused::OutboxFull),
+            false => Ok(()),
+        }
+    }
+
+    /// Says whether a peer is open: neither gone nor closing.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Gone`].
+    pub fn check_open(&self, id: ConnectionId) -> Result<(), Refused> {
+        let is_open = self.get(id).is_some_and(|c| matches!(c.phase, Phase::Open(_)));
+        if is_open { Ok(()) } else { Err(Refused::Gone) }
+    }
+
+    /// Publishes for the host.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Flooded`] until turns have delivered what waits; [`Refused::Own`] and
+    /// [`Refused::Topic`].
+    pub fn publish_for_host(
+        &mut self,
+        now: Instant,
+        topic: &str,
+        payload: Payload,
+    ) -> Result<(), Refused> {
+        if Name::is_own(topic) {
+            return Err(Refused::Own);
+        }
+        if self.is_flooded() {
+            return Err(Refused::Flooded);
+        }
+        match self.publish(now, topic, payload) {
+            Ok(_) => Ok(()),
+            Err(error @ (PublishError::BadName | PublishError::TopicsFull)) => {
+                self.stats.publishes_refused += 1;
+                Err(Refused::Topic(error.into()))
+            }
+        }
+    }
+
+    /// Sends a peer the events of a topic from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Gone`] and [`Refused::Topic`].
+    pub fn subscribe_for_host(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        topic: &str,
+    ) -> Result<(), Refused> {
+        self.check_open(id)?;
+        self.subscribe_plain(now, id, topic, After::Now).map_err(Refused::Topic)
+    }
+}
+
+/// A connection notes its route in two bytes.
+const ROUTES_MAX: usize = 1 << 12;

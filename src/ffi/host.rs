@@ -1,0 +1,240 @@
+//! One server, its events pulled by the host.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use log::{LevelFilter, warn};
+
+use super::event::HeartwheelEvent;
+use super::failure::{Code, Failure};
+use crate::config::{Address, Config};
+use crate::event::{Done, Event, Outcome, Session, Task};
+use crate::id::ConnectionId;
+use crate::listener::LocalAddress;
+use crate::manual_clock::ManualClock;
+use crate::message::Message;
+use crate::route::Face;
+use crate::server::Server;
+use crate::topics::Payload;
+use crate::ws;
+
+/// A server and what its host is at.
+pub(super) struct Host {
+    server: Server,
+    /// The events that the host is at, all of one connection.
+    job: Option<Pulled>,
+    /// The event pulled last: what it bears is lent to the host.
+    event: Option<Event>,
+    level: LevelFilter,
+    /// The clock that the host moves, if it does, and what that showed at first.
+    clock: Option<(ManualClock, u64)>,
+    /// A turn has said that the drain is over.
+    is_over_told: bool,
+}
+
+/// A job in the hands of the host.
+struct Pulled {
+    id: ConnectionId,
+    route: usize,
+    session: Option<Session>,
+    events: VecDeque<Event>,
+    messages_handled: u64,
+}
+
+impl Host {
+    /// Builds a server from TOML, and the descriptor that wakes it.
+    pub fn new(toml: Option<&str>) -> Result<(Host, OwnedFd), Failure> {
+        let mut config = Config::default();
+        let faults = toml.map_or(Vec::new(), |toml| config.merge_toml(toml));
+        if !faults.is_empty() {
+            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            return Err(Failure::told(Code::Config, &lines.join("; ")));
+        }
+        take_over(&mut config)?;
+        config.check().warnings.iter().for_each(|warning| warn!("{warning}"));
+        let level = config.log;
+        let server = Server::builder().config(config).build()?;
+        let wake = server.inner.wake_descriptor().map_err(crate::server::Error::Io)?;
+        let host = Host { server, job: None, event: None, level, clock: None, is_over_told: false };
+        Ok((host, wake))
+    }
+
+    pub fn log_level(&self) -> LevelFilter {
+        self.level
+    }
+
+    /// Moves the clock that the server goes by, from the first call on.
+    pub fn set_clock(&mut self, ms: u64) -> Result<(), Failure> {
+        if let Some((clock, began)) = &self.clock {
+            clock.advance_to(Duration::from_millis(ms.saturating_sub(*began)));
+            return Ok(());
+        }
+        let clock = ManualClock::new();
+        if !self.server.inner.follow(clock.clone()) {
+            return Err(Failure::new(
+                Code::Argument,
+                c"the clock is chosen before the first heartwheel_turn",
+            ));
+        }
+        self.clock = Some((clock, ms));
+        Ok(())
+    }
+
+    /// Binds an address and gives its port, 0 if it has none.
+    pub fn listen(&mut self, address: &str) -> Result<u16, Failure> {
+        let address: Address = address
+            .parse()
+            .map_err(|error| Failure::told(Code::Argument, &format!("{address}: {error}")))?;
+        let bound = self.server.listen(&address, Face::Public)?;
+        Ok(bound.first().and_then(LocalAddress::as_tcp).map_or(0, |address| address.port()))
+    }
+
+    pub fn add_route(&mut self, path: &str) -> Result<(), Failure> {
+        if !path.starts_with('/') {
+            return Err(Failure::new(Code::Argument, c"a path begins with /"));
+        }
+        match self.server.inner.add_pulled_route(path.into()) {
+            true => Ok(()),
+            false => Err(Failure::new(Code::Full, c"there are as many routes as there may be")),
+        }
+    }
+
+    pub fn descriptor(&self) -> RawFd {
+        self.server.as_fd().as_raw_fd()
+    }
+
+    /// Gives the milliseconds until the next turn, -1 for none.
+    pub fn next_timeout_ms(&self) -> i64 {
+        if self.server.is_over() && !self.is_over_told {
+            // The next turn says so.
+            return 0;
+        }
+        let wait = self.server.next_timeout();
+        wait.map_or(-1, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Does a turn. Says whether a drain is over.
+    pub fn turn(&mut self) -> Result<bool, Failure> {
+        self.event = None;
+        if self.job.as_ref().is_some_and(|job| job.events.is_empty()) {
+            self.finish_job();
+        }
+        self.server.turn()?;
+        self.is_over_told = self.server.is_over();
+        Ok(self.is_over_told)
+    }
+
+    /// Pulls the next event; what it bears is lent until the next one, or the next turn.
+    pub fn next_event(&mut self) -> Option<HeartwheelEvent> {
+        self.event = None;
+        loop {
+            if let Some(job) = &mut self.job {
+                if let Some(event) = job.events.pop_front() {
+                    job.note(&event);
+                    let event = self.event.insert(event);
+                    return Some(HeartwheelEvent::new(job.id, event));
+                }
+                self.finish_job();
+            }
+            let job = self.server.inner.poll_job()?;
+            // A host decides on no upgrade and answers no plain request.
+            let Task::Events { session, events } = job.task else { continue };
+            let (id, route) = (job.id, job.route);
+            self.job = Some(Pulled { id, route, session, events, messages_handled: 0 });
+        }
+    }
+
+    /// Sends a message, which `make` copies if it is wanted.
+    pub fn send(
+        &mut self,
+        id: ConnectionId,
+        len: usize,
+        make: impl FnOnce() -> Option<Message>,
+    ) -> Result<(), Failure> {
+        // What answers the event pulled last may be as long as that was.
+        let from = self.job.as_ref().map(|job| job.id);
+        Ok(self.server.inner.send(from, id, len, make)?)
+    }
+
+    pub fn publish(&mut self, topic: &str, payload: Payload) -> Result<(), Failure> {
+        Ok(self.server.inner.publish(topic, payload)?)
+    }
+
+    pub fn subscribe(&mut self, id: ConnectionId, topic: &str) -> Result<(), Failure> {
+        Ok(self.server.inner.subscribe(id, topic)?)
+    }
+
+    pub fn unsubscribe(&mut self, id: ConnectionId, topic: &str) -> Result<(), Failure> {
+        Ok(self.server.inner.unsubscribe(id, topic)?)
+    }
+
+    /// Closes a connection. None of its messages comes after this.
+    pub fn close(&mut self, id: ConnectionId, code: u16) -> Result<(), Failure> {
+        if !ws::is_allowed_close_code(code) {
+            return Err(Failure::new(Code::Argument, c"this close code must not be sent"));
+        }
+        let job = self.job.as_mut().filter(|job| job.id == id);
+        let cancelled = || job.map_or(0, Pulled::forget_messages);
+        Ok(self.server.inner.close_for_host(id, code, cancelled)?)
+    }
+
+    pub fn drain(&mut self) {
+        self.server.inner.drain();
+    }
+
+    /// Closes every socket, after a panic.
+    pub fn abandon(&mut self) {
+        self.server.inner.abandon();
+    }
+
+    fn finish_job(&mut self) {
+        let Some(Pulled { id, route, session, events, messages_handled }) = self.job.take() else {
+            return;
+        };
+        let outcome = Outcome::Events { session, messages_handled, events };
+        self.server.inner.finish_job(Done { id, route, outcome });
+    }
+}
+
+impl Pulled {
+    /// Keeps of an event what the engine wants to know.
+    fn note(&mut self, event: &Event) {
+        match event {
+            // A session says that the host was told of the connection.
+            Event::Opened(_) => self.session = Some(Box::new(())),
+            Event::Message(_) => self.messages_handled += 1,
+            Event::Closed(_) => self.session = None,
+            Event::Suspect | Event::Drained | Event::Pong(_) => {}
+        }
+    }
+
+    /// Drops the messages that were not pulled yet and gives how many they were.
+    fn forget_messages(&mut self) -> u64 {
+        let before = self.events.len();
+        self.events.retain(|event| !matches!(event, Event::Message(_)));
+        (before - self.events.len()) as u64
+    }
+}
+
+/// Makes the configuration a host's: it listens where it is told to, and the host is all the
+/// workers there are.
+fn take_over(config: &mut Config) -> Result<(), Failure> {
+    let fault = |text: &str| Failure::told(Code::Config, text);
+    if config.workers > 0 && config.is_set("workers") {
+        let text = format!(
+            "workers = {}: events are pulled, so there is nothing for a worker to do: must be 0",
+            config.workers
+        );
+        return Err(fault(&text));
+    }
+    if !config.admin_listen.is_empty() && config.is_set("admin_listen") {
+        return Err(fault("admin_listen: the C library serves no operator: must be off"));
+    }
+    config.workers = 0;
+    config.admin_listen.clear();
+    if !config.is_set("listen") {
+        config.listen.clear();
+    }
+    Ok(())
+}

@@ -1,0 +1,363 @@
+//! The C interface: programs in C, built against the library and run.
+//!
+//! The library is built by a cargo of its own into the same folder, once; it needs nothing that
+//! these tests do not. What needs a tool that is not everywhere says loudly that it was skipped.
+
+mod support;
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use support::peer::{Peer, frame};
+use support::{EPS, PATIENCE, ms, within};
+
+/// Where the library is, built.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        // Integration tests have a folder beside the profiles' own.
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        cargo.args(["build", "--quiet", "--locked", "--features", "ffi"]);
+        cargo.args(["--package", "heartwheel-capi", "--target-dir"]).arg(target);
+        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        if profile == "release" {
+            cargo.arg("--release");
+        }
+        succeed(&mut cargo);
+        target.join(profile)
+    })
+}
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+#[track_caller]
+fn succeed(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().expect("it can be started");
+    let (said, erred) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{command:?}: {status}\n{said}\n{erred}");
+    print!("{said}");
+    said.into_owned()
+}
+
+fn has(tool: &str) -> bool {
+    let mut command = Command::new(tool);
+    command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    let is_there = command.status().is_ok_and(|status| status.success());
+    if !is_there {
+        println!("SKIPPED: there is no {tool}");
+    }
+    is_there
+}
+
+/// The compiler as a careful user calls it.
+fn cc() -> Command {
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g", "-I"]);
+    cc.arg(root("src/ffi"));
+    cc
+}
+
+/// Builds a program against the shared library.
+fn build(source: &str, flags: &[String]) -> PathBuf {
+    let library = library();
+    let name = Path::new(source).file_stem().unwrap();
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let mut cc = cc();
+    cc.arg(root(source)).arg("-o").arg(&program).arg("-L").arg(library).args(["-lheartwheel"]);
+    cc.arg(format!("-Wl,-rpath,{}", library.display())).args(["-lpthread"]).args(flags);
+    succeed(&mut cc);
+    program
+}
+
+fn run(source: &str) {
+    succeed(&mut Command::new(build(source, &[])));
+}
+
+// FAULTS 147, 148, 154, 155, 159.
+#[test]
+fn whatever_a_host_gets_wrong_is_answered() {
+    let program = build("tests/ffi/misuse.c", &[]);
+    succeed(&mut Command::new(&program));
+    if has("valgrind") {
+        let mut valgrind = Command::new("valgrind");
+        valgrind.args(["--quiet", "--leak-check=full", "--error-exitcode=9"]);
+        succeed(valgrind.arg(&program));
+    }
+}
+
+#[test]
+fn a_host_is_woken_for_everything_and_by_nothing_else() {
+    run("tests/ffi/behaviour.c");
+}
+
+#[test]
+fn a_host_that_pulls_nothing_is_not_flooded() {
+    run("tests/ffi/pressure.c");
+}
+
+// FAULTS 150, 152, 156, 157.
+#[test]
+fn the_process_is_the_hosts_own() {
+    run("tests/ffi/process.c");
+}
+
+#[test]
+fn a_host_moves_the_clock() {
+    run("tests/ffi/clock.c");
+}
+
+// FAULTS 158.
+#[test]
+fn the_header_compiles_alone() {
+    let source =
+        "#include \"heartwheel.h\"\n#include \"heartwheel.h\"\nint main(void) { return 0; }";
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let languages = [("cc", "c", "c99"), ("cc", "c", "c11"), ("c++", "cpp", "c++17")];
+    for (compiler, extension, standard) in languages {
+        if !has(compiler) {
+            continue;
+        }
+        let file = folder.join(format!("header-{standard}.{extension}"));
+        fs::write(&file, source).unwrap();
+        let mut compile = Command::new(compiler);
+        compile.args(["-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only"]);
+        compile.arg(format!("-std={standard}")).arg("-I").arg(root("src/ffi")).arg(file);
+        succeed(&mut compile);
+    }
+}
+
+/// The functions that the header declares.
+fn declared() -> Vec<String> {
+    let header = fs::read_to_string(root("src/ffi/heartwheel.h")).unwrap();
+    let mut code = String::new();
+    let mut rest = header.as_str();
+    while let Some((before, comment)) = rest.split_once("/*") {
+        code.push_str(before);
+        rest = comment.split_once("*/").expect("a comment ends").1;
+    }
+    code.push_str(rest);
+    let mut names: Vec<String> = code
+        .match_indices("heartwheel_")
+        .filter_map(|(at, _)| {
+            let name = &code[at..];
+            let end = name.find(|c: char| c != '_' && !c.is_ascii_alphanumeric())?;
+            name[end..].starts_with('(').then(|| name[..end].to_owned())
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+// FAULTS 158.
+#[test]
+fn the_library_exports_what_the_header_declares_and_nothing_else() {
+    let declared = declared();
+    assert!(declared.len() >= 21, "{declared:?}");
+    let entry = fs::read_to_string(root("src/ffi/entry.rs")).unwrap();
+    let mut defined: Vec<String> = entry
+        .split("extern \"C\" fn ")
+        .skip(1)
+        .map(|rest| rest.split('(').next().unwrap().to_owned())
+        .collect();
+    defined.sort();
+    assert_eq!(defined, declared);
+    if has("nm") {
+        let library = library().join("libheartwheel.so");
+        let mut nm = Command::new("nm");
+        let said = succeed(nm.args(["--dynamic", "--defined-only"]).arg(library));
+        let name = |line: &str| line.split_whitespace().last().map(str::to_owned);
+        let mut exported: Vec<String> = said.lines().filter_map(name).collect();
+        exported.sort();
+        assert_eq!(exported, declared);
+    }
+}
+
+/// A host in C that tells its port.
+struct Host {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+    address: SocketAddr,
+}
+
+impl Host {
+    fn start(command: &mut Command) -> Host {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("it can be started");
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        let port = line.trim().rsplit(' ').next().unwrap();
+        let port = port.parse().unwrap_or_else(|_| panic!("{line:?}"));
+        Host { child, lines, address: ([127, 0, 0, 1], port).into() }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line
+    }
+
+    fn end(mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        let child = &mut self.child;
+        within(PATIENCE, "it ends", || child.try_wait().unwrap().is_some());
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn example(program: &Path) -> Host {
+    Host::start(Command::new(program).arg("127.0.0.1:0"))
+}
+
+/// Talks to an echo, with small and large messages.
+fn echoes(address: SocketAddr) {
+    let mut peers: Vec<Peer> = (0..10).map(|_| Peer::open(address, "/echo")).collect();
+    for round in 0..10 {
+        for (nth, peer) in peers.iter_mut().enumerate() {
+            peer.text(&format!("{round} of {nth}"));
+        }
+        for (nth, peer) in peers.iter_mut().enumerate() {
+            assert_eq!(peer.message(), format!("{round} of {nth}"));
+        }
+    }
+    let much = "x".repeat(300_000);
+    peers[0].text(&much);
+    assert_eq!(peers[0].message(), much);
+    peers[1].close(1000);
+    peers[1].expect_close(1000);
+}
+
+/// Reads messages until one is `text`: others may speak, too.
+#[track_caller]
+fn hear(peer: &mut Peer, text: &str) {
+    let began = Instant::now();
+    while peer.message() != text {
+        assert!(began.elapsed() < PATIENCE);
+    }
+}
+
+fn chats(mut host: Host) {
+    let mut one = Peer::open(host.address, "/chat");
+    let mut two = Peer::open(host.address, "/chat");
+    one.text("hello");
+    hear(&mut one, "hello");
+    hear(&mut two, "hello");
+    host.child.stdin.as_mut().unwrap().write_all(b"typed").unwrap();
+    hear(&mut one, "typed");
+    // The host's own timer.
+    assert_eq!(one.message().len(), "12:34:56".len());
+    kill_process(Pid::from_child(&host.child), Signal::INT).unwrap();
+    let until = Instant::now() + PATIENCE;
+    while let support::peer::Seen::Frame(0x81, _) = two.see_within(ms(500)) {
+        assert!(Instant::now() < until);
+    }
+    drop((one, two));
+    host.end();
+}
+
+#[test]
+fn the_examples_serve_real_clients() {
+    let epoll = example(&build("examples/c/epoll_loop.c", &[]));
+    echoes(epoll.address);
+    chats(example(&build("examples/c/main_loop.c", &[])));
+    let flags = Command::new("pkg-config").args(["--cflags", "--libs", "libevent"]).output();
+    let Ok(Output { status, stdout, .. }) = flags else {
+        return println!("SKIPPED: there is no pkg-config to find libevent");
+    };
+    if !status.success() {
+        return println!("SKIPPED: there is no libevent (Debian: libevent-dev)");
+    }
+    let flags = String::from_utf8(stdout).unwrap();
+    let flags: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
+    let host = example(&build("examples/c/libevent_loop.c", &flags));
+    echoes(host.address);
+    host.end();
+}
+
+#[test]
+fn a_program_with_the_static_library_needs_no_other() {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("main_loop-static");
+    let mut cc = cc();
+    cc.arg(root("examples/c/main_loop.c")).arg("-o").arg(&program);
+    cc.arg(library().join("libheartwheel.a")).args(["-lpthread", "-ldl", "-lm"]);
+    succeed(&mut cc);
+    chats(example(&program));
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Takes a figure out of a line of them.
+#[track_caller]
+fn figure(line: &str, name: &str) -> u64 {
+    let found = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    found.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{name} in {line:?}"))
+}
+
+/// Lets every client send as fast as it is read, and read what comes, until the host has ended.
+fn flood(clients: &mut [TcpStream], is_over: &mut dyn FnMut() -> bool) {
+    let message = frame(0x82, &[b'x'; 32]);
+    let mut sent = vec![0; clients.len()];
+    let mut buffer = vec![0; 64 * 1024];
+    while !is_over() {
+        for (client, sent) in clients.iter_mut().zip(&mut sent) {
+            *sent += client.write(&message[*sent..]).unwrap_or(0);
+            *sent %= message.len();
+            loop {
+                match client.read(&mut buffer) {
+                    Ok(len) if len == buffer.len() => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+/// A host with a timer of its own serves clients that are idle, and that flood it: no thread, no
+/// CPU time while idle, and its timer waits for a turn at the most. `CLIENTS=1000 IDLE=10000
+/// FLOOD=10000 cargo test --release --test ffi flood -- --nocapture` prints what the README says.
+#[test]
+fn a_flood_delays_the_hosts_timer_by_a_turn_at_most() {
+    let [clients, idle, span] =
+        [("CLIENTS", 100), ("IDLE", 500), ("FLOOD", 1500)].map(|(name, ms)| setting(name, ms));
+    let program = build("tests/ffi/flood.c", &[]);
+    let figures = [clients, idle, span].map(|number| number.to_string());
+    let mut host = Host::start(Command::new(program).args(figures));
+    let open = |_| Peer::open(host.address, "/echo").stream;
+    let mut streams: Vec<TcpStream> = (0..clients).map(open).collect();
+    let line = host.line();
+    print!("{line}");
+    assert_eq!(figure(&line, "threads"), 0);
+    assert!(figure(&line, "cpu_us") * 50 < figure(&line, "ms") * 1000, "idle: below 2 % of a core");
+    streams.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());
+    let child = &mut host.child;
+    flood(&mut streams, &mut || child.try_wait().unwrap().is_some());
+    let line = host.line();
+    print!("{line}");
+    assert!(figure(&line, "messages") > clients);
+    assert_eq!(figure(&line, "closed"), 0);
+    let late = Duration::from_micros(figure(&line, "late_p99_us"));
+    let turn = Duration::from_micros(figure(&line, "turn_max_us"));
+    assert!(late <= turn + EPS, "{late:?} after {turn:?}");
+}
