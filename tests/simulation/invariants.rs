@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use heartwheel::CloseReason;
+use heartwheel::config::RateAction;
 
 use crate::peer::{Kind, Peer};
 use crate::world::World;
@@ -100,7 +101,7 @@ impl World {
         }
         let is_behind = !self.application.has_no_job_of(id)
             || self.has_parked()
-            || self.plan.paces_reading()
+            || self.plan.rate_action() == Some(RateAction::Pause)
             || link.blocked_since.is_some()
             || link.has_edge();
         let is_closing = link.server_shut_at.is_some() || seen.close_at.is_some();

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use heartwheel::Config;
+use heartwheel::config::RateAction;
 use heartwheel::route::{Face, Placement, RouteKind, RouteSpec};
 
 use crate::common::rng::Rng;
@@ -120,10 +121,11 @@ impl Plan {
 }
 
 impl Plan {
-    /// Says whether a peer may have to wait until it is read from.
-    pub fn paces_reading(&self) -> bool {
+    /// Says whether there is a rate for what a peer sends, and what becomes of one that sends more.
+    pub fn rate_action(&self) -> Option<RateAction> {
         let limits = &self.config.limits;
-        limits.messages_per_second > 0 || limits.bytes_per_second > 0
+        let has_rate = limits.messages_per_second > 0 || limits.bytes_per_second > 0;
+        has_rate.then_some(limits.rate_action)
     }
 }
 
@@ -196,6 +198,8 @@ fn draw_config(rng: &mut Rng) -> Config {
         limits.messages_per_second = pick(rng, &[0, 0, 2, 50]);
         limits.bytes_per_second = pick(rng, &[0, 20_000]);
         limits.send_per_second = pick(rng, &[0, 5, 100]);
+        limits.rate_action = pick(rng, &[RateAction::Pause, RateAction::Pause, RateAction::Close]);
+        limits.connections_per_ip = pick(rng, &[0, 0, 2]);
     }
     config
 }

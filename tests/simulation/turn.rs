@@ -143,7 +143,8 @@ impl World {
                 continue;
             }
             let now = Instant::from_millis(self.now);
-            let address = ([127, 0, 0, 1], 1000 + index as u16).into();
+            // From a few addresses: those of this machine are exempt from a limit.
+            let address = ([192, 0, 2, index as u8 % 4], 1000 + index as u16).into();
             let id = self.engine.accept(now, Face::Public, Some(address)).ok();
             peer.id = id;
             peer.was_rejected = id.is_none();

@@ -1,6 +1,8 @@
 //! What is seen on one connection from outside, held against CONTRACT: what is written, when, and
 //! how it ends.
 
+use heartwheel::config::RateAction;
+
 use crate::journal;
 use crate::link::Link;
 use crate::peer::{Kind, Peer};
@@ -170,6 +172,7 @@ impl World {
                 "application" => closed,
                 "panic" => panicked,
                 "overflow" => pushes,
+                "rate" => self.plan.rate_action() == Some(RateAction::Close),
                 "drain" => draining,
                 "shutdown" => self.shut_down_at.is_some(),
                 "lifetime" => has_lifetime,
