@@ -344,7 +344,7 @@ impl EventLoop {
             self.accept_at = None;
         }
         self.refusals.expire(now);
-        let mut left = ACCEPTS_PER_TURN;
+        let (mut left, mut failed) = (ACCEPTS_PER_TURN, 0);
         for index in 0..self.listeners.len() {
             while left > 0 && self.accept_at.is_none() {
                 let Some(listener) = &mut self.listeners[index] else { break };
@@ -359,6 +359,11 @@ impl EventLoop {
                     Accepted::Failed(error) => {
                         self.engine.stats_mut().accept_errors += 1;
                         debug!("accept failed: {error}");
+                        failed += 1;
+                        if failed == ACCEPTS_PER_TURN {
+                            // A turn of nothing else: the next would be the same.
+                            self.pause_accepting(now, &error);
+                        }
                     }
                     Accepted::Exhausted(error) => self.pause_accepting(now, &error),
                 }
@@ -366,8 +371,8 @@ impl EventLoop {
         }
     }
 
-    /// Descriptors or memory have run out. Linux tells no edge when there is room again, so it is
-    /// tried at each close and now and then.
+    /// Descriptors or memory have run out, or nothing succeeds. Linux tells no edge when there is
+    /// room again, so it is tried at each close and now and then.
     fn pause_accepting(&mut self, now: Instant, error: &io::Error) {
         self.accept_at = Some(now + ACCEPT_RETRY);
         let open = self.engine.len();

@@ -397,8 +397,8 @@ impl Shared {
     /// Wakes the loop if it waits: one write for all commands until it has woken.
     pub fn wake(&self) {
         if self.is_asleep.swap(false, Ordering::SeqCst) {
-            // It cannot fail but for a closed descriptor: the loop is gone then.
-            let _ = self.waker.wake();
+            // It cannot fail twice but for a closed descriptor: the loop is gone then.
+            let _ = self.waker.wake().or_else(|_| self.waker.wake());
         }
     }
 

@@ -99,9 +99,11 @@ impl Listener {
         };
         match accepted {
             Ok(socket) => Accepted::Socket(socket),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Accepted::Nobody,
-            Err(error) if is_exhausted(&error) => Accepted::Exhausted(error),
-            Err(error) => Accepted::Failed(error),
+            Err(error) => match verdict(&error) {
+                Verdict::Wait => Accepted::Nobody,
+                Verdict::Next => Accepted::Failed(error),
+                Verdict::Pause => Accepted::Exhausted(error),
+            },
         }
     }
 
@@ -160,10 +162,91 @@ impl std::fmt::Display for LocalAddress {
     }
 }
 
-/// Says whether an error of accept means that this machine, or this process, has run out of
-/// something.
-fn is_exhausted(error: &io::Error) -> bool {
+/// What to do after an error of accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nobody waits: an edge tells when somebody does.
+    Wait,
+    /// It is over with this connection, or with this call: the next one may succeed.
+    Next,
+    /// It would come again at once.
+    Pause,
+}
+
+/// Judges an error by accept(2). Linux hands on what has happened to a connection while it waited
+/// as an error of accept, and so do firewalls. What is no connection's own fault, or not known,
+/// stays as it is: then accepting must not be tried again and again.
+fn verdict(error: &io::Error) -> Verdict {
     use rustix::io::Errno;
-    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| exhausted.contains(&Errno::from_raw_os_error(code)))
+    if error.kind() == ErrorKind::WouldBlock {
+        return Verdict::Wait;
+    }
+    let Some(code) = error.raw_os_error() else { return Verdict::Pause };
+    match Errno::from_raw_os_error(code) {
+        Errno::INTR
+        | Errno::CONNABORTED
+        | Errno::PERM
+        | Errno::PROTO
+        | Errno::NETDOWN
+        | Errno::NOPROTOOPT
+        | Errno::HOSTDOWN
+        | Errno::NONET
+        | Errno::HOSTUNREACH
+        | Errno::OPNOTSUPP
+        | Errno::NETUNREACH
+        | Errno::TIMEDOUT
+        | Errno::SOCKTNOSUPPORT
+        | Errno::PROTONOSUPPORT => Verdict::Next,
+        _ => Verdict::Pause,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    /// Every errno that accept(2) names.
+    #[test]
+    fn accepting_pauses_for_what_would_come_again_at_once() {
+        let next = [
+            Errno::INTR,
+            Errno::CONNABORTED,
+            Errno::PERM,
+            Errno::PROTO,
+            Errno::NETDOWN,
+            Errno::NOPROTOOPT,
+            Errno::HOSTDOWN,
+            Errno::NONET,
+            Errno::HOSTUNREACH,
+            Errno::OPNOTSUPP,
+            Errno::NETUNREACH,
+            Errno::SOCKTNOSUPPORT,
+            Errno::PROTONOSUPPORT,
+            Errno::TIMEDOUT,
+        ];
+        let pause = [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOBUFS,
+            Errno::NOMEM,
+            Errno::NOSR,
+            Errno::BADF,
+            Errno::FAULT,
+            Errno::INVAL,
+            Errno::NOTSOCK,
+            Errno::NOSYS,
+        ];
+        let all = [(&[Errno::AGAIN, Errno::WOULDBLOCK][..], Verdict::Wait)];
+        let all = all.into_iter().chain([(&next[..], Verdict::Next), (&pause, Verdict::Pause)]);
+        for (errors, expected) in all {
+            for errno in errors {
+                let error = io::Error::from_raw_os_error(errno.raw_os_error());
+                assert_eq!(verdict(&error), expected, "{error}");
+            }
+        }
+        assert_eq!(verdict(&ErrorKind::Other.into()), Verdict::Pause);
+        assert_eq!(verdict(&ErrorKind::WouldBlock.into()), Verdict::Wait);
+    }
 }

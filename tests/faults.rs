@@ -14,5 +14,8 @@ mod framing;
 mod handshake;
 #[path = "faults/http.rs"]
 mod http;
+#[cfg(all(feature = "program", target_env = "gnu", target_pointer_width = "64"))]
+#[path = "faults/injection.rs"]
+mod injection;
 #[path = "faults/messages.rs"]
 mod messages;

@@ -6,7 +6,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,8 +26,14 @@ pub struct Program {
 impl Program {
     /// Starts the program on a port of its own with these keys set.
     pub fn start(settings: &[(&str, &str)]) -> Program {
+        Program::start_in(&[], settings)
+    }
+
+    /// Starts the program in an environment of these variables and no others.
+    pub fn start_in(environment: &[(&str, &Path)], settings: &[(&str, &str)]) -> Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_heartwheel"));
-        command.env_clear().args(["serve", "--listen", "127.0.0.1:0"]);
+        command.env_clear().envs(environment.iter().copied());
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
         for (name, text) in
             [("admin_listen", "off"), ("tick", "10ms"), ("heartbeat.interval", "off")]
                 .iter()
@@ -36,9 +43,18 @@ impl Program {
         }
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the program was built");
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        let first = lines.next().expect("it tells its address").expect("its log is text");
-        let address = first.split_once("listening address=").map(|(_, address)| address.parse());
-        let log = Arc::new(Mutex::new(Vec::new()));
+        let mut before = Vec::new();
+        let address = loop {
+            let Some(Ok(line)) = lines.next() else {
+                let _ = child.kill();
+                panic!("it never told its address: {before:?}");
+            };
+            match line.split_once("listening address=") {
+                Some((_, address)) => break address.parse().expect("it is TCP"),
+                None => before.push(line),
+            }
+        };
+        let log = Arc::new(Mutex::new(before));
         thread::spawn({
             let log = log.clone();
             move || {
@@ -47,7 +63,6 @@ impl Program {
                 }
             }
         });
-        let address = address.unwrap_or_else(|| panic!("{first}")).expect("it is TCP");
         Program { child, address, log }
     }
 
@@ -57,14 +72,30 @@ impl Program {
 
     /// Gives how many log lines bear this text.
     pub fn logged(&self, text: &str) -> usize {
-        let log = self.log.lock().expect("nobody panics with it");
-        log.iter().filter(|line| line.contains(text)).count()
+        self.lines_with(text).len()
     }
 
     /// Waits until a log line bears this text, for five seconds at the most.
     #[track_caller]
     pub fn wait_logged(&self, text: &str) {
-        wait_for(|| self.logged(text) > 0, || format!("{text}: {:?}", self.log.lock()));
+        self.wait_logged_times(text, 1);
+    }
+
+    /// Waits until this many log lines bear this text, for five seconds at the most.
+    #[track_caller]
+    pub fn wait_logged_times(&self, text: &str, count: usize) {
+        wait_for(|| self.logged(text) >= count, || format!("{text}: {:#?}", self.log.lock()));
+    }
+
+    /// Says how the program has ended, if it has.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is our child")
+    }
+
+    /// Gives the log lines that bear this text.
+    pub fn lines_with(&self, text: &str) -> Vec<String> {
+        let log = self.log.lock().expect("nobody panics with it");
+        log.iter().filter(|line| line.contains(text)).cloned().collect()
     }
 
     /// Gives the number of open descriptors.
