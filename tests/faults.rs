@@ -19,3 +19,5 @@ mod http;
 mod injection;
 #[path = "faults/messages.rs"]
 mod messages;
+#[path = "faults/virtual_clock.rs"]
+mod virtual_clock;

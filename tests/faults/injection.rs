@@ -311,8 +311,7 @@ fn connection_that_cannot_be_watched_is_dropped() {
     let lines = server.program.lines_with("closed id=");
     assert!(lines[ends..].iter().all(|line| line.contains("reason=reset ")), "{lines:#?}");
     // All slots are there, and one that is refused for want of them needs no watch.
-    let mut open: Vec<_> =
-        (0..2).map(|_| Client::upgraded(server.address(), "/echo")).collect();
+    let mut open: Vec<_> = (0..2).map(|_| Client::upgraded(server.address(), "/echo")).collect();
     server.fail("epoll_ctl", 1, 1, Errno::NOSPC);
     assert_eq!(Client::connect(server.address()).read_response().status, 503);
     open.iter_mut().for_each(|client| client.assert_echo(TEXT, b"still here"));
