@@ -1,7 +1,8 @@
 //! Log lines on their way to stderr: through a bounded queue and one thread, so that a full pipe
-//! never blocks the loop. Lines that find no room are dropped and counted; the count is the next
-//! line.
+//! never blocks the loop. Lines that find no room, or cannot be written, are dropped and counted;
+//! the count is the next line.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -45,23 +46,33 @@ fn write_lines(lines: &Receiver<Line>, writer: &SimpleLogger, queue: &LogQueue) 
     let mut told = 0;
     for line in lines {
         match line {
-            Line::Text { level, target, text } => write(writer, level, &target, &text),
+            Line::Text { level, target, text } => {
+                if !write(writer, level, &target, &text) {
+                    queue.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
             Line::Flush(done) => {
                 let _ = done.send(());
             }
         }
         let dropped = queue.dropped.load(Ordering::Relaxed);
         if dropped != told {
-            let count = dropped.wrapping_sub(std::mem::replace(&mut told, dropped));
-            let text = format!("log lines dropped count={count}");
-            write(writer, Level::Warn, "heartwheel::log", &text);
+            let text = format!("log lines dropped count={}", dropped.wrapping_sub(told));
+            if write(writer, Level::Warn, "heartwheel::log", &text) {
+                told = dropped;
+            }
         }
     }
 }
 
-fn write(writer: &SimpleLogger, level: Level, target: &str, text: &str) {
-    let mut record = Record::builder();
-    writer.log(&record.level(level).target(target).args(format_args!("{text}")).build());
+/// Writes a line, and says whether it could. The writer panics where stderr fails, on a full disk
+/// for one; the lines after it shall come out again.
+fn write(writer: &SimpleLogger, level: Level, target: &str, text: &str) -> bool {
+    let write = || {
+        let mut record = Record::builder();
+        writer.log(&record.level(level).target(target).args(format_args!("{text}")).build());
+    };
+    catch_unwind(AssertUnwindSafe(write)).is_ok()
 }
 
 impl Log for LogQueue {

@@ -92,6 +92,7 @@ impl World {
             placement: Placement::Inline,
             face: Face::Public,
             authorizes: false,
+            is_open: true,
             wants_pongs: false,
             wants_drained: false,
             protocols: Vec::new(),
