@@ -133,6 +133,23 @@ fn a_request_may_do_what_its_token_says() {
     assert_eq!(knock(&server, "/topics/out.a", &bearer("reader")).1, 101);
 }
 
+/// A page of another origin can read why it was refused.
+#[test]
+fn a_refusal_has_the_headers_that_let_a_foreign_page_read_it() {
+    let file = TokenFile::new(TOKENS);
+    let pairs = [("admission.tokens", file.path()), ("admission.origins", "https://a.example")];
+    let server = topics::start(&pairs);
+    for (token, status) in [("none", 401), ("writer", 403)] {
+        let lines = format!("Origin: https://a.example\r\n{}", bearer(token));
+        let reply = request(server.address, "GET /topics/out.a", &lines, b"");
+        assert_eq!(reply.status, status);
+        assert_eq!(reply.header("Access-Control-Allow-Origin"), Some("https://a.example"));
+    }
+    // Where the page itself may not ask, no token helps.
+    let lines = format!("Origin: https://b.example\r\n{}", bearer("all"));
+    assert_eq!(request(server.address, "GET /topics/out.a", &lines, b"").status, 403);
+}
+
 #[test]
 fn a_body_is_not_read_if_the_token_may_not_publish_it() {
     let file = TokenFile::new(TOKENS);

@@ -7,7 +7,7 @@ use heartwheel::{Server, app};
 use crate::support::peer::{Peer, get};
 use crate::support::server::Running;
 use crate::support::virtual_server::VirtualServer;
-use crate::support::{Span, ms};
+use crate::support::{Span, eventually, ms};
 
 #[test]
 fn accepting_pauses_beyond_the_rate_and_says_when_it_goes_on() {
@@ -86,4 +86,21 @@ fn a_pause_does_not_spin() {
     let turns = server.stats().turns - before;
     println!("{turns} turns while eighteen connections wait");
     assert!(turns <= 2 * 3 + 2 + 3, "{turns}");
+}
+
+/// Who had connected before the drain began is told, not left hanging.
+#[test]
+fn a_drain_leaves_nobody_waiting_to_be_accepted() {
+    let server = crate::support::topics::start(&[("limits.handshakes_per_second", "1")]);
+    let mut peers: Vec<_> = (0..20).map(|_| Peer::connect(server.address)).collect();
+    peers.iter_mut().for_each(|peer| peer.send(get("/healthz").as_bytes()));
+    eventually("two are accepted", || server.stats().accepted == 2);
+    server.handle.drain().expect("the server is there");
+    for peer in &mut peers {
+        assert_eq!(peer.answer().status, 200);
+        peer.expect_fin();
+    }
+    drop(peers);
+    eventually("the drain has ended", || server.is_over());
+    assert_eq!(server.stats().accepted, 20);
 }

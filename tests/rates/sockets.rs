@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::time::Instant;
 
-use heartwheel::CloseReason;
+use heartwheel::{CloseReason, Event, Server};
 
 use crate::support::peer::{Peer, Seen, frame};
-use crate::support::{Span, eventually, ms, topics};
+use crate::support::server::Running;
+use crate::support::{Span, eventually, ms, topics, within};
 
 #[test]
 fn a_websocket_that_sends_all_it_can_is_held_to_the_rate() {
@@ -65,6 +66,33 @@ fn a_peer_that_goes_on_is_pushed_back_by_its_kernel() {
     assert!((received as f64) < allowed + 1000.0, "{received} of {allowed}");
     peer.reset();
     server.expect_closed(CloseReason::Reset, 1);
+}
+
+/// FAULTS 84b, for a peer that is read in fits and starts: pings go out all the same, and the
+/// kernel notices that nobody takes them.
+#[test]
+fn a_peer_that_vanishes_while_it_is_paused_is_gone_in_time() {
+    let pairs = [
+        ("limits.messages_per_second", "20"),
+        ("heartbeat.interval", "1s"),
+        ("heartbeat.pong", "100ms"),
+        ("heartbeat.max_missed", "1"),
+        ("deadlines.close_send", "100ms"),
+        ("deadlines.close_ack", "100ms"),
+        ("workers", "0"),
+    ];
+    // It is answered nothing: a ping alone can tell that it is gone.
+    let silent = |_: &heartwheel::Peer, _: Event| {};
+    let server = Running::start(&pairs, Server::builder().websocket("/silent", silent));
+    let mut peer = Peer::open(server.address, "/silent");
+    peer.send(&frame(0x81, b"x").repeat(2000));
+    eventually("it is paused", || server.stats().read_pauses > 0);
+    let span = Span::begin();
+    peer.vanish();
+    within(ms(20_000), "it is gone", || server.open() == 0);
+    // The interval at most, then as long as the kernel tries; it looks when it would send again.
+    span.took_between("a vanished peer", ms(5000), ms(1000 + 5300 + 4000));
+    assert_eq!(server.closed_by(CloseReason::WriteStall), 1, "{:?}", server.ends());
 }
 
 #[test]
