@@ -8,6 +8,7 @@ use std::time::Duration;
 use tungstenite::Utf8Bytes;
 
 use crate::config::Config;
+use crate::engine::Place;
 use crate::http::{self, HeaderError, Refusal, Request, Response};
 use crate::id::ConnectionId;
 use crate::message::Message;
@@ -203,6 +204,8 @@ pub enum Command {
     Reload(Box<(Config, Option<Tokens>)>),
     /// Tell how the loop is.
     Report(Report),
+    /// Give a slice of the table of connections, from this place on.
+    Table(Place, TableReport),
     /// Close the listeners and end every connection in turn.
     Drain,
     /// End at once.
@@ -215,6 +218,16 @@ pub struct Report(pub Box<dyn FnOnce(Vitals) + Send>);
 impl fmt::Debug for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Report")
+    }
+}
+
+/// Takes a slice of the table of connections to whoever asked for it, with the place to go on from
+/// if there is more. It must not block.
+pub struct TableReport(pub Box<dyn FnOnce(String, Option<Place>) + Send>);
+
+impl fmt::Debug for TableReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TableReport")
     }
 }
 
@@ -232,6 +245,7 @@ impl Command {
             | Command::Shed(_)
             | Command::Reload(_)
             | Command::Report(_)
+            | Command::Table(..)
             | Command::Drain
             | Command::Shutdown => 0,
         }

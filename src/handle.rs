@@ -18,7 +18,8 @@ use tungstenite::Utf8Bytes;
 
 use crate::config::Config;
 use crate::descriptors;
-use crate::event::{Calls, Command, Done, Report};
+use crate::engine::Place;
+use crate::event::{Calls, Command, Done, Report, TableReport};
 use crate::id::ConnectionId;
 use crate::message::Message;
 use crate::stats::Vitals;
@@ -229,15 +230,37 @@ impl Handle {
     /// Asks the loop how it is and waits for the answer: it has turned, then. `None` if none came
     /// within `wait`, or if the caller is a handler on the loop thread, which it would wait for.
     pub fn vitals(&self, wait: Duration) -> Option<Vitals> {
+        self.ask(wait, |sender| {
+            // Whoever asked may have given up.
+            Command::Report(Report(Box::new(move |vitals| drop(sender.try_send(vitals)))))
+        })
+    }
+
+    /// Asks the loop for the table of connections, the JSON array of `GET /connections` with a row
+    /// on each line, and gives it to `take` in slices of about 16 KB; the loop goes on between two
+    /// of them. Says whether it came to its end: not if a slice did not come within `wait`, or as
+    /// for [`Handle::vitals`].
+    pub fn connections(&self, wait: Duration, mut take: impl FnMut(&str)) -> bool {
+        let mut next = Some(Place::default());
+        while let Some(place) = next {
+            let slice = self.ask(wait, |sender| {
+                let report = move |text, place| drop(sender.try_send((text, place)));
+                Command::Table(place, TableReport(Box::new(report)))
+            });
+            let Some((text, place)) = slice else { return false };
+            take(&text);
+            next = place;
+        }
+        true
+    }
+
+    /// Gives a command to the loop and waits for what it sends back.
+    fn ask<T>(&self, wait: Duration, command: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
         let is_on_loop = SCOPES.with_borrow_mut(|scopes| {
             find_scope(scopes, &self.shared).is_some_and(|scope| !scope.is_worker)
         });
         let (sender, answer) = bounded(1);
-        let report = Report(Box::new(move |vitals| {
-            // Whoever asked may have given up.
-            let _ = sender.try_send(vitals);
-        }));
-        if is_on_loop || self.shared.submit_from_elsewhere(Command::Report(report)).is_err() {
+        if is_on_loop || self.shared.submit_from_elsewhere(command(sender)).is_err() {
             return None;
         }
         answer.recv_timeout(wait).ok()

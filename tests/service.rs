@@ -171,3 +171,26 @@ fn the_watchdog_is_fed_by_progress_alone() {
         !lab.lines_with("watchdog not fed handlers_stuck=1").is_empty()
     });
 }
+
+#[test]
+fn the_first_user_signal_logs_the_table_and_the_second_sheds() {
+    let lab = Lab::start(&[("deadlines.drain", "1s")]);
+    let mut peers: Vec<_> = (0..120).map(|_| Peer::open(lab.address, "/echo")).collect();
+    lab.signal(Signal::USR1);
+    lab.expect_line("connections logged=120 whole=true");
+    let rows = lab.lines_with("connection row={\"id\":\"");
+    assert_eq!(rows.len(), 120);
+    assert!(rows.iter().all(|row| row.ends_with("\"suspect\":false}")), "{:?}", rows[0]);
+    peers.iter_mut().for_each(assert_alive);
+    lab.signal(Signal::USR2);
+    lab.expect_line("shed begun connections=36 of=120");
+    let is_shed = |seen| matches!(seen, support::peer::Seen::Frame(0x88, _));
+    let mut shed = 0;
+    // Their turns are spread.
+    support::eventually("36 are told", || {
+        shed += peers.extract_if(.., |peer| is_shed(peer.see_within(ms(2)))).count();
+        shed >= 36
+    });
+    assert_eq!(shed, 36);
+    peers.iter_mut().for_each(assert_alive);
+}

@@ -3,7 +3,7 @@
 use crate::config::OverflowPolicy;
 use crate::connection::{Phase, Stage};
 use crate::engine::Engine;
-use crate::event::{Command, Report};
+use crate::event::{Command, Report, TableReport};
 use crate::frame::Frame;
 use crate::id::ConnectionId;
 use crate::message::Message;
@@ -55,6 +55,10 @@ impl Engine {
             }
             Command::Reload(reload) => self.reload(now, reload.0, reload.1),
             Command::Report(Report(report)) => report(self.vitals(now)),
+            Command::Table(place, TableReport(report)) => {
+                let (text, place) = self.table_slice(now, place);
+                report(text, place);
+            }
             Command::Drain => self.begin_drain(now),
             Command::Shutdown => self.shut_down(now),
         }

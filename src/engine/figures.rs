@@ -38,12 +38,10 @@ impl Engine {
 
     fn figures(&self, now: Instant) -> String {
         let stats = &self.stats;
-        let mut outbox_bytes = 0;
-        let mut transports = Transport::ALL.map(|transport| (transport.label(), 0));
-        for (_, connection) in &self.connections {
-            outbox_bytes += connection.outbox.bytes() as u64;
-            transports[connection.flags.transport as usize].1 += 1;
-        }
+        let census = self.census();
+        let transports = Transport::ALL.map(|transport| {
+            (transport.label(), census.connections[transport as usize].iter().sum())
+        });
         let fired = DeadlineKind::ALL.iter().map(|kind| (kind.label(), stats.fired(*kind)));
         let closed =
             CloseReason::ALL.iter().map(|reason| (reason.label(), stats.closed_by(*reason)));
@@ -59,7 +57,7 @@ impl Engine {
             .number("events_published", self.topics.events_published())
             .number("received_bytes", stats.received_bytes)
             .number("sent_bytes", stats.sent_bytes)
-            .number("outbox_bytes", outbox_bytes)
+            .number("outbox_bytes", census.outbox_bytes)
             .number("topics", self.topics.len() as u64)
             .number("pings_sent", stats.pings_sent)
             .number("pings_missed", stats.pings_missed)

@@ -54,6 +54,13 @@ impl Engine {
         has_more
     }
 
+    /// Gives a slice of the table, and the place to go on from if there is more.
+    pub(super) fn table_slice(&self, now: Instant, mut place: Place) -> (String, Option<Place>) {
+        let mut text = String::with_capacity(SLICE_BYTES + SLICE_BYTES / 8);
+        let has_more = self.write_table(now, &mut place, SLICE_BYTES, &mut text);
+        (text, has_more.then_some(place))
+    }
+
     fn row(&self, now: Instant, slot: usize, connection: &Connection) -> String {
         let id = ConnectionId::new(slot, connection.generation);
         let age_ms = millis_up(now.since(connection.opened_at));
@@ -131,23 +138,22 @@ impl Engine {
     pub(super) fn list_on(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let Phase::Answering { more: Some(listing), .. } = &connection.phase else { return };
-        let mut listing = *listing;
+        let Listing { place, is_chunked } = *listing;
         connection.phase_at = now.into();
         if self.turn_left == 0 {
             return self.mark_hungry(id);
         }
-        let mut text = String::with_capacity(SLICE_BYTES + SLICE_BYTES / 8);
-        let has_more = self.write_table(now, &mut listing.place, SLICE_BYTES, &mut text);
+        let (text, place) = self.table_slice(now, place);
         self.turn_left = self.turn_left.saturating_sub(SLICE_COST);
-        let bytes = match listing.is_chunked {
-            true => http::chunk(&text, !has_more),
+        let bytes = match is_chunked {
+            true => http::chunk(&text, place.is_none()),
             false => text.into_bytes(),
         };
         self.push_frame(now, id, Frame::raw(bytes), Kind::Response);
         if let Some(connection) = self.get_mut(id)
             && let Phase::Answering { more, .. } = &mut connection.phase
         {
-            *more = has_more.then_some(listing);
+            *more = place.map(|place| Listing { place, is_chunked });
         }
         self.rearm(now, id.key());
     }

@@ -1,12 +1,12 @@
-//! What signals do: SIGHUP loads the configuration again, the first SIGTERM or SIGINT drains, the
-//! second ends at once.
+//! What signals do: SIGHUP loads the configuration again, SIGUSR1 logs the table of connections,
+//! SIGUSR2 sheds a part of them, the first SIGTERM or SIGINT drains, the second ends at once.
 
 use std::io;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use log::{error, info, warn};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::load::Loaded;
@@ -26,12 +26,18 @@ pub(super) struct Watcher {
 impl Watcher {
     /// Starts the thread.
     pub fn start(mut self) -> io::Result<()> {
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
         let wait = move || {
             let mut is_draining = false;
+            let mut table: Option<JoinHandle<()>> = None;
             for signal in signals.forever() {
                 match signal {
                     SIGHUP => self.reload(),
+                    SIGUSR1 if table.as_ref().is_none_or(JoinHandle::is_finished) => {
+                        table = log_table(&self.handle);
+                    }
+                    SIGUSR1 => {}
+                    SIGUSR2 => self.shed(),
                     _ if std::mem::replace(&mut is_draining, true) => self.end(signal),
                     _ => self.begin_drain(signal),
                 }
@@ -61,6 +67,13 @@ impl Watcher {
         self.notify.ready();
     }
 
+    fn shed(&self) {
+        info!("signal={SIGUSR2}: shedding");
+        if let Err(error) = self.handle.shed(SHED_PART) {
+            error!("nobody was shed: {error}");
+        }
+    }
+
     fn begin_drain(&self, signal: i32) {
         info!("signal={signal}: draining");
         self.notify.stopping();
@@ -71,6 +84,25 @@ impl Watcher {
         warn!("signal={signal}: ending at once");
         see_to(&self.handle, Handle::shut_down, SHUTDOWN_GRACE);
     }
+}
+
+/// Logs a line for each connection, from a thread of its own: other signals do not wait for whoever
+/// reads the log.
+fn log_table(handle: &Handle) -> Option<JoinHandle<()>> {
+    let handle = handle.clone();
+    let write = move || {
+        let mut count = 0;
+        let is_whole = handle.connections(TABLE_WAIT, |slice| {
+            for line in slice.lines().filter(|line| line.starts_with('{')) {
+                info!("connection row={}", line.trim_end_matches(','));
+                count += 1;
+            }
+            // As fast as the lines are taken, so that none is dropped.
+            log::logger().flush();
+        });
+        info!("connections logged={count} whole={is_whole}");
+    };
+    thread::Builder::new().name("heartwheel-table".into()).spawn(write).ok()
 }
 
 /// Has a thread give the command, and end the process if its loop does not: a handler on the loop
@@ -92,6 +124,10 @@ fn see_to(handle: &Handle, command: fn(&Handle) -> Result<(), SendError>, span: 
     let _ = thread::Builder::new().name("heartwheel-exit".into()).spawn(end);
 }
 
+/// What SIGUSR2 sheds.
+const SHED_PART: f64 = 0.3;
+/// How long a slice of the table is waited for.
+const TABLE_WAIT: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(10);
 /// What the last turn of a drain may take.
 const GRACE: Duration = Duration::from_millis(700);

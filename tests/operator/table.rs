@@ -138,9 +138,10 @@ fn a_suspect_is_called_one_and_round_trips_are_told() {
 /// answer that nobody reads holds a slice and no more, and ends by `write_stall`.
 #[test]
 fn a_long_table_goes_out_in_slices() {
-    let server = start(&[("deadlines.write_stall", "300ms"), ("turn.bytes", "64k")]);
+    let server = start(&[("deadlines.write_stall", "2s"), ("turn.bytes", "64k")]);
     let address = server.address;
     let mut peers: Vec<_> = (0..1500).map(|_| Peer::open(address, "/echo")).collect();
+    let turns = server.stats().turns;
     let mut reader = Peer::connect(admin(&server));
     reader.send(b"GET /connections HTTP/1.1\r\nHost: localhost\r\n\r\n");
     peers.drain(..100).for_each(Peer::reset);
@@ -158,8 +159,25 @@ fn a_long_table_goes_out_in_slices() {
     println!("{} rows in {} bytes", rows.len(), body.len());
     assert!((1400..=1501).contains(&rows.len()), "{}", rows.len());
 
+    let turns = server.stats().turns - turns;
+    assert!(turns >= rows.len() as u64 / 60, "a slice in each turn, {turns} turns");
+
     let mut narrow = Peer::connect_narrow(admin(&server));
     narrow.send(b"GET /connections HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let own = format!("\"peer\":\"{}\"", narrow.stream.local_addr().unwrap());
+    let waiting = |text: &str| {
+        let row = text.lines().find(|line| line.contains(&own))?;
+        let (_, rest) = row.split_once("\"outbox_bytes\":")?;
+        rest.split(',').next()?.parse::<usize>().ok()
+    };
+    let mut most = 0;
+    eventually("something waits", || {
+        let table = dechunk(&fetch(admin(&server), "/connections").body);
+        most = waiting(&table).expect("it is still there");
+        most > 0
+    });
+    println!("{most} bytes wait for who does not read");
+    assert!(most <= 20 * 1024, "{most}");
     eventually("nobody reads it", || server.closed_by(CloseReason::WriteStall) == 1);
     let turn = server.stats().turn_us.max();
     println!("the longest turn took {turn} us");

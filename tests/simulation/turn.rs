@@ -92,6 +92,7 @@ impl World {
             Command::Took(_) => "took",
             Command::Kick(_) => "kick",
             Command::Shed(_) => "shed",
+            Command::Table(..) => "table",
             Command::Drain => {
                 self.drain_at.get_or_insert(self.now);
                 "drain"
