@@ -441,8 +441,40 @@ fn a_server_without_workers_has_no_thread_and_no_signal_handler() {
     support::eventually("the workers have ended", || threads(pid) == before);
 }
 
+// FAULTS 157: the way that `workers` recommends.
+#[test]
+fn workers_block_the_signals_that_their_host_blocks() {
+    if !is_child() {
+        return assert_lived(&in_a_child("workers_block_the_signals_that_their_host_blocks"));
+    }
+    const SIG_BLOCK: i32 = 0;
+    // SAFETY: the set is longer than any sigset_t, and where the old one would go may be null.
+    unsafe { pthread_sigmask(SIG_BLOCK, &[u64::MAX; 16], std::ptr::null_mut()) };
+    let pairs = [("workers", "3")];
+    let server = routes(&Arc::default()).config(config(&pairs)).build().unwrap();
+    // A thread has its name, and its mask, once it runs.
+    let masks = || -> Vec<u64> {
+        let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+        let status = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
+        let workers = status.filter(|status| status.contains("Name:\theartwheel-"));
+        let blocked = |status: String| {
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+            u64::from_str_radix(mask.trim(), 16).unwrap()
+        };
+        workers.map(blocked).collect()
+    };
+    // SIGHUP, SIGINT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, SIGCHLD.
+    let all = [1, 2, 10, 12, 13, 14, 15, 17].map(|signal| 1 << (signal - 1)).iter().sum::<u64>();
+    support::eventually("three workers run with all of them blocked", || {
+        let masks = masks();
+        masks.len() == 3 && masks.iter().all(|mask| mask & all == all)
+    });
+    drop(server);
+}
+
 unsafe extern "C" {
     fn signal(signal: i32, handler: usize) -> usize;
+    fn pthread_sigmask(how: i32, set: *const [u64; 16], old: *mut [u64; 16]) -> i32;
 }
 
 #[test]

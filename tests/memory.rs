@@ -436,13 +436,13 @@ fn a_ping_flood_before_a_closed_window_grows_nothing() {
     assert_eq!(live(), before);
 }
 
-/// FAULTS 96.
 /// FAULTS 87: an event is encoded once, and waits once for all who do not read.
 #[test]
-fn an_event_for_a_thousand_who_do_not_read_is_held_once() {
+fn an_event_for_ten_thousand_who_do_not_read_is_held_once() {
+    const COUNT: usize = 10_000;
     let mut world = World::new(Config::default());
     let upgrade = String::from_utf8_lossy(UPGRADE).replace("/echo", "/topics/news");
-    for _ in 0..1000 {
+    for _ in 0..COUNT {
         let id = world.accept();
         world.turn(id, upgrade.as_bytes(), usize::MAX);
         // Its window is closed from now on.
@@ -462,12 +462,14 @@ fn an_event_for_a_thousand_who_do_not_read_is_held_once() {
     }
     while world.engine.poll_dirty().is_some() {}
     let grown = live() - before;
-    println!("64 KiB for 1,000 who do not read: {grown} bytes, in {turns} turns");
-    assert!(grown < 400 * 1024, "{grown}");
+    println!("64 KiB for {COUNT} who do not read: {grown} bytes, in {turns} turns");
+    // The payload, its frame and the topic's log share it; a queue for each.
+    assert!(grown < 2 * 64 * 1024 + 256 * COUNT as isize, "{grown}");
     let queued = world.engine.stats().queued_bytes;
-    assert!(queued > 1000 * 64 * 1024, "all of them have it: {queued}");
+    assert!(queued > COUNT as u64 * 64 * 1024, "all of them have it: {queued}");
 }
 
+/// FAULTS 96.
 #[test]
 fn filling_and_emptying_again_and_again_grows_nothing() {
     const COUNT: usize = 500;

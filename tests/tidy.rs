@@ -153,3 +153,22 @@ fn the_readme_names_every_key_with_its_default() {
         assert!(readme.contains(&row), "the README has no row {row}");
     }
 }
+
+/// The table of faults names tests by their functions, which others rename.
+#[test]
+fn the_table_of_faults_names_tests_that_exist() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/README.md");
+    let readme = fs::read_to_string(readme).expect("it is text");
+    let (_, table) = readme.split_once("## Faults by number").expect("it has the table");
+    let all: Vec<_> = sources("src").into_iter().chain(sources("tests")).collect();
+    let mut count = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ")) {
+        let tests = row.split('|').nth(2).expect("it has three columns");
+        for name in tests.split('`').skip(1).step_by(2) {
+            let head = format!("fn {name}(");
+            assert!(all.iter().any(|(_, text)| text.contains(&head)), "{name}");
+            count += 1;
+        }
+    }
+    assert!(count > 150, "{count}");
+}

@@ -141,6 +141,71 @@ fn listen_overflows() -> Option<u64> {
     pairs.find(|(name, _)| *name == "ListenOverflows")?.1.parse().ok()
 }
 
+/// FAULTS 81. The kernel is asked how much of its own memory each socket's unsent bytes take.
+#[test]
+fn what_peers_that_never_read_hold_in_the_kernel_is_bounded() {
+    let _quiet = quiet();
+    let server = TestServer::start_with(&[], |builder| {
+        let flood = |peer: &Peer, event: Event| {
+            if matches!(event, Event::Opened(_)) {
+                peer.send(heartwheel::Message::binary(vec![7; 1 << 20]));
+            }
+        };
+        builder.route(Route::websocket("/flood", flood).inline())
+    });
+    let count = 100;
+    let mut clients: Vec<_> =
+        (0..count).map(|_| Client::connect_narrow(server.address())).collect();
+    for client in &mut clients {
+        client.send(crate::common::client::upgrade_request("/flood", ""));
+    }
+    server.wait_until(|seen| seen.stats.queued_bytes > count << 20);
+    let mut sent = 0;
+    while std::mem::replace(&mut sent, server.snapshot().stats.sent_bytes) != sent {
+        thread::sleep(Duration::from_millis(100));
+    }
+    let held = kernel_send_memory(server.address());
+    let (total, most) = (held.iter().sum::<u64>(), held.iter().max().unwrap());
+    println!("{total} bytes of kernel memory for {} sockets, {most} at the most", held.len());
+    assert_eq!(held.len(), clients.len());
+    assert!(sent > 0 && total > 0);
+    assert!(total <= count * 2 * (64 << 10), "{total} bytes");
+    server.stop();
+}
+
+/// Gives the memory that the kernel holds for the unsent bytes of each connection that this process
+/// has accepted at `address`.
+fn kernel_send_memory(address: std::net::SocketAddr) -> Vec<u64> {
+    unsafe extern "C" {
+        fn getsockopt(fd: i32, level: i32, name: i32, value: *mut u32, len: *mut u32) -> i32;
+    }
+    const SOL_SOCKET: i32 = 1;
+    const SO_MEMINFO: i32 = 55;
+    // The place of SK_MEMINFO_WMEM_QUEUED in linux/sock_diag.h.
+    const WMEM_QUEUED: usize = 5;
+    let numbers = fs::read_dir("/proc/self/fd").expect("there is /proc");
+    let numbers = numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let memory = |fd: i32| {
+        let name = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+        if !name.to_str()?.starts_with("socket:") {
+            return None;
+        }
+        // SAFETY: the descriptor is only asked for its names; one that was closed meanwhile says
+        // so.
+        let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+        let socket = socket2::SockRef::from(&borrowed);
+        socket.peer_addr().ok()?;
+        if socket.local_addr().ok()?.as_socket()? != address {
+            return None;
+        }
+        let (mut values, mut len) = ([0u32; 9], 36);
+        // SAFETY: the kernel writes at most `len` bytes, which is the size of `values`.
+        let got = unsafe { getsockopt(fd, SOL_SOCKET, SO_MEMINFO, values.as_mut_ptr(), &mut len) };
+        (got == 0).then(|| u64::from(values[WMEM_QUEUED]))
+    };
+    numbers.filter_map(memory).collect()
+}
+
 /// FAULTS 94.
 #[cfg(feature = "program")]
 #[test]
@@ -218,13 +283,13 @@ fn without_descriptors_accepting_pauses_and_peers_are_served() {
     }
     server.wait_logged("accepting paused");
     let (began, cpu) = (Instant::now(), server.cpu());
-    while began.elapsed() < Duration::from_secs(1) {
+    while began.elapsed() < Duration::from_secs(2) {
         peer.assert_echo(TEXT, b"still served");
         thread::sleep(Duration::from_millis(50));
     }
     let cpu = server.cpu() - cpu;
-    println!("{cpu:?} of CPU time in a second without descriptors");
-    assert!(cpu <= crate::common::timing::optimized(Duration::from_millis(20)), "{cpu:?}");
+    println!("{cpu:?} of CPU time in two seconds without descriptors");
+    assert!(cpu * 20 < began.elapsed(), "5 %: {cpu:?}");
     assert!(waiting.iter_mut().all(|client| !client.has_ended()), "nobody was served yet");
 
     let began = Instant::now();
