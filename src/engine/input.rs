@@ -22,7 +22,7 @@ pub enum ReadInto<'a> {
 }
 
 /// What a message costs of `turn.bytes`, beside its bytes, when it is decoded and when it is
-/// delivered.
+/// delivered; a fragment costs as much.
 pub(super) const MESSAGE_COST: usize = 128;
 
 impl Engine {
@@ -307,7 +307,13 @@ impl Engine {
                 let decoded = open.decoder.decode(input, &frame_limits);
                 open.decoder.set_begun_at(begun_at);
                 match decoded {
-                    Ok((used, None)) => used,
+                    Ok((used, None)) => {
+                        if used < all {
+                            // A fragment, and there is more.
+                            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+                        }
+                        used
+                    }
                     Ok((used, Some(item))) => {
                         self.handle_incoming(now, id, item);
                         used
@@ -318,23 +324,29 @@ impl Engine {
                     }
                 }
             }
-            Phase::Closing(closing) => {
-                let Some(decoder) = &mut closing.decoder else { return all };
-                match decoder.discard(input) {
-                    Ok((used, Some(Incoming::Close(_)))) => {
-                        self.handle_close_reply(now, id);
-                        used
-                    }
-                    Ok((used, _)) => used,
-                    Err(_) => {
-                        closing.decoder = None;
-                        all
-                    }
-                }
-            }
+            Phase::Closing(_) => self.discard_some(now, id, input),
             // A request pipelined behind it is never answered.
             Phase::Stream => all,
             Phase::Deciding(_) | Phase::Answering { .. } => 0,
+        }
+    }
+
+    /// Looks for the peer's close frame in what comes behind ours.
+    fn discard_some(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) -> usize {
+        let all = input.len();
+        let Some(connection) = self.get_mut(id) else { return all };
+        let Phase::Closing(closing) = &mut connection.phase else { return all };
+        let Some(decoder) = &mut closing.decoder else { return all };
+        match decoder.discard(input) {
+            Ok((used, Some(Incoming::Close(_)))) => {
+                self.handle_close_reply(now, id);
+                used
+            }
+            Ok((used, _)) => used,
+            Err(_) => {
+                closing.decoder = None;
+                all
+            }
         }
     }
 

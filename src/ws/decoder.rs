@@ -15,7 +15,7 @@ use tungstenite::{Bytes, Utf8Bytes};
 use super::{
     CloseFrame, Control, Violation,
     assembly::Assembly,
-    header::{Header, Opcode, Spill},
+    header::{Header, Opcode, Spill, skip_short_frames},
     mask::unmask,
     partial::{Partial, Place, Span, piece_len, take},
 };
@@ -58,7 +58,8 @@ impl Decoder {
     /// Decodes at most one item from the front of `input`, which is unmasked in place.
     ///
     /// Returns how many bytes were used, and the item if one is complete. Without an item all bytes
-    /// were used. The work is proportional to the bytes used.
+    /// were used, or those of one fragment of a message: a fragment costs about as much as a
+    /// message, whatever its length, and whoever keeps a budget is to count it.
     ///
     /// # Errors
     ///
@@ -71,8 +72,8 @@ impl Decoder {
         self.decode_any(input, Some(limits))
     }
 
-    /// Decodes as [`Decoder::decode`] does, once our own close frame is sent: control frames still
-    /// come out, messages are neither kept nor judged.
+    /// Decodes as [`Decoder::decode`] does, once our own close frame is sent: only the peer's close
+    /// frame comes out, messages are neither kept nor judged, pings not answered any more.
     ///
     /// The first call, which may be one without input, lets go of the message in progress.
     ///
@@ -104,6 +105,12 @@ impl Decoder {
     /// Gives when what is outstanding began.
     pub fn begun_at(&self) -> Option<Moment> {
         self.partial.as_ref().map(|partial| partial.begun_at)
+    }
+
+    /// Says whether a message is in progress, and no frame.
+    fn is_between_fragments(&self) -> bool {
+        let place = self.partial.as_deref().map(|partial| &partial.place);
+        matches!(place, Some(Place::Header(spill)) if spill.is_empty())
     }
 
     /// Gives how many bytes of memory are held.
@@ -155,7 +162,7 @@ impl Decoder {
         self.finish_data().expect("bytes are never wrong")
     }
 
-    /// Decodes at most one item; without limits messages are skipped.
+    /// Decodes at most one item; without limits all but a close frame is skipped.
     fn decode_any(
         &mut self,
         input: &mut [u8],
@@ -165,7 +172,7 @@ impl Decoder {
         let mut rest = input;
         while !rest.is_empty() {
             match self.decode_next(&mut rest, limits) {
-                Ok(None) => {}
+                Ok(None) if limits.is_none() || !self.is_between_fragments() => {}
                 Ok(item) => return Ok((length - rest.len(), item)),
                 Err(violation) => {
                     self.partial = None;
@@ -179,7 +186,16 @@ impl Decoder {
     /// Takes from the front of the input what belongs to one frame.
     fn decode_next(&mut self, input: &mut &mut [u8], limits: Option<&Limits>) -> Decoded {
         match self.partial.as_deref() {
-            None => self.decode_frame(input, limits),
+            None => {
+                if limits.is_none() {
+                    // Behind the end of a flood come masses of them.
+                    skip_short_frames(input)?;
+                    if input.is_empty() {
+                        return Ok(None);
+                    }
+                }
+                self.decode_frame(input, limits)
+            }
             Some(Partial { place: Place::Header(spill), .. }) if spill.is_empty() => {
                 self.decode_frame(input, limits)
             }
@@ -235,19 +251,20 @@ impl Decoder {
         };
         let is_whole = header.length <= input.len() as u64;
         let is_message = header.is_final && header.opcode != Opcode::Continuation;
-        if is_whole && (is_control || is_message || limits.is_none()) {
+        let is_skipped = limits.is_none() && header.opcode != Opcode::Close;
+        if is_whole && (is_control || is_message || is_skipped) {
             let payload = take(input, header.length as usize);
+            if is_skipped {
+                return Ok(None);
+            }
             unmask(payload, header.mask);
-            return if is_control {
-                control(header.opcode, payload).map(Some)
-            } else if limits.is_some() {
-                message(header.opcode, payload).map(Some)
-            } else {
-                Ok(None)
+            return match is_control {
+                true => control(header.opcode, payload).map(Some),
+                false => message(header.opcode, payload).map(Some),
             };
         }
         let partial = self.partial.get_or_insert_default();
-        if is_control || limits.is_some() {
+        if !is_skipped {
             partial.begin(&header, beyond);
         } else {
             partial.place = Place::Skip { outstanding: header.length };
@@ -436,7 +453,9 @@ mod tests {
             while !rest.is_empty() {
                 match decoder.decode(rest, &LIMITS) {
                     Ok((used, item)) => {
-                        assert!(item.is_some() || used == rest.len(), "all is used or an item");
+                        let is_fragment = decoder.is_between_fragments();
+                        let is_all = used == rest.len();
+                        assert!(item.is_some() || is_all || is_fragment, "all, or one of a kind");
                         items.extend(item);
                         rest = &mut rest[used..];
                     }
@@ -685,7 +704,9 @@ mod tests {
 
         let mut bytes = [frame(TEXT, b"a"), frame(PING, b"b")].concat();
         let (used, item) = decoder.decode(&mut bytes, &LIMITS).unwrap();
-        assert_eq!((used, item), (bytes.len(), Some(Incoming::Ping(Control::new(b"b")))));
+        assert_eq!((used, item), (7, None), "a fragment is told, to be counted");
+        let (used, item) = decoder.decode(&mut bytes[7..], &LIMITS).unwrap();
+        assert_eq!((used, item), (7, Some(Incoming::Ping(Control::new(b"b")))));
         assert!(!decoder.is_idle(), "the message around the ping is outstanding");
     }
 
@@ -746,7 +767,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closing_connection_skips_messages_and_sees_the_close() {
+    fn a_closing_connection_skips_messages_and_pings_and_sees_the_close() {
         let bytes = [
             frame(CONTINUATION, &[b'x'; 300]),
             frame(FIN | TEXT, b"\xff"),
@@ -756,7 +777,7 @@ mod tests {
             frame(CLOSE, b""),
         ]
         .concat();
-        let expected = [Incoming::Ping(Control::new(b"still there?")), Incoming::Close(None)];
+        let expected = [Incoming::Close(None)];
         // Our close frame is sent between frames, inside a header and inside a payload.
         for started in [0, 3, 100, 308] {
             for size in [7, 1000, bytes.len()] {

@@ -7,7 +7,7 @@ use std::io::Cursor;
 
 use tungstenite::protocol::frame::FrameHeader;
 
-use super::{Control, Violation};
+use super::{Control, Violation, partial::take};
 
 /// A header that is right in itself.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,13 @@ impl Header {
     pub fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
         let &[first, second, ..] = bytes else { return Ok(None) };
         let (opcode, is_final) = parse_start(first, second)?;
+        let short = second & 0x7f;
+        if short <= SHORT_MAX {
+            // Small frames come in masses. These need no more than this.
+            let Some(&mask) = bytes[2..].first_chunk() else { return Ok(None) };
+            let header = Header { opcode, is_final, mask, length: short.into() };
+            return Ok(Some((header, SHORT_HEADER_BYTES)));
+        }
         let mut cursor = Cursor::new(bytes);
         // The opcode is all that the parser refuses.
         let parsed = FrameHeader::parse(&mut cursor).map_err(|_| Violation::Opcode)?;
@@ -88,6 +95,29 @@ impl Spill {
         self.length += taken as u8;
     }
 }
+
+/// Skips the frames at the front of the input, up to one that closes, is not short or not whole.
+///
+/// # Errors
+///
+/// As for [`Header::parse`].
+pub(super) fn skip_short_frames(input: &mut &mut [u8]) -> Result<(), Violation> {
+    while let [first, second, ..] = **input {
+        let (opcode, _) = parse_start(first, second)?;
+        let length = second & 0x7f;
+        let size = SHORT_HEADER_BYTES + usize::from(length);
+        if opcode == Opcode::Close || length > SHORT_MAX || size > input.len() {
+            break;
+        }
+        take(input, size);
+    }
+    Ok(())
+}
+
+/// The longest length that the second byte tells by itself.
+const SHORT_MAX: u8 = 125;
+/// The header of a frame of such a length: two bytes and the mask.
+const SHORT_HEADER_BYTES: usize = 6;
 
 /// Parses what the first two bytes say by themselves.
 fn parse_start(first: u8, second: u8) -> Result<(Opcode, bool), Violation> {

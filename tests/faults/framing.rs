@@ -282,6 +282,21 @@ fn flood_of_small_messages_does_not_delay_others() {
     server.stop();
 }
 
+/// A fragment costs as much of `turn.bytes` as a message: a flood of them is cut into turns, and
+/// others come between.
+#[test]
+fn fragments_of_one_byte_take_as_many_turns_as_messages() {
+    let server = TestServer::start(&[("turn.bytes", "1k")]);
+    let mut client = Client::upgraded(server.address(), "/echo");
+    let before = server.snapshot().stats.turns;
+    let more = frame(0, b"x").repeat(798);
+    client.send([frame(TEXT & !FIN, b"x"), more, frame(CONTINUATION, b"x")].concat());
+    assert_eq!(client.read_frame(), Frame { first: TEXT, payload: vec![b'x'; 800] });
+    let turns = server.snapshot().stats.turns - before;
+    assert!(turns >= 800 / 8, "{turns} turns");
+    server.stop();
+}
+
 /// FAULTS 41.
 #[test]
 fn pings_between_fragments_are_answered_and_the_message_is_whole() {
