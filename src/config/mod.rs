@@ -25,6 +25,8 @@ mod client;
 mod keys;
 mod kinds;
 mod memory;
+#[cfg(any(test, all(feature = "ffi", not(feature = "toml"))))]
+mod plain_toml;
 mod print_toml;
 #[cfg(feature = "toml")]
 mod read_toml;

@@ -140,7 +140,9 @@ enum {
  * toml_or_null: the configuration as TOML, with the keys and defaults of the README; NULL for the
  * defaults. Of these, three are a host's own: nothing is listened on unless `listen` is set here or
  * heartwheel_listen is called; `workers` is 0 and `admin_listen` is off, and nothing else may be
- * set. limits.connections is fitted to the process's descriptor limit less 32.
+ * set. limits.connections is fitted to the process's descriptor limit less 32. A library that was
+ * built without the feature `toml`, to be small, reads plain TOML only: one `key = value` on a
+ * line, strings in double quotes without escapes.
  *
  * Answers HEARTWHEEL_OK; HEARTWHEEL_E_CONFIG for a key, a value, a contradiction or text that
  * cannot be; HEARTWHEEL_E_IO if an address or a descriptor cannot be had; HEARTWHEEL_E_ARGUMENT if

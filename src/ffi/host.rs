@@ -8,7 +8,7 @@ use log::{LevelFilter, warn};
 
 use super::event::HeartwheelEvent;
 use super::failure::{Code, Failure};
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, ConfigError};
 use crate::event::{Done, Event, Outcome, Session, Task};
 use crate::id::ConnectionId;
 use crate::listener::LocalAddress;
@@ -46,7 +46,7 @@ impl Host {
     /// Builds a server from TOML, and the descriptor that wakes it.
     pub fn new(toml: Option<&str>) -> Result<(Host, OwnedFd), Failure> {
         let mut config = Config::default();
-        let faults = toml.map_or(Vec::new(), |toml| config.merge_toml(toml));
+        let faults = toml.map_or(Vec::new(), |toml| merge(&mut config, toml));
         if !faults.is_empty() {
             let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
             return Err(Failure::told(Code::Config, &lines.join("; ")));
@@ -215,6 +215,16 @@ impl Pulled {
         self.events.retain(|event| !matches!(event, Event::Message(_)));
         (before - self.events.len()) as u64
     }
+}
+
+#[cfg(feature = "toml")]
+fn merge(config: &mut Config, toml: &str) -> Vec<ConfigError> {
+    config.merge_toml(toml)
+}
+
+#[cfg(not(feature = "toml"))]
+fn merge(config: &mut Config, toml: &str) -> Vec<ConfigError> {
+    config.merge_plain_toml(toml)
 }
 
 /// Makes the configuration a host's: it listens where it is told to, and the host is all the
