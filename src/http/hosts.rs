@@ -70,11 +70,12 @@ impl FromStr for Hosts {
     type Err = HostsError;
 
     fn from_str(text: &str) -> Result<Hosts, HostsError> {
-        match text.trim() {
-            "auto" => Ok(Hosts::Auto),
-            "*" => Ok(Hosts::Any),
-            list => list.split(',').map(parse_entry).collect::<Result<_, _>>().map(Hosts::List),
+        if text.trim() == "*" {
+            return Ok(Hosts::Any);
         }
+        let list: Vec<String> = text.split(',').map(parse_entry).collect::<Result<_, _>>()?;
+        // However it is written: as names are, a list of it alone prints the same.
+        Ok(if list == ["auto"] { Hosts::Auto } else { Hosts::List(list) })
     }
 }
 
@@ -185,6 +186,8 @@ mod tests {
     fn text_is_read_and_printed_back() {
         for (text, printed) in [
             ("auto", "auto"),
+            ("AUTO.", "auto"),
+            ("auto,AUTO", "auto,auto"),
             (" * ", "*"),
             ("B.example , *.c.example.,1.2.3.4,[::1]", "b.example,*.c.example,1.2.3.4,[::1]"),
         ] {
