@@ -449,7 +449,7 @@ impl Connection {
                 }
             },
         }
-        if let Some((progress_at, oldest_at)) = self.outbox.waiting_since() {
+        if let Some((progress_at, oldest_at)) = self.outbox.waiting_since(!self.flags.writable) {
             let stalled_at = after(progress_at.near(now), rules.write_stall);
             let too_old_at = after(oldest_at.near(now), rules.write_stall * 3);
             earliest.offer(stalled_at.min(too_old_at), DeadlineKind::WriteStall);

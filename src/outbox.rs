@@ -118,7 +118,7 @@ enum Body {
 impl Outbox {
     /// Says whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.0.as_ref().is_none_or(|queue| queue.is_empty())
     }
 
     /// Gives the bytes that wait, pings and pongs that are to go ahead left out.
@@ -251,11 +251,8 @@ impl Outbox {
             Kind::Event(other, id) if other == subscription => Some(id),
             _ => None,
         });
-        let dropped = Dropped { subscription, next, bytes, place };
-        if let Some(queue) = self.0.take_if(|queue| queue.is_empty()) {
-            drop(queue);
-        }
-        Some(dropped)
+        // An empty queue stays for the event that pushed this one out: the peer has taken nothing.
+        Some(Dropped { subscription, next, bytes, place })
     }
 
     /// Puts word of a gap into the place of a dropped event, or changes what is said there already.
@@ -325,8 +322,14 @@ impl Outbox {
 
     /// Gives the moments that judge a peer that does not read: when it last took a byte, and since
     /// when the oldest one waits. `None` if nothing waits for the peer.
-    pub fn waiting_since(&self) -> Option<(Moment, Moment)> {
-        let queue = self.0.as_ref().filter(|queue| !queue.is_held())?;
+    ///
+    /// What is held waits for it too while its socket is blocked: what had been let go gave way to
+    /// newer events.
+    pub fn waiting_since(&self, is_blocked: bool) -> Option<(Moment, Moment)> {
+        let queue = self.0.as_ref().filter(|queue| !queue.is_empty())?;
+        if queue.is_held() && !is_blocked {
+            return None;
+        }
         let oldest_at = match (queue.released, queue.entries.front()) {
             (Some(0), _) | (_, None) => queue.progress_at,
             (Some(_), _) => queue.released_at,
@@ -723,7 +726,8 @@ mod tests {
         for ms in [1000, 1100, 1101] {
             outbox.push(at(ms), frame(b"x"), Kind::Message, &mut Spares::default());
         }
-        let oldest_at = |outbox: &Outbox| outbox.waiting_since().map(|(_, oldest_at)| oldest_at);
+        let oldest_at =
+            |outbox: &Outbox| outbox.waiting_since(false).map(|(_, oldest_at)| oldest_at);
         assert_eq!(oldest_at(&outbox), Some(at(1000).into()));
         // The other two share an entry: it is as young as the younger.
         outbox.written(at(2000), 3, &mut Spares::default());
@@ -808,7 +812,11 @@ mod tests {
             assert_eq!(outbox.release(now(), 0), 0);
             pieces.push(write(outbox, usize::MAX).0);
             assert!(outbox.is_held() || outbox.is_empty());
-            assert_eq!(outbox.waiting_since(), None, "what is held does not wait for the peer");
+            assert_eq!(
+                outbox.waiting_since(false),
+                None,
+                "what is held does not wait for the peer"
+            );
             outbox.release(now(), 1);
             pieces.push(write(outbox, usize::MAX).0);
         }
@@ -845,7 +853,7 @@ mod tests {
             assert_eq!(outbox.release(now(), 1), 1);
             let mut got = write(&mut outbox, written).0;
             outbox.push(now(), ping(), Kind::Ping, spares);
-            assert!(outbox.waiting_since().is_some(), "the ping waits for the peer");
+            assert!(outbox.waiting_since(false).is_some(), "the ping waits for the peer");
             outbox.release(now(), 0);
             let (rest, left) = write(&mut outbox, usize::MAX);
             got.extend(rest);
@@ -890,13 +898,35 @@ mod tests {
         outbox.release(now(), 0);
         let later = Instant::from_millis(70_000);
         outbox.release(later, 1);
-        assert_eq!(outbox.waiting_since(), Some((later.into(), later.into())));
+        assert_eq!(outbox.waiting_since(false), Some((later.into(), later.into())));
         // A pong alone is let go by itself.
         let mut outbox = Outbox::default();
         outbox.push(later, ping(), Kind::Pong, &mut Spares::default());
         outbox.release(later, 0);
         write(&mut outbox, 0);
-        assert_eq!(outbox.waiting_since(), Some((later.into(), later.into())));
+        assert_eq!(outbox.waiting_since(false), Some((later.into(), later.into())));
+    }
+
+    /// Events that give way to newer ones are no progress of the peer's.
+    #[test]
+    fn a_peer_is_judged_however_many_events_give_way() {
+        let [subscription, _] = subscriptions();
+        let event = |n: u64| Kind::Event(subscription, EventId::new(n, 0));
+        let later = Instant::from_millis(70_000);
+        for is_rated in [false, true] {
+            let mut outbox = Outbox::default();
+            let spares = &mut Spares::default();
+            outbox.push(now(), frame(b"a"), event(1), spares);
+            if is_rated {
+                assert_eq!(outbox.release(now(), 1), 1);
+            }
+            outbox.drop_event(Which::Oldest).unwrap();
+            assert!(outbox.is_empty() && outbox.waiting_since(true).is_none());
+            outbox.push(later, frame(b"b"), event(2), spares);
+            let progress_at = outbox.waiting_since(true).map(|(progress_at, _)| progress_at);
+            assert_eq!(progress_at, Some(now().into()), "{is_rated}");
+            assert_eq!(outbox.waiting_since(false).is_none(), is_rated, "held by the server");
+        }
     }
 
     #[test]
