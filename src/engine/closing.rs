@@ -136,6 +136,8 @@ impl Engine {
             self.push_frame(now, id, Frame::raw(sse::retry(retry_ms)), Kind::Response);
         }
         if let Some(connection) = self.get_mut(id) {
+            // From now on it waits for the peer alone, however few messages a second it may have.
+            connection.outbox.release_all(now);
             connection.enter(now, Phase::Answering { keep: false, reason, more: None });
         }
         self.mark_dirty(id);
