@@ -17,17 +17,9 @@
 
 mod common;
 
-use std::io::{self, ErrorKind, Read, Write};
-
+use common::decoders::{Verdict, decode, decode_tungstenite, is_refusal, verdict};
 use common::rng::Rng;
-use heartwheel::{
-    CloseReason, Message,
-    ws::{Decoder, Incoming, Limits, Violation},
-};
-use tungstenite::{
-    Error, WebSocket,
-    protocol::{Role, WebSocketConfig},
-};
+use heartwheel::ws::{Limits, Violation};
 
 #[test]
 fn decoder_and_tungstenite_agree() {
@@ -47,27 +39,6 @@ fn decoder_and_tungstenite_agree() {
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
-}
-
-/// What came out, in words that both sides share.
-#[derive(Debug, PartialEq)]
-enum Item {
-    Message(Message),
-    Ping(Vec<u8>),
-    Pong(Vec<u8>),
-    Close(Option<(u16, String)>),
-}
-
-/// How a sequence ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Verdict {
-    /// All bytes were taken.
-    Clean,
-    /// The peer closed; what follows does not count.
-    Closed,
-    Protocol,
-    Utf8,
-    TooBig,
 }
 
 /// How often each end was reached.
@@ -102,7 +73,7 @@ fn compare(seed: u64, tally: &mut Tally) -> Result<(), String> {
     let mut rng = Rng::new(seed);
     let sequence = Sequence::random(&mut rng);
     let limits = sequence.limits;
-    let (ours, violation) = decode(&mut rng, &sequence, tally);
+    let (ours, violation) = decode(&mut rng, &sequence.bytes, &limits, &mut tally.filled);
     tally.items += ours.len() as u64;
 
     if matches!(violation, Some(Violation::Length | Violation::Fragments)) {
@@ -143,144 +114,6 @@ fn compare(seed: u64, tally: &mut Tally) -> Result<(), String> {
          theirs {their_verdict:?} {theirs:?}\n{:02x?}",
         sequence.fault, sequence.expected, sequence.bytes
     ))
-}
-
-fn is_refusal(verdict: Verdict) -> bool {
-    !matches!(verdict, Verdict::Clean | Verdict::Closed)
-}
-
-fn verdict(items: &[Item], violation: Option<Violation>) -> Verdict {
-    match violation.map(Violation::reason) {
-        Some(CloseReason::Utf8) => Verdict::Utf8,
-        Some(CloseReason::TooBig) => Verdict::TooBig,
-        Some(_) => Verdict::Protocol,
-        None if matches!(items.last(), Some(Item::Close(_))) => Verdict::Closed,
-        None => Verdict::Clean,
-    }
-}
-
-/// Runs our decoder over random pieces, through its own room where it offers any.
-fn decode(rng: &mut Rng, sequence: &Sequence, tally: &mut Tally) -> (Vec<Item>, Option<Violation>) {
-    let mut decoder = Decoder::default();
-    let mut items = Vec::new();
-    let mut bytes = &sequence.bytes[..];
-    while !bytes.is_empty() {
-        if let Some(spare) = decoder.spare() {
-            let (piece, rest) = bytes.split_at(piece_len(rng, bytes.len().min(spare.len())));
-            spare[..piece.len()].copy_from_slice(piece);
-            items.extend(decoder.filled(piece.len()).map(item));
-            tally.filled += 1;
-            bytes = rest;
-            continue;
-        }
-        let (piece, rest) = bytes.split_at(piece_len(rng, bytes.len()));
-        bytes = rest;
-        let mut piece = piece.to_vec();
-        let mut input = &mut piece[..];
-        while !input.is_empty() {
-            let (used, incoming) = match decoder.decode(input, &sequence.limits) {
-                Ok(decoded) => decoded,
-                Err(violation) => return (items, Some(violation)),
-            };
-            input = &mut input[used..];
-            items.extend(incoming.map(item));
-            match items.last() {
-                Some(Item::Close(Some((1014, _)))) => {
-                    items.pop();
-                    return (items, Some(Violation::CloseCode));
-                }
-                Some(Item::Close(_)) => return (items, None),
-                _ => {}
-            }
-        }
-    }
-    (items, None)
-}
-
-fn item(incoming: Incoming) -> Item {
-    match incoming {
-        Incoming::Message(message) => Item::Message(message),
-        Incoming::Ping(ping) => Item::Ping(ping.as_bytes().to_vec()),
-        Incoming::Pong(pong) => Item::Pong(pong.as_bytes().to_vec()),
-        Incoming::Close(close) => {
-            Item::Close(close.map(|frame| (frame.code, frame.reason.to_string())))
-        }
-    }
-}
-
-/// Runs tungstenite over random pieces.
-fn decode_tungstenite(rng: &mut Rng, bytes: &[u8], limits: Limits) -> (Vec<Item>, Verdict) {
-    let limit = Some(limits.message_bytes as usize);
-    let config = WebSocketConfig::default()
-        .read_buffer_size(64)
-        .max_message_size(limit)
-        .max_frame_size(limit);
-    let socket = Socket { bytes, rng };
-    let mut socket = WebSocket::from_raw_socket(socket, Role::Server, Some(config));
-    let mut items = Vec::new();
-    let verdict = loop {
-        items.push(match socket.read() {
-            Ok(tungstenite::Message::Text(text)) => Item::Message(Message::Text(text)),
-            Ok(tungstenite::Message::Binary(bytes)) => Item::Message(Message::Binary(bytes)),
-            Ok(tungstenite::Message::Ping(payload)) => Item::Ping(payload.to_vec()),
-            Ok(tungstenite::Message::Pong(payload)) => Item::Pong(payload.to_vec()),
-            Ok(tungstenite::Message::Close(Some(frame))) if frame.reason == FORBIDDEN_CODE => {
-                break Verdict::Protocol;
-            }
-            Ok(tungstenite::Message::Close(frame)) => {
-                let frame = frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
-                items.push(Item::Close(frame));
-                break Verdict::Closed;
-            }
-            Ok(tungstenite::Message::Frame(_)) => unreachable!("never read"),
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => break Verdict::Clean,
-            Err(Error::Protocol(_)) => break Verdict::Protocol,
-            Err(Error::Utf8(_)) => break Verdict::Utf8,
-            Err(Error::Capacity(_)) => break Verdict::TooBig,
-            Err(error) => panic!("{error}"),
-        });
-    };
-    (items, verdict)
-}
-
-/// The reason that tungstenite puts in place of a close frame with a forbidden code.
-const FORBIDDEN_CODE: &str = "Protocol violation";
-
-/// Gives the bytes in random pieces and swallows what is written.
-struct Socket<'a> {
-    bytes: &'a [u8],
-    rng: &'a mut Rng,
-}
-
-impl Read for Socket<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.bytes.is_empty() {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        let length = piece_len(self.rng, self.bytes.len().min(buffer.len()));
-        self.bytes.read(&mut buffer[..length])
-    }
-}
-
-impl Write for Socket<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Draws from 1 to `most`, within what a read gives: often a byte, often everything.
-fn piece_len(rng: &mut Rng, most: usize) -> usize {
-    let most = most.min(64 * 1024);
-    match rng.below(4) {
-        0 if most < 1000 => 1,
-        1 => most,
-        2 => 1 + below(rng, most.min(20)),
-        _ => 1 + below(rng, most),
-    }
 }
 
 fn below(rng: &mut Rng, n: usize) -> usize {

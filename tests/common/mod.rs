@@ -1,6 +1,7 @@
 //! What several tests share.
 
 pub mod client;
+pub mod decoders;
 pub mod frame;
 pub mod lag;
 #[cfg(feature = "program")]

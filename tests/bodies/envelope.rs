@@ -1,0 +1,85 @@
+//! The messages of `/ws`: a text is taken exactly if another JSON reader takes it and it says what
+//! a client may say, and means what the other reads; what is answered is JSON and repeats `ref`.
+
+use std::collections::HashMap;
+
+use heartwheel::envelope::{ClientMessage, ErrorCode, Published, ServerMessage};
+use heartwheel::json;
+use tinyjson::JsonValue;
+
+type Object = HashMap<String, JsonValue>;
+
+pub fn run(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    // The other reader recurses, and takes blanks for hexadecimal digits.
+    if is_deep(text) || has_blank_in_escape(text) {
+        let _ = (json::value(text).is_ok(), ClientMessage::parse(text).is_ok());
+        return;
+    }
+    let other = text.parse::<JsonValue>().ok();
+    match (json::value(text), &other) {
+        (Ok(value), Some(_)) => assert_eq!(value, text.trim_matches([' ', '\t', '\r', '\n'])),
+        (Err(_), None) => {}
+        (own, other) => panic!("{own:?} {other:?}"),
+    }
+    let object = other.and_then(|value| Object::try_from(value).ok());
+    check(ClientMessage::parse(text), object.as_ref());
+}
+
+fn check(message: Result<ClientMessage, heartwheel::envelope::Problem>, object: Option<&Object>) {
+    let member = |name: &str| object.and_then(|object| object.get(name));
+    let string = |name: &str| member(name).and_then(|value| value.get::<String>().cloned());
+    let op = string("op");
+    let parse = |raw: Option<&str>| raw.map(|raw| raw.parse::<JsonValue>().expect("JSON"));
+    let reference_is = |raw: Option<&str>| assert_eq!(parse(raw).as_ref(), member("ref"));
+    let topic_is = |topic: &str| assert_eq!(Some(topic), string("topic").as_deref());
+    match message {
+        Ok(ClientMessage::Subscribe { topic, after }) => {
+            assert_eq!(op.as_deref(), Some("subscribe"));
+            topic_is(&topic);
+            assert!(after.is_none() || after.as_deref() == string("after").as_deref());
+        }
+        Ok(ClientMessage::Unsubscribe { topic }) => {
+            assert_eq!(op.as_deref(), Some("unsubscribe"));
+            topic_is(&topic);
+        }
+        Ok(ClientMessage::Publish { topic, data, reference }) => {
+            assert_eq!(op.as_deref(), Some("publish"));
+            topic_is(&topic);
+            reference_is(reference);
+            match data {
+                Published::Text(text) => assert_eq!(Some(&*text), string("data").as_deref()),
+                Published::Json(raw) => {
+                    assert!(string("data").is_none());
+                    assert_eq!(parse(Some(raw)).as_ref(), member("data"));
+                }
+            }
+        }
+        Ok(ClientMessage::Ping { reference }) => {
+            assert_eq!(op.as_deref(), Some("ping"));
+            reference_is(reference);
+        }
+        Err(problem) => {
+            let known = ["subscribe", "unsubscribe", "publish", "ping"];
+            let is_known = op.as_deref().is_some_and(|op| known.contains(&op));
+            assert!(problem.code != ErrorCode::UnknownOp || (op.is_some() && !is_known));
+            let is_whole = string("topic").is_some() && member("data").is_some();
+            let has_good_after = member("after").is_none_or(|after| after.is_string());
+            assert!(!(is_known && is_whole && has_good_after), "{problem:?}");
+            if object.is_some() {
+                reference_is(problem.reference);
+            }
+            let answer = ServerMessage::from(problem).encode();
+            let answer: JsonValue = answer.parse().expect("an answer is JSON");
+            assert_eq!(answer.get::<Object>().and_then(|answer| answer.get("ref")), member("ref"));
+        }
+    }
+}
+
+fn is_deep(text: &str) -> bool {
+    text.bytes().filter(|byte| b"[{".contains(byte)).count() >= json::DEPTH_MAX as usize
+}
+
+fn has_blank_in_escape(text: &str) -> bool {
+    text.split("\\u").skip(1).any(|digits| digits.chars().take(4).any(|digit| digit <= ' '))
+}

@@ -1,0 +1,22 @@
+//! What is fuzzed: one function for each target, which takes any bytes and panics if something does
+//! not hold. `tests/fuzz.rs` runs them over random inputs, `tests/fuzz/` with coverage guidance.
+
+// Each target takes what it needs.
+#![allow(dead_code)]
+
+pub mod config;
+pub mod decoder;
+pub mod engine;
+pub mod envelope;
+pub mod events;
+pub mod head;
+mod source;
+
+#[path = "../common/decoders.rs"]
+mod decoders;
+#[path = "../common/event_stream.rs"]
+mod event_stream;
+#[path = "../common/rng.rs"]
+pub mod rng;
+#[path = "../simulation/witness.rs"]
+mod witness;
