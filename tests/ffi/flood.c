@@ -1,7 +1,8 @@
 /*
  * What a host pays: its own timer of 10 ms, on a descriptor of its own, while clients are idle and
  * while they flood it. Arguments: how many clients there will be, and for how many milliseconds the
- * host stays idle, and is then flooded. One line of figures for each.
+ * host stays idle, and is then flooded. One line of figures for each: late is how late the timer
+ * was seen to, whoever else used the machine; a turn is measured in CPU time.
  */
 #include "check.h"
 
@@ -33,15 +34,23 @@ static int threads(void)
     return count;
 }
 
+/* The CPU time of this thread: what a turn takes, whoever else uses the machine. */
+static int64_t own_us(void)
+{
+    struct timespec used;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000;
+}
+
 static heartwheel *server;
 static long opened, closed, messages;
 
-/* One round of the host's loop; gives how long the turn and the events took. */
+/* One round of the host's loop; gives the CPU time of the turn and its events. */
 static int64_t go_round(struct pollfd *watched, int count, int wait_ms)
 {
     int64_t wait = heartwheel_next_timeout_ms(server);
     poll(watched, (nfds_t)count, wait < 0 || wait > wait_ms ? wait_ms : (int)wait);
-    int64_t began = now_us();
+    int64_t began = own_us();
     CHECK_IS(heartwheel_turn(server), HEARTWHEEL_OK);
     heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0};
     while (heartwheel_next_event(server, &event) == HEARTWHEEL_OK) {
@@ -52,7 +61,7 @@ static int64_t go_round(struct pollfd *watched, int count, int wait_ms)
             heartwheel_send_binary(server, event.peer, event.data, event.len);
         }
     }
-    return now_us() - began;
+    return own_us() - began;
 }
 
 int main(int argc, char **argv)
