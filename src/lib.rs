@@ -91,7 +91,8 @@
 //! 9. A frame is encoded once and never copied for each recipient, unless it is smaller than what
 //!    sharing costs.
 //! 10. Work in a turn is bounded; what is left makes the next timeout zero.
-//! 11. The clock is read at the start of a turn and when a timeout is asked for, nowhere else.
+//! 11. The clock is read at the start of a turn, when a timeout is asked for, and when a C host
+//!     asks for something between turns, nowhere else.
 //! 12. Events of one connection are `Opened`, messages, `Closed`, each end told once with its
 //!     reason.
 //! 13. Nothing is lost silently: what is dropped is counted.
