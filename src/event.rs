@@ -206,6 +206,8 @@ pub enum Command {
     Report(Report),
     /// Give a slice of the table of connections, from this place on.
     Table(Place, TableReport),
+    /// Count alarms of whoever watches the figures.
+    Alarms(u64),
     /// Close the listeners and end every connection in turn.
     Drain,
     /// End at once.
@@ -246,6 +248,7 @@ impl Command {
             | Command::Reload(_)
             | Command::Report(_)
             | Command::Table(..)
+            | Command::Alarms(_)
             | Command::Drain
             | Command::Shutdown => 0,
         }

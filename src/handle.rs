@@ -254,6 +254,12 @@ impl Handle {
         true
     }
 
+    /// Counts alarms of whoever watches the figures.
+    #[cfg(feature = "program")]
+    pub(crate) fn count_alarms(&self, count: u64) -> Result<(), SendError> {
+        self.submit(Command::Alarms(count))
+    }
+
     /// Gives a command to the loop and waits for what it sends back.
     fn ask<T>(&self, wait: Duration, command: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
         let is_on_loop = SCOPES.with_borrow_mut(|scopes| {

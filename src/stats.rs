@@ -118,6 +118,8 @@ pub struct Stats {
     pub send_pauses: u64,
     /// Times that accepting paused for `limits.handshakes_per_second`.
     pub handshake_pauses: u64,
+    /// Alarms of the early warning: rates that have shifted.
+    pub watch_alarms: u64,
     /// Turns of the loop.
     pub turns: u64,
     /// How long turns took, in microseconds, the wait left out.

@@ -194,3 +194,66 @@ fn the_first_user_signal_logs_the_table_and_the_second_sheds() {
     assert_eq!(shed, 36);
     peers.iter_mut().for_each(assert_alive);
 }
+
+/// Asserts that a tool finds no fault; one that is not installed is said to be so.
+#[track_caller]
+fn assert_passes(tool: &str, arguments: &[&str]) {
+    match std::process::Command::new(tool).args(arguments).output() {
+        Err(_) => println!("NOT CHECKED: {tool} is not installed"),
+        Ok(output) => assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{tool}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ),
+    }
+}
+
+#[test]
+fn the_files_for_service_managers_are_sound() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/service");
+    let own = std::env::temp_dir().join(format!("heartwheel-units-{}", std::process::id()));
+    fs::create_dir_all(&own).unwrap();
+    for name in ["heartwheel.service", "heartwheel.socket"] {
+        let text = fs::read_to_string(format!("{folder}/{name}")).unwrap();
+        // It is installed on no machine that tests it.
+        let text = text.replace("/usr/local/bin/heartwheel", "/bin/true");
+        fs::write(own.join(name), text).unwrap();
+    }
+    let unit = |name: &str| own.join(name).display().to_string();
+    let units = [unit("heartwheel.service"), unit("heartwheel.socket")];
+    assert_passes("systemd-analyze", &["verify", &units[0], &units[1]]);
+    assert_passes("shellcheck", &["-s", "sh", &format!("{folder}/heartwheel.init")]);
+    fs::remove_dir_all(&own).unwrap();
+}
+
+/// The first seconds teach what is usual: nothing. Then connections come by the dozen.
+#[test]
+fn a_rate_that_shifts_is_an_alarm_with_a_snapshot() {
+    let dir = std::env::temp_dir().join(format!("heartwheel-watch-{}", std::process::id()));
+    let dir_text = dir.display().to_string();
+    let lab = Lab::start(&[
+        ("watch.interval", "1s"),
+        ("watch.dir", &dir_text),
+        ("watch.snapshots", "2"),
+        ("watch.threshold", "4"),
+    ]);
+    let mut peers = vec![Peer::open(lab.address, "/echo")];
+    let quiet = std::time::Instant::now();
+    while lab.lines_with("watch alarm signal=opens direction=up").is_empty() {
+        assert!(quiet.elapsed() < ms(40_000), "no alarm: {:#?}", lab.lines().last());
+        if quiet.elapsed() > ms(18_000) {
+            peers.push(Peer::open(lab.address, "/echo"));
+        }
+        std::thread::sleep(ms(20));
+    }
+    support::eventually("the snapshot is told", || !lab.lines_with("watch snapshot").is_empty());
+    let files: Vec<_> = fs::read_dir(&dir).expect("it was made").flatten().collect();
+    assert!((1..=2).contains(&files.len()), "{files:?}");
+    let text = fs::read_to_string(files[0].path()).unwrap();
+    assert!(text.starts_with("watch alarm signal="), "{text}");
+    assert!(text.contains("accepted: ") && text.contains("\"path\":\"/echo\""), "{text}");
+    assert!(text.ends_with("whole=true\n"), "{text}");
+    assert_alive(&mut peers[0]);
+    fs::remove_dir_all(&dir).unwrap();
+}

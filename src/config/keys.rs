@@ -38,7 +38,7 @@ impl Key {
 
     /// Says whether a running server keeps its value of this key: another takes a restart.
     pub fn takes_restart(&self) -> bool {
-        self.section() == "unix"
+        matches!(self.section(), "unix" | "watch")
             || matches!(self.name, "listen" | "admin_listen" | "workers" | "tick" | "turn.events")
     }
 
@@ -115,6 +115,11 @@ pub const KEYS: &[Key] = &[
     key!(topics.retain_events, Count(1..=1_000_000), "events of a topic kept for resume"),
     key!(topics.retain_bytes, Size(1..=GIBIBYTE), "their bytes"),
     key!(topics.retain_for, ALWAYS, "their age"),
+    key!(watch.interval, OrOff(Span(SECOND..=HOUR)), "how often to look for shifts of rates"),
+    key!(watch.drift, Share, "what a sample may be off, in standard deviations"),
+    key!(watch.threshold, Count(1..=1000), "the sum beyond it that is an alarm"),
+    key!(watch.dir, OrOff(File), "where a snapshot is written at an alarm"),
+    key!(watch.snapshots, Count(1..=1000), "how many snapshots are kept"),
 ];
 
 /// The preset is no plain field: choosing it moves the closing deadlines too.
@@ -152,6 +157,7 @@ const PER_SECOND: Count = Count(0..=1_000_000);
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
 const MEBIBYTE: u64 = 1 << 20;
 
 /// Sizes fit a 32-bit `usize` with room for a sum of two.
@@ -208,7 +214,8 @@ mod tests {
             limits.pings_per_second=10 \
             limits.topics=1024 limits.subscriptions=64 \
             overflow.policy=close admission.origins=same admission.hosts=auto admission.tokens=off \
-            topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m";
+            topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m \
+            watch.interval=off watch.drift=0.5 watch.threshold=8 watch.dir=off watch.snapshots=8";
         let config = Config::default();
         let shown: Vec<_> =
             KEYS.iter().map(|key| format!("{}={}", key.name, key.value(&config))).collect();

@@ -41,7 +41,7 @@ pub(crate) use memory::JOBS_QUEUED_MAX;
 pub use memory::Term;
 pub use sections::{
     Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, RateAction,
-    Topics, Turn, Unix,
+    Topics, Turn, Unix, Watch,
 };
 
 /// Everything that can be set. Each field is a key of the same name.
@@ -77,6 +77,8 @@ pub struct Config {
     pub admission: Admission,
     /// What topics retain.
     pub topics: Topics,
+    /// Early warning.
+    pub watch: Watch,
     chosen: Chosen,
 }
 
@@ -142,6 +144,7 @@ impl Default for Config {
             overflow: Overflow::default(),
             admission: Admission::default(),
             topics: Topics::default(),
+            watch: Watch::default(),
             chosen: Chosen::default(),
         }
     }
@@ -221,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_key_nobody_built_is_refused() {
-        for name in ["", "deadline.handshake", "limits", "watch.dir", "deadlines.handshek"] {
+        for name in ["", "deadline.handshake", "limits", "watch.folder", "deadlines.handshek"] {
             let error = Config::default().set(name, "1").unwrap_err();
             assert_eq!(error.to_string(), format!("{name} = 1: there is no such key"));
         }

@@ -67,7 +67,8 @@ mod tests {
         assert!(text.starts_with(begin), "{text}");
         assert!(text.contains("\nread_idle = \"1m\"\n"));
         assert!(text.contains("\nlifetime = \"off\"\n"));
-        let end = "\n[topics]\nretain_events = 256\nretain_bytes = \"1m\"\nretain_for = \"10m\"\n";
+        let end = "\n[watch]\ninterval = \"off\"\ndrift = 0.5\nthreshold = 8\ndir = \"off\"\n\
+            snapshots = 8\n";
         assert!(text.ends_with(end), "{text}");
     }
 

@@ -298,6 +298,29 @@ pub struct Admission {
     pub tokens: Option<PathBuf>,
 }
 
+/// Early warning, in the program: rates that shift for no reason that the server knows.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Watch {
+    /// How often the figures are looked at; `None`, the default, never. One wake-up each.
+    pub interval: Option<Duration>,
+    /// What is not summed up of each sample's distance from what is usual, in standard deviations.
+    /// Default 0.5, 0 to 1.
+    pub drift: f64,
+    /// The sum that is an alarm, in standard deviations. Default 8, 1 to 1000.
+    pub threshold: u32,
+    /// Where a snapshot of figures and connections is written at an alarm. Default none.
+    pub dir: Option<PathBuf>,
+    /// How many snapshots are kept, the newest. Default 8, 1 to 1000.
+    pub snapshots: usize,
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        Watch { interval: None, drift: 0.5, threshold: 8, dir: None, snapshots: 8 }
+    }
+}
+
 impl Default for Turn {
     fn default() -> Turn {
         Turn { events: 1024, bytes: 256 << 10 }

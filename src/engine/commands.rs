@@ -54,6 +54,7 @@ impl Engine {
                 self.begin_shed(now, fraction);
             }
             Command::Reload(reload) => self.reload(now, reload.0, reload.1),
+            Command::Alarms(count) => self.stats.watch_alarms += count,
             Command::Report(Report(report)) => report(self.vitals(now)),
             Command::Table(place, TableReport(report)) => {
                 let (text, place) = self.table_slice(now, place);

@@ -144,6 +144,8 @@ impl Engine {
         out.counter("heartwheel_suspects_total", help).value(stats.suspects);
         let help = "Times that the process could not run for so long that peers were asked anew.";
         out.counter("heartwheel_time_jumps_total", help).value(stats.time_jumps);
+        let help = "Alarms of the early warning (watch.*).";
+        out.counter("heartwheel_watch_alarms_total", help).value(stats.watch_alarms);
     }
 
     fn write_loop(&self, out: &mut Exposition, around: &Surroundings) {

@@ -14,12 +14,14 @@ use crate::token_file;
 
 mod activation;
 mod check;
+mod cusum;
 mod load;
 mod log_queue;
 mod notify;
 mod options;
 mod serve;
 mod signals;
+mod watch;
 
 use check::Judgement;
 use load::{Loaded, load};

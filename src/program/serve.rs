@@ -8,7 +8,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use super::load::Loaded;
 use super::notify::Notify;
 use super::signals::Watcher;
-use super::{REFUSED, activation, complain, log_queue};
+use super::{REFUSED, activation, complain, log_queue, watch};
 use crate::config::Config;
 use crate::server::{Builder, Ended, Error, Server};
 
@@ -22,7 +22,7 @@ pub(super) fn serve(
     // Deadlines act up to a tick late.
     let drain = config.deadlines.drain + config.tick;
     raise_descriptor_limit();
-    let workers = config.workers;
+    let (workers, watched) = (config.workers, config.watch.clone());
     let notify = Notify::from_environment();
     let builder = Server::builder().config(config).log_lines_dropped(log_lines_dropped);
     let builder = match activation::adopt(builder) {
@@ -35,6 +35,7 @@ pub(super) fn serve(
     let ended = routes(builder).build().and_then(|server| {
         let handle = server.handle();
         notify.feed_watchdog(handle.clone(), workers)?;
+        watch::start(watched, handle.clone())?;
         let load = Box::new(load);
         Watcher { handle, notify: notify.clone(), load, drain }.start()?;
         notify.ready();

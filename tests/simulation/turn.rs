@@ -93,6 +93,7 @@ impl World {
             Command::Kick(_) => "kick",
             Command::Shed(_) => "shed",
             Command::Table(..) => "table",
+            Command::Alarms(_) => "alarms",
             Command::Drain => {
                 self.drain_at.get_or_insert(self.now);
                 "drain"
