@@ -16,8 +16,13 @@ fn large(n: usize) -> String {
     format!("{n:04}{}", "x".repeat(64 * 1024))
 }
 
-const DROPS: &[(&str, &str)] =
-    &[("overflow.policy", "drop_newest"), ("limits.outbox_bytes", "128k")];
+const DROPS: &[(&str, &str)] = &[
+    ("overflow.policy", "drop_newest"),
+    ("limits.outbox_bytes", "128k"),
+    // One peer after the other is read, slowly where the machine is busy.
+    ("heartbeat.comment", "5m"),
+    ("deadlines.write_stall", "1m"),
+];
 
 /// How many large payloads are more than the kernel takes for a peer that does not read.
 const FLOOD: usize = 150;
@@ -30,7 +35,9 @@ fn flood(publisher: &mut Publisher) {
 
 #[test]
 fn an_overflow_closes_who_does_not_read_and_nobody_else() {
-    let server = start(&[("limits.outbox_bytes", "128k")]);
+    // Each is read after the other, slowly where the machine is busy.
+    let patient = [("deadlines.write_stall", "1m"), ("deadlines.close_send", "1m")];
+    let server = start(&[[("limits.outbox_bytes", "128k")].as_slice(), &patient].concat());
     let mut plain = Peer::open_narrow(server.address, "/topics/a");
     let mut hub = Hub::over(Peer::connect_narrow(server.address));
     hub.subscribe("a");
