@@ -66,6 +66,10 @@ pub enum Upheaval {
     Drain,
     Shutdown,
     DrainThenShutdown,
+    /// Half of the connections are told to go elsewhere, and then half of those that are left.
+    Shed,
+    /// The operator ends all that are there.
+    Kick,
 }
 
 /// One run.
@@ -110,6 +114,8 @@ impl Plan {
                     Upheaval::Drain,
                     Upheaval::Shutdown,
                     Upheaval::DrainThenShutdown,
+                    Upheaval::Shed,
+                    Upheaval::Kick,
                 ],
             ),
             workers: pick(rng, &[1, 2, 4]),

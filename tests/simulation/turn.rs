@@ -65,6 +65,16 @@ impl World {
         match self.plan.upheaval {
             Upheaval::Nothing => {}
             Upheaval::Shutdown => self.command(None, Command::Shutdown),
+            Upheaval::Shed => {
+                self.command(None, Command::Shed(0.5));
+                self.command(None, Command::Shed(0.5));
+            }
+            Upheaval::Kick => {
+                let ids: Vec<_> = self.peers.iter().filter_map(|peer| peer.id).collect();
+                for id in ids {
+                    self.command(None, Command::Kick(id));
+                }
+            }
             Upheaval::Drain => self.command(None, Command::Drain),
             Upheaval::DrainThenShutdown => {
                 self.command(None, Command::Drain);
@@ -90,8 +100,10 @@ impl World {
             }
             Command::Done(_) => "done",
             Command::Took(_) => "took",
-            Command::Kick(_) => "kick",
-            Command::Shed(_) => "shed",
+            Command::Kick(_) | Command::Shed(_) => {
+                self.told_to_go = true;
+                "go"
+            }
             Command::Table(..) => "table",
             Command::Alarms(_) => "alarms",
             Command::Drain => {

@@ -134,12 +134,13 @@ impl World {
             "protocol" => &[1002],
             "utf8" => &[1007],
             "too_big" => &[1009],
-            "fragments" | "rate" => &[1008],
+            "fragments" | "rate" | "kicked" => &[1008],
             "read_idle" | "heartbeat" | "message" => &[3008],
             "overflow" => &[1013],
             "panic" => &[1011],
             "lifetime" | "drain" => &[1001],
-            "close_ack" => &[1000, 1001, 4001, 4321, 3999],
+            "shed" => &[1012],
+            "close_ack" => &[1000, 1001, 1008, 1012, 4001, 4321, 3999],
             _ => &[],
         };
         assert!(expected.contains(&close), "the wrong code: {context}");
@@ -162,7 +163,8 @@ impl World {
             Kind::Honest(honest) => (honest.closes() && label == "peer", true),
             Kind::Scripted(scripted) => (scripted.script.labels.contains(&label), false),
         };
-        let is_clean = closed || draining || has_lifetime || own_peer(peer);
+        let told_to_go = self.told_to_go;
+        let is_clean = closed || draining || told_to_go || has_lifetime || own_peer(peer);
         // What was closing already keeps the cause that it had.
         let drain_ms = self.plan.config.deadlines.drain.as_millis() as u64;
         let is_drain_over = self.drain_at.is_some_and(|at| self.now >= at + drain_ms);
@@ -174,6 +176,7 @@ impl World {
                 "overflow" => pushes,
                 "rate" => self.plan.rate_action() == Some(RateAction::Close),
                 "drain" => draining,
+                "shed" | "kicked" => told_to_go,
                 "shutdown" => self.shut_down_at.is_some(),
                 "lifetime" => has_lifetime,
                 "done" => draining || panicked || refused,
@@ -184,7 +187,14 @@ impl World {
                 "close_send" => is_clean && (!is_honest || may_be_slow),
                 "close_ack" => is_clean && (!is_honest || is_read_slowly),
                 // Scripts end as they can when something else has ended them first.
-                "eof" => !is_honest && (draining || refused || panicked || peer.seen.status == 503),
+                "eof" => {
+                    !is_honest
+                        && (draining
+                            || told_to_go
+                            || refused
+                            || panicked
+                            || peer.seen.status == 503)
+                }
                 _ => false,
             }
     }
@@ -269,5 +279,7 @@ fn has_code(label: &str) -> bool {
             | "panic"
             | "lifetime"
             | "drain"
+            | "shed"
+            | "kicked"
     )
 }

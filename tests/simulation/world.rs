@@ -54,6 +54,8 @@ pub struct World {
     steps: VecDeque<Step>,
     pub jumped_at: Option<u64>,
     pub drain_at: Option<u64>,
+    /// The operator has shed or kicked connections.
+    pub told_to_go: bool,
     pub shut_down_at: Option<u64>,
     pub upheaval_at: u64,
     pub turns_in_place: u32,
@@ -91,6 +93,7 @@ impl World {
             steps: VecDeque::new(),
             jumped_at: None,
             drain_at: None,
+            told_to_go: false,
             shut_down_at: None,
             upheaval_at: now + plan.faults_ms / 3 + rng.below(plan.faults_ms / 2),
             turns_in_place: 0,
@@ -164,7 +167,8 @@ impl World {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.engine.is_empty() && self.application.is_idle() && self.parked.is_none()
+        let is_told = self.application.is_idle() && self.parked.is_none();
+        self.engine.is_empty() && is_told && !self.engine.has_work_left()
     }
 
     pub fn has_parked(&self) -> bool {
