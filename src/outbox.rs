@@ -314,7 +314,14 @@ impl Outbox {
 
     /// Discards everything: the connection is gone.
     pub fn discard(&mut self) -> Discarded {
-        self.0.take().map_or(Discarded::default(), |queue| Discarded {
+        let discarded = self.waiting();
+        self.0 = None;
+        discarded
+    }
+
+    /// Gives what waits, to the last byte: what an end would discard now. Looks at every frame.
+    pub fn waiting(&self) -> Discarded {
+        self.0.as_ref().map_or(Discarded::default(), |queue| Discarded {
             messages: queue.messages(),
             bytes: (queue.bytes + queue.bytes_ahead()) as u64,
         })

@@ -48,8 +48,11 @@ pub enum CloseReason {
     Panic,
     /// The connection reached `deadlines.lifetime`.
     Lifetime,
-    /// The server drained.
+    /// The server drained: it closed, and said so.
     Drain,
+    /// The server drained, and at `deadlines.drain` the connection was still open: it was dropped,
+    /// with no close frame. The label is that of [`CloseReason::Drain`].
+    DrainDeadline,
     /// The operator had the server shed connections.
     Shed,
     /// No complete request head, or no answer to it, within `deadlines.handshake`.
@@ -103,7 +106,7 @@ impl CloseReason {
             CloseAck => "close_ack",
             Panic => "panic",
             Lifetime => "lifetime",
-            Drain => "drain",
+            Drain | DrainDeadline => "drain",
             Shed => "shed",
             Handshake => "handshake",
             Body => "body",
@@ -130,8 +133,8 @@ impl CloseReason {
             Panic => 1011,
             Lifetime | Drain => 1001,
             Shed => 1012,
-            WriteStall | CloseSend | CloseAck | Handshake | Body | KeepAlive | Done | Reset
-            | Eof | Shutdown => 1006,
+            WriteStall | CloseSend | CloseAck | DrainDeadline | Handshake | Body | KeepAlive
+            | Done | Reset | Eof | Shutdown => 1006,
         }
     }
 
@@ -146,7 +149,7 @@ impl CloseReason {
             Peer(_) | Application(_) | Lifetime | Drain | Shed | Kicked | KeepAlive | Done
             | Eof | Reset | Shutdown => Severity::Clean,
             ReadIdle | Heartbeat | Message | Overflow | WriteStall | CloseSend | CloseAck
-            | Handshake | Body => Severity::Deadline,
+            | DrainDeadline | Handshake | Body => Severity::Deadline,
             Protocol | Utf8 | TooBig | Fragments | Rate | Forbidden | Panic => Severity::Fault,
         }
     }
@@ -170,7 +173,7 @@ impl CloseReason {
             CloseAck => 13,
             Panic => 14,
             Lifetime => 15,
-            Drain => 16,
+            Drain | DrainDeadline => 16,
             Handshake => 17,
             Body => 18,
             KeepAlive => 19,
@@ -242,6 +245,7 @@ impl fmt::Display for CloseReason {
             Panic => "the handler panicked",
             Lifetime => "the connection reached its lifetime",
             Drain => "the server is draining",
+            DrainDeadline => "the connection was still open when the drain was over",
             Shed => "the server is shedding connections",
             Handshake => "the handshake took too long",
             Body => "the request body took too long",

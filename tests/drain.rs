@@ -474,7 +474,8 @@ fn handlers_of_connections_dropped_at_the_end_are_told_too() {
     let handler = move |peer: &Sender, event: Event| match event {
         Event::Message(_) => drop(peer.send(Message::binary(vec![b'x'; 4_000_000]))),
         Event::Closed(reason) => {
-            assert_eq!(reason, heartwheel::CloseReason::Drain);
+            // No close frame could be sent to it.
+            assert_eq!((reason.label(), reason.code()), ("drain", 1006));
             thread::sleep(ms(10));
             count.fetch_add(1, Ordering::Relaxed);
         }

@@ -284,7 +284,7 @@ impl Engine {
 
     /// Ends a connection: its slot, its wheel entry and its memory are given back, its end is
     /// counted and logged once, and its handler is told when no job of it is out.
-    pub(super) fn finish(&mut self, now: Instant, id: ConnectionId, reason: CloseReason, end: End) {
+    pub(super) fn finish(&mut self, now: Instant, id: ConnectionId, why: CloseReason, end: End) {
         if self.get(id).is_none() {
             return;
         }
@@ -294,11 +294,17 @@ impl Engine {
         self.public -= usize::from(connection.face != crate::route::Face::Admin);
         self.release_address(&connection);
         let so_far = match &connection.phase {
+            // The peer has not been told yet, and will not be.
+            Phase::Closing(Closing { stage: Stage::Sending { .. }, reason, .. })
+                if (*reason, why) == (CloseReason::Drain, CloseReason::DrainDeadline) =>
+            {
+                None
+            }
             Phase::Closing(closing) => Some(closing.reason),
             Phase::Answering { reason, .. } if *reason != CloseReason::Done => Some(*reason),
             _ => None,
         };
-        let reason = first_fault(so_far, reason);
+        let reason = first_fault(so_far, why);
         let discarded = connection.outbox.discard();
         self.count_discarded(discarded);
         self.stats.closed[connection.flags.transport as usize][reason.index()] += 1;

@@ -96,7 +96,7 @@ impl Engine {
             DeadlineKind::WriteStall => self.finish(now, id, CloseReason::WriteStall, End::Abort),
             DeadlineKind::CloseSend => self.act_close_send(now, id),
             DeadlineKind::CloseAck => self.finish(now, id, CloseReason::CloseAck, End::Abort),
-            DeadlineKind::Drain => self.finish(now, id, CloseReason::Drain, End::Abort),
+            DeadlineKind::Drain => self.finish(now, id, CloseReason::DrainDeadline, End::Abort),
             // Not a deadline of a connection.
             DeadlineKind::Handler => {}
         }

@@ -10,7 +10,33 @@ use crate::stats::{DeadlineKind, Histogram, Transport, Vitals};
 use crate::time::Instant;
 use crate::topics::Payload;
 
+/// What is on its way through an engine: it has been counted as received or queued, and not as
+/// handled, written or lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Messages received that are in no job yet.
+    pub messages_in: u64,
+    /// Messages and events for peers of which not every byte is written.
+    pub messages_out: u64,
+    /// Bytes for peers.
+    pub bytes_out: u64,
+}
+
 impl Engine {
+    /// Sums what waits in all connections and in the last jobs of those that have ended, frame by
+    /// frame: for tests of what must balance.
+    pub fn waiting(&self) -> Waiting {
+        let mut waiting = Waiting { messages_in: self.messages_left(), ..Waiting::default() };
+        for (_, connection) in &self.connections {
+            let out = connection.outbox.waiting();
+            waiting.messages_in +=
+                connection.inbox.as_ref().map_or(0, |inbox| inbox.messages as u64);
+            waiting.messages_out += out.messages;
+            waiting.bytes_out += out.bytes;
+        }
+        waiting
+    }
+
     /// Publishes the figures if it is time for them.
     pub(super) fn publish_figures(&mut self, now: Instant) {
         if !self.topics.has_subscribers(TOPIC) {

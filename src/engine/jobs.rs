@@ -270,6 +270,18 @@ impl Engine {
         self.stats.messages_cancelled += (before - events.len()) as u64;
     }
 
+    /// Gives the messages that wait for handlers of connections that have ended.
+    pub(super) fn messages_left(&self) -> u64 {
+        let last = self.jobs.inline.last.iter().chain(&self.jobs.workers.last);
+        let last = last.filter_map(|job| match &job.task {
+            Task::Events { events, .. } => Some(events),
+            _ => None,
+        });
+        let orphaned = self.orphans.values().map(|orphan| &orphan.events);
+        let is_message = |event: &&Event| matches!(event, Event::Message(_));
+        last.chain(orphaned).flatten().filter(is_message).count() as u64
+    }
+
     pub(super) fn queue_job(&mut self, job: Job) {
         let placement = self.setup.routes[job.route].placement;
         self.jobs.of(placement).last.push_back(job);

@@ -62,6 +62,7 @@ use crate::wheel::Wheel;
 use crate::ws;
 
 pub use deadlines::Attempt;
+pub use figures::Waiting;
 #[cfg(feature = "ffi")]
 pub use host::Refused;
 pub use input::ReadInto;
