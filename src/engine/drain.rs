@@ -1,5 +1,7 @@
 //! Ending every connection in turn.
 
+use std::time::Duration;
+
 use log::info;
 
 use crate::connection::Phase;
@@ -56,9 +58,15 @@ impl Engine {
         match drain.turns.next_at() {
             None if self.public > 0 => None,
             None if self.is_told() => Some(drain.turns.began_at()),
-            None => self.rules.drain_ends_at,
+            None => self.told_at(),
             next_at => next_at,
         }
+    }
+
+    /// Gives when handlers have had their time to hear of the ends: those dropped at the deadline
+    /// are only told then.
+    fn told_at(&self) -> Option<Instant> {
+        self.rules.drain_ends_at.map(|at| at + TELLING)
     }
 
     /// Gives the connections whose turn has come theirs.
@@ -99,7 +107,7 @@ impl Engine {
     /// Ends the drain when no connection is left but the operator's and every handler has been
     /// told, or when its time is over.
     fn end_drain(&mut self, now: Instant) {
-        let is_late = self.rules.drain_ends_at.is_some_and(|at| at <= now);
+        let is_late = self.told_at().is_some_and(|at| at <= now);
         let is_over = self.public == 0 && (self.is_told() || is_late);
         if let Some(drain) = &mut self.drain
             && is_over
@@ -152,3 +160,6 @@ impl Engine {
         }
     }
 }
+
+/// How long a drain goes on behind its deadline if handlers have not been told of every end.
+const TELLING: Duration = Duration::from_millis(250);
