@@ -216,6 +216,7 @@ impl EventLoop {
         let began = StdInstant::now();
         let now = self.resume();
         self.engine.begin_turn(self.clock.unix_ms());
+        self.engine.note_commands(self.inlet.bytes());
         self.take_commands(now);
         self.note_readiness(now);
         self.accept(now);

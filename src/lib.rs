@@ -63,7 +63,7 @@
 //! | | `descriptors`, `token_file` | how many connections there is room for; the file of tokens |
 //! | | `memory` | connections without a kernel |
 //! | | [`pump`] | bytes between a socket and the engine |
-//! | | `process` | what the kernel tells of the process |
+//! | | `process`, `machine` | what the kernel tells of the process; how much memory it may use |
 //! | pure | [`engine`], `connection` | all connections; `handle_*` in, `poll_*` out |
 //! | | [`heartbeat`], [`outbox`], [`bucket`], `rates`, [`route`], [`stats`], [`event`] | what a connection consists of |
 //! | | [`tokens`] | who may publish, and who may subscribe, to what |
@@ -123,6 +123,7 @@ pub mod http;
 pub mod id;
 pub mod json;
 mod listener;
+mod machine;
 mod manual_clock;
 mod memory;
 pub mod message;

@@ -82,6 +82,17 @@ pub struct Discarded {
     pub bytes: u64,
 }
 
+/// The memory that an outbox takes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Frames that nobody else has.
+    pub own: usize,
+    /// Frames that others have too.
+    pub shared: usize,
+    /// The queue itself.
+    pub room: usize,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     entries: VecDeque<Entry>,
@@ -125,6 +136,33 @@ impl Outbox {
     pub fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
+
+    /// Gives the memory in use. Of a frame that others wait for too only the first who has it is
+    /// told of; `seen` is who had what. A payload that is retained in its topic's log counts there
+    /// as well: to tell would take a look at all logs.
+    pub fn memory(&self, seen: &mut HashSet<*const u8>) -> Memory {
+        let Some(queue) = &self.0 else { return Memory::default() };
+        let entries = queue.entries.capacity() + queue.ahead.capacity();
+        let room = size_of::<Queue>() + entries * Outbox::ENTRY_BYTES + queue.spare.capacity();
+        let mut memory = Memory { room, ..Memory::default() };
+        for entry in queue.entries.iter().chain(&queue.ahead) {
+            match &entry.body {
+                Body::Packed(bytes) => memory.own += bytes.capacity(),
+                Body::Shared(frame) => {
+                    let payload = frame.payload();
+                    if payload.is_unique() {
+                        memory.own += payload.len();
+                    } else if seen.insert(payload.as_ptr()) {
+                        memory.shared += payload.len();
+                    }
+                }
+            }
+        }
+        memory
+    }
+
+    /// What an entry takes, beside its bytes.
+    pub const ENTRY_BYTES: usize = size_of::<Entry>();
 
     /// Queues a frame: behind all others, or, a ping or a pong, ahead of them. Gives the bytes of
     /// the frame that it replaces: of pings the newest waits, of pongs the newest few (RFC 6455,

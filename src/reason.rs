@@ -37,6 +37,8 @@ pub enum CloseReason {
     Message,
     /// More waited for the peer than `limits.outbox_bytes`.
     Overflow,
+    /// More memory was in use than `limits.memory_bytes`, and most of it by this connection.
+    Memory,
     /// The peer accepted no byte for `deadlines.write_stall`, or the oldest one waited three times
     /// as long.
     WriteStall,
@@ -101,6 +103,7 @@ impl CloseReason {
             Heartbeat => "heartbeat",
             Message => "message",
             Overflow => "overflow",
+            Memory => "memory",
             WriteStall => "write_stall",
             CloseSend => "close_send",
             CloseAck => "close_ack",
@@ -129,7 +132,7 @@ impl CloseReason {
             Fragments | Rate | Kicked | Forbidden => 1008,
             // 3008 is registered with IANA as "Timeout".
             ReadIdle | Heartbeat | Message => 3008,
-            Overflow => 1013,
+            Overflow | Memory => 1013,
             Panic => 1011,
             Lifetime | Drain => 1001,
             Shed => 1012,
@@ -148,8 +151,8 @@ impl CloseReason {
         match self {
             Peer(_) | Application(_) | Lifetime | Drain | Shed | Kicked | KeepAlive | Done
             | Eof | Reset | Shutdown => Severity::Clean,
-            ReadIdle | Heartbeat | Message | Overflow | WriteStall | CloseSend | CloseAck
-            | DrainDeadline | Handshake | Body => Severity::Deadline,
+            ReadIdle | Heartbeat | Message | Overflow | Memory | WriteStall | CloseSend
+            | CloseAck | DrainDeadline | Handshake | Body => Severity::Deadline,
             Protocol | Utf8 | TooBig | Fragments | Rate | Forbidden | Panic => Severity::Fault,
         }
     }
@@ -184,11 +187,12 @@ impl CloseReason {
             Forbidden => 24,
             Shed => 25,
             Kicked => 26,
+            Memory => 27,
         }
     }
 
     /// How many labels there are.
-    pub const COUNT: usize = 27;
+    pub const COUNT: usize = 28;
 
     /// All reasons, one for each label, in the order of [`CloseReason::index`].
     pub const ALL: [CloseReason; CloseReason::COUNT] = [
@@ -219,6 +223,7 @@ impl CloseReason {
         Forbidden,
         Shed,
         Kicked,
+        Memory,
     ];
 }
 
@@ -239,6 +244,7 @@ impl fmt::Display for CloseReason {
             Heartbeat => "pings went unanswered",
             Message => "a message took too long",
             Overflow => "too much waited for the peer",
+            Memory => "memory was short and it held most",
             WriteStall => "the peer stopped reading",
             CloseSend => "the close frame could not be sent in time",
             CloseAck => "the peer did not finish closing in time",

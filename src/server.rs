@@ -20,6 +20,7 @@ use crate::handle::Handle;
 use crate::handler::{AnswerEndpoint, Authorize, Endpoint, Handler, WebSocketEndpoint};
 use crate::http::{Refusal, Request, Response};
 use crate::listener::LocalAddress;
+use crate::machine;
 use crate::manual_clock::ManualClock;
 use crate::memory::MemoryNetwork;
 use crate::route::{Face, Operation, Placement, RouteKind, RouteSpec};
@@ -354,6 +355,7 @@ impl Builder {
             config: self.config,
             routes: specs,
             machine_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            memory_auto: machine::memory().map_or(u64::MAX, |bytes| bytes / 4),
             seed: self.seed.unwrap_or_else(random_seed),
             unix_ms: clock.unix_ms(),
         };

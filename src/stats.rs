@@ -17,6 +17,8 @@ pub struct Stats {
     /// Connections that were answered 429 without a slot, because `limits.connections_per_ip` were
     /// open from their address.
     pub rejected_per_ip: u64,
+    /// Connections refused because memory was short.
+    pub rejected_memory: u64,
     /// Requests answered 401: without a token, or with one that is none of ours.
     pub rejected_tokens: u64,
     /// Publishes and subscriptions, by requests and on WebSockets, that the token had no right to.
@@ -139,10 +141,11 @@ impl Stats {
 
     /// Gives the refusals of connections and of what they asked for, each with its label. The first
     /// two are of those that got no slot.
-    pub fn rejected(&self) -> [(&'static str, u64); 7] {
+    pub fn rejected(&self) -> [(&'static str, u64); 8] {
         [
             ("connections", self.rejected_connections),
             ("per_ip", self.rejected_per_ip),
+            ("memory", self.rejected_memory),
             ("host", self.rejected_hosts),
             ("origin", self.rejected_origins),
             ("token", self.rejected_tokens),

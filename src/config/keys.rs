@@ -9,8 +9,8 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::kinds::{
-    Addresses, Count, File, Kind, List, Mode, OneOf, OrOff, Ownership, Share, Shown, Size, Span,
-    Switch,
+    Addresses, Count, File, Kind, List, Mode, OneOf, OrAuto, OrOff, Ownership, Share, Shown, Size,
+    Span, Switch,
 };
 use super::{Config, OverflowPolicy, Preset, RateAction};
 use crate::time::SPAN_MAX;
@@ -101,6 +101,7 @@ pub const KEYS: &[Key] = &[
     key!(limits.inbox_messages, Count(1..=65_536), "messages waiting for the handler"),
     key!(limits.inbox_bytes, Size(1..=GIBIBYTE), "bytes waiting for the handler"),
     key!(limits.outbox_bytes, Size(1..=GIBIBYTE), "bytes waiting for a peer"),
+    key!(limits.memory_bytes, OrAuto(Size(MEBIBYTE..=TEBIBYTE)), "what waits, in all"),
     key!(limits.messages_per_second, PER_SECOND, "messages or requests of a peer"),
     key!(limits.bytes_per_second, Size(0..=GIBIBYTE), "bytes of a peer"),
     key!(limits.rate_action, OneOf(RATE_ACTIONS), "what more than these does to a peer"),
@@ -159,6 +160,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const MEBIBYTE: u64 = 1 << 20;
+const TEBIBYTE: u64 = 1 << 40;
 
 /// Sizes fit a 32-bit `usize` with room for a sum of two.
 const GIBIBYTE: u64 = 1 << 30;
@@ -209,9 +211,9 @@ mod tests {
             limits.handshakes_per_second=0 limits.head_bytes=8k \
             limits.headers=64 \
             limits.message_bytes=1m limits.fragments=1024 limits.inbox_messages=64 \
-            limits.inbox_bytes=256k limits.outbox_bytes=256k limits.messages_per_second=0 \
-            limits.bytes_per_second=0 limits.rate_action=pause limits.send_per_second=0 \
-            limits.pings_per_second=10 \
+            limits.inbox_bytes=256k limits.outbox_bytes=256k limits.memory_bytes=auto \
+            limits.messages_per_second=0 limits.bytes_per_second=0 limits.rate_action=pause \
+            limits.send_per_second=0 limits.pings_per_second=10 \
             limits.topics=1024 limits.subscriptions=64 \
             overflow.policy=close admission.origins=same admission.hosts=auto admission.tokens=off \
             topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m \

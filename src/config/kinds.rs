@@ -85,6 +85,25 @@ impl<T, K: Kind<T>> Kind<Option<T>> for OrOff<K> {
     }
 }
 
+/// A value of the kind inside, or `auto`.
+pub(super) struct OrAuto<K>(pub K);
+
+impl<T, K: Kind<T>> Kind<Option<T>> for OrAuto<K> {
+    fn read(&self, text: &str) -> Result<Option<T>, String> {
+        match text {
+            "auto" => Ok(None),
+            _ => self.0.read(text).map(Some).map_err(|rule| format!("{rule}, or auto")),
+        }
+    }
+
+    fn show(&self, value: &Option<T>) -> Shown {
+        match value {
+            Some(value) => self.0.show(value),
+            None => Shown::Text("auto".into()),
+        }
+    }
+}
+
 /// A size in bytes within bounds.
 pub(super) struct Size(pub RangeInclusive<u64>);
 

@@ -188,6 +188,14 @@ pub struct Limits {
     /// Bytes that wait for one peer, an empty outbox takes one message of any size; beyond it
     /// [`Overflow`]. Default 256 KiB, at most 1 GiB.
     pub outbox_bytes: usize,
+    /// Bytes of incomplete messages, inboxes, outboxes, commands and topic logs, in all; a frame
+    /// that many wait for counts once. Default `None`, in text `auto`: a quarter of the memory that
+    /// the machine, or the control group, has; 1 MiB to 1 TiB.
+    ///
+    /// Logs keep within half of it. Beyond 80% they shrink further, down to nothing; only if that
+    /// does not help are new connections and POSTs refused with 503 and publishers not heard.
+    /// Beyond all of it the connection with most bytes of its own goes, with 1013.
+    pub memory_bytes: Option<u64>,
     /// WebSocket messages, or requests, of one peer in a second, twice as many at once; beyond it
     /// [`Limits::rate_action`]. Default 0, which is off; at most a million. The operator's
     /// connections have no rates.
@@ -375,6 +383,7 @@ impl Default for Limits {
             inbox_messages: 64,
             inbox_bytes: 256 << 10,
             outbox_bytes: 256 << 10,
+            memory_bytes: None,
             messages_per_second: 0,
             bytes_per_second: 0,
             rate_action: RateAction::Pause,

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::bucket::Bucket;
 use crate::connection::{Connection, Peer};
 use crate::engine::Engine;
+use crate::engine::publish::SHORT_OF_MEMORY;
 use crate::http::Refusal;
 use crate::id::ConnectionId;
 use crate::rates::enough;
@@ -61,8 +62,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What it is to be answered, without a slot: 503 if `limits.connections` are open, 429 if
-    /// `limits.connections_per_ip` are open from its address.
+    /// What it is to be answered, without a slot: 503 if `limits.connections` are open or memory is
+    /// short, 429 if `limits.connections_per_ip` are open from its address.
     pub fn accept(
         &mut self,
         now: Instant,
@@ -81,6 +82,10 @@ impl Engine {
         if open >= limit {
             self.stats.rejected_connections += 1;
             return Err(Refusal::new(503, "too many connections are open"));
+        }
+        if is_public && self.budget.is_short() {
+            self.stats.rejected_memory += 1;
+            return Err(Refusal::new(503, SHORT_OF_MEMORY));
         }
         let network = peer.filter(|_| is_public).and_then(network);
         let per_ip = self.setup.config.limits.connections_per_ip;

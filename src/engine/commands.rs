@@ -63,6 +63,7 @@ impl Engine {
             Command::Drain => self.begin_drain(now),
             Command::Shutdown => self.shut_down(now),
         }
+        self.weigh(now);
     }
 
     fn send(

@@ -34,6 +34,7 @@ impl Engine {
             self.topics.next_sweep_at(),
             self.figures_at,
             self.accepts_at(),
+            self.budget.next_at(),
         ];
         self.wheel.next_deadline().into_iter().chain(others.into_iter().flatten()).min()
     }
@@ -41,6 +42,7 @@ impl Engine {
     /// Lets deadlines act until one needs an attempt first. `None` when none is due any more, or
     /// when the turn's budget is spent: the next timeout is zero then.
     pub fn handle_timeout(&mut self, now: Instant, budget: &mut usize) -> Option<Attempt> {
+        self.weigh(now);
         self.drain_on(now);
         self.accept_on(now);
         self.shed_on(now);

@@ -364,6 +364,7 @@ impl Engine {
         }
         let topic = self.topics.topic_of(key);
         let frame = encode(form, topic, event);
+        self.budget.add(frame.len());
         self.forms.frames[form as usize] = Some(frame.clone());
         frame
     }

@@ -2,6 +2,7 @@
 //! answered, and the connection stays.
 
 use crate::engine::Engine;
+use crate::engine::publish::SHORT_OF_MEMORY;
 use crate::engine::rights::{NO_PUBLISH, NO_SUBSCRIBE};
 use crate::envelope::{self, ClientMessage, ErrorCode, ServerMessage};
 use crate::id::ConnectionId;
@@ -74,6 +75,7 @@ impl Engine {
         let published = match topic {
             topic if Name::is_own(topic) => forbidden("this topic is the server's own"),
             topic if !self.may(id, Right::Publish, topic) => forbidden(NO_PUBLISH),
+            _ if self.budget.is_short() => Err((ErrorCode::Limit, SHORT_OF_MEMORY.to_owned())),
             topic => self.publish(now, topic, payload).map_err(|error| match error {
                 PublishError::BadName => (ErrorCode::BadRequest, error.to_string()),
                 PublishError::TopicsFull => (ErrorCode::Limit, error.to_string()),

@@ -62,11 +62,16 @@ impl Engine {
     /// Says whether work is left for the next turn, which must then come at once.
     pub fn has_work_left(&self) -> bool {
         let scrapes = !self.scrapes.is_empty();
-        !self.ready.is_empty() || scrapes || self.jobs.has_inline() || self.has_events_left()
+        !self.ready.is_empty()
+            || scrapes
+            || self.jobs.has_inline()
+            || self.has_events_left()
+            || self.budget.is_trimming()
     }
 
     /// Decodes what was read before and had to wait; then says where to read to.
     pub fn read_into(&mut self, now: Instant, id: ConnectionId) -> ReadInto<'_> {
+        self.weigh(now);
         self.update_pause(now, id);
         self.decode_rest(now, id);
         let has_rest = self.has_rest(id);
@@ -196,6 +201,7 @@ impl Engine {
     /// Counts bytes that came; the peer lives. Says whether they are to be decoded.
     fn note_input(&mut self, now: Instant, id: ConnectionId, len: usize) -> bool {
         self.stats.received_bytes += len as u64;
+        self.budget.add(len);
         self.turn_left = self.turn_left.saturating_sub(len);
         let Some(connection) = self.get_mut(id) else { return false };
         connection.counters.bytes_in += len as u64;

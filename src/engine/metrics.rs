@@ -191,11 +191,13 @@ impl Engine {
         let kinds = [
             ("partial", census.partial_bytes),
             ("inbox", census.inbox_bytes),
-            ("outbox", census.outbox_bytes),
+            ("outbox", census.queued_bytes),
             ("log", self.topics.bytes() as u64),
             ("command", around.command_bytes as u64),
         ];
         out.gauge("heartwheel_memory_bytes", help).by("kind", kinds);
+        let help = "How much of it there may be: limits.memory_bytes.";
+        out.gauge("heartwheel_memory_limit_bytes", help).value(self.budget.limit());
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         out.gauge("heartwheel_build_info", "Which version this is.").labelled(&version, 1);
     }

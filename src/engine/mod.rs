@@ -17,6 +17,7 @@
 //! 8. [`Engine::poll_timeout`]: when the next turn must come at the latest.
 
 mod admission;
+mod budget;
 mod census;
 mod closing;
 mod commands;
@@ -78,6 +79,8 @@ pub struct Setup {
     pub routes: Vec<RouteSpec>,
     /// This machine's name, one of the Host names answered.
     pub machine_name: String,
+    /// What `limits.memory_bytes = auto` stands for.
+    pub memory_auto: u64,
     /// Seeds jitter and spread.
     pub seed: u64,
     /// The wall clock at the beginning, in milliseconds since 1970.
@@ -94,6 +97,7 @@ pub struct Engine {
     connections: Slab<Connection>,
     /// How many connections came through listeners that are not the operator's.
     public: usize,
+    budget: budget::Budget,
     by_address: admission::ByAddress,
     handshakes: admission::Handshakes,
     /// What requests must bear, if they must.
@@ -171,6 +175,7 @@ impl Engine {
             head_limits: reload::head_limits(config),
             connections: Slab::new(),
             public: 0,
+            budget: budget::Budget::new(config, setup.memory_auto),
             by_address: admission::ByAddress::default(),
             handshakes: admission::Handshakes::default(),
             tokens: None,
@@ -203,6 +208,7 @@ impl Engine {
     pub fn begin_turn(&mut self, unix_ms: u64) {
         self.turn_left = self.setup.config.turn.bytes;
         self.first_read = true;
+        self.budget.begin_turn();
         self.deliver_first = self.is_delivery_first();
         self.date.unix_ms = unix_ms;
         self.stats.turns += 1;

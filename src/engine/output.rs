@@ -7,7 +7,7 @@ use crate::engine::{Engine, find_mut};
 use crate::event::Event;
 use crate::frame::Frame;
 use crate::id::ConnectionId;
-use crate::outbox::Kind;
+use crate::outbox::{Kind, Outbox};
 use crate::stats::Transport;
 use crate::time::Instant;
 
@@ -85,6 +85,11 @@ impl Engine {
         }
         self.stats.queued_bytes += len;
         self.stats.discarded_bytes += replaced as u64;
+        self.budget.add(match kind {
+            // Shared: it was counted when it was encoded.
+            Kind::Event(..) => Outbox::ENTRY_BYTES,
+            _ => Outbox::ENTRY_BYTES + len as usize,
+        });
         self.mark_dirty(id);
     }
 }

@@ -19,6 +19,7 @@ use crate::sse;
 use crate::stats::Transport;
 use crate::time::{Instant, millis_up};
 use crate::tokens::Right;
+use crate::topics::log::Log;
 use crate::topics::{After, EventId, Gap, Name, Payload, PublishError, SubscribeError};
 
 impl Engine {
@@ -29,7 +30,10 @@ impl Engine {
         topic: &str,
         payload: Payload,
     ) -> Result<EventId, PublishError> {
-        self.topics.publish(now, self.date.unix_ms, topic, payload)
+        self.budget.add(payload.len() + Log::EVENT_BYTES);
+        let published = self.topics.publish(now, self.date.unix_ms, topic, payload);
+        self.halve_logs();
+        published
     }
 
     /// Answers `GET /topics/{topic}`: the newest event, or what came after a position.
@@ -73,6 +77,9 @@ impl Engine {
         check_name(topic)?;
         if Name::is_own(topic) {
             return Err(Refusal::new(403, "this topic is the server's own"));
+        }
+        if self.budget.is_short() {
+            return Err(Refusal::new(503, SHORT_OF_MEMORY));
         }
         let payload = body_payload(request)?;
         match self.publish(now, topic, payload) {
@@ -274,6 +281,9 @@ impl Engine {
         let _ = self.publish(now, &topic, payload);
     }
 }
+
+/// What is said where the memory budget has no room.
+pub(super) const SHORT_OF_MEMORY: &str = "the server is short of memory";
 
 /// Gives the topic that a path names, by the pattern of its route.
 pub(super) fn topic_of<'p>(pattern: &str, path: &'p str) -> Option<Cow<'p, str>> {

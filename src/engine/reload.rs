@@ -36,6 +36,7 @@ impl Engine {
         self.frame_limits = frame_limits(&config);
         self.head_limits = head_limits(&config);
         self.topics.reload(topic_rules(&config));
+        self.budget.reload(&config, self.setup.memory_auto);
         self.setup.config = config;
         self.count_addresses();
         self.set_tokens(tokens);

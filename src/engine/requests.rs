@@ -128,6 +128,10 @@ impl Engine {
                 let response = Refusal::new(503, "the server is draining").into();
                 self.handle_answer(now, id, &response);
             }
+            RouteKind::Ready if self.budget.is_short() => {
+                let response = Refusal::new(503, publish::SHORT_OF_MEMORY).into();
+                self.handle_answer(now, id, &response);
+            }
             RouteKind::Ready => self.handle_answer(now, id, &Response::new(200).text("ready\n")),
         }
     }

@@ -122,7 +122,10 @@ impl Engine {
             Phase::Stream => false,
             Phase::Deciding(_) | Phase::Answering { .. } => true,
             Phase::Open(_) => {
-                connection.flags.draining || self.is_full(connection) || self.is_deaf(connection)
+                connection.flags.draining
+                    || self.is_full(connection)
+                    || self.is_deaf(connection)
+                    || self.budget.is_short() && self.is_publisher(connection)
             }
             Phase::Closing(closing) => {
                 closing.stage == Stage::Handling && closing.decoder.is_some()
@@ -148,6 +151,13 @@ impl Engine {
     fn is_deaf(&self, connection: &Connection) -> bool {
         let limit = self.setup.config.limits.outbox_bytes;
         connection.outbox.bytes() > limit / 2 && self.form(connection) == Some(Form::Envelope)
+    }
+
+    /// Says whether a WebSocket of a topic has published: it has no word for a refusal, so it waits
+    /// while memory is short. One that only listens is read on, and stays alive by its pongs.
+    fn is_publisher(&self, connection: &Connection) -> bool {
+        let kind = connection.route.map(|route| self.setup.routes[usize::from(route)].kind);
+        kind == Some(RouteKind::TopicSocket) && connection.counters.messages_in > 0
     }
 
     /// Lets the deadlines of a connection that is not read from stand still, and go on where they

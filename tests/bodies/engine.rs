@@ -64,6 +64,7 @@ impl World {
             config: config(source),
             routes: requests::routes(),
             machine_name: "here".into(),
+            memory_auto: u64::MAX,
             seed: 1,
             unix_ms: UNIX_MS,
         };

@@ -97,8 +97,14 @@ impl World {
             wants_drained: false,
             protocols: Vec::new(),
         };
-        let setup =
-            Setup { config, routes: vec![route], machine_name: "here".into(), seed: 7, unix_ms: 1 };
+        let setup = Setup {
+            config,
+            routes: vec![route],
+            machine_name: "here".into(),
+            memory_auto: u64::MAX,
+            seed: 7,
+            unix_ms: 1,
+        };
         let engine = Engine::new(setup);
         let now = Instant::from_millis(0);
         World { engine, now, peers: Vec::new(), shared: vec![0; 64 * 1024], wakes: 0 }

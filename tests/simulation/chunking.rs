@@ -89,8 +89,14 @@ fn run(bytes: &[u8], piece_max: u64, rng: &mut Rng) -> Story {
     config.limits.fragments = FRAGMENTS_MAX;
     let routes: Vec<_> =
         routes().into_iter().map(|route| RouteSpec { wants_drained: false, ..route }).collect();
-    let mut engine =
-        Engine::new(Setup { config, routes, machine_name: "here".into(), seed: 1, unix_ms: 1 });
+    let mut engine = Engine::new(Setup {
+        config,
+        routes,
+        machine_name: "here".into(),
+        memory_auto: u64::MAX,
+        seed: 1,
+        unix_ms: 1,
+    });
     let now = Instant::from_millis(1);
     let id = engine.accept(now, Face::Public, None).expect("there is room");
     let mut story = Story { messages: Vec::new(), events: Vec::new(), said: Vec::new() };

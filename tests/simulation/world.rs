@@ -74,6 +74,7 @@ impl World {
             config: plan.config.clone(),
             routes: routes(),
             machine_name: "here".into(),
+            memory_auto: u64::MAX,
             seed: rng.next_u64(),
             unix_ms: 1,
         };

@@ -52,7 +52,14 @@ impl VirtualServer {
         }
         assert_eq!(config.check().faults, [""; 0]);
         let machine_name = "here".into();
-        let setup = Setup { config, routes: routes(), machine_name, seed: 1, unix_ms: 1 };
+        let setup = Setup {
+            config,
+            routes: routes(),
+            machine_name,
+            memory_auto: u64::MAX,
+            seed: 1,
+            unix_ms: 1,
+        };
         VirtualServer {
             engine: Engine::new(setup),
             now_ms: 1000,
@@ -289,12 +296,13 @@ impl WriteVectored for Wire {
 
 /// What the program serves, and a POST with a handler.
 fn routes() -> Vec<RouteSpec> {
+    let is_probe = |kind| matches!(kind, RouteKind::Health | RouteKind::Ready);
     let route = |path: &str, kind| RouteSpec {
         path: path.into(),
         kind,
         placement: Placement::Inline,
-        face: if kind == RouteKind::Health { Face::Both } else { Face::Public },
-        is_open: kind == RouteKind::Health,
+        face: if is_probe(kind) { Face::Both } else { Face::Public },
+        is_open: is_probe(kind),
         authorizes: path == "/asked",
         wants_pongs: false,
         wants_drained: false,
@@ -310,6 +318,7 @@ fn routes() -> Vec<RouteSpec> {
         route("/ws", RouteKind::Hub),
         route("/events", RouteKind::EventStream),
         route("/healthz", RouteKind::Health),
+        route("/readyz", RouteKind::Ready),
     ]
 }
 

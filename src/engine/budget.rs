@@ -1,0 +1,240 @@
+//! The memory budget, `limits.memory_bytes`: what waits is counted; where it is much, logs shrink,
+//! then what would add to it is refused, then connections go, in this order.
+//!
+//! Nothing is kept up to date for it but a sum of what came since the last count, which is made
+//! only where the two together are much. So the budget is exceeded by a sixty-fourth at most,
+//! before something is done about it, and costs nothing where there is room.
+
+use std::collections::BinaryHeap;
+
+use log::{info, warn};
+
+use crate::config::Config;
+use crate::connection::Phase;
+use crate::engine::census::{Census, OwnBytes};
+use crate::engine::{End, Engine};
+use crate::id::ConnectionId;
+use crate::reason::CloseReason;
+use crate::time::Instant;
+use crate::topics::Topics;
+
+/// What is known of the memory in use.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// `limits.memory_bytes`.
+    limit: u64,
+    /// What was counted last, commands left out.
+    counted: u64,
+    /// What came since.
+    fresh: u64,
+    /// Commands on their way to the loop, by their own count.
+    commands: u64,
+    /// Much is in use, and there are logs that can shrink.
+    is_trimming: bool,
+    /// How many events may still be evicted in this turn.
+    trims_left: usize,
+    /// When to count again, while nothing is left to shrink.
+    short_until: Option<Instant>,
+}
+
+impl Budget {
+    pub fn new(config: &Config, memory_auto: u64) -> Budget {
+        Budget {
+            limit: limit(config, memory_auto),
+            counted: 0,
+            fresh: 0,
+            commands: 0,
+            is_trimming: false,
+            trims_left: Topics::SWEEP_EVENTS_MAX,
+            short_until: None,
+        }
+    }
+
+    /// Follows another limit. What is beyond it is found at the next look.
+    pub fn reload(&mut self, config: &Config, memory_auto: u64) {
+        self.limit = limit(config, memory_auto);
+        self.fresh = self.fresh.max(self.step());
+    }
+
+    pub fn begin_turn(&mut self) {
+        self.trims_left = Topics::SWEEP_EVENTS_MAX;
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Takes note of bytes that now wait somewhere.
+    pub fn add(&mut self, bytes: usize) {
+        self.fresh = self.fresh.saturating_add(bytes as u64);
+    }
+
+    /// Says whether too much is in use, and nothing is left to shrink: what adds to it is refused.
+    pub fn is_short(&self) -> bool {
+        self.short_until.is_some()
+    }
+
+    /// Says whether logs are to shrink further in the next turn.
+    pub fn is_trimming(&self) -> bool {
+        self.is_trimming
+    }
+
+    /// Gives when to count again, if there is such a time.
+    pub fn next_at(&self) -> Option<Instant> {
+        self.short_until
+    }
+
+    fn used(&self) -> u64 {
+        self.counted.saturating_add(self.commands)
+    }
+
+    /// Much in use: from here on something is done about it.
+    fn high(&self) -> u64 {
+        self.limit / 5 * 4
+    }
+
+    /// Enough room again to end a shortage.
+    fn low(&self) -> u64 {
+        self.limit / 4 * 3
+    }
+
+    /// How much may come before it is counted anew.
+    fn step(&self) -> u64 {
+        self.limit / 64
+    }
+
+    /// Room is made ahead of what comes: there may be twice as much of it as came.
+    fn is_due(&self, now: Instant) -> bool {
+        self.short_until.is_some_and(|at| at <= now)
+            || self.used().saturating_add(self.fresh.saturating_mul(2)) > self.high()
+                && (self.fresh >= self.step() || self.is_trimming && self.trims_left > 0)
+    }
+}
+
+fn limit(config: &Config, memory_auto: u64) -> u64 {
+    config.limits.memory_bytes.unwrap_or(memory_auto)
+}
+
+impl Engine {
+    /// Tells how many bytes of commands are on their way to the engine: once in a turn.
+    pub fn note_commands(&mut self, bytes: usize) {
+        self.budget.commands = bytes as u64;
+    }
+
+    /// Counts what is in use, if that may be too much, and does what is to be done about it.
+    pub(super) fn weigh(&mut self, now: Instant) {
+        if !self.budget.is_due(now) {
+            return;
+        }
+        let mut owners = Vec::new();
+        let census = self.census_of(|id, own| owners.push((own, id)));
+        self.budget.counted = self.waiting_bytes(&census);
+        self.budget.fresh = 0;
+        self.trim_logs();
+        // While a log can shrink nobody is refused, and nobody goes.
+        let is_at_most = match self.budget.is_short() {
+            true => self.budget.low(),
+            false => self.budget.high(),
+        };
+        if self.budget.used() <= is_at_most || self.budget.is_trimming {
+            return self.end_shortage(now);
+        }
+        if !self.budget.is_short() {
+            let (used, limit) = (self.budget.used(), self.budget.limit);
+            warn!("memory short used={used} limit={limit}: refusing connections and publishers");
+        }
+        self.budget.short_until = Some(now + self.setup.config.tick);
+        if self.budget.used() > self.budget.limit {
+            self.shed_largest(now, BinaryHeap::from(owners));
+        }
+    }
+
+    /// Keeps the logs together within half of the budget.
+    pub(super) fn halve_logs(&mut self) {
+        while self.topics.bytes() as u64 > self.budget.limit / 2 && self.topics.trim_oldest() > 0 {}
+    }
+
+    /// Evicts the oldest events while much is in use, as many as the turn allows.
+    fn trim_logs(&mut self) {
+        while self.budget.used() > self.budget.high() && self.budget.trims_left > 0 {
+            self.budget.trims_left -= 1;
+            match self.topics.trim_oldest() {
+                0 => break,
+                freed => self.budget.counted = self.budget.counted.saturating_sub(freed as u64),
+            }
+        }
+        let is_high = self.budget.used() > self.budget.high();
+        self.budget.is_trimming = is_high && self.topics.bytes() > 0;
+    }
+
+    /// Ends the shortage, if there is one: publishers that were not read on are.
+    fn end_shortage(&mut self, now: Instant) {
+        if self.budget.short_until.take().is_none() {
+            return;
+        }
+        info!("memory suffices again used={} limit={}", self.budget.used(), self.budget.limit);
+        let paused = self.connections.iter().filter(|(_, connection)| connection.flags.paused);
+        let paused: Vec<ConnectionId> =
+            paused.map(|(key, connection)| ConnectionId::new(key, connection.generation)).collect();
+        for id in paused {
+            self.update_pause(now, id);
+            self.rearm(now, id.key());
+        }
+    }
+
+    /// Ends who holds most that is its own, and so on until the rest fits.
+    fn shed_largest(&mut self, now: Instant, mut owners: BinaryHeap<(OwnBytes, ConnectionId)>) {
+        while self.budget.used() > self.budget.limit
+            && let Some((own, id)) = owners.pop()
+        {
+            self.let_go_of(now, id);
+            // What it shared goes with the last who waits for it, so this may be too much, and the
+            // next count shows it: nobody goes in vain.
+            let freed = if own.bytes > 0 { own.bytes } else { own.waiting };
+            self.budget.counted = self.budget.counted.saturating_sub(freed);
+        }
+    }
+
+    /// Ends a connection for want of memory: what waits with it goes at once.
+    fn let_go_of(&mut self, now: Instant, id: ConnectionId) {
+        let reason = CloseReason::Memory;
+        self.forget_messages(id);
+        let Some(connection) = self.get_mut(id) else { return };
+        if let Some(inbox) = &mut connection.inbox {
+            (inbox.rest, inbox.rest_from) = (Vec::new(), 0);
+        }
+        match &connection.phase {
+            Phase::Open(_) | Phase::Stream => self.fail(now, id, reason),
+            Phase::Head { .. } | Phase::Body(_) | Phase::Deciding(_) => {
+                self.refuse_late(now, id, 503, reason);
+            }
+            Phase::KeepAlive | Phase::Answering { .. } | Phase::Closing(_) => {
+                return self.finish(now, id, reason, End::Abort);
+            }
+        }
+        self.stop_assembling(id);
+        // A frame that has begun would have to be finished before the peer could be told why.
+        if self.get(id).is_some_and(|connection| connection.outbox.bytes() > FAREWELL_BYTES_MAX) {
+            self.finish(now, id, reason, End::Abort);
+        }
+    }
+
+    /// Frees what had come of a message that will not be completed: a peer's close frame is no
+    /// longer looked for behind it.
+    fn stop_assembling(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if let Phase::Closing(closing) = &mut connection.phase
+            && let Some(decoder) = &mut closing.decoder
+        {
+            // It finds no close frame in nothing.
+            let _ = decoder.discard(&mut []);
+        }
+    }
+
+    fn waiting_bytes(&self, census: &Census) -> u64 {
+        census.partial_bytes + census.inbox_bytes + census.queued_bytes + self.topics.bytes() as u64
+    }
+}
+
+/// A close frame, or a refusal, and what may have been begun before it.
+const FAREWELL_BYTES_MAX: usize = 4096;

@@ -1,0 +1,72 @@
+//! How much memory this process may use: the machine's, or less where a control group says so.
+
+use std::fs;
+use std::path::Path;
+
+/// Gives the bytes of memory that there are for this process; `None` if the kernel does not tell.
+pub(crate) fn memory() -> Option<u64> {
+    let read = |path: &Path| fs::read_to_string(path).ok();
+    let machine = read(Path::new("/proc/meminfo")).as_deref().and_then(total_memory);
+    let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    let limits = groups.lines().flat_map(|line| group_limits(line, read));
+    machine.into_iter().chain(limits).min()
+}
+
+/// Reads the first line of proc(5)'s meminfo.
+fn total_memory(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// Gives the limits of the control group that a line of /proc/self/cgroup names (cgroups(7)) and of
+/// all above it: the least counts. In a container the path may be that of the host, and the group
+/// stands at the root.
+fn group_limits(line: &str, read: impl Fn(&Path) -> Option<String>) -> Vec<u64> {
+    let mut fields = line.splitn(3, ':').skip(1);
+    let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { return Vec::new() };
+    let (root, name) = match controllers {
+        "" => ("/sys/fs/cgroup", "memory.max"),
+        list if list.split(',').any(|name| name == "memory") => {
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+        }
+        _ => return Vec::new(),
+    };
+    let group = Path::new(path.trim_start_matches('/'));
+    let limit = |group: &Path| read(&Path::new(root).join(group).join(name))?.trim().parse().ok();
+    group.ancestors().filter_map(limit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_some() {
+        let memory = memory().expect("Linux tells");
+        assert!((1 << 20..1 << 50).contains(&memory), "{memory}");
+    }
+
+    #[test]
+    fn the_total_is_read() {
+        assert_eq!(total_memory("MemTotal:       24683520 kB\nMemFree: 1 kB\n"), Some(25275924480));
+        assert_eq!(total_memory("Mem: 5"), None);
+    }
+
+    #[test]
+    fn the_least_limit_on_the_way_up_counts() {
+        let files = [
+            ("/sys/fs/cgroup/a/b/memory.max", "max\n"),
+            ("/sys/fs/cgroup/a/memory.max", "67108864\n"),
+            ("/sys/fs/cgroup/memory/x/memory.limit_in_bytes", "4096\n"),
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+        ];
+        let read = |path: &Path| {
+            let found = files.iter().find(|(name, _)| Path::new(name) == path);
+            found.map(|(_, text)| (*text).to_owned())
+        };
+        assert_eq!(group_limits("0::/a/b", read), [67_108_864]);
+        assert_eq!(group_limits("5:cpu,memory:/x", read), [4096, 9_223_372_036_854_771_712]);
+        assert_eq!(group_limits("4:cpu:/x", read), [0; 0]);
+        assert_eq!(group_limits("nonsense", read), [0; 0]);
+    }
+}
