@@ -19,8 +19,7 @@ use std::time::Duration;
 
 use crate::bucket::Bucket;
 use crate::config::Config;
-use crate::engine::Place;
-use crate::event::{Event, Session};
+use crate::event::{Event, Place, Session};
 use crate::heartbeat::{self, Due, Heartbeat};
 use crate::http::{BodyReader, HeadReader, HeaderLines, Request};
 use crate::outbox::Outbox;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tungstenite::Utf8Bytes;
 
 use crate::config::Config;
-use crate::engine::Place;
 use crate::http::{self, HeaderError, Refusal, Request, Response};
 use crate::id::ConnectionId;
 use crate::message::Message;
@@ -231,6 +230,15 @@ impl fmt::Debug for TableReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TableReport")
     }
+}
+
+/// How far through the table of connections somebody is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The slot to go on with.
+    pub(crate) slot: u32,
+    /// Rows have been written.
+    pub(crate) has_rows: bool,
 }
 
 impl Command {

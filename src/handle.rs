@@ -18,8 +18,7 @@ use tungstenite::Utf8Bytes;
 
 use crate::config::Config;
 use crate::descriptors;
-use crate::engine::Place;
-use crate::event::{Calls, Command, Done, Report, TableReport};
+use crate::event::{Calls, Command, Done, Place, Report, TableReport};
 use crate::id::ConnectionId;
 use crate::message::Message;
 use crate::stats::Vitals;

@@ -68,7 +68,6 @@ pub use figures::Waiting;
 pub use host::Refused;
 pub use input::ReadInto;
 pub use metrics::{Process, Surroundings};
-pub use table::Place;
 
 /// What the engine follows, told once.
 #[derive(Clone, Debug)]

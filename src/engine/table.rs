@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use crate::connection::{Connection, Listing, Phase};
 use crate::engine::census::PhaseName;
 use crate::engine::{Engine, find_mut};
+use crate::event::Place;
 use crate::frame::Frame;
 use crate::http::{self, Response, Wire};
 use crate::id::ConnectionId;
@@ -13,15 +14,6 @@ use crate::json::Object;
 use crate::outbox::Kind;
 use crate::reason::CloseReason;
 use crate::time::{Instant, millis_up};
-
-/// How far through the table somebody is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// The slot to go on with.
-    slot: u32,
-    /// Rows have been written.
-    has_rows: bool,
-}
 
 impl Engine {
     /// Appends a slice of the table, an array of JSON objects: rows of whoever is there now, about

@@ -15,9 +15,9 @@ use tungstenite::{Bytes, Utf8Bytes};
 use super::{
     CloseFrame, Control, Violation,
     assembly::Assembly,
-    header::{Header, Opcode, Spill, skip_short_frames},
+    header::{Header, Opcode, Spill, skip_short_frames, take},
     mask::unmask,
-    partial::{Partial, Place, Span, piece_len, take},
+    partial::{Partial, Place, Span, piece_len},
 };
 use crate::message::Message;
 use crate::time::Moment;

@@ -7,7 +7,7 @@ use std::io::Cursor;
 
 use tungstenite::protocol::frame::FrameHeader;
 
-use super::{Control, Violation, partial::take};
+use super::{Control, Violation};
 
 /// A header that is right in itself.
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +146,11 @@ fn parse_start(first: u8, second: u8) -> Result<(Opcode, bool), Violation> {
         }
     }
     Ok((opcode, is_final))
+}
+
+/// Takes bytes from the front of the input, which has them.
+pub(super) fn take<'a>(input: &mut &'a mut [u8], length: usize) -> &'a mut [u8] {
+    input.split_off_mut(..length).expect("the input is as long")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::{
     Control,
     assembly::{Assembly, Binary, Text},
-    header::{Header, Opcode, Spill},
+    header::{Header, Opcode, Spill, take},
     mask::unmask,
 };
 use crate::time::Moment;
@@ -97,11 +97,6 @@ impl Span {
     pub fn message_outstanding(&self) -> usize {
         (self.outstanding + self.beyond) as usize
     }
-}
-
-/// Takes bytes from the front of the input, which has them.
-pub(super) fn take<'a>(input: &mut &'a mut [u8], length: usize) -> &'a mut [u8] {
-    input.split_off_mut(..length).expect("the input is as long")
 }
 
 /// Gives how much of the input belongs to a payload.
