@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, IoSlice, Read};
 use std::time::Duration;
 
 use heartwheel::engine::{Action, Attempt, Engine, Setup};
+use heartwheel::event::Command;
 use heartwheel::pump::{self, WriteVectored};
 use heartwheel::route::{Face, RouteKind, RouteSpec};
 use heartwheel::stats::DeadlineKind;
@@ -22,6 +23,8 @@ struct Peer {
     from_server: Vec<u8>,
     pinged_at: Vec<Instant>,
     closed_at: Option<Instant>,
+    /// What the close frame said.
+    close_text: String,
     /// The server has ended its side, so this one ends, too.
     has_fin: bool,
     ended_at: Option<Instant>,
@@ -63,6 +66,8 @@ impl Peer {
                 self.to_server.extend(frame(PONG, payload));
             } else {
                 self.closed_at = Some(now);
+                let text = payload.get(2..).unwrap_or_default();
+                self.close_text = String::from_utf8_lossy(text).into_owned();
                 self.to_server.extend(frame(CLOSE, payload));
             }
         }
@@ -279,6 +284,35 @@ fn a_thousand_lifetimes_end_spread_over_the_jitter() {
     let ended = world.peers.iter().all(|peer| peer.ended_at == peer.closed_at);
     assert!(ended, "the answer came in the same turn");
     assert_eq!(world.engine.deadlines_armed(), 0);
+}
+
+/// FAULTS 107. Nobody is left after the window, the ends are spread, and so are the times at which
+/// clients are told to come back: the fullest tenth of the window holds its share, or little more.
+#[test]
+fn ten_thousand_clients_are_drained_and_told_to_come_back_evenly() {
+    const CLIENTS: usize = 10_000;
+    let mut world = World::new(&[("deadlines.drain", "30s")]);
+    (0..CLIENTS).for_each(|_| world.open());
+    let began_at = world.now;
+    world.engine.handle_command(world.now, None, Command::Drain);
+    world.turn();
+    world.run_until(began_at + Duration::from_secs(31));
+    let stats = world.engine.stats();
+    assert_eq!(stats.closed_by(CloseReason::Drain), CLIENTS as u64);
+    assert_eq!(stats.fired(DeadlineKind::Drain), 0, "nobody had to be dropped");
+    assert_eq!((world.engine.len(), world.engine.deadlines_armed()), (0, 0));
+    let last = world.peers.iter().filter_map(|peer| peer.closed_at).max().expect("all were told");
+    assert!(last >= began_at + Duration::from_millis(14_000), "spread over half the window");
+    let mut tenths = [0; 10];
+    for peer in &world.peers {
+        let text = peer.close_text.strip_prefix("retry=").expect("when to come back");
+        let retry_ms: usize = text.parse().expect("an integer");
+        tenths[(retry_ms / 3000).min(9)] += 1;
+        assert!(retry_ms <= 30_000);
+    }
+    let most = *tenths.iter().max().expect("there are ten");
+    println!("come back by tenths of the window: {tenths:?}");
+    assert!(most * 10 <= CLIENTS * 13 / 10, "{tenths:?}");
 }
 
 /// FAULTS 4: what is counted nowhere else. Each end takes its entry off the wheel, wherever in the
