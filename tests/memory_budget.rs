@@ -151,6 +151,35 @@ fn logs_shrink_first_then_new_ones_are_refused_then_the_largest_goes() {
     assert_eq!(request(&mut server, Face::Both, READY), 200);
 }
 
+/// Work in a turn is bounded: small events go by the thousand, and nobody is refused meanwhile.
+#[test]
+fn many_small_events_go_over_several_turns() {
+    let keys = [("limits.memory_bytes", "1m"), ("topics.retain_events", "100000")];
+    let mut server = VirtualServer::new(&keys);
+    while logs(&server) < 500 * KIB as u64 {
+        for _ in 0..100 {
+            let payload = Payload::from(vec![b'x'; 8]);
+            server.command(Command::Publish("a".into(), payload));
+        }
+        server.settle();
+    }
+    let (turns, events) = (server.turns, logs(&server) / 100);
+    let ids: Vec<_> = (0..5).map(|_| half_message(&mut server, 120 * KIB)).collect();
+    server.settle();
+    println!(
+        "{events} events in {} turns, {} in use, {} of logs",
+        server.turns - turns,
+        in_use(&server),
+        logs(&server)
+    );
+    assert!(server.turns - turns > events / 1024);
+    assert!((1..250 * KIB as u64).contains(&logs(&server)), "{}", logs(&server));
+    assert!(in_use(&server) <= 850 * KIB as u64, "{}", in_use(&server));
+    assert!(ids.iter().all(|id| !server.is_over(*id)));
+    assert_eq!(server.engine.stats().rejected_memory, 0);
+    assert_eq!(request(&mut server, Face::Both, READY), 200);
+}
+
 #[test]
 fn a_shared_frame_counts_once() {
     let mut server = VirtualServer::new(&[("limits.memory_bytes", "4m")]);
