@@ -182,6 +182,14 @@ impl Engine {
         }
     }
 
+    /// Ends the shortage with the last connection: nobody is left to wake up for.
+    pub(super) fn relax(&mut self, now: Instant) {
+        if self.connections.is_empty() && self.budget.is_short() {
+            self.budget.counted = self.topics.bytes() as u64;
+            self.end_shortage(now);
+        }
+    }
+
     /// Ends who holds most that is its own, and so on until the rest fits.
     fn shed_largest(&mut self, now: Instant, mut owners: BinaryHeap<(OwnBytes, ConnectionId)>) {
         while self.budget.used() > self.budget.limit

@@ -314,6 +314,7 @@ impl Engine {
             End::Abort => Action::Abort(id.key()),
         });
         self.tell_handler(id, connection, reason);
+        self.relax(now);
     }
 
     fn tell_handler(&mut self, id: ConnectionId, mut connection: Connection, reason: CloseReason) {

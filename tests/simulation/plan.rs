@@ -200,6 +200,12 @@ fn draw_config(rng: &mut Rng) -> Config {
     limits.inbox_bytes = pick(rng, &[256 << 10, 2048]);
     limits.outbox_bytes = pick(rng, &[256 << 10, 4096, 300]);
     limits.connections = pick(rng, &[10_000, 10_000, 10_000, 4]);
+    // No draw of its own: what a seed stands for stays as it is.
+    limits.memory_bytes = match (limits.inbox_messages, limits.inbox_bytes) {
+        (4, 2048) => Some(20_000),
+        (1, 2048) => Some(6000),
+        _ => None,
+    };
     if rng.chance(25) {
         limits.messages_per_second = pick(rng, &[0, 0, 2, 50]);
         limits.bytes_per_second = pick(rng, &[0, 20_000]);

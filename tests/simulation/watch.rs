@@ -136,7 +136,7 @@ impl World {
             "too_big" => &[1009],
             "fragments" | "rate" | "kicked" => &[1008],
             "read_idle" | "heartbeat" | "message" => &[3008],
-            "overflow" => &[1013],
+            "overflow" | "memory" => &[1013],
             "panic" => &[1011],
             "lifetime" | "drain" => &[1001],
             "shed" => &[1012],
@@ -173,6 +173,7 @@ impl World {
             || match label {
                 "application" => closed,
                 "panic" => panicked,
+                "memory" => self.plan.config.limits.memory_bytes.is_some(),
                 "overflow" => pushes,
                 "rate" => self.plan.rate_action() == Some(RateAction::Close),
                 "drain" => draining,
