@@ -6,6 +6,8 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -168,6 +170,20 @@ fn an_answer_that_takes_longer_than_the_handshake_deadline_is_503() {
     drop(peer);
     server.expect_closed(CloseReason::Handshake, 1);
     server.assert_in_time();
+}
+
+// RFC 9110, 9.3.2.
+#[test]
+fn a_refusal_of_head_for_its_time_has_no_body() {
+    let server = Running::start(&[("deadlines.handshake", "200ms")], routes());
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.write_all(b"HEAD /slow?ms=500 HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("\r\n\r\n"), "{answer:?}");
+    drop(stream);
+    server.expect_closed(CloseReason::Handshake, 1);
 }
 
 #[test]

@@ -29,8 +29,10 @@ enum Aim {
 impl Engine {
     /// Takes a complete head: it is admitted and routed before a byte of its body is read.
     pub(super) fn handle_head(&mut self, now: Instant, id: ConnectionId, mut head: Head) {
+        let head_only = head.request.method() == "HEAD";
         if !self.spend_message(now, id) {
-            return self.refuse_late(now, id, 429, CloseReason::Rate);
+            let pending = Pending { head_only, ..Pending::default() };
+            return self.refuse_pending(now, id, 429, CloseReason::Rate, &pending);
         }
         let Some(connection) = self.get(id) else { return };
         head.request.set_peer(connection.peer.address().map(|address| address.ip()));
@@ -41,7 +43,7 @@ impl Engine {
             began_at,
             is_http10: head.version == http::Version::Http10,
             keep: head.keep_alive && !draining,
-            head_only: head.request.method() == "HEAD",
+            head_only,
             ..Pending::default()
         };
         let admitted = self.admit(&head, face, draining, &mut pending);
@@ -235,7 +237,19 @@ impl Engine {
     /// Refuses a request that cannot be read on: the connection ends behind the answer.
     pub(super) fn refuse(&mut self, now: Instant, id: ConnectionId, refusal: Refusal) {
         self.stats.bad_requests += 1;
-        self.answer(now, id, &refusal.into(), &Pending::default());
+        let pending = self.give_up_request(id);
+        self.answer(now, id, &refusal.into(), &pending);
+    }
+
+    /// Takes what is known of the request that is refused: an answer to HEAD has no body, whatever
+    /// it says. The connection ends behind it.
+    fn give_up_request(&mut self, id: ConnectionId) -> Pending {
+        let pending = match self.get_mut(id).map(|connection| &mut connection.phase) {
+            Some(Phase::Body(body)) => std::mem::take(&mut body.pending),
+            Some(Phase::Deciding(pending)) => std::mem::take(&mut **pending),
+            _ => Pending::default(),
+        };
+        Pending { keep: false, ..pending }
     }
 
     /// Refuses a request in the name of a deadline, or of a rate.
@@ -246,9 +260,21 @@ impl Engine {
         status: u16,
         reason: CloseReason,
     ) {
+        let pending = self.give_up_request(id);
+        self.refuse_pending(now, id, status, reason, &pending);
+    }
+
+    fn refuse_pending(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        status: u16,
+        reason: CloseReason,
+        pending: &Pending,
+    ) {
         let sentence = reason.to_string();
         let response = Refusal::new(status, sentence).into();
-        self.answer(now, id, &response, &Pending::default());
+        self.answer(now, id, &response, pending);
         if let Some(connection) = self.get_mut(id)
             && let Phase::Answering { reason: done, .. } = &mut connection.phase
         {
