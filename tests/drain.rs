@@ -501,6 +501,26 @@ fn handlers_of_connections_dropped_at_the_end_are_told_too() {
     assert_eq!(told.load(Ordering::Relaxed), 5);
 }
 
+#[test]
+fn a_handler_hears_of_a_second_signal_that_no_code_was_exchanged() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let handler = move |peer: &Sender, event: Event| match event {
+        Event::Message(_) => drop(peer.send(Message::binary(vec![b'x'; 4_000_000]))),
+        Event::Closed(reason) => tell.send((reason.label(), reason.code())).unwrap(),
+        _ => {}
+    };
+    let run =
+        Run::start(&[], Server::builder().route(Route::websocket("/flood", handler).inline()));
+    let mut stuck = Peer::open_narrow(run.address, "/flood");
+    stuck.text("go");
+    thread::sleep(ms(50));
+    run.handle.drain().unwrap();
+    thread::sleep(ms(50));
+    run.handle.shut_down().unwrap();
+    assert_eq!(told.recv_timeout(ms(10_000)), Ok(("shutdown", 1006)));
+    eventually("the reset", || stuck.is_reset_unread());
+}
+
 // FAULTS 106.
 #[test]
 fn a_handler_longer_than_the_drain_does_not_hold_it_up() {

@@ -295,11 +295,11 @@ impl Engine {
         self.release_address(&connection);
         let so_far = match &connection.phase {
             // The peer has not been told yet, and will not be.
-            Phase::Closing(Closing { stage: Stage::Sending { .. }, reason, .. })
-                if (*reason, why) == (CloseReason::Drain, CloseReason::DrainDeadline) =>
-            {
-                None
-            }
+            Phase::Closing(Closing {
+                stage: Stage::Sending { .. },
+                reason: CloseReason::Drain,
+                ..
+            }) if matches!(why, CloseReason::DrainDeadline | CloseReason::Shutdown) => None,
             Phase::Closing(closing) => Some(closing.reason),
             Phase::Answering { reason, .. } if *reason != CloseReason::Done => Some(*reason),
             _ => None,
