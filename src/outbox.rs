@@ -293,28 +293,38 @@ impl Outbox {
         Some(Dropped { subscription, next, bytes, place })
     }
 
-    /// Puts word of a gap into the place of a dropped event, or changes what is said there already.
-    /// Gives the bytes of the word that it replaces.
+    /// Puts word of a gap into the place of a dropped event, and takes out what else is said of one
+    /// before the subscription's next event: that may name what has been dropped since. Gives the
+    /// bytes that it replaces.
     pub fn place_gap(&mut self, now: Instant, dropped: Dropped, frame: Frame) -> usize {
         let Some(queue) = self.0.as_mut() else { return 0 };
         let kind = Kind::Gap(dropped.subscription);
         let from = usize::from(queue.begun > 0).min(dropped.place);
-        let said = (from..dropped.place).find(|&place| queue.entries[place].kind == kind);
-        queue.bytes += frame.len();
-        let was_released = queue.is_released(said.unwrap_or(dropped.place));
-        let len = frame.len();
-        let entry = Entry { body: Body::Shared(frame), kind, queued_at: now.into() };
-        let replaced = match said {
-            Some(place) => std::mem::replace(&mut queue.entries[place], entry).len(),
-            None => {
-                queue.entries.insert(dropped.place, entry);
-                0
+        let own = dropped.subscription;
+        let is_event = |entry: &Entry| matches!(entry.kind, Kind::Event(key, _) if key == own);
+        let next = queue.entries.range(dropped.place..).position(is_event);
+        let until = next.map_or(queue.entries.len(), |next| dropped.place + next);
+        let said = (from..until).find(|&place| queue.entries[place].kind == kind);
+        let place = said.unwrap_or(dropped.place).min(dropped.place);
+        let is_released = queue.is_released(place);
+        let mut replaced = 0;
+        for at in (from..until).rev().filter(|_| said.is_some()) {
+            if queue.entries[at].kind == kind {
+                let was_released = queue.is_released(at);
+                let len = queue.entries.remove(at).map_or(0, |entry| entry.len());
+                replaced += len;
+                if was_released {
+                    queue.released = queue.released.map(|released| released - len);
+                }
             }
-        };
-        queue.bytes -= replaced;
-        if was_released {
-            queue.released = queue.released.map(|released| released + len - replaced);
         }
+        let len = frame.len();
+        queue.bytes = queue.bytes + len - replaced;
+        if is_released {
+            queue.released = queue.released.map(|released| released + len);
+        }
+        let entry = Entry { body: Body::Shared(frame), kind, queued_at: now.into() };
+        queue.entries.insert(place, entry);
         replaced
     }
 
@@ -817,6 +827,23 @@ mod tests {
         assert_eq!(outbox.drop_event(Which::Superseded).unwrap().subscription, b);
         assert_eq!(outbox.bytes(), 1 + 3 + 2);
         assert_eq!(write(&mut outbox, usize::MAX).0, b"1(5)b6");
+    }
+
+    #[test]
+    fn of_two_words_of_a_gap_before_one_event_the_first_stays() {
+        let [a, b] = subscriptions();
+        let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
+        let event = |key, ms| Kind::Event(key, EventId::new(ms, 0));
+        let kinds = [event(a, 1), event(b, 2), Kind::Gap(a), event(a, 3)];
+        for (kind, payload) in kinds.into_iter().zip([&b"a1"[..], b"b2", b"(3)", b"a3"]) {
+            outbox.push(now(), Frame::raw(payload), kind, &mut spares);
+        }
+        let dropped = outbox.drop_event(Which::OldestOf(a)).unwrap();
+        assert_eq!(outbox.place_gap(now(), dropped, Frame::raw(&b"(3)"[..])), 3);
+        let dropped = outbox.drop_event(Which::OldestOf(a)).unwrap();
+        assert_eq!(outbox.place_gap(now(), dropped, Frame::raw(&b"(4)"[..])), 3);
+        assert_eq!(outbox.bytes(), 3 + 2);
+        assert_eq!(write(&mut outbox, usize::MAX).0, b"(4)b2");
     }
 
     #[test]
