@@ -6,10 +6,13 @@
 //! First faults fall on everything, and nothing wrong may happen; then they stop, and everything
 //! right must happen in time.
 //!
-//! `SEED=7` runs one seed and tells its story, `ROUNDS=20000` runs many.
+//! `SEED=7` runs one seed and tells its story, `ROUNDS=20000` runs many, `FROM=2000` others than
+//! the first, `THREADS=4` so many at a time.
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
+use std::thread;
 
 mod common;
 
@@ -23,18 +26,30 @@ mod ending;
 mod invariants;
 #[path = "simulation/journal.rs"]
 mod journal;
+#[path = "simulation/ledger.rs"]
+mod ledger;
 #[path = "simulation/link.rs"]
 mod link;
 #[path = "simulation/peer.rs"]
 mod peer;
 #[path = "simulation/plan.rs"]
 mod plan;
+#[path = "simulation/requests.rs"]
+mod requests;
 #[path = "simulation/script.rs"]
 mod script;
 #[path = "simulation/scripted.rs"]
 mod scripted;
 #[path = "simulation/server_end.rs"]
 mod server_end;
+#[path = "simulation/settings.rs"]
+mod settings;
+#[path = "simulation/sockets.rs"]
+mod sockets;
+#[path = "simulation/telling.rs"]
+mod telling;
+#[path = "simulation/topical.rs"]
+mod topical;
 #[path = "simulation/turn.rs"]
 mod turn;
 #[path = "simulation/watch.rs"]
@@ -49,14 +64,31 @@ use world::World;
 
 #[test]
 fn no_fault_makes_it_break_its_word() {
-    let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("SEED") {
         run(seed);
         return;
     }
-    for seed in 0..number("ROUNDS").unwrap_or(300) {
-        run(seed);
-    }
+    let from = number("FROM").unwrap_or(0);
+    let seeds = from..from + number("ROUNDS").unwrap_or(2000);
+    let next = Mutex::new(seeds.clone());
+    let broken = Mutex::new(Vec::new());
+    let runs = || {
+        while let Some(seed) = next.lock().unwrap().next() {
+            if catch_unwind(|| run(seed)).is_err() {
+                broken.lock().unwrap().push(seed);
+            }
+            if broken.lock().unwrap().len() >= BROKEN_MAX {
+                break;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..number("THREADS").unwrap_or(2) {
+            scope.spawn(runs);
+        }
+    });
+    let broken = broken.into_inner().unwrap();
+    assert!(broken.is_empty(), "of {seeds:?} these break: {broken:?}");
 }
 
 #[test]
@@ -72,6 +104,13 @@ fn however_the_bytes_are_cut_the_events_are_the_same() {
         chunking::compare(seed);
     }
 }
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok()?.parse().ok()
+}
+
+/// After so many broken seeds the others are left.
+const BROKEN_MAX: usize = 10;
 
 /// Runs one seed; gives a hash of all that was done.
 fn run(seed: u64) -> u64 {
@@ -110,6 +149,16 @@ fn recover(world: &mut World) {
         world.check();
     }
     assert!(world.has_exchanged(), "an honest peer is not served: {}", world.unserved());
+    if !world.plan.has_topics() {
+        return;
+    }
+    world.publish_last();
+    while world.now < until && world.unserved_subscriber().is_some() {
+        world.step(until);
+        world.check();
+    }
+    let unserved = world.unserved_subscriber();
+    assert!(unserved.is_none(), "a subscriber does not hear: {unserved:?}");
 }
 
 /// Everything ends: the honest say goodbye, the others have had their time.

@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use heartwheel::event::{Accept, Command, Done, Job, Outcome, Session, Task};
 use heartwheel::http::{Refusal, Request, Response};
-use heartwheel::{ConnectionId, Event, Message};
+use heartwheel::topics::{After, EventId};
+use heartwheel::{CloseReason, ConnectionId, Event, Message};
 
 use crate::common::rng::Rng;
 use crate::peer::Peer;
-use crate::plan::Chaos;
+use crate::plan::{Chaos, pick};
+use crate::topical::{self, TOPICS};
 
 /// What a handler did: its commands, and what came of it.
 pub struct Work {
@@ -35,7 +37,9 @@ pub struct Record {
     opened: bool,
     /// Told to be over, or lost to a panic in `Opened`.
     pub over: bool,
+    /// What it was told of the end: the label and the code.
     pub reason: Option<String>,
+    pub code: u16,
     pub messages: usize,
     decided: bool,
     pub answers_out: usize,
@@ -67,6 +71,11 @@ impl Record {
     /// Says whether messages may still wait for its handler.
     pub fn is_awaited(&self) -> bool {
         !self.over || self.job_out
+    }
+
+    fn hear_end(&mut self, reason: CloseReason) {
+        self.reason = Some(reason.label().into());
+        self.code = reason.code();
     }
 
     /// Says whether a handler that was told of the beginning was told of the end.
@@ -224,7 +233,7 @@ impl Application {
                 }
                 Event::Closed(reason) => {
                     record.over = true;
-                    record.reason = Some(reason.label().into());
+                    record.hear_end(reason);
                     assert_session(id, session.take());
                 }
                 Event::Message(message) => {
@@ -236,7 +245,7 @@ impl Application {
                         // The end is told all the same.
                         if let Some(Event::Closed(reason)) = events.pop_back() {
                             record.over = true;
-                            record.reason = Some(reason.label().into());
+                            record.hear_end(reason);
                             assert_session(id, session.take());
                         }
                         return panicked(session, handled, given - handled);
@@ -255,6 +264,15 @@ impl Application {
     fn meddle(&mut self, id: ConnectionId, chaos: &Chaos, commands: &mut Vec<Command>) {
         if self.rng.chance(chaos.close) {
             commands.push(Command::Close(id, 4321, "enough".into()));
+        }
+        if self.rng.chance(chaos.publish) {
+            let topic = pick(&mut self.rng, &TOPICS).to_owned();
+            commands.push(match self.rng.below(5) {
+                0 => Command::Subscribe(id, topic, After::Now),
+                1 => Command::Subscribe(id, topic, After::Position(EventId::ZERO)),
+                2 => Command::Unsubscribe(id, topic),
+                _ => Command::Publish(topic, topical::payload(&mut self.rng).into()),
+            });
         }
         if !self.rng.chance(chaos.push) {
             return;

@@ -11,8 +11,8 @@ use heartwheel::time::Instant;
 use heartwheel::{Config, Message};
 
 use crate::common::rng::Rng;
-use crate::plan::{FRAGMENTS_MAX, MESSAGE_BYTES_MAX, routes};
 use crate::script::{frame, message, upgrade_request};
+use crate::settings::{FRAGMENTS_MAX, MESSAGE_BYTES_MAX, routes};
 use crate::witness::{Said, Witness};
 
 /// Gives pieces, one for each time the poller says that there is something.

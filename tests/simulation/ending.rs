@@ -18,7 +18,8 @@ impl World {
             + deadlines.write_stall * 3
             + deadlines.close_send * 2
             + deadlines.close_ack * 2
-            + deadlines.drain;
+            + deadlines.drain
+            + config.heartbeat.max;
         sum.as_millis() as u64 + 10_000
     }
 
@@ -60,8 +61,9 @@ impl World {
     /// The honest close, and wait for nothing else.
     pub fn say_goodbye(&mut self) {
         for peer in &mut self.peers {
-            if let Kind::Honest(honest) = &mut peer.kind {
-                honest.wants_close = true;
+            match &mut peer.kind {
+                Kind::Honest(honest) => honest.wants_close = true,
+                Kind::Scripted(scripted) => scripted.wants_close = scripted.script.stays,
             }
         }
     }

@@ -4,9 +4,14 @@ use std::time::Duration;
 
 use heartwheel::CloseReason;
 use heartwheel::config::RateAction;
+use heartwheel::engine::Waiting;
+use heartwheel::route::Face;
 
 use crate::peer::{Kind, Peer};
 use crate::world::World;
+
+/// Handlers have so long after a drain's deadline to be told of the ends.
+const TELLING: Duration = Duration::from_millis(250);
 
 fn ms(span: Duration) -> u64 {
     span.as_millis() as u64
@@ -23,20 +28,21 @@ impl World {
         let stats = engine.stats();
         assert_eq!(engine.deadlines_armed(), engine.len(), "one deadline for each connection");
         assert_eq!(stats.accepted, engine.len() as u64 + stats.closed_total(), "none is lost");
-        assert!(stats.queued_bytes >= stats.sent_bytes + stats.discarded_bytes);
+        let waiting = engine.waiting();
+        self.check_balance(&waiting);
         let open = self.slots.iter().flatten().count();
         assert_eq!(open, engine.len(), "a socket for each connection");
         let timeout = engine.poll_timeout().map(|at| at.as_millis());
         assert!(timeout.is_some() || engine.is_empty(), "a connection without a deadline");
-        if !engine.is_draining() && engine.is_empty() {
+        if !engine.is_draining() && engine.is_empty() && !self.plan.has_topics() {
             assert_eq!(timeout, None, "nothing to do, no wake-up");
         }
         let far = self.now + self.farthest() + self.late_ms();
         assert!(timeout.is_none_or(|at| at <= far), "a wake-up far away: {timeout:?} > {far}");
-        let waiting = stats.messages_received - self.messages_given;
+        let waiting = waiting.messages_in;
         let awaited = self.application.records.values().filter(|record| record.is_awaited());
         let most = (awaited.count() * engine.config().limits.inbox_messages) as u64;
-        assert!(waiting <= most + stats.messages_dropped(), "{waiting} messages wait");
+        assert!(waiting <= most, "{waiting} messages wait");
         let is_over = engine.is_empty() && self.application.is_idle() && !self.has_parked();
         if engine.is_draining() && is_over && !engine.has_work_left() {
             let is_told = engine.is_drained() || timeout.is_some_and(|at| at <= self.now);
@@ -48,6 +54,22 @@ impl World {
                 self.check_lateness(index);
             }
         }
+    }
+
+    /// What went in has come out, is counted as lost, or waits.
+    fn check_balance(&self, waiting: &Waiting) {
+        let stats = self.engine.stats();
+        let gone = stats.sent_bytes + stats.discarded_bytes;
+        assert_eq!(stats.queued_bytes, gone + waiting.bytes_out, "bytes balance");
+        let lost = stats.messages_panicked + stats.messages_cancelled;
+        let out = self.messages_given - self.messages_returned;
+        let known = stats.messages_handled + lost + waiting.messages_in + out;
+        assert_eq!(stats.messages_received, known, "messages received balance");
+        let discarded: u64 = stats.messages_discarded.iter().sum();
+        let known = self.frames_written + discarded + waiting.messages_out;
+        assert_eq!(stats.messages_sent, known, "messages sent balance");
+        let rejected = stats.rejected_connections + stats.rejected_per_ip + stats.rejected_memory;
+        assert_eq!(rejected, self.rejected, "who is turned away is counted");
     }
 
     /// Gives the longest that the engine may want to sleep.
@@ -65,7 +87,10 @@ impl World {
             deadlines.close_send,
             deadlines.close_ack,
             deadlines.lifetime.unwrap_or_default(),
-            deadlines.drain,
+            deadlines.drain + TELLING,
+            config.heartbeat.max,
+            config.heartbeat.comment,
+            config.topics.retain_for * 2,
         ];
         spans.into_iter().map(ms).max().unwrap_or_default()
     }
@@ -96,7 +121,7 @@ impl World {
             let since = since.max(link.last_written_at);
             assert!(!due(since, deadlines.write_stall), "{name} {index}: stalled for too long");
         }
-        if let Some(at) = self.drain_at {
+        if let Some(at) = self.drain_at.filter(|_| peer.face != Face::Admin) {
             assert!(!due(at, deadlines.drain), "{name} {index}: outlived the drain");
         }
         let is_behind = !self.application.has_no_job_of(id)
@@ -120,7 +145,9 @@ impl World {
         let heard_at = [link.last_read_at, seen.upgraded_at, record.returned_at];
         let heard_at = heard_at.into_iter().max().unwrap_or_default();
         let heard_at = heard_at.max(link.last_written_at).max(self.jumped_at.unwrap_or_default());
-        if let Some(interval) = self.plan.config.heartbeat.interval {
+        let heartbeat = &self.plan.config.heartbeat;
+        if let Some(interval) = heartbeat.interval {
+            let interval = if heartbeat.adaptive { interval.max(heartbeat.max) } else { interval };
             let waits = seen.ping_at.is_some() && seen.read_at_ping == link.read_bytes;
             let span = if waits { self.plan.config.heartbeat.pong } else { interval };
             assert!(!due(heard_at, span.max(interval)), "{name} {index}: no ping");
@@ -171,19 +198,22 @@ impl World {
         let read: u64 = self.peers.iter().map(|peer| peer.link.borrow().read_bytes).sum();
         let written: u64 = self.peers.iter().map(|peer| peer.link.borrow().written_bytes).sum();
         assert_eq!((stats.received_bytes, stats.sent_bytes), (read, written));
-        // What came and was not handled, what was to go and did not go whole: all of it is counted.
-        let not_handled = stats.messages_panicked + stats.messages_cancelled;
-        assert_eq!(stats.messages_received, stats.messages_handled + not_handled, "received");
-        let [discarded, refused] = [stats.messages_discarded, stats.messages_refused]
-            .map(|by_policy| by_policy.iter().sum::<u64>());
-        assert_eq!(stats.messages_sent, self.frames_written + discarded, "sent");
-        assert_eq!(self.application.messages_sent, stats.messages_sent + refused, "to be sent");
-        assert_eq!(stats.messages_dropped(), not_handled + discarded + refused, "dropped");
+        assert_eq!(engine.waiting(), Waiting::default(), "nothing waits");
+        self.check_balance(&Waiting::default());
+        // What handlers sent, and what the topics sent: all of it was queued, or was refused.
+        let refused: u64 = stats.messages_refused.iter().sum();
+        let offered = stats.messages_sent + refused;
+        assert!(offered >= self.application.messages_sent, "what is to be sent is counted");
+        if !self.plan.has_topics() {
+            assert_eq!(offered, self.application.messages_sent, "nothing is sent unasked");
+        }
+        self.ledger.check();
         for (id, record) in &self.application.records {
             let label = self.peers[record.peer].seen.ended.as_ref().map(|ended| ended.1.clone());
             assert!(record.is_told(), "the handler of {id} was not told of its end");
             if record.reason.is_some() {
                 assert_eq!(record.reason, label, "the handler hears what the log says");
+                assert_eq!(record.code, self.peers[record.peer].seen.code, "and the code");
             }
         }
         for (index, peer) in self.peers.iter().enumerate() {

@@ -6,14 +6,18 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 
+use heartwheel::route::Face;
 use heartwheel::{ConnectionId, Message};
-use tungstenite::protocol::{CloseFrame, Role, WebSocket};
+use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
 
 use crate::common::rng::Rng;
+use crate::ledger::Ledger;
 use crate::link::Link;
-use crate::plan::{MESSAGE_BYTES_MAX, WEBSOCKETS, pick};
+use crate::plan::pick;
 use crate::script;
 use crate::scripted::Scripted;
+use crate::settings::{MESSAGE_BYTES_MAX, WEBSOCKETS};
+use crate::topical::Form;
 use crate::witness::Witness;
 
 /// One peer, and what is known of its connection from outside.
@@ -23,6 +27,9 @@ pub struct Peer {
     pub kind: Kind,
     pub id: Option<ConnectionId>,
     pub accepted_at: u64,
+    pub face: Face,
+    /// It comes over a Unix socket.
+    pub is_unix: bool,
     /// Turned away at accept.
     pub was_rejected: bool,
     pub witness: Witness,
@@ -52,6 +59,8 @@ pub struct Seen {
     pub refused_at: Option<u64>,
     /// When the connection's slot was given back, under which label, and whether with a reset.
     pub ended: Option<(u64, String, bool)>,
+    /// The close code that its end was logged with.
+    pub code: u16,
     /// Bytes that had been read when the last ping went.
     pub read_at_ping: u64,
     pub unread_at_close: usize,
@@ -180,7 +189,10 @@ impl Honest {
             let _ = Write::write(&mut *link.borrow_mut(), &piece);
             self.next_at = now + rng.below(40);
         }
-        let mut bytes = vec![0; 4096];
+        if link.borrow().arrived.is_empty() {
+            return;
+        }
+        let mut bytes = [0; 4096];
         while let Ok(len @ 1..) = Read::read(&mut *link.borrow_mut(), &mut bytes) {
             self.head.extend_from_slice(&bytes[..len]);
         }
@@ -192,7 +204,8 @@ impl Honest {
         if status == Some(101) {
             let rest = self.head.split_off(end + 4);
             let end = ClientEnd(link.clone());
-            let socket = WebSocket::from_partially_read(end, rest, Role::Client, None);
+            let config = WebSocketConfig::default().read_buffer_size(4096);
+            let socket = WebSocket::from_partially_read(end, rest, Role::Client, Some(config));
             self.stage = Stage::Open(Box::new(socket));
         }
     }
@@ -238,7 +251,8 @@ fn read_all(
             Err(error) => panic!("the client does not understand the server: {error}"),
         };
         *received += 1;
-        if !message.as_bytes().starts_with(b"push") {
+        let is_own = |mark: &[u8]| message.as_bytes().starts_with(mark);
+        if !is_own(b"push") && !is_own(b"event") {
             assert_eq!(sent.get(*echoes), Some(&message), "an echo is out of order");
             *echoes += 1;
         }
@@ -247,13 +261,13 @@ fn read_all(
 
 impl Peer {
     /// Acts on what has arrived and on what it has in mind.
-    pub fn act(&mut self, now: u64, rng: &mut Rng) {
+    pub fn act(&mut self, now: u64, rng: &mut Rng, ledger: &Ledger) {
         if self.starts_at > now || self.was_rejected {
             return;
         }
         match &mut self.kind {
             Kind::Honest(honest) => honest.act(now, &self.link, &mut self.sent, rng),
-            Kind::Scripted(scripted) => scripted.act(now, &mut self.link.borrow_mut(), rng),
+            Kind::Scripted(scripted) => scripted.act(now, &mut self.link.borrow_mut(), rng, ledger),
         }
     }
 
@@ -282,6 +296,13 @@ impl Peer {
         match &self.kind {
             Kind::Honest(_) => true,
             Kind::Scripted(scripted) => scripted.script.reads,
+        }
+    }
+
+    pub fn form(&self) -> Form {
+        match &self.kind {
+            Kind::Honest(_) => Form::None,
+            Kind::Scripted(scripted) => scripted.script.form,
         }
     }
 

@@ -1,15 +1,16 @@
-//! What a seed stands for: the configuration, the faults, and how long they last.
+//! What a seed stands for: the configuration, who takes part, the faults, and how long they last.
 //!
-//! Swarm testing: half of the kinds of fault are switched off in each run. With everything always a
-//! bit broken nothing deep would ever be reached.
-
-use std::time::Duration;
+//! Swarm testing (Groce and others, 2012): each run leaves out half of the kinds of fault and of
+//! peer, and some runs push one. With everything always a bit broken nothing deep would ever be
+//! reached, and what one feature suppresses would never be seen.
 
 use heartwheel::Config;
 use heartwheel::config::RateAction;
-use heartwheel::route::{Face, Placement, RouteKind, RouteSpec};
 
 use crate::common::rng::Rng;
+use crate::script::Draw;
+use crate::settings::draw_config;
+use crate::{requests, sockets, topical};
 
 /// The faults of one run: chances in percent unless the name says otherwise.
 #[derive(Clone, Debug, Default)]
@@ -30,32 +31,77 @@ pub struct Chaos {
     pub panic: u64,
     pub close: u64,
     pub push: u64,
+    /// A handler publishes, subscribes and unsubscribes.
+    pub publish: u64,
     /// A turn begins up to this late.
     pub lag_ms_max: u64,
     /// Time jumps: in a thousand steps.
     pub jump_per_mille: u64,
+    /// The wall clock is set, by up to an hour: in a hundred turns.
+    pub wall_step: u64,
+    /// The same configuration is read again: in a thousand steps.
+    pub reload_per_mille: u64,
 }
 
 impl Chaos {
     fn draw(rng: &mut Rng) -> Chaos {
-        let mut up_to = |most: u64| if rng.chance(50) { 0 } else { 1 + rng.below(most) };
-        Chaos {
+        // In one run of eight nothing at all goes wrong, in another one much does.
+        let (share, by) =
+            pick(rng, &[(50, 1), (50, 1), (50, 1), (30, 1), (30, 2), (100, 1), (0, 1)]);
+        let mut up_to =
+            |most: u64| if rng.chance(share) { 1 + rng.below((most * by).min(90)) } else { 0 };
+        let mut chaos = Chaos {
             short_read: up_to(50),
             late_bytes: up_to(30),
             short_write: up_to(50),
             blocked_write: up_to(20),
-            blocked_ms_max: 1 + up_to(1500),
             spurious_readiness: up_to(20),
             delayed_readiness: up_to(50),
             reset_per_mille: up_to(2),
             slow_worker: up_to(60),
-            slow_ms_max: 1 + up_to(4000),
             panic: up_to(3),
             close: up_to(3),
             push: up_to(30),
-            lag_ms_max: up_to(200),
+            publish: up_to(20),
             jump_per_mille: up_to(3),
+            wall_step: up_to(5),
+            reload_per_mille: up_to(3),
+            ..Chaos::default()
+        };
+        let mut up_to = |most: u64| if rng.chance(share) { 1 + rng.below(most) } else { 0 };
+        chaos.blocked_ms_max = 1 + up_to(1500);
+        chaos.slow_ms_max = 1 + up_to(4000);
+        chaos.lag_ms_max = up_to(200);
+        chaos
+    }
+}
+
+/// Who takes part.
+#[derive(Clone, Debug)]
+pub struct Mix {
+    /// How many in a hundred are honest.
+    pub honest: u64,
+    /// What the others may be.
+    pub kinds: Vec<Draw>,
+    /// Subscribers and publishers are among them.
+    pub topics: bool,
+    /// How many in a hundred come over a Unix socket.
+    pub unix: u64,
+}
+
+impl Mix {
+    fn draw(rng: &mut Rng) -> Mix {
+        let families: [&[Draw]; 4] =
+            [&topical::SCRIPTS, &requests::SCRIPTS, &sockets::SCRIPTS, &requests::OPERATORS];
+        let takes_part = families.map(|_| rng.chance(50));
+        let chosen = families.into_iter().zip(takes_part).filter(|(_, takes_part)| *takes_part);
+        let mut kinds: Vec<Draw> = chosen.flat_map(|(family, _)| family).copied().collect();
+        // One kind alone, many times over.
+        if rng.chance(10) && !kinds.is_empty() {
+            kinds = vec![pick(rng, &kinds)];
         }
+        let honest = if kinds.is_empty() { 100 } else { pick(rng, &[50, 50, 20, 0]) };
+        Mix { honest, kinds, topics: takes_part[0], unix: pick(rng, &[0, 0, 30, 100]) }
     }
 }
 
@@ -77,6 +123,7 @@ pub enum Upheaval {
 pub struct Plan {
     pub config: Config,
     pub chaos: Chaos,
+    pub mix: Mix,
     pub peers: u64,
     /// When the loop began, as it counts; near the wrap of 32 bits in some runs.
     pub begins_ms: u64,
@@ -100,6 +147,7 @@ impl Plan {
         Plan {
             config: draw_config(rng),
             chaos: Chaos::draw(rng),
+            mix: Mix::draw(rng),
             peers: 3 + rng.below(12),
             begins_ms: pick(rng, &[0, 12_345, (1 << 32) - 8_000, (1 << 33) - 20_000]),
             faults_ms,
@@ -133,92 +181,13 @@ impl Plan {
         let has_rate = limits.messages_per_second > 0 || limits.bytes_per_second > 0;
         has_rate.then_some(limits.rate_action)
     }
-}
 
-/// Where everything is to be found.
-pub fn routes() -> Vec<RouteSpec> {
-    let route = |path: &str, kind, placement, authorizes| RouteSpec {
-        path: path.into(),
-        kind,
-        placement,
-        face: Face::Public,
-        is_open: false,
-        authorizes,
-        wants_pongs: path == "/inline",
-        wants_drained: path == "/inline",
-        protocols: Vec::new(),
-    };
-    vec![
-        route("/inline", RouteKind::WebSocket, Placement::Inline, false),
-        route("/worker", RouteKind::WebSocket, Placement::Worker, false),
-        route("/asked", RouteKind::WebSocket, Placement::Worker, true),
-        route("/plain", RouteKind::Get, Placement::Inline, false),
-        route("/slow", RouteKind::Get, Placement::Worker, false),
-        route("/post", RouteKind::Post, Placement::Worker, false),
-    ]
-}
-
-/// The paths of the routes that upgrade.
-pub const WEBSOCKETS: [&str; 3] = ["/inline", "/worker", "/asked"];
-/// The paths of those that answer GET.
-pub const GETS: [&str; 2] = ["/plain", "/slow"];
-
-fn draw_config(rng: &mut Rng) -> Config {
-    let mut config = Config::default();
-    let mut span =
-        |least: u64, most: u64| Duration::from_millis(least + rng.below(most - least + 1));
-    let deadlines = &mut config.deadlines;
-    deadlines.handshake = span(1500, 5000);
-    deadlines.body = span(2000, 6000);
-    deadlines.keep_alive = span(2000, 6000);
-    deadlines.message = span(5000, 9000);
-    deadlines.write_stall = span(4000, 8000);
-    deadlines.close_send = span(2000, 4000);
-    deadlines.close_ack = span(1200, 3000);
-    deadlines.drain = span(1000, 10_000);
-    config.tick = span(10, 100);
-    let heartbeat = &mut config.heartbeat;
-    let interval = span(2000, 10_000);
-    heartbeat.pong = span(1500, 4000);
-    let slack = span(2000, 8000);
-    let lifetime = span(8000, 30_000);
-    heartbeat.max_missed = 1 + rng.below(3) as u32;
-    heartbeat.jitter = pick(rng, &[0.0, 0.3, 0.5]);
-    heartbeat.interval = (!rng.chance(15)).then_some(interval);
-    let judged_after = heartbeat.pong * if rng.chance(30) { 0 } else { heartbeat.max_missed };
-    deadlines.read_idle = match heartbeat.interval {
-        Some(_) if rng.chance(30) => None,
-        Some(interval) => Some(interval + judged_after + slack),
-        None => Some(Duration::from_secs(10) + slack),
-    };
-    deadlines.lifetime = rng.chance(15).then_some(lifetime);
-    config.turn.bytes = pick(rng, &[256 << 10, 256 << 10, 4096, 200]);
-    let limits = &mut config.limits;
-    limits.message_bytes = MESSAGE_BYTES_MAX;
-    limits.fragments = FRAGMENTS_MAX;
-    limits.inbox_messages = pick(rng, &[64, 4, 1]);
-    limits.inbox_bytes = pick(rng, &[256 << 10, 2048]);
-    limits.outbox_bytes = pick(rng, &[256 << 10, 4096, 300]);
-    limits.connections = pick(rng, &[10_000, 10_000, 10_000, 4]);
-    // No draw of its own: what a seed stands for stays as it is.
-    limits.memory_bytes = match (limits.inbox_messages, limits.inbox_bytes) {
-        (4, 2048) => Some(20_000),
-        (1, 2048) => Some(6000),
-        _ => None,
-    };
-    if rng.chance(25) {
-        limits.messages_per_second = pick(rng, &[0, 0, 2, 50]);
-        limits.bytes_per_second = pick(rng, &[0, 20_000]);
-        limits.send_per_second = pick(rng, &[0, 5, 100]);
-        limits.rate_action = pick(rng, &[RateAction::Pause, RateAction::Pause, RateAction::Close]);
-        limits.connections_per_ip = pick(rng, &[0, 0, 2]);
+    /// Says whether anybody may publish: then the engine has work of its own.
+    pub fn has_topics(&self) -> bool {
+        self.mix.topics || self.chaos.publish > 0
     }
-    config
 }
 
 pub fn pick<T: Clone>(rng: &mut Rng, choices: &[T]) -> T {
     choices[rng.below(choices.len() as u64) as usize].clone()
 }
-
-pub const MESSAGE_BYTES_MAX: u64 = 100_000;
-pub const FRAGMENTS_MAX: u32 = 16;

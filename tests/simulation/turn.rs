@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use heartwheel::engine::{Action, Attempt};
-use heartwheel::event::{Command, Job, Task};
+use heartwheel::event::{Command, Job, Outcome, Task};
 use heartwheel::pump;
 use heartwheel::route::{Face, Placement};
+use heartwheel::stats::DeadlineKind;
 use heartwheel::time::Instant;
 use heartwheel::{ConnectionId, Event};
 
@@ -21,7 +22,10 @@ impl World {
     pub fn turn(&mut self) {
         let now = self.at();
         self.note(Step::Turn { at: self.now });
-        self.engine.begin_turn(1_700_000_000_000 + self.now);
+        if self.rng.chance(self.chaos.wall_step) {
+            self.wall_off_ms = self.rng.below(7_200_000) as i64 - 3_600_000;
+        }
+        self.engine.begin_turn(self.unix_ms());
         if self.rng.below(5000) < self.chaos.jump_per_mille {
             self.note(Step::Jump);
             self.jumped_at = Some(self.now);
@@ -36,27 +40,40 @@ impl World {
             self.run_inline();
         }
         self.dispatch_to_workers();
+        while let Some(id) = self.engine.deliver(now) {
+            self.flush(id);
+        }
         self.act_on_deadlines();
         while let Some(id) = self.engine.poll_dirty() {
             self.flush(id);
         }
+        self.engine.end_turn(now);
         self.dispatch_to_workers();
         let stats = self.engine.stats();
         let done = [self.now, stats.received_bytes, stats.sent_bytes, stats.messages_handled];
-        for number in
-            done.into_iter().chain(stats.closed.into_iter().flatten()).chain(stats.deadlines_fired)
-        {
-            self.digest = (self.digest.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let ends = stats.closed.iter().map(|closed| &closed[..]);
+        for numbers in ends.chain([&done[..], &stats.deadlines_fired]) {
+            for number in numbers {
+                self.digest =
+                    (self.digest.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            }
         }
     }
 
     fn take_commands(&mut self) {
-        while let Some(Work { from, commands, done }) = self.application.poll_returned(self.now) {
+        // Where more is published than can be delivered, publishers wait.
+        while !self.engine.is_flooded()
+            && let Some(Work { from, commands, done }) = self.application.poll_returned(self.now)
+        {
             for command in commands {
                 self.command(Some(from), command);
             }
             self.application.returned(self.now, &done);
             self.command(Some(from), Command::Done(done));
+        }
+        if self.rng.below(5000) < self.chaos.reload_per_mille {
+            let config = Box::new((self.plan.config.clone(), None));
+            self.command(None, Command::Reload(config));
         }
         if self.now < self.upheaval_at {
             return;
@@ -98,7 +115,16 @@ impl World {
                 self.application.record(*id).closed_with.get_or_insert(*code);
                 "close"
             }
-            Command::Done(_) => "done",
+            Command::Done(done) => {
+                self.messages_returned += match done.outcome {
+                    Outcome::Events { messages_handled, .. } => messages_handled,
+                    Outcome::Panicked { messages_handled, messages_lost, .. } => {
+                        messages_handled + messages_lost
+                    }
+                    _ => 0,
+                };
+                "done"
+            }
             Command::Took(_) => "took",
             Command::Kick(_) | Command::Shed(_) => {
                 self.told_to_go = true;
@@ -114,7 +140,11 @@ impl World {
                 self.shut_down_at.get_or_insert(self.now);
                 "shutdown"
             }
-            Command::Publish(..) | Command::Subscribe(..) | Command::Unsubscribe(..) => "topics",
+            Command::Subscribe(id, ..) => {
+                self.application.record(*id).has_pushes = true;
+                "subscribe"
+            }
+            Command::Publish(..) | Command::Unsubscribe(..) => "topics",
             Command::Reload(_) => "reload",
             Command::Report(_) => "report",
         };
@@ -152,14 +182,17 @@ impl World {
             if peer.id.is_some() || peer.was_rejected || peer.starts_at > self.now {
                 continue;
             }
-            if self.engine.is_draining() || self.shut_down_at.is_some() {
+            let is_draining = self.engine.is_draining() && peer.face != Face::Admin;
+            if is_draining || self.shut_down_at.is_some() {
                 peer.was_rejected = true;
                 continue;
             }
             let now = Instant::from_millis(self.now);
             // From a few addresses: those of this machine are exempt from a limit.
             let address = ([192, 0, 2, index as u8 % 4], 1000 + index as u16).into();
-            let id = self.engine.accept(now, Face::Public, Some(address)).ok();
+            let address = (!peer.is_unix).then_some(address);
+            let id = self.engine.accept(now, peer.face, address).ok();
+            self.rejected += u64::from(id.is_none());
             peer.id = id;
             peer.was_rejected = id.is_none();
             peer.accepted_at = self.now;
@@ -251,7 +284,9 @@ impl World {
     fn act_on_deadlines(&mut self) {
         let now = self.at();
         let mut left = self.plan.expiries_per_turn;
+        let mut judged = self.judged();
         while let Some(attempt) = self.engine.handle_timeout(now, &mut left) {
+            assert_eq!(self.judged(), judged, "judged by what nobody has looked at");
             self.note(Step::Attempt(attempt));
             let id = match attempt {
                 Attempt::Read(id) => {
@@ -266,9 +301,18 @@ impl World {
                 }
             };
             self.engine.expire(now, id);
+            judged = self.judged();
             self.run_inline();
         }
+        assert_eq!(self.judged(), judged, "judged by what nobody has looked at");
         self.apply_actions();
+    }
+
+    /// Gives how often silence has been judged: what bytes in the socket could prove wrong.
+    fn judged(&self) -> u64 {
+        use DeadlineKind::{CloseAck, KeepAlive, Pong, ReadIdle, WriteStall};
+        let stats = self.engine.stats();
+        [ReadIdle, Pong, KeepAlive, WriteStall, CloseAck].map(|kind| stats.fired(kind)).iter().sum()
     }
 
     fn apply_actions(&mut self) {
@@ -313,7 +357,7 @@ impl World {
     /// Does what a turn does when nobody has anything to say.
     pub fn rest(&mut self) {
         let now = self.at();
-        self.engine.begin_turn(1_700_000_000_000 + self.now);
+        self.engine.begin_turn(self.unix_ms());
         assert!(self.engine.poll_ready().is_none() && self.engine.poll_dirty().is_none());
         let mut left = self.plan.expiries_per_turn;
         assert!(self.engine.handle_timeout(now, &mut left).is_none(), "nothing is due");

@@ -1,11 +1,15 @@
 //! What is seen on one connection from outside, held against CONTRACT: what is written, when, and
 //! how it ends.
 
-use heartwheel::config::RateAction;
+use std::time::Duration;
+
+use heartwheel::config::{Heartbeat, RateAction};
+use heartwheel::{ConnectionId, Message};
 
 use crate::journal;
 use crate::link::Link;
 use crate::peer::{Kind, Peer};
+use crate::topical::Form;
 use crate::witness::Said;
 use crate::world::{Step, World};
 
@@ -18,11 +22,12 @@ impl World {
         for said in peer.witness.take(&bytes) {
             self.note(Step::Said { peer: index, what: said.gist() });
             match said {
-                Said::Answer { status, body } => self.watch_answer(index, status, &body),
-                Said::Message(message) => {
-                    self.frames_written += 1;
-                    let record = self.application.record(id);
-                    assert_eq!(record.issued.pop_front(), Some(message), "in order, none missing");
+                Said::Answer { status: 100, .. } => {}
+                Said::Answer { status, gap, body } => self.watch_answer(index, status, gap, &body),
+                Said::Message(message) => self.watch_message(index, id, message),
+                Said::Block(lines) => {
+                    let is_event = self.note_block(index, &lines);
+                    self.frames_written += u64::from(is_event);
                 }
                 Said::Ping(_) => self.watch_ping(index, link),
                 Said::Pong(payload) => assert!(
@@ -34,6 +39,7 @@ impl World {
                         assert!(text.starts_with("retry="), "who goes away says when to come back");
                     }
                     let now = self.now;
+                    self.ledger.end(index);
                     let seen = &mut self.peers[index].seen;
                     seen.close_at = Some(now);
                     seen.silent_ms_at_close = now - link.last_read_at;
@@ -46,17 +52,41 @@ impl World {
         }
     }
 
-    fn watch_answer(&mut self, index: usize, status: u16, body: &[u8]) {
+    fn watch_message(&mut self, index: usize, id: ConnectionId, message: Message) {
+        // An event of a topic that some handler has subscribed it to, or the server's own figures.
+        let begins = |mark: &[u8]| message.as_bytes().starts_with(mark);
+        let is_event = begins(b"event ") || begins(b"{\"at_ms\":");
+        let counts = match (self.peers[index].form(), message.as_text()) {
+            (Form::Plain | Form::Hub, Some(text)) => self.note_message(index, text),
+            _ if is_event => true,
+            _ => {
+                let record = self.application.record(id);
+                assert_eq!(record.issued.pop_front(), Some(message), "in order, none missing");
+                true
+            }
+        };
+        self.frames_written += u64::from(counts);
+    }
+
+    fn watch_answer(&mut self, index: usize, status: u16, gap: Option<String>, body: &[u8]) {
         let now = self.now;
         let peer = &mut self.peers[index];
         peer.seen.status = status;
         match status {
-            101 => peer.seen.upgraded_at = now,
-            200 => {
-                let Kind::Scripted(scripted) = &peer.kind else { panic!("nobody asked") };
-                let expected = &scripted.script.answers[peer.witness.answers - 1];
-                assert_eq!(body, expected.as_bytes(), "answers come in order");
+            101 => {
+                peer.seen.upgraded_at = now;
+                self.note_plain(index, gap);
             }
+            200 if peer.witness.streams => peer.seen.upgraded_at = now,
+            200 => {
+                let nth = peer.witness.answers - 1;
+                let Kind::Scripted(scripted) = &peer.kind else { panic!("nobody asked") };
+                match scripted.script.answers.get(nth) {
+                    Some(expected) => assert_eq!(body, expected.as_bytes(), "answers in order"),
+                    None => self.note_answer(index, nth, body),
+                }
+            }
+            204 => {}
             _ => peer.seen.refused_at = Some(now),
         }
     }
@@ -68,10 +98,12 @@ impl World {
         let stall = self.plan.config.deadlines.write_stall.as_millis() as u64;
         let jump_is_over_at = self.jumped_at.map_or(0, |at| at + stall);
         let heartbeat = &self.plan.config.heartbeat;
-        let interval = heartbeat.interval.expect("heartbeats are on").as_millis() as u64;
+        let interval = heartbeat.interval.expect("heartbeats are on");
+        let interval = if heartbeat.adaptive { heartbeat.min } else { interval };
+        let interval = interval.as_millis() as u64;
         let drawn = (interval as f64 * (1.0 - heartbeat.jitter)) as u64;
         let least = if interval > 5000 { drawn.saturating_sub(1000) } else { drawn };
-        let pong = heartbeat.pong.as_millis() as u64;
+        let pong = shortest_pong_wait(heartbeat).as_millis() as u64;
         let seen = &mut self.peers[index].seen;
         let heard = seen.read_at_ping != link.read_bytes;
         // One that waited for room may go at any time.
@@ -106,12 +138,19 @@ impl World {
         assert_eq!(journal::value(line, "bytes_out"), link.written_bytes.to_string());
         assert!(peer.seen.ended.is_none(), "one end");
         peer.seen.ended = Some((now, label.clone(), aborts));
+        self.ledger.end(index);
+        let peer = &mut self.peers[index];
         let code: u16 = journal::value(line, "code").parse().expect("a number");
+        peer.seen.code = code;
         let upgraded = peer.witness.upgraded;
         let close = peer.witness.close;
         let context = format!("{name} {line}, wrote {close:?}, aborted {aborts}");
         if let Some(close) = close {
             self.judge_code(index, &label, close, code, &context);
+        }
+        if label == "drain" && upgraded {
+            let told = if close.is_some() { 1001 } else { 1006 };
+            assert_eq!(code, told, "the code is the one exchanged: {context}");
         }
         if has_code(&label) && upgraded && !aborts && !link.has_failed() {
             assert!(close.is_some(), "a close frame tells why: {context}");
@@ -134,7 +173,7 @@ impl World {
             "protocol" => &[1002],
             "utf8" => &[1007],
             "too_big" => &[1009],
-            "fragments" | "rate" | "kicked" => &[1008],
+            "fragments" | "rate" | "forbidden" | "kicked" => &[1008],
             "read_idle" | "heartbeat" | "message" => &[3008],
             "overflow" | "memory" => &[1013],
             "panic" => &[1011],
@@ -164,6 +203,11 @@ impl World {
             Kind::Scripted(scripted) => (scripted.script.labels.contains(&label), false),
         };
         let told_to_go = self.told_to_go;
+        let (stays, closes) = match &peer.kind {
+            Kind::Scripted(scripted) => (scripted.script.stays, scripted.closes),
+            Kind::Honest(_) => (false, false),
+        };
+        let is_turned_away = peer.form() != Form::None && peer.seen.refused_at.is_some();
         let is_clean = closed || draining || told_to_go || has_lifetime || own_peer(peer);
         // What was closing already keeps the cause that it had.
         let drain_ms = self.plan.config.deadlines.drain.as_millis() as u64;
@@ -180,7 +224,11 @@ impl World {
                 "shed" | "kicked" => told_to_go,
                 "shutdown" => self.shut_down_at.is_some(),
                 "lifetime" => has_lifetime,
-                "done" => draining || panicked || refused,
+                "done" => draining || panicked || refused || is_turned_away,
+                "keep_alive" => is_turned_away,
+                // It has nothing to say, and is not asked.
+                "read_idle" => stays && self.plan.config.heartbeat.interval.is_none(),
+                "eof" if closes => true,
                 // An answer that came too late.
                 "handshake" => {
                     peer.seen.status == 503 || (peer.witness.answers == 0 && !peer.reads())
@@ -230,7 +278,7 @@ impl World {
                 let most = config.heartbeat.max_missed;
                 assert!(seen.pings_at_close >= most, "too few pings: {context}");
                 assert_eq!(seen.unread_at_close, 0, "judged with bytes unread: {context}");
-                (seen.ping_age_at_close, ms(config.heartbeat.pong))
+                (seen.ping_age_at_close, ms(shortest_pong_wait(&config.heartbeat)))
             }
             "message" => (upgraded_for, ms(deadlines.message)),
             "lifetime" => {
@@ -255,6 +303,14 @@ impl World {
 
 /// How long after its cause an edge is seen at the latest.
 const EDGE_MS_MAX: u64 = 500;
+
+/// Adapted to the round trip it is a second at the least.
+pub fn shortest_pong_wait(heartbeat: &Heartbeat) -> Duration {
+    match heartbeat.adaptive {
+        true => heartbeat.pong.min(Duration::from_secs(1)),
+        false => heartbeat.pong,
+    }
+}
 
 fn own_peer(peer: &Peer) -> bool {
     match &peer.kind {

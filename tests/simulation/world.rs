@@ -6,16 +6,19 @@ use std::collections::VecDeque;
 use heartwheel::ConnectionId;
 use heartwheel::engine::{Action, Attempt, Engine, Setup};
 use heartwheel::event::Job;
+use heartwheel::route::Face;
 use heartwheel::time::Instant;
 
 use crate::application::Application;
 use crate::common::rng::Rng;
 use crate::journal;
+use crate::ledger::Ledger;
 use crate::link::Link;
 use crate::peer::{Honest, Kind, Peer, Seen};
-use crate::plan::{Chaos, Plan, pick, routes};
+use crate::plan::{Chaos, Plan, pick};
 use crate::script::Script;
 use crate::scripted::Scripted;
+use crate::settings::routes;
 use crate::witness::Witness;
 
 /// One thing that was done, for the story of a failure.
@@ -49,6 +52,7 @@ pub struct World {
     /// By slot: which peer.
     pub slots: Vec<Option<usize>>,
     pub application: Application,
+    pub ledger: Ledger,
     pub parked: Option<Job>,
     pub shared: Box<[u8]>,
     steps: VecDeque<Step>,
@@ -62,6 +66,12 @@ pub struct World {
     pub frames_written: u64,
     /// Messages in jobs that the engine gave out.
     pub messages_given: u64,
+    /// Those of them that came back, handled or not.
+    pub messages_returned: u64,
+    /// Peers that the engine turned away.
+    pub rejected: u64,
+    /// How far the wall clock is off, in milliseconds.
+    pub wall_off_ms: i64,
     /// A running hash of everything that was done.
     pub digest: u64,
 }
@@ -76,7 +86,7 @@ impl World {
             machine_name: "here".into(),
             memory_auto: u64::MAX,
             seed: rng.next_u64(),
-            unix_ms: 1,
+            unix_ms: UNIX_MS + plan.begins_ms,
         };
         let now = plan.begins_ms;
         let peers = (0..plan.peers).map(|_| draw_peer(&mut rng, &plan)).collect();
@@ -89,6 +99,7 @@ impl World {
             peers,
             slots: Vec::new(),
             application: Application::new(Rng::new(rng.next_u64()), plan.workers, plan.queue_max),
+            ledger: Ledger::default(),
             parked: None,
             shared: vec![0; plan.buffer_bytes].into(),
             steps: VecDeque::new(),
@@ -100,6 +111,9 @@ impl World {
             turns_in_place: 0,
             frames_written: 0,
             messages_given: 0,
+            messages_returned: 0,
+            rejected: 0,
+            wall_off_ms: 0,
             digest: seed,
             rng,
             plan,
@@ -146,25 +160,31 @@ impl World {
             next += self.rng.below(self.chaos.lag_ms_max + 1);
         }
         self.turns_in_place = if next == self.now { self.turns_in_place + 1 } else { 0 };
-        let wants: Vec<_> = self.peers.iter().map(|peer| peer.next_at(self.now)).collect();
         assert!(
             self.turns_in_place < TURNS_IN_PLACE_MAX,
-            "the loop spins: engine {engine_at:?}, work {}, peers {wants:?}",
-            self.has_work_left()
+            "the loop spins: engine {engine_at:?}, work {}, peers {:?}",
+            self.has_work_left(),
+            self.peers.iter().map(|peer| peer.next_at(self.now)).collect::<Vec<_>>()
         );
         self.now = next;
         for index in 0..self.peers.len() {
             let peer = &mut self.peers[index];
             peer.link.borrow_mut().advance(next);
-            peer.act(next, &mut self.rng);
+            peer.act(next, &mut self.rng, &self.ledger);
             // What has no way to go arrives at once.
             peer.link.borrow_mut().advance(next);
             if peer.id.is_some() && self.rng.below(5000) < self.chaos.reset_per_mille {
                 peer.link.borrow_mut().reset();
                 self.note(Step::Reset { peer: index });
             }
+            self.note_asked(index);
         }
         self.turn();
+    }
+
+    /// Gives the wall clock.
+    pub fn unix_ms(&self) -> u64 {
+        (UNIX_MS + self.now).checked_add_signed(self.wall_off_ms).expect("it is long after 1970")
     }
 
     pub fn is_idle(&self) -> bool {
@@ -183,7 +203,7 @@ impl World {
 
 fn draw_peer(rng: &mut Rng, plan: &Plan) -> Peer {
     let starts_at = plan.begins_ms + rng.below(plan.arrivals_ms);
-    let is_honest = rng.chance(50);
+    let is_honest = rng.chance(plan.mix.honest);
     let mut link = Link::default();
     link.latency_ms = pick(rng, &[0, 1, 20, 50]);
     // An honest peer is not so slow that it is taken for a dishonest one.
@@ -191,11 +211,20 @@ fn draw_peer(rng: &mut Rng, plan: &Plan) -> Peer {
     link.up_max = if is_honest { 64 << 10 } else { pick(rng, &[2000, 16 << 10, 256 << 10]) };
     let kind = match is_honest {
         true => Kind::Honest(Box::new(Honest::draw(rng, starts_at))),
-        false => Kind::Scripted(Box::new(Scripted::new(Script::draw(rng), starts_at))),
+        false => {
+            Kind::Scripted(Box::new(Scripted::new(Script::draw(rng, &plan.mix.kinds), starts_at)))
+        }
     };
-    let sent = match &kind {
-        Kind::Honest(_) => Vec::new(),
-        Kind::Scripted(scripted) => scripted.script.messages.clone(),
+    let starts_at = match &kind {
+        Kind::Honest(_) => starts_at,
+        Kind::Scripted(scripted) => starts_at + scripted.script.comes_after_ms,
+    };
+    let (sent, face, witness) = match &kind {
+        Kind::Honest(_) => (Vec::new(), Face::Public, Witness::default()),
+        Kind::Scripted(scripted) => {
+            let script = &scripted.script;
+            (script.messages.clone(), script.face, Witness::new(&script.heads))
+        }
     };
     Peer {
         starts_at,
@@ -203,13 +232,17 @@ fn draw_peer(rng: &mut Rng, plan: &Plan) -> Peer {
         kind,
         id: None,
         accepted_at: 0,
+        face,
+        is_unix: rng.chance(plan.mix.unix),
         was_rejected: false,
-        witness: Witness::default(),
+        witness,
         sent,
         seen: Seen::default(),
     }
 }
 
+/// The wall clock when the loop began.
+const UNIX_MS: u64 = 1_700_000_000_000;
 const STEPS_KEPT: usize = 60;
 /// With little budget in each turn a large message takes many.
 const TURNS_IN_PLACE_MAX: u32 = 20_000;

@@ -1,0 +1,180 @@
+//! All events that anybody has seen, and what each subscriber has seen of them.
+//!
+//! Nobody knows from outside what was published when. But subscribers can be held against each
+//! other: what one of them saw, each other that was subscribed then saw too, or was told of a gap.
+//! Nothing is lost silently, nothing comes twice, ids rise, and one id is one event for everybody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// An event's id: milliseconds and sequence, in the order of time.
+pub type Id = (u64, u64);
+
+/// Reads an id.
+pub fn id(text: &str) -> Id {
+    let (ms, seq) = text.split_once('-').unwrap_or_else(|| panic!("no id: {text:?}"));
+    (ms.parse().expect("a number"), seq.parse().expect("a number"))
+}
+
+/// One thing that a subscriber was told of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// It asked for what comes after this position.
+    Asked(Id),
+    /// It has everything up to this position.
+    From(Id),
+    Event(Id),
+    /// An event without its id.
+    Plain(String),
+    /// Events are missing; the next one is this, if there is one yet.
+    Gap(Option<Id>),
+}
+
+/// What one subscriber was told of one topic.
+#[derive(Debug, Default)]
+pub struct Trace {
+    pub items: Vec<Item>,
+    last: Option<Id>,
+    /// It is to get all that is published from now on.
+    pub is_live: bool,
+    /// Events may be lost without a word: there is none for it.
+    pub is_mute: bool,
+}
+
+#[derive(Default)]
+struct Topic {
+    events: BTreeMap<Id, String>,
+    ids: BTreeMap<String, Id>,
+}
+
+#[derive(Default)]
+pub struct Ledger {
+    topics: BTreeMap<String, Topic>,
+    traces: BTreeMap<(usize, String), Trace>,
+    ids: BTreeSet<Id>,
+    /// By peer: the last event of any topic.
+    order: BTreeMap<usize, Id>,
+}
+
+impl Ledger {
+    /// Takes note of an event that bears its id, whoever saw it.
+    pub fn note_event(&mut self, topic: &str, id: Id, payload: &str) {
+        let topic = self.topics.entry(topic.to_owned()).or_default();
+        let known = topic.events.entry(id).or_insert_with(|| payload.to_owned());
+        assert_eq!(known, payload, "one id is one event for everybody");
+        let known = topic.ids.entry(payload.to_owned()).or_insert(id);
+        assert_eq!(*known, id, "what is published once has one id: {payload}");
+        self.ids.insert(id);
+    }
+
+    /// Takes note of what a subscriber was told.
+    pub fn note(&mut self, peer: usize, topic: &str, item: Item) {
+        let trace = self.traces.entry((peer, topic.to_owned())).or_default();
+        if let Item::From(id) | Item::Event(id) = item {
+            let rises = trace.last.is_none_or(|last| match item {
+                Item::Event(_) => last < id,
+                _ => last <= id,
+            });
+            assert!(rises, "ids rise: {id:?} after {:?}", trace.items);
+            trace.last = Some(id);
+        }
+        if let Item::Plain(_) = item {
+            assert!(!trace.items.contains(&item), "an event comes once: {item:?}");
+        }
+        trace.items.push(item);
+    }
+
+    /// Takes note of an event in the order of all topics of a stream: ids rise over all of them.
+    pub fn note_order(&mut self, peer: usize, id: Id) {
+        let last = self.order.insert(peer, id);
+        assert!(last.is_none_or(|last| last < id), "over all topics {id:?} follows {last:?}");
+    }
+
+    pub fn trace(&mut self, peer: usize, topic: &str) -> &mut Trace {
+        self.traces.entry((peer, topic.to_owned())).or_default()
+    }
+
+    /// The peer gets nothing more.
+    pub fn end(&mut self, peer: usize) {
+        let own = (peer, String::new())..(peer + 1, String::new());
+        self.traces.range_mut(own).for_each(|(_, trace)| trace.is_live = false);
+    }
+
+    /// Gives an id that somebody has seen, by a number that chance has drawn.
+    pub fn any_id(&self, draw: u64) -> Option<Id> {
+        let nth = draw.checked_rem(self.ids.len() as u64)?;
+        self.ids.iter().nth(nth as usize).copied()
+    }
+
+    /// Gives a subscriber that is live and has not been told of this event.
+    pub fn unserved(&self, payload: impl Fn(&str) -> String) -> Option<(usize, &str)> {
+        let lacks = |((_, name), trace): &(&(usize, String), &Trace)| {
+            let payload = payload(name);
+            let id = self.topics.get(name).and_then(|topic| topic.ids.get(&payload));
+            let has_it = |item: &Item| match item {
+                Item::Event(event) => id == Some(event),
+                Item::Plain(text) => *text == payload,
+                Item::Asked(_) | Item::From(_) | Item::Gap(_) => false,
+            };
+            trace.is_live && !trace.items.iter().rev().any(has_it)
+        };
+        self.traces.iter().find(lacks).map(|((peer, name), _)| (*peer, name.as_str()))
+    }
+
+    /// Holds all subscribers against each other.
+    pub fn check(&self) {
+        for ((peer, name), trace) in &self.traces {
+            let Some(topic) = self.topics.get(name) else { continue };
+            check_trace(topic, trace, &format!("peer {peer}, topic {name}"));
+        }
+    }
+}
+
+/// Between what follows each other there is nothing that anybody else has seen.
+fn check_trace(topic: &Topic, trace: &Trace, context: &str) {
+    let mut from: Option<Id> = None;
+    let mut gap: Option<Option<Id>> = None;
+    for item in &trace.items {
+        let id = match item {
+            Item::Asked(id) => {
+                from = Some(*id);
+                continue;
+            }
+            Item::From(id) => {
+                if let Some(from) = from.filter(|from| from < id && gap.is_none()) {
+                    let missing = topic.events.range(from..=*id).find(|(other, _)| **other != from);
+                    assert_eq!(missing, None, "{context}: not caught up to {id:?}, {trace:?}");
+                }
+                from = from.max(Some(*id));
+                continue;
+            }
+            Item::Gap(first) => {
+                from = None;
+                gap = Some(*first);
+                continue;
+            }
+            Item::Event(id) => *id,
+            Item::Plain(payload) => match topic.ids.get(payload) {
+                Some(id) => *id,
+                None => {
+                    // Nobody else has seen it: where it stands is not known.
+                    (from, gap) = (None, None);
+                    continue;
+                }
+            },
+        };
+        if let Some(from) = from {
+            assert!(from < id, "{context}: {id:?} comes after {from:?}: {:?}", trace.items);
+        }
+        match (gap.take(), from) {
+            (Some(Some(first)), _) => {
+                assert_eq!(first, id, "{context}: a gap names the event that follows, {trace:?}");
+            }
+            (None, Some(from)) if !trace.is_mute => {
+                let missing = topic.events.range(from..id).find(|(other, _)| **other != from);
+                assert_eq!(missing, None, "{context}: lost silently before {id:?}, {trace:?}");
+            }
+            _ => {}
+        }
+        from = Some(id);
+    }
+}
