@@ -43,7 +43,7 @@ fn root(path: &str) -> PathBuf {
 
 #[track_caller]
 fn succeed(command: &mut Command) -> String {
-    let Output { status, stdout, stderr } = command.output().expect("it can be started");
+    let Output { status, stdout, stderr } = started(|| command.output());
     let (said, erred) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert!(status.success(), "{command:?}: {status}\n{said}\n{erred}");
     print!("{said}");
@@ -183,6 +183,20 @@ fn the_library_exports_what_the_header_declares_and_nothing_else() {
     }
 }
 
+/// Starts what was just linked. Another test may be starting something at this moment: its child
+/// holds, until it has become another program, every file that this process had open to write.
+fn started<T>(mut start: impl FnMut() -> std::io::Result<T>) -> T {
+    for _ in 0..1000 {
+        match start() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result.expect("it can be started"),
+        }
+    }
+    panic!("the program stays busy");
+}
+
 /// A host in C that tells its port.
 struct Host {
     child: Child,
@@ -193,7 +207,7 @@ struct Host {
 impl Host {
     fn start(command: &mut Command) -> Host {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("it can be started");
+        let mut child = started(|| command.spawn());
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
