@@ -2,7 +2,8 @@
 //!
 //! The first *fault* names the end. A clean cause (the peer closed, the handler closed, the server
 //! drains) that then runs into a close deadline becomes [`CloseReason::CloseSend`] or
-//! [`CloseReason::CloseAck`]; every other cause keeps its label.
+//! [`CloseReason::CloseAck`], and one of the server's that a reset or a drop overtakes before its
+//! close frame has left gives way to that; every other cause keeps its label.
 
 use std::fmt;
 

@@ -294,12 +294,8 @@ impl Engine {
         self.public -= usize::from(connection.face != crate::route::Face::Admin);
         self.release_address(&connection);
         let so_far = match &connection.phase {
-            // The peer has not been told yet, and will not be.
-            Phase::Closing(Closing {
-                stage: Stage::Sending { .. },
-                reason: CloseReason::Drain,
-                ..
-            }) if matches!(why, CloseReason::DrainDeadline | CloseReason::Shutdown) => None,
+            // What the server wanted and the peer was not told of gives way to what came before.
+            Phase::Closing(closing) if !closing.is_settled() => None,
             Phase::Closing(closing) => Some(closing.reason),
             Phase::Answering { reason, .. } if *reason != CloseReason::Done => Some(*reason),
             _ => None,

@@ -148,8 +148,9 @@ impl World {
         if let Some(close) = close {
             self.judge_code(index, &label, close, code, &context);
         }
-        if label == "drain" && upgraded {
-            let told = if close.is_some() { 1001 } else { 1006 };
+        let is_servers = ["application", "lifetime", "drain", "shed", "kicked"].contains(&&*label);
+        if is_servers && upgraded {
+            let told = close.unwrap_or(1006);
             assert_eq!(code, told, "the code is the one exchanged: {context}");
         }
         if has_code(&label) && upgraded && !aborts && !link.has_failed() {
