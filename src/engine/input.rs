@@ -286,17 +286,20 @@ impl Engine {
                 self.rearm(now, id.key());
                 0
             }
-            Phase::Head { reader, .. } => match reader.read(input, &self.head_limits) {
-                Ok((used, None)) => used,
-                Ok((used, Some(head))) => {
-                    self.handle_head(now, id, head);
-                    used
+            Phase::Head { reader, .. } => {
+                let head_only = reader.is_for_head(input);
+                match reader.read(input, &self.head_limits) {
+                    Ok((used, None)) => used,
+                    Ok((used, Some(head))) => {
+                        self.handle_head(now, id, head);
+                        used
+                    }
+                    Err(refusal) => {
+                        self.refuse(now, id, refusal, head_only);
+                        all
+                    }
                 }
-                Err(refusal) => {
-                    self.refuse(now, id, refusal);
-                    all
-                }
-            },
+            }
             Phase::Body(body) => match body.reader.read(input) {
                 Ok((used, None)) => used,
                 Ok((used, Some(bytes))) => {
@@ -304,7 +307,7 @@ impl Engine {
                     used
                 }
                 Err(refusal) => {
-                    self.refuse(now, id, refusal);
+                    self.refuse(now, id, refusal, false);
                     all
                 }
             },

@@ -234,10 +234,18 @@ impl Engine {
         }
     }
 
-    /// Refuses a request that cannot be read on: the connection ends behind the answer.
-    pub(super) fn refuse(&mut self, now: Instant, id: ConnectionId, refusal: Refusal) {
+    /// Refuses a request that cannot be read on: the connection ends behind the answer, which has
+    /// no body if it is to HEAD.
+    pub(super) fn refuse(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        refusal: Refusal,
+        head_only: bool,
+    ) {
         self.stats.bad_requests += 1;
-        let pending = self.give_up_request(id);
+        let mut pending = self.give_up_request(id);
+        pending.head_only |= head_only;
         self.answer(now, id, &refusal.into(), &pending);
     }
 
@@ -247,6 +255,9 @@ impl Engine {
         let pending = match self.get_mut(id).map(|connection| &mut connection.phase) {
             Some(Phase::Body(body)) => std::mem::take(&mut body.pending),
             Some(Phase::Deciding(pending)) => std::mem::take(&mut **pending),
+            Some(Phase::Head { reader, .. }) => {
+                Pending { head_only: reader.is_for_head(&[]), ..Pending::default() }
+            }
             _ => Pending::default(),
         };
         Pending { keep: false, ..pending }

@@ -66,6 +66,13 @@ impl HeadReader {
         self.0.is_none()
     }
 
+    /// Says whether the head that has begun, and goes on with `input`, is that of a HEAD request: no
+    /// answer to it has a body.
+    pub fn is_for_head(&self, input: &[u8]) -> bool {
+        let held = self.0.as_ref().map_or(&[][..], |partial| &partial.bytes);
+        held.iter().chain(input).take(METHOD_HEAD.len()).eq(METHOD_HEAD)
+    }
+
     /// Gives the heap bytes held: at most about `head_bytes`.
     pub fn held_bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |partial| size_of::<Partial>() + partial.bytes.capacity())
@@ -131,6 +138,9 @@ fn check_host(request: &Request, version: Version) -> Result<(), Refusal> {
         false => Err(Refusal::bad_request("one valid Host header is needed")),
     }
 }
+
+/// How a request line with that method begins.
+const METHOD_HEAD: &[u8] = b"HEAD ";
 
 #[cfg(test)]
 pub(super) mod tests {

@@ -90,6 +90,7 @@ impl Write for ClientEnd {
 /// A peer that keeps to the rules.
 pub struct Honest {
     stage: Stage,
+    starts_at: u64,
     request: VecDeque<u8>,
     head: Vec<u8>,
     next_at: u64,
@@ -106,6 +107,9 @@ pub struct Honest {
     pub answered: Option<u16>,
 }
 
+/// For how long it asks in pieces.
+const PIECES_MS: u64 = 400;
+
 enum Stage {
     Asking,
     Open(Box<WebSocket<ClientEnd>>),
@@ -117,6 +121,7 @@ impl Honest {
         let path = pick(rng, &WEBSOCKETS);
         Honest {
             stage: Stage::Asking,
+            starts_at,
             request: script::upgrade_request(path).into(),
             head: Vec::new(),
             next_at: starts_at,
@@ -184,7 +189,10 @@ impl Honest {
 
     fn ask(&mut self, now: u64, link: &Rc<RefCell<Link>>, rng: &mut Rng) {
         if self.next_at <= now && !self.request.is_empty() {
-            let len = 1 + rng.below(self.request.len() as u64) as usize;
+            // However late the turns are, it has asked in time.
+            let is_late = now > self.starts_at + PIECES_MS;
+            let most = self.request.len() as u64;
+            let len = if is_late { most } else { 1 + rng.below(most) } as usize;
             let piece: Vec<u8> = self.request.drain(..len).collect();
             let _ = Write::write(&mut *link.borrow_mut(), &piece);
             self.next_at = now + rng.below(40);

@@ -199,10 +199,15 @@ impl World {
         let may_be_slow = chaos.blocked_write + chaos.short_write > 0;
         // Its answer to a close waits behind all that it sent before.
         let is_read_slowly = chaos.short_read + chaos.late_bytes > 0;
-        let (own, is_honest) = match &peer.kind {
-            Kind::Honest(honest) => (honest.closes() && label == "peer", true),
-            Kind::Scripted(scripted) => (scripted.script.labels.contains(&label), false),
+        let may_end_as = |label: &str| match &peer.kind {
+            Kind::Honest(honest) => honest.closes() && label == "peer",
+            Kind::Scripted(scripted) => scripted.script.labels.contains(&label),
         };
+        let own = may_end_as(label);
+        let is_honest = matches!(peer.kind, Kind::Honest(_));
+        let has_budget = self.plan.config.limits.memory_bytes.is_some();
+        let oldest_ms = 3 * self.plan.config.deadlines.write_stall.as_millis() as u64;
+        let is_old = self.now - peer.accepted_at >= oldest_ms;
         let told_to_go = self.told_to_go;
         let (stays, closes) = match &peer.kind {
             Kind::Scripted(scripted) => (scripted.script.stays, scripted.closes),
@@ -218,7 +223,11 @@ impl World {
             || match label {
                 "application" => closed,
                 "panic" => panicked,
-                "memory" => self.plan.config.limits.memory_bytes.is_some(),
+                "memory" => has_budget,
+                // Dropped for its memory while it closes: the cause stays the peer's.
+                "peer" => has_budget && may_end_as("close_ack"),
+                // What waited for it was older than it may be.
+                "write_stall" => !is_honest && may_be_slow && is_old,
                 "overflow" => pushes,
                 "rate" => self.plan.rate_action() == Some(RateAction::Close),
                 "drain" => draining,
