@@ -111,7 +111,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// After so many broken seeds the others are left.
-const BROKEN_MAX: usize = 40;
+const BROKEN_MAX: usize = 10;
 
 /// Runs one seed; gives a hash of all that was done.
 fn run(seed: u64) -> u64 {
