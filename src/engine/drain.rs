@@ -123,8 +123,9 @@ impl Engine {
         }
     }
 
-    /// Ends a turn: a drain may have come to its end.
+    /// Ends a turn: a drain may have come to its end, and what the flush has queued may be too much.
     pub fn end_turn(&mut self, now: Instant) {
+        self.weigh(now);
         self.end_drain(now);
     }
 

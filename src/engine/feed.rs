@@ -321,7 +321,8 @@ impl Engine {
         })
     }
 
-    /// Tells the gap where the dropped event was, or before the next one if none follows yet.
+    /// Tells the gap where the dropped event was, or before the next one if none follows yet. On
+    /// `/ws` always there: a `subscribed` that follows says that nothing before it is missing.
     fn replace_dropped(
         &mut self,
         now: Instant,
@@ -333,16 +334,18 @@ impl Engine {
         self.stats.discarded_bytes += dropped.bytes as u64;
         let key = dropped.subscription;
         let own = (key == delivery.subscription).then_some(delivery.event.id);
-        let Some(first) = dropped.next.or(own) else {
+        let first = dropped.next.or(own);
+        if first.is_none() && form != Form::Envelope {
             return self.topics.mark_lost(id, key);
-        };
+        }
         let Some(connection) = self.get(id) else { return };
         if !self.topics.subscriptions_of(&connection.subscriptions).any(|other| other == key) {
             // It has unsubscribed meanwhile: nothing is missing.
             return;
         }
         let topic = self.topics.topic_of(key).clone();
-        let Some(frame) = encode_gap(form, &topic, Some(&first.to_string())) else { return };
+        let first = first.map(|first| first.to_string());
+        let Some(frame) = encode_gap(form, &topic, first.as_deref()) else { return };
         let len = frame.len() as u64;
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         if connection.outbox.is_empty() {

@@ -66,11 +66,12 @@ impl HeadReader {
         self.0.is_none()
     }
 
-    /// Says whether the head that has begun, and goes on with `input`, is that of a HEAD request: no
-    /// answer to it has a body.
+    /// Says whether the head that has begun, and goes on with `input`, is that of a HEAD request, as
+    /// far as can be seen: no answer to it has a body.
     pub fn is_for_head(&self, input: &[u8]) -> bool {
         let held = self.0.as_ref().map_or(&[][..], |partial| &partial.bytes);
-        held.iter().chain(input).take(METHOD_HEAD.len()).eq(METHOD_HEAD)
+        let mut begun = held.iter().chain(input).zip(METHOD_HEAD).peekable();
+        begun.peek().is_some() && begun.all(|(byte, expected)| byte == expected)
     }
 
     /// Gives the heap bytes held: at most about `head_bytes`.

@@ -23,6 +23,11 @@ impl World {
         sum.as_millis() as u64 + 10_000
     }
 
+    /// Gives how old bytes that wait for a peer may be at the most.
+    pub fn oldest_ms(&self) -> u64 {
+        3 * self.plan.config.deadlines.write_stall.as_millis() as u64
+    }
+
     /// From now on each honest peer that is open is to get one more echo.
     pub fn expect_exchanges(&mut self) {
         for peer in &mut self.peers {

@@ -48,7 +48,7 @@ impl World {
             let is_told = engine.is_drained() || timeout.is_some_and(|at| at <= self.now);
             assert!(is_told, "the drain has ended and nobody knows");
         }
-        let is_settled = !engine.has_work_left() && timeout.is_none_or(|at| at > self.now);
+        let is_settled = !self.has_work_left() && timeout.is_none_or(|at| at > self.now);
         if is_settled {
             for index in 0..self.peers.len() {
                 self.check_lateness(index);
@@ -127,6 +127,8 @@ impl World {
         let is_behind = !self.application.has_no_job_of(id)
             || self.has_parked()
             || self.plan.rate_action() == Some(RateAction::Pause)
+            // Its messages wait until their answers may go.
+            || self.plan.config.limits.send_per_second > 0
             || link.blocked_since.is_some()
             || link.has_edge();
         let is_closing = link.server_shut_at.is_some() || seen.close_at.is_some();
@@ -158,7 +160,7 @@ impl World {
 
     /// Says whether two turns in which nothing happens change nothing.
     pub fn check_rest(&mut self) {
-        let is_settled = !self.engine.has_work_left()
+        let is_settled = !self.has_work_left()
             && self.engine.poll_timeout().is_none_or(|at| at.as_millis() > self.now);
         if !is_settled {
             return;

@@ -2,7 +2,7 @@
 
 use crate::ledger::{Item, id};
 use crate::peer::Kind;
-use crate::topical::{Form, last_payload};
+use crate::topical::{Form, TOPICS, last_payload};
 use crate::world::World;
 
 /// Stands for a position that is none: nothing may follow it but a gap.
@@ -143,15 +143,17 @@ impl World {
         }
     }
 
-    /// Publishes one more event to a topic, for all who are still there.
-    pub fn publish_last(&mut self, topic: &str) {
-        let payload = last_payload(topic).into();
-        self.command(None, heartwheel::event::Command::Publish(topic.into(), payload));
+    /// Publishes one more event to each topic, for all who are still there.
+    pub fn publish_last(&mut self) {
+        for topic in TOPICS {
+            let payload = last_payload(topic).into();
+            self.command(None, heartwheel::event::Command::Publish(topic.into(), payload));
+        }
     }
 
-    /// Says whether anything waits for a peer that is slow to read.
-    pub fn has_bytes_waiting(&self) -> bool {
-        self.engine.waiting().bytes_out > 0
+    /// Gives how many events have given way to others, or were not queued.
+    pub fn events_dropped(&self) -> u64 {
+        self.engine.stats().messages_dropped()
     }
 
     /// Gives a subscriber that ought to have that event and does not.

@@ -205,9 +205,9 @@ impl World {
         };
         let own = may_end_as(label);
         let is_honest = matches!(peer.kind, Kind::Honest(_));
+        let was_dropped = peer.seen.ended.as_ref().is_some_and(|(_, _, aborts)| *aborts);
         let has_budget = self.plan.config.limits.memory_bytes.is_some();
-        let oldest_ms = 3 * self.plan.config.deadlines.write_stall.as_millis() as u64;
-        let is_old = self.now - peer.accepted_at >= oldest_ms;
+        let is_old = self.now - peer.accepted_at >= self.oldest_ms();
         let told_to_go = self.told_to_go;
         let (stays, closes) = match &peer.kind {
             Kind::Scripted(scripted) => (scripted.script.stays, scripted.closes),
@@ -236,12 +236,16 @@ impl World {
                 "lifetime" => has_lifetime,
                 "done" => draining || panicked || refused || is_turned_away,
                 "keep_alive" => is_turned_away,
-                // It has nothing to say, and is not asked.
-                "read_idle" => stays && self.plan.config.heartbeat.interval.is_none(),
+                // It has nothing to say, and is not asked, or the question waits behind a frame.
+                "read_idle" => {
+                    stays && (may_be_slow || self.plan.config.heartbeat.interval.is_none())
+                }
                 "eof" if closes => true,
-                // An answer that came too late.
+                // An answer that came too late; it may not have left when memory was short.
                 "handshake" => {
-                    peer.seen.status == 503 || (peer.witness.answers == 0 && !peer.reads())
+                    peer.seen.status == 503
+                        || (peer.witness.answers == 0 && !peer.reads())
+                        || (has_budget && was_dropped)
                 }
                 "close_send" => is_clean && (!is_honest || may_be_slow),
                 "close_ack" => is_clean && (!is_honest || is_read_slowly),

@@ -144,7 +144,7 @@ impl World {
 
     /// Says whether the engine wants a turn at once.
     pub fn has_work_left(&self) -> bool {
-        self.engine.has_work_left()
+        self.engine.has_work_left() || self.engine.has_dirty()
     }
 
     /// Goes to the next moment at which something can happen, at most to `until`, and does a turn.

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use heartwheel::CloseReason;
+use heartwheel::event::Command;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::peer::{Peer, Seen, frame};
 use crate::support::topics::*;
+use crate::support::virtual_server::VirtualServer;
 use crate::support::{PATIENCE, ms, within};
 
 /// A payload that begins with its number.
@@ -332,4 +334,41 @@ fn of_each_topic_the_latest_event_stays() {
     assert_eq!(once, 1, "the newest of a quiet topic is not sacrificed to a loud one");
     assert!(numbers.is_sorted() && numbers.len() < FLOOD, "{numbers:?}");
     assert_eq!(numbers.last(), Some(&(FLOOD - 1)));
+}
+
+/// What `subscribed` names as the last position must not lie behind an event that was dropped.
+#[test]
+fn a_gap_before_subscribed_is_told_before_it() {
+    let pairs = [("overflow.policy", "drop_oldest"), ("limits.outbox_bytes", "400")];
+    let mut server = VirtualServer::new(&pairs);
+    let hub = server.open("/ws");
+    let say = |server: &mut VirtualServer, text: &str| {
+        server.send(hub, masked_text(text));
+        server.settle();
+    };
+    let publish = |server: &mut VirtualServer, topic: &str| {
+        server.command(Command::Publish(topic.into(), "x".repeat(100).into()));
+        server.settle();
+    };
+    publish(&mut server, "a");
+    say(&mut server, r#"{"op":"subscribe","topic":"b"}"#);
+    server.received(hub);
+    // A pong is begun, and what follows waits behind it.
+    server.narrow(hub, 1);
+    say(&mut server, r#"{"op":"ping"}"#);
+    say(&mut server, r#"{"op":"subscribe","topic":"a","after":"0-0"}"#);
+    publish(&mut server, "b");
+    server.narrow(hub, usize::MAX);
+    server.settle();
+    let got = server.received(hub);
+    let got = String::from_utf8_lossy(&got);
+    let place = |what: &str| got.find(what).unwrap_or_else(|| panic!("no {what} in {got}"));
+    let gap = place(r#"{"op":"gap","topic":"a","first":null}"#);
+    assert!(gap < place(r#"{"op":"subscribed","topic":"a""#), "{got}");
+    assert_eq!(server.engine.stats().messages_dropped(), 1);
+}
+
+/// A text frame whose mask is zero.
+fn masked_text(text: &str) -> Vec<u8> {
+    [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat()
 }
