@@ -215,8 +215,8 @@ impl Closing {
         matches!(self.reason, CloseReason::Peer(_) | CloseReason::Eof)
     }
 
-    /// Says whether the reason stands, whatever cuts the rest short: it is the peer's, or a fault, or
-    /// the peer has been told.
+    /// Says whether the reason stands, whatever cuts the rest short: it is the peer's, or a fault,
+    /// or the peer has been told.
     pub fn is_settled(&self) -> bool {
         let is_with_kernel = matches!(self.stage, Stage::Awaiting | Stage::Lingering);
         is_with_kernel || self.is_by_peer() || !self.reason.is_clean()

@@ -229,6 +229,7 @@ impl EventLoop {
         self.act_on_deadlines(now);
         self.flush(now);
         self.engine.end_turn(now);
+        self.apply_actions();
         self.dispatch_to_workers();
         self.inlet.fall_asleep();
         self.ask();

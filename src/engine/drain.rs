@@ -123,7 +123,8 @@ impl Engine {
         }
     }
 
-    /// Ends a turn: a drain may have come to its end, and what the flush has queued may be too much.
+    /// Ends a turn: a drain may have come to its end, and what the flush has queued may be too
+    /// much. [`Engine::poll_action`] follows.
     pub fn end_turn(&mut self, now: Instant) {
         self.weigh(now);
         self.end_drain(now);

@@ -13,7 +13,7 @@
 //!    [`Engine::poll_scrape`], for figures that are the loop's,
 //! 5. [`Engine::handle_timeout`] until it gives `None`,
 //! 6. [`Engine::poll_dirty`] and [`pump::flush`](crate::pump::flush),
-//! 7. [`Engine::poll_action`] for the sockets to shut down or to close,
+//! 7. [`Engine::end_turn`], and [`Engine::poll_action`] for the sockets to shut down or to close,
 //! 8. [`Engine::poll_timeout`]: when the next turn must come at the latest.
 
 mod admission;

@@ -329,9 +329,13 @@ impl Engine {
         self.hang_up(now, id, reason);
     }
 
-    /// Ends a connection that has nothing more to say: FIN, and what still comes is discarded.
+    /// Ends a connection that has nothing more to say: FIN, behind what may still wait (`100
+    /// Continue`), and what still comes is discarded.
     pub(super) fn hang_up(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
         let Some(connection) = self.get_mut(id) else { return };
+        if !connection.outbox.is_empty() {
+            return connection.enter(now, Phase::Answering { keep: false, reason, more: None });
+        }
         connection.enter(now, Phase::Closing(Closing::new(Stage::Lingering, reason)));
         self.linger(now, id);
     }

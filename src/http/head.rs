@@ -66,8 +66,8 @@ impl HeadReader {
         self.0.is_none()
     }
 
-    /// Says whether the head that has begun, and goes on with `input`, is that of a HEAD request, as
-    /// far as can be seen: no answer to it has a body.
+    /// Says whether the head that has begun, and goes on with `input`, is that of a HEAD request,
+    /// as far as can be seen: no answer to it has a body.
     pub fn is_for_head(&self, input: &[u8]) -> bool {
         let held = self.0.as_ref().map_or(&[][..], |partial| &partial.bytes);
         let mut begun = held.iter().chain(input).zip(METHOD_HEAD).peekable();

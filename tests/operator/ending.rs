@@ -4,11 +4,13 @@ use std::io::Read;
 use std::thread;
 use std::time::Instant;
 
+use heartwheel::event::Command;
 use heartwheel::{CloseReason, Server};
 
 use super::support::peer::{Peer, Seen};
 use super::support::server::Running;
 use super::support::topics::{Hub, Stream, fetch, member, request};
+use super::support::virtual_server::VirtualServer;
 use super::support::{eventually, ms};
 use super::{admin, dechunk, post, scrape, start};
 
@@ -229,4 +231,21 @@ fn a_drain_by_request_ends_everything_and_answers() {
     peer.expect_fin();
     drop(peer);
     eventually("the drain ends", || server.is_over());
+}
+
+/// FIN goes behind what has begun to leave, whatever it is.
+#[test]
+fn a_kick_while_100_continue_leaves_is_fin_behind_it() {
+    let mut server = VirtualServer::new(&[]);
+    let id = server.connect("127.0.0.1:9").expect("there is room");
+    server.narrow(id, 10);
+    let head = "POST /post HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n";
+    server.send(id, format!("{head}Expect: 100-continue\r\n\r\n"));
+    server.settle();
+    server.command(Command::Kick(id));
+    assert!(!server.is_over(id), "half of it is still to come");
+    server.narrow(id, usize::MAX);
+    server.settle();
+    assert_eq!(server.received(id), b"HTTP/1.1 100 Continue\r\n\r\n");
+    assert!(server.is_over(id));
 }

@@ -36,6 +36,8 @@ pub struct Trace {
     last: Option<Id>,
     /// It is to get all that is published from now on.
     pub is_live: bool,
+    /// It was live when the last events were published.
+    awaits_last: bool,
     /// Events may be lost without a word: there is none for it.
     pub is_mute: bool,
 }
@@ -105,7 +107,12 @@ impl Ledger {
         self.ids.iter().nth(nth as usize).copied()
     }
 
-    /// Gives a subscriber that is live and has not been told of this event.
+    /// The last events are published: who is live awaits them.
+    pub fn await_last(&mut self) {
+        self.traces.values_mut().for_each(|trace| trace.awaits_last = trace.is_live);
+    }
+
+    /// Gives a subscriber that is live, awaits the last event and has not been told of it.
     pub fn unserved(&self, payload: impl Fn(&str) -> String) -> Option<(usize, &str)> {
         let lacks = |((_, name), trace): &(&(usize, String), &Trace)| {
             let payload = payload(name);
@@ -115,7 +122,7 @@ impl Ledger {
                 Item::Plain(text) => *text == payload,
                 Item::Asked(_) | Item::From(_) | Item::Gap(_) => false,
             };
-            trace.is_live && !trace.items.iter().rev().any(has_it)
+            trace.is_live && trace.awaits_last && !trace.items.iter().rev().any(has_it)
         };
         self.traces.iter().find(lacks).map(|((peer, name), _)| (*peer, name.as_str()))
     }

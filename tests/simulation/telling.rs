@@ -145,6 +145,7 @@ impl World {
 
     /// Publishes one more event to each topic, for all who are still there.
     pub fn publish_last(&mut self) {
+        self.ledger.await_last();
         for topic in TOPICS {
             let payload = last_payload(topic).into();
             self.command(None, heartwheel::event::Command::Publish(topic.into(), payload));

@@ -48,6 +48,7 @@ impl World {
             self.flush(id);
         }
         self.engine.end_turn(now);
+        self.apply_actions();
         self.dispatch_to_workers();
         let stats = self.engine.stats();
         let done = [self.now, stats.received_bytes, stats.sent_bytes, stats.messages_handled];

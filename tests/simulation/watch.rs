@@ -236,9 +236,12 @@ impl World {
                 "lifetime" => has_lifetime,
                 "done" => draining || panicked || refused || is_turned_away,
                 "keep_alive" => is_turned_away,
-                // It has nothing to say, and is not asked, or the question waits behind a frame.
+                // It has nothing to say, or waits for answers, and is not asked, or the question
+                // waits behind a frame.
                 "read_idle" => {
-                    stays && (may_be_slow || self.plan.config.heartbeat.interval.is_none())
+                    let is_asked = self.plan.config.heartbeat.interval.is_some();
+                    let waits = stays || is_honest && chaos.slow_worker > 0;
+                    waits && (!is_asked || may_be_slow && stays)
                 }
                 "eof" if closes => true,
                 // An answer that came too late; it may not have left when memory was short.

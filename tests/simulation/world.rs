@@ -14,6 +14,7 @@ use crate::common::rng::Rng;
 use crate::journal;
 use crate::ledger::Ledger;
 use crate::link::Link;
+use crate::number;
 use crate::peer::{Honest, Kind, Peer, Seen};
 use crate::plan::{Chaos, Plan, pick};
 use crate::script::Script;
@@ -56,6 +57,7 @@ pub struct World {
     pub parked: Option<Job>,
     pub shared: Box<[u8]>,
     steps: VecDeque<Step>,
+    steps_kept: usize,
     pub jumped_at: Option<u64>,
     pub drain_at: Option<u64>,
     /// The operator has shed or kicked connections.
@@ -103,6 +105,7 @@ impl World {
             parked: None,
             shared: vec![0; plan.buffer_bytes].into(),
             steps: VecDeque::new(),
+            steps_kept: number("STEPS").map_or(60, |steps| steps as usize),
             jumped_at: None,
             drain_at: None,
             told_to_go: false,
@@ -128,7 +131,7 @@ impl World {
     }
 
     pub fn note(&mut self, step: Step) {
-        if self.steps.len() == STEPS_KEPT {
+        if self.steps.len() >= self.steps_kept {
             self.steps.pop_front();
         }
         self.steps.push_back(step);
@@ -243,6 +246,5 @@ fn draw_peer(rng: &mut Rng, plan: &Plan) -> Peer {
 
 /// The wall clock when the loop began.
 const UNIX_MS: u64 = 1_700_000_000_000;
-const STEPS_KEPT: usize = 60;
 /// With little budget in each turn a large message takes many.
 const TURNS_IN_PLACE_MAX: u32 = 20_000;

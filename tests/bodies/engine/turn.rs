@@ -26,6 +26,7 @@ impl World {
             self.flush(id);
         }
         self.engine.end_turn(now);
+        self.apply_actions();
         self.hand_out();
         self.check();
     }
