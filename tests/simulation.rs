@@ -6,8 +6,8 @@
 //! First faults fall on everything, and nothing wrong may happen; then they stop, and everything
 //! right must happen in time.
 //!
-//! `SEED=7` runs one seed and tells its story (`STEPS=1000`: so much of it), `ROUNDS=20000` runs many, `FROM=2000` others than
-//! the first, `THREADS=4` so many at a time.
+//! `SEED=7` runs one seed and tells its story (`STEPS=1000`: so much of it), `ROUNDS=20000` runs
+//! many, `FROM=2000` others than the first, `THREADS=4` so many at a time.
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
