@@ -8,6 +8,8 @@ use std::thread;
 
 use tinyjson::JsonValue;
 
+// Its `main` is not called here.
+#[allow(dead_code)]
 #[path = "../benches/load/main.rs"]
 mod load;
 
@@ -15,7 +17,7 @@ mod load;
 fn run(name: &str, words: &[&str]) -> (Vec<String>, Vec<JsonValue>) {
     let file = format!("{}/{name}.json", env!("CARGO_TARGET_TMPDIR"));
     let short = ["--no-pin", "--seconds", "0.3", "--warmup", "0.1", "--rounds", "1"];
-    let words = [words, &short, &["--json", &file]].concat();
+    let words = [&short, words, &["--json", &file]].concat();
     let failures = load::run(words.iter().map(Into::into)).expect("it runs");
     let json: JsonValue = fs::read_to_string(file).unwrap().parse().expect("it is JSON");
     (failures, json["runs"].get::<Vec<_>>().expect("it is a list").clone())
@@ -79,4 +81,46 @@ fn a_connection_that_is_lost_is_an_error_and_a_failure() {
     assert_eq!(failures.len(), 1, "{failures:?}");
     assert_eq!(figure(&runs[0], "lost"), 3.0);
     assert!(figure(&runs[0], "unanswered") >= 1.0);
+}
+
+#[test]
+fn every_other_mode_finds_the_server_well() {
+    for (mode, conns, figures) in [
+        ("fanout", "20", &["p50", "cpu_us", "pair"][..]),
+        ("churn", "4", &["p50", "cpu_us", "rate"]),
+        ("idle", "50", &["start_us", "idle_bytes", "wakes"]),
+    ] {
+        let words = [mode, "--conns", conns, "--workers", "0", "--verify"];
+        let (failures, runs) = run(mode, &[&words[..], &["--fail-if", "errors>0"]].concat());
+        assert_eq!(failures, [""; 0]);
+        for run in &runs {
+            figures.iter().for_each(|name| assert!(figure(run, name).is_finite(), "{name}"));
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_deadline_is_seen_and_none_is_early() {
+    let words = ["deadlines", "--workers", "0"];
+    let limits = ["--seconds", "1.7", "--fail-if", "early>0", "--fail-if", "errors>0"];
+    let (failures, runs) = run("deadlines", &[&words[..], &limits].concat());
+    assert_eq!(failures, [""; 0]);
+    for run in runs.iter().filter(|run| run["server"].get::<String>().unwrap() == "heartwheel") {
+        let load: &String = run["load"].get().unwrap();
+        // A lifetime is longer than this test.
+        assert!(figure(run, "count") > 0.0 || load.starts_with("lifetime"), "{load}");
+    }
+}
+
+#[test]
+fn the_page_stands_alone() {
+    let file = format!("{}/page.html", env!("CARGO_TARGET_TMPDIR"));
+    let words = ["echo", "--conns", "2", "--workers", "0", "--html", &file];
+    run("page", &words);
+    let page = fs::read_to_string(file).unwrap();
+    assert!(page.contains("<svg") && page.contains("heartwheel"));
+    for word in ["http://", "https://", "src=", "href=", "NaN", "inf"] {
+        let found = page.find(word).map(|at| &page[at.saturating_sub(60)..at + 20]);
+        assert_eq!(found, None, "{word}");
+    }
 }

@@ -35,7 +35,9 @@ impl Program {
     ///
     /// If it ends instead; with its last words.
     pub fn start(settings: &[String], admin: Admin) -> io::Result<Program> {
-        Program::start_as(Command::new(env!("CARGO_BIN_EXE_heartwheel")), settings, admin)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heartwheel"));
+        command.env_clear();
+        Program::start_as(command, settings, admin)
     }
 
     /// Starts another program with the same options, as [`program::run`] gives them.
@@ -50,7 +52,7 @@ impl Program {
         settings: &[String],
         admin: Admin,
     ) -> io::Result<Program> {
-        command.env_clear().args(["serve", "--listen", "127.0.0.1:0"]);
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
         let listen = match admin {
             Admin::On => "admin_listen=127.0.0.1:0",
             Admin::Off => "admin_listen=off",

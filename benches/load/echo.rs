@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::common::process::Process;
 use super::common::program::Admin;
 use super::common::rng::Rng;
 use super::herd::{Act, Herd, Told};
@@ -39,7 +40,7 @@ enum Pace {
 }
 
 /// What came of it.
-struct Outcome {
+pub struct Outcome {
     spent: Spent,
     latency: Histogram<u64>,
     /// Echoes that came inside the window.
@@ -126,7 +127,8 @@ pub fn failed(mut run: Run, error: &io::Error) -> Run {
     run
 }
 
-fn note(run: &mut Run, outcome: Outcome, load: Load) {
+/// Notes an outcome as a run's figures.
+pub fn note(run: &mut Run, outcome: Outcome, load: Load) {
     run.set_spent(&outcome.spent, outcome.echoed);
     run.set_latency(outcome.latency);
     let bytes = outcome.echoed as f64 * load.size as f64;
@@ -143,24 +145,40 @@ fn drive(
     load: Load,
     pace: Pace,
 ) -> io::Result<Outcome> {
-    let outcome = match pace {
-        Pace::Closed => closed(herd, server, load.depth, options.warmup(), options.seconds(3.0))?,
-        Pace::Open(rate) => {
-            let mut open = Open::new(herd, rate, options.seed);
-            open.run(herd, options.warmup(), &mut None);
-            let window = Window::open(server.process)?;
-            let mut measured = Some(Measured::new(herd.now()));
-            open.run(herd, options.seconds(3.0), &mut measured);
-            let spent = window.close()?;
-            let mut measured = measured.expect("it was put there");
-            let echoed = measured.latency.len();
-            herd.catch_up(|told| measured.take(told));
-            let behind = Some(measured.behind);
-            return Ok(Outcome { spent, latency: measured.latency, echoed, behind });
+    let span = options.seconds(3.0);
+    match pace {
+        Pace::Open(rate) => by_the_clock(herd, server.process, options, rate, span),
+        Pace::Closed => {
+            let outcome = closed(herd, server, load.depth, options.warmup(), span);
+            herd.catch_up(|_| ());
+            outcome
         }
-    };
-    herd.catch_up(|_| ());
-    Ok(outcome)
+    }
+}
+
+/// Sends this many messages a second, over all connections, for a while, after the warm-up.
+///
+/// # Errors
+///
+/// If the server has ended.
+pub fn by_the_clock(
+    herd: &mut Herd,
+    process: Option<Process>,
+    options: &Options,
+    rate: f64,
+    span: Duration,
+) -> io::Result<Outcome> {
+    let mut open = Open::new(herd, rate, options.seed);
+    open.run(herd, options.warmup(), &mut None);
+    let window = Window::open(process)?;
+    let mut measured = Some(Measured::new(herd.now()));
+    open.run(herd, span, &mut measured);
+    let spent = window.close()?;
+    let mut measured = measured.expect("it was put there");
+    let echoed = measured.latency.len();
+    herd.catch_up(|told| measured.take(told));
+    let behind = Some(measured.behind);
+    Ok(Outcome { spent, latency: measured.latency, echoed, behind })
 }
 
 fn closed(
@@ -197,53 +215,68 @@ fn closed(
     Ok(Outcome { spent, latency, echoed, behind: None })
 }
 
-/// Messages sent by the clock, evenly, over the connections in an order drawn once.
+/// Messages sent by the clock, over the connections in an order drawn once.
 pub struct Open {
     order: Vec<usize>,
     gap_nanos: f64,
-    began: u64,
-    sent: u64,
+    /// Where gaps are drawn by chance, and are as long as that on average only.
+    chance: Option<Rng>,
+    /// When the next message is to be sent.
+    due: f64,
+    sent: usize,
 }
 
 /// Latencies of the messages whose time came after a moment.
-pub struct Measured {
+struct Measured {
     from: u64,
-    pub latency: Histogram<u64>,
-    pub behind: Histogram<u64>,
+    latency: Histogram<u64>,
+    behind: Histogram<u64>,
 }
 
 impl Open {
-    pub fn new(herd: &Herd, rate: f64, seed: u64) -> Open {
+    /// Messages come evenly.
+    fn new(herd: &Herd, rate: f64, seed: u64) -> Open {
         let mut order: Vec<usize> = herd.connections.iter().map(|(key, _)| key).collect();
         let mut rng = Rng::new(seed);
         for index in (1..order.len()).rev() {
             order.swap(index, rng.below(index as u64 + 1) as usize);
         }
-        Open { order, gap_nanos: 1e9 / rate, began: herd.now(), sent: 0 }
+        let due = herd.now() as f64;
+        Open { order, gap_nanos: 1e9 / rate, chance: None, due, sent: 0 }
+    }
+
+    /// Messages come by chance.
+    pub fn by_chance(herd: &Herd, rate: f64, seed: u64) -> Open {
+        Open { chance: Some(Rng::new(seed)), ..Open::new(herd, rate, seed) }
+    }
+
+    /// Goes on for a while, unmeasured.
+    pub fn go_on(&mut self, herd: &mut Herd, span: Duration) {
+        self.run(herd, span, &mut None);
     }
 
     /// Goes on for a while.
-    pub fn run(&mut self, herd: &mut Herd, span: Duration, measured: &mut Option<Measured>) {
+    fn run(&mut self, herd: &mut Herd, span: Duration, measured: &mut Option<Measured>) {
         let end = herd.now() + span.as_nanos() as u64;
         loop {
             let mut now = herd.now();
             for _ in 0..BATCH {
-                let due = self.due();
-                if due > now || due >= end {
+                let due = self.due as u64;
+                if due > now || due >= end || self.order.is_empty() {
                     break;
                 }
                 if let Some(measured) = measured {
                     record(&mut measured.behind, now - due);
                 }
-                let key = self.order[(self.sent % self.order.len() as u64) as usize];
-                herd.send(key, 1, due);
+                herd.send(self.order[self.sent % self.order.len()], 1, due);
                 self.sent += 1;
+                self.due += self.draw_gap();
                 now = herd.now();
             }
             if now >= end {
                 return;
             }
-            let wait = Duration::from_nanos(self.due().min(end).saturating_sub(now));
+            let wait = Duration::from_nanos((self.due as u64).min(end).saturating_sub(now));
             herd.turn(Some(Instant::now() + wait), |_, told| {
                 if let Some(measured) = measured {
                     measured.take(told);
@@ -253,18 +286,19 @@ impl Open {
         }
     }
 
-    /// When the next message is to be sent.
-    fn due(&self) -> u64 {
-        self.began + (self.sent as f64 * self.gap_nanos) as u64
+    fn draw_gap(&mut self) -> f64 {
+        let Some(rng) = &mut self.chance else { return self.gap_nanos };
+        let chance = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        -(1.0 - chance).ln() * self.gap_nanos
     }
 }
 
 impl Measured {
-    pub fn new(from: u64) -> Measured {
+    fn new(from: u64) -> Measured {
         Measured { from, latency: histogram(), behind: histogram() }
     }
 
-    pub fn take(&mut self, told: Told) {
+    fn take(&mut self, told: Told) {
         if let Told::Message { stamp: Some(stamp), now } = told
             && stamp >= self.from
         {

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slab::Slab;
 
 use super::connection::{Connection, Endpoint, Phase};
+use super::errors::Errors;
 use super::reader::{Framing, Piece};
 use super::ring::Ring;
 
@@ -28,14 +29,19 @@ pub struct Herd {
     began: Instant,
     /// Whether every byte is compared with what was sent.
     pub verifies: bool,
+    /// Whether connections begin at different messages; or all at the same, as they must where all
+    /// receive what one sends.
+    pub begin_apart: bool,
     pub errors: Errors,
 }
 
 /// What a connection has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// It is connected and, if that was asked for, upgraded.
-    Opened,
+    /// It is connected and, if that was asked for, upgraded, at `now`.
+    Opened {
+        now: u64,
+    },
     /// A message came, at `now`. `stamp` is that of the oldest message of ours without an echo.
     Message {
         stamp: Option<u64>,
@@ -58,21 +64,6 @@ pub enum Act {
     Leave,
 }
 
-/// What went wrong.
-#[derive(Clone, Debug, Default)]
-pub struct Errors {
-    /// Could not connect, or were not upgraded.
-    pub refused: u64,
-    /// Ended before their time.
-    pub lost: u64,
-    /// Messages of a wrong length or, if it was looked at, content; frames no server may send.
-    pub wrong: u64,
-    /// Messages without an echo.
-    pub unanswered: u64,
-    /// The first of them, in words.
-    pub first: Option<String>,
-}
-
 impl Herd {
     /// Makes a herd without connections, whose messages have `size` bytes.
     pub fn new(ring: Ring, framing: Framing, size: usize) -> Herd {
@@ -86,6 +77,7 @@ impl Herd {
             buffer: vec![0; READ_BYTES].into(),
             began: Instant::now(),
             verifies: false,
+            begin_apart: true,
             errors: Errors::default(),
         }
     }
@@ -95,18 +87,14 @@ impl Herd {
         self.began.elapsed().as_nanos() as u64
     }
 
-    /// Gives a moment in nanoseconds since the herd began.
-    pub fn stamp(&self, moment: Instant) -> u64 {
-        moment.saturating_duration_since(self.began).as_nanos() as u64
-    }
-
-    /// Begins a connection. Its first message is the `first` of the ring.
+    /// Begins a connection, the one after `index` others.
     pub fn connect(
         &mut self,
         endpoint: &Endpoint,
         source: Option<IpAddr>,
-        first: usize,
+        index: usize,
     ) -> io::Result<usize> {
+        let first = if self.begin_apart { index } else { 0 };
         let connection = Connection::begin(endpoint, source, &self.ring, self.framing, first)?;
         let key = self.connections.insert(connection);
         let stream = &mut self.connections[key].stream;
@@ -132,7 +120,7 @@ impl Herd {
             }
             self.turn(Some(Instant::now() + OPEN_STEP), |_, told| {
                 match told {
-                    Told::Opened => opened += 1,
+                    Told::Opened { .. } => opened += 1,
                     Told::Refused => refused += 1,
                     _ => {}
                 }
@@ -214,10 +202,11 @@ impl Herd {
 
     /// Where no upgrade is asked for, a connection is open when it can be written to.
     fn open_bare(&mut self, key: usize, told: &mut impl FnMut(usize, Told) -> Act) {
+        let now = self.now();
         let Some(connection) = self.connections.get_mut(key) else { return };
         if self.framing != Framing::WebSocket && matches!(connection.phase, Phase::Opening(_)) {
             connection.phase = Phase::Open;
-            let act = told(key, Told::Opened);
+            let act = told(key, Told::Opened { now });
             self.act(key, act);
         }
     }
@@ -261,7 +250,7 @@ impl Herd {
             if !connection.read_answer(&mut bytes)? {
                 return Ok(0);
             }
-            match told(key, Told::Opened) {
+            match told(key, Told::Opened { now }) {
                 Act::Send(count) => again = count,
                 other => act = other,
             }
@@ -340,43 +329,6 @@ impl Herd {
             }
             Phase::Leaving => drop(told(key, Told::Ended)),
         }
-    }
-}
-
-impl Errors {
-    /// Adds those of another count.
-    pub fn add(&mut self, other: &Errors) {
-        self.refused += other.refused;
-        self.lost += other.lost;
-        self.wrong += other.wrong;
-        self.unanswered += other.unanswered;
-        if let Some(first) = &other.first {
-            self.note(first.clone());
-        }
-    }
-
-    pub fn total(&self) -> u64 {
-        self.refused + self.lost + self.wrong + self.unanswered
-    }
-
-    /// Keeps a description, if it is the first.
-    pub fn note(&mut self, what: impl Into<String>) {
-        self.first.get_or_insert_with(|| what.into());
-    }
-
-    fn refuse(&mut self, what: &str) {
-        self.refused += 1;
-        self.note(what);
-    }
-
-    fn lose(&mut self, what: &str) {
-        self.lost += 1;
-        self.note(what);
-    }
-
-    fn wrong(&mut self, what: &str) {
-        self.wrong += 1;
-        self.note(what);
     }
 }
 

@@ -6,8 +6,8 @@ use hdrhistogram::Histogram;
 
 use super::common::machine::Machine;
 use super::condition::Condition;
+use super::errors::Errors;
 use super::figure::{FIGURES, Figure};
-use super::herd::Errors;
 use super::options::Mode;
 use super::stats::Spread;
 use super::window::Spent;
