@@ -27,7 +27,7 @@ impl Machine {
         let kilobytes = memory.split(' ').next().and_then(|number| number.parse::<u64>().ok());
         Machine {
             cpu: field(&cpu_info, "model name"),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: CoreTime::cores(),
             memory_mib: kilobytes.unwrap_or(0) / 1024,
             kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
             load_average: text("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
@@ -36,7 +36,7 @@ impl Machine {
     }
 }
 
-/// Time of one core, in hundredths of a second, since the machine was started.
+/// Time of all cores, in hundredths of a second, since the machine was started.
 #[derive(Clone, Copy, Default)]
 pub struct CoreTime {
     /// Not idle, whatever for.
@@ -46,11 +46,18 @@ pub struct CoreTime {
 }
 
 impl CoreTime {
-    /// Reads the time of one core, or of all of them.
-    pub fn read(core: Option<usize>) -> CoreTime {
-        let name = core.map_or("cpu".to_owned(), |core| format!("cpu{core}"));
+    /// Gives how many cores there are, wherever the calling thread may run.
+    pub fn cores() -> usize {
+        let is_core = |line: &&str| {
+            line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_numeric()))
+        };
+        text("/proc/stat").lines().filter(is_core).count().max(1)
+    }
+
+    /// Reads the time of all cores together.
+    pub fn read() -> CoreTime {
         let stat = text("/proc/stat");
-        let line = stat.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        let line = stat.lines().find_map(|line| line.strip_prefix("cpu "));
         let fields = line.unwrap_or_default().split_whitespace();
         let fields: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
         // user nice system idle iowait irq softirq steal; guests are in user already.

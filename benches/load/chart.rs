@@ -1,6 +1,6 @@
 //! Pictures as SVG that stands in a page: bars, curves of percentiles, ranges, columns.
 //!
-//! Each is as wide as a phone and scales from there. Colours are classes of the page, `c0` to `c9`,
+//! Each fits a phone and scales from there. Colours are classes of the page, `c0` to `c9`,
 //! so that they suit light and dark.
 
 use std::fmt::Write;
@@ -48,14 +48,14 @@ pub fn card(title: &str, about: &str, picture: &str, legend: &str) -> String {
 /// Bars from a common beginning, each under its label; a whisker is the spread.
 pub fn bars(bars: &[Bar]) -> String {
     let most = bars.iter().map(|bar| bar.spread.1.max(bar.value)).fold(0.0, f64::max);
-    let x = |value: f64| BAR_WIDTH * value / if most > 0.0 { most } else { 1.0 };
-    let mut svg = open(BAR_HEIGHT * bars.len() as f64);
+    let x = |value: f64| (BARS_WIDTH - 4.0) * value / if most > 0.0 { most } else { 1.0 };
+    let mut svg = open(BARS_WIDTH, BAR_HEIGHT * bars.len() as f64);
     for (index, bar) in bars.iter().enumerate() {
         let y = BAR_HEIGHT * index as f64;
         let (label, text) = (escape(&bar.label), escape(&bar.text));
         let _ = write!(
             svg,
-            "<text x='0' y='{:.0}'>{label}</text><text class='end' x='{WIDTH}' y='{:.0}'>{text}\
+            "<text x='0' y='{:.0}'>{label}</text><text class='end' x='{BARS_WIDTH}' y='{:.0}'>{text}\
              </text><rect class='c{}' x='0' y='{:.0}' width='{:.1}' height='9' rx='2'/>",
             y + 12.0,
             y + 12.0,
@@ -89,7 +89,7 @@ pub fn curves(curves: &[Curve]) -> String {
         let part = (us.max(1.0).log10() - bottom) / (top - bottom).max(1.0);
         PLOT_TOP + PLOT_HEIGHT * (1.0 - part)
     };
-    let mut svg = open(PLOT_TOP + PLOT_HEIGHT + 18.0);
+    let mut svg = open(WIDTH, PLOT_TOP + PLOT_HEIGHT + 18.0);
     for decade in bottom as i32..=top as i32 {
         let us = 10f64.powi(decade);
         grid_line(&mut svg, y(us), &time(us));
@@ -122,7 +122,7 @@ pub fn ranges(rows: &[Range], promise: f64) -> String {
     let most = rows.iter().map(|row| row.most).fold(promise * 1.2, f64::max);
     let x = |ms: f64| RANGE_LEFT + (WIDTH - RANGE_LEFT - 8.0) * ms.max(0.0) / most;
     let height = RANGE_HEIGHT * rows.len() as f64;
-    let mut svg = open(height + 20.0);
+    let mut svg = open(WIDTH, height + 20.0);
     let step = nice_step(most / 4.0);
     let mut mark = 0.0;
     while mark <= most {
@@ -159,7 +159,7 @@ pub fn ranges(rows: &[Range], promise: f64) -> String {
 pub fn columns(counts: &[u64], colour_index: usize) -> String {
     let most = counts.iter().copied().max().unwrap_or(0).max(1);
     let width = (WIDTH - LEFT) / counts.len().max(1) as f64;
-    let mut svg = open(PLOT_TOP + COLUMN_HEIGHT + 4.0);
+    let mut svg = open(WIDTH, PLOT_TOP + COLUMN_HEIGHT + 4.0);
     grid_line(&mut svg, PLOT_TOP, &number(most as f64, 0));
     grid_line(&mut svg, PLOT_TOP + COLUMN_HEIGHT, "0");
     for (index, count) in counts.iter().enumerate() {
@@ -197,8 +197,8 @@ pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;")
 }
 
-fn open(height: f64) -> String {
-    format!("<svg viewBox='0 0 {WIDTH} {height:.0}' role='img'>")
+fn open(width: f64, height: f64) -> String {
+    format!("<svg viewBox='0 0 {width} {height:.0}' role='img'>")
 }
 
 fn grid_line(svg: &mut String, y: f64, label: &str) {
@@ -225,7 +225,7 @@ fn colour(index: usize) -> usize {
 
 const COLOURS: usize = 10;
 const WIDTH: f64 = 360.0;
-const BAR_WIDTH: f64 = WIDTH - 4.0;
+const BARS_WIDTH: f64 = 240.0;
 const BAR_HEIGHT: f64 = 34.0;
 const LEFT: f64 = 48.0;
 const PLOT_TOP: f64 = 10.0;

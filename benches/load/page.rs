@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::chart::{Bar, Curve, Range, bars, card, columns, curves, escape, legend, ranges, time};
+use super::chart::{escape, time};
 use super::figure::{FIGURES, Figure, number};
 use super::options::Mode;
+use super::pictures::{TICK_MS, pictures};
 use super::record::{BASELINE, Group, Record};
-use super::stats::curve;
 use super::table::{about, describe, notes, table};
 
 /// Gives the page.
@@ -74,9 +74,7 @@ fn tiles(record: &Record, groups: &[Group]) -> String {
 
 fn section(record: &Record, mode: Mode, groups: &[&Group]) -> String {
     let mut text = format!("<h2>{}</h2>\n<p>{}.</p>\n", mode.name(), escape(about(mode)));
-    for cards in pictures(record, mode, groups).iter().filter(|cards| !cards.is_empty()) {
-        let _ = write!(text, "<div class='cards'>\n{cards}</div>\n");
-    }
+    text += &pictures(record, mode, groups);
     let (heads, rows) = table(record, mode, groups);
     let cells = |tag: &str, cells: &[String]| {
         let cell = |cell: &String| format!("<{tag}>{}</{tag}>", escape(cell));
@@ -95,140 +93,6 @@ fn section(record: &Record, mode: Mode, groups: &[&Group]) -> String {
         };
         let _ =
             writeln!(text, "<ul class='notes'>{}</ul>", notes.iter().map(note).collect::<String>());
-    }
-    text
-}
-
-/// Gives pictures in rows: bars, then what is taller.
-fn pictures(record: &Record, mode: Mode, groups: &[&Group]) -> [String; 2] {
-    let mut loads: Vec<&str> = Vec::new();
-    for group in groups {
-        if !loads.contains(&group.load) {
-            loads.push(group.load);
-        }
-    }
-    let of = |load: &str| -> Vec<&Group> {
-        groups.iter().copied().filter(|group| group.load == load).collect()
-    };
-    let (mut text, mut tall) = (String::new(), String::new());
-    match mode {
-        Mode::Deadlines => tall += &lateness(groups),
-        Mode::Idle => {
-            for (figure, about) in [
-                ("idle_bytes", "bytes of each, before traffic"),
-                ("used_bytes", "bytes of each, after a message each way"),
-                ("wakes", "waits of the server's threads a second"),
-            ] {
-                let rows: Vec<&Group> = match figure {
-                    "wakes" => groups.to_vec(),
-                    _ => of(loads[0]),
-                };
-                text += &bar_card(record, &rows, figure, loads[0], about, figure == "wakes");
-            }
-            for group in groups.iter().filter(|group| !group.runs[0].over_time.is_empty()) {
-                let picture = columns(&group.runs[0].over_time, colour(record, group.server));
-                let about = "pings in each thirtieth of the time";
-                let title = format!("{}, {}", group.server, group.load);
-                tall += &card(&title, about, &picture, "");
-            }
-        }
-        _ => {
-            let shown: &[(&str, &str)] = match mode {
-                Mode::Fanout => &[
-                    ("cpu_us", "CPU µs per delivery"),
-                    ("rate", "deliveries a second"),
-                    ("pair", "CPU of two messages in one go, over that of one"),
-                ],
-                Mode::Churn => {
-                    &[("cpu_us", "CPU µs per connection"), ("rate", "connections a second")]
-                }
-                Mode::Rate => &[("cpu_us", "CPU µs per message")],
-                Mode::Blocking => &[("p99", "p99 of the others, µs")],
-                _ => &[("cpu_us", "CPU µs per message"), ("rate", "messages a second")],
-            };
-            for (figure, about) in shown {
-                for load in &loads {
-                    text += &bar_card(record, &of(load), figure, load, about, false);
-                }
-            }
-            for load in &loads {
-                tall += &curve_card(record, &of(load), load);
-            }
-        }
-    }
-    [text, tall]
-}
-
-fn bar_card(
-    record: &Record,
-    groups: &[&Group],
-    name: &str,
-    title: &str,
-    about: &str,
-    names_load: bool,
-) -> String {
-    let figure = Figure::named(name).expect("it is a figure");
-    let bar = |(index, group): (usize, &&Group)| {
-        let (value, spread) = (group.value(name)?, group.spread(name)?);
-        let what = group.load.split_once(", ").map_or(group.load, |(_, what)| what);
-        Some(Bar {
-            label: match names_load {
-                true => format!("{}, {what}", group.server),
-                false => group.server.to_owned(),
-            },
-            colour: colour_or(record, group.server, index),
-            value,
-            spread: (spread.least, spread.most),
-            text: match record.ratio(group).filter(|_| name == "cpu_us") {
-                Some(ratio) => {
-                    format!("{} ({} x)", figure.text(value), number(ratio.median, 2))
-                }
-                None => figure.text(value),
-            },
-        })
-    };
-    let shown: Vec<Bar> = groups.iter().enumerate().filter_map(bar).collect();
-    if shown.is_empty() {
-        return String::new();
-    }
-    card(title, about, &bars(&shown), "")
-}
-
-fn curve_card(record: &Record, groups: &[&Group], load: &str) -> String {
-    let of = |(index, group): (usize, &&Group)| {
-        let points = curve(&group.latency()?);
-        let colour = colour_or(record, group.server, index);
-        Some(Curve { label: group.server.to_owned(), colour, points })
-    };
-    let shown: Vec<Curve> = groups.iter().enumerate().filter_map(of).collect();
-    if shown.iter().all(|curve| curve.points.is_empty()) {
-        return String::new();
-    }
-    let legend = legend(shown.iter().map(|curve| (curve.label.as_str(), curve.colour)));
-    card(load, "latency by percentile", &curves(&shown), &legend)
-}
-
-/// One picture for each state of the server; the promise is a tick.
-fn lateness(groups: &[&Group]) -> String {
-    let mut text = String::new();
-    for (index, state) in ["alone", "beside echoes"].into_iter().enumerate() {
-        let row = |group: &&&Group| {
-            let (kind, own_state) = group.load.split_once(", ")?;
-            let ms = |name| group.value(name).map(|us| us / 1000.0);
-            let range = Range {
-                label: kind.split(' ').next()?.to_owned(),
-                colour: if group.server == "heartwheel" { 3 * index } else { 2 },
-                middle: ms("p50")?,
-                high: ms("p99")?,
-                most: ms("max")?,
-            };
-            (own_state == state && !group.server.ends_with("says")).then_some(range)
-        };
-        let rows: Vec<Range> = groups.iter().filter_map(|group| row(&group)).collect();
-        if !rows.is_empty() {
-            let about = "ms behind its time: dot p50, bar to p99, stroke max; dashed: one tick";
-            text += &card(state, about, &ranges(&rows, TICK_MS), "");
-        }
     }
     text
 }
@@ -260,19 +124,6 @@ fn method(record: &Record) -> String {
     }
     text + "</dl>\n"
 }
-
-fn colour(record: &Record, server: &str) -> usize {
-    colour_or(record, server, 0)
-}
-
-/// A server has one colour on the whole page; what is no server, the one of its place.
-fn colour_or(record: &Record, server: &str, index: usize) -> usize {
-    let place = record.servers.iter().position(|(name, _)| name == server);
-    place.unwrap_or(if index < 2 { index } else { index + 1 })
-}
-
-/// The default of the setting `tick`.
-const TICK_MS: f64 = 50.0;
 
 const METHOD: [&str; 5] = [
     "Servers run one at a time, each started anew for every run, and take turns, every other time \

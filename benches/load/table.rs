@@ -68,10 +68,11 @@ pub fn table(record: &Record, mode: Mode, groups: &[&Group]) -> (Vec<String>, Ve
         for figure in &columns {
             row.push(cell(group, figure));
             if figure.name == "cpu_us" && has_ratios {
-                let ratio = record.ratio(group);
-                row.push(ratio.map_or("1".to_owned(), |ratio| {
-                    spread(ratio.median, ratio.least, ratio.most, 2)
-                }));
+                row.push(match record.ratio(group) {
+                    Some(ratio) => spread(ratio.median, ratio.least, ratio.most, 2),
+                    None if record.baseline() == Some(group.server) => "1".to_owned(),
+                    None => "-".to_owned(),
+                });
             }
         }
         rows.push(row);

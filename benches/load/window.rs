@@ -41,11 +41,13 @@ impl Window {
     ///
     /// If the server has ended.
     pub fn open(process: Option<Process>) -> io::Result<Window> {
+        // A server of a thousand threads takes a while to read: it comes first, and last below.
+        let server = process.map(Process::usage).transpose()?.unwrap_or_default();
         Ok(Window {
             process,
-            cores: CoreTime::read(None),
-            core_count: std::thread::available_parallelism().map_or(1, usize::from).max(2),
-            server: process.map(Process::usage).transpose()?.unwrap_or_default(),
+            server,
+            cores: CoreTime::read(),
+            core_count: CoreTime::cores(),
             generator: cpu(ClockId::ThreadCPUTime),
             whole_generator: cpu(ClockId::ProcessCPUTime),
             began: Instant::now(),
@@ -61,9 +63,9 @@ impl Window {
         let lasted = self.began.elapsed();
         let generator = cpu(ClockId::ThreadCPUTime) - self.generator;
         let whole_generator = cpu(ClockId::ProcessCPUTime) - self.whole_generator;
+        let cores = CoreTime::read();
         let server = self.process.map(Process::usage).transpose()?;
         let server = server.map(|usage| usage.since(self.server));
-        let cores = CoreTime::read(None);
         let share = |ticks: f64| ticks / (lasted.as_secs_f64() * self.core_count as f64);
         let busy = (cores.busy - self.cores.busy) as f64 / TICKS_PER_SECOND;
         let ours = server.unwrap_or_default().cpu + whole_generator;
