@@ -1,10 +1,10 @@
 //! Why there is a pool: what the others feel while some handlers block.
 //!
 //! A few connections have a handler that sleeps (`--block-ms`, 20); their messages come by chance,
-//! and half of one thread's time is slept away. All others are echoed, a thousand messages a second
-//! by the clock. The server is this benchmark itself, started again with routes of its own:
-//! handlers on the loop (`workers=0`), and on 1, 2 and 4 workers, where the others are echoed by
-//! the loop, or by the same workers.
+//! from a second thread of the generator, and half of one thread's time is slept away. All others
+//! are echoed, a thousand messages a second by the clock. The server is this benchmark itself,
+//! started again with routes of its own: handlers on the loop (`workers=0`), and on 1, 2 and 4
+//! workers, where the others are echoed by the loop, or by the same workers.
 
 use std::io;
 use std::process::{Command, ExitCode};
@@ -22,7 +22,7 @@ use super::options::{Mode, Options};
 use super::progress::Progress;
 use super::record::{Record, Run};
 use super::ring::Ring;
-use super::target::on_core_0;
+use super::target::on_its_core;
 
 /// Where handlers run.
 #[derive(Clone, Copy)]
@@ -59,7 +59,7 @@ fn measure(options: &Options, case: Case, load: Load, run: &mut Run) -> io::Resu
     settings.extend(options.settings.iter().cloned());
     let mut command = Command::new(std::env::current_exe()?);
     command.env_clear().env(SERVE, options.block.as_millis().to_string());
-    let server = on_core_0(options, || Program::start_as(command, &settings, Admin::Off))?;
+    let server = on_its_core(options, || Program::start_as(command, &settings, Admin::Off))?;
     let open = |path: &str, count: usize| {
         let speech = Speech::WebSocket(path.to_owned());
         let endpoint = Endpoint { address: server.address, speech };

@@ -55,8 +55,9 @@ pub fn bars(bars: &[Bar]) -> String {
         let (label, text) = (escape(&bar.label), escape(&bar.text));
         let _ = write!(
             svg,
-            "<text x='0' y='{:.0}'>{label}</text><text class='end' x='{BARS_WIDTH}' y='{:.0}'>{text}\
-             </text><rect class='c{}' x='0' y='{:.0}' width='{:.1}' height='9' rx='2'/>",
+            "<text x='0' y='{:.0}'>{label}</text>\
+             <text class='end' x='{BARS_WIDTH}' y='{:.0}'>{text}</text>\
+             <rect class='c{}' x='0' y='{:.0}' width='{:.1}' height='9' rx='2'/>",
             y + 12.0,
             y + 12.0,
             colour(bar.colour),

@@ -272,7 +272,11 @@ fn note_histogram(run: &mut Run, admin: Option<SocketAddr>) -> io::Result<()> {
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let parts = histogram(&answer);
+    let turns = histogram(&answer, "heartwheel_turn_seconds");
+    let all = turns.last().map_or(0.0, |(_, count)| *count);
+    let longest = turns.iter().find(|(_, up_to)| *up_to >= all);
+    run.set("turn_us", longest.map_or(0.0, |(end, _)| end * 1e6));
+    let parts = histogram(&answer, "heartwheel_deadline_lateness_seconds");
     let count = parts.last().map_or(0.0, |(_, count)| *count);
     run.set("count", count);
     if count > 0.0 {
@@ -287,10 +291,10 @@ fn note_histogram(run: &mut Run, admin: Option<SocketAddr>) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives the parts of the histogram: their ends in seconds, and how many are within.
-fn histogram(metrics: &str) -> Vec<(f64, f64)> {
+/// Gives the parts of a histogram: their ends in seconds, and how many are within.
+fn histogram(metrics: &str, name: &str) -> Vec<(f64, f64)> {
     let part = |line: &str| {
-        let rest = line.strip_prefix("heartwheel_deadline_lateness_seconds_bucket{le=\"")?;
+        let rest = line.strip_prefix(name)?.strip_prefix("_bucket{le=\"")?;
         let (end, count) = rest.split_once("\"} ")?;
         Some((end.parse().ok()?, count.trim().parse().ok()?))
     };
@@ -311,7 +315,8 @@ mod tests {
             heartwheel_deadline_lateness_seconds_bucket{le=\"0.04\"} 3\n\
             heartwheel_deadline_lateness_seconds_bucket{le=\"+Inf\"} 4\n\
             heartwheel_deadline_lateness_seconds_sum 0.1\n";
-        assert_eq!(histogram(metrics), [(0.04, 3.0), (f64::INFINITY, 4.0)]);
+        let parts = histogram(metrics, "heartwheel_deadline_lateness_seconds");
+        assert_eq!(parts, [(0.04, 3.0), (f64::INFINITY, 4.0)]);
     }
 
     #[test]

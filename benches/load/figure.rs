@@ -90,6 +90,7 @@ pub const FIGURES: &[Figure] = &[
     figure("readers", "readers", Unit::Count, 0, "connections that receive"),
     figure("pair", "pair x", Unit::Count, 2, "CPU of two messages at once over that of one"),
     figure("early", "early", Unit::Count, 0, "deadlines that acted before their time"),
+    figure("turn_us", "turn us", Unit::Microseconds, 0, "the server's longest turn, at most"),
     figure("errors", "errors", Unit::Count, 0, "refused, lost, wrong, unanswered; in all rounds"),
 ];
 

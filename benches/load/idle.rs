@@ -101,6 +101,9 @@ fn hold(
     herd.connections.iter_mut().for_each(|(_, connection)| connection.answers_pings = answers);
     settle(herd);
     let full = memory(server)?;
+    if span > STEADY_AFTER {
+        pass(herd, STEADY_AFTER);
+    }
 
     let window = Window::open(server.process)?;
     let began = Instant::now();
@@ -157,7 +160,11 @@ fn exchange(herd: &mut Herd) {
 
 /// What has just been done may still be in progress; pings are answered meanwhile.
 fn settle(herd: &mut Herd) {
-    let end = Instant::now() + SETTLE;
+    pass(herd, SETTLE);
+}
+
+fn pass(herd: &mut Herd, span: Duration) {
+    let end = Instant::now() + span;
     while Instant::now() < end {
         herd.turn(Some(end), |_, _| Act::Nothing);
     }
@@ -209,6 +216,10 @@ impl Pings {
 /// Descriptors that are not for connections, here and in the server.
 const RESERVE: usize = 200;
 const QUICK: Duration = Duration::from_secs(6);
+/// What opening leaves behind comes due once: the program looks at each connection again after
+/// `deadlines.write_stall`, 10 s, and pings due in the next five seconds are not on the grid of
+/// whole seconds. A longer window begins behind that.
+const STEADY_AFTER: Duration = Duration::from_secs(11);
 const SETTLE: Duration = Duration::from_millis(400);
 /// A window is cut into this many parts, to see how pings spread over it.
 const PARTS: usize = 30;

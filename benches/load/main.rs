@@ -35,7 +35,8 @@
 //! | `--block-ms N` | 20 | how long a handler blocks, `blocking` |
 //! | `--fail-if 'p99>800ms'` | | exit status 1 if it is so of any server but the peers; repeatable. Any figure by its name in the JSON |
 //! | `--json FILE`, `--html FILE` | | writes everything; a page that stands alone |
-//! | `--no-pin` | | does not keep the servers on core 0 and the generator on core 1 |
+//! | `--cores S,G` | 0,1 | the core of the servers, with all their threads, and of the generator: better not two threads of one core |
+//! | `--no-pin` | | all may run on all cores |
 //!
 //! Without `--conns`, `--size` and `--depth`, `echo` measures five loads: 64x125x1, 64x125x16,
 //! 1000x1024x4, 64x16384x4 and 10x1048576x1.
@@ -123,14 +124,18 @@ fn main() -> ExitCode {
 pub fn run(arguments: impl Iterator<Item = OsString>) -> io::Result<Vec<String>> {
     let options = Options::parse(arguments).map_err(io::Error::other)?;
     let machine = Machine::read();
-    if options.is_pinned && !(pin(0) && pin(1)) {
-        return Err(io::Error::other("cores 0 and 1 cannot be had: see --no-pin"));
+    if let Some((server, generator)) = options.cores
+        && !(pin(server) && pin(generator))
+    {
+        let what = format!("cores {server} and {generator} cannot be had: see --cores, --no-pin");
+        return Err(io::Error::other(what));
     }
     let targets = Target::all(&options)?;
     let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let peers = targets.iter().filter(|target| target.is_peer());
+    let peers = targets.iter().filter(|target| target.is_peer);
     let mut record = Record {
         machine,
+        cores: options.cores,
         began,
         command: format!("cargo bench --bench load -- {}", options.command),
         peers: peers.map(|target| target.name.clone()).collect(),

@@ -21,7 +21,8 @@ pub struct Options {
     pub rounds: Option<usize>,
     pub seed: u64,
     pub is_quick: bool,
-    pub is_pinned: bool,
+    /// The server's core and the generator's.
+    pub cores: Option<(usize, usize)>,
     pub verifies: bool,
     pub kind: Kind,
     /// Only this server, which runs already.
@@ -71,7 +72,7 @@ impl Options {
                 Value(value) if mode.is_none() => mode = Some(Mode::named(&value.string()?)?),
                 Long("peers") => options.peers = Some(peers(&mut parser)?),
                 Long("quick") => options.is_quick = true,
-                Long("no-pin") => options.is_pinned = false,
+                Long("no-pin") => options.cores = None,
                 Long("verify") => options.verifies = true,
                 Long("text") => options.kind = Kind::Text,
                 // Cargo says it to every benchmark.
@@ -100,6 +101,7 @@ impl Options {
             "seed" => self.seed = parser.value()?.parse()?,
             "url" => self.url = Some(parser.value()?.parse_with(Endpoint::parse)?),
             "against" => self.against.push(parser.value()?.parse_with(Endpoint::parse)?),
+            "cores" => self.cores = Some(parser.value()?.parse_with(cores)?),
             "set" => self.settings.push(parser.value()?.string()?),
             "workers" => self.workers = Some(parser.value()?.parse()?),
             "block-ms" => self.block = Duration::from_millis(parser.value()?.parse()?),
@@ -142,7 +144,7 @@ impl Default for Options {
             rounds: None,
             seed: 1,
             is_quick: false,
-            is_pinned: true,
+            cores: Some((0, 1)),
             verifies: false,
             kind: Kind::Binary,
             url: None,
@@ -221,6 +223,15 @@ fn positive(parser: &mut lexopt::Parser) -> Result<f64, lexopt::Error> {
     })
 }
 
+/// Two numbers, as in `0,1`.
+fn cores(text: &str) -> Result<(usize, usize), &'static str> {
+    let cores = text.split_once(',').map(|(server, generator)| (server.parse(), generator.parse()));
+    match cores {
+        Some((Ok(server), Ok(generator))) => Ok((server, generator)),
+        _ => Err("it must be the server's core and the generator's, as in 0,1"),
+    }
+}
+
 /// `125`, `16k`, `1m`; at most 64 MiB.
 fn bytes(text: &str) -> Result<usize, &'static str> {
     let (digits, factor) = match text.strip_suffix(['k', 'm']) {
@@ -248,7 +259,8 @@ mod tests {
         let options = options.unwrap();
         assert_eq!(options.mode, Mode::Echo);
         assert_eq!((options.size, options.connections), (Some(16_384), Some(64)));
-        assert!(!options.is_pinned);
+        assert_eq!(options.cores, None);
+        assert_eq!(parse(&["echo", "--cores", "2,4"]).unwrap().cores, Some((2, 4)));
         assert_eq!(options.command, "--size 16k echo --conns 64 --no-pin");
     }
 
@@ -271,6 +283,7 @@ mod tests {
             &["echo", "--conns", "0"],
             &["echo", "--rate", "-1"],
             &["echo", "--size", "1g"],
+            &["echo", "--cores", "1"],
             &["echo", "--url", "http://x"],
             &["echo", "--fail-if", "p42>1ms"],
             &["echo", "--nothing", "1"],

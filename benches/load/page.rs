@@ -127,8 +127,7 @@ fn method(record: &Record) -> String {
 
 const METHOD: [&str; 5] = [
     "Servers run one at a time, each started anew for every run, and take turns, every other time \
-     in reverse; a value is the median of the rounds, a whisker their least and most. Unless the \
-     command says otherwise the server, with all its threads, has core 0 and the generator core 1.",
+     in reverse; a value is the median of the rounds, a whisker their least and most.",
     "The generator is one thread on an edge-triggered poller. Messages are encoded before anything \
      is measured, all with one mask; what goes to one connection at a time goes in one write. \
      Answers are understood by their headers and counted by their bytes, and with \
@@ -143,6 +142,6 @@ const METHOD: [&str; 5] = [
      (see <code>others</code>); CPU for each does so less. Compare ratios within one run, not \
      figures of two machines or two days. Latencies of the closed loop are those of a queue of the \
      given depth, not of a service in use.",
-    "Kernel memory of a socket is in no column. A peer that says <code>raw</code> speaks no \
-     protocol at all: it is what the kernel costs by itself, and no server can do with much less.",
+    "Kernel memory of a socket is in no column. The peer <code>raw</code> speaks no protocol at \
+     all: it is what an echo of bare bytes costs, most of it in the kernel.",
 ];

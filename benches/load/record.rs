@@ -15,6 +15,8 @@ use super::window::Spent;
 /// Everything that one call of the benchmark measured.
 pub struct Record {
     pub machine: Machine,
+    /// The server's core and the generator's.
+    pub cores: Option<(usize, usize)>,
     /// When it began, in seconds since 1970.
     pub began: u64,
     pub command: String,

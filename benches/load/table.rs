@@ -97,8 +97,11 @@ pub fn about(mode: Mode) -> &'static str {
 /// Says in a line what machine it was.
 pub fn describe(record: &Record) -> String {
     let machine = &record.machine;
+    let cores = record.cores.map_or("not pinned".to_owned(), |(server, generator)| {
+        format!("server on core {server}, generator on core {generator}")
+    });
     format!(
-        "{} cores ({}), {} MiB, Linux {}, load average at start {}",
+        "{} cores ({}), {} MiB, Linux {}, load average at start {}; {cores}",
         machine.cores, machine.cpu, machine.memory_mib, machine.kernel, machine.load_average
     )
 }
@@ -193,7 +196,7 @@ fn columns(mode: Mode) -> &'static [&'static str] {
             "others",
             "errors",
         ],
-        Mode::Deadlines => &["count", "min", "p50", "p99", "max", "early", "errors"],
+        Mode::Deadlines => &["count", "min", "p50", "p99", "max", "early", "turn_us", "errors"],
         Mode::Blocking => &[
             "p50", "p90", "p99", "p999", "max", "rate", "cpu_us", "switches", "behind", "others",
             "errors",

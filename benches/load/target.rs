@@ -17,6 +17,8 @@ use super::options::Options;
 pub struct Target {
     pub name: String,
     pub description: String,
+    /// It is here only to be compared with.
+    pub is_peer: bool,
     start: Start,
 }
 
@@ -29,6 +31,7 @@ enum Start {
 
 /// A server that runs. If it was started for this, it ends with the value.
 pub struct Server {
+    /// Only to be ended.
     _program: Option<Program>,
     /// `None` if it cannot be looked into: then there is no CPU time of it.
     pub process: Option<Process>,
@@ -56,7 +59,7 @@ impl Target {
     /// If they cannot be built, or one is not known.
     pub fn all(options: &Options) -> io::Result<Vec<Target>> {
         if let Some(endpoint) = &options.url {
-            return Ok(vec![Target::running("url", endpoint)]);
+            return Ok(vec![Target { is_peer: false, ..Target::running("url", endpoint) }]);
         }
         let mut targets = match options.workers {
             Some(workers) => vec![Target::heartwheel(workers)],
@@ -77,6 +80,7 @@ impl Target {
         Target {
             name: name.to_owned(),
             description: format!("the program, workers={workers}"),
+            is_peer: false,
             start: Start::Heartwheel { workers },
         }
     }
@@ -85,20 +89,16 @@ impl Target {
         Target {
             name: name.to_owned(),
             description: format!("was running, at {}", endpoint.address),
+            is_peer: true,
             start: Start::Runs(endpoint.clone()),
         }
-    }
-
-    /// Says whether it is here only to be compared with.
-    pub fn is_peer(&self) -> bool {
-        matches!(self.start, Start::Peer { .. }) || self.name.starts_with("against-")
     }
 
     pub fn is_heartwheel(&self) -> bool {
         matches!(self.start, Start::Heartwheel { .. })
     }
 
-    /// Starts it, in a process of its own, on core 0 if the options do not say otherwise.
+    /// Starts it, in a process of its own, on the core that the options say.
     ///
     /// # Errors
     ///
@@ -116,14 +116,14 @@ impl Target {
                 let mut settings = vec![format!("workers={workers}")];
                 settings.extend(purpose.settings.iter().cloned());
                 settings.extend(options.settings.iter().cloned());
-                let program = on_core_0(options, || Program::start(&settings, purpose.admin))?;
+                let program = on_its_core(options, || Program::start(&settings, purpose.admin))?;
                 Ok(started(program, Speech::WebSocket(purpose.path.to_owned())))
             }
             Start::Peer { path, speech } => {
                 let mut command = Command::new(path);
                 command.args(["--listen", "127.0.0.1:0"]);
                 command.args(purpose.is_fanout.then_some("--fanout"));
-                let program = on_core_0(options, || Program::start_other(command))?;
+                let program = on_its_core(options, || Program::start_other(command))?;
                 Ok(started(program, speech.clone()))
             }
             Start::Runs(endpoint) => Ok(Server {
@@ -137,13 +137,12 @@ impl Target {
     }
 }
 
-/// Starts a child on core 0; this thread is on core 1 afterwards.
-pub fn on_core_0<T>(options: &Options, start: impl FnOnce() -> T) -> T {
-    let is_pinned = options.is_pinned && pin(0);
+/// Starts a child on the server's core; this thread is on the generator's afterwards.
+pub fn on_its_core<T>(options: &Options, start: impl FnOnce() -> T) -> T {
+    let Some((server, generator)) = options.cores else { return start() };
+    pin(server);
     let started = start();
-    if is_pinned {
-        pin(1);
-    }
+    pin(generator);
     started
 }
 
@@ -193,7 +192,8 @@ fn peer(root: &Path, line: &str) -> io::Result<Option<Target>> {
     let paths = places.map(|place| root.join(place).join(&binary));
     let Some(path) = paths.into_iter().find(|path| path.is_file()) else { return Ok(None) };
     let start = Start::Peer { path, speech };
-    Ok(Some(Target { name: name.to_owned(), description: description.to_owned(), start }))
+    let (name, description) = (name.to_owned(), description.to_owned());
+    Ok(Some(Target { name, description, is_peer: true, start }))
 }
 
 /// The program's default.
