@@ -22,7 +22,6 @@ pub fn fanout(options: &Options, targets: &[Target], record: &mut Record, progre
     let readers = options.connections.unwrap_or(1000);
     let size = options.size.unwrap_or(125);
     let rounds = options.rounds(3);
-    // Bare bytes do not say whose they are, but they may be counted.
     progress.expect(rounds * targets.len());
     for_each_round(rounds, targets, |round, target| {
         let pace = options.rate.map_or(String::new(), |rate| format!(", {rate}/s"));
@@ -43,6 +42,10 @@ fn measure(options: &Options, target: &Target, load: Load, mut run: Run) -> Run 
     };
     let server = match target.start(options, &purpose) {
         Ok(server) => server,
+        Err(error) if target.is_peer => {
+            run.notes.push(format!("left out, it does not start with --fanout: {error}"));
+            return run;
+        }
         Err(error) => return failed(run, &error),
     };
     let mut herd = load.herd(options, &server);

@@ -32,9 +32,12 @@ pub fn idle(options: &Options, targets: &[Target], record: &mut Record, progress
     let most = (record.machine.descriptors_max as usize).saturating_sub(RESERVE);
     let asked = options.connections.unwrap_or(if options.is_quick { 2000 } else { 9000 });
     let count = asked.min(most);
-    let targets = if options.is_quick { &targets[..1] } else { targets };
-    for target in targets {
-        for pings in Pings::EACH {
+    // The program's workers have nothing to do with it: whoever is in a hurry leaves them out.
+    let is_shown = |(index, target): &(usize, &Target)| {
+        !options.is_quick || *index == 0 || !target.is_heartwheel()
+    };
+    for pings in Pings::EACH {
+        for (_, target) in targets.iter().enumerate().filter(is_shown) {
             // Only the program can be told when to ping.
             let is_wanted = match pings {
                 Pings::Answered => true,
