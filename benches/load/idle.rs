@@ -106,6 +106,8 @@ fn hold(
     let full = memory(server)?;
     if span > STEADY_AFTER {
         pass(herd, STEADY_AFTER);
+    } else {
+        run.notes.push(SHORT.to_owned());
     }
 
     let window = Window::open(server.process)?;
@@ -223,6 +225,7 @@ const QUICK: Duration = Duration::from_secs(6);
 /// `deadlines.write_stall`, 10 s, and pings due in the next five seconds are not on the grid of
 /// whole seconds. A longer window begins behind that.
 const STEADY_AFTER: Duration = Duration::from_secs(11);
+const SHORT: &str = "the window is short: wake-ups that opening left on the wheel are in it";
 const SETTLE: Duration = Duration::from_millis(400);
 /// A window is cut into this many parts, to see how pings spread over it.
 const PARTS: usize = 30;

@@ -44,18 +44,19 @@ impl Pictures<'_> {
         let of = |load: &str| -> Vec<&Group> {
             self.groups.iter().copied().filter(|group| group.load == load).collect()
         };
-        let mut text = String::new();
+        const CURVES: &str = "latency by percentile";
         if let [load] = loads[..] {
             let cards = figures.iter().map(|(figure, about)| self.bars(&of(load), figure, about));
-            text += &row("narrow", load, &cards.collect::<String>());
-        } else {
-            for (figure, about) in figures {
-                let cards = loads.iter().map(|load| self.bars(&of(load), figure, load));
-                text += &row("narrow", about, &cards.collect::<String>());
-            }
+            let cards = cards.chain([self.curves(&of(load), CURVES)]);
+            return row("", load, &cards.collect::<String>());
+        }
+        let mut text = String::new();
+        for (figure, about) in figures {
+            let cards = loads.iter().map(|load| self.bars(&of(load), figure, load));
+            text += &row("narrow", about, &cards.collect::<String>());
         }
         let cards = loads.iter().map(|load| self.curves(&of(load), load));
-        text + &row("", "latency by percentile", &cards.collect::<String>())
+        text + &row("", CURVES, &cards.collect::<String>())
     }
 
     fn idle(&self) -> String {
@@ -109,7 +110,7 @@ impl Pictures<'_> {
         if shown.is_empty() { String::new() } else { card(title, "", &bars(&shown), "") }
     }
 
-    fn curves(&self, groups: &[&Group], load: &str) -> String {
+    fn curves(&self, groups: &[&Group], title: &str) -> String {
         let of = |(index, group): (usize, &&Group)| {
             let points = curve(&group.latency()?);
             let colour = self.colour(group.server, index);
@@ -120,7 +121,7 @@ impl Pictures<'_> {
             return String::new();
         }
         let legend = legend(shown.iter().map(|curve| (curve.label.as_str(), curve.colour)));
-        card(load, "", &curves(&shown), &legend)
+        card(title, "", &curves(&shown), &legend)
     }
 
     /// One picture for each state of the server; the promise is a tick.
