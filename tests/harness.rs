@@ -4,7 +4,9 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tinyjson::JsonValue;
 
@@ -27,16 +29,23 @@ fn figure(run: &JsonValue, name: &str) -> f64 {
     *run[name].get().unwrap_or_else(|| panic!("{name} is no number"))
 }
 
-/// Sends every byte back, but for those after `most`: there it ends the connection.
-fn echo_of_bytes(most: usize) -> SocketAddr {
+/// Sends every byte back, but for those after `most`: there it ends the connection. From the first
+/// connection on it stands still for some time.
+fn echo_of_bytes(most: usize, still: Range<Duration>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
+        let mut began = None;
         for stream in listener.incoming().map_while(Result::ok) {
+            let began = *began.get_or_insert_with(Instant::now);
+            let still = still.clone();
             thread::spawn(move || {
                 let (mut stream, mut left) = (stream, most);
                 let mut buffer = [0; 4096];
                 while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                    if still.contains(&began.elapsed()) {
+                        thread::sleep(still.end.saturating_sub(began.elapsed()));
+                    }
                     let length = length.min(left);
                     left -= length;
                     if length == 0 || stream.write_all(&buffer[..length]).is_err() {
@@ -65,7 +74,7 @@ fn echoes_of_the_program_are_measured() {
 
 #[test]
 fn messages_by_the_clock_are_as_many_as_were_asked_for() {
-    let url = format!("tcp://{}", echo_of_bytes(usize::MAX));
+    let url = format!("tcp://{}", echo_of_bytes(usize::MAX, NEVER));
     let words = ["rate", "--url", &url, "--rate", "1000", "--conns", "7", "--verify"];
     let (failures, runs) = run("rate", &[&words[..], &["--fail-if", "errors>0"]].concat());
     assert_eq!(failures, [""; 0]);
@@ -73,9 +82,20 @@ fn messages_by_the_clock_are_as_many_as_were_asked_for() {
     assert!((100.0..1100.0).contains(&figure(&runs[0], "rate")), "{:?}", runs[0]);
 }
 
+/// Two thirds of the time that is measured the server stands still: whatever should have been sent
+/// then waits for the rest of it. Who waits for answers before sending sees a few long ones.
+#[test]
+fn messages_by_the_clock_are_charged_for_a_server_that_stands_still() {
+    let still = Duration::from_millis(200)..Duration::from_millis(400);
+    let url = format!("tcp://{}", echo_of_bytes(usize::MAX, still));
+    let (_, runs) = run("still", &["rate", "--url", &url, "--rate", "1000", "--conns", "5"]);
+    assert!(figure(&runs[0], "p50") > 20_000.0, "{:?}", runs[0]);
+    assert!(figure(&runs[0], "p90") > 100_000.0, "{:?}", runs[0]);
+}
+
 #[test]
 fn a_connection_that_is_lost_is_an_error_and_a_failure() {
-    let url = format!("tcp://{}", echo_of_bytes(10_000));
+    let url = format!("tcp://{}", echo_of_bytes(10_000, NEVER));
     let words = ["echo", "--url", &url, "--conns", "3", "--fail-if", "errors>0"];
     let (failures, runs) = run("lost", &words);
     assert_eq!(failures.len(), 1, "{failures:?}");
@@ -125,3 +145,5 @@ fn the_page_stands_alone() {
         assert_eq!(found, None, "{word}");
     }
 }
+
+const NEVER: Range<Duration> = Duration::ZERO..Duration::ZERO;

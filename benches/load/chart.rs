@@ -49,7 +49,7 @@ pub fn card(title: &str, about: &str, picture: &str, legend: &str) -> String {
 pub fn bars(bars: &[Bar]) -> String {
     let most = bars.iter().map(|bar| bar.spread.1.max(bar.value)).fold(0.0, f64::max);
     let x = |value: f64| (BARS_WIDTH - 4.0) * value / if most > 0.0 { most } else { 1.0 };
-    let mut svg = open(BARS_WIDTH, BAR_HEIGHT * bars.len() as f64);
+    let mut svg = open("bars", BARS_WIDTH, BAR_HEIGHT * bars.len() as f64);
     for (index, bar) in bars.iter().enumerate() {
         let y = BAR_HEIGHT * index as f64;
         let (label, text) = (escape(&bar.label), escape(&bar.text));
@@ -90,7 +90,7 @@ pub fn curves(curves: &[Curve]) -> String {
         let part = (us.max(1.0).log10() - bottom) / (top - bottom).max(1.0);
         PLOT_TOP + PLOT_HEIGHT * (1.0 - part)
     };
-    let mut svg = open(WIDTH, PLOT_TOP + PLOT_HEIGHT + 18.0);
+    let mut svg = open("plot", WIDTH, PLOT_TOP + PLOT_HEIGHT + 18.0);
     for decade in bottom as i32..=top as i32 {
         let us = 10f64.powi(decade);
         grid_line(&mut svg, y(us), &time(us));
@@ -123,7 +123,7 @@ pub fn ranges(rows: &[Range], promise: f64) -> String {
     let most = rows.iter().map(|row| row.most).fold(promise * 1.2, f64::max);
     let x = |ms: f64| RANGE_LEFT + (WIDTH - RANGE_LEFT - 8.0) * ms.max(0.0) / most;
     let height = RANGE_HEIGHT * rows.len() as f64;
-    let mut svg = open(WIDTH, height + 20.0);
+    let mut svg = open("plot", WIDTH, height + 20.0);
     let step = nice_step(most / 4.0);
     let mut mark = 0.0;
     while mark <= most {
@@ -160,7 +160,7 @@ pub fn ranges(rows: &[Range], promise: f64) -> String {
 pub fn columns(counts: &[u64], colour_index: usize) -> String {
     let most = counts.iter().copied().max().unwrap_or(0).max(1);
     let width = (WIDTH - LEFT) / counts.len().max(1) as f64;
-    let mut svg = open(WIDTH, PLOT_TOP + COLUMN_HEIGHT + 4.0);
+    let mut svg = open("plot", WIDTH, PLOT_TOP + COLUMN_HEIGHT + 4.0);
     grid_line(&mut svg, PLOT_TOP, &number(most as f64, 0));
     grid_line(&mut svg, PLOT_TOP + COLUMN_HEIGHT, "0");
     for (index, count) in counts.iter().enumerate() {
@@ -198,8 +198,8 @@ pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;")
 }
 
-fn open(width: f64, height: f64) -> String {
-    format!("<svg viewBox='0 0 {width} {height:.0}' role='img'>")
+fn open(class: &str, width: f64, height: f64) -> String {
+    format!("<svg class='{class}' viewBox='0 0 {width} {height:.0}' role='img'>")
 }
 
 fn grid_line(svg: &mut String, y: f64, label: &str) {

@@ -83,7 +83,9 @@ pub fn table(record: &Record, mode: Mode, groups: &[&Group]) -> (Vec<String>, Ve
 /// Says what a mode's figures are.
 pub fn about(mode: Mode) -> &'static str {
     match mode {
-        Mode::Echo => "each connection keeps `depth` messages under way (conns x size x depth)",
+        Mode::Echo => {
+            "each connection keeps as many messages under way as its depth (conns x size x depth)"
+        }
         Mode::Rate => "messages by the clock; latency from when they should have been sent",
         Mode::Idle => "what connections cost that do nothing",
         Mode::Fanout => "one publishes, all receive; latency until the last one has it",
