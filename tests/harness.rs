@@ -3,8 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::ops::Range;
+use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,25 +28,22 @@ fn figure(run: &JsonValue, name: &str) -> f64 {
     *run[name].get().unwrap_or_else(|| panic!("{name} is no number"))
 }
 
-/// Sends every byte back, but for those after `most`: there it ends the connection. From the first
-/// connection on it stands still for some time.
-fn echo_of_bytes(most: usize, still: Range<Duration>) -> SocketAddr {
+/// Sends every byte back, but for those after `most`: there it ends the connection. What `alter`
+/// does with the bytes, it does first; it is told the time since the first connection.
+fn echo_of_bytes(most: usize, alter: fn(&mut [u8], Duration)) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         let mut began = None;
         for stream in listener.incoming().map_while(Result::ok) {
             let began = *began.get_or_insert_with(Instant::now);
-            let still = still.clone();
             thread::spawn(move || {
                 let (mut stream, mut left) = (stream, most);
                 let mut buffer = [0; 4096];
                 while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                    if still.contains(&began.elapsed()) {
-                        thread::sleep(still.end.saturating_sub(began.elapsed()));
-                    }
                     let length = length.min(left);
                     left -= length;
+                    alter(&mut buffer[..length], began.elapsed());
                     if length == 0 || stream.write_all(&buffer[..length]).is_err() {
                         return;
                     }
@@ -55,7 +51,7 @@ fn echo_of_bytes(most: usize, still: Range<Duration>) -> SocketAddr {
             });
         }
     });
-    address
+    url
 }
 
 #[test]
@@ -74,7 +70,7 @@ fn echoes_of_the_program_are_measured() {
 
 #[test]
 fn messages_by_the_clock_are_as_many_as_were_asked_for() {
-    let url = format!("tcp://{}", echo_of_bytes(usize::MAX, NEVER));
+    let url = echo_of_bytes(usize::MAX, |_, _| ());
     let words = ["rate", "--url", &url, "--rate", "1000", "--conns", "7", "--verify"];
     let (failures, runs) = run("rate", &[&words[..], &["--fail-if", "errors>0"]].concat());
     assert_eq!(failures, [""; 0]);
@@ -86,16 +82,29 @@ fn messages_by_the_clock_are_as_many_as_were_asked_for() {
 /// then waits for the rest of it. Who waits for answers before sending sees a few long ones.
 #[test]
 fn messages_by_the_clock_are_charged_for_a_server_that_stands_still() {
-    let still = Duration::from_millis(200)..Duration::from_millis(400);
-    let url = format!("tcp://{}", echo_of_bytes(usize::MAX, still));
+    let url = echo_of_bytes(usize::MAX, |_, elapsed| {
+        if elapsed > Duration::from_millis(200) {
+            thread::sleep(Duration::from_millis(400).saturating_sub(elapsed));
+        }
+    });
     let (_, runs) = run("still", &["rate", "--url", &url, "--rate", "1000", "--conns", "5"]);
     assert!(figure(&runs[0], "p50") > 20_000.0, "{:?}", runs[0]);
     assert!(figure(&runs[0], "p90") > 100_000.0, "{:?}", runs[0]);
 }
 
 #[test]
+fn what_was_not_sent_is_noticed_if_it_is_looked_at() {
+    let url = echo_of_bytes(usize::MAX, |bytes, _| bytes.rotate_left(1));
+    let words = ["echo", "--url", &url, "--conns", "2"];
+    let (_, runs) = run("unverified", &words);
+    assert_eq!(figure(&runs[0], "errors"), 0.0);
+    let (_, runs) = run("verified", &[&words[..], &["--verify"]].concat());
+    assert!(figure(&runs[0], "wrong") > 0.0, "{:?}", runs[0]);
+}
+
+#[test]
 fn a_connection_that_is_lost_is_an_error_and_a_failure() {
-    let url = format!("tcp://{}", echo_of_bytes(10_000, NEVER));
+    let url = echo_of_bytes(10_000, |_, _| ());
     let words = ["echo", "--url", &url, "--conns", "3", "--fail-if", "errors>0"];
     let (failures, runs) = run("lost", &words);
     assert_eq!(failures.len(), 1, "{failures:?}");
@@ -145,5 +154,3 @@ fn the_page_stands_alone() {
         assert_eq!(found, None, "{word}");
     }
 }
-
-const NEVER: Range<Duration> = Duration::ZERO..Duration::ZERO;
