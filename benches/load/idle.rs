@@ -88,8 +88,10 @@ fn hold(
     span: Duration,
 ) -> io::Result<()> {
     let start = memory(server)?;
-    if herd.open(&server.endpoint, 1) == 1 {
-        run.set("start_us", server.began.elapsed().as_secs_f64() * 1e6);
+    if herd.open(&server.endpoint, 1) == 1
+        && let Some(began) = server.began
+    {
+        run.set("start_us", began.elapsed().as_secs_f64() * 1e6);
     }
     exchange(herd);
     herd.drop_all();

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use super::common::machine::pin;
 use super::common::process::Process;
@@ -37,7 +38,8 @@ pub struct Server {
     pub process: Option<Process>,
     pub endpoint: Endpoint,
     pub admin: Option<SocketAddr>,
-    pub began: std::time::Instant,
+    /// When its start began, if it was started.
+    pub began: Option<Instant>,
 }
 
 /// What a server is wanted for.
@@ -108,7 +110,7 @@ impl Target {
             process: Some(program.process()),
             endpoint: Endpoint { address: program.address, speech },
             admin: program.admin,
-            began: program.began,
+            began: Some(program.began),
             _program: Some(program),
         };
         match &self.start {
@@ -131,7 +133,7 @@ impl Target {
                 process: Process::listening_on(endpoint.address),
                 endpoint: endpoint.clone(),
                 admin: None,
-                began: std::time::Instant::now(),
+                began: None,
             }),
         }
     }
