@@ -9,9 +9,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::common::rng::Rng;
-use super::connection::Speech;
+use super::connection::{Speech, source};
 use super::echo::{Load, failed, for_each_round};
-use super::herd::{Act, Herd, Told, source};
+use super::herd::{Act, Herd, Told};
 use super::options::{Mode, Options};
 use super::progress::Progress;
 use super::record::{Record, Run};

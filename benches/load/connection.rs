@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use mio::net::TcpStream;
 use socket2::{Domain, SockRef, Socket, Type};
@@ -236,11 +236,20 @@ pub fn begin_to_connect(address: SocketAddr, source: Option<IpAddr>) -> io::Resu
     }
 }
 
+/// Gives an address of this machine to connect from: an address has only so many ports.
+pub fn source(endpoint: &Endpoint, index: usize) -> Option<IpAddr> {
+    let is_loopback = endpoint.address.ip() == Ipv4Addr::LOCALHOST;
+    let last = 2 + (index % SOURCES) as u8;
+    is_loopback.then_some(Ipv4Addr::new(127, 0, 0, last).into())
+}
+
 /// Says whether there is nothing to be had now, or no connection yet.
 pub fn is_later(error: &io::Error) -> bool {
     let kinds = [ErrorKind::WouldBlock, ErrorKind::NotConnected, ErrorKind::Interrupted];
     kinds.contains(&error.kind())
 }
+
+const SOURCES: usize = 8;
 
 #[cfg(test)]
 #[allow(dead_code, unused_imports)] // A benchmark is a test that runs none of them.

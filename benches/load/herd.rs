@@ -5,7 +5,7 @@
 //! messages of a read are counted, and once before a write.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slab::Slab;
 
-use super::connection::{Connection, Endpoint, Phase};
+use super::connection::{Connection, Endpoint, Phase, source};
 use super::errors::Errors;
 use super::reader::{Framing, Piece};
 use super::ring::Ring;
@@ -332,13 +332,6 @@ impl Herd {
     }
 }
 
-/// Gives an address of this machine to connect from: an address has only so many ports.
-pub fn source(endpoint: &Endpoint, index: usize) -> Option<IpAddr> {
-    let is_loopback = endpoint.address.ip() == Ipv4Addr::LOCALHOST;
-    let last = 2 + (index % SOURCES) as u8;
-    is_loopback.then_some(Ipv4Addr::new(127, 0, 0, last).into())
-}
-
 const READ_BYTES: usize = 256 * 1024;
 /// Handshakes under way at once.
 const OPENING_MAX: usize = 128;
@@ -348,6 +341,5 @@ const OPEN_STEP: Duration = Duration::from_millis(20);
 const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 /// From here on several addresses are connected from.
 const SOURCE_CONNECTIONS_MAX: usize = 2000;
-const SOURCES: usize = 8;
 /// Waits shorter than this are not rounded to milliseconds.
 const FINE: Duration = Duration::from_millis(100);
