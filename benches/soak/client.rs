@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::frame::{self, frame};
+use crate::common::frame::{self, frame};
 use crate::inbound::Inbound;
 use crate::script::{Kind, REQUEST, Step};
 use crate::tally::{Outcome, Tally};

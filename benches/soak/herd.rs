@@ -11,7 +11,7 @@ use slab::Slab;
 use socket2::SockRef;
 
 use crate::client::{Client, Next};
-use crate::rng::Rng;
+use crate::common::rng::Rng;
 use crate::script::{Kind, Scripts};
 use crate::tally::{Outcome, Tally};
 

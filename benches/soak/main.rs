@@ -29,12 +29,9 @@
 //! every few steps of the abusive ones; how long it leaves them alone it measures, too (`blind`):
 //! that much of a latency may be its own. Deadlines are short, so that each is reached often.
 
-#[path = "../../tests/common/frame.rs"]
-mod frame;
-#[path = "../../tests/common/rng.rs"]
-mod rng;
-
 mod client;
+#[path = "../common/mod.rs"]
+mod common;
 mod herd;
 mod inbound;
 mod options;

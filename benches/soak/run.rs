@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::thread::{CpuSet, sched_setaffinity};
 
+use crate::common::machine::{pin, raise_descriptor_limit};
+use crate::common::process::Memory;
+use crate::common::rng::Rng;
 use crate::herd::Herd;
 use crate::options::Options;
-use crate::rng::Rng;
 use crate::script::{HONEST_PERCENT, Kind, STANDING, Scripts};
 use crate::server::{Figures, Server};
 use crate::tally::Tally;
@@ -61,16 +62,16 @@ pub struct Edge {
 pub fn run(options: &Options) -> Record {
     raise_descriptor_limit();
     if options.is_pinned {
-        pin(0);
+        stay_on(0);
     }
     let server = Server::start(&options.settings);
     if options.is_pinned {
-        pin(1);
+        stay_on(1);
     }
     // What a start opens is open after a request.
     server.figures();
     std::thread::sleep(Duration::from_millis(50));
-    let descriptors = server.descriptors();
+    let descriptors_before = descriptors(&server);
     let mut run = Run::new(options, &server);
     run.settle();
     let mut phases = Vec::new();
@@ -95,7 +96,7 @@ pub fn run(options: &Options) -> Record {
         phases,
         seconds: run.seconds,
         edges,
-        descriptors: (descriptors, server.descriptors()),
+        descriptors: (descriptors_before, descriptors(&server)),
         figures,
         tally: run.tally,
         outlived,
@@ -174,7 +175,7 @@ impl<'a> Run<'a> {
     fn edge(&mut self) -> Edge {
         self.abusive.drop_all(&mut self.tally);
         self.settle();
-        let (rss_kib, anonymous_kib) = self.server.memory();
+        let Memory { rss_kib, anonymous_kib } = self.server.process().memory().expect(RUNS);
         Edge { connections: self.tally.connected, rss_kib, anonymous_kib }
     }
 
@@ -287,7 +288,7 @@ impl<'a> Run<'a> {
         self.seconds.push(Second {
             at: self.began.elapsed().as_secs_f64(),
             with_abuse,
-            memory_kib: self.server.memory_roughly(),
+            memory_kib: self.server.process().memory_roughly().expect(RUNS),
             p50_us: self.tally.second.value_at_quantile(0.5),
             p99_us: self.tally.second.value_at_quantile(0.99),
             connections: self.honest.len() + self.abusive.len(),
@@ -297,7 +298,7 @@ impl<'a> Run<'a> {
 
     fn cpu(&self) -> [Duration; 3] {
         let mut cpu = [Duration::ZERO; 3];
-        for (name, used) in self.server.cpu() {
+        for (name, used) in self.server.process().cpu_by_thread().expect(RUNS) {
             let index = match name.as_str() {
                 "heartwheel" => 0,
                 "heartwheel-log" => 2,
@@ -309,20 +310,14 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The calling thread, and what it starts, stay on one core, if there are two.
-fn pin(core: usize) {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    if sched_setaffinity(None, &cores).is_err() {
+fn stay_on(core: usize) {
+    if !pin(core) {
         eprintln!("core {core} cannot be had");
     }
 }
 
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // Then there are fewer connections.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+fn descriptors(server: &Server) -> usize {
+    server.process().descriptors().expect(RUNS)
 }
 
 /// How many steps of abusive clients come before the honest ones are looked after again.
@@ -332,3 +327,4 @@ const SETTLE_MAX: Duration = Duration::from_secs(2);
 /// What the deadlines, one behind the other, add up to: a minute message, a stalled echo of it that
 /// may be three times as old, a close frame, the wait for its answer and for FIN.
 const LIFE_MAX: Duration = Duration::from_secs(8);
+const RUNS: &str = "the program runs";

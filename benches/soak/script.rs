@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::frame::{self, frame, frame_unmasked, header};
-use crate::rng::Rng;
+use crate::common::frame::{self, frame, frame_unmasked, header};
+use crate::common::rng::Rng;
 
 /// A kind of client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
