@@ -6,6 +6,10 @@
 //! edge-triggered, for both directions; they have the options that heartwheel sets. After a short
 //! read it does not read again to be told that there is nothing: later bytes raise an edge.
 //!
+//! Those options bound what a peer that does not read holds in the kernel, and large messages pay
+//! for it: this is what the machine costs a server that sets them. One that does not, as the other
+//! peers, can be below it where messages are far larger than the send buffer.
+//!
 //! It knows no messages, so neither masks, copies nor checks anything, and it has no limits, no
 //! deadlines and no fairness: a socket is read until it is empty. Only what the kernel does not
 //! take at once is copied, and waits for its connection; an echo is not read on meanwhile, a
