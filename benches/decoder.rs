@@ -58,11 +58,6 @@ fn heartwheel<C: Content>(bencher: Bencher, size: usize) {
         let mut socket = Socket(&bytes);
         let mut received = 0;
         while !socket.0.is_empty() {
-            if let Some(spare) = decoder.spare() {
-                let read = socket.read(spare).unwrap();
-                received += usize::from(deliver(decoder.filled(read)));
-                continue;
-            }
             let read = socket.read(&mut buffer).unwrap();
             let mut rest = &mut buffer[..read];
             while !rest.is_empty() {

@@ -18,7 +18,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::bucket::Bucket;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::event::{Event, Place, Session};
 use crate::heartbeat::{self, Due, Heartbeat};
 use crate::http::{BodyReader, HeadReader, HeaderLines, Request};
@@ -85,6 +85,8 @@ pub(crate) struct Flags {
     pub draining: bool,
     /// It was chosen to be shed: its turn comes, or has come.
     pub shed: bool,
+    /// Waits in the list of connections whose wheel entry is looked at when the turn ends.
+    pub touched: bool,
     /// The wheel entry must be set anew even if the next deadline is later.
     pub relink: bool,
     /// The outbox was not empty when last looked at: `Drained` is due when it is.
@@ -264,6 +266,24 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
+    /// Puts an event behind the others. Of what is only a state the newest counts: nothing piles up
+    /// behind a blocked handler.
+    pub fn push(&mut self, event: Event) {
+        if let Event::Message(message) = &event {
+            self.messages += 1;
+            self.bytes += message.len();
+        }
+        match self.events.back_mut() {
+            Some(last) if last.is_superseded_by(&event) => *last = event,
+            _ => self.events.push_back(event),
+        }
+    }
+
+    /// Says whether the handler has enough waiting.
+    pub fn is_full(&self, limits: &Limits) -> bool {
+        self.messages >= limits.inbox_messages || self.bytes >= limits.inbox_bytes
+    }
+
     /// Says whether nothing is in it and no job is out: it can be given back.
     pub fn is_idle(&self) -> bool {
         self.events.is_empty() && self.rest.is_empty() && self.given == 0
@@ -349,9 +369,18 @@ struct Earliest {
 
 impl Earliest {
     fn offer(&mut self, at: Instant, kind: DeadlineKind) {
-        let rank =
-            |(at, kind): (Instant, DeadlineKind)| (at.as_millis().div_ceil(self.tick_ms), kind);
-        if self.found.is_none_or(|found| rank((at, kind)) < rank(found)) {
+        let Some((found_at, found_kind)) = self.found else {
+            self.found = Some((at, kind));
+            return;
+        };
+        // Most are far apart: then they are in different ticks, and nothing has to be divided.
+        let apart = at.as_millis().abs_diff(found_at.as_millis());
+        let tick = |at: Instant| at.as_millis().div_ceil(self.tick_ms);
+        let is_earlier = match apart >= self.tick_ms {
+            true => at < found_at,
+            false => (tick(at), kind) < (tick(found_at), found_kind),
+        };
+        if is_earlier {
             self.found = Some((at, kind));
         }
     }
@@ -541,6 +570,32 @@ impl Connection {
             open.heartbeat.resume(paused_at, now);
         }
         self.phase_at = now.into();
+    }
+
+    /// Says whether it is an open WebSocket of which nothing is under way, either way: all that can
+    /// have happened to its deadlines is that they have moved away.
+    pub fn is_in_step(&self) -> bool {
+        let Phase::Open(open) = &self.phase else { return false };
+        let is_watched = self.flags.relink || self.flags.draining || self.rates.is_some();
+        !is_watched && open.decoder.is_idle() && self.outbox.is_empty()
+    }
+
+    /// Says whether messages for the peer are still queued.
+    pub fn takes_messages(&self) -> bool {
+        match &self.phase {
+            Phase::Open(_) => true,
+            Phase::Closing(closing) => closing.stage == Stage::Handling,
+            _ => false,
+        }
+    }
+
+    /// Says whether a frame is more than may wait for the peer. An empty outbox takes any; its own
+    /// handler may answer as many bytes as it was given.
+    pub fn overflows(&self, is_own: bool, len: usize, limit: usize) -> bool {
+        let waiting = self.outbox.bytes();
+        let promised = || self.inbox.as_ref().map_or(0, |inbox| inbox.promised);
+        let is_more = waiting > 0 && waiting.saturating_add(len) > limit;
+        is_more && !(is_own && len <= promised())
     }
 
     /// Says whether nothing waits for the handler and none of its jobs is out.

@@ -25,7 +25,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::bind::Adopted;
 use crate::clock::{Clock, Passed};
-use crate::config::Address;
+use crate::config::{Address, READ_BUFFER_BYTES};
 use crate::engine::{Action, Attempt, Engine, Setup, Surroundings};
 use crate::event::{Command, Done, Job};
 use crate::handle::{Handle, Inlet, Peer, Scope, Shared};
@@ -40,7 +40,7 @@ use crate::route::{Face, Placement};
 use crate::socket::{Readiness, Socket};
 use crate::sockets::Sockets;
 use crate::stats::DeadlineKind;
-use crate::time::Instant;
+use crate::time::{Instant, sooner};
 use crate::tokens::Tokens;
 use crate::worker::{Endpoints, Pool};
 
@@ -61,8 +61,9 @@ pub(crate) struct EventLoop {
     pool: Option<Pool>,
     /// A job that the pool had no room for.
     parked: Option<Job>,
-    /// The memory of the last handler call's commands, to be used again.
-    spare_commands: Vec<Command>,
+    /// What handlers on this thread are given, and what collects their commands.
+    peer: Peer,
+    scope: Option<Scope>,
     shared_buffer: Box<[u8]>,
     /// When the next turn was asked for.
     asked_at: Option<Instant>,
@@ -81,6 +82,7 @@ impl EventLoop {
         let poll = Poll::new()?;
         let inlet = Inlet::new(Waker::new(poll.registry(), WAKER)?);
         let shared = inlet.shared();
+        let peer = Peer::new(ConnectionId::new(0, 1), inlet.handle());
         clock.wake(&shared);
         let workers = setup.config.workers;
         let pool = match workers {
@@ -101,8 +103,9 @@ impl EventLoop {
             endpoints,
             pool,
             parked: None,
-            spare_commands: Vec::new(),
-            shared_buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            peer,
+            scope: None,
+            shared_buffer: vec![0; READ_BUFFER_BYTES as usize].into_boxed_slice(),
             asked_at: None,
             accept_at: None,
             watch_at: None,
@@ -250,10 +253,12 @@ impl EventLoop {
 
     /// Notes when the next turn is asked for.
     fn ask(&mut self) {
+        let now = self.clock.now();
+        self.engine.arm_touched(now);
         self.asked_at = match self.has_work_left() {
-            true => Some(self.clock.now()),
+            true => Some(now),
             // Time that the turn itself took is not time in which the process was stopped.
-            false => self.next_deadline().map(|at| at.max(self.clock.now())),
+            false => self.next_deadline().map(|at| at.max(now)),
         };
     }
 
@@ -274,7 +279,7 @@ impl EventLoop {
 
     fn next_deadline(&self) -> Option<Instant> {
         let own = [self.accept_at, self.watch_at, self.refusals.next_at()];
-        own.into_iter().chain([self.engine.poll_timeout()]).flatten().min()
+        own.into_iter().fold(self.engine.poll_timeout(), sooner)
     }
 
     fn take_commands(&mut self, now: Instant) {
@@ -465,25 +470,22 @@ impl EventLoop {
     }
 
     fn run_job(&mut self, now: Instant, Job { id, route, task }: Job) {
-        let peer = Peer::new(id, self.inlet.handle());
-        Scope::enter_loop(self.shared.clone(), id, std::mem::take(&mut self.spare_commands));
-        let mut slowest = Duration::ZERO;
-        let mut last: Option<StdInstant> = None;
-        let calls = &mut self.engine.stats_mut().handler_us;
-        let outcome = self.endpoints[route].run(&peer, task, &mut || {
-            let at = StdInstant::now();
-            if let Some(last) = last.replace(at) {
-                let took = at - last;
-                slowest = slowest.max(took);
-                calls.record_us(took);
-            }
-        });
-        let mut commands = Scope::leave_loop();
-        for command in commands.drain(..) {
+        self.peer.turn_to(id);
+        let scope = self.scope.take().unwrap_or_else(|| Scope::of_loop(self.shared.clone()));
+        scope.enter(id);
+        let (began, mut ticks) = (StdInstant::now(), 0);
+        let outcome = self.endpoints[route].run(&self.peer, task, &mut || ticks += 1);
+        let took = began.elapsed();
+        let mut scope = Scope::leave();
+        for command in scope.drain() {
             self.take_command(now, Some(id), command);
         }
-        self.spare_commands = commands;
-        if self.engine.config().deadlines.handler.is_some_and(|limit| slowest >= limit) {
+        self.scope = Some(scope);
+        // One tick is that of the end. To time each call of many small ones costs more than they.
+        let calls = u32::max(ticks, 2) - 1;
+        let each_us = (took / calls).as_micros() as u64;
+        self.engine.stats_mut().handler_us.record_times(each_us, calls);
+        if self.engine.config().deadlines.handler.is_some_and(|limit| took >= limit) {
             self.count_stuck(1);
         }
         self.take_command(now, Some(id), Command::Done(Done { id, route, outcome }));
@@ -666,7 +668,6 @@ const WAKER: Token = Token(usize::MAX);
 const LISTENER_TOKENS: usize = usize::MAX - 1024;
 const REFUSAL_TOKENS: usize = LISTENER_TOKENS - Refusals::TOKENS;
 
-const READ_BUFFER_BYTES: usize = 64 * 1024;
 const COMMANDS_PER_TURN: usize = 4096;
 const ACCEPTS_PER_TURN: usize = 256;
 const EXPIRIES_PER_TURN: usize = 1024;

@@ -80,6 +80,11 @@ impl Peer {
         Peer { id, handle }
     }
 
+    /// Makes it speak to another peer of the same server.
+    pub(crate) fn turn_to(&mut self, id: ConnectionId) {
+        self.id = id;
+    }
+
     /// Gives the connection's id.
     pub fn id(&self) -> ConnectionId {
         self.id
@@ -483,43 +488,49 @@ fn find_scope<'a>(scopes: &'a mut [Scope], shared: &Arc<Shared>) -> Option<&'a m
     scopes.iter_mut().rfind(|scope| Arc::ptr_eq(&scope.shared, shared))
 }
 
-/// The handler call that a thread is in.
+/// The handler call that a thread is in. A thread has one for all its calls.
+#[derive(Debug)]
 pub(crate) struct Scope {
     shared: Arc<Shared>,
-    from: ConnectionId,
+    from: Option<ConnectionId>,
     is_worker: bool,
     commands: Vec<Command>,
     bytes: usize,
 }
 
 impl Scope {
-    /// Begins a call on a worker: its commands leave through the channel.
-    pub fn enter_worker(shared: Arc<Shared>, from: ConnectionId) {
-        Scope::enter(shared, from, true, Vec::new());
+    /// Makes one for a worker: commands leave through the channel.
+    pub fn of_worker(shared: Arc<Shared>) -> Scope {
+        Scope { shared, from: None, is_worker: true, commands: Vec::new(), bytes: 0 }
     }
 
-    /// Begins a call on the loop thread: its commands stay here until the loop takes them.
-    pub fn enter_loop(shared: Arc<Shared>, from: ConnectionId, commands: Vec<Command>) {
-        Scope::enter(shared, from, false, commands);
+    /// Makes one for the loop thread: commands stay here until the loop takes them.
+    pub fn of_loop(shared: Arc<Shared>) -> Scope {
+        Scope { is_worker: false, ..Scope::of_worker(shared) }
     }
 
-    fn enter(shared: Arc<Shared>, from: ConnectionId, is_worker: bool, commands: Vec<Command>) {
-        let scope = Scope { shared, from, is_worker, commands, bytes: 0 };
-        SCOPES.with_borrow_mut(|scopes| scopes.push(scope));
+    /// Begins a call.
+    pub fn enter(mut self, from: ConnectionId) {
+        self.from = Some(from);
+        SCOPES.with_borrow_mut(|scopes| scopes.push(self));
     }
 
-    /// Ends a call on the loop thread and gives its commands.
-    pub fn leave_loop() -> Vec<Command> {
-        let scope = SCOPES.with_borrow_mut(Vec::pop);
-        scope.map_or_else(Vec::new, |scope| scope.commands)
+    /// Ends the call that was begun last.
+    pub fn leave() -> Scope {
+        SCOPES.with_borrow_mut(Vec::pop).expect("a call was begun")
     }
 
-    /// Ends a call on a worker: its commands, how long it took and its outcome leave together. Says
-    /// whether the loop is still there.
-    pub fn leave_worker(calls: Calls, done: Done) -> bool {
-        let Some(mut scope) = SCOPES.with_borrow_mut(Vec::pop) else { return false };
-        scope.commands.extend([Command::Took(calls), Command::Done(done)]);
-        scope.flush()
+    /// Takes out the commands of a call.
+    pub fn drain(&mut self) -> impl Iterator<Item = Command> {
+        self.bytes = 0;
+        self.commands.drain(..)
+    }
+
+    /// Has the commands of a worker's call leave, together with how long it took and its outcome.
+    /// Says whether the loop is still there.
+    pub fn finish(&mut self, calls: Calls, done: Done) -> bool {
+        self.commands.extend([Command::Took(calls), Command::Done(done)]);
+        self.flush()
     }
 
     fn submit(&mut self, command: Command) -> Result<(), SendError> {
@@ -540,7 +551,7 @@ impl Scope {
     fn flush(&mut self) -> bool {
         let commands = std::mem::take(&mut self.commands);
         let bytes = std::mem::take(&mut self.bytes);
-        self.shared.send_from_worker(Batch { from: Some(self.from), commands, bytes })
+        self.shared.send_from_worker(Batch { from: self.from, commands, bytes })
     }
 }
 

@@ -25,6 +25,11 @@ impl ConnectionId {
         self.key as usize
     }
 
+    /// Tells connections in the same slot apart.
+    pub(crate) fn generation(self) -> u32 {
+        self.generation
+    }
+
     /// Gives the id as a number, for logs and for C.
     pub fn as_u64(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.key)

@@ -3,7 +3,7 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read};
 
-use crate::engine::{Engine, ReadInto};
+use crate::engine::Engine;
 use crate::id::ConnectionId;
 use crate::time::Instant;
 
@@ -18,7 +18,7 @@ pub trait WriteVectored {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 }
 
-/// Reads from a socket what the connection's budget allows: 64 KiB or 16 reads.
+/// Reads from a socket what the connection's budget allows: a buffer full or 16 reads.
 ///
 /// After a short read the socket is empty and a later byte raises a new edge (mio is
 /// edge-triggered), so it is not read again, unless its end was announced: that raises no edge of
@@ -30,24 +30,17 @@ pub fn fill(
     socket: &mut impl Read,
     shared: &mut [u8],
 ) {
-    let mut left = READ_BYTES_MAX;
+    let mut left = shared.len();
     for _ in 0..READS_MAX {
-        let (read, asked, is_own) = match engine.read_into(now, id) {
-            ReadInto::Nothing => return,
-            ReadInto::Shared(most) => {
-                let len = shared.len().min(most);
-                (socket.read(&mut shared[..len]), len, false)
-            }
-            ReadInto::Own(buffer) => (socket.read(buffer), buffer.len(), true),
-        };
-        match read {
+        let most = engine.prepare_read(now, id);
+        if most == 0 {
+            return;
+        }
+        let asked = shared.len().min(most);
+        match socket.read(&mut shared[..asked]) {
             Ok(0) => return engine.handle_eof(now, id),
             Ok(len) => {
-                if is_own {
-                    engine.handle_own_input(now, id, len);
-                } else {
-                    engine.handle_input(now, id, &mut shared[..len]);
-                }
+                engine.handle_input(now, id, &mut shared[..len]);
                 if len < asked && !engine.must_read_to_end(id) {
                     return engine.handle_drained_socket(id);
                 }
@@ -78,10 +71,12 @@ pub fn flush(engine: &mut Engine, now: Instant, id: ConnectionId, socket: &mut i
         match socket.write_vectored(&slices[..count]) {
             Ok(0) => return engine.handle_error(now, id, &ErrorKind::WriteZero.into()),
             Ok(len) => {
-                engine.handle_written(now, id, len);
                 if len < asked {
                     // The socket's buffer is full: room raises an edge.
                     engine.handle_blocked(id);
+                }
+                if !engine.handle_written(now, id, len) {
+                    break;
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -92,6 +87,5 @@ pub fn flush(engine: &mut Engine, now: Instant, id: ConnectionId, socket: &mut i
     engine.handle_flushed(now, id);
 }
 
-const READ_BYTES_MAX: usize = 64 * 1024;
 const READS_MAX: usize = 16;
-const SLICES_MAX: usize = 64;
+const SLICES_MAX: usize = 16;

@@ -330,19 +330,20 @@ impl Histogram {
 
     /// Counts a value.
     pub fn record(&mut self, value: u64) {
-        self.buckets[Histogram::BOUNDS.partition_point(|bound| *bound < value)] += 1;
-        self.sum = self.sum.saturating_add(value);
+        self.record_times(value, 1);
+    }
+
+    /// Counts a value so many times.
+    pub fn record_times(&mut self, value: u64, times: u32) {
+        let times = times.into();
+        self.buckets[Histogram::BOUNDS.partition_point(|bound| *bound < value)] += times;
+        self.sum = self.sum.saturating_add(value.saturating_mul(times));
         self.max = self.max.max(value);
     }
 
     /// Counts a span in milliseconds.
     pub fn record_ms(&mut self, span: Duration) {
         self.record(span.as_millis() as u64);
-    }
-
-    /// Counts a span in microseconds.
-    pub fn record_us(&mut self, span: Duration) {
-        self.record(span.as_micros() as u64);
     }
 
     /// Counts all that another has counted.

@@ -107,7 +107,17 @@ const _: () = assert!(size_of::<Option<SomeMoment>>() == size_of::<Moment>());
 /// Gives a span in whole milliseconds, rounded up: a truncated millisecond is a deadline before its
 /// time or a busy loop.
 pub fn millis_up(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    let part = u64::from(span.subsec_nanos().div_ceil(1_000_000));
+    span.as_secs().saturating_mul(1000).saturating_add(part)
+}
+
+/// Gives the earlier of two moments, where there may be none.
+pub(crate) fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, None) => one,
+        (None, other) => other,
+    }
 }
 
 /// The longest span that two moments of a connection can be apart.

@@ -150,9 +150,10 @@ struct Context {
 impl Context {
     /// Runs one job after the other until the pool, or the loop, has ended.
     fn run(self) {
+        let mut scope = Scope::of_worker(self.shared.clone());
         while let Ok(Job { id, route, task }) = self.jobs.recv() {
             let peer = Peer::new(id, self.handle.clone());
-            Scope::enter_worker(self.shared.clone(), id);
+            scope.enter(id);
             let mut last_ms = 0;
             let mut calls = Calls::default();
             let mut last: Option<Instant> = None;
@@ -170,7 +171,8 @@ impl Context {
                 self.watch.0.store(now_ms, Ordering::Relaxed);
             });
             self.watch.0.store(0, Ordering::Relaxed);
-            if !Scope::leave_worker(calls, Done { id, route, outcome }) {
+            scope = Scope::leave();
+            if !scope.finish(calls, Done { id, route, outcome }) {
                 return;
             }
         }

@@ -51,8 +51,6 @@ struct Tally {
     utf8: u64,
     too_big: u64,
     stricter: u64,
-    /// Pieces that were read in place.
-    filled: u64,
 }
 
 impl Tally {
@@ -64,7 +62,6 @@ impl Tally {
             assert!(reached > rounds / 100);
         }
         assert!(self.stricter > rounds / 1000);
-        assert!(self.filled > rounds / 2000);
     }
 }
 
@@ -73,7 +70,7 @@ fn compare(seed: u64, tally: &mut Tally) -> Result<(), String> {
     let mut rng = Rng::new(seed);
     let sequence = Sequence::random(&mut rng);
     let limits = sequence.limits;
-    let (ours, violation) = decode(&mut rng, &sequence.bytes, &limits, &mut tally.filled);
+    let (ours, violation) = decode(&mut rng, &sequence.bytes, &limits);
     tally.items += ours.len() as u64;
 
     if matches!(violation, Some(Violation::Length | Violation::Fragments)) {

@@ -163,6 +163,7 @@ impl World {
             pump::flush(&mut self.engine, self.now, dirty, &mut socket);
         }
         self.run_handlers();
+        self.engine.end_turn(self.now);
         while let Some(
             Action::Shutdown(_) | Action::Upgraded(_) | Action::Close(_) | Action::Abort(_),
         ) = self.engine.poll_action()
@@ -465,6 +466,7 @@ fn an_event_for_ten_thousand_who_do_not_read_is_held_once() {
     while world.engine.has_work_left() {
         world.engine.begin_turn(world.now.as_millis());
         world.engine.deliver(world.now);
+        world.engine.end_turn(world.now);
         turns += 1;
     }
     while world.engine.poll_dirty().is_some() {}
@@ -519,6 +521,7 @@ fn what_the_budget_counts_is_what_is_allocated() {
         world.engine.begin_turn(world.now.as_millis());
         world.engine.handle_command(world.now, None, Command::Publish("news".into(), payload));
         while world.engine.deliver(world.now).is_some() || world.engine.has_work_left() {
+            world.engine.end_turn(world.now);
             world.engine.begin_turn(world.now.as_millis());
         }
     }

@@ -37,8 +37,8 @@ pub use address::{Address, AddressError};
 pub use check::Report;
 pub use client::ClientAdvice;
 pub use keys::{KEYS, Key};
-pub(crate) use memory::JOBS_QUEUED_MAX;
 pub use memory::Term;
+pub(crate) use memory::{JOBS_QUEUED_MAX, READ_BUFFER_BYTES};
 pub use sections::{
     Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, RateAction,
     Topics, Turn, Unix, Watch,

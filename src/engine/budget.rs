@@ -178,7 +178,7 @@ impl Engine {
             paused.map(|(key, connection)| ConnectionId::new(key, connection.generation)).collect();
         for id in paused {
             self.update_pause(now, id);
-            self.rearm(now, id.key());
+            self.touch(id);
         }
     }
 

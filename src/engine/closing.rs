@@ -33,6 +33,9 @@ impl Engine {
         self.update_pause(now, id);
         self.release_inbox(id);
         let Some(connection) = self.get_mut(id) else { return };
+        if connection.is_in_step() {
+            return;
+        }
         let is_written = connection.outbox.is_empty();
         let is_handled = connection.is_handled();
         let is_writable = connection.flags.writable;
@@ -60,7 +63,7 @@ impl Engine {
             }
             _ => {}
         }
-        self.rearm(now, id.key());
+        self.touch(id);
     }
 
     /// Begins to end an open connection for a cause that is nobody's fault: what was received
@@ -106,7 +109,7 @@ impl Engine {
         if self.leave_open(now, id, reason, Stage::Sending { then: After::Await }) {
             self.push_frame(now, id, ws::encoder::close(reason.code(), text), Kind::Close);
             self.mark_ready(id);
-            self.rearm(now, id.key());
+            self.touch(id);
         }
     }
 
@@ -207,7 +210,7 @@ impl Engine {
         let text = retry_ms.map_or(String::new(), |retry_ms| format!("retry={retry_ms}"));
         self.push_frame(now, id, ws::encoder::close(code, &text), Kind::Close);
         self.mark_ready(id);
-        self.rearm(now, id.key());
+        self.touch(id);
     }
 
     /// Draws when a client is to come back, in milliseconds, so that not all come at once.
@@ -279,7 +282,7 @@ impl Engine {
         }
         self.actions.push_back(Action::Shutdown(id.key()));
         self.mark_ready(id);
-        self.rearm(now, id.key());
+        self.touch(id);
     }
 
     /// Ends a connection: its slot, its wheel entry and its memory are given back, its end is

@@ -1,8 +1,8 @@
 //! What the application tells the engine.
 
 use crate::config::OverflowPolicy;
-use crate::connection::{Phase, Stage};
-use crate::engine::Engine;
+use crate::connection::Phase;
+use crate::engine::{Engine, find_mut};
 use crate::event::{Command, Report, TableReport};
 use crate::frame::Frame;
 use crate::id::ConnectionId;
@@ -23,7 +23,9 @@ impl Engine {
     ) -> Option<ConnectionId> {
         let Command::Send(id, message) = command else { return None };
         let connection = self.get(*id)?;
-        let overflows = self.overflows(from, *id, message.len() + Frame::HEAD_BYTES_MAX);
+        let limit = self.setup.config.limits.outbox_bytes;
+        let len = message.len() + Frame::HEAD_BYTES_MAX;
+        let overflows = connection.overflows(from == Some(*id), len, limit);
         (overflows && connection.flags.writable).then_some(*id)
     }
 
@@ -73,25 +75,25 @@ impl Engine {
         id: ConnectionId,
         message: Message,
     ) {
-        if !self.takes_messages(id) {
+        let limit = self.setup.config.limits.outbox_bytes;
+        let connection = find_mut(&mut self.connections, id);
+        let Some(connection) = connection.filter(|connection| connection.takes_messages()) else {
             self.stats.commands_stale += 1;
             self.count_refused(OverflowPolicy::Close);
             return;
-        }
+        };
+        let is_own = from == Some(id);
         let frame = ws::encoder::message(message);
-        if self.overflows(from, id, frame.len()) {
+        if connection.overflows(is_own, frame.len(), limit) {
             self.count_refused(OverflowPolicy::Close);
             self.fail(now, id, CloseReason::Overflow);
             // If it is closing already, what follows would leave a gap: it is taken no more.
             return self.end_handling(now, id);
         }
-        if from == Some(id)
-            && let Some(inbox) = self.get_mut(id).and_then(|connection| connection.inbox.as_mut())
-        {
+        if is_own && let Some(inbox) = &mut connection.inbox {
             inbox.promised = inbox.promised.saturating_sub(frame.len());
         }
         self.push_frame(now, id, frame, Kind::Message);
-        self.rearm(now, id.key());
     }
 
     /// Sends a plain WebSocket the events of a topic. It has no word for a gap: that is counted.
@@ -122,30 +124,5 @@ impl Engine {
         }
         self.forget_messages(id);
         self.close(now, id, CloseReason::Application(code), text);
-    }
-
-    /// Says whether messages for a peer are still queued.
-    pub(super) fn takes_messages(&self, id: ConnectionId) -> bool {
-        self.get(id).is_some_and(|connection| match &connection.phase {
-            Phase::Open(_) => true,
-            Phase::Closing(closing) => closing.stage == Stage::Handling,
-            _ => false,
-        })
-    }
-
-    /// Says whether a frame is more than may wait for its peer. An empty outbox takes any; a
-    /// handler may answer as many bytes as it was given.
-    pub(super) fn overflows(
-        &self,
-        from: Option<ConnectionId>,
-        id: ConnectionId,
-        len: usize,
-    ) -> bool {
-        let Some(connection) = self.get(id) else { return false };
-        let promised = connection.inbox.as_ref().map_or(0, |inbox| inbox.promised);
-        let waiting = connection.outbox.bytes();
-        let is_answer = from == Some(id) && len <= promised;
-        let limit = self.setup.config.limits.outbox_bytes;
-        !is_answer && waiting > 0 && waiting.saturating_add(len) > limit
     }
 }

@@ -12,7 +12,7 @@ use crate::outbox::Kind;
 use crate::reason::CloseReason;
 use crate::sse;
 use crate::stats::DeadlineKind;
-use crate::time::Instant;
+use crate::time::{Instant, sooner};
 use crate::ws;
 
 /// What is to be attempted before a deadline judges.
@@ -36,7 +36,7 @@ impl Engine {
             self.accepts_at(),
             self.budget.next_at(),
         ];
-        self.wheel.next_deadline().into_iter().chain(others.into_iter().flatten()).min()
+        others.into_iter().fold(self.wheel.next_deadline(), sooner)
     }
 
     /// Lets deadlines act until one needs an attempt first. `None` when none is due any more, or

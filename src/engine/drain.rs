@@ -127,6 +127,7 @@ impl Engine {
     /// much. [`Engine::poll_action`] follows.
     pub fn end_turn(&mut self, now: Instant) {
         self.weigh(now);
+        self.arm_touched(now);
         self.end_drain(now);
     }
 

@@ -11,7 +11,7 @@ use crate::id::ConnectionId;
 use crate::message::Message;
 use crate::outbox::{Dropped, Kind, Which};
 use crate::reason::CloseReason;
-use crate::route::RouteKind;
+use crate::route::{RouteKind, RouteSpec};
 use crate::sse;
 use crate::time::Instant;
 use crate::topics::{Delivery, Event, EventId, Gap, Payload, Replay, SubscriptionKey};
@@ -38,16 +38,8 @@ pub(super) struct FormCache {
 }
 
 impl Engine {
-    /// Says how a connection is fed, if it is.
-    pub(super) fn form(&self, connection: &Connection) -> Option<Form> {
-        let route = &self.setup.routes[usize::from(connection.route?)];
-        match (&connection.phase, route.kind) {
-            (Phase::Open(_), RouteKind::TopicSocket | RouteKind::WebSocket) => Some(Form::Plain),
-            (Phase::Open(_), RouteKind::Hub) => Some(Form::Envelope),
-            (Phase::Stream, RouteKind::TopicGet) => Some(Form::Stream),
-            (Phase::Stream, RouteKind::EventStream) => Some(Form::NamedStream),
-            _ => None,
-        }
+    fn form(&self, connection: &Connection) -> Option<Form> {
+        form(&self.setup.routes, connection)
     }
 
     /// Goes on with the replay of a connection, as far as its outbox and the turn's budget allow.
@@ -142,7 +134,6 @@ impl Engine {
             self.push_frame(now, id, frame, Kind::Event(key, delivery.event.id));
             self.tell_pressure(now, id);
         }
-        self.rearm(now, id.key());
     }
 
     /// Says whether an event would overflow an outbox that its socket might make room in.
@@ -374,6 +365,18 @@ impl Engine {
 }
 
 /// Encodes word of a gap. A plain WebSocket has none.
+/// Says how a connection is fed, if it is.
+pub(super) fn form(routes: &[RouteSpec], connection: &Connection) -> Option<Form> {
+    let route = &routes[usize::from(connection.route?)];
+    match (&connection.phase, route.kind) {
+        (Phase::Open(_), RouteKind::TopicSocket | RouteKind::WebSocket) => Some(Form::Plain),
+        (Phase::Open(_), RouteKind::Hub) => Some(Form::Envelope),
+        (Phase::Stream, RouteKind::TopicGet) => Some(Form::Stream),
+        (Phase::Stream, RouteKind::EventStream) => Some(Form::NamedStream),
+        _ => None,
+    }
+}
+
 fn encode_gap(form: Form, topic: &str, first: Option<&str>) -> Option<Frame> {
     match form {
         Form::Plain => None,

@@ -65,10 +65,11 @@ impl Engine {
         id: ConnectionId,
         len: usize,
     ) -> Result<(), Refused> {
-        if !self.takes_messages(id) {
-            return Err(Refused::Gone);
-        }
-        match self.overflows(from, id, len.saturating_add(Frame::HEAD_BYTES_MAX)) {
+        let limit = self.setup.config.limits.outbox_bytes;
+        let len = len.saturating_add(Frame::HEAD_BYTES_MAX);
+        let connection = self.get(id).filter(|connection| connection.takes_messages());
+        let connection = connection.ok_or(Refused::Gone)?;
+        match connection.overflows(from == Some(id), len, limit) {
             true => Err(Refused::OutboxFull),
             false => Ok(()),
         }

@@ -2,24 +2,14 @@
 
 use std::io;
 
-use crate::connection::{Closing, Phase, Stage};
+use crate::connection::{Phase, Stage};
+use crate::engine::upgraded::is_handled;
 use crate::engine::{End, Engine, find_mut, pop};
 use crate::event::Event;
 use crate::id::ConnectionId;
 use crate::reason::CloseReason;
 use crate::time::Instant;
 use crate::ws::Incoming;
-
-/// Where the next bytes of a connection are to be read to.
-#[derive(Debug)]
-pub enum ReadInto<'a> {
-    /// Nowhere: the connection is gone, the application is behind, or the peer has sent too much.
-    Nothing,
-    /// Into the buffer that all connections share, so many bytes at most.
-    Shared(usize),
-    /// Into the connection's own memory: a large message is in progress.
-    Own(&'a mut [u8]),
-}
 
 /// What a message costs of `turn.bytes`, beside its bytes, when it is decoded and when it is
 /// delivered; a fragment costs as much.
@@ -63,36 +53,28 @@ impl Engine {
     pub fn has_work_left(&self) -> bool {
         let scrapes = !self.scrapes.is_empty();
         !self.ready.is_empty()
+            || !self.touched.is_empty()
             || scrapes
             || self.jobs.has_inline()
             || self.has_events_left()
             || self.budget.is_trimming()
     }
 
-    /// Decodes what was read before and had to wait; then says where to read to.
-    pub fn read_into(&mut self, now: Instant, id: ConnectionId) -> ReadInto<'_> {
+    /// Decodes what was read before and had to wait; then says how many bytes may be read at most.
+    /// None if the connection is gone, the application is behind, or the peer has sent too much.
+    pub fn prepare_read(&mut self, now: Instant, id: ConnectionId) -> usize {
         self.weigh(now);
-        self.update_pause(now, id);
-        self.decode_rest(now, id);
-        let has_rest = self.has_rest(id);
-        let bytes_max = match self.get(id) {
-            Some(c) if c.flags.readable && !self.is_behind(c) => self.bytes_left(now, id),
-            _ => 0,
-        };
-        let is_behind = self.get(id).is_none_or(|connection| self.is_behind(connection));
-        let Some(connection) = self.get_mut(id) else { return ReadInto::Nothing };
-        if has_rest || is_behind || bytes_max == 0 {
-            return ReadInto::Nothing;
+        if self.has_rest(id) {
+            self.update_pause(now, id);
+            self.decode_rest(now, id);
+            if self.has_rest(id) {
+                return 0;
+            }
         }
-        match &mut connection.phase {
-            Phase::Open(open) => match open.decoder.spare() {
-                Some(spare) => {
-                    let len = spare.len().min(bytes_max);
-                    ReadInto::Own(&mut spare[..len])
-                }
-                None => ReadInto::Shared(bytes_max),
-            },
-            _ => ReadInto::Shared(bytes_max),
+        let may_read = self.update_pause(now, id);
+        match may_read && self.get(id).is_some_and(|connection| connection.flags.readable) {
+            true => self.bytes_left(now, id),
+            false => 0,
         }
     }
 
@@ -138,26 +120,6 @@ impl Engine {
     pub fn handle_input(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) {
         if self.note_input(now, id, input.len()) {
             self.decode(now, id, input);
-        }
-        self.settle(now, id);
-    }
-
-    /// Takes `len` bytes that were read into the connection's own memory.
-    pub fn handle_own_input(&mut self, now: Instant, id: ConnectionId, len: usize) {
-        if self.note_input(now, id, len) {
-            let Some(connection) = self.get_mut(id) else { return };
-            match &mut connection.phase {
-                Phase::Open(open) => {
-                    if let Some(item) = open.decoder.filled(len) {
-                        self.handle_incoming(now, id, item);
-                    }
-                }
-                // It has sent too much just now; the frame is counted to its end all the same.
-                Phase::Closing(Closing { decoder: Some(decoder), .. }) => {
-                    decoder.filled(len);
-                }
-                _ => {}
-            }
         }
         self.settle(now, id);
     }
@@ -277,13 +239,11 @@ impl Engine {
 
     /// Decodes one head, body or frame, or a part of it, and acts on it.
     fn decode_one(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) -> usize {
-        let frame_limits = self.frame_limits;
         let all = input.len();
         let Some(connection) = self.connections.get_mut(id.key()) else { return all };
         match &mut connection.phase {
             Phase::KeepAlive => {
                 connection.begin_request(now);
-                self.rearm(now, id.key());
                 0
             }
             Phase::Head { reader, .. } => {
@@ -311,33 +271,63 @@ impl Engine {
                     all
                 }
             },
-            Phase::Open(open) => {
-                let begun_at = open.decoder.begun_at().unwrap_or(now.into());
-                let decoded = open.decoder.decode(input, &frame_limits);
-                open.decoder.set_begun_at(begun_at);
-                match decoded {
-                    Ok((used, None)) => {
-                        if used < all {
-                            // A fragment, and there is more.
-                            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
-                        }
-                        used
-                    }
-                    Ok((used, Some(item))) => {
-                        self.handle_incoming(now, id, item);
-                        used
-                    }
-                    Err(violation) => {
-                        self.handle_violation(now, id, violation);
-                        all
-                    }
-                }
-            }
+            Phase::Open(_) => self.decode_frames(now, id, input),
             Phase::Closing(_) => self.discard_some(now, id, input),
             // A request pipelined behind it is never answered.
             Phase::Stream => all,
             Phase::Deciding(_) | Phase::Answering { .. } => 0,
         }
+    }
+
+    /// Decodes messages for the handler of an open WebSocket, as many as there is room for: they
+    /// come in masses. Anything else that a frame says is acted on, and ends the call.
+    fn decode_frames(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) -> usize {
+        let limits = &self.setup.config.limits;
+        let is_paced = limits.messages_per_second > 0;
+        let Some(connection) = find_mut(&mut self.connections, id) else { return input.len() };
+        let is_handled = is_handled(&self.setup.routes, connection);
+        let Phase::Open(open) = &mut connection.phase else { return input.len() };
+        let mut begun_at = open.decoder.begun_at().unwrap_or(now.into());
+        let (mut used, mut messages) = (0, 0);
+        let other = loop {
+            match open.decoder.decode(&mut input[used..], &self.frame_limits) {
+                Ok((len, Some(Incoming::Message(message)))) if is_handled && !is_paced => {
+                    used += len;
+                    messages += 1;
+                    begun_at = now.into();
+                    self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+                    let spare = || self.spare_inboxes.pop().unwrap_or_default();
+                    let inbox = connection.inbox.get_or_insert_with(spare);
+                    inbox.push(Event::Message(message));
+                    let is_over = used == input.len() || self.turn_left == 0;
+                    if is_over || inbox.is_full(limits) {
+                        break None;
+                    }
+                }
+                Ok((len, item)) => {
+                    used += len;
+                    let is_fragment = item.is_none() && used < input.len();
+                    self.turn_left -= usize::from(is_fragment) * MESSAGE_COST.min(self.turn_left);
+                    break item.map(Ok);
+                }
+                Err(violation) => {
+                    used = input.len();
+                    break Some(Err(violation));
+                }
+            }
+        };
+        open.decoder.set_begun_at(begun_at);
+        connection.counters.messages_in += messages;
+        self.stats.messages_received += messages;
+        if messages > 0 {
+            self.mark_runnable(id);
+        }
+        match other {
+            None => {}
+            Some(Ok(item)) => self.handle_incoming(now, id, item),
+            Some(Err(violation)) => self.handle_violation(now, id, violation),
+        }
+        used
     }
 
     /// Looks for the peer's close frame in what comes behind ours.
@@ -364,15 +354,7 @@ impl Engine {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let spare = || self.spare_inboxes.pop().unwrap_or_default();
         let inbox = connection.inbox.get_or_insert_with(spare);
-        if let Event::Message(message) = &event {
-            inbox.messages += 1;
-            inbox.bytes += message.len();
-        }
-        match inbox.events.back_mut() {
-            // Of what is only a state the newest counts: nothing piles up behind a blocked handler.
-            Some(last) if last.is_superseded_by(&event) => *last = event,
-            _ => inbox.events.push_back(event),
-        }
+        inbox.push(event);
         self.mark_runnable(id);
     }
 }

@@ -175,7 +175,7 @@ impl Engine {
             Outcome::Answer(response) => self.handle_answer(now, id, &response),
             Outcome::Events { session, messages_handled, events } => {
                 self.stats.messages_handled += messages_handled;
-                self.take_back(now, done.route, id, session, events);
+                self.take_back(done.route, id, session, events);
             }
             Outcome::Panicked { session, messages_handled, messages_lost } => {
                 self.stats.handler_panics += 1;
@@ -188,10 +188,9 @@ impl Engine {
     }
 
     /// Gives a session back to its connection, or, if that has ended, to the handler for the last
-    /// time.
+    /// time. What follows from it for the connection is settled then.
     fn take_back(
         &mut self,
-        now: Instant,
         route: usize,
         id: ConnectionId,
         session: Option<Session>,
@@ -209,8 +208,6 @@ impl Engine {
                 inbox.events = spent;
             }
         }
-        self.release_inbox(id);
-        self.update_pause(now, id);
         self.mark_runnable(id);
     }
 
@@ -235,7 +232,7 @@ impl Engine {
         let is_first = session.is_none();
         // Some messages are lost: none that came after them is handed on as if they had never been.
         self.forget_messages(id);
-        self.take_back(now, route, id, session, VecDeque::new());
+        self.take_back(route, id, session, VecDeque::new());
         let Some(connection) = self.get_mut(id) else { return };
         // A handler that panicked in its first call keeps nothing and is told nothing more.
         connection.flags.opened &= !is_first;
@@ -289,7 +286,7 @@ impl Engine {
 
     pub(super) fn mark_runnable(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        if !connection.has_job() || connection.flags.job || connection.flags.runnable {
+        if connection.flags.job || connection.flags.runnable || !connection.has_job() {
             return;
         }
         let Some(route) = connection.route else { return };

@@ -66,7 +66,6 @@ pub use deadlines::Attempt;
 pub use figures::Waiting;
 #[cfg(feature = "ffi")]
 pub use host::Refused;
-pub use input::ReadInto;
 pub use metrics::{Process, Surroundings};
 
 /// What the engine follows, told once.
@@ -115,6 +114,8 @@ pub struct Engine {
     /// An event that waits for its subscriber's outbox to be flushed.
     held: Option<Delivery>,
     ready: VecDeque<ConnectionId>,
+    /// Connections whose deadlines may have changed in this turn.
+    touched: Vec<ConnectionId>,
     dirty: VecDeque<ConnectionId>,
     jobs: jobs::Queues,
     /// Connections that ended while a job was out.
@@ -189,6 +190,7 @@ impl Engine {
             deliver_first: false,
             held: None,
             ready: VecDeque::new(),
+            touched: Vec::new(),
             dirty: VecDeque::new(),
             jobs: jobs::Queues::default(),
             orphans: HashMap::new(),
@@ -276,7 +278,8 @@ impl Engine {
     }
 
     fn get(&self, id: ConnectionId) -> Option<&Connection> {
-        self.connections.get(id.key()).filter(|c| ConnectionId::new(id.key(), c.generation) == id)
+        let connection = self.connections.get(id.key());
+        connection.filter(|connection| connection.generation == id.generation())
     }
 
     fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
@@ -292,6 +295,29 @@ impl Engine {
         let relink = std::mem::take(&mut connection.flags.relink);
         if relink || self.wheel.armed_at(key).is_none_or(|armed_at| at < armed_at) {
             self.wheel.arm(key, at);
+        }
+    }
+
+    /// Has the wheel entry looked at when the turn ends, however much happens until then.
+    fn touch(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id)
+            && !std::mem::replace(&mut connection.flags.touched, true)
+        {
+            self.touched.push(id);
+        }
+    }
+
+    /// Sets the wheel entries of the connections that something has happened to: at the end of a
+    /// turn, and after what is asked for between turns.
+    pub fn arm_touched(&mut self, now: Instant) {
+        while let Some(id) = self.touched.pop() {
+            if let Some(connection) = self.get_mut(id) {
+                connection.flags.touched = false;
+                self.rearm(now, id.key());
+            }
+        }
+        if self.touched.capacity() > QUEUE_KEPT_MAX {
+            self.touched = Vec::new();
         }
     }
 
@@ -329,7 +355,7 @@ impl Engine {
 /// Finds a connection, as long as it is the one that bore this id.
 fn find_mut(connections: &mut Slab<Connection>, id: ConnectionId) -> Option<&mut Connection> {
     let key = id.key();
-    connections.get_mut(key).filter(|c| ConnectionId::new(key, c.generation) == id)
+    connections.get_mut(key).filter(|connection| connection.generation == id.generation())
 }
 
 /// Takes the next of a queue. One that a burst has made large gives its memory back when it is

@@ -27,10 +27,10 @@ impl Engine {
         }
     }
 
-    /// Takes note that the kernel took `len` bytes.
-    pub fn handle_written(&mut self, now: Instant, id: ConnectionId, len: usize) {
+    /// Takes note that the kernel took `len` bytes. Says whether there is more.
+    pub fn handle_written(&mut self, now: Instant, id: ConnectionId, len: usize) -> bool {
         self.stats.sent_bytes += len as u64;
-        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         connection.counters.bytes_out += len as u64;
         let left = connection.outbox.written(now, len, &mut self.spare_queues);
         if left.ping
@@ -39,9 +39,11 @@ impl Engine {
             open.heartbeat.ping_sent(now);
             connection.flags.relink = true;
         }
+        let has_more = !connection.outbox.is_empty();
         if left.close {
             self.close_frame_sent(now, id);
         }
+        has_more
     }
 
     /// Takes note that the socket takes no more for now.
@@ -57,6 +59,7 @@ impl Engine {
         let is_empty = connection.outbox.is_empty();
         let was_filled = std::mem::replace(&mut connection.flags.filled, !is_empty);
         let route = connection.route.map_or(0, usize::from);
+        let is_fed = !connection.subscriptions.is_none() || connection.flags.pressure > 0;
         if is_empty && was_filled {
             let is_open = matches!(connection.phase, Phase::Open(_));
             if is_open && self.setup.routes[route].wants_drained {
@@ -64,8 +67,10 @@ impl Engine {
             }
         }
         self.mark_runnable(id);
-        self.tell_pressure(now, id);
-        self.feed(now, id);
+        if is_fed || !is_empty {
+            self.tell_pressure(now, id);
+            self.feed(now, id);
+        }
         self.settle(now, id);
     }
 
@@ -74,6 +79,9 @@ impl Engine {
         let len = frame.len() as u64;
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let replaced = connection.outbox.push(now, frame, kind, &mut self.spare_queues);
+        if !std::mem::replace(&mut connection.flags.dirty, true) {
+            self.dirty.push_back(id);
+        }
         if matches!(connection.phase, Phase::Stream) {
             connection.phase_at = now.into();
         }
@@ -90,6 +98,5 @@ impl Engine {
             Kind::Event(..) => Outbox::ENTRY_BYTES,
             _ => Outbox::ENTRY_BYTES + len as usize,
         });
-        self.mark_dirty(id);
     }
 }

@@ -106,7 +106,7 @@ impl Engine {
             rates.read_at = Some(at);
             self.stats.read_pauses += 1;
             self.update_pause(now, id);
-            self.rearm(now, id.key());
+            self.touch(id);
         }
     }
 

@@ -147,7 +147,7 @@ impl Engine {
         {
             *more = place.map(|place| Listing { place, is_chunked });
         }
-        self.rearm(now, id.key());
+        self.touch(id);
     }
 
     /// Says whether the answer to a connection's request has more to come.

@@ -1,16 +1,16 @@
 //! What an open WebSocket receives, and whether its application keeps up.
 
 use crate::connection::{Connection, Open, Phase, Stage};
-use crate::engine::Engine;
-use crate::engine::feed::Form;
+use crate::engine::feed::{Form, form};
 use crate::engine::input::MESSAGE_COST;
+use crate::engine::{Engine, Setup, find_mut};
 use crate::event::Event;
 use crate::heartbeat::Heartbeat;
 use crate::http::Request;
 use crate::id::ConnectionId;
 use crate::outbox::Kind;
 use crate::reason::CloseReason;
-use crate::route::RouteKind;
+use crate::route::{RouteKind, RouteSpec};
 use crate::stats::Transport;
 use crate::time::{Instant, SomeMoment};
 use crate::ws::{self, Incoming};
@@ -63,18 +63,17 @@ impl Engine {
                 }
                 if let Some(message) = self.take_published(now, id, message) {
                     self.push_event(id, Event::Message(message));
-                    self.update_pause(now, id);
                 }
             }
             Incoming::Ping(ping) => {
                 self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
                 if self.spend_ping(now, id) {
-                    self.push_frame(now, id, ws::encoder::pong(&ping), Kind::Pong);
+                    self.push_frame(now, id, ws::encoder::pong(ping), Kind::Pong);
                 }
             }
             Incoming::Pong(pong) => {
                 self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
-                self.handle_pong(now, id, pong.as_bytes());
+                self.handle_pong(now, id, &pong);
             }
             Incoming::Close(frame) => {
                 let code = frame.map_or(1005, |frame| frame.code);
@@ -114,58 +113,20 @@ impl Engine {
     /// Says whether nothing may be decoded now: the application is behind, a request is in
     /// progress, or the peer has sent too much.
     pub(super) fn is_behind(&self, connection: &Connection) -> bool {
-        if connection.reads_at().is_some() {
-            return true;
-        }
-        match &connection.phase {
-            Phase::Head { .. } | Phase::KeepAlive | Phase::Body(_) => false,
-            Phase::Stream => false,
-            Phase::Deciding(_) | Phase::Answering { .. } => true,
-            Phase::Open(_) => {
-                connection.flags.draining
-                    || self.is_full(connection)
-                    || self.is_deaf(connection)
-                    || self.budget.is_short() && self.is_publisher(connection)
-            }
-            Phase::Closing(closing) => {
-                closing.stage == Stage::Handling && closing.decoder.is_some()
-            }
-        }
+        is_behind(&self.setup, self.budget.is_short(), connection)
     }
 
     /// Says whether the route of a connection has a handler; the others are the engine's own.
     pub(super) fn has_handler(&self, id: ConnectionId) -> bool {
-        let route = self.get(id).and_then(|connection| connection.route);
-        route
-            .is_some_and(|route| self.setup.routes[usize::from(route)].kind == RouteKind::WebSocket)
-    }
-
-    fn is_full(&self, connection: &Connection) -> bool {
-        let limits = &self.setup.config.limits;
-        connection.inbox.as_ref().is_some_and(|inbox| {
-            inbox.messages >= limits.inbox_messages || inbox.bytes >= limits.inbox_bytes
-        })
-    }
-
-    /// Says whether a client of `/ws` leaves unread what it is answered: it may not ask for more.
-    fn is_deaf(&self, connection: &Connection) -> bool {
-        let limit = self.setup.config.limits.outbox_bytes;
-        connection.outbox.bytes() > limit / 2 && self.form(connection) == Some(Form::Envelope)
-    }
-
-    /// Says whether a WebSocket of a topic has published: it has no word for a refusal, so it waits
-    /// while memory is short. One that only listens is read on, and stays alive by its pongs.
-    fn is_publisher(&self, connection: &Connection) -> bool {
-        let kind = connection.route.map(|route| self.setup.routes[usize::from(route)].kind);
-        kind == Some(RouteKind::TopicSocket) && connection.counters.messages_in > 0
+        self.get(id).is_some_and(|connection| is_handled(&self.setup.routes, connection))
     }
 
     /// Lets the deadlines of a connection that is not read from stand still, and go on where they
     /// stood when it is read again. Says whether it may be read.
     pub(super) fn update_pause(&mut self, now: Instant, id: ConnectionId) -> bool {
-        let Some(connection) = self.get(id) else { return false };
-        let is_behind = self.is_behind(connection);
-        let Some(connection) = self.get_mut(id) else { return false };
+        let is_short = self.budget.is_short();
+        let Some(connection) = find_mut(&mut self.connections, id) else { return false };
+        let is_behind = is_behind(&self.setup, is_short, connection);
         let was_paused = connection.flags.paused;
         if matches!(connection.phase, Phase::Open(_)) && was_paused != is_behind {
             connection.flags.paused = is_behind;
@@ -180,4 +141,41 @@ impl Engine {
         }
         !is_behind
     }
+}
+
+fn is_behind(setup: &Setup, is_short: bool, connection: &Connection) -> bool {
+    if connection.reads_at().is_some() {
+        return true;
+    }
+    let limits = &setup.config.limits;
+    match &connection.phase {
+        Phase::Head { .. } | Phase::KeepAlive | Phase::Body(_) | Phase::Stream => false,
+        Phase::Deciding(_) | Phase::Answering { .. } => true,
+        Phase::Open(_) => {
+            connection.flags.draining
+                || connection.inbox.as_ref().is_some_and(|inbox| inbox.is_full(limits))
+                || is_deaf(setup, connection)
+                || is_short && is_publisher(&setup.routes, connection)
+        }
+        Phase::Closing(closing) => closing.stage == Stage::Handling && closing.decoder.is_some(),
+    }
+}
+
+/// Says whether a client of `/ws` leaves unread what it is answered: it may not ask for more.
+fn is_deaf(setup: &Setup, connection: &Connection) -> bool {
+    connection.outbox.bytes() > setup.config.limits.outbox_bytes / 2
+        && form(&setup.routes, connection) == Some(Form::Envelope)
+}
+
+/// Says whether a WebSocket of a topic has published: it has no word for a refusal, so it waits
+/// while memory is short. One that only listens is read on, and stays alive by its pongs.
+fn is_publisher(routes: &[RouteSpec], connection: &Connection) -> bool {
+    let kind = connection.route.map(|route| routes[usize::from(route)].kind);
+    kind == Some(RouteKind::TopicSocket) && connection.counters.messages_in > 0
+}
+
+/// Says whether the route of a connection has a handler; the others are the engine's own.
+pub(super) fn is_handled(routes: &[RouteSpec], connection: &Connection) -> bool {
+    let kind = connection.route.map(|route| routes[usize::from(route)].kind);
+    kind == Some(RouteKind::WebSocket)
 }

@@ -3,7 +3,7 @@
 //! Memory grows with what was received: at most doubling, and never past the end of a message whose
 //! length is known.
 
-use tungstenite::{Bytes, Utf8Bytes};
+use tungstenite::Utf8Bytes;
 
 use super::Violation;
 use crate::message::Message;
@@ -12,7 +12,7 @@ use crate::message::Message;
 #[derive(Debug)]
 pub(super) enum Assembly {
     Text(Text),
-    Binary(Binary),
+    Binary(Vec<u8>),
 }
 
 impl Assembly {
@@ -28,7 +28,7 @@ impl Assembly {
     pub fn capacity(&self) -> usize {
         match self {
             Assembly::Text(text) => text.checked.capacity(),
-            Assembly::Binary(binary) => binary.bytes.capacity(),
+            Assembly::Binary(binary) => binary.capacity(),
         }
     }
 
@@ -37,7 +37,11 @@ impl Assembly {
         match self {
             Assembly::Text(text) => text.push(piece, outstanding),
             Assembly::Binary(binary) => {
-                binary.push(piece, outstanding);
+                if binary.capacity() - binary.len() < piece.len() {
+                    let grown = grown(binary.len(), piece.len(), binary.capacity(), outstanding);
+                    binary.reserve_exact(grown - binary.len());
+                }
+                binary.extend_from_slice(piece);
                 Ok(())
             }
         }
@@ -47,7 +51,7 @@ impl Assembly {
     pub fn finish(self) -> Result<Message, Violation> {
         Ok(match self {
             Assembly::Text(text) => Message::Text(text.finish()?),
-            Assembly::Binary(binary) => Message::Binary(binary.finish()),
+            Assembly::Binary(binary) => Message::Binary(binary.into()),
         })
     }
 }
@@ -104,61 +108,6 @@ impl Text {
     }
 }
 
-/// Bytes, with room behind them to read into.
-///
-/// `filled <= bytes.len()`; what lies between is zeroed room and used up before the vector grows.
-#[derive(Debug, Default)]
-pub(super) struct Binary {
-    bytes: Vec<u8>,
-    filled: usize,
-}
-
-impl Binary {
-    /// Gives how many bytes are here.
-    pub fn len(&self) -> usize {
-        self.filled
-    }
-
-    fn push(&mut self, piece: &[u8], outstanding: usize) {
-        self.reserve(piece.len(), outstanding);
-        let room = self.bytes.len() - self.filled;
-        let (front, back) = piece.split_at(piece.len().min(room));
-        self.bytes[self.filled..][..front.len()].copy_from_slice(front);
-        self.bytes.extend_from_slice(back);
-        self.filled += piece.len();
-    }
-
-    /// Gives room for `least` to `most` of the next bytes, when at most `outstanding` can still
-    /// come.
-    pub fn spare(&mut self, least: usize, most: usize, outstanding: usize) -> &mut [u8] {
-        self.reserve(least, outstanding);
-        let end = self.bytes.capacity().min(self.filled + most);
-        if self.bytes.len() < end {
-            self.bytes.resize(end, 0);
-        }
-        &mut self.bytes[self.filled..end]
-    }
-
-    /// Takes the first `len` bytes of the room as received, and gives them.
-    pub fn fill(&mut self, len: usize) -> &mut [u8] {
-        let start = self.filled;
-        self.filled += len;
-        &mut self.bytes[start..self.filled]
-    }
-
-    fn reserve(&mut self, more: usize, outstanding: usize) {
-        if self.bytes.capacity() - self.filled < more {
-            let capacity = grown(self.filled, more, self.bytes.capacity(), outstanding);
-            self.bytes.reserve_exact(capacity - self.bytes.len());
-        }
-    }
-
-    fn finish(mut self) -> Bytes {
-        self.bytes.truncate(self.filled);
-        self.bytes.into()
-    }
-}
-
 /// Gives the capacity for `len` bytes and `more`, where it was `capacity` and at most `outstanding`
 /// can still come.
 fn grown(len: usize, more: usize, capacity: usize, outstanding: usize) -> usize {
@@ -186,19 +135,6 @@ mod tests {
         assert_eq!(grown(10, 90, 10, 1 << 24), 100);
         assert_eq!(grown(10, 1, 10, 5), 15);
         assert_eq!(grown(10, 1, 10, usize::MAX), 20);
-    }
-
-    #[test]
-    fn room_is_used_up_before_the_bytes_grow() {
-        let mut binary = Binary::default();
-        binary.push(&[1; 100], 1000);
-        assert_eq!(binary.spare(1, 900, 900).len(), 100);
-        binary.spare(1, 900, 900)[..50].fill(2);
-        assert_eq!(binary.fill(50), [2; 50]);
-        binary.push(&[3; 80], 850);
-        assert_eq!((binary.len(), binary.bytes.len()), (230, 230));
-        let bytes = binary.finish();
-        assert_eq!(bytes, [&[1; 100][..], &[2; 50], &[3; 80]].concat());
     }
 
     #[test]

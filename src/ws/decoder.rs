@@ -13,7 +13,7 @@
 use tungstenite::{Bytes, Utf8Bytes};
 
 use super::{
-    CloseFrame, Control, Violation,
+    CloseFrame, Violation,
     assembly::Assembly,
     header::{Header, Opcode, Spill, skip_short_frames, take},
     mask::unmask,
@@ -47,9 +47,9 @@ pub enum Incoming {
     /// A whole message.
     Message(Message),
     /// A ping: to be answered by a pong with the same payload.
-    Ping(Control),
+    Ping(Bytes),
     /// A pong.
-    Pong(Control),
+    Pong(Bytes),
     /// The client closes: nothing it sends from here on counts.
     Close(Option<CloseFrame>),
 }
@@ -116,50 +116,6 @@ impl Decoder {
     /// Gives how many bytes of memory are held.
     pub fn held_bytes(&self) -> usize {
         self.partial.as_deref().map_or(0, Partial::held_bytes)
-    }
-
-    /// Gives room into which the next bytes of a large binary payload are best read, without a
-    /// copy.
-    ///
-    /// It is about as long as what was received of the message and never reaches past the frame.
-    /// What was read into it is told by [`Decoder::filled`]; nothing is lost if the next bytes go
-    /// through [`Decoder::decode`] instead.
-    ///
-    /// Text has no such room: it is checked while it is copied out of the caller's buffer, which is
-    /// faster than to check the whole again at its end.
-    pub fn spare(&mut self) -> Option<&mut [u8]> {
-        let partial = self.partial.as_deref_mut()?;
-        let (Place::Data(span), Some(Assembly::Binary(binary))) =
-            (&partial.place, &mut partial.message)
-        else {
-            return None;
-        };
-        if binary.len() < SPARE_AFTER_BYTES || span.outstanding < SPARE_BYTES_MIN {
-            return None;
-        }
-        Some(binary.spare(
-            SPARE_BYTES_MIN as usize,
-            span.outstanding as usize,
-            span.message_outstanding(),
-        ))
-    }
-
-    /// Takes in the `len` bytes that were read to the front of [`Decoder::spare`], and returns the
-    /// message if they complete it.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such room or less of it.
-    pub fn filled(&mut self, len: usize) -> Option<Incoming> {
-        let partial = self.partial.as_deref_mut().expect("a payload is outstanding");
-        let (Place::Data(span), Some(Assembly::Binary(binary))) =
-            (&mut partial.place, &mut partial.message)
-        else {
-            panic!("the payload is binary");
-        };
-        span.mask = unmask(binary.fill(len), span.mask);
-        span.outstanding -= len as u64;
-        self.finish_data().expect("bytes are never wrong")
     }
 
     /// Decodes at most one item; without limits all but a close frame is skipped.
@@ -379,21 +335,15 @@ fn message(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {
 /// Makes an item of a control frame's payload.
 fn control(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {
     Ok(match opcode {
-        Opcode::Ping => Incoming::Ping(Control::new(payload)),
-        Opcode::Pong => Incoming::Pong(Control::new(payload)),
+        Opcode::Ping => Incoming::Ping(Bytes::copy_from_slice(payload)),
+        Opcode::Pong => Incoming::Pong(Bytes::copy_from_slice(payload)),
         _ => Incoming::Close(CloseFrame::parse(payload)?),
     })
 }
 
-/// Room to read into is given when this much of a message was received: as much as passes through a
-/// read buffer.
-const SPARE_AFTER_BYTES: usize = 64 * 1024;
-
-/// Room to read into is given when at least this much of the frame is outstanding: less comes
-/// cheaper together with the frames behind it.
-const SPARE_BYTES_MIN: u64 = 16 * 1024;
-
 const _: () = assert!(size_of::<Decoder>() == size_of::<usize>());
+// It is handed on with each message.
+const _: () = assert!(size_of::<Incoming>() <= 6 * size_of::<usize>() + 8);
 
 #[cfg(test)]
 mod tests {
@@ -483,7 +433,7 @@ mod tests {
         let large = [7; 70_000];
         let ok = |bytes: Vec<Vec<u8>>, items| (bytes.concat(), (items, Ok(())));
         let bad = |bytes: Vec<Vec<u8>>, items, violation| (bytes.concat(), (items, Err(violation)));
-        let ping = |payload| Incoming::Ping(Control::new(payload));
+        let ping = |payload: &'static [u8]| Incoming::Ping(Bytes::from_static(payload));
         let closing =
             |code, reason: &str| Incoming::Close(Some(CloseFrame { code, reason: reason.into() }));
         vec![
@@ -504,7 +454,7 @@ mod tests {
                 ],
                 vec![
                     ping(b"two"),
-                    Incoming::Pong(Control::new(&[3; 125])),
+                    Incoming::Pong(Bytes::from_static(&[3; 125])),
                     text("one 😀 three"),
                     binary(b"four"),
                 ],
@@ -706,7 +656,7 @@ mod tests {
         let (used, item) = decoder.decode(&mut bytes, &LIMITS).unwrap();
         assert_eq!((used, item), (7, None), "a fragment is told, to be counted");
         let (used, item) = decoder.decode(&mut bytes[7..], &LIMITS).unwrap();
-        assert_eq!((used, item), (7, Some(Incoming::Ping(Control::new(b"b")))));
+        assert_eq!((used, item), (7, Some(Incoming::Ping(Bytes::from_static(b"b")))));
         assert!(!decoder.is_idle(), "the message around the ping is outstanding");
     }
 
@@ -716,54 +666,6 @@ mod tests {
         let bytes = [frame(BINARY, &[0; 5000]), frame(FIN | TEXT, b"")].concat();
         assert_eq!(feed(&mut decoder, [&bytes[..]]).1, Err(Violation::StartInsideMessage));
         assert_eq!(decoder.held_bytes(), 0);
-    }
-
-    #[test]
-    fn large_payloads_are_read_into_their_own_memory() {
-        let payload: Vec<u8> = (0..1_000_000_u32).map(|n| (n / 7) as u8).collect();
-        let mut bytes = frame(BINARY, &payload[..600_000]);
-        bytes.extend(frame(FIN, &payload[600_000..]));
-        let frame_end = bytes.len() - 400_000 - 14;
-        let mut decoder = Decoder::default();
-        let (mut at, mut items, mut filled) = (0, Vec::new(), 0);
-        while at < bytes.len() {
-            let (taken, item) = match decoder.spare() {
-                Some(spare) => {
-                    let taken = spare.len().min(50_000);
-                    assert!(at >= frame_end || at + taken <= frame_end, "never past the frame");
-                    spare[..taken].copy_from_slice(&bytes[at..at + taken]);
-                    filled += taken;
-                    (taken, decoder.filled(taken))
-                }
-                None => {
-                    let end = bytes.len().min(at + 60_000);
-                    decoder.decode(&mut bytes[at..end], &LIMITS).unwrap()
-                }
-            };
-            at += taken;
-            items.extend(item);
-            assert!(decoder.held_bytes() <= 2 * at + size_of::<Partial>());
-        }
-        assert!(items == [binary(&payload)]);
-        assert!(decoder.is_idle());
-        assert!(filled > 700_000, "{filled}");
-    }
-
-    #[test]
-    fn small_payloads_text_and_control_frames_have_no_room() {
-        let mut decoder = Decoder::default();
-        assert!(decoder.spare().is_none());
-        for first in [FIN | TEXT, FIN | BINARY] {
-            feed(&mut decoder, [&header(first, 1 << 20)[..]]).1.unwrap();
-            assert!(decoder.spare().is_none());
-            let mut payload = masked(&[b'x'; SPARE_AFTER_BYTES]);
-            let (last, before) = payload.split_last_mut().unwrap();
-            decoder.decode(before, &LIMITS).unwrap();
-            assert!(decoder.spare().is_none());
-            decoder.decode(std::slice::from_mut(last), &LIMITS).unwrap();
-            assert_eq!(decoder.spare().is_some(), first == FIN | BINARY);
-            decoder = Decoder::default();
-        }
     }
 
     #[test]

@@ -1,12 +1,6 @@
 //! Frames from a server: never masked, never fragmented.
 
-use tungstenite::{
-    Bytes,
-    protocol::frame::{
-        FrameHeader,
-        coding::{Control as ControlCode, Data, OpCode},
-    },
-};
+use tungstenite::Bytes;
 
 use super::Control;
 use crate::{frame::Frame, message::Message};
@@ -14,10 +8,10 @@ use crate::{frame::Frame, message::Message};
 /// Encodes a message. The payload is moved, not copied.
 pub fn message(message: Message) -> Frame {
     let opcode = match message {
-        Message::Text(_) => Data::Text,
-        Message::Binary(_) => Data::Binary,
+        Message::Text(_) => TEXT,
+        Message::Binary(_) => BINARY,
     };
-    frame(OpCode::Data(opcode), message.into_bytes())
+    frame(opcode, message.into_bytes())
 }
 
 /// Encodes a ping.
@@ -27,12 +21,17 @@ pub fn message(message: Message) -> Frame {
 /// If the payload is longer than [`Control::BYTES_MAX`].
 pub fn ping(payload: &[u8]) -> Frame {
     assert!(payload.len() <= Control::BYTES_MAX, "a ping bears at most 125 bytes");
-    frame(OpCode::Control(ControlCode::Ping), Bytes::copy_from_slice(payload))
+    frame(PING, Bytes::copy_from_slice(payload))
 }
 
 /// Encodes the answer to a ping: the same payload.
-pub fn pong(ping: &Control) -> Frame {
-    frame(OpCode::Control(ControlCode::Pong), Bytes::copy_from_slice(ping.as_bytes()))
+///
+/// # Panics
+///
+/// As [`ping`].
+pub fn pong(payload: Bytes) -> Frame {
+    assert!(payload.len() <= Control::BYTES_MAX, "a pong bears at most 125 bytes");
+    frame(PONG, payload)
 }
 
 /// Encodes a close frame. Of the reason as many characters are kept as fit 123 bytes.
@@ -42,19 +41,31 @@ pub fn close(code: u16, reason: &str) -> Frame {
         end -= 1;
     }
     let payload = [&code.to_be_bytes(), &reason.as_bytes()[..end]].concat();
-    frame(OpCode::Control(ControlCode::Close), payload.into())
+    frame(CLOSE, payload.into())
 }
 
-fn frame(opcode: OpCode, payload: Bytes) -> Frame {
-    let header = FrameHeader { opcode, ..FrameHeader::default() };
-    let mut head = [0; Frame::HEAD_BYTES_MAX];
-    let mut room = &mut head[..];
-    header
-        .format(payload.len() as u64, &mut room)
-        .expect("an unmasked header has at most 10 bytes");
-    let head_len = Frame::HEAD_BYTES_MAX - room.len();
-    Frame::new(&head[..head_len], payload)
+/// Puts the header in front (RFC 6455, 5.2): one whole frame, the length in its shortest form.
+fn frame(opcode: u8, payload: Bytes) -> Frame {
+    let first = FIN | opcode;
+    match payload.len() {
+        length @ 0..126 => Frame::new(&[first, length as u8], payload),
+        length @ 126..0x1_0000 => {
+            let [high, low] = (length as u16).to_be_bytes();
+            Frame::new(&[first, 126, high, low], payload)
+        }
+        length => {
+            let [a, b, c, d, e, f, g, h] = (length as u64).to_be_bytes();
+            Frame::new(&[first, 127, a, b, c, d, e, f, g, h], payload)
+        }
+    }
 }
+
+const FIN: u8 = 0x80;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
 
 /// What a close frame has left behind the code.
 const REASON_BYTES_MAX: usize = Control::BYTES_MAX - 2;
@@ -88,7 +99,7 @@ mod tests {
     fn control_frames_bear_their_payload() {
         let frame = ping(b"now");
         assert_eq!((frame.head(), &frame.payload()[..]), (&[0x89, 3][..], &b"now"[..]));
-        let frame = pong(&Control::new(b"now"));
+        let frame = pong(Bytes::from_static(b"now"));
         assert_eq!((frame.head(), &frame.payload()[..]), (&[0x8a, 3][..], &b"now"[..]));
         let frame = close(1001, "bye");
         assert_eq!((frame.head(), &frame.payload()[..]), (&[0x88, 5][..], &b"\x03\xe9bye"[..]));

@@ -25,6 +25,6 @@ mod partial;
 mod violation;
 
 pub use close::{CloseFrame, is_allowed as is_allowed_close_code};
-pub use control::Control;
+use control::Control;
 pub use decoder::{Decoder, Incoming, Limits};
 pub use violation::Violation;

@@ -2,7 +2,7 @@
 
 use super::{
     Control,
-    assembly::{Assembly, Binary, Text},
+    assembly::{Assembly, Text},
     header::{Header, Opcode, Spill, take},
     mask::unmask,
 };
@@ -38,7 +38,7 @@ impl Partial {
         self.fragments += 1;
         match opcode {
             Opcode::Text => self.message = Some(Assembly::Text(Text::default())),
-            Opcode::Binary => self.message = Some(Assembly::Binary(Binary::default())),
+            Opcode::Binary => self.message = Some(Assembly::Binary(Vec::new())),
             _ => {}
         }
     }

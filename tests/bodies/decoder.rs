@@ -18,8 +18,8 @@ pub fn run(input: &[u8]) {
     let mut rng = Rng::new(source.seed());
     let bytes = source.rest();
 
-    let (ours, violation) = decode(&mut rng, bytes, &limits, &mut 0);
-    let (whole, again) = decode(&mut Rng::new(1), bytes, &limits, &mut 0);
+    let (ours, violation) = decode(&mut rng, bytes, &limits);
+    let (whole, again) = decode(&mut Rng::new(1), bytes, &limits);
     assert_eq!((&ours, violation), (&whole, again), "the pieces make no difference");
     let mimics = |item: &Item| matches!(item, Item::Close(Some((_, r))) if r == FORBIDDEN_CODE);
     if ours.iter().any(mimics) {

@@ -122,6 +122,7 @@ fn run(bytes: &[u8], piece_max: u64, rng: &mut Rng) -> Story {
         while let Some(id) = engine.poll_dirty() {
             pump::flush(&mut engine, now, id, &mut socket);
         }
+        engine.end_turn(now);
     }
     story.said = Witness::default().take(&socket.written);
     story

@@ -206,6 +206,7 @@ impl VirtualServer {
         while let Some(id) = self.engine.poll_dirty() {
             self.flush(id);
         }
+        self.engine.end_turn(now);
         self.apply_actions();
         let stats = self.engine.stats();
         assert_eq!(stats.accepted, self.engine.len() as u64 + stats.closed_total());
