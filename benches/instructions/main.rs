@@ -1,9 +1,9 @@
 //! How many instructions do the parts take that every message goes through? A gate for changes:
 //! unlike times, instructions are the same on a busy machine.
 //!
-//! `benches/instructions/run BASE` counts them here and in the commit BASE, by callgrind of valgrind,
-//! and fails where one has risen by more than 3 %. Without valgrind the cases can still be run:
-//! `cargo bench --bench instructions -- CASE ROUNDS` does nothing but the work of that many rounds.
+//! `benches/instructions/run BASE` counts them here and in the commit BASE, by valgrind. It fails
+//! where one has risen by more than 3 %. Without it the cases can still be run: `cargo bench
+//! --bench instructions -- CASE ROUNDS` does nothing but the work of that many rounds.
 //!
 //! | case | a round is |
 //! |---|---|
