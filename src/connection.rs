@@ -96,8 +96,6 @@ pub(crate) struct Flags {
     pub eof: bool,
     /// Waits in the list of connections whose replay goes on.
     pub hungry: bool,
-    /// The gap that a replay begins with has been told already.
-    pub gap_told: bool,
     /// The pressure that the client was last told of, 0 to 3.
     pub pressure: u8,
 }

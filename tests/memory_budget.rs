@@ -302,3 +302,22 @@ fn another_limit_holds_from_a_reload_on() {
 fn header(len: usize) -> Vec<u8> {
     [&[0x82, 0x80 | 127][..], &(len as u64).to_be_bytes(), &[0; 4]].concat()
 }
+
+/// What has been read of publishers and waits is published, however short memory is: it may be all
+/// that keeps it so.
+#[test]
+fn publishers_that_wait_do_not_keep_up_a_shortage() {
+    let mut server = VirtualServer::new(&[("limits.memory_bytes", "1m"), ("turn.bytes", "16k")]);
+    let publishers: Vec<_> = (0..14).map(|_| server.open("/topics/a")).collect();
+    for publisher in &publishers {
+        server.send(*publisher, frame(0x81, b"the first"));
+    }
+    server.settle();
+    for publisher in &publishers {
+        server.send(*publisher, frame(0x81, &[b'x'; 100]).repeat(580));
+    }
+    server.settle();
+    server.run_for(1000);
+    assert_eq!(server.engine.stats().messages_received, 14 * 581);
+    assert!(server.connect("127.0.0.1:9").is_ok(), "the shortage is over");
+}

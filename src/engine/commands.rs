@@ -104,11 +104,9 @@ impl Engine {
         topic: &str,
         after: After,
     ) -> Result<(), SubscribeError> {
-        let gap = self.topics.read_after(now, topic, after).gap;
-        self.subscribe(now, id, topic, after)?;
-        if let Some(connection) = self.get_mut(id) {
-            connection.flags.gap_told = gap.is_some();
-        }
+        let key = self.subscribe(now, id, topic, after)?;
+        let gap = key.and_then(|key| self.topics.poll_gap(key));
+        self.stats.gaps += u64::from(gap.is_some());
         self.feed(now, id);
         Ok(())
     }

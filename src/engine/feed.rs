@@ -218,12 +218,10 @@ impl Engine {
         }
     }
 
-    /// The gap of a replay was a header of the 101; one that comes later ends the connection,
-    /// unless the policy drops: then it is counted.
+    /// The gap that a replay begins with was a header of the 101, or was counted; one that comes
+    /// later ends the connection, unless the policy drops.
     fn tell_plain_gap(&mut self, now: Instant, id: ConnectionId) {
-        let Some(connection) = self.get_mut(id) else { return };
-        let is_told = std::mem::take(&mut connection.flags.gap_told);
-        if !is_told && self.setup.config.overflow.policy == OverflowPolicy::Close {
+        if self.setup.config.overflow.policy == OverflowPolicy::Close {
             self.fail(now, id, CloseReason::Overflow);
         }
     }

@@ -47,10 +47,12 @@ impl Engine {
     fn subscribe_enveloped(&mut self, now: Instant, id: ConnectionId, topic: &str, after: After) {
         let subscribed = match self.may(id, Right::Subscribe, topic) {
             false => Err((ErrorCode::Forbidden, NO_SUBSCRIBE.to_owned())),
-            true => self.subscribe(now, id, topic, after).map_err(|error| match error {
-                SubscribeError::BadName => (ErrorCode::BadRequest, error.to_string()),
-                _ => (ErrorCode::Limit, error.to_string()),
-            }),
+            true => {
+                self.subscribe(now, id, topic, after).map(|_| ()).map_err(|error| match error {
+                    SubscribeError::BadName => (ErrorCode::BadRequest, error.to_string()),
+                    _ => (ErrorCode::Limit, error.to_string()),
+                })
+            }
         };
         match subscribed {
             Ok(()) => self.feed(now, id),

@@ -20,7 +20,9 @@ use crate::stats::Transport;
 use crate::time::{Instant, millis_up};
 use crate::tokens::Right;
 use crate::topics::log::Log;
-use crate::topics::{After, EventId, Gap, Name, Payload, PublishError, SubscribeError};
+use crate::topics::{
+    After, EventId, Gap, Name, Payload, PublishError, SubscribeError, SubscriptionKey,
+};
 
 impl Engine {
     /// Publishes, for whoever may.
@@ -170,12 +172,10 @@ impl Engine {
         let topic = topic_of(&spec.path, request.path()).unwrap_or_default();
         check_name(&topic)?;
         let after = request.query_value("after").map_or(After::Now, |after| After::parse(&after));
-        let gap = self.topics.read_after(now, &topic, after).gap;
-        self.subscribe(now, id, &topic, after).map_err(refuse_subscription)?;
-        if let Some(connection) = self.get_mut(id) {
-            // The replay begins with this gap, whenever the turn's budget lets it begin.
-            connection.flags.gap_told = gap.is_some();
-        }
+        let key = self.subscribe(now, id, &topic, after).map_err(refuse_subscription)?;
+        // What is evicted before the turn's budget lets the replay begin is another gap.
+        let gap = key.and_then(|key| self.topics.poll_gap(key));
+        self.stats.gaps += u64::from(gap.is_some());
         Ok(gap_lines(gap))
     }
 
@@ -196,23 +196,23 @@ impl Engine {
         begin
     }
 
-    /// Subscribes a connection.
+    /// Subscribes a connection, if it is still there.
     pub(super) fn subscribe(
         &mut self,
         now: Instant,
         id: ConnectionId,
         topic: &str,
         after: After,
-    ) -> Result<(), SubscribeError> {
-        let gap = self.topics.read_after(now, topic, after).gap;
-        let Some(connection) = super::find_mut(&mut self.connections, id) else { return Ok(()) };
+    ) -> Result<Option<SubscriptionKey>, SubscribeError> {
+        let Some(connection) = super::find_mut(&mut self.connections, id) else { return Ok(None) };
         let list = &mut connection.subscriptions;
-        self.topics.subscribe(now, id, list, topic, after)?;
+        let key = self.topics.subscribe(now, id, list, topic, after)?;
         if after != After::Now {
-            self.stats.resumes_gap += u64::from(gap.is_some());
-            self.stats.resumes_complete += u64::from(gap.is_none());
+            let has_gap = self.topics.has_gap(key);
+            self.stats.resumes_gap += u64::from(has_gap);
+            self.stats.resumes_complete += u64::from(!has_gap);
         }
-        Ok(())
+        Ok(Some(key))
     }
 
     pub(super) fn unsubscribe(&mut self, id: ConnectionId, topic: &str) {

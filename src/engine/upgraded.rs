@@ -113,7 +113,7 @@ impl Engine {
     /// Says whether nothing may be decoded now: the application is behind, a request is in
     /// progress, or the peer has sent too much.
     pub(super) fn is_behind(&self, connection: &Connection) -> bool {
-        is_behind(&self.setup, self.budget.is_short(), connection)
+        is_behind(&self.setup, connection)
     }
 
     /// Says whether the route of a connection has a handler; the others are the engine's own.
@@ -126,7 +126,8 @@ impl Engine {
     pub(super) fn update_pause(&mut self, now: Instant, id: ConnectionId) -> bool {
         let is_short = self.budget.is_short();
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
-        let is_behind = is_behind(&self.setup, is_short, connection);
+        let is_behind = is_behind(&self.setup, connection)
+            || is_short && is_publisher(&self.setup.routes, connection);
         let was_paused = connection.flags.paused;
         if matches!(connection.phase, Phase::Open(_)) && was_paused != is_behind {
             connection.flags.paused = is_behind;
@@ -143,7 +144,7 @@ impl Engine {
     }
 }
 
-fn is_behind(setup: &Setup, is_short: bool, connection: &Connection) -> bool {
+fn is_behind(setup: &Setup, connection: &Connection) -> bool {
     if connection.reads_at().is_some() {
         return true;
     }
@@ -155,7 +156,6 @@ fn is_behind(setup: &Setup, is_short: bool, connection: &Connection) -> bool {
             connection.flags.draining
                 || connection.inbox.as_ref().is_some_and(|inbox| inbox.is_full(limits))
                 || is_deaf(setup, connection)
-                || is_short && is_publisher(&setup.routes, connection)
         }
         Phase::Closing(closing) => closing.stage == Stage::Handling && closing.decoder.is_some(),
     }
@@ -168,10 +168,16 @@ fn is_deaf(setup: &Setup, connection: &Connection) -> bool {
 }
 
 /// Says whether a WebSocket of a topic has published: it has no word for a refusal, so it waits
-/// while memory is short. One that only listens is read on, and stays alive by its pongs.
+/// while memory is short. One that only listens is read on, and stays alive by its pongs; and what
+/// was read of it is decoded, or shortage might be kept up by nothing but those who wait.
 fn is_publisher(routes: &[RouteSpec], connection: &Connection) -> bool {
     let kind = connection.route.map(|route| routes[usize::from(route)].kind);
-    kind == Some(RouteKind::TopicSocket) && connection.counters.messages_in > 0
+    let has_rest = connection.inbox.as_ref().is_some_and(|inbox| !inbox.rest.is_empty());
+    let is_open = matches!(connection.phase, Phase::Open(_));
+    kind == Some(RouteKind::TopicSocket)
+        && is_open
+        && connection.counters.messages_in > 0
+        && !has_rest
 }
 
 /// Says whether the route of a connection has a handler; the others are the engine's own.

@@ -57,11 +57,9 @@ impl Topics {
     /// An event evicted before its turn is a gap, and replay goes on with the first that is
     /// retained. Takes constant time.
     pub fn poll_replay(&mut self, key: SubscriptionKey) -> Option<Replay> {
-        let step = match self.next_step(key)? {
+        Some(match self.next_step(key)? {
             Step::Gap { first, next } => {
-                let subscription = &mut self.subscriptions[key];
-                subscription.next = next;
-                subscription.state = State::Replaying;
+                self.pass_gap(key, next);
                 Replay::Gap(Gap { first })
             }
             Step::Event(event) => {
@@ -72,8 +70,15 @@ impl Topics {
                 self.go_live(key);
                 Replay::CaughtUp(self.issuer.last())
             }
-        };
-        Some(step)
+        })
+    }
+
+    /// Takes the gap that a subscription's replay begins or goes on with, if it does, for who has
+    /// another way to tell it. What is evicted after this is another gap.
+    pub fn poll_gap(&mut self, key: SubscriptionKey) -> Option<Gap> {
+        let Step::Gap { first, next } = self.next_step(key)? else { return None };
+        self.pass_gap(key, next);
+        Some(Gap { first })
     }
 
     /// Gives the next step of all replays of a connection as one, in the order of ids, and whose it
@@ -102,6 +107,11 @@ impl Topics {
             following = self.subscriptions.following(Ring::Connection, list, key);
         }
         Some((foremost, Replay::CaughtUp(self.issuer.last())))
+    }
+
+    /// Says whether a subscription's replay goes on with a gap.
+    pub fn has_gap(&self, key: SubscriptionKey) -> bool {
+        matches!(self.next_step(key), Some(Step::Gap { .. }))
     }
 
     /// Says whether a subscription has caught up: its events are pushed.
@@ -139,6 +149,11 @@ impl Topics {
             return Some(Step::Gap { first: event.map(|event| event.id), next });
         }
         Some(event.map_or(Step::End, |event| Step::Event(event.clone())))
+    }
+
+    fn pass_gap(&mut self, key: SubscriptionKey, next: u64) {
+        let subscription = &mut self.subscriptions[key];
+        (subscription.state, subscription.next) = (State::Replaying, next);
     }
 
     /// Everything in the log was given: from the next event on the fan-out gives them. What it

@@ -318,8 +318,8 @@ impl World {
     }
 }
 
-/// How long after its cause an edge is seen at the latest.
-const EDGE_MS_MAX: u64 = 500;
+/// How long after its cause an edge is seen, as good as ever.
+const EDGE_MS_MAX: u64 = 2000;
 
 /// Adapted to the round trip it is a second at the least.
 pub fn shortest_pong_wait(heartbeat: &Heartbeat) -> Duration {

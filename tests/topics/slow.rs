@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::peer::{Peer, Seen, frame};
 use crate::support::topics::*;
-use crate::support::virtual_server::VirtualServer;
+use crate::support::virtual_server::{VirtualServer, upgrade};
 use crate::support::{PATIENCE, ms, within};
 
 /// A payload that begins with its number.
@@ -366,6 +366,31 @@ fn a_gap_before_subscribed_is_told_before_it() {
     let gap = place(r#"{"op":"gap","topic":"a","first":null}"#);
     assert!(gap < place(r#"{"op":"subscribed","topic":"a""#), "{got}");
     assert_eq!(server.engine.stats().messages_dropped(), 1);
+}
+
+/// The first event that the 101 names is the first that follows, or the end is an overflow.
+#[test]
+fn what_is_evicted_behind_the_gap_of_the_101_is_another_gap() {
+    let mut server =
+        VirtualServer::new(&[("topics.retain_events", "1"), ("limits.outbox_bytes", "300")]);
+    let publish = |server: &mut VirtualServer, text: &str| {
+        server.command(Command::Publish("a".into(), text.into()));
+        server.settle();
+    };
+    publish(&mut server, "first");
+    publish(&mut server, "second");
+    let id = server.connect("127.0.0.1:9").expect("there is room");
+    server.narrow(id, 0);
+    server.send(id, upgrade("/topics/a?after=0-0", ""));
+    server.settle();
+    publish(&mut server, "third");
+    server.narrow(id, usize::MAX);
+    server.settle();
+    let got = server.received(id);
+    let got = String::from_utf8_lossy(&got);
+    assert!(got.contains("\r\nEvent-Gap: ") && !got.contains("third"), "{got}");
+    server.run_for(60_000);
+    assert_eq!(server.engine.stats().closed_by(CloseReason::Overflow), 1);
 }
 
 /// A text frame whose mask is zero.
