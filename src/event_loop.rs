@@ -381,7 +381,7 @@ impl EventLoop {
     /// Descriptors or memory have run out, or nothing succeeds. Linux tells no edge when there is
     /// room again, so it is tried at each close and now and then.
     fn pause_accepting(&mut self, now: Instant, error: &io::Error) {
-        self.accept_at = Some(now + ACCEPT_RETRY);
+        self.accept_at = Some(now + ACCEPT_RETRY + Instant::RESOLUTION);
         let open = self.engine.len();
         let stats = self.engine.stats_mut();
         stats.accept_pauses += 1;

@@ -238,8 +238,9 @@ impl Heartbeat {
     }
 
     fn on_grid(&self, heard_at: Instant) -> Instant {
-        let due = heard_at + Duration::from_millis(u64::from(self.quiet_ms));
-        if due.since(heard_at) > GRID_AHEAD { due.floor(GRID) } else { due }
+        let quiet = Duration::from_millis(u64::from(self.quiet_ms));
+        let due = heard_at + quiet + Instant::RESOLUTION;
+        if quiet > GRID_AHEAD { due.floor(GRID) } else { due }
     }
 
     /// RFC 6298, 2.2 and 2.3: the smoothed round trip and its variation.
@@ -334,7 +335,8 @@ mod tests {
         heartbeat.ping(&rules, at(0), &mut Random::new(1));
         heartbeat.ping_sent(at(0));
         heartbeat.heard();
-        assert_eq!(heartbeat.due(&rules, at(777), false, at(777)), Due::Ping(at(5777)));
+        // The millisecond more is the one that a moment is cut by.
+        assert_eq!(heartbeat.due(&rules, at(777), false, at(777)), Due::Ping(at(5778)));
     }
 
     #[test]

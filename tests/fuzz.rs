@@ -13,6 +13,7 @@ use std::path::Path;
 
 use bodies::rng::Rng;
 
+#[cfg(feature = "toml")]
 #[test]
 fn configuration_reads_back_what_it_prints() {
     fuzz("config", bodies::config::run, 2000);

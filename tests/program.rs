@@ -3,8 +3,9 @@
 
 use std::env;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// What one run left behind.
 struct Run {
@@ -113,6 +114,32 @@ fn each_bad_value_is_one_line_and_status_2() {
             assert!(line.contains(words), "{line}");
         }
     }
+}
+
+/// FAULTS 165.
+#[test]
+fn few_descriptors_lower_the_default_and_refuse_what_was_asked_for() {
+    let serve = |setting: &str| {
+        let program = env!("CARGO_BIN_EXE_heartwheel");
+        let line =
+            format!("ulimit -n 200 && exec '{program}' serve --listen 127.0.0.1:0 {setting}");
+        let mut shell = Command::new("sh");
+        let shell = shell.args(["-c", &line]).env_clear().env("HEARTWHEEL_ADMIN_LISTEN", "off");
+        shell.stderr(Stdio::piped()).spawn().expect("there is a shell")
+    };
+    let mut lowered = serve("");
+    let mut lines = BufReader::new(lowered.stderr.take().expect("it is piped")).lines();
+    let line = lines.find_map(|line| line.ok().filter(|line| line.contains("lowered")));
+    lowered.kill().and_then(|()| lowered.wait()).expect("it runs");
+    let line = line.expect("it says so");
+    assert!(line.contains("limits.connections lowered from=10000 to=168: "), "{line}");
+    let refused = serve("--set limits.connections=169").wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("limits.connections = 169: ") && said.contains(" room for 168 "),
+        "{said}"
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What an open WebSocket receives, and whether its application keeps up.
 
+use std::time::Duration;
+
 use crate::connection::{Connection, Open, Phase, Stage};
 use crate::engine::feed::{Form, form};
 use crate::engine::input::MESSAGE_COST;
@@ -24,7 +26,7 @@ impl Engine {
             let most = lifetime.as_millis() as u64;
             let least = (most as f64 * (1.0 - config.heartbeat.jitter)) as u64;
             let lived_ms = self.random.between(least.min(most), most);
-            SomeMoment::from(now + std::time::Duration::from_millis(lived_ms))
+            SomeMoment::from(now + Duration::from_millis(lived_ms) + Instant::RESOLUTION)
         });
         let open = Open {
             decoder: ws::Decoder::default(),
