@@ -270,6 +270,52 @@ fn when_a_full_pool_is_free_again_everybody_goes_on() {
     assert_eq!(server.open(), CLIENTS);
 }
 
+// FAULTS 100: workers that wait to reply and jobs that wait for workers do not wait for each other.
+#[test]
+fn with_replies_and_jobs_both_at_their_limits_everything_goes_on() {
+    const CLIENTS: usize = 300;
+    const REPLIES: usize = 40;
+    let (workers, inline) = (Gate::default(), Gate::default());
+    let _opened = (Opened(workers.clone()), Opened(inline.clone()));
+    let done = Arc::new(AtomicUsize::new(0));
+    let count = done.clone();
+    let gate = workers.clone();
+    let reply = move |peer: &Sender, event: Event| {
+        if matches!(event, Event::Message(_)) {
+            gate.wait();
+            (0..REPLIES).for_each(|_| _ = peer.send(vec![7; 2000]));
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let routes = Server::builder()
+        .websocket("/reply", reply)
+        .route(Route::websocket("/gated", gated(&inline)).inline());
+    let server = Running::start(&[("limits.outbox_bytes", "1m")], routes);
+    let mut peers: Vec<Peer> = (0..CLIENTS).map(|_| Peer::open(server.address, "/reply")).collect();
+    peers.iter_mut().for_each(|peer| peer.text("reply"));
+    eventually("all have come", || server.stats().messages_received == CLIENTS as u64);
+    // The loop stands still, and the workers reply until there is no room for more.
+    let mut stopper = Peer::open(server.address, "/gated");
+    stopper.text("wait");
+    eventually("the loop waits", || inline.waiting() == 1);
+    workers.open();
+    let mut before = usize::MAX;
+    eventually("the workers wait", || {
+        thread::sleep(ms(20));
+        std::mem::replace(&mut before, done.load(Ordering::SeqCst)) == before && before > 0
+    });
+    assert!(before < CLIENTS / 2, "most jobs still wait: {before} are done");
+    let span = Span::begin();
+    inline.open();
+    assert_eq!(stopper.message(), "wait");
+    println!("after {before} of {CLIENTS} jobs; the loop answered after {:?}", span.elapsed());
+    for peer in &mut peers {
+        (0..REPLIES).for_each(|_| assert_eq!(peer.see(), Seen::Frame(0x82, vec![7; 2000])));
+    }
+    println!("all was there after {:?}", span.elapsed());
+    assert_eq!((server.open(), server.stats().messages_dropped()), (CLIENTS + 1, 0));
+}
+
 // FAULTS 84c.
 #[test]
 fn many_small_messages_in_one_segment_are_kept_and_answered_in_order() {
