@@ -152,9 +152,8 @@ impl Builder {
 
     /// Sets the number of worker threads; with 0 handlers run inside [`Server::turn`]. Default 2.
     ///
-    /// A worker blocks the signals that the thread which builds the server blocks, as every new
-    /// thread does. A host with signal handlers that must not run on workers blocks those signals
-    /// while it builds the server.
+    /// Workers block all signals but those that a thread raises by its own fault (SIGSEGV, SIGBUS,
+    /// SIGFPE, SIGILL): a host's signal handlers never run on them.
     pub fn workers(mut self, workers: usize) -> Builder {
         self.config.workers = workers;
         self

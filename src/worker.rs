@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use crate::config::JOBS_QUEUED_MAX;
 use crate::event::{Calls, Done, Job};
@@ -61,22 +62,36 @@ impl Pool {
         let (jobs, unclaimed) = bounded(JOBS_QUEUED_MAX as usize);
         let began = Instant::now();
         let mut pool = Pool { jobs, unclaimed, workers: Vec::with_capacity(count), began };
+        // Threads begin with the mask of the one that starts them: no signal can come before.
+        let mask = for_others().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let started = pool.start(count, endpoints, handle, shared);
+        mask.thread_set_mask()?;
+        started.map(|()| pool)
+    }
+
+    fn start(
+        &mut self,
+        count: usize,
+        endpoints: &Endpoints,
+        handle: &Handle,
+        shared: &Arc<Shared>,
+    ) -> std::io::Result<()> {
         for index in 0..count {
             let watch = Arc::new(Watch::default());
             let context = Context {
-                jobs: pool.unclaimed.clone(),
+                jobs: self.unclaimed.clone(),
                 endpoints: endpoints.clone(),
                 handle: handle.clone(),
                 shared: shared.clone(),
                 watch: watch.clone(),
-                began,
+                began: self.began,
             };
             let thread = thread::Builder::new()
                 .name(format!("heartwheel-{index}"))
                 .spawn(move || context.run())?;
-            pool.workers.push(Worker { thread, watch, told: 0 });
+            self.workers.push(Worker { thread, watch, told: 0 });
         }
-        Ok(pool)
+        Ok(())
     }
 
     /// Gives a job to the pool, or gives it back if the pool has enough.
@@ -177,6 +192,15 @@ impl Context {
             }
         }
     }
+}
+
+/// The signals that are for other threads: all but those that a thread raises by its own fault,
+/// which are for whoever reports crashes.
+fn for_others() -> SigSet {
+    let own = [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL];
+    let mut signals = SigSet::all();
+    own.into_iter().for_each(|signal| signals.remove(signal));
+    signals
 }
 
 /// Never zero.
