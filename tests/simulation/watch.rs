@@ -205,6 +205,7 @@ impl World {
         };
         let own = may_end_as(label);
         let is_honest = matches!(peer.kind, Kind::Honest(_));
+        let is_seen_late = chaos.late_bytes + chaos.delayed_readiness > 0;
         let was_dropped = peer.seen.ended.as_ref().is_some_and(|(_, _, aborts)| *aborts);
         let has_budget = self.plan.config.limits.memory_bytes.is_some();
         let is_old = self.now - peer.accepted_at >= self.oldest_ms();
@@ -244,9 +245,11 @@ impl World {
                     waits && (!is_asked || may_be_slow && stays)
                 }
                 "eof" if closes => true,
-                // An answer that came too late; it may not have left when memory was short.
+                // An answer that came too late; it may not have left when memory was short. Or a
+                // head that was seen too late.
                 "handshake" => {
                     peer.seen.status == 503
+                        || (peer.seen.status == 408 && is_seen_late)
                         || (peer.witness.answers == 0 && !peer.reads())
                         || (has_budget && was_dropped)
                 }
@@ -309,7 +312,12 @@ impl World {
                 let since = link.server_shut_at.or(seen.close_at).expect("it was closing");
                 (self.now - since, ms(deadlines.close_ack))
             }
-            "drain" if aborts && seen.close_at.is_none() && self.shut_down_at.is_none() => {
+            "drain"
+                if aborts
+                    && seen.close_at.is_none()
+                    && self.shut_down_at.is_none()
+                    && config.limits.memory_bytes.is_none() =>
+            {
                 (self.now - self.drain_at.expect("it drains"), ms(deadlines.drain))
             }
             _ => return,
@@ -332,7 +340,9 @@ pub fn shortest_pong_wait(heartbeat: &Heartbeat) -> Duration {
 fn own_peer(peer: &Peer) -> bool {
     match &peer.kind {
         Kind::Honest(honest) => honest.closes(),
-        Kind::Scripted(scripted) => scripted.script.labels.contains(&"peer"),
+        Kind::Scripted(scripted) => {
+            scripted.script.labels.iter().any(|label| ["peer", "close_ack"].contains(label))
+        }
     }
 }
 
