@@ -18,7 +18,7 @@ pub fn message(message: Message) -> Frame {
 ///
 /// # Panics
 ///
-/// If the payload is longer than [`Control::BYTES_MAX`].
+/// If the payload is longer than 125 bytes.
 pub fn ping(payload: &[u8]) -> Frame {
     assert!(payload.len() <= Control::BYTES_MAX, "a ping bears at most 125 bytes");
     frame(PING, Bytes::copy_from_slice(payload))
