@@ -238,6 +238,7 @@ impl World {
                 "done" => draining || panicked || refused || is_turned_away,
                 "keep_alive" => is_turned_away,
                 "message" => is_read_slowly || is_seen_late,
+                "body" => peer.seen.status == 408 && (is_read_slowly || is_seen_late),
                 // It has nothing to say, or waits for answers, and is not asked, or the question
                 // waits behind a frame.
                 "read_idle" => {
