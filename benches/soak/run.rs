@@ -304,9 +304,10 @@ impl<'a> Run<'a> {
         let mut cpu = [Duration::ZERO; 3];
         for (name, used) in self.server.process().cpu_by_thread().expect(RUNS) {
             let index = match name.as_str() {
-                "heartwheel" => 0,
                 "heartwheel-log" => 2,
-                _ => 1,
+                name if name.starts_with("heartwheel-") => 1,
+                // The main thread has the name of the file.
+                _ => 0,
             };
             cpu[index] += used;
         }
