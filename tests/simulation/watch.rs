@@ -227,8 +227,8 @@ impl World {
                 "memory" => has_budget,
                 // Dropped for its memory while it closes: the cause stays the peer's.
                 "peer" => has_budget && may_end_as("close_ack"),
-                // What waited for it was older than it may be.
-                "write_stall" => !is_honest && may_be_slow && is_old,
+                // What waited was older than it may be: more is published than its link takes.
+                "write_stall" => !is_honest && is_old && (may_be_slow || peer.form() != Form::None),
                 "overflow" => pushes,
                 "rate" => self.plan.rate_action() == Some(RateAction::Close),
                 "drain" => draining,
@@ -238,7 +238,11 @@ impl World {
                 "done" => draining || panicked || refused || is_turned_away,
                 "keep_alive" => is_turned_away,
                 "message" => is_read_slowly || is_seen_late,
-                "body" => peer.seen.status == 408 && (is_read_slowly || is_seen_late),
+                // It waits for `100 Continue`.
+                "body" => {
+                    let is_slow = is_read_slowly || is_seen_late || may_be_slow;
+                    is_slow && peer.seen.status == 408
+                }
                 // It has nothing to say, or waits for answers, and is not asked, or the question
                 // waits behind a frame.
                 "read_idle" => {
