@@ -4,10 +4,16 @@
 //! `BLESS=1 cargo test --test packaging` writes what comes from the tables.
 #![cfg(feature = "program")]
 
+mod support;
+
 #[path = "packaging/completions.rs"]
 mod completions;
+#[path = "packaging/files.rs"]
+mod files;
 #[path = "packaging/manual.rs"]
 mod manual;
+#[path = "packaging/services.rs"]
+mod services;
 #[path = "packaging/shells.rs"]
 mod shells;
 
@@ -47,4 +53,25 @@ fn assert_passes(tool: &str, arguments: &[&str]) {
     let said =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(output.status.success() && said[1].is_empty(), "{tool}: {}{}", said[0], said[1]);
+}
+
+/// A folder that is gone at the end of the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = env::temp_dir().join(format!("heartwheel-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("there is room for a folder");
+        Folder(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
