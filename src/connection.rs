@@ -96,6 +96,8 @@ pub(crate) struct Flags {
     pub eof: bool,
     /// Waits in the list of connections whose replay goes on.
     pub hungry: bool,
+    /// A subscription may still replay.
+    pub replays: bool,
     /// The pressure that the client was last told of, 0 to 3.
     pub pressure: u8,
 }

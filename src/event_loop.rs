@@ -569,27 +569,32 @@ impl EventLoop {
         }
     }
 
+    #[inline]
     fn apply_actions(&mut self) {
         while let Some(action) = self.engine.poll_action() {
-            match action {
-                Action::Shutdown(key) => {
-                    if let Some(socket) = self.sockets.get_mut(key) {
-                        socket.shutdown();
-                    }
+            self.apply(action);
+        }
+    }
+
+    fn apply(&mut self, action: Action) {
+        match action {
+            Action::Shutdown(key) => {
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    socket.shutdown();
                 }
-                Action::Upgraded(key) => {
-                    let timeout = self.user_timeout_websocket();
-                    if let Some(socket) = self.sockets.get_mut(key) {
-                        socket.set_user_timeout(timeout);
-                    }
+            }
+            Action::Upgraded(key) => {
+                let timeout = self.user_timeout_websocket();
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    socket.set_user_timeout(timeout);
                 }
-                Action::Close(key) => self.close(key),
-                Action::Abort(key) => {
-                    if let Some(mut socket) = self.sockets.get_mut(key) {
-                        socket.set_abort();
-                    }
-                    self.close(key);
+            }
+            Action::Close(key) => self.close(key),
+            Action::Abort(key) => {
+                if let Some(mut socket) = self.sockets.get_mut(key) {
+                    socket.set_abort();
                 }
+                self.close(key);
             }
         }
     }

@@ -308,7 +308,7 @@ impl World {
             let connection = self.clients[client].connection.as_mut().expect("it is connected");
             assert_eq!(connection.id, delivery.connection);
             let name = connection.subscriptions[&delivery.subscription];
-            assert_eq!(name, delivery.topic.as_str());
+            assert_eq!(name, self.topics.topic_of(delivery.subscription).as_str());
             if drops && rng.chance(50) {
                 self.counts.dropped += 1;
                 self.topics.mark_lost(connection.id, delivery.subscription);

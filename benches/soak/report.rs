@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use crate::options::Options;
-use crate::run::{Phase, Record};
+use crate::run::{Edge, Phase, Record};
 
 /// Prints what was measured.
 pub fn print(record: &Record) {
@@ -34,9 +34,13 @@ pub fn print(record: &Record) {
     let worst = record.phases.iter().map(|phase| phase.turn_max_us).max().unwrap_or(0);
     println!("\nturns: mean {} us, worst {worst} us", record.figures.turn_mean_us);
     println!("log lines: {}", record.log_lines);
-    println!("memory without abusive clients, in KiB: resident (anonymous) after connections");
+    println!(
+        "memory without abusive clients, in KiB: in use, resident (anonymous) after connections"
+    );
     for edge in &record.edges {
-        println!("  {:>6} ({:>6}) {:>8}", edge.rss_kib, edge.anonymous_kib, edge.connections);
+        let live_kib = edge.live_bytes as f64 / 1024.0;
+        let Edge { rss_kib, anonymous_kib, connections, .. } = edge;
+        println!("  {live_kib:>8.1} {rss_kib:>6} ({anonymous_kib:>6}) {connections:>8}");
     }
 }
 
@@ -65,15 +69,16 @@ pub fn judge(record: &Record, options: &Options) -> bool {
         verdicts.push((median <= RATIO_MAX, format!("{text}, at most {RATIO_MAX}")));
     }
     let slope = slope(record);
-    let grown = record.edges.last().map_or(0, |edge| edge.anonymous_kib) as i64
-        - record.edges.first().map_or(0, |edge| edge.anonymous_kib) as i64;
+    let live_at = |edge: Option<&Edge>| edge.map_or(0, |edge| edge.live_bytes as i64);
+    let grown = (live_at(record.edges.last()) - live_at(record.edges.first())) / 1024;
     let peak = record.seconds.iter().map(|second| second.connections).max().unwrap_or(0);
     let once = GRAIN_KIB + (peak * PLACE_BYTES / 1024) as i64;
     verdicts.push((
         slope < SLOPE_MAX_KIB || grown <= once,
         format!(
-            "memory slope: {slope:.2} KiB for 10,000 connections, less than {SLOPE_MAX_KIB}; or \
-             grown {grown} KiB in all, at most {once} for {peak} connections at once"
+            "memory in use: slope {slope:.2} KiB for 10,000 connections, less than \
+             {SLOPE_MAX_KIB}; or grown {grown} KiB in all, at most {once} for {peak} connections \
+             at once"
         ),
     ));
     let (start, end) = record.descriptors;
@@ -133,7 +138,7 @@ fn slope(record: &Record) -> f64 {
         for to in &record.edges[index + 1..] {
             let connections = to.connections.saturating_sub(from.connections);
             if connections > 0 {
-                let grown = to.anonymous_kib as f64 - from.anonymous_kib as f64;
+                let grown = (to.live_bytes as f64 - from.live_bytes as f64) / 1024.0;
                 slopes.push(grown * 10_000.0 / connections as f64);
             }
         }
@@ -151,9 +156,8 @@ fn median(values: &mut [f64]) -> f64 {
 
 const RATIO_MAX: f64 = 2.0;
 const SLOPE_MAX_KIB: f64 = 1.0;
-/// Memory comes in pages, and an allocator takes more of them at a time: what one such step adds
-/// says nothing about a slope in a short run.
-const GRAIN_KIB: i64 = 256;
+/// Logs, queues and caches fill up once: that says nothing about a slope in a short run.
+const GRAIN_KIB: i64 = 64;
 /// The tables of connections and deadlines keep the places of the most that were open at once, and
 /// double when they are full: twice 240 bytes, and a little for queues.
 const PLACE_BYTES: usize = 512;

@@ -54,8 +54,11 @@ pub struct Second {
 
 pub struct Edge {
     pub connections: u64,
+    /// What the process has, and of that what is no file's.
     pub rss_kib: u64,
     pub anonymous_kib: u64,
+    /// What it has in use.
+    pub live_bytes: u64,
 }
 
 /// Runs all of it.
@@ -176,7 +179,8 @@ impl<'a> Run<'a> {
         self.abusive.drop_all(&mut self.tally);
         self.settle();
         let Memory { rss_kib, anonymous_kib } = self.server.process().memory().expect(RUNS);
-        Edge { connections: self.tally.connected, rss_kib, anonymous_kib }
+        let live_bytes = self.server.live_bytes();
+        Edge { connections: self.tally.connected, rss_kib, anonymous_kib, live_bytes }
     }
 
     /// Waits until only the standing clients are left, and a moment longer.
@@ -300,9 +304,10 @@ impl<'a> Run<'a> {
         let mut cpu = [Duration::ZERO; 3];
         for (name, used) in self.server.process().cpu_by_thread().expect(RUNS) {
             let index = match name.as_str() {
-                "heartwheel" => 0,
                 "heartwheel-log" => 2,
-                _ => 1,
+                name if name.starts_with("heartwheel-") => 1,
+                // The main thread has the name of the file.
+                _ => 0,
             };
             cpu[index] += used;
         }

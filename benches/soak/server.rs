@@ -1,12 +1,17 @@
-//! The program, and what it says of itself.
+//! The program, and what it says of itself. It is this benchmark, started again: so it can say how
+//! many bytes it has in use.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use heartwheel::{Event, Peer, Route, app, program};
 use tinyjson::JsonValue;
 
+use crate::allocator::live_bytes;
 use crate::common::process::Process;
 use crate::common::program::{Admin, Program};
 use crate::inbound::Inbound;
@@ -30,7 +35,10 @@ impl Server {
     pub fn start(settings: &[String]) -> Server {
         let deadlines = DEADLINES.iter().map(|setting| (*setting).to_owned());
         let settings: Vec<_> = deadlines.chain(settings.iter().cloned()).collect();
-        let program = Program::start(&settings, Admin::Off).expect("the program starts");
+        let mut command = Command::new(env::current_exe().expect("it is a file"));
+        command.env_clear().env(SERVE, "1");
+        let program = Program::start_as(command, &settings, Admin::Off);
+        let program = program.expect("the program starts");
         Server { address: program.address, program }
     }
 
@@ -44,18 +52,7 @@ impl Server {
 
     /// Asks the server for its figures: the first event of its own topic.
     pub fn figures(&self) -> Figures {
-        let mut stream = TcpStream::connect(self.address).expect("the server accepts");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("it is a socket");
-        stream.write_all(SUBSCRIBE).expect("the server reads");
-        let mut inbound = Inbound::default();
-        let mut figures = None;
-        let mut buffer = [0; 16 * 1024];
-        while figures.is_none() {
-            let length = stream.read(&mut buffer).expect("the server answers");
-            assert!(length > 0, "the server hung up");
-            inbound.feed(&buffer[..length], |message| figures = Some(message.to_vec()));
-        }
-        let text = String::from_utf8(figures.expect("it came")).expect("it is text");
+        let text = self.first_message("/topics/$stats");
         let json: JsonValue = text.parse().expect("it is JSON");
         let number = |value: &JsonValue| *value.get::<f64>().expect("a number") as u64;
         let closed = json["closed"].get::<std::collections::HashMap<_, _>>().expect("an object");
@@ -66,6 +63,41 @@ impl Server {
             turn_mean_us: number(&json["turn_us"]["mean"]),
         }
     }
+
+    /// Asks the server how many bytes it has in use.
+    pub fn live_bytes(&self) -> u64 {
+        self.first_message(LIVE).parse().expect("it is a number")
+    }
+
+    fn first_message(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).expect("the server accepts");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("it is a socket");
+        let request = format!("GET {path} HTTP/1.1\r\n{UPGRADE}");
+        stream.write_all(request.as_bytes()).expect("the server reads");
+        let mut inbound = Inbound::default();
+        let mut first = None;
+        let mut buffer = [0; 16 * 1024];
+        while first.is_none() {
+            let length = stream.read(&mut buffer).expect("the server answers");
+            assert!(length > 0, "the server hung up");
+            inbound.feed(&buffer[..length], |message| first = Some(message.to_vec()));
+        }
+        String::from_utf8(first.expect("it came")).expect("it is text")
+    }
+}
+
+/// Runs the server, if this process is to be it: the program, and a route that tells the bytes in
+/// use.
+pub fn serve() -> Option<ExitCode> {
+    env::var_os(SERVE)?;
+    let tell = |peer: &Peer, event: Event| {
+        if matches!(event, Event::Opened(_)) {
+            peer.send(live_bytes().to_string());
+        }
+    };
+    Some(program::run(move |builder| {
+        app::routes(builder).route(Route::websocket(LIVE, tell).inline())
+    }))
 }
 
 impl Figures {
@@ -84,6 +116,13 @@ const DEADLINES: [&str; 6] = [
     "deadlines.close_ack=1s",
 ];
 
-const SUBSCRIBE: &[u8] = b"GET /topics/$stats HTTP/1.1\r\nHost: localhost\r\n\
+/// The variable that has this benchmark serve.
+const SERVE: &str = "SOAK_SERVE";
+
+/// The path that tells the bytes in use.
+const LIVE: &str = "/live-bytes";
+
+/// A handshake, behind its first line.
+const UPGRADE: &str = "Host: localhost\r\n\
     Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

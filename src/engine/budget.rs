@@ -27,6 +27,8 @@ pub(super) struct Budget {
     counted: u64,
     /// What came since.
     fresh: u64,
+    /// Below this nothing is due, whatever else is so.
+    quiet_below: u64,
     /// Commands on their way to the loop, by their own count.
     commands: u64,
     /// Much is in use, and there are logs that can shrink.
@@ -43,6 +45,7 @@ impl Budget {
             limit: limit(config, memory_auto),
             counted: 0,
             fresh: 0,
+            quiet_below: 0,
             commands: 0,
             is_trimming: false,
             trims_left: Topics::SWEEP_EVENTS_MAX,
@@ -53,6 +56,7 @@ impl Budget {
     /// Follows another limit. What is beyond it is found at the next look.
     pub fn reload(&mut self, config: &Config, memory_auto: u64) {
         self.limit = limit(config, memory_auto);
+        self.quiet_below = 0;
         self.fresh = self.fresh.max(self.step());
     }
 
@@ -84,6 +88,13 @@ impl Budget {
         self.short_until
     }
 
+    /// Takes note of how much may come before anything is due: it is asked with each message.
+    fn foresee(&mut self) {
+        let room = self.high().saturating_sub(self.used()) / 2;
+        let is_busy = self.is_trimming || self.is_short();
+        self.quiet_below = if is_busy { 0 } else { room.max(self.step()) };
+    }
+
     fn used(&self) -> u64 {
         self.counted.saturating_add(self.commands)
     }
@@ -105,6 +116,9 @@ impl Budget {
 
     /// Room is made ahead of what comes: there may be twice as much of it as came.
     fn is_due(&self, now: Instant) -> bool {
+        if self.fresh < self.quiet_below {
+            return false;
+        }
         self.short_until.is_some_and(|at| at <= now)
             || self.used().saturating_add(self.fresh.saturating_mul(2)) > self.high()
                 && (self.fresh >= self.step() || self.is_trimming && self.trims_left > 0)
@@ -119,6 +133,7 @@ impl Engine {
     /// Tells how many bytes of commands are on their way to the engine: once in a turn.
     pub fn note_commands(&mut self, bytes: usize) {
         self.budget.commands = bytes as u64;
+        self.budget.foresee();
     }
 
     /// Counts what is in use, if that may be too much, and does what is to be done about it.
@@ -130,6 +145,7 @@ impl Engine {
         let census = self.census_of(|id, own| owners.push((own, id)));
         self.budget.counted = self.waiting_bytes(&census);
         self.budget.fresh = 0;
+        self.budget.quiet_below = 0;
         self.trim_logs();
         // While a log can shrink nobody is refused, and nobody goes.
         let is_at_most = match self.budget.is_short() {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use log::{Level, log};
 
 use crate::config::OverflowPolicy;
-use crate::connection::{After, Closing, Connection, Phase, Stage};
+use crate::connection::{After, Closing, Connection, Inbox, Phase, Stage};
 use crate::engine::jobs::Orphan;
 use crate::engine::{Action, End, Engine, find_mut, first_fault};
 use crate::event::{Event, Job, Task};
@@ -30,8 +30,15 @@ impl Engine {
     /// Moves a connection on as far as it goes without new input: an answer that has left, a close
     /// that nothing holds up.
     pub(super) fn settle(&mut self, now: Instant, id: ConnectionId) {
-        self.update_pause(now, id);
         self.release_inbox(id);
+        let Some(connection) = self.get(id) else { return };
+        if self.is_settled_later(connection) {
+            if !connection.flags.dirty && !connection.is_in_step() {
+                self.touch(id);
+            }
+            return;
+        }
+        self.update_pause(now, id);
         let Some(connection) = self.get_mut(id) else { return };
         if connection.is_in_step() {
             return;
@@ -64,6 +71,16 @@ impl Engine {
             _ => {}
         }
         self.touch(id);
+    }
+
+    /// Says whether an open WebSocket is settled when it has been written to, at the end of the
+    /// turn, or when what waits for its handler has been taken.
+    fn is_settled_later(&self, connection: &Connection) -> bool {
+        let limits = &self.setup.config.limits;
+        let is_taken = |inbox: &Inbox| connection.flags.runnable && !inbox.is_full(limits);
+        matches!(connection.phase, Phase::Open(_))
+            && !connection.flags.draining
+            && (connection.flags.dirty || connection.inbox.as_deref().is_some_and(is_taken))
     }
 
     /// Begins to end an open connection for a cause that is nobody's fault: what was received

@@ -1,6 +1,8 @@
 //! What subscribers get: replay, pulled as their outboxes drain, then live events, pushed as frames
 //! that all share. Each transport has its own form, encoded once for each event.
 
+use std::collections::VecDeque;
+
 use crate::config::OverflowPolicy;
 use crate::connection::{Connection, Phase};
 use crate::engine::input::MESSAGE_COST;
@@ -14,7 +16,9 @@ use crate::reason::CloseReason;
 use crate::route::{RouteKind, RouteSpec};
 use crate::sse;
 use crate::time::Instant;
-use crate::topics::{Delivery, Event, EventId, Gap, Payload, Replay, SubscriptionKey};
+use crate::topics::{
+    Delivery, Event, EventId, Gap, Payload, Replay, SubscriptionKey, TOGETHER_MAX,
+};
 use crate::ws;
 
 /// How a connection is fed.
@@ -30,11 +34,41 @@ pub(super) enum Form {
     NamedStream,
 }
 
-/// The encoded forms of the event that was delivered last: who gets it next gets these.
+/// The encoded forms of the events that were delivered last: who gets them next gets these.
 #[derive(Debug, Default)]
-pub(super) struct FormCache {
-    id: Option<EventId>,
+pub(super) struct FormCache(VecDeque<EncodedEvent>);
+
+#[derive(Debug)]
+struct EncodedEvent {
+    id: EventId,
     frames: [Option<Frame>; 4],
+}
+
+impl FormCache {
+    fn find(&self, id: EventId, form: Form) -> Option<&Frame> {
+        let event = self.0.iter().rfind(|event| event.id == id)?;
+        event.frames[form as usize].as_ref()
+    }
+
+    /// Keeps a form of an event; older events give way, if they are too many or too large.
+    fn keep(&mut self, id: EventId, form: Form, frame: Frame) {
+        if self.0.iter().all(|event| event.id != id) {
+            if self.0.len() == TOGETHER_MAX {
+                self.0.pop_front();
+            }
+            self.0.push_back(EncodedEvent { id, frames: [const { None }; 4] });
+        }
+        if let Some(event) = self.0.iter_mut().rfind(|event| event.id == id) {
+            event.frames[form as usize] = Some(frame);
+        }
+        while self.0.len() > 1 && self.bytes() > FORM_BYTES_MAX {
+            self.0.pop_front();
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.iter().flat_map(|event| &event.frames).flatten().map(Frame::len).sum()
+    }
 }
 
 impl Engine {
@@ -47,14 +81,19 @@ impl Engine {
         let half = self.setup.config.limits.outbox_bytes / 2;
         loop {
             let Some(connection) = self.get(id) else { return };
-            let Some(form) = self.form(connection) else { return };
-            if connection.subscriptions.is_none() || connection.outbox.bytes() > half {
+            if !connection.flags.replays || connection.outbox.bytes() > half {
                 return;
             }
+            let Some(form) = self.form(connection) else { return };
             if self.turn_left == 0 {
                 return self.mark_hungry(id);
             }
-            let Some((key, step)) = self.poll_replay(id, form) else { return };
+            let Some((key, step)) = self.poll_replay(id, form) else {
+                if let Some(connection) = self.get_mut(id) {
+                    connection.flags.replays = false;
+                }
+                return;
+            };
             self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
             match step {
                 Replay::Event(event) => {
@@ -83,23 +122,26 @@ impl Engine {
     }
 
     /// Hands live events to their subscribers, as far as the turn's budget allows: one published to
-    /// thousands takes several turns. Gives a connection that is to be flushed before it goes on,
-    /// so that only bytes overflow that really wait for the peer.
+    /// thousands takes several turns. Gives a connection that is to be flushed before it goes on:
+    /// one that has been given all there is, while it is at hand, or one whose outbox would
+    /// overflow, so that only bytes count that really wait for the peer.
     pub fn deliver(&mut self, now: Instant) -> Option<ConnectionId> {
         self.publish_figures(now);
         if let Some(delivery) = self.held.take() {
-            self.deliver_one(now, &delivery);
+            self.deliver_one(now, &delivery, true);
         }
         while self.turn_left > 0
             && let Some(delivery) = self.topics.poll_delivery()
         {
             self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
-            if self.wants_flush_for(&delivery) {
-                let id = delivery.connection;
+            let (id, is_last) = (delivery.connection, delivery.is_last);
+            if !self.deliver_one(now, &delivery, false) {
                 self.held = Some(delivery);
                 return Some(id);
             }
-            self.deliver_one(now, &delivery);
+            if is_last && self.contains(id) {
+                return Some(id);
+            }
         }
         while self.turn_left > 0
             && let Some(id) = self.hungry.pop_front()
@@ -118,12 +160,21 @@ impl Engine {
         None
     }
 
-    fn deliver_one(&mut self, now: Instant, delivery: &Delivery) {
+    /// Queues an event for its subscriber. Says whether that is done: not if it would overflow an
+    /// outbox that has not been flushed just now and whose socket might make room.
+    fn deliver_one(&mut self, now: Instant, delivery: &Delivery, was_flushed: bool) -> bool {
         let (id, key) = (delivery.connection, delivery.subscription);
-        let Some(form) = self.get(id).and_then(|connection| self.form(connection)) else { return };
+        let Some(connection) = self.get(id) else { return true };
+        let (waiting, is_writable) = (connection.outbox.bytes(), connection.flags.writable);
+        let Some(form) = self.form(connection) else { return true };
         let frame = self.encode(form, key, &delivery.event);
+        let overflows =
+            waiting > 0 && waiting + frame.len() > self.setup.config.limits.outbox_bytes;
+        if overflows && is_writable && !was_flushed {
+            return false;
+        }
         // What is lost is told when there is room again, so that word of it does not pile up.
-        if self.make_room(now, id, form, delivery, frame.len()) {
+        if !overflows || self.make_room(now, id, form, delivery, frame.len()) {
             if delivery.gap {
                 let gap = Gap { first: Some(delivery.event.id) };
                 self.tell_lost(now, id, form, key, gap);
@@ -132,20 +183,11 @@ impl Engine {
                 self.tell_other_losses(now, id);
             }
             self.push_frame(now, id, frame, Kind::Event(key, delivery.event.id));
-            self.tell_pressure(now, id);
+            if form == Form::Envelope {
+                self.tell_pressure(now, id);
+            }
         }
-    }
-
-    /// Says whether an event would overflow an outbox that its socket might make room in.
-    fn wants_flush_for(&mut self, delivery: &Delivery) -> bool {
-        let (id, key) = (delivery.connection, delivery.subscription);
-        let Some(connection) = self.get(id).filter(|connection| connection.flags.writable) else {
-            return false;
-        };
-        let Some(form) = self.form(connection) else { return false };
-        let waiting = connection.outbox.bytes();
-        let len = self.encode(form, key, &delivery.event).len();
-        waiting > 0 && waiting + len > self.setup.config.limits.outbox_bytes
+        true
     }
 
     /// Says whether more has been published and not delivered than a turn may read: who publishes
@@ -348,21 +390,17 @@ impl Engine {
 
     /// Encodes an event for a form, once.
     fn encode(&mut self, form: Form, key: SubscriptionKey, event: &Event) -> Frame {
-        if self.forms.id != Some(event.id) {
-            self.forms = FormCache { id: Some(event.id), frames: [const { None }; 4] };
-        }
-        if let Some(frame) = &self.forms.frames[form as usize] {
+        if let Some(frame) = self.forms.find(event.id, form) {
             return frame.clone();
         }
         let topic = self.topics.topic_of(key);
-        let frame = encode(form, topic, event);
+        let frame = encode(form, topic, event).joined_if_small();
         self.budget.add(frame.len());
-        self.forms.frames[form as usize] = Some(frame.clone());
+        self.forms.keep(event.id, form, frame.clone());
         frame
     }
 }
 
-/// Encodes word of a gap. A plain WebSocket has none.
 /// Says how a connection is fed, if it is.
 pub(super) fn form(routes: &[RouteSpec], connection: &Connection) -> Option<Form> {
     let route = &routes[usize::from(connection.route?)];
@@ -375,6 +413,7 @@ pub(super) fn form(routes: &[RouteSpec], connection: &Connection) -> Option<Form
     }
 }
 
+/// Encodes word of a gap. A plain WebSocket has none.
 fn encode_gap(form: Form, topic: &str, first: Option<&str>) -> Option<Frame> {
     match form {
         Form::Plain => None,
@@ -417,3 +456,6 @@ pub(super) fn payload(payload: &Payload) -> crate::payload::Payload<'_> {
         Payload::Binary(bytes) => crate::payload::Payload::Binary(bytes),
     }
 }
+
+/// How many bytes of older events are kept encoded.
+const FORM_BYTES_MAX: usize = 256 * 1024;

@@ -264,8 +264,10 @@ impl Engine {
     /// Takes the next connection with bytes to write: at the end of a turn.
     pub fn poll_dirty(&mut self) -> Option<ConnectionId> {
         while let Some(id) = pop(&mut self.dirty) {
-            if let Some(connection) = self.get_mut(id) {
-                connection.flags.dirty = false;
+            // One that has been flushed meanwhile is not dirty any more.
+            if let Some(connection) = self.get_mut(id)
+                && std::mem::take(&mut connection.flags.dirty)
+            {
                 return Some(id);
             }
         }

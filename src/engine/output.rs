@@ -56,10 +56,12 @@ impl Engine {
     /// Takes note that writing has come to its end, for this turn.
     pub fn handle_flushed(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
+        connection.flags.dirty = false;
         let is_empty = connection.outbox.is_empty();
         let was_filled = std::mem::replace(&mut connection.flags.filled, !is_empty);
         let route = connection.route.map_or(0, usize::from);
-        let is_fed = !connection.subscriptions.is_none() || connection.flags.pressure > 0;
+        let is_pressed = !is_empty || connection.flags.pressure > 0;
+        let replays = connection.flags.replays;
         if is_empty && was_filled {
             let is_open = matches!(connection.phase, Phase::Open(_));
             if is_open && self.setup.routes[route].wants_drained {
@@ -67,8 +69,10 @@ impl Engine {
             }
         }
         self.mark_runnable(id);
-        if is_fed || !is_empty {
+        if is_pressed {
             self.tell_pressure(now, id);
+        }
+        if replays {
             self.feed(now, id);
         }
         self.settle(now, id);

@@ -207,6 +207,7 @@ impl Engine {
         let Some(connection) = super::find_mut(&mut self.connections, id) else { return Ok(None) };
         let list = &mut connection.subscriptions;
         let key = self.topics.subscribe(now, id, list, topic, after)?;
+        connection.flags.replays = true;
         if after != After::Now {
             let has_gap = self.topics.has_gap(key);
             self.stats.resumes_gap += u64::from(has_gap);

@@ -120,8 +120,10 @@ fn see_to(handle: &Handle, command: fn(&Handle) -> Result<(), SendError>, span: 
         log::logger().flush();
         std::process::exit(1);
     };
-    // Without the thread the process is ended by whoever started it.
-    let _ = thread::Builder::new().name("heartwheel-exit".into()).spawn(end);
+    // Where memory is too short for another thread this one does it, and takes no further signal.
+    if thread::Builder::new().name("heartwheel-exit".into()).spawn(end.clone()).is_err() {
+        end();
+    }
 }
 
 /// What SIGUSR2 sheds.

@@ -1,14 +1,15 @@
 //! Events on their way to live subscribers, one delivery at a time.
 //!
-//! Publications wait in the order of their ids and each goes through its topic's ring of live
-//! subscriptions, so that a publish to 10,000 subscribers can be spread over turns. Each
-//! subscription remembers the ordinal that it needs next. Who went live after an event was
-//! published stands behind those who were live before and needs a later one: there a publication
-//! ends.
+//! Publications wait in the order of their ids and go through their topic's ring of live
+//! subscriptions, so that a publish to 10,000 subscribers can be spread over turns. Those of one
+//! topic that stand together go together: each subscriber is given all of them before the next one
+//! is looked at, and all can be sent to it at once. Each subscription remembers the ordinal that it
+//! needs next. Who went live after an event was published stands behind those who were live before
+//! and needs a later one: there publications end.
 //!
 //! ```text
 //!   waiting   event 7 ─► event 8 ─► ...         ring    a ⇄ b ⇄ c ⇄ d   (d went live just now)
-//!   the cursor is at b                          next    8   7   7   9
+//!   the cursor is at b                          next    9   8   7   9
 //! ```
 
 use std::collections::VecDeque;
@@ -16,7 +17,7 @@ use std::collections::VecDeque;
 use crate::id::ConnectionId;
 
 use super::subscriptions::{Ring, State};
-use super::{Event, Name, SubscriptionKey, Topics};
+use super::{Event, SubscriptionKey, Topics};
 
 /// An event for one live subscriber.
 #[derive(Clone, Debug)]
@@ -25,10 +26,10 @@ pub struct Delivery {
     pub connection: ConnectionId,
     /// By which subscription.
     pub subscription: SubscriptionKey,
-    /// The topic, shared.
-    pub topic: Name,
     /// What was published, shared.
     pub event: Event,
+    /// Nothing more waits for this subscriber.
+    pub is_last: bool,
     /// Events before this one were dropped ([`Topics::mark_lost`]): a gap is to be told first,
     /// with this event's id.
     pub gap: bool,
@@ -38,7 +39,9 @@ pub struct Delivery {
 #[derive(Debug, Default)]
 pub(super) struct FanOut {
     waiting: VecDeque<Publication>,
-    /// To whom the first publication goes next; none if it has not begun.
+    /// How many of the first publications go together; none if they have not begun.
+    together: usize,
+    /// To whom they go next.
     cursor: Option<SubscriptionKey>,
     payload_bytes: usize,
 }
@@ -58,14 +61,23 @@ impl Topics {
     /// A call takes constant time for each delivery and for each publication that ends.
     pub fn poll_delivery(&mut self) -> Option<Delivery> {
         loop {
-            let Publication { topic: slot, ordinal, ref event } = *self.fan_out.waiting.front()?;
-            let topic = &self.table[slot];
-            let key = self.fan_out.cursor.or(topic.live.key());
-            let Some(key) = key.filter(|&key| self.subscriptions[key].next <= ordinal) else {
-                self.finish_publication();
+            if self.fan_out.together == 0 {
+                self.begin_publications()?;
+            }
+            let FanOut { waiting, together, cursor, .. } = &self.fan_out;
+            let last = &waiting[together - 1];
+            let is_needed = |key: &SubscriptionKey| self.subscriptions[*key].next <= last.ordinal;
+            let Some(key) = cursor.filter(is_needed) else {
+                self.finish_publications();
                 continue;
             };
-            let following = self.subscriptions.following(Ring::Topic, &topic.live, key);
+            let is_last_for_all = *together == waiting.len();
+            let last = last.ordinal;
+            let next = self.subscriptions[key].next;
+            let publication = waiting.iter().take(*together).find(|one| one.ordinal >= next);
+            let Publication { ordinal, event, .. } = publication.expect("the last one is needed");
+            let (ordinal, event) = (*ordinal, event.clone());
+            let following = self.following(key);
             let subscription = &mut self.subscriptions[key];
             debug_assert_eq!(subscription.next, ordinal, "a live subscription misses nothing");
             subscription.next = ordinal + 1;
@@ -73,11 +85,13 @@ impl Topics {
             let delivery = Delivery {
                 connection: subscription.connection,
                 subscription: key,
-                topic: topic.name.clone(),
-                event: event.clone(),
+                event,
+                is_last: is_last_for_all && ordinal == last,
                 gap: state == State::Lost,
             };
-            self.move_cursor(following);
+            if ordinal == last {
+                self.move_cursor(following);
+            }
             return Some(delivery);
         }
     }
@@ -115,30 +129,51 @@ impl Topics {
     pub(super) fn leave_live(&mut self, key: SubscriptionKey) {
         let slot = self.subscriptions[key].topic;
         if self.fan_out.cursor == Some(key) {
-            let live = &self.table[slot].live;
-            self.move_cursor(self.subscriptions.following(Ring::Topic, live, key));
+            self.move_cursor(self.following(key));
         }
         self.subscriptions.unlink(Ring::Topic, &mut self.table[slot].live, key);
     }
 
-    /// Goes on with the next subscriber of the first publication; without one that is done.
+    fn following(&self, key: SubscriptionKey) -> Option<SubscriptionKey> {
+        let live = &self.table[self.subscriptions[key].topic].live;
+        self.subscriptions.following(Ring::Topic, live, key)
+    }
+
+    /// Begins with the publications at the front that are of one topic, as many as are to go
+    /// together. None if there is none.
+    fn begin_publications(&mut self) -> Option<()> {
+        let fan_out = &mut self.fan_out;
+        let slot = fan_out.waiting.front()?.topic;
+        let mut bytes = 0;
+        let go_along = |one: &&Publication| {
+            let is_first = bytes == 0;
+            bytes += one.event.payload.len() + 1;
+            one.topic == slot && (is_first || bytes <= TOGETHER_BYTES_MAX)
+        };
+        fan_out.together = fan_out.waiting.iter().take(TOGETHER_MAX).take_while(go_along).count();
+        fan_out.cursor = self.table[slot].live.key();
+        Some(())
+    }
+
+    /// Goes on with the next subscriber of the first publications; without one they are done.
     fn move_cursor(&mut self, following: Option<SubscriptionKey>) {
         match following {
             Some(key) => self.fan_out.cursor = Some(key),
-            None => self.finish_publication(),
+            None => self.finish_publications(),
         }
     }
 
-    fn finish_publication(&mut self) {
-        let fan_out = &mut self.fan_out;
-        fan_out.cursor = None;
-        let done = fan_out.waiting.pop_front().expect("the first publication was under way");
-        fan_out.payload_bytes -= done.event.payload.len();
-        if fan_out.waiting.is_empty() {
-            fan_out.waiting.shrink_to(KEPT_MAX);
+    fn finish_publications(&mut self) {
+        self.fan_out.cursor = None;
+        for _ in 0..std::mem::take(&mut self.fan_out.together) {
+            let done = self.fan_out.waiting.pop_front().expect("it was under way");
+            self.fan_out.payload_bytes -= done.event.payload.len();
+            self.table[done.topic].on_their_way -= 1;
+            self.table.forget_if_unused(done.topic);
         }
-        self.table[done.topic].on_their_way -= 1;
-        self.table.forget_if_unused(done.topic);
+        if self.fan_out.waiting.is_empty() {
+            self.fan_out.waiting.shrink_to(KEPT_MAX);
+        }
     }
 
     /// Holds each topic's ring and what is on its way against each other.
@@ -159,11 +194,16 @@ impl Topics {
                 assert!(missing.copied().eq(subscription.next..end), "what it needs is on its way");
             }
             let cursor = live.iter().position(|&key| Some(key) == self.fan_out.cursor);
-            let (_, ahead) = live.split_at(cursor.unwrap_or(0));
+            // Who is at the cursor may have some of what goes together.
+            let (_, ahead) = live.split_at(cursor.map_or(0, |cursor| cursor + 1));
             assert!(ahead.is_sorted_by_key(|&key| self.subscriptions[key].next));
         }
     }
 }
+
+/// How many publications go together at the most, and with how many bytes, unless it is one.
+pub const TOGETHER_MAX: usize = 8;
+const TOGETHER_BYTES_MAX: usize = 64 * 1024;
 
 /// Places in the queue that are kept while it is empty: 4 KiB.
 const KEPT_MAX: usize = 64;
@@ -184,53 +224,76 @@ mod tests {
         all.collect()
     }
 
+    /// Puts the first of some deliveries apart, so many, and what a peer gets that leaves then.
+    fn rest(all: &[(u32, EventId)], given: usize, leaver: u32) -> Vec<(u32, EventId)> {
+        all[given..].iter().filter(|(n, _)| *n != leaver).copied().collect()
+    }
+
     #[test]
     fn each_live_subscriber_gets_each_event_once_in_order() {
         let mut topics = topics();
         let _peers: Vec<_> = (0..3).map(|n| Peer::live(&mut topics, n, "a")).collect();
-        let first = publish(&mut topics, 1, "a", "x");
-        let second = publish(&mut topics, 1, "a", "y");
-        let expected = [(0, first), (1, first), (2, first), (0, second), (1, second), (2, second)];
-        assert_eq!(deliveries(&mut topics), expected);
+        let _other = Peer::live(&mut topics, 9, "b");
+        let ids = ["a", "a", "b", "a"].map(|topic| publish(&mut topics, 1, topic, "x"));
+        let [first, second, other, third] = ids;
+        // Those of one topic that stand together go together.
+        let together = (0..3).flat_map(|n| [(n, first), (n, second)]);
+        let all = together.chain([(9, other)]).chain((0..3).map(|n| (n, third)));
+        assert_eq!(deliveries(&mut topics), all.collect::<Vec<_>>());
         assert_eq!((topics.waiting_events(), topics.waiting_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_goes_together_is_bounded_and_the_last_of_all_is_told() {
+        let mut topics = topics();
+        let _peers: Vec<_> = (0..2).map(|n| Peer::live(&mut topics, n, "a")).collect();
+        let count = TOGETHER_MAX + 1;
+        (0..count).for_each(|_| _ = publish(&mut topics, 1, "a", "x"));
+        let got: Vec<_> = std::iter::from_fn(|| topics.poll_delivery()).collect();
+        let whose = got.iter().map(|delivery| delivery.connection.key());
+        let expected = [[0; TOGETHER_MAX], [1; TOGETHER_MAX]].concat().into_iter().chain([0, 1]);
+        assert!(whose.eq(expected));
+        let are_last = got.iter().map(|delivery| delivery.is_last);
+        assert!(are_last.eq((0..2 * count).map(|n| n >= 2 * TOGETHER_MAX)));
+        let large = "x".repeat(TOGETHER_BYTES_MAX);
+        (0..2).for_each(|_| _ = publish(&mut topics, 2, "a", &large));
+        let whose: Vec<_> = deliveries(&mut topics).into_iter().map(|(n, _)| n).collect();
+        assert_eq!(whose, [0, 1, 0, 1]);
     }
 
     // FAULTS 130: whoever leaves in the middle of a fan-out, nobody is skipped, nobody twice.
     #[test]
     fn leaving_inside_a_fan_out_skips_nobody() {
-        for given in 0..4 {
+        for given in 0..8 {
             for leaver in 0..4 {
                 let mut topics = topics();
                 let mut peers: Vec<_> = (0..4).map(|n| Peer::live(&mut topics, n, "a")).collect();
-                let first = publish(&mut topics, 1, "a", "x");
-                let second = publish(&mut topics, 2, "a", "y");
+                let ids = [1, 2].map(|ms| publish(&mut topics, ms, "a", "x"));
                 for _ in 0..given {
                     topics.poll_delivery().unwrap();
                 }
                 peers[leaver].leave(&mut topics);
-                let stays = |&n: &u32| n as usize != leaver;
-                let rest = (given as u32..4).filter(stays).map(|n| (n, first));
-                let all = (0..4).filter(stays).map(|n| (n, second));
-                assert_eq!(deliveries(&mut topics), rest.chain(all).collect::<Vec<_>>());
+                let all: Vec<_> = (0..4).flat_map(|n| ids.map(|id| (n, id))).collect();
+                assert_eq!(deliveries(&mut topics), rest(&all, given, leaver as u32));
             }
         }
     }
 
     #[test]
     fn joining_inside_a_fan_out_begins_with_the_next_event() {
-        for given in 0..3 {
+        for given in 1..4 {
             let mut topics = topics();
             let _peers = [Peer::live(&mut topics, 0, "a"), Peer::live(&mut topics, 1, "a")];
-            let first = publish(&mut topics, 1, "a", "x");
-            let second = publish(&mut topics, 1, "a", "y");
+            let ids = ["x", "y"].map(|text| publish(&mut topics, 1, "a", text));
             for _ in 0..given {
                 topics.poll_delivery();
             }
             let _late = Peer::live(&mut topics, 2, "a");
             let third = publish(&mut topics, 1, "a", "z");
-            let firsts = [(0, first), (1, first)].into_iter().skip(given);
-            let rest = [(0, second), (1, second), (0, third), (1, third), (2, third)];
-            assert_eq!(deliveries(&mut topics), firsts.chain(rest).collect::<Vec<_>>());
+            let all: Vec<_> = (0..2).flat_map(|n| ids.map(|id| (n, id))).collect();
+            let then = (0..3).map(|n| (n, third));
+            let expected: Vec<_> = all.into_iter().skip(given).chain(then).collect();
+            assert_eq!(deliveries(&mut topics), expected);
         }
     }
 
@@ -271,7 +334,7 @@ mod tests {
         let _peers = [Peer::live(&mut topics, 0, "a"), Peer::live(&mut topics, 1, "a")];
         let ids: Vec<_> = (0..5).map(|n| publish(&mut topics, n, "a", "x")).collect();
         while topics.trim_oldest() > 0 {}
-        let expected: Vec<_> = ids.iter().flat_map(|&id| [(0, id), (1, id)]).collect();
+        let expected: Vec<_> = (0..2).flat_map(|n| ids.iter().map(move |&id| (n, id))).collect();
         assert_eq!(deliveries(&mut topics), expected);
     }
 

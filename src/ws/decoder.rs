@@ -69,6 +69,11 @@ impl Decoder {
         input: &mut [u8],
         limits: &Limits,
     ) -> Result<(usize, Option<Incoming>), Violation> {
+        if self.partial.is_none()
+            && let Some((used, message)) = whole_message(input, limits)?
+        {
+            return Ok((used, Some(message)));
+        }
         self.decode_any(input, Some(limits))
     }
 
@@ -321,6 +326,24 @@ impl Decoder {
 
 /// What the bytes completed, if anything.
 type Decoded = Result<Option<Incoming>, Violation>;
+
+/// Takes a message in one frame that is whole in the input: most are. None if it is anything else.
+fn whole_message(
+    input: &mut [u8],
+    limits: &Limits,
+) -> Result<Option<(usize, Incoming)>, Violation> {
+    let Some((header, size)) = Header::parse(input)? else { return Ok(None) };
+    let is_message = matches!(header.opcode, Opcode::Text | Opcode::Binary) && header.is_final;
+    let is_whole = header.length <= (input.len() - size) as u64;
+    let is_allowed = header.length <= limits.message_bytes && limits.fragments > 0;
+    if !is_message || !is_whole || !is_allowed {
+        return Ok(None);
+    }
+    let end = size + header.length as usize;
+    let payload = &mut input[size..end];
+    unmask(payload, header.mask);
+    Ok(Some((end, message(header.opcode, payload)?)))
+}
 
 /// Makes a message of a payload that is whole.
 fn message(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {

@@ -14,7 +14,11 @@ pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4]) -> [u8; 4] {
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
-    for (byte, key) in rest.iter_mut().zip(mask.iter().cycle()) {
+    let (words, rest) = rest.as_chunks_mut();
+    for word in words {
+        *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(mask) {
         *byte ^= key;
     }
     std::array::from_fn(|index| mask[(length + index) % 4])

@@ -142,6 +142,16 @@ impl Client {
         self.read_response()
     }
 
+    /// Sends a GET to a server that may end the connection, and gives the status if one comes.
+    pub fn try_get(&mut self, path: &str) -> Option<u16> {
+        self.try_send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).ok()?;
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n") && self.stream.read(&mut byte).is_ok_and(|len| len > 0) {
+            head.push(byte[0]);
+        }
+        String::from_utf8(head).ok()?.split(' ').nth(1)?.parse().ok()
+    }
+
     /// Reads a response and its body.
     #[track_caller]
     pub fn read_response(&mut self) -> Response {

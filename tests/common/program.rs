@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use super::client::Client;
 
@@ -31,7 +31,16 @@ impl Program {
 
     /// Starts the program in an environment of these variables and no others.
     pub fn start_in(environment: &[(&str, &Path)], settings: &[(&str, &str)]) -> Program {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_heartwheel"));
+        let command = Command::new(env!("CARGO_BIN_EXE_heartwheel"));
+        Program::start_as(command, environment, settings)
+    }
+
+    /// Starts a command that runs the program with the arguments behind its own.
+    pub fn start_as(
+        mut command: Command,
+        environment: &[(&str, &Path)],
+        settings: &[(&str, &str)],
+    ) -> Program {
         command.env_clear().envs(environment.iter().copied());
         command.args(["serve", "--listen", "127.0.0.1:0"]);
         for (name, text) in
@@ -125,6 +134,49 @@ impl Program {
         let statm = self.proc_file("statm");
         let pages: u64 = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
         pages * 4096
+    }
+
+    /// Gives the most memory that was ever in use, in bytes.
+    pub fn memory_peak(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// Gives the largest that the address space ever was, in bytes.
+    pub fn address_space_peak(&self) -> u64 {
+        self.status_bytes("VmPeak:")
+    }
+
+    /// Lets the address space grow by this many bytes and no more.
+    pub fn leave_address_space(&self, bytes: u64) {
+        let limit = Rlimit {
+            current: Some(self.status_bytes("VmSize:") + bytes),
+            maximum: getrlimit(Resource::As).maximum,
+        };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::As, limit).expect("it is ours");
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
+        let status = self.proc_file("status");
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kilobytes.and_then(|number| number.parse::<u64>().ok()).expect("Linux says so") * 1024
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it is our child");
+    }
+
+    /// Waits until the program ends, for five seconds at the most.
+    #[track_caller]
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let patience = Instant::now() + Duration::from_secs(5);
+        loop {
+            if let Some(status) = self.exit_status() {
+                return status;
+            }
+            assert!(Instant::now() < patience, "it does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Gives the CPU time used, by all threads.

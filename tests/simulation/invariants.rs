@@ -129,6 +129,8 @@ impl World {
             || self.plan.rate_action() == Some(RateAction::Pause)
             // Its messages wait until their answers may go.
             || self.plan.config.limits.send_per_second > 0
+            // It may have published, and memory be short.
+            || self.plan.config.limits.memory_bytes.is_some()
             || link.blocked_since.is_some()
             || link.has_edge();
         let is_closing = link.server_shut_at.is_some() || seen.close_at.is_some();

@@ -237,6 +237,8 @@ impl World {
                 "lifetime" => has_lifetime,
                 "done" => draining || panicked || refused || is_turned_away,
                 "keep_alive" => is_turned_away,
+                "message" => is_read_slowly || is_seen_late,
+                "body" => peer.seen.status == 408 && (is_read_slowly || is_seen_late),
                 // It has nothing to say, or waits for answers, and is not asked, or the question
                 // waits behind a frame.
                 "read_idle" => {
@@ -305,7 +307,8 @@ impl World {
                 let lifetime = ms(deadlines.lifetime.expect("it is on")) as f64;
                 (self.now - accepted_at, (lifetime * (1.0 - config.heartbeat.jitter)) as u64)
             }
-            "write_stall" if upgraded_for < 3 * ms(deadlines.write_stall) => {
+            // An older one may have had something wait for as long as it may.
+            "write_stall" if self.now - accepted_at < self.oldest_ms() => {
                 (last_write_ago, ms(deadlines.write_stall))
             }
             "close_ack" => {

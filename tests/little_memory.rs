@@ -1,0 +1,139 @@
+//! The program where memory is little: 16 MiB for all of it, 2,000 connections and a flood. It
+//! refuses, sheds and lives.
+//!
+//! The limit is a control group's, or the address space's where there is no group to be had (that
+//! takes root); `LIMIT=address-space` asks for the latter. `-- --nocapture` prints the peak.
+#![cfg(all(feature = "program", target_os = "linux"))]
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::{env, fs, process};
+
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+
+use common::client::Client;
+use common::frame::TEXT;
+use common::program::Program;
+
+const LIMIT: u64 = 16 << 20;
+const CONNECTIONS: usize = 2000;
+
+/// A control group, which goes with the value.
+struct Group {
+    folder: PathBuf,
+    peak: &'static str,
+}
+
+impl Group {
+    /// Makes one of the second version, or of the first; none if that is not allowed here.
+    fn new() -> Option<Group> {
+        let versions = [
+            ("/sys/fs/cgroup", "memory.max", "memory.peak"),
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.max_usage_in_bytes"),
+        ];
+        versions.into_iter().find_map(|(root, limit, peak)| {
+            let folder = PathBuf::from(root).join(format!("heartwheel-{}", process::id()));
+            fs::create_dir(&folder).ok()?;
+            let group = Group { folder, peak };
+            // Only where there is a controller of memory is there such a file.
+            let is_limited = group.folder.join(limit).exists()
+                && fs::write(group.folder.join(limit), LIMIT.to_string()).is_ok();
+            is_limited.then_some(group)
+        })
+    }
+
+    fn peak(&self) -> u64 {
+        let text = fs::read_to_string(self.folder.join(self.peak)).expect("the kernel counts");
+        text.trim().parse().expect("it is a number")
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Who was in it is gone, or it stays.
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
+/// Starts the program under a shell's command, which limits what comes after it.
+fn start(limit: &str, settings: &[(&str, &str)]) -> Program {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &format!("{limit} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_heartwheel")]);
+    Program::start_as(shell, &[], settings)
+}
+
+#[test]
+fn in_16_mib_it_refuses_and_sheds_and_lives() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("to the hard limit");
+    let group = Group::new().filter(|_| env::var_os("LIMIT").is_none());
+    let mut program = match &group {
+        Some(group) => start(&format!("echo $$ > {}/cgroup.procs", group.folder.display()), &[]),
+        // Code, libraries and stacks of threads take most of it.
+        None => start(
+            &format!("ulimit -v {}", LIMIT >> 10),
+            &[("limits.memory_bytes", "1m"), ("workers", "0")],
+        ),
+    };
+    let address = program.address();
+    let mut honest = Client::upgraded(address, "/echo");
+    honest.assert_echo(TEXT, b"hello");
+    let mut peers: Vec<_> = (1..CONNECTIONS).map(|_| Client::upgraded(address, "/echo")).collect();
+    let at_rest = program.memory();
+
+    // A fifth begin long messages, a tenth let answers pile up that they do not read.
+    for peer in peers.iter_mut().take(CONNECTIONS / 5) {
+        let _ = peer.try_send([&begin(1_000_000)[..], &[b'x'; 60_000]].concat());
+        assert!(program.exit_status().is_none());
+    }
+    program.wait_logged("memory short");
+    assert_eq!(Client::connect(address).assert_refused(503).status, 503);
+    program.wait_logged("reason=memory");
+    honest.assert_echo(TEXT, b"not disturbed");
+    for peer in peers.iter_mut().skip(CONNECTIONS / 5).take(CONNECTIONS / 10) {
+        let message = [&begin(8000)[..], &[b'y'; 8000]].concat();
+        let _ = (0..20).try_for_each(|_| peer.try_send(&message));
+    }
+    honest.assert_echo(TEXT, b"nor by others");
+    let refused = (0..200).filter(|_| Client::connect(address).try_get("/") != Some(200)).count();
+
+    let (most, ended) = (program.memory_peak(), program.logged("reason=memory"));
+    peers.truncate(CONNECTIONS / 2);
+    drop(peers);
+    program.wait_logged("memory suffices again");
+    Client::upgraded(address, "/echo").assert_echo(TEXT, b"there is room");
+    honest.assert_echo(TEXT, b"and was all the time");
+    let peak = group.as_ref().map_or_else(|| program.address_space_peak(), Group::peak);
+    println!(
+        "{} KiB of {} at most ({}), {} KiB resident with {CONNECTIONS} connections, {} at most; \
+         {ended} shed, {refused} of 200 refused",
+        peak >> 10,
+        LIMIT >> 10,
+        group.as_ref().map_or("address space", |_| "control group"),
+        at_rest >> 10,
+        most >> 10,
+    );
+    drop(honest);
+    program.signal(Signal::TERM);
+    assert!(program.wait_exit().success());
+}
+
+/// What sees to it that a drain ends is a thread of its own: here there is no room for its stack.
+#[test]
+fn a_signal_drains_where_no_thread_can_be_started() {
+    let mut program = Program::start(&[]);
+    Client::upgraded(program.address(), "/echo").assert_echo(TEXT, b"hello");
+    program.leave_address_space(512 << 10);
+    program.signal(Signal::TERM);
+    assert!(program.wait_exit().success());
+}
+
+/// Begins a binary message; the mask is zero.
+fn begin(len: u64) -> [u8; 14] {
+    let mut header = [0; 14];
+    header[..2].copy_from_slice(&[0x82, 0x80 | 127]);
+    header[2..10].copy_from_slice(&len.to_be_bytes());
+    header
+}
