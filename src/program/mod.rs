@@ -23,9 +23,11 @@ mod serve;
 mod signals;
 mod watch;
 
+pub use options::{COMMANDS, CommandWord, FLAGS, Flag};
+
 use check::Judgement;
 use load::{Loaded, load};
-use options::{Command, Options, USAGE};
+use options::{Command, Options, Usage};
 use serve::serve;
 
 /// Runs the program: reads the command line, loads the configuration, does what was asked for. What
@@ -39,7 +41,7 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
         Err(error) => return refuse(&[error]),
     };
     match options.command {
-        Command::Help => return print(USAGE),
+        Command::Help => return print(Usage),
         Command::Version => return print(VERSION),
         Command::Serve | Command::Check | Command::PrintConfig => {}
     }

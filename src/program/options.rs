@@ -1,9 +1,130 @@
 //! The command line: which command, which file, which keys.
+//!
+//! [`COMMANDS`] and [`FLAGS`] are the only places that know them: reading, `--help`, the manual
+//! page and the completions of the shells all come from these tables.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Display};
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
+
+/// A command: what stands on the command line without a dash.
+pub struct CommandWord {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in a few words.
+    pub meaning: &'static str,
+    command: Command,
+}
+
+/// An option.
+pub struct Flag {
+    /// Its letter, behind one dash.
+    pub short: Option<char>,
+    /// Its name, behind two dashes.
+    pub long: &'static str,
+    /// What its value is, as `--help` names it: `FILE`. Without it there is none.
+    pub value: Option<&'static str>,
+    /// What it does, in a few words.
+    pub meaning: &'static str,
+    does: Does,
+}
+
+impl Flag {
+    /// Gives the key of the configuration that it sets, if it sets just one.
+    pub fn key(&self) -> Option<&'static str> {
+        match self.does {
+            Does::Key(key) => Some(key),
+            _ => None,
+        }
+    }
+}
+
+/// All commands.
+pub const COMMANDS: &[CommandWord] = &[
+    CommandWord {
+        name: "serve",
+        meaning: "run the server until SIGTERM or SIGINT (the default)",
+        command: Command::Serve,
+    },
+    CommandWord {
+        name: "check",
+        meaning: "judge the configuration: limits, contradictions, worst-case memory",
+        command: Command::Check,
+    },
+    CommandWord {
+        name: "print-config",
+        meaning: "print the effective configuration as TOML",
+        command: Command::PrintConfig,
+    },
+];
+
+/// All options; each command takes all of them.
+pub const FLAGS: &[Flag] = &[
+    Flag {
+        short: Some('c'),
+        long: "config",
+        value: Some("FILE"),
+        meaning: "read the configuration from a TOML file",
+        does: Does::File,
+    },
+    Flag {
+        short: None,
+        long: "set",
+        value: Some("KEY=VALUE"),
+        meaning: "set a key, such as deadlines.handshake=2s; repeatable",
+        does: Does::Setting,
+    },
+    Flag {
+        short: None,
+        long: "listen",
+        value: Some("ADDR"),
+        meaning: "listen on host:port, [v6]:port or unix:/path; repeatable",
+        does: Does::Key("listen"),
+    },
+    Flag {
+        short: None,
+        long: "workers",
+        value: Some("N"),
+        meaning: "worker threads; 0: handlers run on the loop thread",
+        does: Does::Key("workers"),
+    },
+    Flag {
+        short: None,
+        long: "log",
+        value: Some("LEVEL"),
+        meaning: "off, error, warn, info, debug or trace",
+        does: Does::Key("log"),
+    },
+    Flag {
+        short: Some('h'),
+        long: "help",
+        value: None,
+        meaning: "print this",
+        does: Does::Only(Command::Help),
+    },
+    Flag {
+        short: Some('V'),
+        long: "version",
+        value: None,
+        meaning: "print the version",
+        does: Does::Only(Command::Version),
+    },
+];
+
+/// What an option does.
+#[derive(Clone, Copy)]
+enum Does {
+    /// Names the configuration file.
+    File,
+    /// Sets the key that its value names.
+    Setting,
+    /// Sets this key.
+    Key(&'static str),
+    /// Ends the reading: only this is done.
+    Only(Command),
+}
 
 /// What the program is to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,78 +168,83 @@ impl Options {
         let mut options = Options::default();
         let mut command = None;
         while let Some(argument) = parser.next()? {
-            match argument {
-                Short('h') | Long("help") => return Ok(Options::only(Command::Help)),
-                Short('V') | Long("version") => return Ok(Options::only(Command::Version)),
-                Short('c') | Long("config") => options.file = Some(parser.value()?.into()),
-                Long("set") => options.set(parser.value()?.string()?)?,
-                Long("listen") => options.listen(parser.value()?.string()?),
-                Long("workers") => options.push("workers", parser.value()?.string()?),
-                Long("log") => options.push("log", parser.value()?.string()?),
-                Value(word) if command.is_none() => command = Some(Command::named(&word)?),
-                _ => return Err(argument.unexpected()),
+            let flag = match &argument {
+                Short(letter) => FLAGS.iter().find(|flag| flag.short == Some(*letter)),
+                Long(name) => FLAGS.iter().find(|flag| flag.long == *name),
+                Value(word) if command.is_none() => {
+                    command = Some(Command::named(word)?);
+                    continue;
+                }
+                Value(_) => None,
+            };
+            match flag.map(|flag| flag.does) {
+                Some(Does::File) => options.file = Some(parser.value()?.into()),
+                Some(Does::Setting) => options.set(parser.value()?.string()?)?,
+                Some(Does::Key(key)) => options.push(key, parser.value()?.string()?),
+                Some(Does::Only(command)) => return Ok(Options { command, ..Options::default() }),
+                None => return Err(argument.unexpected()),
             }
         }
         options.command = command.unwrap_or_default();
         Ok(options)
     }
 
-    fn only(command: Command) -> Options {
-        Options { command, ..Options::default() }
-    }
-
     fn set(&mut self, setting: String) -> Result<(), String> {
         match setting.split_once('=') {
-            Some((key, value)) => self.push(key.trim(), value.trim().into()),
+            Some((key, value)) => self.settings.push((key.trim().into(), value.trim().into())),
             None => return Err(format!("--set {setting}: must be KEY=VALUE")),
         }
         Ok(())
     }
 
-    /// Adds to the addresses that the command line has named so far.
-    fn listen(&mut self, addresses: String) {
-        match self.settings.iter_mut().rfind(|(key, _)| key == "listen") {
-            Some((_, list)) => *list += &format!(",{addresses}"),
-            None => self.push("listen", addresses),
-        }
-    }
-
+    /// Takes the value of an option of its own; addresses add to those named so far.
     fn push(&mut self, key: &str, value: String) {
-        self.settings.push((key.into(), value));
+        match self.settings.iter_mut().rfind(|(other, _)| key == "listen" && other == key) {
+            Some((_, list)) => *list += &format!(",{value}"),
+            None => self.settings.push((key.into(), value)),
+        }
     }
 }
 
 impl Command {
-    fn named(word: &OsString) -> Result<Command, String> {
-        match word.to_string_lossy().as_ref() {
-            "serve" => Ok(Command::Serve),
-            "check" => Ok(Command::Check),
-            "print-config" => Ok(Command::PrintConfig),
-            other => Err(format!("{other}: there is no such command")),
-        }
+    fn named(word: &OsStr) -> Result<Command, String> {
+        let found = COMMANDS.iter().find(|command| command.name == word);
+        let unknown = || format!("{}: there is no such command", word.to_string_lossy());
+        found.map(|found| found.command).ok_or_else(unknown)
     }
 }
 
 /// What `--help` prints.
-pub const USAGE: &str = "\
+pub struct Usage;
+
+impl Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(USAGE_HEAD)?;
+        for CommandWord { name, meaning, .. } in COMMANDS {
+            writeln!(f, "  {name:<14} {meaning}")?;
+        }
+        f.write_str("\nOptions:\n")?;
+        for Flag { short, long, value, meaning, .. } in FLAGS {
+            match short {
+                Some(letter) => write!(f, "  -{letter}, ")?,
+                None => f.write_str("      ")?,
+            }
+            let width = 14_usize.saturating_sub(long.len());
+            writeln!(f, "--{long} {:<width$} {meaning}", value.unwrap_or_default())?;
+        }
+        f.write_str(USAGE_END)
+    }
+}
+
+const USAGE_HEAD: &str = "\
 heartwheel: a server in which no connection is ever without a deadline
 
 Usage: heartwheel [COMMAND] [OPTIONS]
 
 Commands:
-  serve          run the server until SIGTERM or SIGINT (the default)
-  check          judge the configuration: limits, contradictions, worst-case memory
-  print-config   print the effective configuration as TOML
+";
 
-Options:
-  -c, --config FILE     read the configuration from a TOML file
-      --set KEY=VALUE   set a key, such as deadlines.handshake=2s; repeatable
-      --listen ADDR     listen on host:port, [v6]:port or unix:/path; repeatable
-      --workers N       worker threads; 0: handlers run on the loop thread
-      --log LEVEL       off, error, warn, info, debug or trace
-  -h, --help            print this
-  -V, --version         print the version
-
+const USAGE_END: &str = "
 Options win over the environment (HEARTWHEEL_DEADLINES_HANDSHAKE=2s), the environment
 over the file, the file over the defaults. `heartwheel check` lists all keys.
 

@@ -1,0 +1,77 @@
+//! What a package installs: the manual page and the completions come from the program's own tables,
+//! and those who read the files, shells and service managers among them, take them as they are.
+//!
+//! `BLESS=1 cargo test --test packaging` writes what comes from the tables.
+#![cfg(feature = "program")]
+
+mod support;
+
+#[path = "packaging/completions.rs"]
+mod completions;
+#[path = "packaging/files.rs"]
+mod files;
+#[path = "packaging/manual.rs"]
+mod manual;
+#[path = "packaging/services.rs"]
+mod services;
+#[path = "packaging/shells.rs"]
+mod shells;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Gives the path of a file in the repository.
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Asserts that a file has this text, or with `BLESS` gives it this text.
+#[track_caller]
+fn assert_text(name: &str, text: &str) {
+    if env::var_os("BLESS").is_some() {
+        fs::write(path(name), text).expect("it can be written");
+    }
+    let found = fs::read_to_string(path(name)).unwrap_or_default();
+    assert!(
+        found == text,
+        "{name} is not what the tables say: BLESS=1 cargo test --test packaging"
+    );
+}
+
+/// Runs a tool; one that is not installed is said to be so.
+fn run(tool: &str, arguments: &[&str]) -> Option<Output> {
+    let output = Command::new(tool).args(arguments).output();
+    output.inspect_err(|_| println!("NOT CHECKED: {tool} is not installed")).ok()
+}
+
+/// Asserts that a tool finds no fault.
+#[track_caller]
+fn assert_passes(tool: &str, arguments: &[&str]) {
+    let Some(output) = run(tool, arguments) else { return };
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success() && said[1].is_empty(), "{tool}: {}{}", said[0], said[1]);
+}
+
+/// A folder that is gone at the end of the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = env::temp_dir().join(format!("heartwheel-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("there is room for a folder");
+        Folder(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
