@@ -396,14 +396,12 @@ impl EventLoop {
             Err(refusal) => return self.refuse(now, socket, refusal),
         };
         let token = Token(id.key());
-        let registered = socket.lend().configure().and_then(|()| {
-            socket.lend().set_user_timeout(self.user_timeout_http());
-            socket.lend().register(self.poll.registry(), token)
-        });
+        socket.lend().configure();
+        socket.lend().set_user_timeout(self.user_timeout_http());
+        let registered = socket.lend().register(self.poll.registry(), token);
         self.sockets.insert(id.key(), socket);
         if let Err(error) = registered {
-            // It has failed before it was anything: reset by the peer, or the kernel has run out of
-            // room to watch it.
+            // It has failed before it was anything: the kernel has run out of room to watch it.
             self.engine.handle_error(now, id, &error);
             self.apply_actions();
         }

@@ -46,16 +46,16 @@ impl SocketMut<'_> {
     ///
     /// A peer that does not read otherwise costs the kernel two to four megabytes: SO_SNDBUF bounds
     /// that, and TCP_NOTSENT_LOWAT keeps what waits where it can still be dropped. LOWAT alone
-    /// makes large messages slow: both, or neither.
-    pub fn configure(&self) -> io::Result<()> {
-        let SocketMut::Tcp(stream) = self else { return Ok(()) };
+    /// makes large messages slow: both, or neither. What a kernel or an emulator does not know
+    /// costs memory or time, and no connection.
+    pub fn configure(&self) {
+        let SocketMut::Tcp(stream) = self else { return };
         let socket = SockRef::from(&**stream);
-        socket.set_tcp_nodelay(true)?;
+        let _ = socket.set_tcp_nodelay(true);
         if socket.set_send_buffer_size(SEND_BUFFER_BYTES).is_ok() {
-            // Unknown to kernels before 3.12: it saves memory, nothing depends on it.
+            // Unknown to kernels before 3.12.
             let _ = socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX);
         }
-        Ok(())
     }
 
     /// Sets how long the kernel goes on sending what is not acknowledged (RFC 5482). Linux only.
