@@ -214,7 +214,8 @@ fn a_port_in_use_is_a_clear_line_and_status_1() {
     assert!(output.stdout.is_empty());
     let errors: Vec<_> = stderr.lines().filter(|line| line.contains("ERROR")).collect();
     assert_eq!(errors.len(), 1, "{stderr}");
-    assert!(errors[0].contains(&format!("listen = {address}: Address already in use")), "{stderr}");
+    let cause = std::io::Error::from(rustix::io::Errno::ADDRINUSE);
+    assert!(errors[0].contains(&format!("listen = {address}: {cause}")), "{stderr}");
 }
 
 /// The words that each end is logged with, and the level: debug where somebody wanted it, info for
