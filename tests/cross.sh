@@ -27,19 +27,23 @@ targets=(
 # Everywhere.
 suites=(
     lib wheel_model differential simulation topics_model virtual_time memory fuzz sse envelope
-    loopback embedding admission closing deadlines rates reload topics workers
+    loopback embedding admission closing reload topics workers
 )
-# They start the program, and a kernel starts none of another processor: not under an emulator.
+# Not under an emulator: they start the program, and a kernel starts none of another processor.
 native_suites=(drain faults idle listeners memory_budget operator program service)
-# So do these, or they start themselves again: the suite, and a part of the name.
+# Nor these: they judge moments, and an emulator's are not the processor's.
+native_suites+=(deadlines rates)
+# Of the others these start it, or themselves again: the suite, and a part of the name.
 native_tests=(
     'admission each_fault_of_the_file_is_a_line_that_names_its_line_and_no_token'
     'admission what_is_printed_and_logged_bears_no_token'
-    'deadlines as_a_child::'
     'embedding a_server_without_workers_has_no_thread_and_no_signal_handler'
     'embedding a_write_to_who_is_gone_does_not_raise_sigpipe'
-    'embedding workers_block_the_signals_that_their_host_blocks'
+    'embedding workers_block_signals_and_their_host_does_not'
 )
+# It names an end by SO_ERROR, which qemu 7.2 gives in the host's numbers: on MIPS a time-out is a
+# reset then.
+native_tests+=('workers a_peer_that_vanishes_while_its_handler_is_blocked_is_noticed')
 
 usage() { sed -n '2,/^set/{/^#/{s/^# \{0,1\}//;p}}' "$0" >&2; exit 2; }
 
@@ -101,7 +105,7 @@ test_target() {
         printf '%-14s %4s passed in %3d s\n' "$suite" "${count:-none}" $((SECONDS - began))
     done
     row="$passed${broken:+, FAILED: ${broken[*]}} | $seconds |"
-    is_native "$target" || row+=" what starts a program"
+    is_native "$target" || row+=" what an emulator cannot judge"
     [ ${#broken[@]} = 0 ]
 }
 
@@ -115,11 +119,16 @@ status=0
 for target; do
     printf '\n== %s\n' "$target"
     # In a process of its own, for the sake of its variables.
-    (test_target "$target" || status=1; echo "| \`$target\` | $row |" >>"$table"; exit $status) || status=1
+    (
+        test_target "$target" || status=1
+        echo "| \`$target\` | $row |" >>"$table"
+        exit $status
+    ) || status=1
 done
 echo
 cat "$table"
-printf '\nLeft out under an emulator, for it starts a program of the target:\n'
+printf '\nLeft out under an emulator: what starts a program of the target or judges moments,\n'
+printf 'and where qemu gives errors in the host'\''s numbers:\n'
 printf -- '- all of %s\n' "${native_suites[@]}"
 printf -- '- of %s\n' "${native_tests[@]/ /: }"
 exit $status
