@@ -555,8 +555,13 @@ fn commands_from_many_threads_do_not_disturb_each_other() {
             lock(&opened).push(peer.clone());
         }
     };
-    // All of it fits, so that nobody is closed for what others say.
-    let pairs = [("limits.outbox_bytes", "64m")];
+    // All of it fits, so that nobody is closed for what others say, and it may take its time: a
+    // close stands behind all of it.
+    let pairs = [
+        ("limits.outbox_bytes", "64m"),
+        ("deadlines.close_send", "60s"),
+        ("deadlines.close_ack", "60s"),
+    ];
     let server = Running::start(&pairs, Server::builder().websocket("/told", handler));
     let mut clients: Vec<Peer> = (0..8).map(|_| Peer::open(server.address, "/told")).collect();
     eventually("all are open", || lock(&ids).len() == 8);

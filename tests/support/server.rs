@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use heartwheel::config::Config;
-use heartwheel::{Builder, CloseReason, Event, Handle, Peer, Server, Stats};
+use heartwheel::{Builder, CloseReason, Event, Handle, Peer, SendError, Server, Stats};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Span, eventually, within};
@@ -108,7 +108,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.handle.shut_down();
+        // While others fill the channel it is not taken, and the thread would never end.
+        while self.handle.shut_down() == Err(SendError::Full) {
+            std::thread::yield_now();
+        }
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
             && !std::thread::panicking()
