@@ -30,7 +30,7 @@ suites=(
     loopback embedding admission closing reload topics workers
 )
 # Not under an emulator: they start the program, and a kernel starts none of another processor.
-native_suites=(drain faults idle listeners memory_budget operator program service)
+native_suites=(drain faults idle listeners little_memory memory_budget operator program service)
 # Nor these: they judge moments, and an emulator's are not the processor's.
 native_suites+=(deadlines rates)
 # Of the others these start it, or themselves again: the suite, and a part of the name.
