@@ -45,8 +45,9 @@ impl World {
                     seen.silent_ms_at_close = now - link.last_read_at;
                     seen.unread_at_close = link.inbound.len();
                     seen.ping_age_at_close = seen.ping_at.map_or(0, |at| now - at);
-                    seen.pings_at_close =
-                        if seen.read_at_ping == link.read_bytes { seen.pings } else { 0 };
+                    // Bytes may be read while a close that was decided on waits for room.
+                    let is_unheard = seen.read_at_ping == link.read_bytes || waited(link);
+                    seen.pings_at_close = if is_unheard { seen.pings } else { 0 };
                 }
             }
         }
@@ -107,8 +108,7 @@ impl World {
         let seen = &mut self.peers[index].seen;
         let heard = seen.read_at_ping != link.read_bytes;
         // One that waited for room may go at any time.
-        let waited =
-            link.blocked_since.is_some() || link.unblocked_at + EDGE_MS_MAX >= link.last_read_at;
+        let waited = waited(link);
         match seen.ping_at.filter(|at| *at > jump_is_over_at) {
             Some(_) if heard && !waited => {
                 let silent = now - link.last_read_at;
@@ -331,6 +331,11 @@ impl World {
         };
         assert!(took >= least, "after {took} ms, not {least}: {context}");
     }
+}
+
+/// Says whether what leaves now may have waited for room.
+fn waited(link: &Link) -> bool {
+    link.blocked_since.is_some() || link.unblocked_at + EDGE_MS_MAX >= link.last_read_at
 }
 
 /// How long after its cause an edge is seen, as good as ever.
