@@ -297,6 +297,8 @@ fn connection_that_cannot_be_watched_is_dropped() {
     let _quiet = quiet();
     let server = Injected::start(&[("limits.connections", "2")]);
     let descriptors = server.program.descriptors_at_rest();
+    // That of the request that it made.
+    server.program.wait_logged("closed id=");
     let ends = server.program.logged("closed id=");
     let count = 50;
     for round in 0..count {
