@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 
 use crate::config::OverflowPolicy;
 use crate::connection::{Connection, Phase};
-use crate::engine::input::MESSAGE_COST;
-use crate::engine::{Engine, find_mut};
+use crate::engine::{Engine, MESSAGE_COST, find_mut};
 use crate::envelope::ServerMessage;
 use crate::frame::Frame;
 use crate::id::ConnectionId;

@@ -4,16 +4,12 @@ use std::io;
 
 use crate::connection::{Phase, Stage};
 use crate::engine::upgraded::is_handled;
-use crate::engine::{End, Engine, find_mut, pop};
+use crate::engine::{End, Engine, MESSAGE_COST, find_mut, pop};
 use crate::event::Event;
 use crate::id::ConnectionId;
 use crate::reason::CloseReason;
 use crate::time::Instant;
 use crate::ws::Incoming;
-
-/// What a message costs of `turn.bytes`, beside its bytes, when it is decoded and when it is
-/// delivered; a fragment costs as much.
-pub(super) const MESSAGE_COST: usize = 128;
 
 impl Engine {
     /// Takes note of what the poller said about a slot's socket. A stale note is harmless: it is a

@@ -4,8 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::connection::{Connection, Inbox, Phase};
-use crate::engine::input::MESSAGE_COST;
-use crate::engine::{Engine, find_mut, pop};
+use crate::engine::{Engine, MESSAGE_COST, find_mut, pop};
 use crate::event::{Done, Event, Job, Outcome, Session, Task};
 use crate::frame::Frame;
 use crate::http::Response;

@@ -392,3 +392,7 @@ fn first_fault(so_far: Option<CloseReason>, now: CloseReason) -> CloseReason {
         None => now,
     }
 }
+
+/// What a message costs of `turn.bytes`, beside its bytes, when it is decoded and when it is
+/// delivered; a fragment costs as much.
+const MESSAGE_COST: usize = 128;

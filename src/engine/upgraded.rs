@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use crate::connection::{Connection, Open, Phase, Stage};
 use crate::engine::feed::{Form, form};
-use crate::engine::input::MESSAGE_COST;
-use crate::engine::{Engine, Setup, find_mut};
+use crate::engine::{Engine, MESSAGE_COST, Setup, find_mut};
 use crate::event::Event;
 use crate::heartbeat::Heartbeat;
 use crate::http::Request;
