@@ -11,6 +11,8 @@
 //!
 //! Each step is bounded; what is left over makes the next timeout zero.
 
+mod accepting;
+mod handlers;
 #[cfg(feature = "ffi")]
 mod host;
 
@@ -20,26 +22,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant as StdInstant};
 
-use log::{debug, info, warn};
+use log::{info, warn};
 use mio::{Events, Poll, Token, Waker};
 
-use crate::bind::Adopted;
 use crate::clock::{Clock, Passed};
-use crate::config::{Address, READ_BUFFER_BYTES};
+use crate::config::READ_BUFFER_BYTES;
 use crate::engine::{Action, Attempt, Engine, Setup, Surroundings};
-use crate::event::{Command, Done, Job};
+use crate::event::{Command, Job};
 use crate::handle::{Handle, Inlet, Peer, Scope, Shared};
-use crate::http::{Refusal, Response, Wire, date};
 use crate::id::ConnectionId;
-use crate::listener::{Accepted, Listener, LocalAddress};
-use crate::memory::{Exchange, MemoryNetwork};
+use crate::listener::{Listener, LocalAddress};
+use crate::memory::Exchange;
 use crate::process::Gauges;
 use crate::pump;
 use crate::refusals::Refusals;
-use crate::route::{Face, Placement};
-use crate::socket::{Readiness, Socket};
+use crate::route::Face;
+use crate::socket::Readiness;
 use crate::sockets::Sockets;
-use crate::stats::DeadlineKind;
 use crate::time::{Instant, sooner};
 use crate::tokens::Tokens;
 use crate::worker::{Endpoints, Pool};
@@ -113,40 +112,6 @@ impl EventLoop {
             process: Gauges::new(),
             log_lines_dropped: None,
         })
-    }
-
-    /// Binds an address and gives the ones really bound.
-    pub fn listen(&mut self, address: &Address, face: Face) -> io::Result<Vec<LocalAddress>> {
-        let bound = Listener::bind(address, &self.engine.config().unix, face)?;
-        bound.into_iter().map(|listener| self.add_bound(listener)).collect()
-    }
-
-    /// Takes over a listener and gives its address.
-    pub fn adopt(&mut self, adopted: Adopted, face: Face) -> io::Result<LocalAddress> {
-        self.add_bound(Listener::adopt(adopted, face)?)
-    }
-
-    /// Listens in memory, for all faces.
-    pub fn listen_memory(&mut self, network: &MemoryNetwork) -> io::Result<()> {
-        let exchange = network.listen(&self.shared)?;
-        for face in [Face::Public, Face::Admin] {
-            self.add_listener(Listener::in_memory(exchange.clone(), face))?;
-        }
-        self.memory = Some(exchange);
-        Ok(())
-    }
-
-    fn add_bound(&mut self, listener: Listener) -> io::Result<LocalAddress> {
-        let address = listener.local_address()?;
-        self.add_listener(listener)?;
-        Ok(address)
-    }
-
-    fn add_listener(&mut self, mut listener: Listener) -> io::Result<()> {
-        let token = Token(LISTENER_TOKENS + self.listeners.len());
-        listener.register(self.poll.registry(), token)?;
-        self.listeners.push(Some(listener));
-        Ok(())
     }
 
     pub fn handle(&self) -> Handle {
@@ -346,76 +311,6 @@ impl EventLoop {
         }
     }
 
-    fn accept(&mut self, now: Instant) {
-        if self.accept_at.is_some_and(|at| at <= now) {
-            self.accept_at = None;
-        }
-        self.refusals.expire(now);
-        let (mut left, mut failed) = (ACCEPTS_PER_TURN, 0);
-        for index in 0..self.listeners.len() {
-            while left > 0 && self.accept_at.is_none() {
-                let Some(listener) = &mut self.listeners[index] else { break };
-                if !listener.is_ready || !self.engine.may_accept(now, listener.face) {
-                    break;
-                }
-                left -= 1;
-                let face = listener.face;
-                match listener.accept() {
-                    Accepted::Socket(socket) => self.take_in(now, socket, face),
-                    Accepted::Nobody => listener.is_ready = false,
-                    Accepted::Failed(error) => {
-                        self.engine.stats_mut().accept_errors += 1;
-                        debug!("accept failed: {error}");
-                        failed += 1;
-                        if failed == ACCEPTS_PER_TURN {
-                            // A turn of nothing else: the next would be the same.
-                            self.pause_accepting(now, &error);
-                        }
-                    }
-                    Accepted::Exhausted(error) => self.pause_accepting(now, &error),
-                }
-            }
-        }
-    }
-
-    /// Descriptors or memory have run out, or nothing succeeds. Linux tells no edge when there is
-    /// room again, so it is tried at each close and now and then.
-    fn pause_accepting(&mut self, now: Instant, error: &io::Error) {
-        self.accept_at = Some(now + ACCEPT_RETRY + Instant::RESOLUTION);
-        let open = self.engine.len();
-        let stats = self.engine.stats_mut();
-        stats.accept_pauses += 1;
-        if stats.accept_pauses.is_power_of_two() {
-            warn!("accepting paused times={} open={}: {error}", stats.accept_pauses, open);
-        }
-    }
-
-    fn take_in(&mut self, now: Instant, mut socket: Socket, face: Face) {
-        let id = match self.engine.accept(now, face, socket.lend().peer()) {
-            Ok(id) => id,
-            Err(refusal) => return self.refuse(now, socket, refusal),
-        };
-        let token = Token(id.key());
-        socket.lend().configure();
-        socket.lend().set_user_timeout(self.user_timeout_http());
-        let registered = socket.lend().register(self.poll.registry(), token);
-        self.sockets.insert(id.key(), socket);
-        if let Err(error) = registered {
-            // It has failed before it was anything: the kernel has run out of room to watch it.
-            self.engine.handle_error(now, id, &error);
-            self.apply_actions();
-        }
-    }
-
-    fn refuse(&mut self, now: Instant, socket: Socket, refusal: Refusal) {
-        let date = date(self.clock.unix_ms());
-        let wire = Wire { date: &date, keep_alive: false, head_only: false };
-        let answer = Response::from(refusal).encode(&wire);
-        let expires_at = now + self.engine.config().deadlines.close_ack;
-        let registry = self.poll.registry();
-        self.refusals.refuse(socket, &answer, expires_at, registry, REFUSAL_TOKENS);
-    }
-
     fn serve_ready(&mut self, now: Instant) {
         self.run_inline(now);
         while let Some(id) = self.engine.poll_ready() {
@@ -457,58 +352,6 @@ impl EventLoop {
         self.apply_actions();
     }
 
-    /// Runs handlers on the loop thread, as long as the turn's budget lasts.
-    fn run_inline(&mut self, now: Instant) {
-        while let Some(job) = self.engine.poll_job(Placement::Inline) {
-            self.run_job(now, job);
-            if self.engine.is_turn_spent() {
-                break;
-            }
-        }
-    }
-
-    fn run_job(&mut self, now: Instant, Job { id, route, task }: Job) {
-        self.peer.turn_to(id);
-        let scope = self.scope.take().unwrap_or_else(|| Scope::of_loop(self.shared.clone()));
-        scope.enter(id);
-        let (began, mut ticks) = (StdInstant::now(), 0);
-        let outcome = self.endpoints[route].run(&self.peer, task, &mut || ticks += 1);
-        let took = began.elapsed();
-        let mut scope = Scope::leave();
-        for command in scope.drain() {
-            self.take_command(now, Some(id), command);
-        }
-        self.scope = Some(scope);
-        // One tick is that of the end. To time each call of many small ones costs more than they.
-        let calls = u32::max(ticks, 2) - 1;
-        let each_us = (took / calls).as_micros() as u64;
-        self.engine.stats_mut().handler_us.record_times(each_us, calls);
-        if self.engine.config().deadlines.handler.is_some_and(|limit| took >= limit) {
-            self.count_stuck(1);
-        }
-        self.take_command(now, Some(id), Command::Done(Done { id, route, outcome }));
-    }
-
-    /// Hands jobs to the workers until they have enough.
-    fn dispatch_to_workers(&mut self) {
-        let Some(pool) = &self.pool else { return };
-        let mut sent = false;
-        while let Some(job) = self.parked.take().or_else(|| self.engine.poll_job(Placement::Worker))
-        {
-            match pool.try_send(job) {
-                Ok(()) => sent = true,
-                Err(job) => {
-                    self.parked = Some(job);
-                    break;
-                }
-            }
-        }
-        if sent && self.watch_at.is_none() {
-            let limit = self.engine.config().deadlines.handler;
-            self.watch_at = limit.map(|limit| self.clock.now() + limit);
-        }
-    }
-
     fn act_on_deadlines(&mut self, now: Instant) {
         if self.watch_at.is_some_and(|at| at <= now) {
             self.watch_handlers(now);
@@ -533,31 +376,6 @@ impl EventLoop {
             self.run_inline(now);
         }
         self.apply_actions();
-    }
-
-    fn watch_handlers(&mut self, now: Instant) {
-        let limit = self.engine.config().deadlines.handler;
-        let (Some(pool), Some(limit)) = (&mut self.pool, limit) else { return };
-        let stuck = pool.stuck(limit);
-        let waiting = pool.len();
-        // A worker may have taken a job and not begun its call.
-        let is_busy = self.engine.jobs_out() > 0;
-        self.watch_at = stuck.again_after.or(is_busy.then_some(limit)).map(|after| now + after);
-        self.engine.stats_mut().handlers_stuck = stuck.now;
-        if stuck.new > 0 {
-            self.count_stuck(stuck.new);
-            warn!(
-                "handlers stuck now={} longer_than_ms={} jobs_waiting={waiting}",
-                stuck.now,
-                limit.as_millis()
-            );
-        }
-    }
-
-    fn count_stuck(&mut self, calls: u64) {
-        let stats = self.engine.stats_mut();
-        stats.handlers_stuck_total += calls;
-        stats.deadlines_fired[DeadlineKind::Handler as usize] += calls;
     }
 
     fn flush(&mut self, now: Instant) {
@@ -601,22 +419,6 @@ impl EventLoop {
         self.sockets.close(key);
         // There is a descriptor again: whoever waits for one is served in the next turn.
         self.accept_at = None;
-    }
-
-    /// Whoever had connected before was accepted just now: it is told, not left hanging.
-    fn close_listeners_when_draining(&mut self) {
-        let is_public = |listener: &Listener| listener.face != Face::Admin;
-        if !self.engine.is_draining() || !self.listeners.iter().flatten().any(is_public) {
-            return;
-        }
-        let mut closed = 0;
-        for slot in &mut self.listeners {
-            if slot.as_ref().is_some_and(is_public) {
-                *slot = None;
-                closed += 1;
-            }
-        }
-        info!("listeners closed count={closed} open={}", self.engine.len());
     }
 
     /// How long the kernel may go on sending to a WebSocket peer what is not acknowledged.
@@ -672,9 +474,7 @@ const LISTENER_TOKENS: usize = usize::MAX - 1024;
 const REFUSAL_TOKENS: usize = LISTENER_TOKENS - Refusals::TOKENS;
 
 const COMMANDS_PER_TURN: usize = 4096;
-const ACCEPTS_PER_TURN: usize = 256;
 const EXPIRIES_PER_TURN: usize = 1024;
-const ACCEPT_RETRY: Duration = Duration::from_millis(250);
 
 /// How long the end waits for handlers on the workers.
 const GOODBYE_MAX: Duration = Duration::from_millis(100);
