@@ -82,7 +82,9 @@ impl FromStr for Hosts {
 fn parse_entry(entry: &str) -> Result<String, HostsError> {
     let entry = entry.trim();
     match Authority::parse(entry.strip_prefix("*.").unwrap_or(entry)) {
-        Some(Authority { port: None, .. }) if !entry.ends_with(':') => {
+        Some(host @ Authority { port: None, .. })
+            if !entry.ends_with(':') && !host.name().split('.').any(str::is_empty) =>
+        {
             Ok(entry.strip_suffix('.').unwrap_or(entry).to_ascii_lowercase())
         }
         _ => Err(HostsError),
@@ -195,7 +197,8 @@ mod tests {
             assert_eq!(hosts.to_string(), printed);
             assert_eq!(printed.parse(), Ok(hosts));
         }
-        for text in ["", "a,", "a b", "a:80", "a:", "*.", "**.a", "a.*", "http://a", "::1", "a,*"] {
+        let bad = ["", "a,", "a b", "a:80", "a:", "*.", "**.a", "a.*", "http://a", "::1", "a,*"];
+        for text in bad.into_iter().chain([".", "*..", "a..", ".a", "a..b"]) {
             assert_eq!(text.parse::<Hosts>(), Err(HostsError), "{text:?}");
         }
     }
