@@ -49,7 +49,7 @@ impl FormCache {
         event.frames[form as usize].as_ref()
     }
 
-    /// Keeps a form of an event; older events give way, if they are too many or too large.
+    /// Keeps a form of an event beside those that go together with it.
     fn keep(&mut self, id: EventId, form: Form, frame: Frame) {
         if self.0.iter().all(|event| event.id != id) {
             if self.0.len() == TOGETHER_MAX {
@@ -60,13 +60,11 @@ impl FormCache {
         if let Some(event) = self.0.iter_mut().rfind(|event| event.id == id) {
             event.frames[form as usize] = Some(frame);
         }
-        while self.0.len() > 1 && self.bytes() > FORM_BYTES_MAX {
-            self.0.pop_front();
-        }
     }
 
-    fn bytes(&self) -> usize {
-        self.0.iter().flat_map(|event| &event.frames).flatten().map(Frame::len).sum()
+    /// Lets go of all events but the newest: none is on its way.
+    fn keep_newest(&mut self) {
+        self.0.drain(..self.0.len().saturating_sub(1));
     }
 }
 
@@ -96,7 +94,7 @@ impl Engine {
             self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
             match step {
                 Replay::Event(event) => {
-                    let frame = self.encode(form, key, &event);
+                    let frame = self.encode(form, key, &event, false);
                     self.push_frame(now, id, frame, Kind::Event(key, event.id));
                 }
                 Replay::Gap(gap) => self.tell_gap(now, id, form, key, gap),
@@ -138,9 +136,12 @@ impl Engine {
                 self.held = Some(delivery);
                 return Some(id);
             }
-            if is_last && self.contains(id) {
+            if is_last && self.get(id).is_some_and(|connection| connection.flags.writable) {
                 return Some(id);
             }
+        }
+        if self.topics.waiting_events() == 0 {
+            self.forms.keep_newest();
         }
         while self.turn_left > 0
             && let Some(id) = self.hungry.pop_front()
@@ -166,7 +167,7 @@ impl Engine {
         let Some(connection) = self.get(id) else { return true };
         let (waiting, is_writable) = (connection.outbox.bytes(), connection.flags.writable);
         let Some(form) = self.form(connection) else { return true };
-        let frame = self.encode(form, key, &delivery.event);
+        let frame = self.encode(form, key, &delivery.event, true);
         let overflows =
             waiting > 0 && waiting + frame.len() > self.setup.config.limits.outbox_bytes;
         if overflows && is_writable && !was_flushed {
@@ -388,14 +389,22 @@ impl Engine {
     }
 
     /// Encodes an event for a form, once.
-    fn encode(&mut self, form: Form, key: SubscriptionKey, event: &Event) -> Frame {
+    fn encode(&mut self, form: Form, key: SubscriptionKey, event: &Event, is_live: bool) -> Frame {
         if let Some(frame) = self.forms.find(event.id, form) {
             return frame.clone();
         }
         let topic = self.topics.topic_of(key);
         let frame = encode(form, topic, event).joined_if_small();
         self.budget.add(frame.len());
-        self.forms.keep(event.id, form, frame.clone());
+        // A replay beside a fan-out would drive out what all the others are yet to get.
+        match self.topics.waiting_events() {
+            0 => {
+                self.forms.keep(event.id, form, frame.clone());
+                self.forms.keep_newest();
+            }
+            _ if is_live => self.forms.keep(event.id, form, frame.clone()),
+            _ => {}
+        }
         frame
     }
 }
@@ -455,6 +464,3 @@ pub(super) fn payload(payload: &Payload) -> crate::payload::Payload<'_> {
         Payload::Binary(bytes) => crate::payload::Payload::Binary(bytes),
     }
 }
-
-/// How many bytes of older events are kept encoded.
-const FORM_BYTES_MAX: usize = 256 * 1024;
