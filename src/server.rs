@@ -153,7 +153,10 @@ impl Builder {
     /// Sets the number of worker threads; with 0 handlers run inside [`Server::turn`]. Default 2.
     ///
     /// Workers block all signals but those that a thread raises by its own fault (SIGSEGV, SIGBUS,
-    /// SIGFPE, SIGILL): a host's signal handlers never run on them.
+    /// SIGFPE, SIGILL, SIGTRAP, SIGSYS): a host's signal handlers never run on them. Threads and
+    /// programs that a handler starts there inherit that, and SIGTERM does not end them: a program
+    /// that is to be ended by it has its mask emptied first, in `CommandExt::pre_exec` or by
+    /// `env --default-signal`.
     pub fn workers(mut self, workers: usize) -> Builder {
         self.config.workers = workers;
         self

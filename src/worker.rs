@@ -197,7 +197,8 @@ impl Context {
 /// The signals that are for other threads: all but those that a thread raises by its own fault,
 /// which are for whoever reports crashes.
 fn for_others() -> SigSet {
-    let own = [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL];
+    use Signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+    let own = [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS];
     let mut signals = SigSet::all();
     own.into_iter().for_each(|signal| signals.remove(signal));
     signals

@@ -47,7 +47,7 @@ native_tests+=('workers a_peer_that_vanishes_while_its_handler_is_blocked_is_not
 
 usage() { sed -n '2,/^set/{/^#/{s/^# \{0,1\}//;p}}' "$0" >&2; exit 2; }
 
-is_native() { case $1 in i686-* | x86_64-*) ;; *) false ;; esac }
+is_native() { case $(uname -m):$1 in x86_64:i686-* | x86_64:x86_64-*) ;; *) false ;; esac }
 
 suites_of() { echo "${suites[@]}"; if is_native "$1"; then echo "${native_suites[@]}"; fi; }
 

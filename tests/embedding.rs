@@ -461,11 +461,11 @@ fn workers_block_signals_and_their_host_does_not() {
         let workers = tasks.map(|task| task.path()).filter(is_worker);
         workers.map(|path| blocked(path.join("status"))).collect()
     };
-    // SIGHUP, SIGINT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, SIGCHLD; and SIGILL, SIGBUS,
-    // SIGFPE, SIGSEGV.
+    // SIGHUP, SIGINT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, SIGCHLD; and SIGILL, SIGTRAP,
+    // SIGBUS, SIGFPE, SIGSEGV, SIGSYS.
     let bits = |signals: &[u32]| signals.iter().map(|signal| 1 << (signal - 1)).sum::<u64>();
     let others = bits(&[1, 2, 10, 12, 13, 14, 15, 17]);
-    let faults = bits(&[4, 7, 8, 11]);
+    let faults = bits(&[4, 5, 7, 8, 11, 31]);
     support::eventually("three workers run with all of them blocked", || {
         let masks = masks();
         masks.len() == 3 && masks.iter().all(|mask| mask & (others | faults) == others)

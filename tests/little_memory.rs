@@ -37,8 +37,8 @@ impl Group {
             let folder = PathBuf::from(root).join(format!("heartwheel-{}", process::id()));
             fs::create_dir(&folder).ok()?;
             let group = Group { folder, peak };
-            // Only where there is a controller of memory is there such a file.
-            let is_limited = group.folder.join(limit).exists()
+            // Only where there is a controller of memory are there such files.
+            let is_limited = [limit, peak].iter().all(|file| group.folder.join(file).exists())
                 && fs::write(group.folder.join(limit), LIMIT.to_string()).is_ok();
             is_limited.then_some(group)
         })
