@@ -108,21 +108,24 @@ fn log_table(handle: &Handle) -> Option<JoinHandle<()>> {
 /// Has a thread give the command, and end the process if its loop does not: a handler on the loop
 /// thread may never return. Counts steps, not time: a process that is stopped is not late.
 fn see_to(handle: &Handle, command: fn(&Handle) -> Result<(), SendError>, span: Duration) {
-    let handle = handle.clone();
+    let given = handle.clone();
     let end = move || {
         let mut is_given = false;
         for _ in 0..span.as_millis().div_ceil(STEP.as_millis()) {
             // A server that is busy takes the command a little later.
-            is_given = is_given || command(&handle) != Err(SendError::Full);
+            is_given = is_given || command(&given) != Err(SendError::Full);
             thread::park_timeout(STEP);
         }
         error!("exit status=1: the loop did not end in time");
         log::logger().flush();
         std::process::exit(1);
     };
-    // Where memory is too short for another thread this one does it, and takes no further signal.
-    if thread::Builder::new().name("heartwheel-exit".into()).spawn(end.clone()).is_err() {
-        end();
+    if thread::Builder::new().name("heartwheel-exit".into()).spawn(end).is_err() {
+        // Memory is too short for another thread: the command is given all the same, and the next
+        // signal is taken.
+        while command(handle) == Err(SendError::Full) {
+            thread::park_timeout(STEP);
+        }
     }
 }
 
