@@ -2,12 +2,13 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
-use std::net::{TcpListener as StdTcpListener, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::Path;
 
 use mio::net::{TcpListener, UnixListener};
+use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Type};
 
 use crate::config::Unix;
@@ -33,30 +34,71 @@ impl From<StdUnixListener> for Adopted {
     }
 }
 
-/// Binds a name's addresses.
+/// Binds a name's addresses, all to one port; `*:port` stands for all addresses of IPv4 and IPv6.
 pub(crate) fn bind_tcp(name: &str) -> io::Result<Vec<TcpListener>> {
+    let addresses: Vec<SocketAddr> = match name.strip_prefix("*:").map(str::parse) {
+        Some(Ok(port)) => {
+            vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()]
+        }
+        _ => name.to_socket_addrs()?.collect(),
+    };
+    let mut attempts = 1..=ATTEMPTS;
+    loop {
+        match bind_all(&addresses) {
+            // Another program may have the port that the system chose for the first address.
+            Err(error)
+                if error.kind() == ErrorKind::AddrInUse
+                    && addresses.iter().any(|address| address.port() == 0)
+                    && attempts.next().is_some() => {}
+            bound => return bound,
+        }
+    }
+}
+
+/// Binds addresses; where the port is 0 all get the one that the first of them was given. A family
+/// that this machine does not have is left out, as long as there is another.
+fn bind_all(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
     let mut listeners: Vec<TcpListener> = Vec::new();
-    for mut address in name.to_socket_addrs()? {
+    let mut missing = None;
+    for mut address in addresses.iter().copied() {
         if address.port() == 0
             && let Some(first) = listeners.first()
         {
             address.set_port(first.local_addr()?.port());
         }
-        let socket =
-            socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
-        // A restart must not wait for the old connections' TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
+        match bind_one(address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_missing(address, &error) => missing = Some(error),
+            Err(error) => return Err(error),
         }
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        listeners.push(TcpListener::from_std(socket.into()));
     }
+    let none = || io::Error::new(ErrorKind::NotFound, "the name has no address");
     match listeners.is_empty() {
-        true => Err(io::Error::new(ErrorKind::NotFound, "the name has no address")),
+        true => Err(missing.unwrap_or_else(none)),
         false => Ok(listeners),
     }
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket =
+        socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    // A restart must not wait for the old connections' TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Says whether an address cannot be bound because this machine does not have its family: IPv6 is
+/// switched off on many a device whose `localhost` still names `::1`.
+fn is_missing(address: SocketAddr, error: &io::Error) -> bool {
+    let ip = address.ip();
+    let is_everywhere = ip.is_loopback() || ip.is_unspecified();
+    error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
+        || error.kind() == ErrorKind::AddrNotAvailable && ip.is_ipv6() && is_everywhere
 }
 
 /// Binds a path, with the access that is configured: it is set before anybody can connect.
@@ -107,6 +149,9 @@ fn number_of(name: &str, file: &str) -> io::Result<u32> {
     let missing = || io::Error::new(ErrorKind::NotFound, format!("{name} is not in {file}"));
     number.ok_or_else(missing)
 }
+
+/// How often a port for several addresses is looked for.
+const ATTEMPTS: usize = 16;
 
 /// Linux cuts it to net.core.somaxconn, 4096 by default.
 const BACKLOG: i32 = 4096;

@@ -255,9 +255,10 @@ impl Builder {
         })
     }
 
-    /// Has the server listen for its operator on `address` alone (`host:port`, `[v6]:port` or
-    /// `unix:/path`), with [`Builder::operator`] and [`Builder::health`]. Whoever reaches this
-    /// address can end every connection: keep it local, or behind something that asks who comes.
+    /// Has the server listen for its operator on `address` alone (`host:port`, `[v6]:port`,
+    /// `*:port` or `unix:/path`), with [`Builder::operator`] and [`Builder::health`]. Whoever
+    /// reaches this address can end every connection: keep it local, or behind something that asks
+    /// who comes.
     ///
     /// # Errors
     ///
@@ -286,8 +287,8 @@ impl Builder {
         self
     }
 
-    /// Listens on `address` (`host:port`, `[v6]:port` or `unix:/path`), for the operator only where
-    /// [`Builder::admin`] says, and builds the server.
+    /// Listens on `address` (`host:port`, `[v6]:port`, `*:port` or `unix:/path`), for the operator
+    /// only where [`Builder::admin`] says, and builds the server.
     ///
     /// # Errors
     ///
@@ -568,7 +569,7 @@ fn tell_address(address: &LocalAddress, face: Face) {
 
 fn parse(key: &str, address: &str) -> Result<Address> {
     address.parse().map_err(|_| Error::Config {
-        text: format!("{key} = {address}: must be host:port, [v6]:port or unix:/path"),
+        text: format!("{key} = {address}: must be host:port, [v6]:port, *:port or unix:/path"),
     })
 }
 

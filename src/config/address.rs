@@ -1,4 +1,4 @@
-//! Where to listen: `host:port`, `[v6]:port` or `unix:/path`.
+//! Where to listen: `host:port`, `[v6]:port`, `*:port` or `unix:/path`.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV6};
@@ -10,7 +10,8 @@ use std::str::FromStr;
 /// A host name is looked up when the listener is bound, not before; port 0 lets the system choose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// `host:port` or `[v6]:port`, in the form that [`std::net::ToSocketAddrs`] takes.
+    /// `host:port` or `[v6]:port`, in the form that [`std::net::ToSocketAddrs`] takes; or `*:port`,
+    /// all addresses of this machine, IPv4 and IPv6.
     Tcp(String),
     /// An absolute path of at most 107 bytes, which is what the kernel takes.
     Unix(PathBuf),
@@ -19,6 +20,27 @@ pub enum Address {
 /// The text is none of the forms of an [`Address`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressError;
+
+impl Address {
+    /// Says whether it stands for all IPv6 addresses of this machine, and for no IPv4 address.
+    fn is_any_ipv6_alone(&self) -> bool {
+        let Address::Tcp(text) = self else { return false };
+        text.parse::<SocketAddrV6>().is_ok_and(|address| address.ip().is_unspecified())
+    }
+
+    /// Says whether it stands for all IPv4 addresses of this machine, or for these too.
+    fn takes_any_ipv4(&self) -> bool {
+        let Address::Tcp(text) = self else { return false };
+        let host = text.rsplit_once(':').map(|(host, _)| host);
+        host == Some("*") || host.is_some_and(|host| host.parse() == Ok(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// Gives the addresses among these that look as if they took IPv4 connections, and do not.
+    pub(super) fn without_ipv4(all: &[Address]) -> impl Iterator<Item = &Address> {
+        let has_any_ipv4 = all.iter().any(Address::takes_any_ipv4);
+        all.iter().filter(move |address| address.is_any_ipv6_alone() && !has_any_ipv4)
+    }
+}
 
 impl FromStr for Address {
     type Err = AddressError;
@@ -43,7 +65,7 @@ impl fmt::Display for Address {
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("must be host:port, [v6]:port or unix:/path (of at most 107 bytes)")
+        f.write_str("must be host:port, [v6]:port, *:port or unix:/path (of at most 107 bytes)")
     }
 }
 
@@ -64,9 +86,10 @@ fn is_host_and_port(text: &str) -> bool {
     let in_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     let in_number = |byte: u8| byte.is_ascii_digit() || byte == b'.';
     // A mistyped number such as 127.0.0.256 must not become a question to the name server.
-    let is_host = !host.is_empty()
-        && host.bytes().all(in_host)
-        && (!host.bytes().all(in_number) || host.parse::<Ipv4Addr>().is_ok());
+    let is_host = host == "*"
+        || !host.is_empty()
+            && host.bytes().all(in_host)
+            && (!host.bytes().all(in_number) || host.parse::<Ipv4Addr>().is_ok());
     is_host && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
@@ -81,6 +104,8 @@ mod tests {
             "0.0.0.0:0",
             "localhost:80",
             "my-device.local:65535",
+            "*:80",
+            "*:0",
             "[::]:8765",
             "[fe80::1%2]:80",
             "unix:/run/heartwheel.sock",
@@ -101,6 +126,10 @@ mod tests {
             "localhost:65536",
             "127.0.0.256:80",
             "::1:80",
+            "*",
+            "*:",
+            "*.local:80",
+            "[*]:80",
             "[::1]",
             "[::1:80",
             "[localhost]:80",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::units::{show_duration, show_size};
-use super::{Config, ConfigError, KEYS, Key, RateAction};
+use super::{Address, Config, ConfigError, KEYS, Key, RateAction};
 
 /// What [`Config::check`] found, a line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,7 +84,20 @@ impl Config {
 
     /// What works, but hardly as intended.
     fn doubts(&self) -> Vec<String> {
-        [self.silence_doubts(), self.limit_doubts()].concat()
+        [self.address_doubts(), self.silence_doubts(), self.limit_doubts()].concat()
+    }
+
+    /// Elsewhere `[::]` often takes IPv4 too.
+    fn address_doubts(&self) -> Vec<String> {
+        let doubts = |key: &'static str, addresses| {
+            Address::without_ipv4(addresses).map(move |address| {
+                let text = address.to_string();
+                let port = text.rsplit(':').next().unwrap_or_default();
+                format!("{key} = {text}: does not take IPv4; *:{port} takes IPv4 and IPv6")
+            })
+        };
+        let public = doubts("listen", &self.listen);
+        public.chain(doubts("admin_listen", &self.admin_listen)).collect()
     }
 
     fn limit_doubts(&self) -> Vec<String> {
@@ -223,6 +236,20 @@ mod tests {
         assert_eq!(report.faults, [""; 0]);
         assert_eq!(report.warnings.len(), 1);
         assert!(report.warnings[0].contains("= 61s: is longer than 1m"), "{report:?}");
+    }
+
+    #[test]
+    fn an_address_that_takes_no_ipv4_is_told_to() {
+        let doubts = |key, addresses| check(&[(key, addresses)]).warnings;
+        for key in ["listen", "admin_listen"] {
+            assert_eq!(
+                doubts(key, "[::]:8765"),
+                [format!("{key} = [::]:8765: does not take IPv4; *:8765 takes IPv4 and IPv6")]
+            );
+            for addresses in ["[::1]:8765", "*:8765", "0.0.0.0:8765,[::]:8765", "unix:/x"] {
+                assert_eq!(doubts(key, addresses), [""; 0], "{addresses}");
+            }
+        }
     }
 
     #[test]

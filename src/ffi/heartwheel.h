@@ -154,7 +154,7 @@ enum {
 int heartwheel_new(const char *toml_or_null, heartwheel **out);
 
 /*
- * Listens on one more address: "host:port", "[v6]:port" or "unix:/path". Port 0 takes a free one.
+ * Listens on one more address: "host:port", "[v6]:port", "*:port" (IPv4 and IPv6) or "unix:/path". Port 0 takes a free one.
  *
  * Answers the port taken, 0 for unix:; HEARTWHEEL_E_ARGUMENT if it is no address; HEARTWHEEL_E_IO
  * if it cannot be had (in use, no permission). Peers are served from the next turn on. At any time;
