@@ -20,8 +20,9 @@ use std::time::Duration;
 use crate::bucket::Bucket;
 use crate::config::{Config, Limits};
 use crate::event::{Event, Place, Session};
+use crate::frame::Frame;
 use crate::heartbeat::{self, Due, Heartbeat};
-use crate::http::{BodyReader, HeadReader, HeaderLines, Request};
+use crate::http::{BodyReader, Caching, Cors, HeadReader, Request};
 use crate::outbox::Outbox;
 use crate::rates::Rates;
 use crate::reason::CloseReason;
@@ -132,8 +133,9 @@ pub(crate) struct Counters {
 pub(crate) enum Phase {
     /// A request head is awaited or has begun.
     Head { reader: HeadReader, first: bool },
-    /// An answer has been written; the next request has not begun.
-    KeepAlive,
+    /// An answer has been written; the next request has not begun. So many bytes of empty lines
+    /// have come, which are forgiven and begin nothing.
+    KeepAlive { blank: u8 },
     /// The head is complete, the body is not.
     Body(Box<Body>),
     /// The request is complete; the handler, or the verdict on the upgrade, is awaited.
@@ -142,8 +144,9 @@ pub(crate) enum Phase {
     Answering { keep: bool, reason: CloseReason, more: Option<Listing> },
     /// WebSocket.
     Open(Open),
-    /// An event stream: nothing more is expected of the peer.
-    Stream,
+    /// An event stream: nothing more is expected of the peer. It goes in chunks (RFC 9112, 7.1),
+    /// or, to HTTP/1.0, ends with the connection.
+    Stream { is_chunked: bool },
     /// Ending.
     Closing(Closing),
 }
@@ -165,8 +168,10 @@ pub(crate) struct Pending {
     pub route: usize,
     pub keep: bool,
     pub head_only: bool,
-    /// The CORS headers for an admitted foreign origin; else none.
-    pub cors: HeaderLines,
+    /// What the answer owes to a page of another origin.
+    pub cors: Cors,
+    /// What caches may do with the answer.
+    pub caching: Caching,
     /// The request, until a handler takes it.
     pub request: Option<Box<Request>>,
     /// The accept key of an upgrade, and the first subprotocol that was offered and is configured.
@@ -408,6 +413,15 @@ impl Connection {
         }
     }
 
+    /// Gives a frame as this connection is sent it. Pieces of event streams are encoded once, as
+    /// chunks; a peer that speaks HTTP/1.0 knows none and gets what is in them.
+    pub fn framed(&self, frame: Frame) -> Frame {
+        match self.phase {
+            Phase::Stream { is_chunked: false } => frame.without_chunk(),
+            _ => frame,
+        }
+    }
+
     /// Moves on to another phase; its deadline counts from `now`.
     pub fn enter(&mut self, now: Instant, phase: Phase) {
         self.phase = phase;
@@ -428,7 +442,7 @@ impl Connection {
     pub fn is_between_messages(&self) -> bool {
         match &self.phase {
             Phase::Head { reader, .. } => reader.is_idle(),
-            Phase::KeepAlive => true,
+            Phase::KeepAlive { .. } => true,
             Phase::Open(open) => open.decoder.is_idle(),
             _ => false,
         }
@@ -456,7 +470,7 @@ impl Connection {
             Phase::Deciding(_) => {
                 earliest.offer(after(phase_at, rules.handshake), DeadlineKind::Handshake);
             }
-            Phase::KeepAlive => {
+            Phase::KeepAlive { .. } => {
                 earliest.offer(after(read_since, rules.keep_alive), DeadlineKind::KeepAlive);
             }
             Phase::Body(_) => earliest.offer(after(read_since, rules.body), DeadlineKind::Body),
@@ -465,7 +479,7 @@ impl Connection {
                 earliest.offer(after(phase_at, rules.write_stall), DeadlineKind::WriteStall);
             }
             Phase::Answering { .. } => {}
-            Phase::Stream => {
+            Phase::Stream { .. } => {
                 let due = after(phase_at, rules.comment);
                 let due = if rules.comment > GRID_AHEAD { due.floor(GRID) } else { due };
                 earliest.offer(due, DeadlineKind::Comment);
@@ -533,7 +547,7 @@ impl Connection {
     /// Reads on after a wait; the time is taken out of what waits for the bytes of a request. What
     /// a WebSocket is judged by is taken care of by [`Connection::skip_pause`].
     pub fn read_on(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Head { .. } | Phase::KeepAlive | Phase::Body(_)) {
+        if matches!(self.phase, Phase::Head { .. } | Phase::KeepAlive { .. } | Phase::Body(_)) {
             self.phase_at = (self.phase_at.near(now) + self.unread_for(now)).into();
         }
         if let Some(rates) = &mut self.rates {
@@ -604,9 +618,9 @@ impl Connection {
     }
 
     /// Begins a request, with the deadline of its head.
-    pub fn begin_request(&mut self, now: Instant) {
+    pub fn begin_request(&mut self, now: Instant, reader: HeadReader) {
         self.route = None;
-        self.enter(now, Phase::Head { reader: HeadReader::default(), first: false });
+        self.enter(now, Phase::Head { reader, first: false });
     }
 
     /// Gives the inbox, made if there is none.

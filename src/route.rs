@@ -1,5 +1,7 @@
 //! The table of routes, as the engine sees it: what a path serves, and where its handler runs.
 
+use crate::http::Caching;
+
 /// One route.
 #[derive(Clone, Debug)]
 pub struct RouteSpec {
@@ -61,6 +63,20 @@ pub enum RouteKind {
     Operator(Operation),
 }
 
+impl RouteKind {
+    /// Says what caches may do with the answers.
+    pub(crate) fn caching(self) -> Caching {
+        match self {
+            RouteKind::TopicSocket
+            | RouteKind::TopicGet
+            | RouteKind::TopicPost
+            | RouteKind::EventStream => Caching::Topics,
+            RouteKind::Get | RouteKind::Post => Caching::Handlers,
+            _ => Caching::NoStore,
+        }
+    }
+}
+
 /// What the operator asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -116,6 +132,10 @@ pub(crate) struct Found {
     pub delete: Option<usize>,
     /// What is posted needs no body.
     pub is_bare: bool,
+    /// It says how the server is: whoever watches it may call it by any name.
+    pub is_health: bool,
+    /// What caches may do with its answers.
+    pub caching: Caching,
 }
 
 /// Finds the routes of a path.
@@ -126,6 +146,8 @@ pub(crate) fn find(routes: &[RouteSpec], face: Face, path: &str) -> Option<Found
             continue;
         }
         let found: &mut Found = found.get_or_insert_default();
+        found.caching = found.caching.max(route.kind.caching());
+        found.is_health |= matches!(route.kind, RouteKind::Health | RouteKind::Ready);
         let place = match route.kind {
             RouteKind::WebSocket | RouteKind::TopicSocket | RouteKind::Hub => &mut found.websocket,
             RouteKind::Get

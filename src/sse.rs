@@ -96,13 +96,15 @@ pub fn is_reserved(topic: &str) -> bool {
 
 /// Gives the id of the last event that the client says it has, to be judged by the caller.
 ///
-/// It is taken from the header `Last-Event-ID`, else from `last_event_id` or `lastEventId` in the
-/// query: the header is newer where a browser comes back to a URL that names an id. What is not
-/// UTF-8 becomes U+FFFD, so that garbage is seen and not taken for nothing.
+/// It is taken from the header `Last-Event-ID`, else from `last_event_id`, `lastEventId` or `after`
+/// in the query, which mean the same: the header is newer where a browser comes back to a URL that
+/// names an id. An empty header is none. What is not UTF-8 becomes U+FFFD, so that garbage is seen
+/// and not taken for nothing.
 pub fn last_event_id(request: &Request) -> Option<Cow<'_, str>> {
     let header = request.header_values("Last-Event-ID").next().map(String::from_utf8_lossy);
-    let query = |name| request.query_value(name);
-    header.or_else(|| query("last_event_id")).or_else(|| query("lastEventId"))
+    let header = header.filter(|id| !id.is_empty());
+    let mut names = ["last_event_id", "lastEventId", "after"].into_iter();
+    header.or_else(|| names.find_map(|name| request.query_value(name)))
 }
 
 /// Which field cannot be encoded.
@@ -277,7 +279,12 @@ mod tests {
             ("?last_event_id", "", Some("")),
             ("?lasteventid=3-0", "", None),
             ("?last_event_id=%ff", "", Some("\u{fffd}")),
-            ("?last_event_id=2-0", "Last-Event-ID:\r\n", Some("")),
+            ("?after=4-0", "", Some("4-0")),
+            ("?after=4-0&lastEventId=3-0", "", Some("3-0")),
+            ("?after=4-0", header, Some("1-0")),
+            // FAULTS 176: an empty header is none.
+            ("?last_event_id=2-0", "Last-Event-ID:\r\n", Some("2-0")),
+            ("", "Last-Event-ID: \r\n", None),
         ] {
             let request =
                 test_request(&format!("GET /{query} HTTP/1.1\r\nHost: a\r\n{header}\r\n"));

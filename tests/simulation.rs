@@ -18,6 +18,8 @@ mod common;
 
 #[path = "simulation/application.rs"]
 mod application;
+#[path = "support/chunked.rs"]
+mod chunked;
 #[path = "simulation/chunking.rs"]
 mod chunking;
 #[path = "simulation/ending.rs"]

@@ -56,6 +56,7 @@ _heartwheel() {
             overflow.policy=
             admission.origins=
             admission.hosts=
+            admission.admin_hosts=
             admission.tokens=
             topics.retain_events=
             topics.retain_bytes=

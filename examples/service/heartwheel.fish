@@ -1,7 +1,7 @@
 # fish completion for heartwheel. Made from the program's own tables: BLESS=1 cargo test --test packaging
 
 function __heartwheel_settings
-    printf '%s\t%s\n' listen= 'where to listen: host:port, [v6]:port, unix:/path'
+    printf '%s\t%s\n' listen= 'where to listen: host:port, [v6]:port, *:port, unix:/path'
     printf '%s\t%s\n' admin_listen= 'the operator\'s listener'
     printf '%s\t%s\n' workers= 'worker threads; 0: handlers run on the loop thread'
     printf '%s\t%s\n' log= 'how much is logged'
@@ -51,6 +51,7 @@ function __heartwheel_settings
     printf '%s\t%s\n' overflow.policy= 'who gives way when an outbox is full'
     printf '%s\t%s\n' admission.origins= 'origins admitted'
     printf '%s\t%s\n' admission.hosts= 'hosts answered'
+    printf '%s\t%s\n' admission.admin_hosts= 'hosts answered on the operator\'s listener'
     printf '%s\t%s\n' admission.tokens= 'file of tokens and their rights'
     printf '%s\t%s\n' topics.retain_events= 'events of a topic kept for resume'
     printf '%s\t%s\n' topics.retain_bytes= 'their bytes'
@@ -73,7 +74,7 @@ complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-con
 complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-config' -a print-config -d 'print the effective configuration as TOML'
 complete -c heartwheel -s c -l config -rF -d 'read the configuration from a TOML file'
 complete -c heartwheel -l set -xa '(__heartwheel_settings)' -d 'set a key, such as deadlines.handshake=2s; repeatable'
-complete -c heartwheel -l listen -x -d 'listen on host:port, [v6]:port or unix:/path; repeatable'
+complete -c heartwheel -l listen -x -d 'listen on host:port, [v6]:port, *:port or unix:/path; repeatable'
 complete -c heartwheel -l workers -x -d 'worker threads; 0: handlers run on the loop thread'
 complete -c heartwheel -l log -xa 'off error warn info debug trace' -d 'off, error, warn, info, debug or trace'
 complete -c heartwheel -s h -l help -d 'print this'

@@ -62,7 +62,7 @@ macro_rules! key {
 
 /// All keys, in the order in which they are printed.
 pub const KEYS: &[Key] = &[
-    key!(listen, Addresses, "where to listen: host:port, [v6]:port, unix:/path"),
+    key!(listen, Addresses, "where to listen: host:port, [v6]:port, *:port, unix:/path"),
     key!(admin_listen, Addresses, "the operator's listener"),
     key!(workers, Count(0..=256), "worker threads; 0: handlers run on the loop thread"),
     key!(log, OneOf(LEVELS), "how much is logged"),
@@ -112,6 +112,11 @@ pub const KEYS: &[Key] = &[
     key!(overflow.policy, OneOf(POLICIES), "who gives way when an outbox is full"),
     key!(admission.origins, List("must be same, * or a list of origins"), "origins admitted"),
     key!(admission.hosts, List("must be auto, * or a list of host names"), "hosts answered"),
+    key!(
+        admission.admin_hosts,
+        List("must be auto, * or a list of host names"),
+        "hosts answered on the operator's listener"
+    ),
     key!(admission.tokens, OrOff(File), "file of tokens and their rights"),
     key!(topics.retain_events, Count(1..=1_000_000), "events of a topic kept for resume"),
     key!(topics.retain_bytes, Size(1..=GIBIBYTE), "their bytes"),
@@ -201,7 +206,7 @@ mod tests {
         let expected = "listen=127.0.0.1:8765 admin_listen=127.0.0.1:8766 workers=2 log=info \
             tick=50ms unix.mode=600 unix.owner=off turn.events=1024 turn.bytes=256k \
             deadlines.preset=balanced deadlines.handshake=5s deadlines.body=10s \
-            deadlines.keep_alive=15s \
+            deadlines.keep_alive=75s \
             deadlines.read_idle=1m deadlines.message=30s deadlines.write_stall=10s \
             deadlines.close_send=5s deadlines.close_ack=3s deadlines.handler=30s \
             deadlines.lifetime=off deadlines.drain=30s heartbeat.interval=30s \
@@ -215,7 +220,8 @@ mod tests {
             limits.messages_per_second=0 limits.bytes_per_second=0 limits.rate_action=pause \
             limits.send_per_second=0 limits.pings_per_second=10 \
             limits.topics=1024 limits.subscriptions=64 \
-            overflow.policy=close admission.origins=same admission.hosts=auto admission.tokens=off \
+            overflow.policy=close admission.origins=same admission.hosts=auto \
+            admission.admin_hosts=auto admission.tokens=off \
             topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m \
             watch.interval=off watch.drift=0.5 watch.threshold=8 watch.dir=off watch.snapshots=8";
         let config = Config::default();

@@ -229,7 +229,7 @@ mod tests {
     fn what_is_printed_reads_back_to_the_same() {
         let mut changed = Config::default();
         for (name, text) in [
-            ("listen", "[::1]:0,unix:/run/a \"b\"\\c"),
+            ("listen", "[::1]:0,*:0,unix:/run/a \"b\"\\c"),
             ("admin_listen", "off"),
             ("log", "trace"),
             ("tick", "7ms"),
@@ -242,6 +242,7 @@ mod tests {
             ("limits.outbox_bytes", "1000"),
             ("admission.origins", "https://a.example,https://b.example"),
             ("admission.hosts", "*"),
+            ("admission.admin_hosts", "gauge.example"),
             ("admission.tokens", "/etc/heart wheel/\"tokens\""),
         ] {
             changed.set(name, text).unwrap();

@@ -60,7 +60,10 @@ pub struct Deadlines {
     pub handshake: Duration,
     /// From the head to the complete request body. Default 10 s.
     pub body: Duration,
-    /// From the response to the first byte of the next request. Default 15 s.
+    /// From the response to the first byte of the next request; empty lines do not count. Default
+    /// 75 s, longer than balancers and pools keep a connection (60 s).
+    ///
+    /// Told in each answer, in whole seconds: `Keep-Alive: timeout=75`.
     pub keep_alive: Duration,
     /// From the last byte received to the end, WebSocket only. Default 60 s.
     ///
@@ -167,9 +170,10 @@ pub struct Limits {
     /// Default 0, which is off; at most a million. The operator's do not count.
     pub handshakes_per_second: u32,
     /// Bytes of a request head; beyond it 431. Default 8 KiB, at most 1 MiB; held only while a head
-    /// is incomplete.
+    /// is incomplete. A trailer section behind a body may be as long.
     pub head_bytes: usize,
-    /// Header lines of a request; beyond it 431. Default 64, 1 to 1024.
+    /// Header lines of a request, and lines of a trailer section; beyond it 431. Default 64, 1 to
+    /// 1024.
     pub headers: usize,
     /// Bytes of one WebSocket message or request body; beyond it 1009 or 413. Default 1 MiB, at
     /// most 1 GiB.
@@ -299,8 +303,11 @@ impl OverflowPolicy {
 pub struct Admission {
     /// The origins admitted; else 403. Default `same`.
     pub origins: Origins,
-    /// The host names answered; else 421. Default `auto`.
+    /// The host names answered on the public listeners; else 421. Default `auto`. `/healthz` and
+    /// `/readyz` answer to every name, here and on the operator's listener.
     pub hosts: Hosts,
+    /// The host names answered on the operator's listener; else 421. Default `auto`.
+    pub admin_hosts: Hosts,
     /// The file of tokens and their rights, as [`Tokens::parse`](crate::tokens::Tokens::parse)
     /// reads it; with it the public routes ask for a token. Default none.
     pub tokens: Option<PathBuf>,
@@ -342,7 +349,7 @@ impl Default for Deadlines {
             preset,
             handshake: Duration::from_secs(5),
             body: Duration::from_secs(10),
-            keep_alive: Duration::from_secs(15),
+            keep_alive: Duration::from_secs(75),
             read_idle: Some(Duration::from_secs(60)),
             message: Duration::from_secs(30),
             write_stall: Duration::from_secs(10),

@@ -228,11 +228,11 @@ impl Engine {
             (inbox.rest, inbox.rest_from) = (Vec::new(), 0);
         }
         match &connection.phase {
-            Phase::Open(_) | Phase::Stream => self.fail(now, id, reason),
+            Phase::Open(_) | Phase::Stream { .. } => self.fail(now, id, reason),
             Phase::Head { .. } | Phase::Body(_) | Phase::Deciding(_) => {
                 self.refuse_late(now, id, 503, reason);
             }
-            Phase::KeepAlive | Phase::Answering { .. } | Phase::Closing(_) => {
+            Phase::KeepAlive { .. } | Phase::Answering { .. } | Phase::Closing(_) => {
                 return self.finish(now, id, reason, End::Abort);
             }
         }

@@ -57,11 +57,11 @@ impl PhaseName {
         match &connection.phase {
             Phase::Head { first: true, .. } => PhaseName::Handshake,
             Phase::Head { .. }
-            | Phase::KeepAlive
+            | Phase::KeepAlive { .. }
             | Phase::Body(_)
             | Phase::Deciding(_)
             | Phase::Answering { .. } => PhaseName::Request,
-            Phase::Open(_) | Phase::Stream => PhaseName::Open,
+            Phase::Open(_) | Phase::Stream { .. } => PhaseName::Open,
             Phase::Closing(_) => PhaseName::Closing,
         }
     }

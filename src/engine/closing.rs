@@ -18,6 +18,7 @@ use crate::engine::jobs::Orphan;
 use crate::engine::{Action, End, Engine, find_mut, first_fault};
 use crate::event::{Event, Job, Task};
 use crate::frame::Frame;
+use crate::http;
 use crate::id::ConnectionId;
 use crate::outbox::{Discarded, Kind};
 use crate::reason::{CloseReason, Severity};
@@ -139,7 +140,7 @@ impl Engine {
                 self.count_discarded(discarded);
                 self.close(now, id, reason, "");
             }
-            Phase::Stream => {
+            Phase::Stream { .. } => {
                 let discarded = connection.outbox.discard_waiting();
                 self.count_discarded(discarded);
                 self.end_stream(now, id, reason);
@@ -148,12 +149,16 @@ impl Engine {
         }
     }
 
-    /// Ends an event stream: FIN behind what is queued.
+    /// Ends an event stream: the last chunk, if it goes in chunks, and FIN behind what is queued.
     pub(super) fn end_stream(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
         self.unsubscribe_all(id);
         if matches!(reason, CloseReason::Drain | CloseReason::Shed) {
             let retry_ms = self.draw_retry(self.setup.config.deadlines.drain);
-            self.push_frame(now, id, Frame::raw(sse::retry(retry_ms)), Kind::Response);
+            self.push_frame(now, id, Frame::chunk(sse::retry(retry_ms)), Kind::Response);
+        }
+        let phase = self.get(id).map(|connection| &connection.phase);
+        if let Some(Phase::Stream { is_chunked: true }) = phase {
+            self.push_frame(now, id, Frame::raw(http::chunk("", true)), Kind::Response);
         }
         if let Some(connection) = self.get_mut(id) {
             // From now on it waits for the peer alone, however few messages a second it may have.

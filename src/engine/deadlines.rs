@@ -92,7 +92,7 @@ impl Engine {
             DeadlineKind::ReadIdle => self.fail(now, id, CloseReason::ReadIdle),
             DeadlineKind::Message => self.fail(now, id, CloseReason::Message),
             DeadlineKind::Comment => {
-                self.push_frame(now, id, Frame::raw(sse::comment()), Kind::Response);
+                self.push_frame(now, id, Frame::chunk(sse::comment()), Kind::Response);
             }
             DeadlineKind::Lifetime => self.retire(now, id, CloseReason::Lifetime),
             DeadlineKind::WriteStall => self.finish(now, id, CloseReason::WriteStall, End::Abort),

@@ -83,7 +83,7 @@ impl Engine {
         let Some(connection) = self.get_mut(id) else { return };
         connection.flags.draining = true;
         match &mut connection.phase {
-            Phase::KeepAlive => self.hang_up(now, id, CloseReason::Drain),
+            Phase::KeepAlive { .. } => self.hang_up(now, id, CloseReason::Drain),
             Phase::Head { reader, .. } if reader.is_idle() => {
                 self.hang_up(now, id, CloseReason::Drain);
             }
@@ -98,7 +98,7 @@ impl Engine {
                 // Nothing is held back any more.
                 self.mark_dirty(id);
             }
-            Phase::Stream => self.end_stream(now, id, CloseReason::Drain),
+            Phase::Stream { .. } => self.end_stream(now, id, CloseReason::Drain),
             Phase::Closing(_) => {}
         }
         self.settle(now, id);

@@ -377,11 +377,12 @@ impl Engine {
         let topic = self.topics.topic_of(key).clone();
         let first = first.map(|first| first.to_string());
         let Some(frame) = encode_gap(form, &topic, first.as_deref()) else { return };
-        let len = frame.len() as u64;
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         if connection.outbox.is_empty() {
             return self.push_frame(now, id, frame, Kind::Gap(key));
         }
+        let frame = connection.framed(frame);
+        let len = frame.len() as u64;
         let replaced = connection.outbox.place_gap(now, dropped, frame);
         self.stats.gaps += u64::from(replaced == 0);
         self.stats.queued_bytes += len;
@@ -415,8 +416,8 @@ pub(super) fn form(routes: &[RouteSpec], connection: &Connection) -> Option<Form
     match (&connection.phase, route.kind) {
         (Phase::Open(_), RouteKind::TopicSocket | RouteKind::WebSocket) => Some(Form::Plain),
         (Phase::Open(_), RouteKind::Hub) => Some(Form::Envelope),
-        (Phase::Stream, RouteKind::TopicGet) => Some(Form::Stream),
-        (Phase::Stream, RouteKind::EventStream) => Some(Form::NamedStream),
+        (Phase::Stream { .. }, RouteKind::TopicGet) => Some(Form::Stream),
+        (Phase::Stream { .. }, RouteKind::EventStream) => Some(Form::NamedStream),
         _ => None,
     }
 }
@@ -429,8 +430,8 @@ fn encode_gap(form: Form, topic: &str, first: Option<&str>) -> Option<Frame> {
             let gap = ServerMessage::Gap { topic, first };
             Some(ws::encoder::message(Message::text(gap.encode())))
         }
-        Form::Stream => Some(Frame::raw(sse::gap(None, first))),
-        Form::NamedStream => Some(Frame::raw(sse::gap(Some(topic), first))),
+        Form::Stream => Some(Frame::chunk(sse::gap(None, first))),
+        Form::NamedStream => Some(Frame::chunk(sse::gap(Some(topic), first))),
     }
 }
 
@@ -439,7 +440,7 @@ fn encode(form: Form, topic: &str, event: &Event) -> Frame {
     let stream = |name| {
         let bytes = sse::event(&id, name, payload(&event.payload));
         // Neither an id nor the name of a topic bears what a line could not.
-        Frame::raw(bytes.unwrap_or_default())
+        Frame::chunk(bytes.unwrap_or_default())
     };
     match form {
         Form::Plain => ws::encoder::message(match event.payload.clone() {

@@ -6,6 +6,7 @@ use crate::connection::{Phase, Stage};
 use crate::engine::upgraded::is_handled;
 use crate::engine::{End, Engine, MESSAGE_COST, find_mut, pop};
 use crate::event::Event;
+use crate::http::HeadReader;
 use crate::id::ConnectionId;
 use crate::reason::CloseReason;
 use crate::time::Instant;
@@ -129,10 +130,10 @@ impl Engine {
             Phase::Head { .. } | Phase::Body(_) => {
                 self.finish(now, id, CloseReason::Eof, End::Close);
             }
-            Phase::KeepAlive => self.finish(now, id, CloseReason::Done, End::Close),
+            Phase::KeepAlive { .. } => self.finish(now, id, CloseReason::Done, End::Close),
             // A client may end its side and still want its answer.
             Phase::Deciding(_) | Phase::Answering { .. } => {}
-            Phase::Stream => self.finish(now, id, CloseReason::Eof, End::Close),
+            Phase::Stream { .. } => self.finish(now, id, CloseReason::Eof, End::Close),
             Phase::Open(_) => {
                 self.close_when_handled(now, id, CloseReason::Eof);
             }
@@ -238,9 +239,14 @@ impl Engine {
         let all = input.len();
         let Some(connection) = self.connections.get_mut(id.key()) else { return all };
         match &mut connection.phase {
-            Phase::KeepAlive => {
-                connection.begin_request(now);
-                0
+            Phase::KeepAlive { blank } => {
+                let used = HeadReader::blank_bytes(*blank, input);
+                *blank += used as u8;
+                if used < input.len() {
+                    let reader = HeadReader::behind_blank(*blank, &self.head_limits);
+                    connection.begin_request(now, reader);
+                }
+                used
             }
             Phase::Head { reader, .. } => {
                 let head_only = reader.is_for_head(input);
@@ -270,7 +276,7 @@ impl Engine {
             Phase::Open(_) => self.decode_frames(now, id, input),
             Phase::Closing(_) => self.discard_some(now, id, input),
             // A request pipelined behind it is never answered.
-            Phase::Stream => all,
+            Phase::Stream { .. } => all,
             Phase::Deciding(_) | Phase::Answering { .. } => 0,
         }
     }

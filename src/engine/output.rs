@@ -80,13 +80,14 @@ impl Engine {
 
     /// Queues a frame for a peer.
     pub(super) fn push_frame(&mut self, now: Instant, id: ConnectionId, frame: Frame, kind: Kind) {
-        let len = frame.len() as u64;
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let frame = connection.framed(frame);
+        let len = frame.len() as u64;
         let replaced = connection.outbox.push(now, frame, kind, &mut self.spare_queues);
         if !std::mem::replace(&mut connection.flags.dirty, true) {
             self.dirty.push_back(id);
         }
-        if matches!(connection.phase, Phase::Stream) {
+        if matches!(connection.phase, Phase::Stream { .. }) {
             connection.phase_at = now.into();
         }
         if matches!(kind, Kind::Message | Kind::Event(..)) {

@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use tungstenite::{Bytes, Utf8Bytes};
 
 use crate::connection::{Pending, Phase};
+use crate::engine::requests::begin_of_body;
 use crate::engine::{Engine, feed};
 use crate::envelope::{self, ServerMessage};
 use crate::frame::Frame;
-use crate::http::{HeaderLines, Refusal, Request, Response, Wire};
+use crate::http::{HeaderLines, Refusal, Request, Response};
 use crate::id::ConnectionId;
 use crate::json;
 use crate::message::Message;
@@ -117,21 +118,25 @@ impl Engine {
                 return Err(refuse_subscription(error));
             }
         }
-        let mut head = Response::new(200).stream(sse::CONTENT_TYPE).headers(&pending.cors);
-        for (name, value) in [("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")] {
-            head = head.headers(&lines(name, value));
+        // The stream ends with its connection.
+        let pending = &Pending { keep: false, ..pending.clone() };
+        let head = begin_of_body(sse::CONTENT_TYPE, pending)
+            .headers(&lines("Cache-Control", "no-store, no-transform"))
+            .headers(&lines("X-Accel-Buffering", "no"));
+        if pending.head_only {
+            self.unsubscribe_all(id);
+            self.answer(now, id, head, pending);
+            return Ok(());
         }
-        let wire = Wire { date: self.date(), keep_alive: false, head_only: false };
-        let head = head.encode(&wire);
-        self.stats.answers[1] += 1;
+        let head = self.encode_answer(head, pending);
         self.stats.streams += 1;
         self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
         self.push_frame(now, id, Frame::raw(head), Kind::Response);
         let Some(connection) = self.get_mut(id) else { return Ok(()) };
         connection.flags.transport = Transport::EventStream;
-        connection.enter(now, Phase::Stream);
+        connection.enter(now, Phase::Stream { is_chunked: !pending.is_http10 });
         if let Ok(bytes) = sse::position(&begin.to_string()) {
-            self.push_frame(now, id, Frame::raw(bytes), Kind::Response);
+            self.push_frame(now, id, Frame::chunk(bytes), Kind::Response);
         }
         self.mark_ready(id);
         self.feed(now, id);

@@ -48,7 +48,7 @@ impl Engine {
         bytes.spend(now, rate, len as u64);
         if action == RateAction::Close && !fits {
             match connection.phase {
-                Phase::Open(_) | Phase::Stream => self.fail(now, id, CloseReason::Rate),
+                Phase::Open(_) | Phase::Stream { .. } => self.fail(now, id, CloseReason::Rate),
                 _ => self.refuse_late(now, id, 429, CloseReason::Rate),
             }
         }
@@ -116,7 +116,7 @@ impl Engine {
     pub(super) fn let_go(&mut self, now: Instant, id: ConnectionId) {
         let rate = self.setup.config.limits.send_per_second.into();
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        let is_live = matches!(connection.phase, Phase::Open(_) | Phase::Stream);
+        let is_live = matches!(connection.phase, Phase::Open(_) | Phase::Stream { .. });
         if rate == 0 || !is_live || connection.flags.draining || connection.face == Face::Admin {
             return connection.outbox.release_all(now);
         }

@@ -7,12 +7,14 @@ use crate::engine::{End, Engine, publish};
 use crate::event::Accept;
 use crate::frame::Frame;
 use crate::http::{
-    self, Admitted, BodyLength, BodyReader, Head, Origins, Refusal, Request, Response, Wire,
+    self, Admitted, BodyLength, BodyReader, Caching, Cors, Head, Origins, Refusal, Request,
+    Response, Wanted, Wire,
 };
 use crate::id::ConnectionId;
 use crate::outbox::Kind;
 use crate::reason::CloseReason;
 use crate::route::{self, Face, Found, RouteKind};
+use crate::sse;
 use crate::time::Instant;
 use crate::tokens::TokenIndex;
 
@@ -42,7 +44,7 @@ impl Engine {
         let mut pending = Pending {
             began_at,
             is_http10: head.version == http::Version::Http10,
-            keep: head.keep_alive && !draining,
+            keep: head.keep_alive && !draining && !http::offers_websocket(&head.request),
             head_only,
             ..Pending::default()
         };
@@ -51,12 +53,12 @@ impl Engine {
         connection.token = admitted.as_ref().map_or(None, |(_, token)| *token);
         match admitted.map(|(aim, _)| aim) {
             Err(refusal) => {
-                pending.keep &= head.body.is_empty() && !http::wants_websocket(&head.request);
-                self.answer(now, id, &refusal.into(), &pending);
+                pending.keep &= head.body.is_empty();
+                self.answer(now, id, refusal.into(), &pending);
             }
             Ok(Aim::Known(response)) => {
                 pending.keep &= head.body.is_empty();
-                self.answer(now, id, &response, &pending);
+                self.answer(now, id, response, &pending);
             }
             Ok(Aim::Upgrade { route, accept_key }) => {
                 let offered = &self.setup.routes[route].protocols;
@@ -76,10 +78,13 @@ impl Engine {
         if head.body.is_empty() {
             return self.decide(now, id, Box::new(head.request), pending);
         }
-        match BodyReader::new(head.body, self.setup.config.limits.message_bytes) {
+        let limit = self.setup.config.limits.message_bytes;
+        let reader = http::check_encoding(&head.request)
+            .and_then(|()| BodyReader::new(head.body, limit, &self.head_limits));
+        match reader {
             Err(refusal) => {
                 pending.keep = false;
-                self.answer(now, id, &refusal.into(), &pending);
+                self.answer(now, id, refusal.into(), &pending);
             }
             Ok(reader) => {
                 if head.expects_continue {
@@ -149,11 +154,12 @@ impl Engine {
         let Some(pending) = self.take_pending(id) else { return };
         let pattern = self.setup.routes[pending.route].path.clone();
         let topic = publish::topic_of(&pattern, request.path()).unwrap_or_default();
-        let wants_stream = request.header("Accept").is_some_and(accepts_event_stream);
+        let wanted = http::wanted(request, sse::CONTENT_TYPE);
         let answer = match kind {
             RouteKind::TopicPost => self.post_topic(now, request, &topic),
-            RouteKind::TopicGet if !wants_stream || pending.head_only => {
-                self.read_topic(now, request, &topic)
+            RouteKind::TopicGet if wanted != Wanted::Named => self.read_topic(now, request, &topic),
+            RouteKind::EventStream if wanted == Wanted::Refused => {
+                Err(Refusal::new(406, "there is nothing here but event streams"))
             }
             RouteKind::TopicGet => match self.open_stream(now, id, request, &[topic], &pending) {
                 Ok(()) => return,
@@ -165,7 +171,7 @@ impl Engine {
             },
         };
         let response = answer.unwrap_or_else(Response::from);
-        self.answer(now, id, &response, &pending);
+        self.answer(now, id, response, &pending);
     }
 
     /// Has the request wait for the route's handler, with its connection: one that ends takes it
@@ -194,25 +200,16 @@ impl Engine {
             verdict => verdict,
         };
         match accept {
-            Err(refusal) => {
-                pending.keep = false;
-                self.answer(now, id, &refusal.into(), &pending);
-            }
+            Err(refusal) => self.answer(now, id, refusal.into(), &pending),
             Ok(accept) => {
                 let protocol = accept.into_protocol().or(offered);
-                let protocol = protocol.as_deref();
-                let mut lines = pending.cors.clone();
-                match self.prepare_upgrade(now, id, &request, pending.route) {
-                    Ok(gap) => lines.append(&gap),
-                    Err(refusal) => {
-                        pending.keep = false;
-                        return self.answer(now, id, &refusal.into(), &pending);
-                    }
-                }
+                let lines = match self.prepare_upgrade(now, id, &request, pending.route) {
+                    Ok(gap) => gap,
+                    Err(refusal) => return self.answer(now, id, refusal.into(), &pending),
+                };
                 self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
-                let date = self.date();
-                let bytes = http::switching_protocols(&accept_key, protocol, &lines, date);
-                self.stats.answers[0] += 1;
+                let accepted = http::switching_protocols(&accept_key, protocol.as_deref(), &lines);
+                let bytes = self.encode_answer(accepted, &pending);
                 self.push_frame(now, id, Frame::raw(bytes), Kind::Response);
                 self.open(now, id, request);
                 self.settle(now, id);
@@ -223,7 +220,7 @@ impl Engine {
     /// Takes the answer to a plain request. One that comes after the deadline is dropped.
     pub(super) fn handle_answer(&mut self, now: Instant, id: ConnectionId, response: &Response) {
         if let Some(pending) = self.take_pending(id) {
-            self.answer(now, id, response, &pending);
+            self.answer(now, id, response.clone(), &pending);
         }
     }
 
@@ -246,7 +243,7 @@ impl Engine {
         self.stats.bad_requests += 1;
         let mut pending = self.give_up_request(id);
         pending.head_only |= head_only;
-        self.answer(now, id, &refusal.into(), &pending);
+        self.answer(now, id, refusal.into(), &pending);
     }
 
     /// Takes what is known of the request that is refused: an answer to HEAD has no body, whatever
@@ -284,8 +281,7 @@ impl Engine {
         pending: &Pending,
     ) {
         let sentence = reason.to_string();
-        let response = Refusal::new(status, sentence).into();
-        self.answer(now, id, &response, pending);
+        self.answer(now, id, Refusal::new(status, sentence).into(), pending);
         if let Some(connection) = self.get_mut(id)
             && let Phase::Answering { reason: done, .. } = &mut connection.phase
         {
@@ -294,13 +290,24 @@ impl Engine {
         self.settle(now, id);
     }
 
-    /// Queues an answer.
-    fn answer(&mut self, now: Instant, id: ConnectionId, response: &Response, pending: &Pending) {
-        let response = response.clone().headers(&pending.cors);
-        let wire =
-            Wire { date: self.date(), keep_alive: pending.keep, head_only: pending.head_only };
-        let bytes = response.encode(&wire);
+    /// Gives the bytes of an answer, and counts it. What every answer owes to its request is
+    /// written here and nowhere else, so that it stands once.
+    pub(super) fn encode_answer(&mut self, response: Response, pending: &Pending) -> Bytes {
         self.stats.answers[usize::from(response.status() / 100).clamp(1, 5) - 1] += 1;
+        let keep_alive = pending.keep.then_some(self.rules.keep_alive);
+        let wire = Wire { date: self.date(), keep_alive, head_only: pending.head_only };
+        response.caching(pending.caching).cors(&pending.cors).encode(&wire)
+    }
+
+    /// Queues an answer.
+    pub(super) fn answer(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        response: Response,
+        pending: &Pending,
+    ) {
+        let bytes = self.encode_answer(response, pending);
         self.push_frame(now, id, Frame::raw(bytes), Kind::Response);
         if let Some(connection) = self.get_mut(id) {
             let reason = CloseReason::Done;
@@ -322,7 +329,7 @@ impl Engine {
             return self.finish(now, id, reason, End::Close);
         }
         if keep && !connection.flags.draining {
-            connection.enter(now, Phase::KeepAlive);
+            connection.enter(now, Phase::KeepAlive { blank: 0 });
             self.mark_ready(id);
             return;
         }
@@ -349,9 +356,17 @@ impl Engine {
         pending: &mut Pending,
     ) -> Result<(Aim, Option<TokenIndex>), Refusal> {
         let request = &head.request;
+        let found = route::find(&self.setup.routes, face, request.path());
+        pending.caching = found.map_or(Caching::default(), |found| found.caching);
         let admission = &self.setup.config.admission;
-        let hosts = admission.hosts.check(request.host(), &self.setup.machine_name);
-        hosts.inspect_err(|_| self.stats.rejected_hosts += 1)?;
+        if !found.is_some_and(|found| found.is_health) {
+            let (hosts, key) = match face {
+                Face::Admin => (&admission.admin_hosts, "admission.admin_hosts"),
+                Face::Public | Face::Both => (&admission.hosts, "admission.hosts"),
+            };
+            let hosts = hosts.check(request.host(), &self.setup.machine_name, key);
+            hosts.inspect_err(|_| self.stats.rejected_hosts += 1)?;
+        }
         let admitted = admission.origins.check(request, false);
         let admitted = admitted.and_then(|admitted| match admitted {
             Admitted::Foreign(_) if changes_the_server(request, face, &admission.origins) => {
@@ -359,13 +374,15 @@ impl Engine {
             }
             admitted => Ok(admitted),
         });
-        let admitted = admitted.inspect_err(|_| self.stats.rejected_origins += 1)?;
-        pending.cors = admitted.cors_headers();
-        let found = route::find(&self.setup.routes, face, request.path())
-            .ok_or_else(|| Refusal::new(404, "there is nothing here"))?;
+        let admitted = admitted.inspect_err(|_| {
+            self.stats.rejected_origins += 1;
+            pending.cors = Cors::refused(request);
+        })?;
+        pending.cors = admitted.cors();
+        let found = found.ok_or_else(|| Refusal::new(404, "there is nothing here"))?;
         if http::is_preflight(request) {
             // Browsers send it without credentials.
-            return Ok((Aim::Known(http::preflight(request, &admitted)), None));
+            return Ok((Aim::Known(http::preflight(request)), None));
         }
         let aim = aim(head, found, draining);
         let route = match &aim {
@@ -386,10 +403,13 @@ fn changes_the_server(request: &Request, face: Face, origins: &Origins) -> bool 
     face == Face::Admin && *origins == Origins::Any && !is_safe
 }
 
-/// Says whether an Accept header (RFC 9110, 12.5.1) names event streams.
-fn accepts_event_stream(accept: &str) -> bool {
-    let mut media = accept.split(',').map(|range| range.split(';').next().unwrap_or_default());
-    media.any(|media| media.trim().eq_ignore_ascii_case(crate::sse::CONTENT_TYPE))
+/// Begins an answer whose body is made as its connection takes it: in chunks, or, to HTTP/1.0,
+/// until the connection is closed.
+pub(super) fn begin_of_body(content_type: &'static str, pending: &Pending) -> Response {
+    match pending.is_http10 {
+        true => Response::new(200).stream(content_type),
+        false => Response::new(200).chunked(content_type),
+    }
 }
 
 /// Finds out what a request is to become.
@@ -402,7 +422,10 @@ fn aim(head: &Head, found: Found, draining: bool) -> Result<Aim, Refusal> {
             return Err(Refusal::new(503, "the server is draining"));
         }
         let accept_key = http::upgrade(head)?.accept_key;
-        return Ok(Aim::Upgrade { route, accept_key });
+        // With HEAD nothing can be switched to: the offer is ignored.
+        if request.method() == "GET" {
+            return Ok(Aim::Upgrade { route, accept_key });
+        }
     }
     if request.method() == "DELETE"
         && let Some(route) = found.delete
@@ -415,7 +438,7 @@ fn aim(head: &Head, found: Found, draining: bool) -> Result<Aim, Refusal> {
             Err(Refusal::new(411, "say how long the body is"))
         }
         ("POST", _, Some(route)) => Ok(Aim::Route(route)),
-        ("GET", None, None) if found.websocket.is_some() => Err(Refusal::upgrade_required()),
+        ("GET" | "HEAD", None, _) if found.websocket.is_some() => Err(Refusal::upgrade_required()),
         ("OPTIONS", ..) => Ok(Aim::Known(Response::options(found.allow()))),
         _ => Err(Refusal::method_not_allowed(found.allow())),
     }

@@ -22,7 +22,7 @@ impl Engine {
             return 0;
         }
         let is_candidate = |face, phase: &Phase| {
-            face != Face::Admin && matches!(phase, Phase::Open(_) | Phase::Stream)
+            face != Face::Admin && matches!(phase, Phase::Open(_) | Phase::Stream { .. })
         };
         let mut ids: Vec<ConnectionId> = self
             .connections
@@ -62,7 +62,7 @@ impl Engine {
             let Some(connection) = self.get(id) else { continue };
             match &connection.phase {
                 Phase::Open(_) => self.retire(now, id, CloseReason::Shed),
-                Phase::Stream => self.end_stream(now, id, CloseReason::Shed),
+                Phase::Stream { .. } => self.end_stream(now, id, CloseReason::Shed),
                 _ => {}
             }
         }
@@ -78,7 +78,7 @@ impl Engine {
                 self.forget_messages(id);
                 self.close(now, id, CloseReason::Kicked, CloseReason::Kicked.label());
             }
-            Phase::Stream => self.end_stream(now, id, CloseReason::Kicked),
+            Phase::Stream { .. } => self.end_stream(now, id, CloseReason::Kicked),
             Phase::Answering { keep, reason, more } => {
                 (*keep, *reason, *more) = (false, CloseReason::Kicked, None);
                 self.settle(now, id);

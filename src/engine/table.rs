@@ -5,10 +5,11 @@ use std::borrow::Cow;
 
 use crate::connection::{Connection, Listing, Phase};
 use crate::engine::census::PhaseName;
+use crate::engine::requests::begin_of_body;
 use crate::engine::{Engine, find_mut};
 use crate::event::Place;
 use crate::frame::Frame;
-use crate::http::{self, Response, Wire};
+use crate::http;
 use crate::id::ConnectionId;
 use crate::json::Object;
 use crate::outbox::Kind;
@@ -107,15 +108,8 @@ impl Engine {
     /// Begins to answer with the table: in chunks, or, to HTTP/1.0, until the connection is closed.
     pub(super) fn begin_listing(&mut self, now: Instant, id: ConnectionId) {
         let Some(pending) = self.take_pending(id) else { return };
-        let keep = pending.keep && !pending.is_http10;
-        let response = match pending.is_http10 {
-            true => Response::new(200).stream(CONTENT_TYPE),
-            false => Response::new(200).chunked(CONTENT_TYPE),
-        };
-        let response = response.headers(&pending.cors);
-        let wire = Wire { date: self.date(), keep_alive: keep, head_only: pending.head_only };
-        let head = response.encode(&wire);
-        self.stats.answers[1] += 1;
+        let keep = pending.keep;
+        let head = self.encode_answer(begin_of_body(CONTENT_TYPE, &pending), &pending);
         self.push_frame(now, id, Frame::raw(head), Kind::Response);
         let listing = Listing { place: Place::default(), is_chunked: !pending.is_http10 };
         let more = (!pending.head_only).then_some(listing);

@@ -151,7 +151,9 @@ fn is_behind(setup: &Setup, connection: &Connection) -> bool {
     }
     let limits = &setup.config.limits;
     match &connection.phase {
-        Phase::Head { .. } | Phase::KeepAlive | Phase::Body(_) | Phase::Stream => false,
+        Phase::Head { .. } | Phase::KeepAlive { .. } | Phase::Body(_) | Phase::Stream { .. } => {
+            false
+        }
         Phase::Deciding(_) | Phase::Answering { .. } => true,
         Phase::Open(_) => {
             connection.flags.draining

@@ -9,7 +9,7 @@ use mio::Token;
 use super::{EventLoop, LISTENER_TOKENS, REFUSAL_TOKENS};
 use crate::bind::Adopted;
 use crate::config::Address;
-use crate::http::{Refusal, Response, Wire, date};
+use crate::http::{Caching, Refusal, Response, Wire, date};
 use crate::listener::{Accepted, Listener, LocalAddress};
 use crate::memory::MemoryNetwork;
 use crate::route::Face;
@@ -114,8 +114,8 @@ impl EventLoop {
 
     fn refuse(&mut self, now: Instant, socket: Socket, refusal: Refusal) {
         let date = date(self.clock.unix_ms());
-        let wire = Wire { date: &date, keep_alive: false, head_only: false };
-        let answer = Response::from(refusal).encode(&wire);
+        let wire = Wire { date: &date, keep_alive: None, head_only: false };
+        let answer = Response::from(refusal).caching(Caching::NoStore).encode(&wire);
         let expires_at = now + self.engine.config().deadlines.close_ack;
         let registry = self.poll.registry();
         self.refusals.refuse(socket, &answer, expires_at, registry, REFUSAL_TOKENS);

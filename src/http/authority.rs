@@ -15,7 +15,8 @@ impl<'a> Authority<'a> {
     /// Takes text apart.
     ///
     /// Stricter than RFC 3986: a name has letters, digits, `-`, `.`, `_` and `~`. No user
-    /// information, no percent-encoding, no zone, nothing empty but the port (`host:`).
+    /// information, no percent-encoding, nothing empty but the port (`host:`). A link-local address
+    /// may bear the zone that some clients leave in it (`[fe80::1%eth0]`, RFC 6874).
     pub fn parse(text: &'a str) -> Option<Authority<'a>> {
         let host_end = match text.strip_prefix('[') {
             Some(rest) => rest.find(']')? + 2,
@@ -44,7 +45,13 @@ impl<'a> Authority<'a> {
 
 fn is_ipv6(host: &str) -> bool {
     let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    inner.is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok())
+    let Some(inner) = inner else { return false };
+    match inner.split_once('%') {
+        None => inner.parse::<Ipv6Addr>().is_ok(),
+        Some((address, zone)) => {
+            address.parse().is_ok_and(|ip: Ipv6Addr| ip.is_unicast_link_local()) && is_name(zone)
+        }
+    }
 }
 
 fn is_name(host: &str) -> bool {
@@ -70,6 +77,8 @@ mod tests {
             ("[::1]", "[::1]", None),
             ("[fe80::1]:8765", "[fe80::1]", Some(8765)),
             ("host:", "host", None),
+            ("[fe80::1%eth0]:8765", "[fe80::1%eth0]", Some(8765)),
+            ("[fe80::1%25wlan0.1]", "[fe80::1%25wlan0.1]", None),
         ] {
             assert_eq!(Authority::parse(text), Some(Authority { host, port }), "{text:?}");
         }
@@ -92,6 +101,10 @@ mod tests {
             "[]",
             "[::1]x",
             "[::1%25lo]",
+            "[2001:db8::1%eth0]",
+            "[fe80::1%]",
+            "[fe80::1%a%b]",
+            "[fe80::1%a/b]",
             "[v1.a]",
             "a/b",
             "a\\b",

@@ -3,18 +3,17 @@
 use std::borrow::Cow;
 
 use super::request::Request;
-use super::syntax;
 
 /// Gives the token that a request bears: of `Authorization: Bearer TOKEN`; else of the subprotocol
 /// `heartwheel.bearer.TOKEN`, because a page can set no header of a WebSocket; else of
 /// `?access_token=TOKEN`.
 pub fn bearer(request: &Request) -> Option<Cow<'_, str>> {
-    let protocols = request.header_values("sec-websocket-protocol").flat_map(syntax::list);
+    let mut protocols = request.header_list("sec-websocket-protocol");
     let of_protocol = |name| str::from_utf8(name).ok()?.strip_prefix(PROTOCOL_PREFIX);
     request
         .header("authorization")
         .and_then(of_authorization)
-        .or_else(|| protocols.into_iter().find_map(of_protocol))
+        .or_else(|| protocols.find_map(of_protocol))
         .map(Cow::Borrowed)
         .or_else(|| request.query_value("access_token"))
 }

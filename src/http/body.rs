@@ -6,6 +6,7 @@ use super::buffer;
 use super::chunks::{Chunk, Chunks};
 use super::framing::BodyLength;
 use super::refusal::Refusal;
+use super::scan::HeadLimits;
 
 /// The part of a body that has arrived so far.
 ///
@@ -25,17 +26,22 @@ enum Rest {
 }
 
 impl BodyReader {
-    /// Makes a reader of a body that may have `limit` bytes.
+    /// Makes a reader of a body that may have `limit` bytes. A trailer section behind it is held
+    /// to the limits of a head, and thrown away.
     ///
     /// # Errors
     ///
     /// 413, if it was announced to be longer.
-    pub fn new(length: BodyLength, limit: u64) -> Result<BodyReader, Refusal> {
+    pub fn new(
+        length: BodyLength,
+        limit: u64,
+        trailers: &HeadLimits,
+    ) -> Result<BodyReader, Refusal> {
         let rest = match length {
             BodyLength::None => Rest::Length(0),
             BodyLength::Length(length) if length > limit => return Err(too_large()),
             BodyLength::Length(length) => Rest::Length(length),
-            BodyLength::Chunked => Rest::Chunks(Chunks::default()),
+            BodyLength::Chunked => Rest::Chunks(Chunks::new(*trailers)),
         };
         Ok(BodyReader { bytes: Vec::new(), rest, limit })
     }
@@ -46,8 +52,8 @@ impl BodyReader {
     ///
     /// # Errors
     ///
-    /// 400 if the chunks are malformed, 413 if they sum up to more than the limit. Nothing more can
-    /// be read on this connection then.
+    /// 400 if the chunks or the trailers are malformed, 413 if the chunks sum up to more than the
+    /// limit, 431 if there are too many trailers. Nothing more can be read on this connection then.
     pub fn read(&mut self, input: &[u8]) -> Result<(usize, Option<Bytes>), Refusal> {
         match self.rest {
             Rest::Length(left) => Ok(self.read_length(input, left)),
@@ -114,12 +120,13 @@ fn too_large() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::head::tests::random;
+    use crate::http::head::tests::{LIMITS, random};
 
     /// Reads a body in pieces; gives the bytes used and the body, or the status, 0 if there is no
     /// verdict yet.
     fn read(length: BodyLength, input: &[u8], piece_len: usize) -> Result<(usize, Bytes), u16> {
-        let mut reader = BodyReader::new(length, 100).map_err(|refusal| refusal.status())?;
+        let reader = BodyReader::new(length, 100, &LIMITS);
+        let mut reader = reader.map_err(|refusal| refusal.status())?;
         let mut used = 0;
         loop {
             let piece = &input[used..input.len().min(used + piece_len)];
@@ -169,9 +176,9 @@ mod tests {
 
     #[test]
     fn a_body_of_exactly_the_limit_passes() {
-        assert!(BodyReader::new(BodyLength::Length(100), 100).is_ok());
+        assert!(BodyReader::new(BodyLength::Length(100), 100, &LIMITS).is_ok());
         for length in [101, u64::MAX] {
-            let refusal = BodyReader::new(BodyLength::Length(length), 100).unwrap_err();
+            let refusal = BodyReader::new(BodyLength::Length(length), 100, &LIMITS).unwrap_err();
             assert_eq!(refusal.status(), 413);
         }
         let data = "x".repeat(50);
@@ -189,7 +196,7 @@ mod tests {
     fn memory_follows_what_was_received() {
         let limit = 1 << 40;
         for length in [BodyLength::Length(limit), BodyLength::Chunked] {
-            let mut reader = BodyReader::new(length, limit).unwrap();
+            let mut reader = BodyReader::new(length, limit, &LIMITS).unwrap();
             reader.read(b"1000000\r\nx").unwrap();
             assert!(reader.held_bytes() <= 64, "{}", reader.held_bytes());
         }

@@ -4,17 +4,26 @@
 //! SIZE [;extension] CRLF  data CRLF  ..  0 [;extension] CRLF  (trailer CRLF)*  CRLF
 //! ```
 //!
-//! Extensions and trailers are thrown away, and there are not many of them. Refused: a size of more
-//! than 16 digits or none, blanks around it, bare CR or LF, control characters.
+//! Extensions and trailers are thrown away, and there are not many of them: trailers keep within
+//! the limits of a head. Refused: a size of more than 16 digits or none, blanks around it, bare CR
+//! or LF, control characters, and a trailer line that is no header line. A request that somebody
+//! took the last chunk's end for is one of these.
 
 use super::refusal::Refusal;
+use super::scan::HeadLimits;
+use super::syntax::is_tchar;
 
 /// Where in the coding the next byte stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunks {
     place: Place,
-    /// Bytes of extensions and trailers so far.
-    extra: usize,
+    limits: HeadLimits,
+    /// Bytes of extensions so far.
+    extension_bytes: usize,
+    /// Bytes of the trailer section so far, the ends of its lines included.
+    trailer_bytes: usize,
+    /// Trailer lines begun so far.
+    trailers: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +42,10 @@ enum Place {
     DataLf,
     /// Where a trailer or the last CRLF begins.
     TrailerStart,
-    /// In a trailer line.
-    Trailer,
+    /// In the name of a trailer.
+    TrailerName,
+    /// Behind the colon of a trailer.
+    TrailerValue,
     /// Behind a trailer's CR.
     TrailerLf,
     /// Behind the CR of the last CRLF.
@@ -54,13 +65,12 @@ pub(super) enum Chunk {
     End,
 }
 
-impl Default for Chunks {
-    fn default() -> Chunks {
-        Chunks { place: Place::Size { size: 0, digits: 0 }, extra: 0 }
-    }
-}
-
 impl Chunks {
+    pub fn new(limits: HeadLimits) -> Chunks {
+        let place = Place::Size { size: 0, digits: 0 };
+        Chunks { place, limits, extension_bytes: 0, trailer_bytes: 0, trailers: 0 }
+    }
+
     /// Takes one byte between the data, or data as far as it goes. Gives how many bytes were taken
     /// and what they were. `input` must not be empty.
     pub fn next(&mut self, input: &[u8]) -> Result<(usize, Chunk), Refusal> {
@@ -91,30 +101,49 @@ impl Chunks {
             }
             (Place::DataCr, b'\r') => Place::DataLf,
             (Place::DataLf, b'\n') => Place::Size { size: 0, digits: 0 },
-            (Place::TrailerStart, b'\r') => Place::EndLf,
-            (Place::TrailerStart, b' ' | b'\t') => return Err(malformed()),
-            (Place::Trailer, b'\r') => Place::TrailerLf,
-            (Place::TrailerLf, b'\n') => Place::TrailerStart,
-            (Place::EndLf, b'\n') => {
-                chunk = Chunk::End;
-                Place::EndLf
-            }
             (Place::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.count_extra()?;
+                self.count_extension()?;
                 Place::Extension { size }
             }
-            (Place::TrailerStart | Place::Trailer, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.count_extra()?;
-                Place::Trailer
+            (place, _) => {
+                self.trailer_bytes += 1;
+                if self.trailer_bytes > self.limits.head_bytes {
+                    return Err(Refusal::new(431, "the trailer section is too long"));
+                }
+                let place = self.step_trailer(place, byte)?;
+                if matches!((self.place, byte), (Place::EndLf, b'\n')) {
+                    chunk = Chunk::End;
+                }
+                place
             }
-            _ => return Err(malformed()),
         };
         Ok(chunk)
     }
 
-    fn count_extra(&mut self) -> Result<(), Refusal> {
-        self.extra += 1;
-        match self.extra > EXTRA_BYTES_MAX {
+    /// Takes a byte of the trailer section: header lines, then an empty line.
+    fn step_trailer(&mut self, place: Place, byte: u8) -> Result<Place, Refusal> {
+        Ok(match (place, byte) {
+            (Place::TrailerStart, b'\r') => Place::EndLf,
+            (Place::EndLf, b'\n') => Place::EndLf,
+            (Place::TrailerStart, _) if is_tchar(byte) => {
+                self.trailers += 1;
+                if self.trailers > self.limits.headers {
+                    return Err(Refusal::new(431, "the trailer section has too many lines"));
+                }
+                Place::TrailerName
+            }
+            (Place::TrailerName, _) if is_tchar(byte) => Place::TrailerName,
+            (Place::TrailerName, b':') => Place::TrailerValue,
+            (Place::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => Place::TrailerValue,
+            (Place::TrailerValue, b'\r') => Place::TrailerLf,
+            (Place::TrailerLf, b'\n') => Place::TrailerStart,
+            _ => return Err(malformed()),
+        })
+    }
+
+    fn count_extension(&mut self) -> Result<(), Refusal> {
+        self.extension_bytes += 1;
+        match self.extension_bytes > EXTENSION_BYTES_MAX {
             true => Err(Refusal::bad_request("the chunks have too much beside their data")),
             false => Ok(()),
         }
@@ -128,8 +157,8 @@ fn malformed() -> Refusal {
 /// Sixteen digits fill 64 bits.
 const DIGITS_MAX: u8 = 16;
 
-/// Extensions and trailers of a whole body.
-const EXTRA_BYTES_MAX: usize = 4096;
+/// Extensions of a whole body.
+const EXTENSION_BYTES_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -137,7 +166,7 @@ mod tests {
 
     /// Gives the bytes taken and the verdict.
     fn run(input: &[u8]) -> (usize, Result<Chunk, u16>) {
-        let mut chunks = Chunks::default();
+        let mut chunks = Chunks::new(HeadLimits { head_bytes: 100, headers: 2 });
         let mut used = 0;
         let mut last = Chunk::Between;
         while used < input.len() {
@@ -176,6 +205,13 @@ mod tests {
             ("0\r\nA: b\n", 7),
             ("0\r\nA: b\rc", 8),
             ("0\r\n A: b\r\n", 3),
+            // FAULTS 176: what is no header line is no trailer, a request line least of all.
+            ("0\r\nPOST /x HTTP/1.1\r\n\r\n", 7),
+            ("0\r\nGET\r\n\r\n", 6),
+            ("0\r\n: b\r\n", 3),
+            ("0\r\nA : b\r\n", 4),
+            ("0\r\nA: b\r\nC\r\n", 10),
+            ("0\r\nA: \0\r\n", 6),
             ("0\r\n\rx", 4),
         ] {
             assert_eq!(run(input.as_bytes()), (used, Err(400)), "{input:?}");
@@ -192,12 +228,23 @@ mod tests {
     }
 
     #[test]
-    fn extensions_and_trailers_are_bounded_together() {
-        let extension = format!("1;{}\r\nx\r\n", "e".repeat(2000));
-        let trailer = format!("0\r\n{}: b\r\n\r\n", "t".repeat(2093));
-        assert_eq!(run(format!("{extension}{trailer}").as_bytes()).1, Ok(Chunk::End));
-        assert_eq!(run(format!("{extension}{extension}{trailer}").as_bytes()).1, Err(400));
-        let lines = "a\r\n".repeat(5000);
-        assert_eq!(run(format!("0\r\n{lines}\r\n").as_bytes()).1, Err(400));
+    fn extensions_are_bounded() {
+        let extension = format!("1;{}\r\nx\r\n", "e".repeat(2048));
+        assert_eq!(run(format!("{extension}{extension}0\r\n\r\n").as_bytes()).1, Ok(Chunk::End));
+        assert_eq!(run(format!("{extension}{extension}0;e\r\n").as_bytes()).1, Err(400));
+    }
+
+    // FAULTS 176: by the limits of a head, which are 100 bytes and two lines here.
+    #[test]
+    fn trailers_are_bounded() {
+        for (value_len, lines, verdict) in [
+            (91, "", Ok(Chunk::End)),
+            (92, "", Err(431)),
+            (0, "B:\r\n", Ok(Chunk::End)),
+            (0, "B:\r\nC:\r\n", Err(431)),
+        ] {
+            let text = format!("0\r\nABC: {}\r\n{lines}\r\n", "x".repeat(value_len));
+            assert_eq!(run(text.as_bytes()).1, verdict, "{value_len} {lines:?}");
+        }
     }
 }

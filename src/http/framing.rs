@@ -53,6 +53,19 @@ impl BodyLength {
     }
 }
 
+/// Checks that a body is not encoded: nothing is decoded here.
+///
+/// # Errors
+///
+/// 415, if a Content-Encoding names anything but `identity`.
+pub fn check_encoding(request: &Request) -> Result<(), Refusal> {
+    let is_identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
+    match request.header_list("content-encoding").all(is_identity) {
+        true => Ok(()),
+        false => Err(Refusal::unsupported_encoding()),
+    }
+}
+
 fn parse_length(digits: &[u8]) -> Result<u64, Refusal> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(Refusal::bad_request("Content-Length is not a number"));
@@ -143,6 +156,23 @@ mod tests {
         }
         let old = read("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n");
         assert_eq!(old.map(|head| head.body), Err(400));
+    }
+
+    // FAULTS 176.
+    #[test]
+    fn an_encoded_body_is_not_taken() {
+        for (lines, status) in [
+            ("", None),
+            ("Content-Encoding:\r\n", None),
+            ("Content-Encoding: Identity\r\n", None),
+            ("Content-Encoding: gzip\r\n", Some(415)),
+            ("Content-Encoding: identity, br\r\n", Some(415)),
+            ("Content-Encoding: identity\r\ncontent-encoding: zstd\r\n", Some(415)),
+        ] {
+            let head = read(&format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).unwrap();
+            let verdict = check_encoding(&head.request);
+            assert_eq!(verdict.err().map(|refusal| refusal.status()), status, "{lines:?}");
+        }
     }
 
     #[test]

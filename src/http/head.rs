@@ -12,7 +12,7 @@ use super::buffer;
 use super::framing::{BodyLength, Version};
 use super::refusal::Refusal;
 use super::request::Request;
-use super::scan::{HeadLimits, Scan};
+use super::scan::{EMPTY_LINES_MAX, HeadLimits, Scan};
 use super::target::Target;
 
 /// The part of a head that has arrived so far; no heap while there is none.
@@ -61,6 +61,22 @@ impl HeadReader {
         Ok((end, Some(Head::parse(&bytes, scan.headers())?)))
     }
 
+    /// Gives how many bytes at the front of `input` go on with the empty lines that are forgiven
+    /// between two requests, of which `blank` bytes have come: they begin no request.
+    pub fn blank_bytes(blank: u8, input: &[u8]) -> usize {
+        let rest = BLANK.get(usize::from(blank)..).unwrap_or_default();
+        rest.iter().zip(input).take_while(|(expected, byte)| expected == byte).count()
+    }
+
+    /// Makes a reader for what follows so many bytes of empty lines.
+    pub fn behind_blank(blank: u8, limits: &HeadLimits) -> HeadReader {
+        let mut reader = HeadReader::default();
+        let blank = &BLANK[..usize::from(blank).min(BLANK.len())];
+        // If the limits do not even allow these, they allow no head that follows either.
+        let _ = reader.read(blank, limits);
+        reader
+    }
+
     /// Says whether no byte of a head has come yet.
     pub fn is_idle(&self) -> bool {
         self.0.is_none()
@@ -70,7 +86,8 @@ impl HeadReader {
     /// as far as can be seen: no answer to it has a body.
     pub fn is_for_head(&self, input: &[u8]) -> bool {
         let held = self.0.as_ref().map_or(&[][..], |partial| &partial.bytes);
-        let mut begun = held.iter().chain(input).zip(METHOD_HEAD).peekable();
+        let line = held.iter().chain(input).skip_while(|byte| b"\r\n".contains(byte));
+        let mut begun = line.zip(METHOD_HEAD).peekable();
         begun.peek().is_some() && begun.all(|(byte, expected)| byte == expected)
     }
 
@@ -139,6 +156,9 @@ fn check_host(request: &Request, version: Version) -> Result<(), Refusal> {
         false => Err(Refusal::bad_request("one valid Host header is needed")),
     }
 }
+
+/// As many empty lines as a head may begin with.
+const BLANK: &[u8; 2 * EMPTY_LINES_MAX as usize] = b"\r\n\r\n\r\n\r\n";
 
 /// How a request line with that method begins.
 const METHOD_HEAD: &[u8] = b"HEAD ";
@@ -290,6 +310,57 @@ pub(super) mod tests {
             "invalid UTF-8"
         );
         assert!(read("GET / HTTP/1.1\r\nHost:\r\n\r\n").is_ok());
+    }
+
+    // FAULTS 25 and 176: empty lines between requests are forgiven as those before the first.
+    #[test]
+    fn empty_lines_go_on_wherever_they_were_cut() {
+        for (lines, status) in [("", None), ("\r\n", None), ("\r\n\r\n\r\n\r\n", None)]
+            .into_iter()
+            .chain([("\r", Some(400)), ("\n", Some(400)), ("\r\n\r\n\r\n\r\n\r\n", Some(400))])
+        {
+            let text = format!("{lines}GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            for piece_len in [1, 2, 3, 100] {
+                let mut blank = 0;
+                let mut pieces = text.as_bytes().chunks(piece_len);
+                let mut verdict = None;
+                let rest = pieces.find_map(|piece| {
+                    let used = HeadReader::blank_bytes(blank, piece);
+                    blank += used as u8;
+                    (used < piece.len()).then_some(&piece[used..])
+                });
+                let mut reader = HeadReader::behind_blank(blank, &LIMITS);
+                for piece in rest.into_iter().chain(pieces) {
+                    match reader.read(piece, &LIMITS) {
+                        Ok((_, None)) => {}
+                        Ok((_, Some(_))) => verdict = Some(None),
+                        Err(refusal) => {
+                            verdict = Some(Some(refusal.status()));
+                            break;
+                        }
+                    }
+                }
+                assert_eq!(verdict, Some(status), "{lines:?} by {piece_len}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_request_is_known_by_its_first_word() {
+        for (held, input, expected) in [
+            ("", "", false),
+            ("", "HEAD / x", true),
+            ("HE", "AD /", true),
+            ("\r\n", "HEAD /", true),
+            ("\r\n\r", "\nHEA", true),
+            ("\r\n", "", false),
+            ("", "GET /", false),
+            ("", "HEADER /", false),
+        ] {
+            let mut reader = HeadReader::default();
+            reader.read(held.as_bytes(), &LIMITS).unwrap();
+            assert_eq!(reader.is_for_head(input.as_bytes()), expected, "{held:?} {input:?}");
+        }
     }
 
     // FAULTS 17, 23.

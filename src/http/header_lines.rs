@@ -45,10 +45,40 @@ impl HeaderLines {
         self.0.push_str(&other.0);
     }
 
+    /// Sets a line of the server's own: it stands for all that had this name.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        self.remove(name);
+        self.push_own(name, value);
+    }
+
+    /// Adds elements to a list that stands on one line: those that were there already stay, first.
+    pub(super) fn add_to_list(&mut self, name: &str, elements: &[&'static str]) {
+        let found = self.values(name).flat_map(|value| value.split(','));
+        let mut list: Vec<&str> = found.map(str::trim).filter(|one| !one.is_empty()).collect();
+        for element in elements {
+            if !list.iter().any(|one| one.eq_ignore_ascii_case(element)) {
+                list.push(element);
+            }
+        }
+        let value = list.join(", ");
+        self.set(name, &value);
+    }
+
+    fn remove(&mut self, name: &str) {
+        if self.get(name).is_some() {
+            let has_name = |line: &str| name_of(line).eq_ignore_ascii_case(name);
+            self.0 = self.0.split_inclusive("\r\n").filter(|line| !has_name(line)).collect();
+        }
+    }
+
+    fn values<'l>(&'l self, name: &str) -> impl Iterator<Item = &'l str> {
+        let lines = self.0.split_terminator("\r\n").filter_map(|line| line.split_once(": "));
+        lines.filter(move |(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
     /// Gives the value of the first line with this name, in any case.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let mut lines = self.0.split_terminator("\r\n").filter_map(|line| line.split_once(": "));
-        lines.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.values(name).next()
     }
 
     /// Gives the lines as they go on the wire, each with its CRLF.
@@ -60,6 +90,10 @@ impl HeaderLines {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+fn name_of(line: &str) -> &str {
+    line.split(':').next().unwrap_or_default()
 }
 
 /// Why a header line was not taken.
@@ -86,11 +120,12 @@ impl fmt::Display for HeaderError {
 impl std::error::Error for HeaderError {}
 
 /// What the encoder of a response writes by itself; a second line would contradict the first.
-const RESERVED: [&str; 10] = [
+const RESERVED: [&str; 11] = [
     "Connection",
     "Content-Length",
     "Content-Type",
     "Date",
+    "Keep-Alive",
     "Sec-WebSocket-Accept",
     "Sec-WebSocket-Extensions",
     "Sec-WebSocket-Protocol",
@@ -123,6 +158,20 @@ mod tests {
             assert_eq!(lines.push(name, value), Err(error), "{name:?}: {value:?}");
             assert!(lines.is_empty());
         }
+    }
+
+    // FAULTS 168: whatever a handler has added, one line of each.
+    #[test]
+    fn what_the_server_adds_stands_once() {
+        let mut lines = HeaderLines::default();
+        for (name, value) in [("vary", "Accept-Language"), ("X", "1"), ("VARY", "origin,, A")] {
+            lines.push(name, value).unwrap();
+        }
+        lines.add_to_list("Vary", &["Accept", "Origin"]);
+        assert_eq!(lines.as_str(), "X: 1\r\nVary: Accept-Language, origin, A, Accept\r\n");
+        lines.add_to_list("Vary", &["Accept", "Origin"]);
+        lines.set("x", "2");
+        assert_eq!(lines.as_str(), "Vary: Accept-Language, origin, A, Accept\r\nx: 2\r\n");
     }
 
     #[test]

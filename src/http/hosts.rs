@@ -25,14 +25,15 @@ pub enum Hosts {
 }
 
 impl Hosts {
-    /// Checks the host of a request, [`Request::host`](super::Request::host).
+    /// Checks the host of a request, [`Request::host`](super::Request::host). `key` is the key of
+    /// the configuration that this is the value of.
     ///
     /// A request without a host is answered: it is HTTP/1.0, which no browser sends.
     ///
     /// # Errors
     ///
     /// 421, if the name is not answered to.
-    pub fn check(&self, host: Option<&str>, machine_name: &str) -> Result<(), Refusal> {
+    pub fn check(&self, host: Option<&str>, machine_name: &str, key: &str) -> Result<(), Refusal> {
         let Some(host) = host else { return Ok(()) };
         let is_answered = match (self, Authority::parse(host)) {
             (Hosts::Any, _) => true,
@@ -44,7 +45,7 @@ impl Hosts {
             true => Ok(()),
             false => Err(Refusal::new(
                 421,
-                "this server does not answer to this Host name: see admission.hosts",
+                format!("this server does not answer to this Host name: see {key}"),
             )),
         }
     }
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     fn answers(hosts: &str, host: &str) -> bool {
-        let verdict = hosts.parse::<Hosts>().unwrap().check(Some(host), "Gauge");
+        let verdict = hosts.parse::<Hosts>().unwrap().check(Some(host), "Gauge", "admission.hosts");
         assert!(verdict.as_ref().err().is_none_or(|refusal| refusal.status() == 421));
         verdict.is_ok()
     }
@@ -179,9 +180,9 @@ mod tests {
     #[test]
     fn any_answers_to_all() {
         assert!(answers("*", "evil.example") && answers("*", ""));
-        assert_eq!(Hosts::Auto.check(None, "gauge"), Ok(()), "HTTP/1.0 without Host");
-        let refusal = Hosts::Auto.check(Some("evil"), "gauge").unwrap_err();
-        assert!(refusal.to_string().contains("admission.hosts"));
+        assert_eq!(Hosts::Auto.check(None, "gauge", "k"), Ok(()), "HTTP/1.0 without Host");
+        let refusal = Hosts::Auto.check(Some("evil"), "gauge", "admission.admin_hosts");
+        assert!(refusal.unwrap_err().to_string().ends_with("see admission.admin_hosts"));
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! Left out: routes, HTTP/2, content codings, WebSocket extensions (declined by not being
 //! answered).
 
+mod accept;
 mod authority;
 mod bearer;
 mod body;
@@ -36,10 +37,11 @@ mod syntax;
 mod target;
 mod upgrade;
 
+pub use accept::{Wanted, wanted};
 pub use bearer::bearer;
 pub use body::BodyReader;
-pub use cors::{is_preflight, preflight};
-pub use framing::{BodyLength, Version};
+pub use cors::{Cors, is_preflight, preflight};
+pub use framing::{BodyLength, Version, check_encoding};
 #[cfg(test)]
 pub(crate) use head::tests::request as test_request;
 pub use head::{Head, HeadReader};
@@ -49,7 +51,9 @@ pub use origins::{Admitted, Origins, OriginsError};
 pub use percent::percent_decode;
 pub use refusal::Refusal;
 pub use request::Request;
-pub use response::{CONTINUE, Response, Wire, chunk, date};
+pub use response::{CONTINUE, Caching, Response, Wire, chunk, date};
 pub use scan::HeadLimits;
 pub(crate) use syntax::is_token;
-pub use upgrade::{Accepted, choose_protocol, switching_protocols, upgrade, wants_websocket};
+pub use upgrade::{
+    Accepted, choose_protocol, offers_websocket, switching_protocols, upgrade, wants_websocket,
+};

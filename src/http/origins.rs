@@ -8,8 +8,11 @@
 //! | none | same | same | same |
 //! | `http(s)://` + Host, ports as below | same | same | same |
 //! | on the list | 403 | foreign | foreign |
-//! | `null`, `https://example.com.evil`, another port, not an origin | 403 | 403 | foreign |
+//! | `https://example.com.evil`, another port, `null`, not an origin | 403 | 403 | foreign |
 //! | two Origin lines, or not UTF-8 | 403 | 403 | 403 |
+//!
+//! A list may name `null`, which is the Origin of pages from files, of sandboxed frames and of
+//! `data:` URLs, and `file://`, which some applications send.
 //!
 //! Case does not matter. A port left out is the default of the Origin's scheme, on both sides: a
 //! proxy that ends TLS leaves us an `https` Origin and a Host without a port. On a TLS listener of
@@ -19,14 +22,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::authority::Authority;
-use super::header_lines::HeaderLines;
+use super::cors::Cors;
 use super::refusal::Refusal;
 use super::request::Request;
 
 /// Which web pages may ask. The default is `same`.
 ///
 /// Read from text and written as text: `same`, `*`, or a comma-separated list of origins, each
-/// `scheme://host[:port]`.
+/// `scheme://host[:port]`, `null` or `file://`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
     /// Pages of this server.
@@ -43,7 +46,7 @@ pub enum Origins {
 pub enum Admitted<'r> {
     /// From a page of this server, or from no page.
     Same,
-    /// From a page of another origin, this one. Its answers need [`Admitted::cors_headers`].
+    /// From a page of another origin, this one. Its answers need [`Cors`].
     Foreign(&'r str),
 }
 
@@ -72,15 +75,12 @@ impl Origins {
 }
 
 impl Admitted<'_> {
-    /// Gives the lines by which a browser lets a foreign page read the answer; none otherwise.
-    pub fn cors_headers(&self) -> HeaderLines {
-        let mut lines = HeaderLines::default();
-        if let Admitted::Foreign(origin) = self {
-            lines.push_own("Access-Control-Allow-Origin", origin);
-            lines.push_own("Vary", "Origin");
-            lines.push_own("Access-Control-Expose-Headers", "Event-Id, Event-Gap");
+    /// Gives what the answer owes to the page.
+    pub fn cors(&self) -> Cors {
+        match self {
+            Admitted::Same => Cors::None,
+            Admitted::Foreign(origin) => Cors::Admitted((*origin).into()),
         }
-        lines
     }
 }
 
@@ -99,6 +99,9 @@ fn is_same(origin: &str, host: &str, is_tls: bool) -> bool {
 
 /// Gives an origin in the one way that it is compared in.
 fn canonical(origin: &str) -> Option<String> {
+    if is_without_host(origin) {
+        return Some(origin.to_ascii_lowercase());
+    }
     let (scheme, page) = split_origin(origin)?;
     let scheme = scheme.to_ascii_lowercase();
     let host = page.host.to_ascii_lowercase();
@@ -106,6 +109,11 @@ fn canonical(origin: &str) -> Option<String> {
         (_, None) | ("http", Some(80)) | ("https", Some(443)) => Some(format!("{scheme}://{host}")),
         (_, Some(port)) => Some(format!("{scheme}://{host}:{port}")),
     }
+}
+
+/// Says whether an origin is one of those that name no host.
+fn is_without_host(origin: &str) -> bool {
+    origin.eq_ignore_ascii_case("null") || origin.eq_ignore_ascii_case("file://")
 }
 
 fn split_origin(origin: &str) -> Option<(&str, Authority<'_>)> {
@@ -146,7 +154,9 @@ pub struct OriginsError;
 
 impl fmt::Display for OriginsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("must be same, * or a list of origins like https://example.com:8443")
+        f.write_str(
+            "must be same, * or a list of origins like https://example.com:8443, null or file://",
+        )
     }
 }
 
@@ -211,6 +221,27 @@ mod tests {
         }
     }
 
+    /// Pages from files and of applications: a list names them, and they are nobody else.
+    #[test]
+    fn origins_without_a_host_may_be_listed() {
+        for (list, origin, expected) in [
+            ("null", "null", 'F'),
+            ("null", "file://", '-'),
+            ("null", "https://null", '-'),
+            ("file://", "file://", 'F'),
+            ("file://", "null", '-'),
+            ("file://", "file:///", '-'),
+            ("file://", "http://", '-'),
+            ("https://a", "null", '-'),
+            ("capacitor://localhost", "capacitor://localhost", 'F'),
+            ("capacitor://localhost", "http://localhost", '-'),
+            ("moz-extension://0a-1b", "moz-extension://0a-1b", 'F'),
+            ("moz-extension://0a-1b", "moz-extension://0a-1c", '-'),
+        ] {
+            assert_eq!(verdict(list, "example.com", origin, false), expected, "{list} {origin}");
+        }
+    }
+
     #[test]
     fn a_tls_listener_has_no_plain_pages() {
         assert_eq!(verdict("same", "a", "http://a", true), '-');
@@ -229,28 +260,23 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_page_may_read_the_answer() {
-        assert_eq!(
-            Admitted::Foreign("https://b").cors_headers().as_str(),
-            "Access-Control-Allow-Origin: https://b\r\nVary: Origin\r\n\
-             Access-Control-Expose-Headers: Event-Id, Event-Gap\r\n"
-        );
-        assert!(Admitted::Same.cors_headers().is_empty());
-    }
-
-    #[test]
     fn text_is_read_and_printed_back() {
         for (text, printed) in [
             ("same", "same"),
             ("*", "*"),
             ("HTTPS://A.example:443 ,app://b:1", "https://a.example,app://b:1"),
+            ("null,FILE://, https://a", "null,file://,https://a"),
+            (
+                "capacitor://localhost, app://., moz-extension://0a-1b, vscode-webview://0f",
+                "capacitor://localhost,app://.,moz-extension://0a-1b,vscode-webview://0f",
+            ),
         ] {
             let origins: Origins = text.parse().unwrap();
             assert_eq!(origins.to_string(), printed);
             assert_eq!(printed.parse(), Ok(origins));
         }
         for text in
-            ["", "null", "a.example", "https://a/", "https://*.a", "https://a,", "https://a,*"]
+            ["", "nil", "a.example", "https://a/", "https://*.a", "https://a,", "https://a,*"]
         {
             assert_eq!(text.parse::<Origins>(), Err(OriginsError), "{text:?}");
         }

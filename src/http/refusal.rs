@@ -53,6 +53,13 @@ impl Refusal {
         refusal
     }
 
+    /// Makes a 415: the body is encoded, and is taken only as it is.
+    pub fn unsupported_encoding() -> Refusal {
+        let mut refusal = Refusal::new(415, "a body is taken without a Content-Encoding only");
+        refusal.headers.push_own("Accept-Encoding", "identity");
+        refusal
+    }
+
     /// Adds a header line.
     ///
     /// # Errors
@@ -121,15 +128,15 @@ mod tests {
         }
     }
 
-    // FAULTS 7: `Connection: close` stands alone on its line, beside the one that Upgrade needs.
+    // FAULTS 7 and 168: one Connection line, with the option that Upgrade needs.
     #[test]
     fn a_refused_version_closes() {
-        let wire = Wire { date: "D", keep_alive: false, head_only: false };
+        let wire = Wire { date: "D", keep_alive: None, head_only: false };
         let bytes = Response::from(Refusal::websocket_version()).encode(&wire);
         assert_eq!(
             String::from_utf8_lossy(&bytes),
-            "HTTP/1.1 426 Upgrade Required\r\nDate: D\r\nConnection: close\r\n\
-             Connection: Upgrade\r\nContent-Type: text/plain; charset=utf-8\r\n\
+            "HTTP/1.1 426 Upgrade Required\r\nDate: D\r\n\
+             Connection: close, Upgrade\r\nContent-Type: text/plain; charset=utf-8\r\n\
              Content-Length: 40\r\nX-Content-Type-Options: nosniff\r\n\
              Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n\r\n\
              the WebSocket version spoken here is 13\n"

@@ -102,11 +102,15 @@ impl Request {
         self.headers.iter().map(|(name, value)| (self.text(*name), value.within(&self.head)))
     }
 
+    /// Gives the elements of a comma-separated list. All lines with this name are one list (RFC
+    /// 9110, 5.3); empty elements are skipped.
+    pub fn header_list<'r>(&'r self, name: &str) -> impl Iterator<Item = &'r [u8]> {
+        self.header_values(name).flat_map(syntax::list)
+    }
+
     /// Says whether a comma-separated list, over all lines of this name, has the token in any case.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
-        self.header_values(name)
-            .flat_map(syntax::list)
-            .any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+        self.header_list(name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
     }
 
     /// Gives the body, whole; empty if there is none.

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tungstenite::Bytes;
 
+use super::cors::Cors;
 use super::header_lines::{HeaderError, HeaderLines};
 use super::syntax::is_field_value;
 
@@ -106,6 +107,23 @@ impl Response {
         self
     }
 
+    /// Says what caches may do with it.
+    pub fn caching(mut self, caching: Caching) -> Response {
+        if caching != Caching::Handlers && self.headers.get("Cache-Control").is_none() {
+            self.headers.push_own("Cache-Control", "no-store");
+        }
+        if caching == Caching::Topics {
+            self.headers.add_to_list("Vary", &["Accept", "Origin"]);
+        }
+        self
+    }
+
+    /// Adds what the answer owes to a page of another origin.
+    pub fn cors(mut self, cors: &Cors) -> Response {
+        cors.write(&mut self.headers);
+        self
+    }
+
     /// Makes the answer to OPTIONS (RFC 9110, 9.3.7): the methods, for instance `GET, HEAD`.
     pub fn options(allow: &'static str) -> Response {
         let mut response = Response::new(204);
@@ -144,12 +162,17 @@ impl Response {
             write!(head, "{name}: {value}\r\n").expect("a String takes all that is written");
         };
         line("Date", wire.date);
-        if !wire.keep_alive || self.delimited == Delimited::Close {
-            line("Connection", "close");
+        let kept = wire.keep_alive.filter(|_| self.delimited != Delimited::Close);
+        let is_final = self.status >= 200;
+        let option = is_final.then_some(if kept.is_some() { "keep-alive" } else { "close" });
+        // RFC 9110, 7.8: who sends Upgrade also names it in Connection.
+        let upgrade = self.headers.get("Upgrade").map(|_| "Upgrade");
+        let options: Vec<&str> = [option, upgrade].into_iter().flatten().collect();
+        if !options.is_empty() {
+            line("Connection", &options.join(", "));
         }
-        if self.headers.get("Upgrade").is_some() {
-            // RFC 9110, 7.8: who sends Upgrade also names it in Connection.
-            line("Connection", "Upgrade");
+        if let Some(seconds @ 1..) = kept.filter(|_| is_final).map(|kept| kept.as_secs()) {
+            line("Keep-Alive", &format!("timeout={seconds}"));
         }
         if let Some(content_type) = self.content_type {
             line("Content-Type", content_type);
@@ -173,6 +196,18 @@ impl Response {
     }
 }
 
+/// What caches may do with an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Caching {
+    /// They may not keep it: it tells how things stand now.
+    #[default]
+    NoStore,
+    /// It is for the route's handler to say.
+    Handlers,
+    /// They may not keep it, and it depends on what was asked for: one URL has many forms.
+    Topics,
+}
+
 /// Gives a piece of a body as a chunk (RFC 9112, 7.1), and the end of the body if it is the last.
 pub fn chunk(piece: &str, is_last: bool) -> Vec<u8> {
     // An empty chunk would be the end.
@@ -191,8 +226,9 @@ pub fn chunk(piece: &str, is_last: bool) -> Vec<u8> {
 pub struct Wire<'a> {
     /// Now, as [`date`] writes it.
     pub date: &'a str,
-    /// Whether another request may follow; else the peer is told `Connection: close`.
-    pub keep_alive: bool,
+    /// How long the next request is waited for, of which the peer is told; without it the peer is
+    /// told `Connection: close`.
+    pub keep_alive: Option<Duration>,
     /// Whether it was a HEAD request: the head is the same, the body is left out.
     pub head_only: bool,
 }
@@ -248,7 +284,8 @@ const LAST_SECOND_OF_9999: u64 = 253_402_300_799;
 mod tests {
     use super::*;
 
-    const WIRE: Wire = Wire { date: "D", keep_alive: true, head_only: false };
+    const KEPT: Option<Duration> = Some(Duration::from_millis(1999));
+    const WIRE: Wire = Wire { date: "D", keep_alive: KEPT, head_only: false };
 
     fn encoded(response: Response, wire: Wire) -> String {
         String::from_utf8(response.encode(&wire).to_vec()).unwrap()
@@ -257,7 +294,8 @@ mod tests {
     #[test]
     fn a_response_is_complete_and_delimited() {
         let response = Response::new(200).text("hi").header("Event-Id", "1-2").unwrap();
-        let head = "HTTP/1.1 200 OK\r\nDate: D\r\nContent-Type: text/plain; charset=utf-8\r\n\
+        let head = "HTTP/1.1 200 OK\r\nDate: D\r\nConnection: keep-alive\r\n\
+                    Keep-Alive: timeout=1\r\nContent-Type: text/plain; charset=utf-8\r\n\
                     Content-Length: 2\r\nX-Content-Type-Options: nosniff\r\nEvent-Id: 1-2\r\n\r\n";
         assert_eq!(encoded(response.clone(), WIRE), format!("{head}hi"));
         assert_eq!(encoded(response, Wire { head_only: true, ..WIRE }), head);
@@ -265,7 +303,7 @@ mod tests {
 
     #[test]
     fn no_content_has_no_length() {
-        let text = encoded(Response::new(204), Wire { keep_alive: false, ..WIRE });
+        let text = encoded(Response::new(204), Wire { keep_alive: None, ..WIRE });
         assert_eq!(
             text,
             "HTTP/1.1 204 No Content\r\nDate: D\r\nConnection: close\r\n\
@@ -278,14 +316,50 @@ mod tests {
     fn a_stream_ends_with_the_connection() {
         let text = encoded(Response::new(200).stream("text/event-stream"), WIRE);
         assert!(text.contains("Connection: close\r\nContent-Type: text/event-stream\r\n"));
-        assert!(!text.contains("Content-Length"));
+        assert!(!text.contains("Content-Length") && !text.contains("Keep-Alive"));
+    }
+
+    #[test]
+    fn how_long_it_is_kept_is_told_in_whole_seconds() {
+        for (kept_ms, line) in [
+            (75_000, Some("timeout=75")),
+            (75_999, Some("timeout=75")),
+            (1000, Some("timeout=1")),
+            (999, None),
+            (1, None),
+        ] {
+            let wire = Wire { keep_alive: Some(Duration::from_millis(kept_ms)), ..WIRE };
+            let text = encoded(Response::new(204), wire);
+            let found = text.lines().find_map(|line| line.strip_prefix("Keep-Alive: "));
+            assert_eq!(found, line, "{kept_ms}");
+            assert!(text.contains("\r\nConnection: keep-alive\r\n"), "{text}");
+        }
+    }
+
+    // FAULTS 173.
+    #[test]
+    fn caches_keep_nothing_of_topics() {
+        let own = Response::new(200).header("Cache-Control", "no-cache").unwrap();
+        for (response, caching, lines) in [
+            (Response::new(200), Caching::NoStore, "Cache-Control: no-store\r\n"),
+            (
+                Response::new(200),
+                Caching::Topics,
+                "Cache-Control: no-store\r\nVary: Accept, Origin\r\n",
+            ),
+            (Response::new(200), Caching::Handlers, ""),
+            (own.clone(), Caching::Handlers, "Cache-Control: no-cache\r\n"),
+            (own, Caching::NoStore, "Cache-Control: no-cache\r\n"),
+        ] {
+            assert_eq!(response.caching(caching).header_lines().as_str(), lines, "{caching:?}");
+        }
     }
 
     #[test]
     fn chunks_end_with_an_empty_one() {
         let text = encoded(Response::new(200).chunked("application/json"), WIRE);
         assert!(text.contains("Transfer-Encoding: chunked\r\n"));
-        assert!(!text.contains("Content-Length") && !text.contains("Connection"));
+        assert!(!text.contains("Content-Length") && text.contains("Connection: keep-alive\r\n"));
         assert_eq!(
             chunk(&"x".repeat(17), false),
             format!("11\r\n{}\r\n", "x".repeat(17)).as_bytes()

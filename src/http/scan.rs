@@ -130,7 +130,7 @@ fn check_version(tail: [u8; 8]) -> Result<(), Refusal> {
 }
 
 /// Empty lines forgiven before the request line.
-const EMPTY_LINES_MAX: u8 = 4;
+pub(super) const EMPTY_LINES_MAX: u8 = 4;
 
 /// The longest method registered with IANA has 17 bytes.
 const METHOD_BYTES_MAX: usize = 24;

@@ -4,7 +4,6 @@
 //! Connection and Upgrade are looked at, because proxies add their own. Extensions are declined by
 //! not being answered, whatever their parameters.
 
-use tungstenite::Bytes;
 use tungstenite::handshake::derive_accept_key;
 
 use super::bearer::is_bearer;
@@ -14,7 +13,7 @@ use super::head::Head;
 use super::header_lines::HeaderLines;
 use super::refusal::Refusal;
 use super::request::Request;
-use super::response::{Response, Wire};
+use super::response::Response;
 use super::syntax;
 
 /// Says whether a request asks for a WebSocket, rightly or wrongly; [`upgrade`] tells which.
@@ -29,16 +28,16 @@ pub struct Accepted {
     pub accept_key: String,
 }
 
-/// Decides on an upgrade.
+/// Decides on an upgrade, or, for HEAD, on what it would be with GET.
 ///
 /// # Errors
 ///
-/// 405 if it is not GET; 426 if it does not ask for a WebSocket, or for another version than 13;
+/// 405 if it is neither; 426 if it does not ask for a WebSocket, or for another version than 13;
 /// 400 if it is HTTP/1.0, has a body, lacks `Connection: upgrade`, or has not exactly one key of 16
 /// bytes.
 pub fn upgrade(head: &Head) -> Result<Accepted, Refusal> {
     let request = &head.request;
-    if request.method() != "GET" {
+    if !matches!(request.method(), "GET" | "HEAD") {
         return Err(Refusal::method_not_allowed("GET"));
     }
     if head.version != Version::Http11 {
@@ -67,10 +66,21 @@ pub fn upgrade(head: &Head) -> Result<Accepted, Refusal> {
 /// Subprotocols are compared as they are, with regard to case (RFC 6455, 11.5).
 pub fn choose_protocol<'c>(request: &Request, configured: &'c [String]) -> Option<&'c str> {
     request
-        .header_values("sec-websocket-protocol")
-        .flat_map(syntax::list)
+        .header_list("sec-websocket-protocol")
         .find_map(|offered| configured.iter().find(|own| own.as_bytes() == offered))
         .map(String::as_str)
+}
+
+/// Says whether the Upgrade header names a WebSocket anywhere, be it in a form that is none here
+/// (`websocket/13`).
+///
+/// Where the answer is not 101, such a request ends its connection: a proxy that looks for the word
+/// alone, as is usual for Varnish, takes what follows for the bytes of a WebSocket and passes it
+/// on unseen. Other offers (`h2c`) are ignored.
+pub fn offers_websocket(request: &Request) -> bool {
+    let has_word =
+        |value: &[u8]| value.windows(WORD.len()).any(|part| part.eq_ignore_ascii_case(WORD));
+    request.header_values("upgrade").any(has_word)
 }
 
 /// Gives the response that accepts an upgrade.
@@ -81,8 +91,7 @@ pub fn switching_protocols(
     accept_key: &str,
     protocol: Option<&str>,
     extra: &HeaderLines,
-    date: &str,
-) -> Bytes {
+) -> Response {
     let mut lines = HeaderLines::default();
     lines.push_own("Upgrade", "websocket");
     lines.push_own("Sec-WebSocket-Accept", accept_key);
@@ -91,8 +100,10 @@ pub fn switching_protocols(
         lines.push_own("Sec-WebSocket-Protocol", protocol);
     }
     lines.append(extra);
-    Response::new(101).headers(&lines).encode(&Wire { date, keep_alive: true, head_only: true })
+    Response::new(101).headers(&lines)
 }
+
+const WORD: &[u8] = b"websocket";
 
 /// Gives the value of a header that must stand on exactly one line.
 fn only_value<'r>(request: &'r Request, name: &str) -> Option<&'r [u8]> {
@@ -100,14 +111,12 @@ fn only_value<'r>(request: &'r Request, name: &str) -> Option<&'r [u8]> {
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Says whether this is the one way to write 16 bytes in base64: 22 digits, of which the last has
-/// four bits to spare, all zero.
+/// Says whether these are 16 bytes in base64: 22 digits. The last digit has four bits to spare,
+/// whose values do not matter: the example of RFC 6455, 4.1 has some set.
 fn is_key(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     match key {
-        [digits @ .., b'A' | b'Q' | b'g' | b'w', b'=', b'='] => {
-            digits.len() == 21 && digits.iter().all(is_digit)
-        }
+        [digits @ .., b'=', b'='] => digits.len() == 22 && digits.iter().all(is_digit),
         _ => false,
     }
 }
@@ -118,7 +127,8 @@ mod tests {
     use tungstenite::http;
 
     use super::*;
-    use crate::http::head::tests::read;
+    use crate::http::Wire;
+    use crate::http::head::tests::{read, request};
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
@@ -148,6 +158,8 @@ mod tests {
             ("Connection", "Connection: keep-alive, Upgrade\r\n"),
             ("Upgrade", "Upgrade: h2c\r\nUpgrade: WebSocket\r\n"),
             ("", "Content-Length: 0\r\n"),
+            // FAULTS 175: the example of RFC 6455, 4.1, whose pad bits are set.
+            ("Sec-WebSocket-Key", "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEC==\r\n"),
             // FAULTS 12: declined without a look at them.
             ("", "Sec-WebSocket-Extensions: constructor; server_max_window_bits=abc\r\n"),
         ] {
@@ -169,6 +181,9 @@ mod tests {
             ("", "Sec-WebSocket-Version: 13\r\n", 426),
             ("Sec-WebSocket-Key", "", 400),
             ("", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", 400),
+            // FAULTS 175: 15 bytes, 17 bytes.
+            ("Sec-WebSocket-Key", "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4P\r\n", 400),
+            ("Sec-WebSocket-Key", "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEBE=\r\n", 400),
             ("", "Content-Length: 1\r\n", 400),
             ("", "Transfer-Encoding: chunked\r\n", 400),
         ] {
@@ -180,16 +195,24 @@ mod tests {
         assert_eq!(upgrade(&old).unwrap_err().status(), 400);
     }
 
+    // FAULTS 175: the accept key is made of the key as it was sent.
+    #[test]
+    fn pad_bits_of_a_key_do_not_matter() {
+        let verdict =
+            verdict("Sec-WebSocket-Key", "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEC==\r\n");
+        assert_eq!(verdict, Ok("OfS0wDaT5NoxF2gqm7Zj2YtetzM=".into()));
+    }
+
     /// What is accepted here is accepted by tungstenite, with the same accept key, and for one line
-    /// of each header the other way round. (It knows one Connection line and an Upgrade of one
-    /// token only; lists and further lines are this module's own.)
+    /// of each header the other way round. (It knows one Connection line, an Upgrade of one token
+    /// and a key whose pad bits are zero only; lists, further lines and other keys are this
+    /// module's own.)
     #[test]
     fn tungstenite_agrees() {
         let keys = [
             KEY,
             "AAAAAAAAAAAAAAAAAAAAAA==",
             "////////////////////+w==",
-            "AAAAAAAAAAAAAAAAAAAAAB==",
             "AAAAAAAAAAAAAAAAAAAAAAA=",
             "AAAAAAAAAAAAAAAAAAAAAAAA",
             "AAAAAAAAAAAAAAAAAAAAA===",
@@ -236,6 +259,24 @@ mod tests {
         Some(response.headers()["Sec-WebSocket-Accept"].to_str().unwrap().into())
     }
 
+    // FAULTS 169.
+    #[test]
+    fn half_an_offer_of_a_websocket_is_seen() {
+        for (lines, expected) in [
+            ("", false),
+            ("Upgrade: h2c\r\n", false),
+            ("Upgrade: web, socket\r\n", false),
+            ("Upgrade: websocket\r\n", true),
+            ("Upgrade: WebSocket/13\r\n", true),
+            ("Upgrade: h2c, websockets\r\n", true),
+            ("Upgrade: h2c\r\nupgrade: ,WEBSOCKET\r\n", true),
+            ("Upgrade: h2c websocket\r\n", true),
+        ] {
+            let request = request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n"));
+            assert_eq!(offers_websocket(&request), expected, "{lines:?}");
+        }
+    }
+
     // FAULTS 26.
     #[test]
     fn the_first_offer_that_is_configured_is_chosen() {
@@ -268,7 +309,8 @@ mod tests {
     fn the_answer_switches_protocols() {
         let mut extra = HeaderLines::default();
         extra.push("Event-Gap", "7-0").unwrap();
-        let bytes = switching_protocols("KEY=", Some("v1"), &extra, "D");
+        let wire = Wire { date: "D", keep_alive: None, head_only: false };
+        let bytes = switching_protocols("KEY=", Some("v1"), &extra).encode(&wire);
         assert_eq!(
             String::from_utf8_lossy(&bytes),
             "HTTP/1.1 101 Switching Protocols\r\nDate: D\r\nConnection: Upgrade\r\n\
@@ -276,7 +318,7 @@ mod tests {
              Sec-WebSocket-Accept: KEY=\r\nSec-WebSocket-Protocol: v1\r\nEvent-Gap: 7-0\r\n\r\n"
         );
         // FAULTS 24.
-        let split = switching_protocols("KEY=", Some("v1\r\nEvil: 1"), &extra, "D");
+        let split = switching_protocols("KEY=", Some("v1\r\nEvil: 1"), &extra).encode(&wire);
         assert!(!String::from_utf8_lossy(&split).contains("Evil"));
     }
 }

@@ -40,7 +40,7 @@ use super::line::{BUFFER_BYTES, Line};
 /// let len = peer.read(&mut answer)?;
 /// assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer[..len].ends_with(b"here\n"));
 ///
-/// clock.advance(Duration::from_secs(16)); // `deadlines.keep_alive`, and then some
+/// clock.advance(Duration::from_secs(76)); // `deadlines.keep_alive`, and then some
 /// while server.next_timeout() == Some(Duration::ZERO) {
 ///     server.turn()?;
 /// }

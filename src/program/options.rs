@@ -80,7 +80,7 @@ pub const FLAGS: &[Flag] = &[
         short: None,
         long: "listen",
         value: Some("ADDR"),
-        meaning: "listen on host:port, [v6]:port or unix:/path; repeatable",
+        meaning: "listen on host:port, [v6]:port, *:port or unix:/path; repeatable",
         does: Does::Key("listen"),
     },
     Flag {

@@ -6,7 +6,8 @@
 //! tungstenite, with the same key.
 
 use heartwheel::http::{
-    self, BodyReader, Head, HeadLimits, HeadReader, Hosts, Origins, Refusal, Response, Wire,
+    self, BodyReader, Caching, Cors, Head, HeadLimits, HeadReader, Hosts, Origins, Refusal,
+    Response, Wire,
 };
 use heartwheel::sse;
 use tungstenite::handshake::server::{Request as OracleRequest, create_response};
@@ -102,7 +103,7 @@ impl Reading {
                     return Ok(Some(used));
                 };
                 self.story.push((at + used, format!("{head:?}")));
-                let mut body = BodyReader::new(head.body, limits.body_bytes)?;
+                let mut body = BodyReader::new(head.body, limits.body_bytes, &limits.head)?;
                 let (nothing, body_of_none) = body.read(&[])?;
                 assert_eq!(nothing, 0);
                 self.heads.push(head);
@@ -139,17 +140,19 @@ fn judge(head: &Head) {
     }
 
     for hosts in [Hosts::Auto, Hosts::Any] {
-        if let Err(refusal) = hosts.check(request.host(), "here") {
+        if let Err(refusal) = hosts.check(request.host(), "here", "admission.hosts") {
             check_answer(refusal.into());
         }
     }
     match Origins::Same.check(request, false) {
-        Ok(admitted) => check_answer(http::preflight(request, &admitted)),
-        Err(refusal) => check_answer(refusal.into()),
+        Ok(admitted) => check_answer(http::preflight(request).cors(&admitted.cors())),
+        Err(refusal) => check_answer(Response::from(refusal).cors(&Cors::refused(request))),
     }
     if let Ok(admitted) = Origins::Any.check(request, false) {
-        check_answer(Response::new(200).headers(&admitted.cors_headers()));
+        let response = Response::new(200).caching(Caching::Topics);
+        check_answer(response.cors(&admitted.cors()));
     }
+    assert!(http::offers_websocket(request) || !http::wants_websocket(request));
     match http::upgrade(head) {
         Ok(accepted) if is_plain(head) => assert_eq!(oracle_key(head), Some(accepted.accept_key)),
         Ok(_) => {}
@@ -159,22 +162,29 @@ fn judge(head: &Head) {
 
 /// An answer is one answer, whatever the request was.
 fn check_answer(response: Response) {
-    let wire = Wire { date: "D", keep_alive: false, head_only: false };
+    let wire = Wire { date: "D", keep_alive: None, head_only: false };
     let bytes = response.encode(&wire);
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut parsed = httparse::Response::new(&mut headers);
     let status = parsed.parse(&bytes).expect("an answer is well-formed");
     assert_eq!(status.unwrap() + response.body().len(), bytes.len());
     assert_eq!(parsed.code, Some(response.status()));
+    let mut names: Vec<_> = parsed.headers.iter().map(|h| h.name.to_ascii_lowercase()).collect();
+    names.sort_unstable();
+    assert!(names.windows(2).all(|two| two[0] != two[1]), "a header stands twice: {names:?}");
 }
 
-/// Tungstenite knows one line of each header, and an Upgrade of one token.
+/// Tungstenite knows one line of each header, an Upgrade of one token, and a key whose pad bits are
+/// zero.
 fn is_plain(head: &Head) -> bool {
     let request = &head.request;
     let is_websocket = |value: &[u8]| value.eq_ignore_ascii_case(b"websocket");
     request.header_values("upgrade").all(is_websocket)
         && request.header_values("upgrade").count() == 1
         && request.header_values("connection").count() == 1
+        && request.header("sec-websocket-key").is_some_and(|key| {
+            matches!(key.as_bytes(), [.., b'A' | b'Q' | b'g' | b'w', b'=', b'='])
+        })
 }
 
 /// Gives the accept key of tungstenite, if it accepts.

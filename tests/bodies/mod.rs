@@ -13,6 +13,8 @@ pub mod events;
 pub mod head;
 mod source;
 
+#[path = "../support/chunked.rs"]
+mod chunked;
 #[path = "../common/decoders.rs"]
 mod decoders;
 #[path = "../common/event_stream.rs"]

@@ -287,6 +287,12 @@ impl World {
         let ms = |span: std::time::Duration| span.as_millis() as u64;
         let deadlines = &config.deadlines;
         let Peer { seen, accepted_at, .. } = &self.peers[index];
+        if !aborts
+            && matches!(label, "drain" | "shed" | "kicked")
+            && let Some(chunks) = &self.peers[index].witness.chunks
+        {
+            assert!(chunks.is_over(), "a stream ends with its last chunk: {context}");
+        }
         let decided_at = seen.refused_at.or(link.server_shut_at).unwrap_or(self.now);
         let upgraded_for = seen.close_at.unwrap_or(self.now).saturating_sub(seen.upgraded_at);
         let last_write_ago = self.now - link.last_written_at;

@@ -1,8 +1,10 @@
 //! Reads what the server puts on one connection, byte by byte as it is handed to the kernel, and
 //! holds it against the grammar: whole answers, then whole frames of a server, nothing behind a
-//! close frame; or the blocks of an event stream until its end.
+//! close frame; or the blocks of an event stream, in chunks, until its end.
 
 use heartwheel::Message;
+
+use super::chunked::Unchunker;
 
 /// What the server has said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,8 @@ pub struct Witness {
     pub upgraded: bool,
     /// It has become an event stream.
     pub streams: bool,
+    /// The stream goes in chunks.
+    pub chunks: Option<Unchunker>,
     pub close: Option<u16>,
     /// Final answers; `100 Continue` is none.
     pub answers: usize,
@@ -78,7 +82,10 @@ impl Witness {
     /// Takes bytes; gives what is complete with them.
     pub fn take(&mut self, bytes: &[u8]) -> Vec<Said> {
         assert!(self.close.is_none() || bytes.is_empty(), "bytes follow the close frame");
-        self.pending.extend_from_slice(bytes);
+        match &mut self.chunks {
+            Some(chunks) => self.pending.extend(chunks.take(bytes)),
+            None => self.pending.extend_from_slice(bytes),
+        }
         let mut said = Vec::new();
         let mut used = 0;
         while let Some((len, one)) = self.next(used) {
@@ -88,6 +95,10 @@ impl Witness {
                 Said::Answer { status, .. } => {
                     self.answers += 1;
                     self.upgraded = *status == 101;
+                    if let Some(chunks) = &mut self.chunks {
+                        let rest = self.pending.split_off(used);
+                        self.pending.extend(chunks.take(&rest));
+                    }
                 }
                 Said::Message(_) => self.messages += 1,
                 Said::Close { code, .. } => self.close = Some(*code),
@@ -128,7 +139,10 @@ impl Witness {
         let has_body = !self.heads.contains(&self.answers);
         let len = head_len + if has_body { length } else { 0 };
         let body = bytes.get(head_len..len)?.to_vec();
-        self.streams = value("Content-Type").is_some_and(|text| text == "text/event-stream");
+        let media = value("Content-Type");
+        self.streams = has_body && media.is_some_and(|text| text == "text/event-stream");
+        let is_chunked = value("Transfer-Encoding").is_some_and(|text| text == "chunked");
+        self.chunks = (self.streams && is_chunked).then(Unchunker::default);
         Some((len, Said::Answer { status, gap, body }))
     }
 }

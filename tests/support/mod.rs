@@ -4,6 +4,7 @@
 // Each test takes what it needs.
 #![allow(dead_code)]
 
+pub mod chunked;
 pub mod honest;
 #[cfg(feature = "program")]
 pub mod lab;

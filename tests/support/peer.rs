@@ -173,6 +173,19 @@ impl Peer {
         }
     }
 
+    /// Reads on to FIN, and gives what came before it.
+    #[track_caller]
+    pub fn read_to_fin(&mut self) -> Vec<u8> {
+        loop {
+            match self.receive(Instant::now() + PATIENCE) {
+                Received::Some => {}
+                Received::Fin => return self.take_received(),
+                Received::Reset => panic!("FIN was expected, not a reset"),
+                Received::Nothing => panic!("FIN was expected"),
+            }
+        }
+    }
+
     #[track_caller]
     pub fn expect_fin(&mut self) {
         assert_eq!(self.see(), Seen::Fin);

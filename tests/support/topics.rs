@@ -7,6 +7,7 @@ use std::time::Duration;
 use heartwheel::{Server, app};
 
 use super::PATIENCE;
+use super::chunked::Unchunker;
 use super::peer::{Peer, Seen, get, upgrade};
 use super::server::Running;
 
@@ -130,6 +131,7 @@ pub struct Stream {
     pub peer: Peer,
     pub head: String,
     received: Vec<u8>,
+    chunks: Option<Unchunker>,
 }
 
 impl Stream {
@@ -150,16 +152,21 @@ impl Stream {
         let lines = format!("Accept: text/event-stream\r\n{last}\r\n");
         let head = get(target).trim_end().to_owned();
         peer.send(format!("{head}\r\n{lines}").as_bytes());
-        let mut stream = Stream { peer, head: String::new(), received: Vec::new() };
+        let mut stream = Stream { peer, head: String::new(), received: Vec::new(), chunks: None };
         stream.head = stream.take("\r\n\r\n", PATIENCE).expect("a head");
         assert!(stream.head.starts_with("HTTP/1.1 200 "), "{}", stream.head);
+        if header(&stream.head, "Transfer-Encoding") == Some("chunked") {
+            let received = std::mem::take(&mut stream.received);
+            stream.received = stream.chunks.insert(Unchunker::default()).take(&received);
+        }
         stream
     }
 
     /// Takes over a peer that has had its head.
     pub fn continued(peer: Peer) -> Stream {
-        let mut stream = Stream { peer, head: String::new(), received: Vec::new() };
-        stream.received = stream.peer.take_received();
+        let mut stream = Stream { peer, head: String::new(), received: Vec::new(), chunks: None };
+        let received = stream.peer.take_received();
+        stream.received = stream.chunks.insert(Unchunker::default()).take(&received);
         stream
     }
 
@@ -193,11 +200,20 @@ impl Stream {
         assert_eq!(self.piece(), format!("id: {id}\ndata: {text}"));
     }
 
-    /// Asserts that the server ends its side, with nothing before it.
+    /// Asserts that the server ends the stream, and its side, with nothing before it.
     #[track_caller]
     pub fn expect_fin(&mut self) {
+        if self.chunks.is_some() {
+            assert_eq!(self.try_piece(), None);
+            assert!(self.is_ended(), "the last chunk comes before FIN");
+        }
         assert!(self.received.is_empty(), "{:?}", String::from_utf8_lossy(&self.received));
         self.peer.expect_fin();
+    }
+
+    /// Says whether the last chunk has come.
+    pub fn is_ended(&self) -> bool {
+        self.chunks.as_ref().is_some_and(Unchunker::is_over)
     }
 
     fn take(&mut self, end: &str, span: Duration) -> Option<String> {
@@ -209,10 +225,16 @@ impl Stream {
                 let piece = self.received.drain(..at + end.len()).take(at).collect();
                 return Some(String::from_utf8(piece).expect("a stream is UTF-8"));
             }
+            if self.is_ended() {
+                return None;
+            }
             from = self.received.len().saturating_sub(end.len());
             let mut buffer = [0; 64 * 1024];
             match self.peer.stream.read(&mut buffer) {
-                Ok(len @ 1..) => self.received.extend_from_slice(&buffer[..len]),
+                Ok(len @ 1..) => match &mut self.chunks {
+                    Some(chunks) => self.received.extend(chunks.take(&buffer[..len])),
+                    None => self.received.extend_from_slice(&buffer[..len]),
+                },
                 _ => return None,
             }
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use heartwheel::CloseReason;
+use heartwheel::stats::DeadlineKind;
 
 use crate::support::peer::{Peer, Seen};
 use crate::support::topics::*;
@@ -15,7 +16,10 @@ fn a_stream_begins_with_its_position_and_goes_on_with_events() {
     let mut stream = Stream::open(server.address, "/topics/a");
     for (name, value) in [
         ("Content-Type", "text/event-stream"),
-        ("Cache-Control", "no-cache"),
+        ("Cache-Control", "no-store, no-transform"),
+        ("Vary", "Accept, Origin"),
+        ("Transfer-Encoding", "chunked"),
+        ("Connection", "close"),
         ("X-Accel-Buffering", "no"),
         ("X-Content-Type-Options", "nosniff"),
     ] {
@@ -48,6 +52,8 @@ fn what_was_missed_comes_first_by_header_and_by_query() {
         ("/topics/a".to_owned(), Some(ids[0].as_str())),
         (query("last_event_id"), None),
         (query("lastEventId"), None),
+        (query("after"), None),
+        ("/topics/a?after=0-0".to_owned(), Some(&ids[0])),
         ("/topics/a?last_event_id=0-0".to_owned(), Some(&ids[0])),
     ] {
         let mut stream = Stream::open_after(server.address, &target, last);
@@ -71,7 +77,7 @@ fn what_is_no_good_position_is_a_gap() {
     let ids = ["0", "1", "2", "3"].map(|text| publish(server.address, "a", text));
     let long = "9".repeat(4000);
     let other = format!("{}-1", ids[3].split('-').next().unwrap());
-    let lasts = [&ids[0], "0-0", &other, "x", "", &long, "99999999999999999999-0", "1-2-3", "-"];
+    let lasts = [&ids[0], "0-0", &other, "x", &long, "99999999999999999999-0", "1-2-3", "-"];
     for last in lasts {
         let mut stream = Stream::open_after(server.address, "/topics/a", Some(last));
         stream.position();
@@ -88,6 +94,50 @@ fn what_is_no_good_position_is_a_gap() {
     drop(stream);
     let mut stream = Stream::open_after(server.address, "/topics/empty", Some(&position));
     assert_eq!(stream.position(), position);
+}
+
+// FAULTS 176.
+#[test]
+fn an_empty_last_event_id_is_none() {
+    let server = start(&[]);
+    let id = publish(server.address, "a", "before");
+    let mut stream = Stream::open_after(server.address, "/topics/a", Some(""));
+    assert_eq!(stream.position(), id);
+    let id = publish(server.address, "a", "one");
+    stream.expect(&id, "one");
+}
+
+// FAULTS 172: HTTP/1.0 knows no chunks, and gets the same events.
+#[test]
+fn a_stream_to_http_1_0_ends_with_its_connection() {
+    let server = start(&[("heartbeat.comment", "300ms")]);
+    let before = publish(server.address, "a", "before");
+    let mut chunked = Stream::open(server.address, "/topics/a");
+    assert_eq!(chunked.position(), before);
+    let mut peer = Peer::connect(server.address);
+    let lines = "Host: localhost\r\nAccept: text/event-stream\r\nLast-Event-ID: 0-0\r\n\r\n";
+    peer.send(format!("GET /topics/a HTTP/1.0\r\n{lines}").as_bytes());
+    let answer = peer.answer();
+    assert_eq!(header(&answer.head, "Connection"), Some("close"));
+    assert_eq!(header(&answer.head, "Transfer-Encoding"), None);
+    eventually("a comment", || server.stats().fired(DeadlineKind::Comment) > 1);
+    let large = "x".repeat(5000);
+    let ids = [publish(server.address, "a", "y"), publish(server.address, "a", &large)];
+    while chunked.piece() != format!("id: {}\ndata: {large}", ids[1]) {}
+    server.handle.drain().unwrap();
+    let received = peer.read_to_fin();
+    let text = String::from_utf8(received).unwrap();
+    let pieces: Vec<&str> = text.split_terminator("\n\n").filter(|piece| *piece != ":").collect();
+    assert_eq!(
+        pieces[..4],
+        [
+            "id: 0-0".to_owned(),
+            format!("id: {before}\ndata: before"),
+            format!("id: {}\ndata: y", ids[0]),
+            format!("id: {}\ndata: {large}", ids[1]),
+        ]
+    );
+    assert!(pieces[4].starts_with("retry: ") && pieces.len() == 5, "{pieces:?}");
 }
 
 #[test]
@@ -190,11 +240,16 @@ fn a_request_behind_a_stream_is_not_answered() {
 fn an_accept_header_chooses_the_stream() {
     let server = start(&[]);
     publish(server.address, "a", "x");
+    // FAULTS 171: all lines are one list, and `q=0` means no.
     for (accept, is_stream) in [
         ("text/event-stream", true),
         ("text/html, Text/Event-Stream;q=0.5", true),
+        ("application/json\r\nAccept: text/event-stream", true),
         ("*/*", false),
+        ("text/*", false),
         ("text/plain", false),
+        ("text/event-stream;q=0", false),
+        ("*/*\r\nAccept: text/event-stream; q=0.0", false),
     ] {
         let mut peer = Peer::connect(server.address);
         let head = "GET /topics/a HTTP/1.1\r\nHost: localhost\r\n";

@@ -1,6 +1,7 @@
 //! What the server says on one connection, held against the grammar: whole answers, then frames of
 //! a server with nothing behind a close frame, or an event stream with ids that grow.
 
+use super::super::chunked::Unchunker;
 use super::super::event_stream::Reader;
 use super::super::witness::Witness;
 
@@ -19,7 +20,8 @@ enum Form {
     /// The peer may have asked for an answer without its body, which cannot be told from others.
     Unknown,
     Frames(Witness),
-    Events(Box<Reader>, Position),
+    /// In chunks, but for HTTP/1.0.
+    Events(Box<Reader>, Option<Unchunker>, Position),
 }
 
 /// The last event's id, as two numbers.
@@ -45,7 +47,10 @@ impl Said {
                 while self.take_answer() {}
             }
             Form::Frames(witness) => drop(witness.take(bytes)),
-            Form::Events(reader, position) => read_events(reader, position, bytes),
+            Form::Events(reader, chunks, position) => match chunks {
+                Some(chunks) => read_events(reader, position, &chunks.take(bytes)),
+                None => read_events(reader, position, bytes),
+            },
         }
     }
 
@@ -63,6 +68,7 @@ impl Said {
         };
         let length = value("Content-Length").map(|length| length.parse::<usize>().unwrap());
         let is_stream = value("Content-Type") == Some("text/event-stream");
+        let is_chunked = value("Transfer-Encoding") == Some("chunked");
         let status = head.code.expect("a status");
         let body_end = end + length.unwrap_or_default();
         if self.pending.len() < body_end {
@@ -74,7 +80,7 @@ impl Said {
             witness.take(&self.pending);
             self.form = Form::Frames(witness);
         } else if is_stream {
-            self.form = Form::Events(Box::default(), (0, 0));
+            self.form = Form::Events(Box::default(), is_chunked.then(Unchunker::default), (0, 0));
         } else {
             self.pending = rest;
             return !self.pending.is_empty();
