@@ -132,7 +132,9 @@ fn the_head_of_a_later_request_has_the_handshake_deadline_from_its_first_byte() 
     thread::sleep(ms(400));
     let span = Span::begin();
     drip_until_answered(&mut peer, get("/").as_bytes());
-    assert_eq!(peer.answer().status, 408);
+    let answer = peer.answer();
+    assert_eq!(answer.status, 408);
+    assert_eq!(answer.body, "the request head took too long\n");
     span.took("handshake of a later request", ms(300));
     peer.expect_fin();
     drop(peer);
@@ -162,8 +164,11 @@ fn an_answer_that_takes_longer_than_the_handshake_deadline_is_503() {
     let mut peer = Peer::connect(server.address);
     let span = Span::begin();
     peer.send(get("/slow?ms=500").as_bytes());
-    assert_eq!(peer.answer().status, 503);
+    let answer = peer.answer();
+    assert_eq!(answer.status, 503);
     span.took("answer", ms(200));
+    // A plain request has no handshake, and its peer is not to blame.
+    assert_eq!(answer.body, "no answer was ready in time\n");
     // The late answer is dropped: nothing but FIN follows.
     peer.expect_fin();
     thread::sleep(ms(350));
