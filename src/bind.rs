@@ -71,11 +71,11 @@ pub(crate) fn bind_unix(path: &Path, unix: &Unix) -> io::Result<(SocketFile, Uni
     Ok((file, UnixListener::from_std(socket.into())))
 }
 
-/// The file of a Unix socket that was bound here. It is removed when this is dropped, unless another
-/// file stands at its path by then: whoever put that there, a second server perhaps, needs it.
+/// The file of a Unix socket that was bound here. It is removed when this is dropped, unless
+/// another file stands at its path by then: the socket of a second server, perhaps.
 ///
-/// To be dropped before its socket: as long as that is open the kernel gives the number of its inode
-/// to no other file.
+/// To be dropped before its socket: as long as that is open the kernel gives the number of its
+/// inode to no other file.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
