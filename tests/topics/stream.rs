@@ -6,7 +6,7 @@ use heartwheel::CloseReason;
 
 use crate::support::peer::{Peer, Seen};
 use crate::support::topics::*;
-use crate::support::{PATIENCE, Span, eventually, ms};
+use crate::support::{Span, eventually, ms};
 
 #[test]
 fn a_stream_begins_with_its_position_and_goes_on_with_events() {
@@ -146,8 +146,8 @@ fn a_drain_says_when_to_come_back_and_ends_the_stream() {
 // FAULTS 121.
 #[test]
 fn a_stream_that_does_not_read_is_dropped_and_holds_up_nobody() {
-    // Longer than it takes to publish on a machine that does other things, too: nobody reads for the
-    // reader meanwhile.
+    // Longer than it takes to publish on a machine that does other things, too: nobody reads for
+    // the reader meanwhile.
     let settings = [("deadlines.write_stall", "3s"), ("limits.outbox_bytes", "64m")];
     let server = start(&settings);
     let narrow = Peer::connect_narrow(server.address);
