@@ -48,8 +48,9 @@
 //! and at 1 KiB, 1.2 at 16 KiB, 1.05 at 1 MiB; with workers, at most 1.5 times the program's own
 //! without them, and in `rate` 1.6 times and 40 us more of median latency. A delivery of `fanout`:
 //! 1.05 times a bare send; two messages published at once: 1.3 times the CPU time of one. On any
-//! machine: at most 256 bytes for each of 9,000 idle connections, 280 after a message; no wake-up while no
-//! ping is due; no deadline early, and 99 of 100 no later than a tick (50 ms) and 5 ms; no errors.
+//! machine: at most 256 bytes for each of 9,000 idle connections, 280 after a message; no wake-up
+//! while no ping is due; no deadline early, and 99 of 100 no later than a tick (50 ms) and 5 ms; no
+//! errors.
 //!
 //! What the figures do not say. Loopback has no loss and no distance, and work of receiving is done
 //! by whoever sends. The closed loop measures queues of the length that it makes. Messages a second
@@ -59,11 +60,11 @@
 //! time of the first alone. Memory is what the process has; what the kernel keeps for each socket
 //! is not in it. The generator masks every message with the same mask, once, beforehand.
 //!
-//! Modules: `options`, `help` (these lines), `target` (servers), `herd` with `connection`, `reader` and `ring` (the
-//! generator), `window` (readings of /proc), `echo`, `idle`, `fanout`, `churn`, `deadlines` with
-//! `watcher`, `blocking` (the modes), `record` with `figure`, `condition`, `errors` and `stats`
-//! (what was measured), `table`, `json`, `page` with `pictures` and `chart` (how it is
-//! told).
+//! Modules: `options`, `help` (these lines), `target` (servers), `herd` with `connection`, `reader`
+//! and `ring` (the generator), `window` (readings of /proc), `echo`, `idle`, `fanout`, `churn`,
+//! `deadlines` with `watcher`, `blocking` (the modes), `record` with `figure`, `condition`,
+//! `errors` and `stats` (what was measured), `table`, `json`, `page` with `pictures` and `chart`
+//! (how it is told).
 
 mod blocking;
 mod chart;

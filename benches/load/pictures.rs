@@ -154,7 +154,8 @@ impl Pictures<'_> {
                 card(state, &about("p99", &groups), &ranges(&rows, TICK_MS), "")
             }
         });
-        let text = "ms behind its time, lower is better: dot p50, bar to p99, stroke max; the dashed line is one tick";
+        let text = "ms behind its time, lower is better: \
+                    dot p50, bar to p99, stroke max; the dashed line is one tick";
         row("", text, &cards.collect::<String>())
     }
 
