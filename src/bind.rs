@@ -3,9 +3,9 @@
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener, ToSocketAddrs};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mio::net::{TcpListener, UnixListener};
 use rustix::io::Errno;
@@ -102,16 +102,49 @@ fn is_missing(address: SocketAddr, error: &io::Error) -> bool {
 }
 
 /// Binds a path, with the access that is configured: it is set before anybody can connect.
-pub(crate) fn bind_unix(path: &Path, unix: &Unix) -> io::Result<UnixListener> {
+pub(crate) fn bind_unix(path: &Path, unix: &Unix) -> io::Result<(SocketFile, UnixListener)> {
     remove_stale(path)?;
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    if let Err(error) = give_access(path, unix) {
-        let _ = fs::remove_file(path);
-        return Err(error);
-    }
+    // Made behind the socket, so that it is dropped before it: see there.
+    let file = SocketFile::of(path)?;
+    give_access(path, unix)?;
     socket.listen(BACKLOG)?;
-    Ok(UnixListener::from_std(socket.into()))
+    Ok((file, UnixListener::from_std(socket.into())))
+}
+
+/// The file of a Unix socket that was bound here. It is removed when this is dropped, unless
+/// another file stands at its path by then: the socket of a second server, perhaps.
+///
+/// To be dropped before its socket: as long as that is open the kernel gives the number of its
+/// inode to no other file.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    identity: Identity,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<SocketFile> {
+        Ok(SocketFile { path: path.to_owned(), identity: identity(path)? })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            // Somebody else may remove it at this moment: nothing is lost.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
 }
 
 /// Removes a socket that nobody listens to any more; one that is alive is refused.

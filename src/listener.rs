@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token, event::Source};
 
-use crate::bind::{Adopted, bind_tcp, bind_unix};
+use crate::bind::{Adopted, SocketFile, bind_tcp, bind_unix};
 use crate::config::{Address, Unix};
 use crate::memory::Exchange;
 use crate::route::Face;
@@ -25,8 +25,11 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
-    /// With the path that goes when it does, if it was bound here.
-    Unix(UnixListener, Option<PathBuf>),
+    /// With its file, if it was bound here. Fields are dropped in their order: the file first.
+    Unix {
+        _file: Option<SocketFile>,
+        listener: UnixListener,
+    },
     /// A door of the exchange.
     Memory(Exchange),
 }
@@ -49,7 +52,10 @@ impl Listener {
     pub fn bind(address: &Address, unix: &Unix, face: Face) -> io::Result<Vec<Listener>> {
         let kinds = match address {
             Address::Tcp(name) => bind_tcp(name)?.into_iter().map(Kind::Tcp).collect(),
-            Address::Unix(path) => vec![Kind::Unix(bind_unix(path, unix)?, Some(path.clone()))],
+            Address::Unix(path) => {
+                let (file, listener) = bind_unix(path, unix)?;
+                vec![Kind::Unix { _file: Some(file), listener }]
+            }
         };
         let listener = |kind| Listener { kind, face, is_ready: true };
         Ok(kinds.into_iter().map(listener).collect())
@@ -64,7 +70,7 @@ impl Listener {
             }
             Adopted::Unix(listener) => {
                 listener.set_nonblocking(true)?;
-                Kind::Unix(UnixListener::from_std(listener), None)
+                Kind::Unix { _file: None, listener: UnixListener::from_std(listener) }
             }
         };
         Ok(Listener { kind, face, is_ready: true })
@@ -79,7 +85,7 @@ impl Listener {
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.kind {
             Kind::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
-            Kind::Unix(listener, _) => listener.register(registry, token, Interest::READABLE),
+            Kind::Unix { listener, .. } => listener.register(registry, token, Interest::READABLE),
             Kind::Memory(exchange) => {
                 exchange.open(self.face, token);
                 Ok(())
@@ -91,7 +97,9 @@ impl Listener {
     pub fn accept(&self) -> Accepted {
         let accepted = match &self.kind {
             Kind::Tcp(listener) => listener.accept().map(|(stream, _)| Socket::Tcp(stream)),
-            Kind::Unix(listener, _) => listener.accept().map(|(stream, _)| Socket::Unix(stream)),
+            Kind::Unix { listener, .. } => {
+                listener.accept().map(|(stream, _)| Socket::Unix(stream))
+            }
             Kind::Memory(exchange) => {
                 let socket = exchange.accept(self.face).map(Socket::Memory);
                 socket.ok_or_else(|| ErrorKind::WouldBlock.into())
@@ -111,7 +119,7 @@ impl Listener {
     pub fn local_address(&self) -> io::Result<LocalAddress> {
         match &self.kind {
             Kind::Tcp(listener) => listener.local_addr().map(LocalAddress::Tcp),
-            Kind::Unix(listener, _) => {
+            Kind::Unix { listener, .. } => {
                 let address = listener.local_addr()?;
                 let path = address.as_pathname().unwrap_or(Path::new(""));
                 Ok(LocalAddress::Unix(path.to_owned()))
@@ -123,13 +131,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        match &self.kind {
-            Kind::Unix(_, Some(path)) => {
-                // Somebody else may have removed it: nothing is lost.
-                let _ = std::fs::remove_file(path);
-            }
-            Kind::Memory(exchange) => exchange.close(self.face),
-            Kind::Tcp(_) | Kind::Unix(_, None) => {}
+        if let Kind::Memory(exchange) = &self.kind {
+            exchange.close(self.face);
         }
     }
 }

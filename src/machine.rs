@@ -3,8 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+/// Gives what `limits.memory_bytes = auto` stands for: a quarter of what there is.
+pub(crate) fn memory_auto() -> u64 {
+    memory().map_or(u64::MAX, |bytes| bytes / 4)
+}
+
 /// Gives the bytes of memory that there are for this process; `None` if the kernel does not tell.
-pub(crate) fn memory() -> Option<u64> {
+fn memory() -> Option<u64> {
     let read = |path: &Path| fs::read_to_string(path).ok();
     let machine = read(Path::new("/proc/meminfo")).as_deref().and_then(total_memory);
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();

@@ -58,8 +58,11 @@ pub enum CloseReason {
     DrainDeadline,
     /// The operator had the server shed connections.
     Shed,
-    /// No complete request head, or no answer to it, within `deadlines.handshake`.
+    /// No complete request head within `deadlines.handshake`.
     Handshake,
+    /// No answer begun within `deadlines.handshake` of the complete request: the peer is not to
+    /// blame. The label is that of [`CloseReason::Handshake`].
+    Answer,
     /// No complete request body within `deadlines.body`.
     Body,
     /// No further request within `deadlines.keep_alive`.
@@ -68,7 +71,8 @@ pub enum CloseReason {
     Done,
     /// The connection was reset, or writing to it failed.
     Reset,
-    /// The peer ended its side without a close frame.
+    /// The peer ended its side: of a WebSocket without a close frame, of a request before it was
+    /// complete, or of an event stream.
     Eof,
     /// The server was told to end at once.
     Shutdown,
@@ -112,7 +116,7 @@ impl CloseReason {
             Lifetime => "lifetime",
             Drain | DrainDeadline => "drain",
             Shed => "shed",
-            Handshake => "handshake",
+            Handshake | Answer => "handshake",
             Body => "body",
             KeepAlive => "keep_alive",
             Done => "done",
@@ -137,8 +141,8 @@ impl CloseReason {
             Panic => 1011,
             Lifetime | Drain => 1001,
             Shed => 1012,
-            WriteStall | CloseSend | CloseAck | DrainDeadline | Handshake | Body | KeepAlive
-            | Done | Reset | Eof | Shutdown => 1006,
+            WriteStall | CloseSend | CloseAck | DrainDeadline | Handshake | Answer | Body
+            | KeepAlive | Done | Reset | Eof | Shutdown => 1006,
         }
     }
 
@@ -153,7 +157,7 @@ impl CloseReason {
             Peer(_) | Application(_) | Lifetime | Drain | Shed | Kicked | KeepAlive | Done
             | Eof | Reset | Shutdown => Severity::Clean,
             ReadIdle | Heartbeat | Message | Overflow | Memory | WriteStall | CloseSend
-            | CloseAck | DrainDeadline | Handshake | Body => Severity::Deadline,
+            | CloseAck | DrainDeadline | Handshake | Answer | Body => Severity::Deadline,
             Protocol | Utf8 | TooBig | Fragments | Rate | Forbidden | Panic => Severity::Fault,
         }
     }
@@ -178,7 +182,7 @@ impl CloseReason {
             Panic => 14,
             Lifetime => 15,
             Drain | DrainDeadline => 16,
-            Handshake => 17,
+            Handshake | Answer => 17,
             Body => 18,
             KeepAlive => 19,
             Done => 20,
@@ -239,13 +243,13 @@ impl fmt::Display for CloseReason {
             TooBig => "a message was too big",
             Fragments => "a message had too many fragments",
             Rate => "the peer sent too much too fast",
-            Kicked => "the operator ended it",
+            Kicked => "the operator ended the connection",
             Forbidden => "the peer published where it may not",
             ReadIdle => "nothing was received for too long",
             Heartbeat => "pings went unanswered",
             Message => "a message took too long",
             Overflow => "too much waited for the peer",
-            Memory => "memory was short and it held most",
+            Memory => "memory was short and this connection held most of it",
             WriteStall => "the peer stopped reading",
             CloseSend => "the close frame could not be sent in time",
             CloseAck => "the peer did not finish closing in time",
@@ -254,12 +258,13 @@ impl fmt::Display for CloseReason {
             Drain => "the server is draining",
             DrainDeadline => "the connection was still open when the drain was over",
             Shed => "the server is shedding connections",
-            Handshake => "the handshake took too long",
+            Handshake => "the request head took too long",
+            Answer => "no answer was ready in time",
             Body => "the request body took too long",
             KeepAlive => "no further request came",
             Done => "the request was answered",
             Reset => "the connection was reset",
-            Eof => "the peer hung up without a close frame",
+            Eof => "the peer hung up",
             Shutdown => "the server was told to end at once",
         })
     }

@@ -358,7 +358,7 @@ impl Builder {
             config: self.config,
             routes: specs,
             machine_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            memory_auto: machine::memory().map_or(u64::MAX, |bytes| bytes / 4),
+            memory_auto: machine::memory_auto(),
             seed: self.seed.unwrap_or_else(random_seed),
             unix_ms: clock.unix_ms(),
         };
@@ -496,10 +496,11 @@ impl Server {
 
     /// Binds one more address and gives those really bound.
     pub(crate) fn listen(&mut self, address: &Address, face: Face) -> Result<Vec<LocalAddress>> {
-        let bound = self
-            .inner
-            .listen(address, face)
-            .map_err(|source| Error::Bind { address: address.clone(), source })?;
+        let bound = self.inner.listen(address, face).map_err(|source| Error::Bind {
+            key: key_of(face),
+            address: address.clone(),
+            source,
+        })?;
         bound.iter().for_each(|address| tell_address(address, face));
         Ok(bound)
     }
@@ -522,6 +523,8 @@ pub enum Error {
     },
     /// An address cannot be listened on.
     Bind {
+        /// The key of the configuration that names it: `listen` or `admin_listen`.
+        key: &'static str,
         /// The address.
         address: Address,
         /// What the kernel said.
@@ -538,7 +541,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Config { text } => f.write_str(text),
-            Error::Bind { address, source } => write!(f, "listen = {address}: {source}"),
+            Error::Bind { key, address, source } => write!(f, "{key} = {address}: {source}"),
             Error::Io(error) => error.fmt(f),
         }
     }
@@ -564,6 +567,14 @@ fn tell_address(address: &LocalAddress, face: Face) {
     match face {
         Face::Admin => info!("listening address={address} for=admin"),
         Face::Public | Face::Both => info!("listening address={address}"),
+    }
+}
+
+/// Gives the key of the configuration that names addresses of this face.
+fn key_of(face: Face) -> &'static str {
+    match face {
+        Face::Admin => "admin_listen",
+        Face::Public | Face::Both => "listen",
     }
 }
 

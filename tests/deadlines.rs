@@ -132,7 +132,9 @@ fn the_head_of_a_later_request_has_the_handshake_deadline_from_its_first_byte() 
     thread::sleep(ms(400));
     let span = Span::begin();
     drip_until_answered(&mut peer, get("/").as_bytes());
-    assert_eq!(peer.answer().status, 408);
+    let answer = peer.answer();
+    assert_eq!(answer.status, 408);
+    assert_eq!(answer.body, "the request head took too long\n");
     span.took("handshake of a later request", ms(300));
     peer.expect_fin();
     drop(peer);
@@ -162,8 +164,11 @@ fn an_answer_that_takes_longer_than_the_handshake_deadline_is_503() {
     let mut peer = Peer::connect(server.address);
     let span = Span::begin();
     peer.send(get("/slow?ms=500").as_bytes());
-    assert_eq!(peer.answer().status, 503);
+    let answer = peer.answer();
+    assert_eq!(answer.status, 503);
     span.took("answer", ms(200));
+    // A plain request has no handshake, and its peer is not to blame.
+    assert_eq!(answer.body, "no answer was ready in time\n");
     // The late answer is dropped: nothing but FIN follows.
     peer.expect_fin();
     thread::sleep(ms(350));
@@ -243,7 +248,7 @@ fn a_kept_connection_without_a_request_gets_fin_at_keep_alive() {
     peer_span = Span::begin();
     drop(peer);
     server.expect_closed(CloseReason::KeepAlive, 1);
-    assert!(peer_span.elapsed() < EPS);
+    assert!(peer_span.elapsed() < peer_span.lateness_max());
     assert_eq!(server.stats().fired(DeadlineKind::KeepAlive), 1);
     neighbour.was_undisturbed();
     server.assert_in_time();
@@ -533,7 +538,7 @@ fn a_fin_that_is_not_answered_is_a_reset_at_close_ack() {
             }
         };
         peer.expect_fin();
-        assert!(span.elapsed() < EPS, "the server ends its side first");
+        assert!(span.elapsed() < span.lateness_max(), "the server ends its side first");
         eventually("the reset", || peer.is_reset_unread());
         span.took("close_ack after FIN", ms(300));
     }
@@ -564,14 +569,16 @@ fn a_fault_that_runs_into_close_ack_keeps_its_reason() {
 fn lifetimes_end_with_1001_and_a_time_to_come_back_spread_over_the_jitter() {
     let pairs = [("deadlines.lifetime", "800ms"), ("heartbeat.jitter", "0.5")];
     let server = Running::start(&pairs, routes());
+    let watched = Span::begin();
     let crowd = Crowd::open(server.address, "/quiet", 100);
     eventually("all have ended", || server.stats().closed_total() == 100);
     let members = crowd.finish();
+    let late = watched.lateness_max();
     let mut spans = Vec::new();
     let mut retries = Vec::new();
     for member in &members {
         let span = member.closed_at.unwrap() - member.opened_at;
-        assert!(span >= ms(400) && span <= ms(800) + EPS, "{span:?}");
+        assert!(span >= ms(400) && span <= ms(800) + late, "{span:?}");
         spans.push(span);
         let payload = member.closed_with.as_ref().unwrap();
         assert_eq!(payload[..2], 1001u16.to_be_bytes());
@@ -632,6 +639,7 @@ fn adaptive_heartbeats_ping_less_while_all_is_well_and_more_after_a_miss() {
     let server = Running::start(&pairs, routes());
     let mut peer = Peer::open(server.address, "/quiet");
     let mut gaps = Vec::new();
+    let watched = Span::begin();
     let mut answered_at = Instant::now();
     while gaps.len() < 7 {
         let Seen::Frame(0x89, payload) = peer.see() else { panic!("a ping") };
@@ -644,7 +652,8 @@ fn adaptive_heartbeats_ping_less_while_all_is_well_and_more_after_a_miss() {
     // bound.
     for (gap, least) in gaps[1..].iter().zip([200, 250, 312, 390, 488, 600]) {
         let gap_ms = gap.as_millis() as u64;
-        assert!(gap_ms + 2 >= least && *gap <= ms(least) + EPS, "{gap_ms} ms, {least} asked for");
+        let most = ms(least) + watched.lateness_max();
+        assert!(gap_ms + 2 >= least && *gap <= most, "{gap_ms} ms, {least} asked for");
     }
     // Two misses halve it twice; the ping that is answered was drawn after them.
     for _ in 0..3 {
@@ -654,7 +663,7 @@ fn adaptive_heartbeats_ping_less_while_all_is_well_and_more_after_a_miss() {
     let span = Span::begin();
     assert!(matches!(peer.see(), Seen::Frame(0x89, _)));
     println!("after two misses: {:?}", span.elapsed());
-    assert!(span.elapsed() < ms(300) + EPS, "{:?}", span.elapsed());
+    assert!(span.elapsed() < ms(300) + span.lateness_max(), "{:?}", span.elapsed());
 }
 
 // FAULTS 57.
@@ -747,6 +756,7 @@ fn a_thousand_idle_clients_are_pinged_on_a_grid_within_their_window() {
     const CLIENTS: usize = 1000;
     let pairs = [("heartbeat.interval", "8s"), ("heartbeat.jitter", "0.3")];
     let server = Running::start(&pairs, routes());
+    let watched = Span::begin();
     let crowd = Crowd::open(server.address, "/quiet", CLIENTS);
     // First pings fall anywhere; those due within five seconds on no grid.
     thread::sleep(ms(5600));
@@ -759,16 +769,17 @@ fn a_thousand_idle_clients_are_pinged_on_a_grid_within_their_window() {
     assert_eq!(server.stats().closed_total(), 0);
     let members = crowd.finish();
     let mut by_second = std::collections::BTreeMap::new();
+    let late = watched.lateness_max();
     let loop_began = members[0].opened_at;
     let mut gaps = Vec::new();
     for member in &members {
         let first = member.pinged_at.first().expect("a ping within the interval");
-        assert!(*first - member.opened_at <= ms(8000) + EPS);
+        assert!(*first - member.opened_at <= ms(8000) + late);
         for pair in member.pinged_at.windows(2) {
             let gap = pair[1] - pair[0];
             gaps.push(gap);
             // 8 s x (1 - 0.3), and moved down by less than a second.
-            assert!(gap + ms(20) >= ms(5600 - 1000) && gap <= ms(8000) + EPS, "{gap:?}");
+            assert!(gap + ms(20) >= ms(5600 - 1000) && gap <= ms(8000) + late, "{gap:?}");
         }
         for at in &member.pinged_at {
             *by_second.entry((*at - loop_began).as_secs()).or_insert(0usize) += 1;

@@ -17,6 +17,9 @@
 
 mod common;
 
+use std::num::NonZero;
+use std::thread;
+
 use common::decoders::{Verdict, decode, decode_tungstenite, is_refusal, verdict};
 use common::rng::Rng;
 use heartwheel::ws::{Limits, Violation};
@@ -25,12 +28,23 @@ use heartwheel::ws::{Limits, Violation};
 fn decoder_and_tungstenite_agree() {
     let rounds = number("ROUNDS").unwrap_or(200_000);
     let first = number("SEED").unwrap_or(1);
-    let mut tally = Tally::default();
-    for seed in first..first + rounds {
-        if let Err(difference) = compare(seed, &mut tally) {
-            panic!("SEED={seed}: {difference}");
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    // Each thread takes every so manieth sequence.
+    let compare_part = |part: u64| {
+        let mut tally = Tally::default();
+        for seed in (first + part..first + rounds).step_by(threads) {
+            if let Err(difference) = compare(seed, &mut tally) {
+                panic!("SEED={seed}: {difference}");
+            }
         }
-    }
+        tally
+    };
+    let tally = thread::scope(|scope| {
+        let parts: Vec<_> =
+            (0..threads as u64).map(|part| scope.spawn(move || compare_part(part))).collect();
+        let tallies = parts.into_iter().map(|part| part.join().expect("no difference was found"));
+        tallies.reduce(Tally::plus).expect("there is a thread")
+    });
     println!("{rounds} sequences: {tally:?}");
     if rounds >= 10_000 {
         tally.check_reach(rounds);
@@ -54,6 +68,18 @@ struct Tally {
 }
 
 impl Tally {
+    fn plus(self, other: Tally) -> Tally {
+        Tally {
+            items: self.items + other.items,
+            clean: self.clean + other.clean,
+            closed: self.closed + other.closed,
+            protocol: self.protocol + other.protocol,
+            utf8: self.utf8 + other.utf8,
+            too_big: self.too_big + other.too_big,
+            stricter: self.stricter + other.stricter,
+        }
+    }
+
     /// A generator that no longer reaches an end proves nothing about it.
     fn check_reach(&self, rounds: u64) {
         assert!(self.items > rounds);

@@ -103,6 +103,65 @@ fn a_stale_socket_is_removed_a_live_one_refused_and_a_file_left_alone() {
     assert_eq!(fs::read_to_string(&path.0).unwrap(), "not a socket");
 }
 
+/// Connects there: somebody listens.
+#[track_caller]
+fn assert_listened(path: &SocketPath) {
+    UnixStream::connect(&path.0).expect("the second server's file stays");
+}
+
+// FAULTS 186.
+#[test]
+fn a_stopping_server_leaves_the_socket_of_another_alone() {
+    let (path, moved) = (SocketPath::new("renamed"), SocketPath::new("moved"));
+    let first = bind(&path, &[]).expect("the path is free");
+    fs::rename(&path.0, &moved.0).unwrap();
+    let second = bind(&path, &[]).expect("the path is free again");
+    drop(first);
+    assert_listened(&path);
+    drop(second);
+    assert!(!path.0.exists(), "it goes with its own server");
+    // Removed, not renamed: the number of the inode is not given again while the first is open.
+    let first = bind(&path, &[]).expect("the path is free");
+    fs::remove_file(&path.0).unwrap();
+    let second = bind(&path, &[]).expect("the path is free again");
+    drop(first);
+    assert_listened(&path);
+    // At a drain the file goes with the listener.
+    fs::rename(&path.0, &moved.0).unwrap();
+    let mut third = bind(&path, &[]).expect("the path is free again");
+    let mut second = second;
+    for server in [&mut second, &mut third] {
+        assert!(path.0.exists(), "the second drains, and the third's file stays");
+        server.handle().drain().unwrap();
+        server.turn().unwrap();
+    }
+    assert!(!path.0.exists(), "the third drains");
+    fs::write(&path.0, "no socket").unwrap();
+    drop((second, third));
+    assert!(path.0.exists(), "it was not theirs");
+}
+
+#[test]
+fn a_start_that_fails_removes_the_socket_that_it_made() {
+    let path = SocketPath::new("failed");
+    let error = bind(&path, &[("admin_listen", "unix:/nowhere/at/all.sock")]).expect_err("no path");
+    assert!(error.to_string().starts_with("admin_listen = unix:/nowhere/at/all.sock: "), "{error}");
+    assert!(!path.0.exists());
+}
+
+/// The key that is named is the one to change.
+#[test]
+fn the_key_of_an_address_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (key, other) in [("listen", "admin_listen"), ("admin_listen", "listen")] {
+        let config = config(&[(key, &address), (other, "127.0.0.1:0")]);
+        let error = Server::builder().config(config).health().build().expect_err("it is taken");
+        assert!(error.to_string().starts_with(&format!("{key} = {address}: ")), "{error}");
+        assert!(matches!(error, Error::Bind { key: named, .. } if named == key), "{error:?}");
+    }
+}
+
 #[test]
 fn a_listener_that_is_adopted_is_served_instead_of_listen() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

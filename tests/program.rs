@@ -58,7 +58,16 @@ impl Drop for TempFile {
 fn help_and_version_go_to_stdout() {
     let help = run(&["--help"]);
     assert_eq!((help.status, help.stderr.len()), (0, 0));
-    for word in ["serve", "check", "print-config", "--config", "--set", "--listen", "--log"] {
+    for word in [
+        "serve",
+        "check",
+        "print-config",
+        "--config",
+        "--set",
+        "--listen",
+        "--admin-listen",
+        "--log",
+    ] {
         assert!(help.stdout.contains(word), "{word}");
     }
     let version = run(&["--version"]);
@@ -70,8 +79,13 @@ fn help_and_version_go_to_stdout() {
 fn check_of_the_defaults_prints_a_table() {
     let check = run(&["check"]);
     assert_eq!((check.status, check.stderr.len()), (0, 0));
-    for words in ["deadlines.handshake", "in all", "read timeout          1m", "0 to 30s at random"]
-    {
+    for words in [
+        "deadlines.handshake",
+        "in all",
+        "\nMemory to plan with: ",
+        "read timeout          1m",
+        "0 to 30s at random",
+    ] {
         assert!(check.stdout.contains(words), "{words}\n{}", check.stdout);
     }
     assert!(!check.stdout.contains("Warnings"));
@@ -163,6 +177,23 @@ fn what_print_config_prints_reads_back_to_the_same() {
     let file = TempFile::new("printed.toml", &first.stdout);
     let second = run(&["print-config", "--config", file.path()]);
     assert_eq!((second.status, second.stdout), (0, first.stdout));
+}
+
+#[test]
+fn the_operators_address_has_an_option_of_its_own() {
+    for (arguments, line) in [
+        (&["--admin-listen", "off"][..], "admin_listen = \"off\"\n"),
+        (
+            &["--admin-listen", "127.0.0.1:1", "--admin-listen=unix:/run/a.sock"],
+            "admin_listen = [\"127.0.0.1:1\", \"unix:/run/a.sock\"]\n",
+        ),
+    ] {
+        let printed = run(&[&["print-config"], arguments].concat());
+        assert!(printed.stdout.contains(line), "{}", printed.stdout);
+    }
+    let refused = run(&["--admin-listen", "nonsense"]);
+    assert_eq!(refused.status, 2);
+    assert!(refused.stderr[0].contains("admin_listen = nonsense: must be"), "{:?}", refused.stderr);
 }
 
 #[test]

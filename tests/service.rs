@@ -105,6 +105,24 @@ fn a_reload_takes_a_good_file_and_refuses_a_bad_one() {
     assert_eq!(lab.lines_with(" closed id=").len(), 0);
 }
 
+/// The peer is told the same, whatever it was: only the operator learns which tokens there are not.
+#[test]
+fn a_wrong_token_and_none_read_differently_in_the_log_and_not_in_the_answer() {
+    let file = File::new("tokens", "secret publish=* subscribe=*\n");
+    let lab = Lab::start(&[("admission.tokens", file.0.to_str().unwrap())]);
+    let ask = |lines: &str| {
+        let mut peer = Peer::connect(lab.address);
+        peer.send(format!("GET /topics/a HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n").as_bytes());
+        peer.answer()
+    };
+    let (none, wrong) = (ask(""), ask("Authorization: Bearer guessed\r\n"));
+    assert_eq!((none.status, wrong.status), (401, 401));
+    assert_eq!(none.body, wrong.body);
+    assert!(lab.expect_line("token=none").contains("refused id="));
+    assert!(lab.expect_line("token=unknown").contains("refused id="));
+    assert_eq!(lab.lines_with("guessed").len(), 0, "no token is ever shown");
+}
+
 #[test]
 fn a_reload_changes_how_much_is_logged() {
     let file = File::new("log", "log = 'info'");

@@ -36,12 +36,11 @@ pub struct Range {
     pub most: f64,
 }
 
-/// Gives a card with a picture in it.
+/// Gives a card with a picture in it; `about` is HTML.
 pub fn card(title: &str, about: &str, picture: &str, legend: &str) -> String {
     format!(
-        "<figure><figcaption><b>{}</b> {}</figcaption>{picture}{legend}</figure>\n",
-        escape(title),
-        escape(about)
+        "<figure><figcaption><b>{}</b> {about}</figcaption>{picture}{legend}</figure>\n",
+        escape(title)
     )
 }
 

@@ -30,7 +30,7 @@ enum Pings {
 /// Measures each server; the program also without answers to its pings, and without pings.
 pub fn idle(options: &Options, targets: &[Target], record: &mut Record, progress: &mut Progress) {
     let most = (record.machine.descriptors_max as usize).saturating_sub(RESERVE);
-    let asked = options.connections.unwrap_or(if options.is_quick { 2000 } else { 9000 });
+    let asked = options.connections.unwrap_or(if options.is_quick { 2000 } else { PROMISED });
     let count = asked.min(most);
     // The program's workers have nothing to do with it: whoever is in a hurry leaves them out.
     let is_shown = |(index, target): &(usize, &Target)| {
@@ -50,6 +50,9 @@ pub fn idle(options: &Options, targets: &[Target], record: &mut Record, progress
             progress.expect(1);
             progress.step(&format!("idle {count} {} {}", pings.name(), target.name));
             let mut run = Run::new(Mode::Idle, pings.load(count), &target.name, 0);
+            if count < PROMISED {
+                run.notes.push(few(count));
+            }
             if count < asked {
                 run.notes.push(format!("{asked} connections do not fit the descriptor limit"));
             }
@@ -125,6 +128,7 @@ fn hold(
         });
     }
     let spent = window.close()?;
+    run.set_others(&spent);
     note_pings(run);
     if let (Some(server), pings) = (spent.server, run.figure("pings").unwrap_or(0.0)) {
         run.set("wakes", server.voluntary as f64 / spent.lasted.as_secs_f64());
@@ -220,6 +224,16 @@ impl Pings {
     }
 }
 
+/// With fewer connections the promise is not judged.
+fn few(count: usize) -> String {
+    format!(
+        "{count} connections: the promise of 256 bytes for each is for {PROMISED}, because what \
+         grows in steps weighs more on few"
+    )
+}
+
+/// How many connections the promise of the documentation is for.
+pub const PROMISED: usize = 9000;
 /// Descriptors that are not for connections, here and in the server.
 const RESERVE: usize = 200;
 const QUICK: Duration = Duration::from_secs(6);

@@ -37,17 +37,20 @@
 //! | `--json FILE`, `--html FILE` | | writes everything; a page that stands alone |
 //! | `--cores S,G` | 0,1 | the core of the servers, with all their threads, and of the generator: better not two threads of one core |
 //! | `--no-pin` | | all may run on all cores |
+//! | `--help` | | prints this |
 //!
 //! Without `--conns`, `--size` and `--depth`, `echo` measures five loads: 64x125x1, 64x125x16,
-//! 1000x1024x4, 64x16384x4 and 10x1048576x1.
+//! 1000x1024x4, 64x16384x4 and 10x1048576x1. 64x125x1 is 64 connections x messages of 125 bytes x
+//! a depth of 1: as many messages are under way on each connection.
 //!
 //! Figures to beat, as ratios within one run: with `workers=0`, CPU time for each echo in
 //! multiples of that of bare bytes sent back (`raw`, a peer): 1.05 at depth 1, 1.15 at depth 16
 //! and at 1 KiB, 1.2 at 16 KiB, 1.05 at 1 MiB; with workers, at most 1.5 times the program's own
 //! without them, and in `rate` 1.6 times and 40 us more of median latency. A delivery of `fanout`:
 //! 1.05 times a bare send; two messages published at once: 1.3 times the CPU time of one. On any
-//! machine: at most 256 bytes for each idle connection, 280 after a message; no wake-up while no
-//! ping is due; no deadline early, and 99 of 100 no later than a tick (50 ms) and 5 ms; no errors.
+//! machine: at most 256 bytes for each of 9,000 idle connections, 280 after a message; no wake-up
+//! while no ping is due; no deadline early, and 99 of 100 no later than a tick (50 ms) and 5 ms; no
+//! errors.
 //!
 //! What the figures do not say. Loopback has no loss and no distance, and work of receiving is done
 //! by whoever sends. The closed loop measures queues of the length that it makes. Messages a second
@@ -57,11 +60,11 @@
 //! time of the first alone. Memory is what the process has; what the kernel keeps for each socket
 //! is not in it. The generator masks every message with the same mask, once, beforehand.
 //!
-//! Modules: `options`, `target` (servers), `herd` with `connection`, `reader` and `ring` (the
-//! generator), `window` (readings of /proc), `echo`, `idle`, `fanout`, `churn`, `deadlines` with
-//! `watcher`, `blocking` (the modes), `record` with `figure`, `condition`, `errors` and `stats`
-//! (what was measured), `table`, `json`, `page` with `pictures` and `chart` (how it is
-//! told).
+//! Modules: `options`, `help` (these lines), `target` (servers), `herd` with `connection`, `reader`
+//! and `ring` (the generator), `window` (readings of /proc), `echo`, `idle`, `fanout`, `churn`,
+//! `deadlines` with `watcher`, `blocking` (the modes), `record` with `figure`, `condition`,
+//! `errors` and `stats` (what was measured), `table`, `json`, `page` with `pictures` and `chart`
+//! (how it is told).
 
 mod blocking;
 mod chart;
@@ -75,6 +78,7 @@ mod echo;
 mod errors;
 mod fanout;
 mod figure;
+mod help;
 mod herd;
 mod idle;
 mod json;
@@ -106,8 +110,12 @@ fn main() -> ExitCode {
     if let Some(span) = blocking::serves() {
         return blocking::serve(span);
     }
-    let arguments = std::env::args_os().skip(1);
-    match run(arguments) {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if arguments.iter().any(|word| word == "--help" || word == "-h") {
+        print!("{}", help::text());
+        return ExitCode::SUCCESS;
+    }
+    match run(arguments.into_iter()) {
         Ok(failures) if failures.is_empty() => ExitCode::SUCCESS,
         Ok(failures) => {
             failures.iter().for_each(|failure| eprintln!("FAILED {failure}"));

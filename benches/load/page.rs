@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::chart::{escape, time};
-use super::figure::{FIGURES, Figure, number};
+use super::figure::{Better, FIGURES, Figure, number};
 use super::options::Mode;
-use super::pictures::{TICK_MS, pictures};
+use super::pictures::{DISTURBED, TICK_MS, pictures};
 use super::record::{BASELINE, Group, Record};
 use super::table::{about, describe, notes, table};
 
@@ -32,6 +32,31 @@ pub fn html(record: &Record) -> String {
     page + &method(record)
 }
 
+/// A figure that most readers come for.
+struct Tile {
+    value: String,
+    text: String,
+    better: Better,
+    is_disturbed: bool,
+}
+
+impl Tile {
+    fn new(value: String, text: impl Into<String>, groups: &[&Group]) -> Tile {
+        let is_disturbed = groups.iter().any(|group| group.is_disturbed());
+        Tile { value, text: text.into(), better: Better::Lower, is_disturbed }
+    }
+
+    fn html(&self) -> String {
+        let mark = if self.is_disturbed { DISTURBED } else { "" };
+        format!(
+            "<div><b>{}</b><span>{}; {}</span>{mark}</div>",
+            escape(&self.value),
+            escape(&self.text),
+            self.better.words()
+        )
+    }
+}
+
 /// The figures that most readers come for.
 fn tiles(record: &Record, groups: &[Group]) -> String {
     let find = |mode: Mode, load: &str, name: &str| {
@@ -42,34 +67,49 @@ fn tiles(record: &Record, groups: &[Group]) -> String {
     };
     let mut tiles = Vec::new();
     if let Some((group, cpu)) = find(Mode::Echo, "", "cpu_us") {
-        tiles.push((format!("{} µs", number(cpu, 1)), format!("CPU per echo, {}", group.load)));
+        let load = in_words(group.load);
+        let text = format!("CPU per echo, {load}");
+        tiles.push(Tile::new(format!("{} µs", number(cpu, 1)), text, &[group]));
         if let Some(ratio) = record.ratio(group) {
             let text = format!("of that, in multiples of bare bytes ({BASELINE})");
-            tiles.push((format!("{} ×", number(ratio.median, 2)), text));
+            tiles.push(Tile::new(format!("{} ×", number(ratio.median, 2)), text, &[group]));
         }
     }
-    if let Some((_, bytes)) = find(Mode::Idle, "", "idle_bytes") {
-        tiles.push((format!("{} B", number(bytes, 0)), "memory per idle connection".to_owned()));
+    if let Some((group, bytes)) = find(Mode::Idle, "", "idle_bytes") {
+        let count = number(group.value("count").unwrap_or(0.0), 0);
+        let text = format!("memory per idle connection, of {count}");
+        tiles.push(Tile::new(format!("{} B", number(bytes, 0)), text, &[group]));
     }
-    if let Some((_, wakes)) = find(Mode::Idle, "no pings", "wakes") {
-        tiles.push((number(wakes, 1), "wake-ups a second, no ping due".to_owned()));
+    if let Some((group, wakes)) = find(Mode::Idle, "no pings", "wakes") {
+        tiles.push(Tile::new(number(wakes, 1), "wake-ups a second, no ping due", &[group]));
     }
-    let is_kind = |group: &&Group| {
-        group.mode == Mode::Deadlines
-            && group.server == "heartwheel"
-            && group.load.ends_with("alone")
-    };
-    let lateness = groups.iter().filter(is_kind).filter_map(|group| group.value("p99"));
-    if let Some(us) = lateness.reduce(f64::max) {
-        let text = format!("a deadline is late at most (p99, worst kind; a tick is {TICK_MS} ms)");
-        tiles.push((time(us), text));
-    }
+    tiles.extend(lateness_tile(groups));
     let errors: u64 = record.runs.iter().map(|run| run.errors.total()).sum();
-    tiles.push((errors.to_string(), format!("errors in {} runs", record.runs.len())));
-    let tile = |(value, text): &(String, String)| {
-        format!("<div><b>{}</b><span>{}</span></div>", escape(value), escape(text))
-    };
-    format!("<div class='tiles'>{}</div>\n", tiles.iter().map(tile).collect::<String>())
+    let text = format!("errors in {} runs", record.runs.len());
+    tiles.push(Tile::new(errors.to_string(), text, &[]));
+    format!("<div class='tiles'>{}</div>\n", tiles.iter().map(Tile::html).collect::<String>())
+}
+
+/// The latest of all deadlines, whatever the server did beside them.
+fn lateness_tile(groups: &[Group]) -> Option<Tile> {
+    let is_kind = |group: &&Group| group.mode == Mode::Deadlines && group.server == "heartwheel";
+    let kinds: Vec<&Group> = groups.iter().filter(is_kind).collect();
+    let us = kinds.iter().filter_map(|group| group.value("p99")).reduce(f64::max)?;
+    let text = format!(
+        "a deadline is late at most (p99, worst kind, alone and beside echoes; a tick is \
+         {TICK_MS} ms)"
+    );
+    Some(Tile::new(time(us), text, &kinds))
+}
+
+/// Writes out `64x125x1`.
+fn in_words(load: &str) -> String {
+    match load.split('x').collect::<Vec<_>>()[..] {
+        [connections, size, depth] => {
+            format!("{connections} connections, {size} bytes, {depth} under way on each ({load})")
+        }
+        _ => load.to_owned(),
+    }
 }
 
 fn section(record: &Record, mode: Mode, groups: &[&Group]) -> String {
@@ -116,10 +156,14 @@ fn method(record: &Record) -> String {
     for figure in FIGURES.iter().filter(is_used) {
         let _ = writeln!(
             text,
-            "<dt>{} <code>{}</code></dt><dd>{}</dd>",
+            "<dt>{} <code>{}</code></dt><dd>{}{}</dd>",
             escape(figure.title),
             figure.name,
-            escape(figure.meaning)
+            escape(figure.meaning),
+            match figure.better.words() {
+                "" => String::new(),
+                words => format!("; {words}"),
+            }
         );
     }
     text + "</dl>\n"

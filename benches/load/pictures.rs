@@ -1,6 +1,6 @@
 //! Which pictures there are of each mode.
 
-use super::chart::{Bar, Curve, Range, bars, card, columns, curves, legend, ranges};
+use super::chart::{Bar, Curve, Range, bars, card, columns, curves, escape, legend, ranges};
 use super::figure::{Figure, number};
 use super::options::Mode;
 use super::record::{Group, Record};
@@ -69,12 +69,14 @@ impl Pictures<'_> {
             self.groups.iter().copied().filter(|group| group.load == first).collect();
         let cards = memory.map(|(figure, about)| self.bars(&same, figure, about)).concat();
         let wakes: Vec<Bar> = self.groups.iter().filter_map(|group| self.wakes(group)).collect();
-        let cards = cards + &card("waits of the server's threads a second", "", &bars(&wakes), "");
+        let title = "waits of the server's threads a second";
+        let cards = cards + &card(title, &about("wakes", self.groups), &bars(&wakes), "");
         let mut text = row("narrow", first, &cards);
         let spread = self.groups.iter().filter(|group| !group.runs[0].over_time.is_empty());
         let spread = spread.map(|group| {
             let picture = columns(&group.runs[0].over_time, self.colour(group.server, 0));
-            card(group.server, group.load, &picture, "")
+            let about = format!("{} {}", escape(group.load), mark(&[group]));
+            card(group.server, &about, &picture, "")
         });
         text += &row("", "pings in each thirtieth of the time", &spread.collect::<String>());
         text
@@ -107,7 +109,10 @@ impl Pictures<'_> {
             })
         };
         let shown: Vec<Bar> = groups.iter().enumerate().filter_map(bar).collect();
-        if shown.is_empty() { String::new() } else { card(title, "", &bars(&shown), "") }
+        if shown.is_empty() {
+            return String::new();
+        }
+        card(title, &about(name, groups), &bars(&shown), "")
     }
 
     fn curves(&self, groups: &[&Group], title: &str) -> String {
@@ -121,36 +126,37 @@ impl Pictures<'_> {
             return String::new();
         }
         let legend = legend(shown.iter().map(|curve| (curve.label.as_str(), curve.colour)));
-        card(title, "", &curves(&shown), &legend)
+        card(title, &about("p50", groups), &curves(&shown), &legend)
     }
 
     /// One picture for each state of the server; the promise is a tick.
     fn lateness(&self) -> String {
         let states = ["alone", "beside echoes"].into_iter().enumerate();
         let cards = states.map(|(index, state)| {
-            let rows = self.groups.iter().filter(|group| !group.server.ends_with("says"));
+            let is_in = |group: &&&Group| {
+                !group.server.ends_with("says") && group.load.ends_with(&format!(", {state}"))
+            };
+            let groups: Vec<&Group> = self.groups.iter().filter(is_in).copied().collect();
             let range = |group: &&Group| {
-                let (kind, own_state) = group.load.split_once(", ")?;
                 let ms = |name| group.value(name).map(|us| us / 1000.0);
-                let range = Range {
-                    label: kind.split(' ').next()?.to_owned(),
+                Some(Range {
+                    label: group.load.split(' ').next()?.to_owned(),
                     colour: if group.server == "itself" { 2 } else { 3 * index },
                     middle: ms("p50")?,
                     high: ms("p99")?,
                     most: ms("max")?,
-                };
-                (own_state == state).then_some(range)
+                })
             };
-            let rows: Vec<Range> = rows.filter_map(range).collect();
+            let rows: Vec<Range> = groups.iter().filter_map(range).collect();
             if rows.is_empty() {
                 String::new()
             } else {
-                card(state, "", &ranges(&rows, TICK_MS), "")
+                card(state, &about("p99", &groups), &ranges(&rows, TICK_MS), "")
             }
         });
-        let about =
-            "ms behind its time: dot p50, bar to p99, stroke max; the dashed line is one tick";
-        row("", about, &cards.collect::<String>())
+        let text = "ms behind its time, lower is better: \
+                    dot p50, bar to p99, stroke max; the dashed line is one tick";
+        row("", text, &cards.collect::<String>())
     }
 
     /// A server has one colour on the whole page; what is no server, the one of its place.
@@ -159,6 +165,21 @@ impl Pictures<'_> {
         place.unwrap_or(if index < 2 { index } else { index + 1 })
     }
 }
+
+/// Says which values are the better ones, and whether the machine was disturbed: as HTML.
+fn about(name: &str, groups: &[&Group]) -> String {
+    let better = Figure::named(name).map_or("", |figure| figure.better.words());
+    format!("{better} {}", mark(groups))
+}
+
+/// Marks what was measured while other programs had more of the machine than they may.
+fn mark(groups: &[&Group]) -> &'static str {
+    if groups.iter().any(|group| group.is_disturbed()) { DISTURBED } else { "" }
+}
+
+/// The mark, of a tile and of a picture.
+pub const DISTURBED: &str = "<em title='other programs had more than a tenth of the cores'>\
+                             disturbed</em>";
 
 fn row(class: &str, title: &str, cards: &str) -> String {
     if cards.is_empty() {

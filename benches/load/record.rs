@@ -103,8 +103,7 @@ impl Run {
         self.set("rate", count as f64 / spent.lasted.as_secs_f64());
         self.set("count", count as f64);
         self.set("generator_cpu", spent.percent(spent.generator));
-        self.set("others", 100.0 * spent.others);
-        self.set("stolen", 100.0 * spent.stolen);
+        self.set_others(spent);
         if let (Some(server), Some(cpu_us)) = (spent.server, spent.cpu_us(count)) {
             self.set("cpu_us", cpu_us);
             self.set("server_cpu", spent.percent(server.cpu));
@@ -114,6 +113,12 @@ impl Run {
         if spent.percent(spent.generator) > GENERATOR_PERCENT_MAX {
             self.notes.push(BUSY.to_owned());
         }
+    }
+
+    /// Notes what the machine did for others meanwhile.
+    pub fn set_others(&mut self, spent: &Spent) {
+        self.set("others", 100.0 * spent.others);
+        self.set("stolen", 100.0 * spent.stolen);
         if spent.others > OTHERS_MAX {
             self.notes.push(DISTURBED.to_owned());
         }
@@ -206,6 +211,11 @@ impl Group<'_> {
         let mut sum = all.next()?.clone();
         all.for_each(|one| sum.add(one).expect("all have the same bounds"));
         Some(sum)
+    }
+
+    /// Says whether other programs had more of the machine than they may, in any round.
+    pub fn is_disturbed(&self) -> bool {
+        self.runs.iter().any(|run| run.notes.iter().any(|note| note == DISTURBED))
     }
 
     /// Gives the notes of its runs, each once.

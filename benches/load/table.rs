@@ -1,6 +1,6 @@
 //! Tables for a terminal.
 
-use super::figure::{Figure, number};
+use super::figure::{Better, Figure, number};
 use super::options::Mode;
 use super::record::{Group, Record};
 
@@ -16,11 +16,25 @@ pub fn text(record: &Record) -> String {
         let (heads, rows) = table(record, mode, &groups);
         text += &format!("\n{}: {}\n", mode.name(), about(mode));
         text += &aligned(&heads, &rows);
+        text += &directions(mode, &groups);
         for (note, whose) in notes(&groups) {
             text += &format!("! {note} ({whose})\n");
         }
     }
     text
+}
+
+/// Says of which columns lower, or higher, is better.
+fn directions(mode: Mode, groups: &[&Group]) -> String {
+    let has = |name: &str| groups.iter().any(|group| group.value(name).is_some());
+    let line = |better: Better| {
+        let figures = columns(mode).iter().filter_map(|name| Figure::named(name));
+        let figures = figures.filter(|figure| figure.better == better && has(figure.name));
+        let titles: Vec<&str> = figures.map(|figure| figure.title).collect();
+        let is_any = !titles.is_empty();
+        is_any.then(|| format!("{}: {}\n", better.words(), titles.join(", ")))
+    };
+    [Better::Lower, Better::Higher].into_iter().filter_map(line).collect()
 }
 
 /// Gives what must be known of some rows, each note once, with the rows it is about.
@@ -84,7 +98,8 @@ pub fn table(record: &Record, mode: Mode, groups: &[&Group]) -> (Vec<String>, Ve
 pub fn about(mode: Mode) -> &'static str {
     match mode {
         Mode::Echo => {
-            "each connection keeps as many messages under way as its depth (conns x size x depth)"
+            "each connection keeps messages under way; 64x125x1 is 64 connections x 125 bytes x a \
+             depth of 1, the messages under way on each"
         }
         Mode::Rate => "messages by the clock; latency from when they should have been sent",
         Mode::Idle => "what connections cost that do nothing",
@@ -172,6 +187,7 @@ fn columns(mode: Mode) -> &'static [&'static str] {
             "wakes",
             "held_cpu_ms",
             "cpu_us",
+            "others",
             "errors",
         ],
         Mode::Fanout => &[
@@ -198,7 +214,9 @@ fn columns(mode: Mode) -> &'static [&'static str] {
             "others",
             "errors",
         ],
-        Mode::Deadlines => &["count", "min", "p50", "p99", "max", "early", "turn_us", "errors"],
+        Mode::Deadlines => {
+            &["count", "min", "p50", "p99", "max", "early", "turn_us", "others", "errors"]
+        }
         Mode::Blocking => &[
             "p50", "p90", "p99", "p999", "max", "rate", "cpu_us", "switches", "behind", "others",
             "errors",

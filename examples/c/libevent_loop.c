@@ -1,6 +1,6 @@
 /*
  * The server inside libevent: one event for its descriptor and its timeout together, armed anew
- * after each turn. ws://127.0.0.1:8765/echo
+ * after each turn. ws://127.0.0.1:8765/echo, until SIGTERM or SIGINT.
  */
 #define _DEFAULT_SOURCE
 #include <event2/event.h>
@@ -13,6 +13,7 @@ struct host {
     heartwheel *server;
     struct event_base *base;
     struct event *ready;
+    int code; /* of the last turn */
 };
 
 static void arm(struct host *host)
@@ -27,13 +28,15 @@ static void turn(evutil_socket_t descriptor, short what, void *user)
 {
     (void)descriptor, (void)what;
     struct host *host = user;
-    int code = heartwheel_turn(host->server);
+    host->code = heartwheel_turn(host->server);
     heartwheel_event event;
     event.struct_size = sizeof event;
     while (heartwheel_next_event(host->server, &event) == HEARTWHEEL_OK)
         if (event.kind == HEARTWHEEL_TEXT)
             heartwheel_send_text(host->server, event.peer, (const char *)event.data, event.len);
-    if (code == HEARTWHEEL_OK)
+        else if (event.kind == HEARTWHEEL_BINARY)
+            heartwheel_send_binary(host->server, event.peer, event.data, event.len);
+    if (host->code == HEARTWHEEL_OK)
         arm(host);
     else
         event_base_loopbreak(host->base); /* HEARTWHEEL_DONE: drained */
@@ -57,8 +60,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", heartwheel_last_error(host.server));
         return 1;
     }
-    printf("listening on port %d\n", port);
-    fflush(stdout);
 
     host.base = event_base_new();
     host.ready = event_new(host.base, heartwheel_fd(host.server), EV_READ, turn, &host);
@@ -67,12 +68,16 @@ int main(int argc, char **argv)
     event_add(ending, NULL);
     event_add(ending_too, NULL);
     arm(&host);
+    printf("listening on port %d\n", port);
+    fflush(stdout);
     event_base_dispatch(host.base);
 
+    if (host.code != HEARTWHEEL_DONE)
+        fprintf(stderr, "%s\n", heartwheel_last_error(host.server));
     event_free(ending);
     event_free(ending_too);
     event_free(host.ready);
     event_base_free(host.base);
     heartwheel_free(host.server);
-    return 0;
+    return host.code == HEARTWHEEL_DONE ? 0 : 1;
 }

@@ -78,6 +78,7 @@ _heartwheel() {
         -c | --config) compopt -o filenames; _heartwheel_words -f; return ;;
         --set) words=$keys; compopt -o nospace ;;
         --listen) return ;;
+        --admin-listen) return ;;
         --workers) return ;;
         --log) words='off error warn info debug trace' ;;
         log=) words='off error warn info debug trace' ;;
@@ -88,7 +89,7 @@ _heartwheel() {
         *=) return ;;
         *)
             if [[ $word == -* ]]; then
-                words='-c --config --set --listen --workers --log -h --help -V --version'
+                words='-c --config --set --listen --admin-listen --workers --log -h --help -V --version'
             else
                 words='serve check print-config'
                 for ((index = 1; index < COMP_CWORD; index++)); do

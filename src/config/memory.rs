@@ -17,6 +17,8 @@ pub struct Term {
     pub count: u64,
     /// The most bytes that one of it takes.
     pub bytes: u64,
+    /// Whether `limits.memory_bytes` bounds it, together with all others of which this is so.
+    pub is_budgeted: bool,
 }
 
 impl Term {
@@ -36,46 +38,48 @@ impl Config {
         let outbox = message.max(limits.outbox_bytes as u64);
         // A connection is in one phase: a head or a message is incomplete, not both.
         let partial = message.max(limits.head_bytes as u64);
-        let per_connection = |what, bytes| Term { what, count: limits.connections as u64, bytes };
-        let once = |what, bytes| Term { what, count: 1, bytes };
+        let connections = limits.connections as u64;
+        let fixed = |what, count, bytes| Term { what, count, bytes, is_budgeted: false };
+        let budgeted = |what, count, bytes| Term { what, count, bytes, is_budgeted: true };
         vec![
             // Slab entry and wheel entry.
-            per_connection("connection itself", SLOT_BYTES),
+            fixed("connection itself", connections, SLOT_BYTES),
             // The count of its address, were each of another.
-            per_connection(
+            fixed(
                 "count of its address",
+                connections,
                 match limits.connections_per_ip {
                     0 => 0,
                     _ => ADDRESS_BYTES,
                 },
             ),
             // Its buckets, if there is a rate.
-            per_connection("rates", if self.has_rates() { RATES_BYTES } else { 0 }),
-            // What has come of a head, a body or a message that is not complete.
-            per_connection("incomplete message", partial),
-            // The rest of one read that waits because the inbox is full.
-            per_connection("read but not decoded", READ_BUFFER_BYTES),
-            // Messages that wait for the handler.
-            per_connection("inbox", inbox),
-            // Frames that wait for the peer, were each of them shared with nobody.
-            per_connection("outbox", outbox),
-            // A job takes an inbox along; the connection can fill another while it is away.
-            Term { what: "job", count: self.jobs_max(), bytes: inbox },
-            // What topics retain for who comes back.
-            Term {
-                what: "topic log",
-                count: limits.topics as u64,
-                bytes: self.topics.retain_bytes as u64
-                    + (self.topics.retain_events * Log::EVENT_BYTES) as u64,
-            },
-            // What handlers have sent and the loop has not taken yet; one always fits.
-            once("commands", message.max(COMMAND_BYTES)),
+            fixed("rates", connections, if self.has_rates() { RATES_BYTES } else { 0 }),
             // One buffer to read into, shared by all.
-            once("shared buffer", READ_BUFFER_BYTES),
+            fixed("shared buffer", 1, READ_BUFFER_BYTES),
             // Where poll puts its events: one epoll_event each.
-            Term { what: "readiness event", count: self.turn.events as u64, bytes: 12 },
+            fixed("readiness event", self.turn.events as u64, 12),
             // The heads of the lists of deadlines.
-            Term { what: "wheel slot", count: WHEEL_SLOTS, bytes: 4 },
+            fixed("wheel slot", WHEEL_SLOTS, 4),
+            // What has come of a head, a body or a message that is not complete.
+            budgeted("incomplete message", connections, partial),
+            // The rest of one read that waits because the inbox is full.
+            budgeted("read but not decoded", connections, READ_BUFFER_BYTES),
+            // Messages that wait for the handler.
+            budgeted("inbox", connections, inbox),
+            // Frames that wait for the peer, were each of them shared with nobody.
+            budgeted("outbox", connections, outbox),
+            // A job takes an inbox along; the connection can fill another while it is away.
+            budgeted("job", self.jobs_max(), inbox),
+            // What topics retain for who comes back.
+            budgeted(
+                "topic log",
+                limits.topics as u64,
+                self.topics.retain_bytes as u64
+                    + (self.topics.retain_events * Log::EVENT_BYTES) as u64,
+            ),
+            // What handlers have sent and the loop has not taken yet; one always fits.
+            budgeted("commands", 1, message.max(COMMAND_BYTES)),
         ]
     }
 

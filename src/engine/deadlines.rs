@@ -112,7 +112,7 @@ impl Engine {
             }
             Phase::Head { .. } => self.refuse_late(now, id, 408, CloseReason::Handshake),
             // The request is complete: the client is not to blame.
-            _ => self.refuse_late(now, id, 503, CloseReason::Handshake),
+            _ => self.refuse_late(now, id, 503, CloseReason::Answer),
         }
     }
 

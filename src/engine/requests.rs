@@ -48,7 +48,7 @@ impl Engine {
             head_only,
             ..Pending::default()
         };
-        let admitted = self.admit(&head, face, draining, &mut pending);
+        let admitted = self.admit(id, &head, face, draining, &mut pending);
         let Some(connection) = self.get_mut(id) else { return };
         connection.token = admitted.as_ref().map_or(None, |(_, token)| *token);
         match admitted.map(|(aim, _)| aim) {
@@ -350,6 +350,7 @@ impl Engine {
     /// Checks Host, Origin and token, and finds out what the request is to become.
     fn admit(
         &mut self,
+        id: ConnectionId,
         head: &Head,
         face: Face,
         draining: bool,
@@ -391,7 +392,7 @@ impl Engine {
             // Who may ask for nothing here is told that, and not how to ask.
             Err(_) => found.any(),
         };
-        let token = route.map(|route| self.check_token(request, face, route)).transpose()?;
+        let token = route.map(|route| self.check_token(id, request, face, route)).transpose()?;
         Ok((aim?, token.flatten()))
     }
 }

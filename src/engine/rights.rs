@@ -1,5 +1,7 @@
 //! Tokens: what a request must bear, and what its connection may do from then on.
 
+use log::debug;
+
 use crate::connection::Connection;
 use crate::engine::{Engine, publish};
 use crate::http::{self, Refusal, Request};
@@ -27,6 +29,7 @@ impl Engine {
     /// The operator's listener is guarded by where it is bound, not by tokens.
     pub(super) fn check_token(
         &mut self,
+        id: ConnectionId,
         request: &Request,
         face: Face,
         route: usize,
@@ -36,8 +39,15 @@ impl Engine {
         else {
             return Ok(None);
         };
-        let Some(token) = http::bearer(request).and_then(|token| tokens.find(&token)) else {
+        let borne = http::bearer(request);
+        let Some(token) = borne.as_ref().and_then(|token| tokens.find(token)) else {
             self.stats.rejected_tokens += 1;
+            // The operator is told which of the two it was. The peer is not.
+            let what = if borne.is_some() { "unknown" } else { "none" };
+            debug!(
+                target: "heartwheel::connection",
+                "refused id={id} status=401 token={what}"
+            );
             return Err(Refusal::new(401, "this takes a token"));
         };
         let may = |right, topic: &str| !Name::is_valid(topic) || tokens.may(token, right, topic);

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::{env, fs};
 
+use crate::machine;
 use crate::server::Builder;
 use crate::token_file;
 
@@ -57,7 +58,8 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     }
     let warnings = [warnings, report.warnings].concat();
     if command == Command::Check {
-        let printed = print(Judgement { config: &config, warnings: &warnings });
+        let memory_auto = machine::memory_auto();
+        let printed = print(Judgement { config: &config, warnings: &warnings, memory_auto });
         return if report.faults.is_empty() { printed } else { refuse(&report.faults) };
     }
     for warning in &warnings {

@@ -85,6 +85,13 @@ pub const FLAGS: &[Flag] = &[
     },
     Flag {
         short: None,
+        long: "admin-listen",
+        value: Some("ADDR"),
+        meaning: "listen for the operator there; off for nowhere; repeatable",
+        does: Does::Key("admin_listen"),
+    },
+    Flag {
+        short: None,
         long: "workers",
         value: Some("N"),
         meaning: "worker threads; 0: handlers run on the loop thread",
@@ -199,7 +206,8 @@ impl Options {
 
     /// Takes the value of an option of its own; addresses add to those named so far.
     fn push(&mut self, key: &str, value: String) {
-        match self.settings.iter_mut().rfind(|(other, _)| key == "listen" && other == key) {
+        let adds_up = matches!(key, "listen" | "admin_listen");
+        match self.settings.iter_mut().rfind(|(other, _)| adds_up && other == key) {
             Some((_, list)) => *list += &format!(",{value}"),
             None => self.settings.push((key.into(), value)),
         }
@@ -229,7 +237,7 @@ impl Display for Usage {
                 Some(letter) => write!(f, "  -{letter}, ")?,
                 None => f.write_str("      ")?,
             }
-            let width = 14_usize.saturating_sub(long.len());
+            let width = 17_usize.saturating_sub(long.len());
             writeln!(f, "--{long} {:<width$} {meaning}", value.unwrap_or_default())?;
         }
         f.write_str(USAGE_END)
@@ -302,6 +310,11 @@ mod tests {
         let line = "--listen 127.0.0.1:1 --workers 1 --listen [::1]:2,unix:/run/h.sock";
         let expected = setting("listen", "127.0.0.1:1,[::1]:2,unix:/run/h.sock");
         assert_eq!(settings(line)[0], expected);
+        let line =
+            "--admin-listen 127.0.0.1:1 --listen 127.0.0.1:2 --admin-listen unix:/run/a.sock";
+        let expected = setting("admin_listen", "127.0.0.1:1,unix:/run/a.sock");
+        assert_eq!(settings(line)[0], expected);
+        assert_eq!(settings("--admin-listen off"), [setting("admin_listen", "off")]);
     }
 
     #[test]

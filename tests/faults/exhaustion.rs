@@ -8,6 +8,7 @@ use heartwheel::{CloseReason, Event, Peer, Route};
 
 use crate::common::client::{Client, End, get_request};
 use crate::common::frame::{PING, PONG, TEXT, frame};
+use crate::common::lag;
 #[cfg(feature = "program")]
 use crate::common::program::Program;
 use crate::common::server::TestServer;
@@ -127,7 +128,7 @@ fn burst_of_connections_overflows_no_backlog_and_delays_nobody() {
     let took = began.elapsed();
     let p99 = percentile(&mut round_trips, 99);
     println!("{count} connections in {took:?}, p99 of {} pongs: {p99:?}", round_trips.len());
-    assert!(p99 < Duration::from_millis(50), "{p99:?}");
+    assert!(p99 < Duration::from_millis(50) + lag::worst(), "{p99:?}");
     assert_eq!(listen_overflows(), overflows);
     server.wait_until(|seen| seen.connections == clients.len() + 1);
     server.stop();

@@ -11,6 +11,7 @@ use crate::common::frame::{
     BINARY, CLOSE, CONTINUATION, FIN, MASK, PING, PONG, TEXT, close, frame, frame_masked_by,
     frame_unmasked, header,
 };
+use crate::common::lag;
 use crate::common::rng::Rng;
 use crate::common::server::TestServer;
 use crate::common::timing::{alone, optimized, percentile, rounds};
@@ -277,7 +278,7 @@ fn flood_of_small_messages_does_not_delay_others() {
     let p99 = percentile(&mut round_trips, 99);
     let stats = server.wait_closed(CloseReason::Eof, 1);
     println!("{} messages, p99 of {} pongs: {p99:?}", stats.messages_received, round_trips.len());
-    assert!(p99 < optimized(Duration::from_millis(20)), "{p99:?}");
+    assert!(p99 < optimized(Duration::from_millis(20)) + lag::worst(), "{p99:?}");
     assert_eq!((stats.messages_sent, stats.messages_dropped()), (stats.messages_received, 0));
     server.stop();
 }

@@ -11,6 +11,7 @@ use heartwheel::{Accept, CloseReason, Route, app};
 
 use crate::common::client::{Client, End, KEY, get_request, upgrade_request};
 use crate::common::frame::{BINARY, PING, PONG, TEXT, frame};
+use crate::common::lag;
 use crate::common::server::TestServer;
 use crate::common::timing::{
     TICK, alone, assert_took, assert_took_between, optimized, percentile, quiet, rounds,
@@ -420,6 +421,6 @@ fn failing_authorizations_do_not_delay_established_peers() {
     let took = attempts.join().expect("every attempt was answered 401");
     let p99 = percentile(&mut round_trips, 99);
     println!("{count} refusals in {took:?}, p99 of {} pongs: {p99:?}", round_trips.len());
-    assert!(p99 < Duration::from_millis(50), "{p99:?}");
+    assert!(p99 < Duration::from_millis(50) + lag::worst(), "{p99:?}");
     assert_eq!(server.stop().answers, [10, 0, 0, count.into(), 0]);
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::support::Span;
 use super::support::lab::Lab;
 use super::support::peer::Peer;
 use super::support::topics::fetch;
@@ -64,6 +65,7 @@ fn figures_and_the_table_cost_the_loop_little() {
     // Somebody else talks while the table is asked for again and again.
     let is_over = std::sync::atomic::AtomicBool::new(false);
     let mut trips = Vec::new();
+    let span = Span::begin();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
@@ -83,7 +85,7 @@ fn figures_and_the_table_cost_the_loop_little() {
         "an echo meanwhile: median {:?}, 99 of 100 within {:?}, the longest {:?}",
         trips[250], trips[495], trips[499]
     );
-    assert!(trips[250] < Duration::from_millis(50), "{:?}", trips[250]);
+    assert!(trips[250] < Duration::from_millis(50) + span.stalled(), "{:?}", trips[250]);
 }
 
 /// Gives the CPU time of the loop's thread, for one of so many.

@@ -47,7 +47,12 @@ impl Span {
     /// Gives how late something may be that was due in this stretch: [`EPS`], and the time for
     /// which the machine let nobody run.
     pub fn lateness_max(&self) -> Duration {
-        EPS + witness::stalled_since(self.0)
+        EPS + self.stalled()
+    }
+
+    /// Gives the time for which the machine let nobody run.
+    pub fn stalled(&self) -> Duration {
+        witness::stalled_since(self.0)
     }
 
     pub fn elapsed(&self) -> Duration {
