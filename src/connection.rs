@@ -18,10 +18,11 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::bucket::Bucket;
-use crate::config::{Config, Limits};
+use crate::config::{Config, IDLE_CONNECTION_BYTES, Limits, SOCKET_PLACE_BYTES};
 use crate::event::{Event, Place, Session};
 use crate::heartbeat::{self, Due, Heartbeat};
 use crate::http::{BodyReader, HeadReader, HeaderLines, Request};
+use crate::id::ConnectionId;
 use crate::outbox::Outbox;
 use crate::rates::Rates;
 use crate::reason::CloseReason;
@@ -36,7 +37,7 @@ use crate::ws::{Decoder, Violation};
 /// One connection, without its socket.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub generation: u32,
+    pub id: ConnectionId,
     /// What the listener that accepted it is for.
     pub face: Face,
     pub flags: Flags,
@@ -387,9 +388,9 @@ impl Earliest {
 }
 
 impl Connection {
-    pub fn new(generation: u32, face: Face, peer: Peer, now: Instant) -> Connection {
+    pub fn new(id: ConnectionId, face: Face, peer: Peer, now: Instant) -> Connection {
         Connection {
-            generation,
+            id,
             face,
             flags: Flags { relink: true, ..Flags::default() },
             phase: Phase::Head { reader: HeadReader::default(), first: true },
@@ -624,11 +625,9 @@ fn after(at: Instant, span: Duration) -> Instant {
     at + span + Instant::RESOLUTION
 }
 
-/// What an idle connection costs at most, the place of its socket left out: its slab entry, with a
-/// tag, and its wheel entry.
-const IDLE_BYTES_MAX: usize = 216;
-
+// Its slab entry, with a tag, and its wheel entry.
 const _: () = assert!(
-    size_of::<Connection>() + size_of::<u64>() + Wheel::ENTRY_BYTES <= IDLE_BYTES_MAX,
-    "a connection costs more than its 240 bytes"
+    size_of::<Connection>() + size_of::<u64>() + Wheel::ENTRY_BYTES
+        <= IDLE_CONNECTION_BYTES - SOCKET_PLACE_BYTES,
+    "an idle connection costs more than IDLE_CONNECTION_BYTES"
 );

@@ -30,7 +30,7 @@ use crate::config::READ_BUFFER_BYTES;
 use crate::engine::{Action, Attempt, Engine, Setup, Surroundings};
 use crate::event::{Command, Job};
 use crate::handle::{Handle, Inlet, Peer, Scope, Shared};
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, Generation};
 use crate::listener::{Listener, LocalAddress};
 use crate::memory::Exchange;
 use crate::process::Gauges;
@@ -81,7 +81,7 @@ impl EventLoop {
         let poll = Poll::new()?;
         let inlet = Inlet::new(Waker::new(poll.registry(), WAKER)?);
         let shared = inlet.shared();
-        let peer = Peer::new(ConnectionId::new(0, 1), inlet.handle());
+        let peer = Peer::new(ConnectionId::new(0, Generation::FIRST), inlet.handle());
         clock.wake(&shared);
         let workers = setup.config.workers;
         let pool = match workers {

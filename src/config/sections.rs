@@ -156,8 +156,8 @@ pub struct Heartbeat {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections at once; beyond it 503 at accept. Default 10000, 1 to 10 million; each costs 240
-    /// bytes when idle.
+    /// Connections at once; beyond it 503 at accept. Default 10000, 1 to 10 million; each costs
+    /// [`IDLE_CONNECTION_BYTES`](super::IDLE_CONNECTION_BYTES) at most when idle.
     pub connections: usize,
     /// Connections from one address at once; beyond it 429 at accept. Default 0, which is off; at
     /// most 10 million. An IPv6 network of 64 bits counts as one address; loopback, Unix sockets

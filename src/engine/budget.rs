@@ -190,8 +190,7 @@ impl Engine {
         }
         info!("memory suffices again used={} limit={}", self.budget.used(), self.budget.limit);
         let paused = self.connections.iter().filter(|(_, connection)| connection.flags.paused);
-        let paused: Vec<ConnectionId> =
-            paused.map(|(key, connection)| ConnectionId::new(key, connection.generation)).collect();
+        let paused: Vec<ConnectionId> = paused.map(|(_, connection)| connection.id).collect();
         for id in paused {
             self.update_pause(now, id);
             self.touch(id);

@@ -29,7 +29,7 @@ impl Engine {
             .connections
             .iter()
             .filter(|(_, connection)| connection.face != Face::Admin)
-            .map(|(key, connection)| ConnectionId::new(key, connection.generation))
+            .map(|(_, connection)| connection.id)
             .collect();
         let window = self.setup.config.deadlines.drain;
         let turns = Turns::new(now, waiting, window);

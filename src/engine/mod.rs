@@ -50,7 +50,7 @@ use slab::Slab;
 use crate::config::Config;
 use crate::connection::{Connection, Inbox, Rules};
 use crate::http;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, Generation};
 use crate::outbox;
 use crate::random::Random;
 use crate::reason::CloseReason;
@@ -100,7 +100,7 @@ pub struct Engine {
     handshakes: admission::Handshakes,
     /// What requests must bear, if they must.
     tokens: Option<Tokens>,
-    generation: u32,
+    generation: Generation,
     wheel: Wheel,
     random: Random,
     stats: Stats,
@@ -180,7 +180,7 @@ impl Engine {
             handshakes: admission::Handshakes::default(),
             tokens: None,
             // Anywhere, so that an id of another server of this process is nobody here.
-            generation: random.next_u64() as u32,
+            generation: Generation::from_bits(random.next_u64()),
             wheel: Wheel::new(config.tick),
             random,
             stats: Stats::default(),
@@ -252,7 +252,7 @@ impl Engine {
 
     /// Gives the id of the connection in a slot.
     pub fn id_of(&self, key: usize) -> Option<ConnectionId> {
-        self.connections.get(key).map(|c| ConnectionId::new(key, c.generation))
+        self.connections.get(key).map(|c| c.id)
     }
 
     /// Takes the next thing to be done with a socket. To be called until it gives `None` before the
@@ -281,7 +281,7 @@ impl Engine {
 
     fn get(&self, id: ConnectionId) -> Option<&Connection> {
         let connection = self.connections.get(id.key());
-        connection.filter(|connection| connection.generation == id.generation())
+        connection.filter(|connection| connection.id == id)
     }
 
     fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
@@ -356,8 +356,7 @@ impl Engine {
 
 /// Finds a connection, as long as it is the one that bore this id.
 fn find_mut(connections: &mut Slab<Connection>, id: ConnectionId) -> Option<&mut Connection> {
-    let key = id.key();
-    connections.get_mut(key).filter(|connection| connection.generation == id.generation())
+    connections.get_mut(id.key()).filter(|connection| connection.id == id)
 }
 
 /// Takes the next of a queue. One that a burst has made large gives its memory back when it is

@@ -28,7 +28,7 @@ impl Engine {
             .connections
             .iter()
             .filter(|(_, c)| is_candidate(c.face, &c.phase) && !c.flags.shed)
-            .map(|(key, connection)| ConnectionId::new(key, connection.generation))
+            .map(|(_, connection)| connection.id)
             .collect();
         let open = ids.len();
         let count = ((open as f64 * fraction).round() as usize).min(open);

@@ -63,11 +63,12 @@ const STARTS_PER_SECOND: u64 = 500;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Generation;
 
     #[test]
     fn the_first_goes_at_once_and_the_last_within_half_the_window() {
         for (count, window_s, last_ms) in [(1, 30, 0), (100, 30, 198), (10_000, 30, 14_998)] {
-            let ids = (0..count).map(|key| ConnectionId::new(key, 1)).collect();
+            let ids = (0..count).map(|key| ConnectionId::new(key, Generation::FIRST)).collect();
             let began_at = Instant::from_millis(7);
             let mut turns = Turns::new(began_at, ids, Duration::from_secs(window_s));
             assert_eq!(turns.next_at(), Some(began_at));

@@ -527,7 +527,7 @@ mod tests {
     fn subscriptions() -> [SubscriptionKey; 2] {
         let mut topics = crate::topics::Topics::new(Default::default(), 7, 1);
         let mut list = crate::topics::FirstSubscription::default();
-        let connection = crate::id::ConnectionId::new(0, 1);
+        let connection = crate::id::ConnectionId::new(0, crate::id::Generation::FIRST);
         ["a", "b"].map(|topic| {
             let after = crate::topics::After::Now;
             topics.subscribe(now(), connection, &mut list, topic, after).unwrap()

@@ -311,6 +311,7 @@ impl<'a> Read<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Generation;
 
     pub(super) const NOW: Instant = Instant::from_millis(1000);
     pub(super) const PROCESS: u16 = 7;
@@ -345,7 +346,7 @@ mod tests {
 
     impl Peer {
         pub fn new(key: usize) -> Peer {
-            Peer { id: ConnectionId::new(key, 1), list: FirstSubscription::NONE }
+            Peer { id: ConnectionId::new(key, Generation::FIRST), list: FirstSubscription::NONE }
         }
 
         pub fn live(topics: &mut Topics, key: usize, topic: &str) -> Peer {

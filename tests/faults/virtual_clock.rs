@@ -184,7 +184,7 @@ impl World {
 }
 
 fn key(id: heartwheel::ConnectionId) -> usize {
-    (id.as_u64() & u64::from(u32::MAX)) as usize
+    (id.as_u64() & 0xff_ffff) as usize
 }
 
 /// FAULTS 51, 62. Ten thousand connect within a second and stay for ten minutes with the default
