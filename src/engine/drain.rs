@@ -19,20 +19,28 @@ pub(super) struct Drain {
     ended: bool,
 }
 
+impl Drain {
+    pub fn turns(&self) -> &Turns {
+        &self.turns
+    }
+}
+
 impl Engine {
     /// Begins to drain; a second call changes nothing. The listeners are for the loop to close.
     pub(super) fn begin_drain(&mut self, now: Instant) {
         if self.drain.is_some() {
             return;
         }
-        let waiting: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.face != Face::Admin)
-            .map(|(_, connection)| connection.id)
-            .collect();
+        let mut told = 0;
+        let mut waiting: Vec<ConnectionId> = Vec::with_capacity(self.public);
+        for (_, connection) in &self.connections {
+            if connection.face != Face::Admin {
+                waiting.push(connection.id);
+                told += u64::from(matches!(connection.phase, Phase::Open(_) | Phase::Stream));
+            }
+        }
         let window = self.setup.config.deadlines.drain;
-        let turns = Turns::new(now, waiting, window);
+        let turns = Turns::new(now, waiting, told, window);
         info!(
             "drain begun connections={} spread_ms={} window_ms={}",
             turns.total(),

@@ -43,7 +43,8 @@ impl Engine {
             }
         }
         ids.extend(self.shed.take().into_iter().flat_map(Turns::into_waiting));
-        let turns = Turns::new(now, ids, self.setup.config.deadlines.drain);
+        let told = ids.len() as u64;
+        let turns = Turns::new(now, ids, told, self.setup.config.deadlines.drain);
         info!("shed begun connections={count} of={open} spread_ms={}", turns.spread_ms());
         self.shed = Some(turns);
         count
