@@ -395,3 +395,6 @@ fn first_fault(so_far: Option<CloseReason>, now: CloseReason) -> CloseReason {
 /// What a message costs of `turn.bytes`, beside its bytes, when it is decoded and when it is
 /// delivered; a fragment costs as much.
 const MESSAGE_COST: usize = 128;
+
+/// What a look at one of many costs of it: an entry of an outbox, a subscription.
+const LOOK_COST: usize = 4;

@@ -127,7 +127,9 @@ impl Topics {
     ///
     /// First comes a replay, [`poll_replay`](Topics::poll_replay), also with [`After::Now`]: it
     /// ends with `CaughtUp`. Who is subscribed to this topic already begins again from `after`,
-    /// under the same key: what was on its way is not delivered, what replay finds comes again.
+    /// under the same key: what was on its way is not delivered, what replay finds comes again. A
+    /// loss that it was not told of is told then, unless it names the position from where it has
+    /// lost nothing.
     pub fn subscribe(
         &mut self,
         now: Instant,
@@ -141,8 +143,12 @@ impl Topics {
                 self.leave_live(key);
             }
             let slot = self.subscriptions[key].topic;
-            let (state, next) = self.begin_trimmed(now, slot, after);
+            let (mut state, next) = self.begin_trimmed(now, slot, after);
             let subscription = &mut self.subscriptions[key];
+            let is_untold = matches!(subscription.state, State::Lost | State::Gap);
+            if after == After::Now && is_untold {
+                state = State::Gap;
+            }
             (subscription.state, subscription.next) = (state, next);
             return Ok(key);
         }
@@ -216,16 +222,39 @@ impl Topics {
         }
     }
 
-    /// Takes out one live subscription of a connection that has lost events, so that its gap can be
-    /// told at once; what follows it is not known yet.
+    /// Takes out the next live subscription of a connection that has lost events, `behind` the one
+    /// that was given last, so that its gap can be told at once; what follows it is not known yet.
     ///
-    /// For a stream on which one id is the position in all its topics, before an event of *any* of
-    /// them: who gets that id and comes back with it does not ask for older ones.
-    pub fn poll_lost(&mut self, list: &FirstSubscription) -> Option<SubscriptionKey> {
-        let is_lost = |&key: &SubscriptionKey| self.subscriptions[key].state == State::Lost;
-        let key = self.subscriptions_of(list).find(is_lost)?;
-        self.subscriptions[key].state = State::Live;
-        Some(key)
+    /// For one that has been given everything else and may get nothing more; and for a stream on
+    /// which one id is the position in all its topics, before an event of *any* of them: who gets
+    /// that id and comes back with it does not ask for older ones. All calls for one connection
+    /// together take time by the number of its subscriptions.
+    pub fn poll_lost(
+        &mut self,
+        list: &FirstSubscription,
+        behind: Option<SubscriptionKey>,
+    ) -> Option<SubscriptionKey> {
+        let mut next = match behind {
+            None => list.key(),
+            Some(key) => self.subscriptions.following(Ring::Connection, list, key),
+        };
+        while let Some(key) = next {
+            let state = &mut self.subscriptions[key].state;
+            if *state == State::Lost {
+                *state = State::Live;
+                return Some(key);
+            }
+            next = self.subscriptions.following(Ring::Connection, list, key);
+        }
+        None
+    }
+
+    /// Gives the topic of a subscription, if it is one of this connection's: another may bear the
+    /// same key once it has ended.
+    pub fn topic_for(&self, connection: ConnectionId, key: SubscriptionKey) -> Option<&Name> {
+        let subscription = self.subscriptions.get(key)?;
+        let is_own = subscription.connection == connection;
+        is_own.then(|| &self.table[subscription.topic].name)
     }
 
     /// Says whether anybody is subscribed to a topic, live or in replay.
@@ -505,7 +534,12 @@ mod tests {
         });
         topics.mark_lost(peer.id, keys[0]);
         topics.mark_lost(peer.id, keys[2]);
-        let lost: Vec<_> = std::iter::from_fn(|| topics.poll_lost(&peer.list)).collect();
-        assert_eq!(lost, [keys[0], keys[2]]);
+        let mut behind = None;
+        let lost = std::iter::from_fn(|| {
+            behind = topics.poll_lost(&peer.list, behind);
+            behind
+        });
+        assert_eq!(lost.collect::<Vec<_>>(), [keys[0], keys[2]]);
+        assert_eq!(topics.poll_lost(&peer.list, None), None, "each is told once");
     }
 }
