@@ -99,6 +99,8 @@ pub(crate) struct Flags {
     pub hungry: bool,
     /// A subscription may still replay.
     pub replays: bool,
+    /// A subscription may have lost events, and its client has not been told.
+    pub has_lost: bool,
     /// The pressure that the client was last told of, 0 to 3.
     pub pressure: u8,
 }
@@ -487,7 +489,9 @@ impl Connection {
         }
         if let Some((progress_at, oldest_at)) = self.outbox.waiting_since(!self.flags.writable) {
             let stalled_at = after(progress_at.near(now), rules.write_stall);
-            let too_old_at = after(oldest_at.near(now), rules.write_stall * 3);
+            // Beyond that two moments cannot be told apart.
+            let oldest_for = rules.write_stall.saturating_mul(3).min(SPAN_MAX);
+            let too_old_at = after(oldest_at.near(now), oldest_for);
             earliest.offer(stalled_at.min(too_old_at), DeadlineKind::WriteStall);
         }
         // The operator is answered until the process exits.
@@ -631,3 +635,41 @@ const _: () = assert!(
         <= IDLE_CONNECTION_BYTES - SOCKET_PLACE_BYTES,
     "an idle connection costs more than IDLE_CONNECTION_BYTES"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Frame;
+    use crate::id::Generation;
+    use crate::outbox::{Kind, Spares};
+
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+    // From 8.3 days on, three times as long was more than moments can be apart: no byte was ever
+    // too old.
+    #[test]
+    fn a_byte_is_too_old_after_three_times_the_stall_and_24_days_at_the_most() {
+        for (stall_days, too_old_days) in [(1, 3), (8, 24), (10, 24), (24, 24)] {
+            let mut config = Config::default();
+            config.deadlines.write_stall = Duration::from_millis(stall_days * DAY_MS);
+            let rules = Rules::from(&config);
+            let at = |days| Instant::from_millis((1 << 31) + days * DAY_MS);
+            let id = ConnectionId::new(0, Generation::FIRST);
+            let mut connection = Connection::new(id, Face::Public, Peer::new(None), at(0));
+            let reason = CloseReason::Done;
+            connection.enter(at(0), Phase::Answering { keep: false, reason, more: None });
+            let spares = &mut Spares::default();
+            connection.outbox.push(at(0), Frame::raw(vec![0; 100]), Kind::Response, spares);
+            let ended = (0..100).find(|&day| {
+                // The peer takes a byte every now and then.
+                if day < too_old_days {
+                    connection.outbox.written(at(day), 1, spares);
+                }
+                let (due_at, kind) = connection.deadline(&rules, at(day) + Instant::RESOLUTION);
+                assert_eq!(kind, DeadlineKind::WriteStall);
+                due_at <= at(day) + Instant::RESOLUTION
+            });
+            assert_eq!(ended, Some(too_old_days), "{stall_days}");
+        }
+    }
+}

@@ -70,7 +70,7 @@ pub struct Deadlines {
     /// 30 s.
     pub message: Duration,
     /// How long bytes may wait with none accepted by the peer. Default 10 s; the oldest may wait
-    /// three times as long.
+    /// three times as long, and 24 days at the most.
     pub write_stall: Duration,
     /// From the decision to close to the close frame in the kernel's hands. Default 5 s, by
     /// [`Preset`].
