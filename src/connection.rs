@@ -99,6 +99,8 @@ pub(crate) struct Flags {
     pub hungry: bool,
     /// A subscription may still replay.
     pub replays: bool,
+    /// As the engine's, if it has followed the change that all connections follow.
+    pub round_parity: bool,
     /// A subscription may have lost events, and its client has not been told.
     pub has_lost: bool,
     /// The pressure that the client was last told of, 0 to 3.

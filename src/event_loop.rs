@@ -123,7 +123,8 @@ impl EventLoop {
     }
 
     pub fn set_tokens(&mut self, tokens: Option<Tokens>) {
-        self.engine.set_tokens(tokens);
+        let now = self.clock.now();
+        self.engine.set_tokens(now, tokens);
     }
 
     /// Gives all figures in the Prometheus text format.

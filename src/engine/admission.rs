@@ -99,7 +99,8 @@ impl Engine {
         self.generation = self.generation.next();
         let entry = self.connections.vacant_entry();
         let id = ConnectionId::new(entry.key(), self.generation);
-        entry.insert(Connection::new(id, face, Peer::new(peer), now));
+        let connection = entry.insert(Connection::new(id, face, Peer::new(peer), now));
+        connection.flags.round_parity = self.round_parity;
         self.stats.accepted += 1;
         self.rearm(now, id.key());
         Ok(id)

@@ -12,11 +12,12 @@ use log::{info, warn};
 use crate::config::Config;
 use crate::connection::Phase;
 use crate::engine::census::{Census, OwnBytes};
-use crate::engine::{End, Engine};
+use crate::engine::{End, Engine, TRIM_COST};
 use crate::id::ConnectionId;
 use crate::reason::CloseReason;
 use crate::time::Instant;
 use crate::topics::Topics;
+use crate::topics::log::Log;
 
 /// What is known of the memory in use.
 #[derive(Debug)]
@@ -165,9 +166,19 @@ impl Engine {
         }
     }
 
-    /// Keeps the logs together within half of the budget.
-    pub(super) fn halve_logs(&mut self) {
-        while self.topics.bytes() as u64 > self.budget.limit / 2 && self.topics.trim_oldest() > 0 {}
+    /// Keeps the logs together within half of the budget, when so many bytes have been added: as
+    /// many events go as these displace at the most, and of what a lower limit has left beyond it as
+    /// many more as the turn allows.
+    pub(super) fn halve_logs(&mut self, added: usize) {
+        let mut displaced = added / Log::EVENT_BYTES + 1;
+        while self.topics.bytes() as u64 > self.budget.limit / 2 {
+            let left = if displaced > 0 { &mut displaced } else { &mut self.budget.trims_left };
+            if *left == 0 || self.topics.trim_oldest() == 0 {
+                break;
+            }
+            *left -= 1;
+            self.turn_left = self.turn_left.saturating_sub(TRIM_COST);
+        }
     }
 
     /// Evicts the oldest events while much is in use, as many as the turn allows.

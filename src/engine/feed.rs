@@ -109,13 +109,19 @@ impl Engine {
     }
 
     fn poll_replay(&mut self, id: ConnectionId, form: Form) -> Option<(SubscriptionKey, Replay)> {
-        let connection = find_mut(&mut self.connections, id)?;
-        let list = &connection.subscriptions;
-        if form == Form::NamedStream {
-            return self.topics.poll_replay_merged(list);
-        }
-        let key = self.topics.subscriptions_of(list).find(|&key| !self.topics.is_live(key))?;
-        Some((key, self.topics.poll_replay(key)?))
+        let list = &find_mut(&mut self.connections, id)?.subscriptions;
+        let step = match form {
+            Form::NamedStream => self.topics.poll_replay_merged(list),
+            _ => self.topics.poll_replay_next(list),
+        };
+        self.charge_looks();
+        step
+    }
+
+    /// Charges the subscriptions that were looked at to the turn.
+    pub(super) fn charge_looks(&mut self) {
+        let looked_at = self.topics.take_looked_at();
+        self.turn_left = self.turn_left.saturating_sub(looked_at * LOOK_COST);
     }
 
     /// Hands live events to their subscribers, as far as the turn's budget allows: one published to
@@ -267,6 +273,7 @@ impl Engine {
             self.tell_lost(now, id, form, key, Gap { first: None });
             behind = Some(key);
         }
+        self.charge_looks();
     }
 
     /// The gap that a replay begins with was a header of the 101, or was counted; one that comes

@@ -38,6 +38,7 @@ mod rates;
 mod reload;
 mod requests;
 mod rights;
+mod rounds;
 mod shed;
 mod table;
 mod turns;
@@ -123,6 +124,10 @@ pub struct Engine {
     actions: VecDeque<Action>,
     drain: Option<drain::Drain>,
     shed: Option<turns::Turns>,
+    /// What is being done to every connection.
+    round: Option<rounds::Round>,
+    /// What those bear that have followed it.
+    round_parity: bool,
     /// Connections that asked for the server's figures.
     scrapes: VecDeque<ConnectionId>,
     /// Inboxes to be used again, boxed as connections hold them.
@@ -197,6 +202,8 @@ impl Engine {
             actions: VecDeque::new(),
             drain: None,
             shed: None,
+            round: None,
+            round_parity: false,
             scrapes: VecDeque::new(),
             spare_inboxes: Vec::new(),
             spare_queues: outbox::Spares::default(),
@@ -398,3 +405,6 @@ const MESSAGE_COST: usize = 128;
 
 /// What a look at one of many costs of it: an entry of an outbox, a subscription.
 const LOOK_COST: usize = 4;
+
+/// What it costs of it to evict an event from a log.
+const TRIM_COST: usize = 8;

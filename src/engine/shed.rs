@@ -55,11 +55,13 @@ impl Engine {
         self.shed.as_ref().filter(|_| self.public > 0)?.next_at()
     }
 
-    /// Gives the connections whose turn has come theirs.
-    pub(super) fn shed_on(&mut self, now: Instant) {
-        while let Some(turns) = &mut self.shed
+    /// Sheds the connections whose turn has come, as many as the budget allows.
+    pub(super) fn shed_on(&mut self, now: Instant, budget: &mut usize) {
+        while *budget > 0
+            && let Some(turns) = &mut self.shed
             && let Some(id) = turns.poll(now)
         {
+            *budget -= 1;
             let Some(connection) = self.get(id) else { continue };
             match &connection.phase {
                 Phase::Open(_) => self.retire(now, id, CloseReason::Shed),

@@ -59,6 +59,8 @@ pub struct Topics {
     subscriptions: Subscriptions,
     fan_out: FanOut,
     published: u64,
+    /// Subscriptions that were looked at since somebody asked.
+    looked_at: usize,
 }
 
 impl Topics {
@@ -72,6 +74,7 @@ impl Topics {
             subscriptions: Subscriptions::default(),
             fan_out: FanOut::default(),
             published: 0,
+            looked_at: 0,
         }
     }
 
@@ -138,7 +141,10 @@ impl Topics {
         topic: &str,
         after: After,
     ) -> Result<SubscriptionKey, SubscribeError> {
-        if let Some(key) = self.find_subscription(list, topic) {
+        let found = self.find_subscription(list, topic);
+        let count = self.subscriptions_of(list).count();
+        self.looked_at += count;
+        if let Some(key) = found {
             if self.is_live(key) {
                 self.leave_live(key);
             }
@@ -152,7 +158,7 @@ impl Topics {
             (subscription.state, subscription.next) = (state, next);
             return Ok(key);
         }
-        if self.subscriptions_of(list).count() >= self.rules.subscriptions_max {
+        if count >= self.rules.subscriptions_max {
             return Err(SubscribeError::SubscriptionsFull);
         }
         let slot = self.find_or_make(topic)?;
@@ -187,12 +193,32 @@ impl Topics {
 
     /// Gives a connection's subscription to a topic, looking through them.
     pub fn find_subscription(
-        &self,
+        &mut self,
         list: &FirstSubscription,
         topic: &str,
     ) -> Option<SubscriptionKey> {
         let slot = self.table.find(topic)?;
-        self.subscriptions_of(list).find(|&key| self.subscriptions[key].topic == slot)
+        self.find_of(list, |subscription| subscription.topic == slot)
+    }
+
+    /// Gives how many subscriptions were looked at since this was last asked: who asks charges them
+    /// to the turn. What takes time by the number of a connection's subscriptions counts here.
+    pub fn take_looked_at(&mut self) -> usize {
+        std::mem::take(&mut self.looked_at)
+    }
+
+    fn find_of(
+        &mut self,
+        list: &FirstSubscription,
+        is_wanted: impl Fn(&Subscription) -> bool,
+    ) -> Option<SubscriptionKey> {
+        let mut looked_at = 0;
+        let found = self.subscriptions_of(list).find(|&key| {
+            looked_at += 1;
+            is_wanted(&self.subscriptions[key])
+        });
+        self.looked_at += looked_at;
+        found
     }
 
     /// Gives a connection's subscriptions, in their order.
@@ -239,6 +265,7 @@ impl Topics {
             Some(key) => self.subscriptions.following(Ring::Connection, list, key),
         };
         while let Some(key) = next {
+            self.looked_at += 1;
             let state = &mut self.subscriptions[key].state;
             if *state == State::Lost {
                 *state = State::Live;
@@ -521,6 +548,34 @@ mod tests {
         assert_eq!(topics.poll_replay(key), Some(Replay::Gap(Gap { first: Some(ids[1]) })));
         assert_eq!(peer.replay(&mut topics, key), [ids[1]]);
         assert!(topics.is_live(key));
+    }
+
+    // Each was free of charge: a turn took as long as a client had subscriptions.
+    #[test]
+    fn what_takes_time_by_the_number_of_subscriptions_is_counted() {
+        const COUNT: usize = 50;
+        let mut topics = topics();
+        let mut peer = Peer::new(0);
+        for n in 0..COUNT {
+            peer.subscribe(&mut topics, &format!("t{n}"), After::Position(EventId::ZERO));
+            let looked_at = topics.take_looked_at();
+            assert!((n..=2 * n).contains(&looked_at), "{n}: {looked_at}");
+        }
+        publish(&mut topics, 1, "t7", "x");
+        assert!(matches!(topics.poll_replay_merged(&peer.list), Some((_, Replay::Event(_)))));
+        assert_eq!(topics.take_looked_at(), COUNT);
+        assert!(matches!(topics.poll_replay_next(&peer.list), Some((_, Replay::CaughtUp(_)))));
+        assert_eq!(topics.take_looked_at(), 1);
+        let key = topics.find_subscription(&peer.list, "t30").unwrap();
+        assert_eq!(topics.take_looked_at(), 31);
+        while topics.poll_replay_next(&peer.list).is_some() {}
+        topics.take_looked_at();
+        topics.mark_lost(peer.id, key);
+        assert_eq!(topics.poll_lost(&peer.list, None), Some(key));
+        assert_eq!(topics.take_looked_at(), 31);
+        publish(&mut topics, 2, "t7", "x");
+        assert!(topics.poll_delivery().is_some());
+        assert_eq!(topics.take_looked_at(), 0, "a delivery takes constant time");
     }
 
     #[test]

@@ -36,14 +36,20 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Evicts what these rules do not retain.
+    /// Evicts what these rules do not retain. Where it is very much, because the rules have become
+    /// stricter or a large event pushes out many small ones, the rest goes in later calls; what the
+    /// newest event takes is freed at once.
     pub(super) fn trim(&self, now: Instant, log: &mut Log) {
-        let is_over = |log: &Log| {
-            log.len() > self.retain_events
-                || log.payload_bytes() > self.retain_bytes
-                || log.first_appended_at().is_some_and(|at| at + self.retain_for <= now)
-        };
-        while is_over(log) && log.evict() {}
+        let is_old =
+            |log: &Log| log.first_appended_at().is_some_and(|at| at + self.retain_for <= now);
+        while is_old(log) && log.evict() {}
+        let newest = log.last().map_or(0, |event| event.payload.len());
+        let mut left = Topics::SWEEP_EVENTS_MAX + newest / Log::EVENT_BYTES;
+        let is_over =
+            |log: &Log| log.len() > self.retain_events || log.payload_bytes() > self.retain_bytes;
+        while is_over(log) && left > 0 && log.evict() {
+            left -= 1;
+        }
     }
 
     /// How late the sweep may be, so that it wakes a quiet loop seldom.
