@@ -41,7 +41,8 @@ impl RouteSpec {
         );
         let prefix = self.path.strip_suffix("{topic}").or(self.path.strip_suffix("{id}"));
         let literal = prefix.unwrap_or(&self.path);
-        let is_clean = |path: &str| !path.contains(|c: char| c.is_control() || c == ' ');
+        let decoded = percent_decode(literal);
+        let is_decoded = decoded.is_some_and(|path| !path.contains(char::is_control));
         if !literal.starts_with('/') {
             Err("a path begins with /")
         } else if literal.contains(['{', '}']) {
@@ -50,8 +51,7 @@ impl RouteSpec {
             Err("there are no wildcards: name the path, or end it in {topic}")
         } else if literal.contains(['?', '#']) {
             Err("a path ends before ? and #")
-        } else if !is_clean(literal) || percent_decode(literal).is_none_or(|path| !is_clean(&path))
-        {
+        } else if literal.contains(|c: char| c.is_control() || c == ' ') || !is_decoded {
             Err("a path bears no space, no control character, and % with two hex digits alone")
         } else if is_topical && !self.path.ends_with("{topic}") {
             Err("the path of topics ends in {topic}")

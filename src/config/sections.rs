@@ -261,8 +261,8 @@ pub enum OverflowPolicy {
     /// The connection: it is closed with 1013.
     #[default]
     Close,
-    /// The new event: it is not queued, and a gap is told before the next one. What handlers send
-    /// still closes.
+    /// The new event: it is not queued, and a gap is told before the next one, or when the outbox
+    /// has drained if none comes before. What handlers send still closes.
     DropNewest,
     /// The oldest event that waits and has not been begun; a gap is told in its place.
     DropOldest,

@@ -272,3 +272,45 @@ impl Engine {
 
 /// A close frame, or a refusal, and what may have been begun before it.
 const FAREWELL_BYTES_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Setup;
+    use crate::topics::Payload;
+
+    // A reload that lowered the limit had the next publisher pay for all of it.
+    #[test]
+    fn logs_beyond_a_lower_limit_go_a_share_at_a_time() {
+        let mut config = Config::default();
+        config.topics.retain_events = 100_000;
+        config.limits.memory_bytes = Some(64 << 20);
+        let setup = Setup {
+            config: config.clone(),
+            routes: Vec::new(),
+            machine_name: String::new(),
+            memory_auto: u64::MAX,
+            seed: 1,
+            unix_ms: 1,
+        };
+        let mut engine = Engine::new(setup);
+        let now = Instant::from_millis(1);
+        let publish = |engine: &mut Engine| engine.publish(now, "a", Payload::text("x")).unwrap();
+        (0..30_000).for_each(|_| _ = publish(&mut engine));
+        config.limits.memory_bytes = Some(1 << 20);
+        engine.budget.reload(&config, u64::MAX);
+        let mut turns = 0;
+        while engine.topics.bytes() > 512 << 10 {
+            engine.begin_turn(1);
+            let (before, budget) = (engine.topics.bytes(), engine.turn_left);
+            publish(&mut engine);
+            publish(&mut engine);
+            let gone = (before + 2 * (Log::EVENT_BYTES + 1) - engine.topics.bytes())
+                / (Log::EVENT_BYTES + 1);
+            assert!(gone <= Topics::SWEEP_EVENTS_MAX + 4, "{gone} in a turn");
+            assert_eq!(engine.turn_left, budget - gone * TRIM_COST, "it is charged");
+            turns += 1;
+        }
+        assert!(turns > 10);
+    }
+}

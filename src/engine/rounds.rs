@@ -103,3 +103,111 @@ impl Engine {
         self.rearm(now, key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::engine::Setup;
+    use crate::id::ConnectionId;
+    use crate::route::Face;
+    use crate::tokens::Right;
+
+    const NOW: Instant = Instant::from_millis(1000);
+
+    fn engine(connections: usize) -> (Engine, Vec<ConnectionId>) {
+        let setup = Setup {
+            config: Config::default(),
+            routes: Vec::new(),
+            machine_name: String::new(),
+            memory_auto: u64::MAX,
+            seed: 1,
+            unix_ms: 1,
+        };
+        let mut engine = Engine::new(setup);
+        let accept = |_| engine.accept(NOW, Face::Public, None).unwrap();
+        let ids = (0..connections).map(accept).collect();
+        (engine, ids)
+    }
+
+    fn following(engine: &Engine) -> usize {
+        let follows = |connection: &&crate::connection::Connection| {
+            connection.flags.round_parity == engine.round_parity
+        };
+        engine.connections.iter().map(|(_, connection)| connection).filter(follows).count()
+    }
+
+    #[test]
+    fn a_round_takes_as_many_connections_as_the_budget_allows() {
+        let (mut engine, ids) = engine(1000);
+        for round in 0..3 {
+            engine.begin_round(NOW, Change::default());
+            assert_eq!(following(&engine), 0, "{round}");
+            engine.round_on(NOW, &mut 100);
+            assert_eq!(following(&engine), 100);
+            assert!(engine.has_work_left());
+            // One that something is to be decided about does not wait for its turn.
+            engine.catch_up(ids[999].key());
+            engine.accept(NOW, Face::Admin, None).unwrap();
+            assert_eq!(following(&engine), 102);
+            let mut turns = 1;
+            while engine.has_work_left() {
+                engine.round_on(NOW, &mut 100);
+                engine.arm_touched(NOW);
+                turns += 1;
+            }
+            assert_eq!(following(&engine), engine.len());
+            assert!((10..=25).contains(&turns), "{turns}");
+        }
+    }
+
+    #[test]
+    fn another_change_finds_everybody_up_to_date() {
+        let (mut engine, _) = engine(300);
+        engine.begin_round(NOW, Change::default());
+        engine.round_on(NOW, &mut 100);
+        engine.begin_round(NOW, Change::default());
+        assert_eq!(following(&engine), 0, "and none is one round ahead");
+        engine.finish_round(NOW);
+        assert_eq!(following(&engine), 300);
+    }
+
+    #[test]
+    fn a_token_is_judged_by_what_it_may_now_before_its_connection_had_its_turn() {
+        let (mut engine, ids) = engine(300);
+        let tokens = |text| Some(Tokens::parse(text).unwrap());
+        engine.set_tokens(NOW, tokens("first publish=a\nsecond publish=b\n"));
+        engine.finish_round(NOW);
+        for (nth, id) in ids.iter().enumerate() {
+            let token = ["first", "second"][nth % 2];
+            let token = engine.tokens.as_ref().unwrap().find(token);
+            engine.get_mut(*id).unwrap().token = token;
+        }
+        engine.set_tokens(NOW, tokens("third publish=c\nsecond publish=d\n"));
+        engine.round_on(NOW, &mut 10);
+        let last = &ids[298..];
+        let may = |engine: &mut Engine, id, topic| engine.may(id, Right::Publish, topic);
+        for topic in ["a", "b", "c", "d"] {
+            assert!(!may(&mut engine, last[0], topic), "its token is gone");
+            assert_eq!(may(&mut engine, last[1], topic), topic == "d");
+        }
+        assert!(following(&engine) < 20);
+    }
+
+    // Where the loop was held up it was the turn of all of them at once.
+    #[test]
+    fn of_those_whose_turn_to_go_has_come_as_many_go_as_the_budget_allows() {
+        let (mut engine, _) = engine(1000);
+        engine.begin_drain(NOW);
+        let later = NOW + std::time::Duration::from_secs(20);
+        let draining = |engine: &Engine| {
+            engine.connections.iter().filter(|(_, connection)| connection.flags.draining).count()
+        };
+        for turns in 1..=10 {
+            let mut budget = 100;
+            engine.drain_on(later, &mut budget);
+            assert_eq!((budget, draining(&engine)), (0, 100 * turns));
+            assert!(turns == 10 || engine.poll_timeout().is_some_and(|at| at <= later));
+        }
+    }
+}

@@ -118,6 +118,22 @@ mod tests {
         Instant::from_millis(ms)
     }
 
+    // All of it went at once when its topic was next used.
+    #[test]
+    fn stricter_rules_take_a_large_log_a_share_at_a_time() {
+        let mut topics = topics();
+        topics.rules.retain_events = 5000;
+        (0..5000).for_each(|_| _ = publish(&mut topics, 0, "a", "x"));
+        topics.rules.retain_events = 10;
+        let mut left = 5000;
+        while left > 10 {
+            publish(&mut topics, 1, "a", "x");
+            left = (left + 1 - Topics::SWEEP_EVENTS_MAX.min(left)).max(10);
+            assert_eq!(ids(&topics, "a").len(), left);
+        }
+        check(&topics);
+    }
+
     #[test]
     fn count_bytes_and_age_each_evict() {
         let sizes = [3usize, 3, 3, 3];
