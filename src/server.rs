@@ -37,9 +37,9 @@ pub struct Route {
 type MakeEndpoint = dyn FnOnce(Option<Box<Authorize>>) -> Box<dyn Endpoint>;
 
 impl Route {
-    /// Serves WebSocket connections on `path`, which is compared exactly; one that ends in `{topic}`
-    /// takes one more segment, whatever it is. [`Builder::build`] refuses what no request could
-    /// match.
+    /// Serves WebSocket connections on `path`, which is compared exactly; one that ends in
+    /// `{topic}` takes one more segment, whatever it is. [`Builder::build`] refuses what no request
+    /// could match.
     pub fn websocket(path: impl Into<String>, handler: impl Handler) -> Route {
         Route::new(path, RouteKind::WebSocket, move |authorize| {
             Box::new(WebSocketEndpoint { handler, authorize })

@@ -328,7 +328,7 @@ impl World {
     fn hear_all_lost(&mut self, client: usize) {
         let connection = self.clients[client].connection.as_mut().unwrap();
         let mut names = Vec::new();
-        while let Some(key) = self.topics.poll_lost(&connection.list) {
+        while let Some(key) = self.topics.poll_lost(&connection.list, None) {
             names.push(connection.subscriptions[&key]);
         }
         for name in names {
