@@ -1,7 +1,7 @@
 //! The pure engine: every connection, the wheel, what is due. Bytes, time and commands go in;
-//! events, bytes and the next deadline come out. It holds no socket, thread or channel, and reads no
-//! clock: the time is an argument. Beside its arguments it has memory, a logger, and the key of its
-//! hash tables, on whose order nothing depends; it calls the closures that commands bear.
+//! events, bytes and the next deadline come out. It holds no socket, thread or channel, and reads
+//! no clock: the time is an argument. Beside its arguments it has memory, a logger, and the key of
+//! its hash tables, on whose order nothing depends; it calls the closures that commands bear.
 //!
 //! `handle_*` puts something in, `poll_*` takes something out, nothing else changes state. One
 //! turn:
