@@ -18,11 +18,12 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::bucket::Bucket;
-use crate::config::{Config, Limits};
+use crate::config::{Config, IDLE_CONNECTION_BYTES, Limits, SOCKET_PLACE_BYTES};
 use crate::event::{Event, Place, Session};
 use crate::frame::Frame;
 use crate::heartbeat::{self, Due, Heartbeat};
 use crate::http::{BodyReader, Caching, Cors, HeadReader, Request};
+use crate::id::ConnectionId;
 use crate::outbox::Outbox;
 use crate::rates::Rates;
 use crate::reason::CloseReason;
@@ -37,7 +38,7 @@ use crate::ws::{Decoder, Violation};
 /// One connection, without its socket.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub generation: u32,
+    pub id: ConnectionId,
     /// What the listener that accepted it is for.
     pub face: Face,
     pub flags: Flags,
@@ -99,6 +100,10 @@ pub(crate) struct Flags {
     pub hungry: bool,
     /// A subscription may still replay.
     pub replays: bool,
+    /// As the engine's, if it has followed the change that all connections follow.
+    pub round_parity: bool,
+    /// A subscription may have lost events, and its client has not been told.
+    pub has_lost: bool,
     /// The pressure that the client was last told of, 0 to 3.
     pub pressure: u8,
 }
@@ -392,9 +397,9 @@ impl Earliest {
 }
 
 impl Connection {
-    pub fn new(generation: u32, face: Face, peer: Peer, now: Instant) -> Connection {
+    pub fn new(id: ConnectionId, face: Face, peer: Peer, now: Instant) -> Connection {
         Connection {
-            generation,
+            id,
             face,
             flags: Flags { relink: true, ..Flags::default() },
             phase: Phase::Head { reader: HeadReader::default(), first: true },
@@ -500,7 +505,9 @@ impl Connection {
         }
         if let Some((progress_at, oldest_at)) = self.outbox.waiting_since(!self.flags.writable) {
             let stalled_at = after(progress_at.near(now), rules.write_stall);
-            let too_old_at = after(oldest_at.near(now), rules.write_stall * 3);
+            // Beyond that two moments cannot be told apart.
+            let oldest_for = rules.write_stall.saturating_mul(3).min(SPAN_MAX);
+            let too_old_at = after(oldest_at.near(now), oldest_for);
             earliest.offer(stalled_at.min(too_old_at), DeadlineKind::WriteStall);
         }
         // The operator is answered until the process exits.
@@ -638,11 +645,47 @@ fn after(at: Instant, span: Duration) -> Instant {
     at + span + Instant::RESOLUTION
 }
 
-/// What an idle connection costs at most, the place of its socket left out: its slab entry, with a
-/// tag, and its wheel entry.
-const IDLE_BYTES_MAX: usize = 216;
-
+// Its slab entry, with a tag, and its wheel entry.
 const _: () = assert!(
-    size_of::<Connection>() + size_of::<u64>() + Wheel::ENTRY_BYTES <= IDLE_BYTES_MAX,
-    "a connection costs more than its 240 bytes"
+    size_of::<Connection>() + size_of::<u64>() + Wheel::ENTRY_BYTES
+        <= IDLE_CONNECTION_BYTES - SOCKET_PLACE_BYTES,
+    "an idle connection costs more than IDLE_CONNECTION_BYTES"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Frame;
+    use crate::id::Generation;
+    use crate::outbox::{Kind, Spares};
+
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+    // From 8.3 days on, three times as long was more than moments can be apart: no byte was ever
+    // too old.
+    #[test]
+    fn a_byte_is_too_old_after_three_times_the_stall_and_24_days_at_the_most() {
+        for (stall_days, too_old_days) in [(1, 3), (8, 24), (10, 24), (24, 24)] {
+            let mut config = Config::default();
+            config.deadlines.write_stall = Duration::from_millis(stall_days * DAY_MS);
+            let rules = Rules::from(&config);
+            let at = |days| Instant::from_millis((1 << 31) + days * DAY_MS);
+            let id = ConnectionId::new(0, Generation::FIRST);
+            let mut connection = Connection::new(id, Face::Public, Peer::new(None), at(0));
+            let reason = CloseReason::Done;
+            connection.enter(at(0), Phase::Answering { keep: false, reason, more: None });
+            let spares = &mut Spares::default();
+            connection.outbox.push(at(0), Frame::raw(vec![0; 100]), Kind::Response, spares);
+            let ended = (0..100).find(|&day| {
+                // The peer takes a byte every now and then.
+                if day < too_old_days {
+                    connection.outbox.written(at(day), 1, spares);
+                }
+                let (due_at, kind) = connection.deadline(&rules, at(day) + Instant::RESOLUTION);
+                assert_eq!(kind, DeadlineKind::WriteStall);
+                due_at <= at(day) + Instant::RESOLUTION
+            });
+            assert_eq!(ended, Some(too_old_days), "{stall_days}");
+        }
+    }
+}

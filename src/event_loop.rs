@@ -30,7 +30,7 @@ use crate::config::READ_BUFFER_BYTES;
 use crate::engine::{Action, Attempt, Engine, Setup, Surroundings};
 use crate::event::{Command, Job};
 use crate::handle::{Handle, Inlet, Peer, Scope, Shared};
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, Generation};
 use crate::listener::{Listener, LocalAddress};
 use crate::memory::Exchange;
 use crate::process::Gauges;
@@ -81,7 +81,7 @@ impl EventLoop {
         let poll = Poll::new()?;
         let inlet = Inlet::new(Waker::new(poll.registry(), WAKER)?);
         let shared = inlet.shared();
-        let peer = Peer::new(ConnectionId::new(0, 1), inlet.handle());
+        let peer = Peer::new(ConnectionId::new(0, Generation::FIRST), inlet.handle());
         clock.wake(&shared);
         let workers = setup.config.workers;
         let pool = match workers {
@@ -123,7 +123,8 @@ impl EventLoop {
     }
 
     pub fn set_tokens(&mut self, tokens: Option<Tokens>) {
-        self.engine.set_tokens(tokens);
+        let now = self.clock.now();
+        self.engine.set_tokens(now, tokens);
     }
 
     /// Gives all figures in the Prometheus text format.
@@ -432,7 +433,7 @@ impl EventLoop {
     }
 
     fn user_timeout_http(&self) -> Duration {
-        self.engine.config().deadlines.write_stall * 3
+        self.engine.config().deadlines.write_stall.saturating_mul(3)
     }
 }
 
@@ -444,14 +445,20 @@ impl Drop for EventLoop {
         self.engine.begin_turn(0);
         self.engine.shut_down(now);
         self.apply_actions();
-        let began = StdInstant::now();
+        let (mut returned, mut returned_at) = (0, StdInstant::now());
         loop {
             self.engine.begin_turn(0);
+            // What was published is for nobody any more, and while it waits no command is taken.
+            while self.engine.deliver(now).is_some() {}
             self.take_commands(now);
             self.run_inline(now);
             self.dispatch_to_workers();
+            if std::mem::replace(&mut returned, self.engine.jobs_returned()) != returned {
+                returned_at = StdInstant::now();
+            }
             let is_left_to_host = self.pool.is_none() && !self.engine.has_inline_jobs();
-            if self.engine.is_told() || is_left_to_host || began.elapsed() >= GOODBYE_MAX {
+            let is_blocked = returned_at.elapsed() >= GOODBYE_MAX;
+            if self.engine.is_told() || is_left_to_host || is_blocked {
                 break;
             }
             let has_commands = self.inlet.fall_asleep();
@@ -476,5 +483,5 @@ const REFUSAL_TOKENS: usize = LISTENER_TOKENS - Refusals::TOKENS;
 const COMMANDS_PER_TURN: usize = 4096;
 const EXPIRIES_PER_TURN: usize = 1024;
 
-/// How long the end waits for handlers on the workers.
+/// How long the end waits for handlers on the workers, none of which returns.
 const GOODBYE_MAX: Duration = Duration::from_millis(100);

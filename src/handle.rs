@@ -175,14 +175,13 @@ impl Peer {
     /// On the loop thread (`workers = 0`, inline routes) it does nothing, because nothing can leave
     /// before the call returns.
     pub fn flush(&self) {
-        SCOPES.with_borrow_mut(|scopes| {
-            if let Some(scope) = find_scope(scopes, &self.handle.shared)
-                && scope.is_worker
-                && !scope.commands.is_empty()
-            {
-                scope.flush();
-            }
+        let batch = SCOPES.with_borrow_mut(|scopes| {
+            let scope = find_scope(scopes, &self.handle.shared)?;
+            (scope.is_worker && !scope.commands.is_empty()).then(|| scope.take_batch())
         });
+        if let Some(batch) = batch {
+            self.handle.shared.send_from_worker(batch);
+        }
     }
 }
 
@@ -326,10 +325,21 @@ impl Handle {
     }
 
     fn submit(&self, command: Command) -> Result<(), SendError> {
-        SCOPES.with_borrow_mut(|scopes| match find_scope(scopes, &self.shared) {
+        let submitted = SCOPES.with_borrow_mut(|scopes| match find_scope(scopes, &self.shared) {
             Some(scope) => scope.submit(command),
-            None => self.shared.submit_from_elsewhere(command),
-        })
+            None => Submitted::Elsewhere(command),
+        });
+        // Here the scopes are free again: to drop a payload may run the application's own code,
+        // which may send.
+        match submitted {
+            Submitted::Kept => Ok(()),
+            Submitted::Refused(_) => Err(SendError::Full),
+            Submitted::Leaves(batch) => match self.shared.send_from_worker(batch) {
+                true => Ok(()),
+                false => Err(SendError::Ended),
+            },
+            Submitted::Elsewhere(command) => self.shared.submit_from_elsewhere(command),
+        }
     }
 }
 
@@ -337,6 +347,18 @@ impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Handle")
     }
+}
+
+/// What becomes of a command that a thread gives.
+enum Submitted {
+    /// It leaves with the others of its call.
+    Kept,
+    /// The call has given too much.
+    Refused(#[expect(dead_code, reason = "dropped where that harms nothing")] Command),
+    /// The commands of the call so far leave now.
+    Leaves(Batch),
+    /// The thread is in no call.
+    Elsewhere(Command),
 }
 
 /// Commands on their way to the loop together.
@@ -530,28 +552,30 @@ impl Scope {
     /// Says whether the loop is still there.
     pub fn finish(&mut self, calls: Calls, done: Done) -> bool {
         self.commands.extend([Command::Took(calls), Command::Done(done)]);
-        self.flush()
+        let batch = self.take_batch();
+        self.shared.send_from_worker(batch)
     }
 
-    fn submit(&mut self, command: Command) -> Result<(), SendError> {
+    /// Takes a command. Drops nothing and waits for nothing: the scopes are in use.
+    fn submit(&mut self, command: Command) -> Submitted {
         let bytes = command.bytes();
         let is_over = self.bytes > 0 && self.bytes.saturating_add(bytes) > BYTES_MAX;
         if is_over && !self.is_worker {
-            return Err(SendError::Full);
+            return Submitted::Refused(command);
         }
         self.bytes += bytes;
         self.commands.push(command);
         let is_much = self.bytes >= SCOPE_BYTES_MAX || self.commands.len() >= SCOPE_COMMANDS_MAX;
-        match self.is_worker && is_much && !self.flush() {
-            true => Err(SendError::Ended),
-            false => Ok(()),
+        match self.is_worker && is_much {
+            true => Submitted::Leaves(self.take_batch()),
+            false => Submitted::Kept,
         }
     }
 
-    fn flush(&mut self) -> bool {
+    fn take_batch(&mut self) -> Batch {
         let commands = std::mem::take(&mut self.commands);
         let bytes = std::mem::take(&mut self.bytes);
-        self.shared.send_from_worker(Batch { from: self.from, commands, bytes })
+        Batch { from: self.from, commands, bytes }
     }
 }
 
@@ -567,3 +591,69 @@ const BYTES_MAX: usize = 4 << 20;
 /// A worker's handler call that has sent this much lets it go before it returns.
 const SCOPE_BYTES_MAX: usize = 64 << 10;
 const SCOPE_COMMANDS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use mio::{Poll, Token};
+    use tungstenite::Bytes;
+
+    use super::*;
+    use crate::id::Generation;
+
+    /// A payload that sends when it is dropped.
+    struct Parting(Peer, Arc<AtomicU32>, Vec<u8>);
+
+    impl AsRef<[u8]> for Parting {
+        fn as_ref(&self) -> &[u8] {
+            &self.2
+        }
+    }
+
+    impl Drop for Parting {
+        fn drop(&mut self) {
+            let sent = self.0.send("parting");
+            self.1.fetch_add(u32::from(sent != Sent::Ended), Ordering::Relaxed);
+        }
+    }
+
+    fn id() -> ConnectionId {
+        ConnectionId::new(0, Generation::FIRST)
+    }
+
+    fn parting(peer: &Peer, dropped: &Arc<AtomicU32>) -> Message {
+        let bytes = vec![0; BYTES_MAX / 2 + 1];
+        Message::Binary(Bytes::from_owner(Parting(peer.clone(), dropped.clone(), bytes)))
+    }
+
+    // It was dropped while the scopes were borrowed: what its payload sent then panicked.
+    #[test]
+    fn a_refused_command_may_send_when_it_is_dropped() {
+        let poll = Poll::new().unwrap();
+        let inlet = Inlet::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let peer = Peer::new(id(), inlet.handle());
+        let dropped = Arc::new(AtomicU32::new(0));
+        Scope::of_loop(inlet.shared()).enter(id());
+        assert_eq!(peer.send(parting(&peer, &dropped)), Sent::Taken);
+        assert_eq!(peer.send(parting(&peer, &dropped)), Sent::Full);
+        assert_eq!(dropped.load(Ordering::Relaxed), 1);
+        let mut scope = Scope::leave();
+        assert_eq!(scope.drain().count(), 2, "the first, and what the second sent");
+    }
+
+    #[test]
+    fn what_leaves_a_worker_too_late_may_send_when_it_is_dropped() {
+        let poll = Poll::new().unwrap();
+        let mut inlet = Inlet::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let peer = Peer::new(id(), inlet.handle());
+        let dropped = Arc::new(AtomicU32::new(0));
+        inlet.close();
+        Scope::of_worker(inlet.shared()).enter(id());
+        assert_eq!(peer.send(parting(&peer, &dropped)), Sent::Ended);
+        assert_eq!(peer.send("small"), Sent::Taken);
+        peer.flush();
+        assert_eq!(dropped.load(Ordering::Relaxed), 1);
+        Scope::leave();
+    }
+}

@@ -203,7 +203,7 @@ mod tests {
 
     use super::*;
     use crate::handle::Inlet;
-    use crate::id::ConnectionId;
+    use crate::id::{ConnectionId, Generation};
 
     static CLOSED: AtomicU32 = AtomicU32::new(0);
 
@@ -227,7 +227,7 @@ mod tests {
     fn a_panic_before_the_end_does_not_hide_the_end() {
         let poll = Poll::new().unwrap();
         let inlet = Inlet::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let peer = Peer::new(ConnectionId::new(0, 1), inlet.handle());
+        let peer = Peer::new(ConnectionId::new(0, Generation::FIRST), inlet.handle());
         let endpoint = WebSocketEndpoint { handler: Brittle, authorize: None };
         let message = || Event::Message("x".into());
         let events = [message(), message(), Event::Closed(CloseReason::Eof)].into();

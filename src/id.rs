@@ -6,43 +6,89 @@ use std::num::NonZeroU64;
 /// Names one connection of one server, for good: a later connection in the same slot bears another
 /// generation.
 ///
-/// As a number it is never zero.
+/// As a number it is never zero: 40 bits of generation, then 24 of the slot. A server that accepts
+/// 10,000 connections a second comes to the end of its generations after three years, and begins
+/// them anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId {
-    generation: u32,
-    key: u32,
-}
+pub struct ConnectionId(NonZeroU64);
 
 impl ConnectionId {
-    /// Makes the id of the connection in slot `key`; `generation` is not zero.
-    pub(crate) fn new(key: usize, generation: u32) -> Self {
-        debug_assert!(generation != 0);
-        ConnectionId { generation, key: key as u32 }
+    /// How many slots an id can tell apart.
+    pub(crate) const SLOTS_MAX: usize = 1 << SLOT_BITS;
+
+    /// Makes the id of the connection in slot `key`.
+    pub(crate) fn new(key: usize, generation: Generation) -> Self {
+        debug_assert!(key < ConnectionId::SLOTS_MAX);
+        ConnectionId(generation.0 | key as u64)
     }
 
     /// Gives the slot.
     pub(crate) fn key(self) -> usize {
-        self.key as usize
-    }
-
-    /// Tells connections in the same slot apart.
-    pub(crate) fn generation(self) -> u32 {
-        self.generation
+        (self.0.get() & SLOT_MASK) as usize
     }
 
     /// Gives the id as a number, for logs and for C.
     pub fn as_u64(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.key)
+        self.0.get()
     }
 
     /// Gives the id that [`ConnectionId::as_u64`] made this number of.
     pub fn from_u64(id: NonZeroU64) -> Self {
-        ConnectionId { generation: (id.get() >> 32) as u32, key: id.get() as u32 }
+        ConnectionId(id)
     }
 }
+
+/// Tells connections in the same slot apart: counts all connections of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation(NonZeroU64);
+
+impl Generation {
+    pub const FIRST: Generation = Generation(NonZeroU64::new(1 << SLOT_BITS).unwrap());
+
+    /// Gives the generation that some number stands for.
+    pub fn from_bits(bits: u64) -> Generation {
+        Generation(NonZeroU64::new(bits << SLOT_BITS).unwrap_or(Generation::FIRST.0))
+    }
+
+    /// Gives the generation that follows.
+    pub fn next(self) -> Generation {
+        Generation::from_bits((self.0.get() >> SLOT_BITS) + 1)
+    }
+}
+
+const SLOT_BITS: u32 = 24;
+const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_u64().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_bears_40_bits_of_generation_and_24_of_the_slot() {
+        for key in [0, 1, ConnectionId::SLOTS_MAX - 1] {
+            for bits in [1, 1 << 32, (1 << 40) - 1] {
+                let id = ConnectionId::new(key, Generation::from_bits(bits));
+                assert_eq!((id.key(), id.as_u64() >> 24), (key, bits));
+                let number = NonZeroU64::new(id.as_u64()).unwrap();
+                assert_eq!(ConnectionId::from_u64(number), id);
+            }
+        }
+    }
+
+    // Invariant 6: with 32 bits a busy server gave an id of its first days again after a week.
+    #[test]
+    fn a_generation_comes_again_after_40_bits_and_is_never_zero() {
+        let first = Generation::from_bits(u64::from(u32::MAX));
+        assert_eq!(first.next(), Generation::from_bits(1 << 32));
+        assert_ne!(first.next(), Generation::from_bits(0));
+        let last = Generation::from_bits((1 << 40) - 1);
+        assert_eq!(last.next(), Generation::from_bits(1));
+        assert_eq!(Generation::from_bits(0), Generation::from_bits(1));
     }
 }

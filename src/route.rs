@@ -1,6 +1,6 @@
 //! The table of routes, as the engine sees it: what a path serves, and where its handler runs.
 
-use crate::http::Caching;
+use crate::http::{Caching, percent_decode};
 
 /// One route.
 #[derive(Clone, Debug)]
@@ -26,6 +26,40 @@ pub struct RouteSpec {
 }
 
 impl RouteSpec {
+    /// How many routes there may be: a connection notes its own in two bytes.
+    pub const MAX: usize = 1 << 12;
+
+    /// Checks that there are requests which this route serves.
+    ///
+    /// # Errors
+    ///
+    /// The rule that its path breaks.
+    pub fn check_path(&self) -> Result<(), &'static str> {
+        let is_topical = matches!(
+            self.kind,
+            RouteKind::TopicSocket | RouteKind::TopicGet | RouteKind::TopicPost
+        );
+        let prefix = self.path.strip_suffix("{topic}").or(self.path.strip_suffix("{id}"));
+        let literal = prefix.unwrap_or(&self.path);
+        let decoded = percent_decode(literal);
+        let is_decoded = decoded.is_some_and(|path| !path.contains(char::is_control));
+        if !literal.starts_with('/') {
+            Err("a path begins with /")
+        } else if literal.contains(['{', '}']) {
+            Err("braces stand for a segment at the end alone, as {topic} or {id}")
+        } else if literal.contains('*') {
+            Err("there are no wildcards: name the path, or end it in {topic}")
+        } else if literal.contains(['?', '#']) {
+            Err("a path ends before ? and #")
+        } else if literal.contains(|c: char| c.is_control() || c == ' ') || !is_decoded {
+            Err("a path bears no space, no control character, and % with two hex digits alone")
+        } else if is_topical && !self.path.ends_with("{topic}") {
+            Err("the path of topics ends in {topic}")
+        } else {
+            Ok(())
+        }
+    }
+
     /// Says whether this route serves a path. A pattern that ends in `{topic}` or `{id}` takes one
     /// more segment, whatever it is.
     fn has_path(&self, path: &str) -> bool {
@@ -185,6 +219,64 @@ impl Found {
             (false, true) => "POST, OPTIONS",
             (false, false) if self.delete.is_some() => "DELETE, OPTIONS",
             (false, false) => "GET, OPTIONS",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(path: &str, kind: RouteKind) -> RouteSpec {
+        RouteSpec {
+            path: path.into(),
+            kind,
+            placement: Placement::default(),
+            face: Face::default(),
+            is_open: false,
+            authorizes: false,
+            wants_pongs: false,
+            wants_drained: false,
+            protocols: Vec::new(),
+        }
+    }
+
+    // They were taken, and every request for them was answered 404.
+    #[test]
+    fn a_path_that_no_request_can_match_is_told_by_its_rule() {
+        for (path, rule) in [
+            ("", "begins with /"),
+            ("chat", "begins with /"),
+            ("{topic}", "begins with /"),
+            ("http://a/b", "begins with /"),
+            ("/rooms/{topic}/chat", "braces"),
+            ("/rooms/{room}", "braces"),
+            ("/{id}/{topic}", "braces"),
+            ("/}", "braces"),
+            ("/files/*", "wildcards"),
+            ("/*/x", "wildcards"),
+            ("/a?b=c", "before ?"),
+            ("/a#b", "before ?"),
+            ("/a b", "no space"),
+            ("/a\n", "no space"),
+            ("/%", "% with"),
+            ("/%00", "% with"),
+            ("/%ff", "% with"),
+        ] {
+            let broken = spec(path, RouteKind::WebSocket).check_path().unwrap_err();
+            assert!(broken.contains(rule), "{path:?}: {broken}");
+        }
+        for path in ["/topics", "/topics/{id}"] {
+            let broken = spec(path, RouteKind::TopicGet).check_path().unwrap_err();
+            assert!(broken.contains("topics"), "{path:?}: {broken}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_a_request_can_match_is_taken() {
+        for path in ["/", "/a", "/a/", "//a", "/a/../b", "/rooms/{topic}", "/x-{id}", "/%20", "/ä"]
+        {
+            assert_eq!(spec(path, RouteKind::WebSocket).check_path(), Ok(()), "{path:?}");
         }
     }
 }

@@ -37,7 +37,9 @@ pub struct Route {
 type MakeEndpoint = dyn FnOnce(Option<Box<Authorize>>) -> Box<dyn Endpoint>;
 
 impl Route {
-    /// Serves WebSocket connections on `path`.
+    /// Serves WebSocket connections on `path`, which is compared exactly; one that ends in
+    /// `{topic}` takes one more segment, whatever it is. [`Builder::build`] refuses what no request
+    /// could match.
     pub fn websocket(path: impl Into<String>, handler: impl Handler) -> Route {
         Route::new(path, RouteKind::WebSocket, move |authorize| {
             Box::new(WebSocketEndpoint { handler, authorize })
@@ -321,7 +323,8 @@ impl Builder {
     /// # Errors
     ///
     /// [`Error::Config`] if the configuration contradicts itself, asks for more connections than
-    /// there are descriptors, or names a file of tokens that is at fault; [`Error::Bind`] if an
+    /// there are descriptors, or names a file of tokens that is at fault; [`Error::Route`] if no
+    /// request could ever match a path, or for the 4,097th route; [`Error::Bind`] if an
     /// address cannot be had; [`Error::Io`] if the kernel refuses anything else.
     pub fn build(mut self) -> Result<Server> {
         let report = self.config.check();
@@ -332,6 +335,7 @@ impl Builder {
         if !(listen.is_empty() && admin_listen.is_empty() && self.adopted.is_empty()) {
             descriptors::fit(&mut self.config).map_err(|text| Error::Config { text })?;
         }
+        check_routes(&self.routes)?;
         let tokens = token_file::read(&self.config)
             .map_err(|faults| Error::Config { text: faults.join("; ") })?;
         let mut specs = Vec::new();
@@ -521,6 +525,13 @@ pub enum Error {
         /// What is wrong, one sentence for each fault.
         text: String,
     },
+    /// A route could never be reached, or is one too many.
+    Route {
+        /// Its path.
+        path: String,
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
     /// An address cannot be listened on.
     Bind {
         /// The key of the configuration that names it: `listen` or `admin_listen`.
@@ -542,6 +553,7 @@ impl fmt::Display for Error {
         match self {
             Error::Config { text } => f.write_str(text),
             Error::Bind { key, address, source } => write!(f, "{key} = {address}: {source}"),
+            Error::Route { path, rule } => write!(f, "route {path:?}: {rule}"),
             Error::Io(error) => error.fmt(f),
         }
     }
@@ -550,7 +562,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Config { .. } => None,
+            Error::Config { .. } | Error::Route { .. } => None,
             Error::Bind { source, .. } => Some(source),
             Error::Io(error) => Some(error),
         }
@@ -561,6 +573,18 @@ impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         Error::Io(error)
     }
+}
+
+fn check_routes(routes: &[Route]) -> Result<()> {
+    for (count, Route { spec, .. }) in (1..).zip(routes) {
+        let is_too_many = count > RouteSpec::MAX;
+        let checked = match is_too_many {
+            true => Err("there must be at most 4096 routes"),
+            false => spec.check_path(),
+        };
+        checked.map_err(|rule| Error::Route { path: spec.path.clone(), rule })?;
+    }
+    Ok(())
 }
 
 fn tell_address(address: &LocalAddress, face: Face) {

@@ -13,6 +13,7 @@ use socket2::SockRef;
 
 use crate::memory::MemorySocket;
 use crate::pump::WriteVectored;
+use crate::time::SPAN_MAX;
 
 /// The socket of one peer, as it is accepted.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ impl SocketMut<'_> {
     /// Sets how long the kernel goes on sending what is not acknowledged (RFC 5482). Linux only.
     pub fn set_user_timeout(&self, timeout: Duration) {
         if let SocketMut::Tcp(stream) = self {
-            let _ = SockRef::from(&**stream).set_tcp_user_timeout(Some(timeout));
+            let _ = SockRef::from(&**stream).set_tcp_user_timeout(Some(timeout.min(SPAN_MAX)));
         }
     }
 

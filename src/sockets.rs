@@ -3,6 +3,7 @@
 use mio::net::{TcpStream, UnixStream};
 use slab::Slab;
 
+use crate::config::SOCKET_PLACE_BYTES;
 use crate::memory::MemorySocket;
 use crate::socket::{Socket, SocketMut};
 
@@ -55,5 +56,5 @@ enum Place {
     Memory(u32),
 }
 
-// One for each connection, beside its slab entry. Eight bytes, but for mio's debug assertions.
-const _: () = assert!(size_of::<Place>() <= 24);
+// One for each connection, beside its slab entry.
+const _: () = assert!(size_of::<Place>() <= SOCKET_PLACE_BYTES);

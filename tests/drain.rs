@@ -71,7 +71,7 @@ fn a_signal_ends_each_connection_in_its_own_way() {
     assert_refused(lab.address);
     assert_eq!(status_of(lab.admin, "/readyz"), 503);
     assert_eq!(status_of(lab.admin, "/healthz"), 200);
-    assert!(retry_ms(&open.expect_close(1001)) <= 2000);
+    assert!(retry_ms(&open.expect_close(1001)) <= 1030, "three are told");
     open.close(1001);
     open.expect_fin();
     assert_eq!(half.answer().status, 503);

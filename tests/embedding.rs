@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use heartwheel::{Builder, CloseReason, Event, Message, Peer as Sender, Sent, Server};
+use heartwheel::{Builder, CloseReason, Error, Event, Message, Peer as Sender, Sent, Server};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use support::peer::{Peer, Seen, frame, get, upgrade};
@@ -540,5 +540,30 @@ fn a_child_process_inherits_no_descriptor() {
     println!("{listed}");
     for word in ["socket:", "eventpoll", "eventfd"] {
         assert!(!listed.contains(word), "{listed}");
+    }
+}
+
+#[test]
+fn a_path_that_can_never_match_is_refused_when_the_server_is_built() {
+    let build = |builder: Builder| builder.listen("127.0.0.1:0").map(drop);
+    for path in ["", "echo", "/a/{b}/c", "/a/*", "/a?b"] {
+        let error = build(Server::builder().websocket(path, |_: &Sender, _| {})).unwrap_err();
+        assert!(matches!(&error, Error::Route { path: told, .. } if told == path), "{error}");
+        assert!(error.to_string().contains(&format!("{path:?}: ")), "{error}");
+    }
+    assert!(build(Server::builder().topics("/topics")).is_err());
+    assert!(build(Server::builder().topics("/topics/{topic}").hub("/ws").health()).is_ok());
+}
+
+#[test]
+fn one_route_too_many_is_refused_when_the_server_is_built() {
+    for (count, is_built) in [(4096, true), (4097, false)] {
+        let builder = (0..count).fold(Server::builder().workers(0), |builder, nth| {
+            builder.get(format!("/{nth}"), |_| heartwheel::http::Response::new(200))
+        });
+        let built = builder.listen("127.0.0.1:0").map(drop);
+        let is_named = |error: &Error| error.to_string().contains("\"/4096\": there must be");
+        assert_eq!(built.as_ref().err().is_none_or(is_named), true, "{built:?}");
+        assert_eq!(built.is_ok(), is_built);
     }
 }

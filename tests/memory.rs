@@ -10,6 +10,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use heartwheel::Payload;
+use heartwheel::config::IDLE_CONNECTION_BYTES;
 use heartwheel::engine::{Action, Attempt, Engine, Setup};
 use heartwheel::event::{Accept, Command, Done, Event, Job, Outcome, Session, Task};
 use heartwheel::pump::{self, WriteVectored};
@@ -230,7 +231,7 @@ impl World {
 }
 
 fn key(id: ConnectionId) -> usize {
-    (id.as_u64() & u64::from(u32::MAX)) as usize
+    (id.as_u64() & 0xff_ffff) as usize
 }
 
 const UPGRADE: &[u8] =
@@ -417,7 +418,7 @@ fn silent_connections_cost_their_places_in_the_tables() {
     }
     let each = (live() - before) / COUNT as isize;
     // The tables double: a little more than half of them may be in use.
-    assert!(each <= 2 * 240, "{each} bytes each");
+    assert!(each <= 2 * IDLE_CONNECTION_BYTES as isize, "{each} bytes each");
 }
 
 /// Small frames are packed, whether they come in one turn or dribble in.

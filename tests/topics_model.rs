@@ -176,7 +176,7 @@ impl World {
     fn connect(&mut self, client: usize, rng: &mut Rng) {
         if self.clients[client].connection.is_none() {
             self.connections += 1;
-            let number = NonZeroU64::new(self.connections << 32 | client as u64).unwrap();
+            let number = NonZeroU64::new(self.connections << 24 | client as u64).unwrap();
             self.clients[client].connection = Some(Connection {
                 id: ConnectionId::from_u64(number),
                 list: FirstSubscription::NONE,
@@ -304,7 +304,7 @@ impl World {
         let drops = rng.chance(10);
         for _ in 0..rng.below(8) {
             let Some(delivery) = self.topics.poll_delivery() else { return };
-            let client = (delivery.connection.as_u64() as u32) as usize;
+            let client = (delivery.connection.as_u64() & 0xff_ffff) as usize;
             let connection = self.clients[client].connection.as_mut().expect("it is connected");
             assert_eq!(connection.id, delivery.connection);
             let name = connection.subscriptions[&delivery.subscription];
@@ -328,7 +328,7 @@ impl World {
     fn hear_all_lost(&mut self, client: usize) {
         let connection = self.clients[client].connection.as_mut().unwrap();
         let mut names = Vec::new();
-        while let Some(key) = self.topics.poll_lost(&connection.list) {
+        while let Some(key) = self.topics.poll_lost(&connection.list, None) {
             names.push(connection.subscriptions[&key]);
         }
         for name in names {

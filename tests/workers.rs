@@ -860,3 +860,41 @@ fn a_handler_that_blocks_may_flush_first() {
     gate.open();
     assert_eq!(peer.message(), "here you are");
 }
+
+// Where more was published than a turn delivers, no command was taken any more at the end: not what
+// came back from the workers either, behind which the last event of a connection waits.
+#[test]
+fn every_handler_is_told_of_the_end_in_the_middle_of_a_flood() {
+    const PEERS: usize = 60;
+    let recorder = Recorder::default();
+    let noted = recorder.clone();
+    let handler = move |peer: &Sender, event: Event| {
+        noted.note(peer.id(), &event);
+        match event {
+            Event::Opened(_) => drop(peer.subscribe("a")),
+            Event::Message(_) => thread::sleep(ms(5)),
+            _ => {}
+        }
+    };
+    let builder = Server::builder().config(config(&[("turn.bytes", "4k")]));
+    let mut server = builder.websocket("/slow", handler).listen("127.0.0.1:0").unwrap();
+    let address = server.local_addresses()[0].as_tcp().unwrap();
+    let (handle, stop) = (server.handle(), Arc::new(AtomicBool::new(false)));
+    let stopped = stop.clone();
+    let turning = thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            server.turn().unwrap();
+            thread::sleep(ms(1));
+        }
+    });
+    let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::open(address, "/slow")).collect();
+    eventually("all are open", || recorder.count(&Told::Opened) == PEERS);
+    peers.iter_mut().for_each(|peer| peer.text("go"));
+    // Many turns' worth of deliveries.
+    (0..200).for_each(|_| handle.publish("a", "x".repeat(1000)).unwrap());
+    thread::sleep(ms(5));
+    stop.store(true, Ordering::Relaxed);
+    turning.join().unwrap();
+    assert_eq!(recorder.closed().len(), PEERS);
+    recorder.assert_whole(PEERS);
+}

@@ -159,5 +159,5 @@ const SLOPE_MAX_KIB: f64 = 1.0;
 /// Logs, queues and caches fill up once: that says nothing about a slope in a short run.
 const GRAIN_KIB: i64 = 64;
 /// The tables of connections and deadlines keep the places of the most that were open at once, and
-/// double when they are full: twice 240 bytes, and a little for queues.
-const PLACE_BYTES: usize = 512;
+/// double when they are full; and a little for queues.
+const PLACE_BYTES: usize = 2 * heartwheel::config::IDLE_CONNECTION_BYTES + 32;

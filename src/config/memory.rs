@@ -43,7 +43,7 @@ impl Config {
         let budgeted = |what, count, bytes| Term { what, count, bytes, is_budgeted: true };
         vec![
             // Slab entry and wheel entry.
-            fixed("connection itself", connections, SLOT_BYTES),
+            fixed("connection itself", connections, IDLE_CONNECTION_BYTES as u64),
             // The count of its address, were each of another.
             fixed(
                 "count of its address",
@@ -96,8 +96,12 @@ impl Config {
     }
 }
 
-/// Slab entry and wheel entry of one connection.
-const SLOT_BYTES: u64 = 240;
+/// What an idle connection costs at most: its slab entry, its wheel entry and the place of its
+/// socket. It owns no heap. The compiler holds all three against this.
+pub const IDLE_CONNECTION_BYTES: usize = 240;
+
+/// The share of the socket's place in it. Eight bytes, but for mio's debug assertions.
+pub(crate) const SOCKET_PLACE_BYTES: usize = 24;
 
 /// An entry of a hash table that has just grown: 16 bytes and a tag, at less than half full.
 const ADDRESS_BYTES: u64 = 40;
@@ -133,7 +137,7 @@ mod tests {
         config.limits.inbox_bytes = 3000;
         config.limits.outbox_bytes = 500;
         config.workers = 0;
-        let connections = 10 * (240 + 2000 + 122_880 + 3000 + 1000);
+        let connections = 10 * (IDLE_CONNECTION_BYTES as u64 + 2000 + 122_880 + 3000 + 1000);
         let shared = 3000 + (4 << 20) + 122_880 + 1024 * 12 + 4096 * 4;
         config.limits.topics = 2;
         config.topics.retain_bytes = 5000;

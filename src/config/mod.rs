@@ -37,8 +37,8 @@ pub use address::{Address, AddressError};
 pub use check::Report;
 pub use client::ClientAdvice;
 pub use keys::{KEYS, Key};
-pub use memory::Term;
-pub(crate) use memory::{JOBS_QUEUED_MAX, READ_BUFFER_BYTES};
+pub use memory::{IDLE_CONNECTION_BYTES, Term};
+pub(crate) use memory::{JOBS_QUEUED_MAX, READ_BUFFER_BYTES, SOCKET_PLACE_BYTES};
 pub use sections::{
     Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, RateAction,
     Topics, Turn, Unix, Watch,

@@ -73,7 +73,7 @@ pub struct Deadlines {
     /// 30 s.
     pub message: Duration,
     /// How long bytes may wait with none accepted by the peer. Default 10 s; the oldest may wait
-    /// three times as long.
+    /// three times as long, and 24 days at the most.
     pub write_stall: Duration,
     /// From the decision to close to the close frame in the kernel's hands. Default 5 s, by
     /// [`Preset`].
@@ -159,8 +159,8 @@ pub struct Heartbeat {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections at once; beyond it 503 at accept. Default 10000, 1 to 10 million; each costs 240
-    /// bytes when idle.
+    /// Connections at once; beyond it 503 at accept. Default 10000, 1 to 10 million; each costs
+    /// [`IDLE_CONNECTION_BYTES`](super::IDLE_CONNECTION_BYTES) at most when idle.
     pub connections: usize,
     /// Connections from one address at once; beyond it 429 at accept. Default 0, which is off; at
     /// most 10 million. An IPv6 network of 64 bits counts as one address; loopback, Unix sockets
@@ -265,8 +265,8 @@ pub enum OverflowPolicy {
     /// The connection: it is closed with 1013.
     #[default]
     Close,
-    /// The new event: it is not queued, and a gap is told before the next one. What handlers send
-    /// still closes.
+    /// The new event: it is not queued, and a gap is told before the next one, or when the outbox
+    /// has drained if none comes before. What handlers send still closes.
     DropNewest,
     /// The oldest event that waits and has not been begun; a gap is told in its place.
     DropOldest,

@@ -76,7 +76,7 @@ impl Engine {
             self.handshakes.bucket.spend(now, rate, 1);
         }
         let (open, limit) = match is_public {
-            true => (self.public, self.setup.config.limits.connections),
+            true => (self.public, self.setup.config.limits.connections.min(PUBLIC_MAX)),
             false => (self.connections.len() - self.public, ADMIN_CONNECTIONS_MAX),
         };
         if open >= limit {
@@ -96,12 +96,14 @@ impl Engine {
             return Err(Refusal::new(429, "too many connections are open from this address"));
         }
         self.public += usize::from(is_public);
-        self.generation = self.generation.checked_add(1).unwrap_or(1);
-        let connection = Connection::new(self.generation, face, Peer::new(peer), now);
-        let key = self.connections.insert(connection);
+        self.generation = self.generation.next();
+        let entry = self.connections.vacant_entry();
+        let id = ConnectionId::new(entry.key(), self.generation);
+        let connection = entry.insert(Connection::new(id, face, Peer::new(peer), now));
+        connection.flags.round_parity = self.round_parity;
         self.stats.accepted += 1;
-        self.rearm(now, key);
-        Ok(ConnectionId::new(key, self.generation))
+        self.rearm(now, id.key());
+        Ok(id)
     }
 
     /// Takes note that a connection has given its slot back.
@@ -165,6 +167,9 @@ fn network(peer: SocketAddr) -> Option<u64> {
 
 /// Connections through the operator's listeners: they come out of the descriptors kept in reserve.
 const ADMIN_CONNECTIONS_MAX: usize = 16;
+
+/// All others: more slots than these no id can tell apart.
+const PUBLIC_MAX: usize = ConnectionId::SLOTS_MAX - ADMIN_CONNECTIONS_MAX;
 
 #[cfg(test)]
 mod tests {

@@ -12,11 +12,12 @@ use log::{info, warn};
 use crate::config::Config;
 use crate::connection::Phase;
 use crate::engine::census::{Census, OwnBytes};
-use crate::engine::{End, Engine};
+use crate::engine::{End, Engine, TRIM_COST};
 use crate::id::ConnectionId;
 use crate::reason::CloseReason;
 use crate::time::Instant;
 use crate::topics::Topics;
+use crate::topics::log::Log;
 
 /// What is known of the memory in use.
 #[derive(Debug)]
@@ -165,9 +166,19 @@ impl Engine {
         }
     }
 
-    /// Keeps the logs together within half of the budget.
-    pub(super) fn halve_logs(&mut self) {
-        while self.topics.bytes() as u64 > self.budget.limit / 2 && self.topics.trim_oldest() > 0 {}
+    /// Keeps the logs together within half of the budget, when so many bytes have been added: as
+    /// many events go as these displace at the most, and of what a lower limit has left beyond it as
+    /// many more as the turn allows.
+    pub(super) fn halve_logs(&mut self, added: usize) {
+        let mut displaced = added / Log::EVENT_BYTES + 1;
+        while self.topics.bytes() as u64 > self.budget.limit / 2 {
+            let left = if displaced > 0 { &mut displaced } else { &mut self.budget.trims_left };
+            if *left == 0 || self.topics.trim_oldest() == 0 {
+                break;
+            }
+            *left -= 1;
+            self.turn_left = self.turn_left.saturating_sub(TRIM_COST);
+        }
     }
 
     /// Evicts the oldest events while much is in use, as many as the turn allows.
@@ -190,8 +201,7 @@ impl Engine {
         }
         info!("memory suffices again used={} limit={}", self.budget.used(), self.budget.limit);
         let paused = self.connections.iter().filter(|(_, connection)| connection.flags.paused);
-        let paused: Vec<ConnectionId> =
-            paused.map(|(key, connection)| ConnectionId::new(key, connection.generation)).collect();
+        let paused: Vec<ConnectionId> = paused.map(|(_, connection)| connection.id).collect();
         for id in paused {
             self.update_pause(now, id);
             self.touch(id);
@@ -262,3 +272,45 @@ impl Engine {
 
 /// A close frame, or a refusal, and what may have been begun before it.
 const FAREWELL_BYTES_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Setup;
+    use crate::topics::Payload;
+
+    // A reload that lowered the limit had the next publisher pay for all of it.
+    #[test]
+    fn logs_beyond_a_lower_limit_go_a_share_at_a_time() {
+        let mut config = Config::default();
+        config.topics.retain_events = 100_000;
+        config.limits.memory_bytes = Some(64 << 20);
+        let setup = Setup {
+            config: config.clone(),
+            routes: Vec::new(),
+            machine_name: String::new(),
+            memory_auto: u64::MAX,
+            seed: 1,
+            unix_ms: 1,
+        };
+        let mut engine = Engine::new(setup);
+        let now = Instant::from_millis(1);
+        let publish = |engine: &mut Engine| engine.publish(now, "a", Payload::text("x")).unwrap();
+        (0..30_000).for_each(|_| _ = publish(&mut engine));
+        config.limits.memory_bytes = Some(1 << 20);
+        engine.budget.reload(&config, u64::MAX);
+        let mut turns = 0;
+        while engine.topics.bytes() > 512 << 10 {
+            engine.begin_turn(1);
+            let (before, budget) = (engine.topics.bytes(), engine.turn_left);
+            publish(&mut engine);
+            publish(&mut engine);
+            let gone = (before + 2 * (Log::EVENT_BYTES + 1) - engine.topics.bytes())
+                / (Log::EVENT_BYTES + 1);
+            assert!(gone <= Topics::SWEEP_EVENTS_MAX + 4, "{gone} in a turn");
+            assert_eq!(engine.turn_left, budget - gone * TRIM_COST, "it is charged");
+            turns += 1;
+        }
+        assert!(turns > 10);
+    }
+}

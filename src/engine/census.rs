@@ -85,7 +85,7 @@ impl Engine {
     pub(super) fn census_of(&self, mut found: impl FnMut(ConnectionId, OwnBytes)) -> Census {
         let mut census = Census::default();
         let mut seen = HashSet::new();
-        for (key, connection) in &self.connections {
+        for (_, connection) in &self.connections {
             let stage = PhaseName::of(connection);
             census.connections[connection.flags.transport as usize][stage as usize] += 1;
             let waiting = connection.outbox.bytes() as u64;
@@ -99,7 +99,7 @@ impl Engine {
             census.inbox_bytes += (inbox + around) as u64;
             let own = OwnBytes { bytes: (queued.own + partial + inbox) as u64, waiting };
             if own.bytes + waiting > 0 && connection.face != Face::Admin {
-                found(ConnectionId::new(key, connection.generation), own);
+                found(connection.id, own);
             }
         }
         let left_behind = self.orphans.values().flat_map(|orphan| &orphan.events);

@@ -8,13 +8,13 @@
 //!   garbled             Sending ─────────────► Lingering ─► gone
 //! ```
 
-use std::time::Duration;
-
 use log::{Level, log};
 
 use crate::config::OverflowPolicy;
 use crate::connection::{After, Closing, Connection, Inbox, Phase, Stage};
+use crate::engine::drain::Drain;
 use crate::engine::jobs::Orphan;
+use crate::engine::turns::{RETRY_MS, Turns};
 use crate::engine::{Action, End, Engine, find_mut, first_fault};
 use crate::event::{Event, Job, Task};
 use crate::frame::Frame;
@@ -54,7 +54,7 @@ impl Engine {
                 self.answered(now, id, keep, reason);
             }
             Phase::Open(_) if connection.flags.draining && is_written && is_handled => {
-                let retry_ms = self.draw_retry(self.setup.config.deadlines.drain);
+                let retry_ms = self.draw_retry(CloseReason::Drain);
                 self.say_goodbye(now, id, retry_ms);
                 self.close(now, id, CloseReason::Drain, &format!("retry={retry_ms}"));
             }
@@ -98,11 +98,7 @@ impl Engine {
 
     /// Has a client come back later: as [`Engine::close_when_handled`], and it is told when.
     pub(super) fn retire(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
-        let most = match reason {
-            CloseReason::Lifetime => LIFETIME_RETRY_MAX,
-            _ => self.setup.config.deadlines.drain,
-        };
-        let retry_ms = self.draw_retry(most);
+        let retry_ms = self.draw_retry(reason);
         if reason != CloseReason::Lifetime {
             self.say_goodbye(now, id, retry_ms);
         }
@@ -153,7 +149,7 @@ impl Engine {
     pub(super) fn end_stream(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
         self.unsubscribe_all(id);
         if matches!(reason, CloseReason::Drain | CloseReason::Shed) {
-            let retry_ms = self.draw_retry(self.setup.config.deadlines.drain);
+            let retry_ms = self.draw_retry(reason);
             self.push_frame(now, id, Frame::chunk(sse::retry(retry_ms)), Kind::Response);
         }
         let phase = self.get(id).map(|connection| &connection.phase);
@@ -235,9 +231,16 @@ impl Engine {
         self.touch(id);
     }
 
-    /// Draws when a client is to come back, in milliseconds, so that not all come at once.
-    fn draw_retry(&mut self, most: Duration) -> u64 {
-        self.random.between(0, millis_up(most))
+    /// Draws when a client is to come back, in milliseconds: the more are told to, the wider, so
+    /// that not all come at once. After a lifetime there is no restart to wait for, and no other
+    /// goes with it.
+    fn draw_retry(&mut self, reason: CloseReason) -> u64 {
+        let turns = match reason {
+            CloseReason::Drain => self.drain.as_ref().map(Drain::turns),
+            CloseReason::Shed => self.shed.as_ref(),
+            _ => None,
+        };
+        self.random.between(0, turns.map_or(RETRY_MS, Turns::retry_ms_max))
     }
 
     /// Ends an open connection whose peer broke the protocol. Messages that came before are handled
@@ -395,7 +398,3 @@ fn log_end(now: Instant, id: ConnectionId, connection: &Connection, reason: Clos
         counters.messages_out,
     );
 }
-
-/// Clients whose connection reached its lifetime come back within this time: there is no restart to
-/// wait for.
-const LIFETIME_RETRY_MAX: Duration = Duration::from_secs(1);

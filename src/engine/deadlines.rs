@@ -3,6 +3,7 @@
 //! what the server has not looked at.
 
 use crate::connection::{After, Phase, Stage};
+use crate::engine::rounds::{Beats, Change};
 use crate::engine::{End, Engine};
 use crate::event::Event;
 use crate::frame::Frame;
@@ -43,12 +44,14 @@ impl Engine {
     /// when the turn's budget is spent: the next timeout is zero then.
     pub fn handle_timeout(&mut self, now: Instant, budget: &mut usize) -> Option<Attempt> {
         self.weigh(now);
-        self.drain_on(now);
+        self.round_on(now, budget);
+        self.drain_on(now, budget);
         self.accept_on(now);
-        self.shed_on(now);
+        self.shed_on(now, budget);
         while *budget > 0 {
             let key = self.wheel.poll_expired(now)?;
             let id = self.id_of(key)?;
+            self.catch_up(key);
             let waited = self.end_waits(now, id);
             *budget -= usize::from(waited);
             let connection = &self.connections[key];
@@ -165,19 +168,6 @@ impl Engine {
     /// next interval.
     pub fn handle_time_jump(&mut self, now: Instant) {
         self.stats.time_jumps += 1;
-        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            let connection = &mut self.connections[key];
-            if connection.flags.paused {
-                connection.skip_pause(now);
-            }
-            if let Phase::Open(open) = &mut connection.phase {
-                open.heartbeat.spread(&mut self.random);
-                open.unread_ms = 0;
-                connection.heard_at = now.into();
-                connection.flags.relink = true;
-                self.rearm(now, key);
-            }
-        }
+        self.begin_round(now, Change { tokens: None, beats: Beats::Spread });
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use log::info;
 
 use crate::connection::Phase;
+use crate::engine::rounds::Change;
 use crate::engine::turns::Turns;
 use crate::engine::{End, Engine};
 use crate::id::ConnectionId;
@@ -19,20 +20,28 @@ pub(super) struct Drain {
     ended: bool,
 }
 
+impl Drain {
+    pub fn turns(&self) -> &Turns {
+        &self.turns
+    }
+}
+
 impl Engine {
     /// Begins to drain; a second call changes nothing. The listeners are for the loop to close.
     pub(super) fn begin_drain(&mut self, now: Instant) {
         if self.drain.is_some() {
             return;
         }
-        let waiting: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.face != Face::Admin)
-            .map(|(key, connection)| ConnectionId::new(key, connection.generation))
-            .collect();
+        let mut told = 0;
+        let mut waiting: Vec<ConnectionId> = Vec::with_capacity(self.public);
+        for (_, connection) in &self.connections {
+            if connection.face != Face::Admin {
+                waiting.push(connection.id);
+                told += u64::from(matches!(connection.phase, Phase::Open(_) | Phase::Stream { .. }));
+            }
+        }
         let window = self.setup.config.deadlines.drain;
-        let turns = Turns::new(now, waiting, window);
+        let turns = Turns::new(now, waiting, told, window);
         info!(
             "drain begun connections={} spread_ms={} window_ms={}",
             turns.total(),
@@ -44,10 +53,7 @@ impl Engine {
         let ends_ms = (now + window + Instant::RESOLUTION).as_millis().next_multiple_of(tick_ms);
         self.rules.drain_ends_at = Some(Instant::from_millis(ends_ms));
         self.drain = Some(Drain { turns, ended: false });
-        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            self.rearm(now, key);
-        }
+        self.begin_round(now, Change::default());
     }
 
     /// Gives when the drain goes on: with the turn of the next connection; when none is left, at
@@ -69,11 +75,14 @@ impl Engine {
         self.rules.drain_ends_at.map(|at| at + TELLING)
     }
 
-    /// Gives the connections whose turn has come theirs.
-    pub(super) fn drain_on(&mut self, now: Instant) {
-        while let Some(drain) = &mut self.drain
+    /// Drains the connections whose turn has come, as many as the budget allows: where the loop was
+    /// held up, it may be the turn of thousands.
+    pub(super) fn drain_on(&mut self, now: Instant, budget: &mut usize) {
+        while *budget > 0
+            && let Some(drain) = &mut self.drain
             && let Some(id) = drain.turns.poll(now)
         {
+            *budget -= 1;
             self.drain_one(now, id);
         }
         self.end_drain(now);
@@ -139,6 +148,11 @@ impl Engine {
     /// Gives the number of jobs that were taken and have not come back.
     pub fn jobs_out(&self) -> usize {
         self.jobs.out()
+    }
+
+    /// Gives the number of jobs that have come back.
+    pub fn jobs_returned(&self) -> u64 {
+        self.jobs.returned()
     }
 
     /// Says whether a drain was begun.

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 
 use crate::config::OverflowPolicy;
 use crate::connection::{Connection, Phase};
-use crate::engine::{Engine, MESSAGE_COST, find_mut};
+use crate::engine::{Engine, LOOK_COST, MESSAGE_COST, find_mut};
 use crate::envelope::ServerMessage;
 use crate::frame::Frame;
 use crate::id::ConnectionId;
 use crate::message::Message;
-use crate::outbox::{Dropped, Kind, Which};
+use crate::outbox::{Kind, Plan, Wanted, Yielding};
 use crate::reason::CloseReason;
 use crate::route::{RouteKind, RouteSpec};
 use crate::sse;
@@ -109,13 +109,19 @@ impl Engine {
     }
 
     fn poll_replay(&mut self, id: ConnectionId, form: Form) -> Option<(SubscriptionKey, Replay)> {
-        let connection = find_mut(&mut self.connections, id)?;
-        let list = &connection.subscriptions;
-        if form == Form::NamedStream {
-            return self.topics.poll_replay_merged(list);
-        }
-        let key = self.topics.subscriptions_of(list).find(|&key| !self.topics.is_live(key))?;
-        Some((key, self.topics.poll_replay(key)?))
+        let list = &find_mut(&mut self.connections, id)?.subscriptions;
+        let step = match form {
+            Form::NamedStream => self.topics.poll_replay_merged(list),
+            _ => self.topics.poll_replay_next(list),
+        };
+        self.charge_looks();
+        step
+    }
+
+    /// Charges the subscriptions that were looked at to the turn.
+    pub(super) fn charge_looks(&mut self) {
+        let looked_at = self.topics.take_looked_at();
+        self.turn_left = self.turn_left.saturating_sub(looked_at * LOOK_COST);
     }
 
     /// Hands live events to their subscribers, as far as the turn's budget allows: one published to
@@ -180,7 +186,7 @@ impl Engine {
                 self.tell_lost(now, id, form, key, gap);
             }
             if form == Form::NamedStream {
-                self.tell_other_losses(now, id);
+                self.tell_losses(now, id);
             }
             self.push_frame(now, id, frame, Kind::Event(key, delivery.event.id));
             if form == Form::Envelope {
@@ -250,14 +256,24 @@ impl Engine {
         }
     }
 
-    /// Tells what a stream has lost in its other topics: whoever comes back with the id of the
-    /// event that follows does not ask for what is older.
-    fn tell_other_losses(&mut self, now: Instant, id: ConnectionId) {
-        while let Some(connection) = find_mut(&mut self.connections, id)
-            && let Some(key) = self.topics.poll_lost(&connection.subscriptions)
-        {
-            self.tell_gap(now, id, Form::NamedStream, key, Gap { first: None });
+    /// Tells what has been lost and was not told yet, without knowing what follows: when the outbox
+    /// has drained, for nothing may follow; and on a stream of several topics before an event of any
+    /// of them, for whoever comes back with its id does not ask for what is older.
+    pub(super) fn tell_losses(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if !std::mem::take(&mut connection.flags.has_lost) {
+            return;
         }
+        let mut behind = None;
+        while let Some(connection) = find_mut(&mut self.connections, id)
+            && let Some(form) = form(&self.setup.routes, connection)
+            && let Some(key) = self.topics.poll_lost(&connection.subscriptions, behind)
+        {
+            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+            self.tell_lost(now, id, form, key, Gap { first: None });
+            behind = Some(key);
+        }
+        self.charge_looks();
     }
 
     /// The gap that a replay begins with was a header of the 101, or was counted; one that comes
@@ -312,81 +328,80 @@ impl Engine {
         delivery: &Delivery,
         len: usize,
     ) -> bool {
-        let key = delivery.subscription;
         let policy = self.setup.config.overflow.policy;
-        while !self.has_room(id, len) {
-            let which = match policy {
-                OverflowPolicy::Close => {
-                    self.count_refused(policy);
-                    self.fail(now, id, CloseReason::Overflow);
-                    return false;
-                }
-                OverflowPolicy::DropNewest => [None, None],
-                OverflowPolicy::DropOldest => [Some(Which::Oldest), None],
-                OverflowPolicy::Latest => [Some(Which::OldestOf(key)), Some(Which::Superseded)],
-            };
-            let dropped = which.into_iter().flatten().find_map(|which| {
-                let connection = find_mut(&mut self.connections, id)?;
-                connection.outbox.drop_event(which)
-            });
-            self.stats.messages_discarded[policy as usize] += u64::from(dropped.is_some());
-            match dropped {
-                Some(dropped) => self.replace_dropped(now, id, form, delivery, dropped),
-                // Each topic's newest stays, however many topics there are.
-                None if policy == OverflowPolicy::Latest => return true,
-                None => {
-                    self.count_refused(policy);
-                    self.topics.mark_lost(id, key);
-                    return false;
-                }
+        let yielding = match policy {
+            OverflowPolicy::Close => {
+                self.count_refused(policy);
+                self.fail(now, id, CloseReason::Overflow);
+                return false;
             }
+            OverflowPolicy::DropNewest => {
+                self.drop_newest(id, delivery);
+                return false;
+            }
+            OverflowPolicy::DropOldest => Yielding::Oldest,
+            OverflowPolicy::Latest => Yielding::Superseded,
+        };
+        let limit = self.setup.config.limits.outbox_bytes;
+        let subscription = delivery.subscription;
+        let wanted = Wanted { subscription, id: delivery.event.id, len, limit, yielding };
+        let Some(connection) = self.get(id) else { return false };
+        let plan = connection.outbox.plan_room(&wanted, |key| {
+            let topic = self.topics.topic_for(id, key);
+            let word = topic.and_then(|topic| encode_gap(form, topic, Some(LONGEST_ID)));
+            word.map_or(0, |word| word.len())
+        });
+        self.turn_left = self.turn_left.saturating_sub(plan.looked_at * LOOK_COST);
+        // Of each topic the newest stays, however many topics there are; and nothing goes in vain.
+        if !plan.is_enough && yielding == Yielding::Oldest {
+            self.drop_newest(id, delivery);
+            return false;
         }
+        self.drop_planned(now, id, form, &plan);
         true
     }
 
-    fn has_room(&self, id: ConnectionId, len: usize) -> bool {
-        let limit = self.setup.config.limits.outbox_bytes;
-        self.get(id).is_some_and(|connection| {
-            let waiting = connection.outbox.bytes();
-            waiting == 0 || waiting + len <= limit
-        })
+    /// Does not queue an event. That is told before the next one, or when the outbox has drained.
+    fn drop_newest(&mut self, id: ConnectionId, delivery: &Delivery) {
+        self.count_refused(self.setup.config.overflow.policy);
+        self.mark_lost(id, delivery.subscription);
     }
 
-    /// Tells the gap where the dropped event was, or before the next one if none follows yet. On
+    /// Tells each gap where the dropped events were, or before the next one if none follows yet. On
     /// `/ws` always there: a `subscribed` that follows says that nothing before it is missing.
-    fn replace_dropped(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        form: Form,
-        delivery: &Delivery,
-        dropped: Dropped,
-    ) {
-        self.stats.discarded_bytes += dropped.bytes as u64;
-        let key = dropped.subscription;
-        let own = (key == delivery.subscription).then_some(delivery.event.id);
-        let first = dropped.next.or(own);
-        if first.is_none() && form != Form::Envelope {
-            return self.topics.mark_lost(id, key);
+    fn drop_planned(&mut self, now: Instant, id: ConnectionId, form: Form, plan: &Plan) {
+        let policy = self.setup.config.overflow.policy;
+        self.stats.messages_discarded[policy as usize] += plan.events;
+        self.stats.discarded_bytes += plan.bytes as u64;
+        let mut words = Vec::with_capacity(plan.losses.len());
+        for loss in &plan.losses {
+            if loss.next.is_none() && form != Form::Envelope {
+                self.mark_lost(id, loss.subscription);
+                words.push(None);
+                continue;
+            }
+            // One that has unsubscribed meanwhile misses nothing.
+            let topic = self.topics.topic_for(id, loss.subscription);
+            let first = loss.next.map(|first| first.to_string());
+            let word = topic.and_then(|topic| encode_gap(form, topic, first.as_deref()));
+            let connection = self.get(id);
+            let word = word.zip(connection).map(|(word, connection)| connection.framed(word));
+            self.stats.gaps += u64::from(word.is_some() && !loss.is_told);
+            self.stats.queued_bytes += word.as_ref().map_or(0, Frame::len) as u64;
+            words.push(word);
         }
-        let Some(connection) = self.get(id) else { return };
-        if !self.topics.subscriptions_of(&connection.subscriptions).any(|other| other == key) {
-            // It has unsubscribed meanwhile: nothing is missing.
-            return;
+        if let Some(connection) = find_mut(&mut self.connections, id) {
+            connection.outbox.drop_planned(now, plan, words);
         }
-        let topic = self.topics.topic_of(key).clone();
-        let first = first.map(|first| first.to_string());
-        let Some(frame) = encode_gap(form, &topic, first.as_deref()) else { return };
-        let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        if connection.outbox.is_empty() {
-            return self.push_frame(now, id, frame, Kind::Gap(key));
+    }
+
+    /// Notes that an event of a subscription did not go out: its next one, or an outbox that has
+    /// drained, tells a gap.
+    fn mark_lost(&mut self, id: ConnectionId, key: SubscriptionKey) {
+        self.topics.mark_lost(id, key);
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.has_lost = true;
         }
-        let frame = connection.framed(frame);
-        let len = frame.len() as u64;
-        let replaced = connection.outbox.place_gap(now, dropped, frame);
-        self.stats.gaps += u64::from(replaced == 0);
-        self.stats.queued_bytes += len;
-        self.stats.discarded_bytes += replaced as u64;
     }
 
     /// Encodes an event for a form, once.
@@ -421,6 +436,9 @@ pub(super) fn form(routes: &[RouteSpec], connection: &Connection) -> Option<Form
         _ => None,
     }
 }
+
+/// No id takes more room than this one.
+const LONGEST_ID: &str = "18446744073709551615-18446744073709551615";
 
 /// Encodes word of a gap. A plain WebSocket has none.
 fn encode_gap(form: Form, topic: &str, first: Option<&str>) -> Option<Frame> {

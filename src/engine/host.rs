@@ -10,7 +10,7 @@ use crate::time::Instant;
 use crate::topics::{After, Name, Payload, PublishError, SubscribeError};
 
 /// Why the engine did not do what a host asked for. Nothing has changed then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// The peer is gone, or going.
     Gone,
@@ -18,6 +18,10 @@ pub enum Refused {
     OutboxFull,
     /// More was published than could be delivered yet.
     Flooded,
+    /// No request could ever match this path, by this rule.
+    Path(String, &'static str),
+    /// There are as many routes as there may be.
+    Routes,
     /// The topic is the server's own.
     Own,
     /// The topic cannot be, or cannot be had.
@@ -25,25 +29,32 @@ pub enum Refused {
 }
 
 impl Engine {
-    /// Adds a WebSocket route whose events the host pulls. A later one for the same path wins. Says
-    /// whether there was room for it.
-    pub fn add_pulled_route(&mut self, path: String) -> bool {
-        let has_room = self.setup.routes.len() < ROUTES_MAX;
-        if has_room {
-            self.setup.routes.push(RouteSpec {
-                path,
-                kind: RouteKind::WebSocket,
-                // The host is the only worker.
-                placement: Placement::Worker,
-                face: Face::Public,
-                is_open: false,
-                authorizes: false,
-                wants_pongs: false,
-                wants_drained: true,
-                protocols: Vec::new(),
-            });
+    /// Adds a WebSocket route whose events the host pulls. A later one for the same path wins.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Path`] and [`Refused::Routes`].
+    pub fn add_pulled_route(&mut self, path: String) -> Result<(), Refused> {
+        let spec = RouteSpec {
+            path,
+            kind: RouteKind::WebSocket,
+            // The host is the only worker.
+            placement: Placement::Worker,
+            face: Face::Public,
+            is_open: false,
+            authorizes: false,
+            wants_pongs: false,
+            wants_drained: true,
+            protocols: Vec::new(),
+        };
+        if let Err(rule) = spec.check_path() {
+            return Err(Refused::Path(spec.path, rule));
         }
-        has_room
+        if self.setup.routes.len() == RouteSpec::MAX {
+            return Err(Refused::Routes);
+        }
+        self.setup.routes.push(spec);
+        Ok(())
     }
 
     /// Makes the turn's budget whole again: events that are pulled between turns are the host's own
@@ -127,6 +138,3 @@ impl Engine {
         self.subscribe_plain(now, id, topic, After::Now).map_err(Refused::Topic)
     }
 }
-
-/// A connection notes its route in two bytes.
-const ROUTES_MAX: usize = 1 << 12;

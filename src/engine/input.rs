@@ -55,6 +55,7 @@ impl Engine {
             || self.jobs.has_inline()
             || self.has_events_left()
             || self.budget.is_trimming()
+            || self.round.is_some()
     }
 
     /// Decodes what was read before and had to wait; then says how many bytes may be read at most.

@@ -21,6 +21,8 @@ pub(super) struct Queues {
     workers: Queue,
     /// Jobs that were taken and have not come back.
     out: usize,
+    /// How many have.
+    returned: u64,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +60,11 @@ impl Queues {
     /// Gives how many jobs are out.
     pub fn out(&self) -> usize {
         self.out
+    }
+
+    /// Gives how many jobs have come back.
+    pub fn returned(&self) -> u64 {
+        self.returned
     }
 
     pub fn has_inline(&self) -> bool {
@@ -169,6 +176,7 @@ impl Engine {
     pub(super) fn handle_done(&mut self, now: Instant, done: Done) {
         let id = done.id;
         self.jobs.out = self.jobs.out.saturating_sub(1);
+        self.jobs.returned += 1;
         match done.outcome {
             Outcome::Verdict(request, verdict) => self.handle_verdict(now, id, request, verdict),
             Outcome::Answer(response) => self.handle_answer(now, id, &response),

@@ -1,5 +1,7 @@
 //! The pure engine: every connection, the wheel, what is due. Bytes, time and commands go in;
-//! events, bytes and the next deadline come out. It knows no socket, thread, channel or clock.
+//! events, bytes and the next deadline come out. It holds no socket, thread or channel, and reads
+//! no clock: the time is an argument. Beside its arguments it has memory, a logger, and the key of
+//! its hash tables, on whose order nothing depends; it calls the closures that commands bear.
 //!
 //! `handle_*` puts something in, `poll_*` takes something out, nothing else changes state. One
 //! turn:
@@ -38,6 +40,7 @@ mod rates;
 mod reload;
 mod requests;
 mod rights;
+mod rounds;
 mod shed;
 mod table;
 mod turns;
@@ -50,7 +53,7 @@ use slab::Slab;
 use crate::config::Config;
 use crate::connection::{Connection, Inbox, Rules};
 use crate::http;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, Generation};
 use crate::outbox;
 use crate::random::Random;
 use crate::reason::CloseReason;
@@ -100,7 +103,7 @@ pub struct Engine {
     handshakes: admission::Handshakes,
     /// What requests must bear, if they must.
     tokens: Option<Tokens>,
-    generation: u32,
+    generation: Generation,
     wheel: Wheel,
     random: Random,
     stats: Stats,
@@ -123,6 +126,10 @@ pub struct Engine {
     actions: VecDeque<Action>,
     drain: Option<drain::Drain>,
     shed: Option<turns::Turns>,
+    /// What is being done to every connection.
+    round: Option<rounds::Round>,
+    /// What those bear that have followed it.
+    round_parity: bool,
     /// Connections that asked for the server's figures.
     scrapes: VecDeque<ConnectionId>,
     /// Inboxes to be used again, boxed as connections hold them.
@@ -180,7 +187,7 @@ impl Engine {
             handshakes: admission::Handshakes::default(),
             tokens: None,
             // Anywhere, so that an id of another server of this process is nobody here.
-            generation: random.next_u64() as u32,
+            generation: Generation::from_bits(random.next_u64()),
             wheel: Wheel::new(config.tick),
             random,
             stats: Stats::default(),
@@ -197,6 +204,8 @@ impl Engine {
             actions: VecDeque::new(),
             drain: None,
             shed: None,
+            round: None,
+            round_parity: false,
             scrapes: VecDeque::new(),
             spare_inboxes: Vec::new(),
             spare_queues: outbox::Spares::default(),
@@ -252,7 +261,7 @@ impl Engine {
 
     /// Gives the id of the connection in a slot.
     pub fn id_of(&self, key: usize) -> Option<ConnectionId> {
-        self.connections.get(key).map(|c| ConnectionId::new(key, c.generation))
+        self.connections.get(key).map(|c| c.id)
     }
 
     /// Takes the next thing to be done with a socket. To be called until it gives `None` before the
@@ -281,7 +290,7 @@ impl Engine {
 
     fn get(&self, id: ConnectionId) -> Option<&Connection> {
         let connection = self.connections.get(id.key());
-        connection.filter(|connection| connection.generation == id.generation())
+        connection.filter(|connection| connection.id == id)
     }
 
     fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
@@ -356,8 +365,7 @@ impl Engine {
 
 /// Finds a connection, as long as it is the one that bore this id.
 fn find_mut(connections: &mut Slab<Connection>, id: ConnectionId) -> Option<&mut Connection> {
-    let key = id.key();
-    connections.get_mut(key).filter(|connection| connection.generation == id.generation())
+    connections.get_mut(id.key()).filter(|connection| connection.id == id)
 }
 
 /// Takes the next of a queue. One that a burst has made large gives its memory back when it is
@@ -396,3 +404,9 @@ fn first_fault(so_far: Option<CloseReason>, now: CloseReason) -> CloseReason {
 /// What a message costs of `turn.bytes`, beside its bytes, when it is decoded and when it is
 /// delivered; a fragment costs as much.
 const MESSAGE_COST: usize = 128;
+
+/// What a look at one of many costs of it: an entry of an outbox, a subscription.
+const LOOK_COST: usize = 4;
+
+/// What it costs of it to evict an event from a log.
+const TRIM_COST: usize = 8;

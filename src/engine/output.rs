@@ -72,6 +72,9 @@ impl Engine {
         if is_pressed {
             self.tell_pressure(now, id);
         }
+        if is_empty {
+            self.tell_losses(now, id);
+        }
         if replays {
             self.feed(now, id);
         }

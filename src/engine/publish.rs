@@ -33,9 +33,10 @@ impl Engine {
         topic: &str,
         payload: Payload,
     ) -> Result<EventId, PublishError> {
-        self.budget.add(payload.len() + Log::EVENT_BYTES);
+        let added = payload.len() + Log::EVENT_BYTES;
+        self.budget.add(added);
         let published = self.topics.publish(now, self.date.unix_ms, topic, payload);
-        self.halve_logs();
+        self.halve_logs(added);
         published
     }
 
@@ -211,8 +212,10 @@ impl Engine {
     ) -> Result<Option<SubscriptionKey>, SubscribeError> {
         let Some(connection) = super::find_mut(&mut self.connections, id) else { return Ok(None) };
         let list = &mut connection.subscriptions;
-        let key = self.topics.subscribe(now, id, list, topic, after)?;
-        connection.flags.replays = true;
+        let subscribed = self.topics.subscribe(now, id, list, topic, after);
+        let key = subscribed.inspect(|_| connection.flags.replays = true);
+        self.charge_looks();
+        let key = key?;
         if after != After::Now {
             let has_gap = self.topics.has_gap(key);
             self.stats.resumes_gap += u64::from(has_gap);
@@ -227,6 +230,7 @@ impl Engine {
         {
             self.topics.unsubscribe(&mut connection.subscriptions, key);
         }
+        self.charge_looks();
     }
 
     pub(super) fn unsubscribe_all(&mut self, id: ConnectionId) {

@@ -4,8 +4,9 @@
 use log::{info, warn};
 
 use crate::config::{Config, Key};
-use crate::connection::{Phase, Rules};
+use crate::connection::Rules;
 use crate::engine::Engine;
+use crate::engine::rounds::Beats;
 use crate::http;
 use crate::time::Instant;
 use crate::tokens::Tokens;
@@ -39,28 +40,8 @@ impl Engine {
         self.budget.reload(&config, self.setup.memory_auto);
         self.setup.config = config;
         self.count_addresses();
-        self.set_tokens(tokens);
-        self.reload_connections(now, beats_change);
-    }
-
-    fn reload_connections(&mut self, now: Instant, beats_change: bool) {
-        let rules = self.rules.heartbeat;
-        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            let connection = &mut self.connections[key];
-            if connection.flags.paused {
-                connection.skip_pause(now);
-            }
-            if let Phase::Open(open) = &mut connection.phase
-                && beats_change
-            {
-                open.heartbeat.reload(&rules, &mut self.random);
-                open.unread_ms = 0;
-                connection.heard_at = now.into();
-            }
-            connection.flags.relink = true;
-            self.rearm(now, key);
-        }
+        let beats = if beats_change { Beats::Reload } else { Beats::Stay };
+        self.change_tokens(now, tokens, beats);
     }
 }
 

@@ -49,6 +49,8 @@ impl Engine {
             ..Pending::default()
         };
         let admitted = self.admit(id, &head, face, draining, &mut pending);
+        // The token that it bears now is one of those that hold now.
+        self.catch_up(id.key());
         let Some(connection) = self.get_mut(id) else { return };
         connection.token = admitted.as_ref().map_or(None, |(_, token)| *token);
         match admitted.map(|(aim, _)| aim) {

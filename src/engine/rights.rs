@@ -3,10 +3,12 @@
 use log::debug;
 
 use crate::connection::Connection;
+use crate::engine::rounds::{Beats, Change};
 use crate::engine::{Engine, publish};
 use crate::http::{self, Refusal, Request};
 use crate::id::ConnectionId;
 use crate::route::{Face, RouteKind};
+use crate::time::Instant;
 use crate::tokens::{Right, TokenIndex, Tokens};
 use crate::topics::Name;
 
@@ -14,14 +16,16 @@ impl Engine {
     /// Asks for these tokens from now on; `None` asks for none. Nobody is dropped: who is connected
     /// keeps its subscriptions, and its next publish or subscribe is judged by what its token may
     /// then. A token that is gone may nothing.
-    pub fn set_tokens(&mut self, tokens: Option<Tokens>) {
+    pub fn set_tokens(&mut self, now: Instant, tokens: Option<Tokens>) {
+        self.change_tokens(now, tokens, Beats::Stay);
+    }
+
+    /// As [`Engine::set_tokens`], with what becomes of heartbeats.
+    pub(super) fn change_tokens(&mut self, now: Instant, tokens: Option<Tokens>, beats: Beats) {
+        // A round that is under way goes by the tokens that it replaced.
+        self.finish_round(now);
         let before = std::mem::replace(&mut self.tokens, tokens);
-        for (_, connection) in &mut self.connections {
-            connection.token = match (&before, &self.tokens, connection.token) {
-                (Some(before), Some(now), Some(token)) => now.find_again(before, token),
-                _ => None,
-            };
-        }
+        self.begin_round(now, Change { tokens: Some(before), beats });
     }
 
     /// Checks the token of a request for a route, and whether it may do what the request asks for.
@@ -70,6 +74,7 @@ impl Engine {
     /// Says whether the token of a connection has a right now, where one is needed at all. What is
     /// no name of a topic is for others to refuse.
     pub(super) fn may(&mut self, id: ConnectionId, right: Right, topic: &str) -> bool {
+        self.catch_up(id.key());
         let is_allowed = match (&self.tokens, self.get(id)) {
             (Some(tokens), Some(Connection { token, face, .. })) => {
                 let may = |token| tokens.may(token, right, topic);

@@ -28,7 +28,7 @@ impl Engine {
             .connections
             .iter()
             .filter(|(_, c)| is_candidate(c.face, &c.phase) && !c.flags.shed)
-            .map(|(key, connection)| ConnectionId::new(key, connection.generation))
+            .map(|(_, connection)| connection.id)
             .collect();
         let open = ids.len();
         let count = ((open as f64 * fraction).round() as usize).min(open);
@@ -43,7 +43,8 @@ impl Engine {
             }
         }
         ids.extend(self.shed.take().into_iter().flat_map(Turns::into_waiting));
-        let turns = Turns::new(now, ids, self.setup.config.deadlines.drain);
+        let told = ids.len() as u64;
+        let turns = Turns::new(now, ids, told, self.setup.config.deadlines.drain);
         info!("shed begun connections={count} of={open} spread_ms={}", turns.spread_ms());
         self.shed = Some(turns);
         count
@@ -54,11 +55,13 @@ impl Engine {
         self.shed.as_ref().filter(|_| self.public > 0)?.next_at()
     }
 
-    /// Gives the connections whose turn has come theirs.
-    pub(super) fn shed_on(&mut self, now: Instant) {
-        while let Some(turns) = &mut self.shed
+    /// Sheds the connections whose turn has come, as many as the budget allows.
+    pub(super) fn shed_on(&mut self, now: Instant, budget: &mut usize) {
+        while *budget > 0
+            && let Some(turns) = &mut self.shed
             && let Some(id) = turns.poll(now)
         {
+            *budget -= 1;
             let Some(connection) = self.get(id) else { continue };
             match &connection.phase {
                 Phase::Open(_) => self.retire(now, id, CloseReason::Shed),

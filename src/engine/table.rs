@@ -36,7 +36,7 @@ impl Engine {
             place.slot = slot as u32 + 1;
             if let Some(connection) = self.connections.get(slot) {
                 out.push_str(if place.has_rows { ",\n" } else { "[\n" });
-                out.push_str(&self.row(now, slot, connection));
+                out.push_str(&self.row(now, connection));
                 place.has_rows = true;
             }
         }
@@ -54,8 +54,8 @@ impl Engine {
         (text, has_more.then_some(place))
     }
 
-    fn row(&self, now: Instant, slot: usize, connection: &Connection) -> String {
-        let id = ConnectionId::new(slot, connection.generation);
+    fn row(&self, now: Instant, connection: &Connection) -> String {
+        let id = connection.id;
         let age_ms = millis_up(now.since(connection.opened_at));
         let heard_ms = millis_up(now.since(connection.heard_at.near(now)));
         let counters = &connection.counters;

@@ -46,8 +46,8 @@ impl EventLoop {
         is_new
     }
 
-    /// Adds a WebSocket route whose events the host pulls. Says whether there was room for it.
-    pub fn add_pulled_route(&mut self, path: String) -> bool {
+    /// Adds a WebSocket route whose events the host pulls.
+    pub fn add_pulled_route(&mut self, path: String) -> Result<(), Refused> {
         // No endpoint stands in its place: nothing but the host takes its jobs.
         self.engine.add_pulled_route(path)
     }

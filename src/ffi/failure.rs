@@ -53,6 +53,8 @@ impl From<Refused> for Failure {
                 Code::Full,
                 c"more is published than was delivered: call heartwheel_turn first",
             ),
+            Refused::Path(path, rule) => Failure::told(Code::Argument, &format!("{path}: {rule}")),
+            Refused::Routes => Failure::new(Code::Full, c"there must be at most 4096 routes"),
             Refused::Own => Failure::new(Code::Argument, c"the topic is the server's own"),
             Refused::Topic(error) => {
                 let code = match error {
@@ -68,7 +70,7 @@ impl From<Refused> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let code = match error {
-            Error::Config { .. } => Code::Config,
+            Error::Config { .. } | Error::Route { .. } => Code::Config,
             Error::Bind { .. } | Error::Io(_) => Code::Io,
         };
         Failure::told(code, &error.to_string())

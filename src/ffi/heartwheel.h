@@ -167,7 +167,8 @@ int heartwheel_listen(heartwheel *, const char *address);
  * in "{topic}" takes one more segment, whatever it is. Other paths are answered 404, other requests
  * 426.
  *
- * Answers HEARTWHEEL_OK; HEARTWHEEL_E_ARGUMENT if the path does not begin with '/';
+ * Answers HEARTWHEEL_OK; HEARTWHEEL_E_ARGUMENT if no request could ever match the path: it begins
+ * with '/', and bears no braces elsewhere, no '*', '?', '#', no space and no control character;
  * HEARTWHEEL_E_FULL beyond 4,096 routes. At any time.
  */
 int heartwheel_route_websocket(heartwheel *, const char *path);

@@ -91,13 +91,7 @@ impl Host {
     }
 
     pub fn add_route(&mut self, path: &str) -> Result<(), Failure> {
-        if !path.starts_with('/') {
-            return Err(Failure::new(Code::Argument, c"a path begins with /"));
-        }
-        match self.server.inner.add_pulled_route(path.into()) {
-            true => Ok(()),
-            false => Err(Failure::new(Code::Full, c"there are as many routes as there may be")),
-        }
+        Ok(self.server.inner.add_pulled_route(path.into())?)
     }
 
     pub fn descriptor(&self) -> RawFd {

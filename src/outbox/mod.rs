@@ -7,6 +7,7 @@
 //! owns no memory: it leaves a little to the next one, among the [`Spares`].
 
 mod queue;
+mod room;
 
 use std::collections::HashSet;
 use std::io::IoSlice;
@@ -14,6 +15,8 @@ use std::io::IoSlice;
 use crate::frame::Frame;
 use crate::time::{Instant, Moment};
 use crate::topics::{EventId, SubscriptionKey};
+
+pub use room::{Loss, Plan, Wanted, Yielding};
 
 use queue::{Body, Entry, Queue};
 
@@ -52,29 +55,6 @@ pub struct Left {
     pub ping: bool,
     /// The close frame went whole.
     pub close: bool,
-}
-
-/// An event that was dropped from the middle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dropped {
-    /// Whose it was.
-    pub subscription: SubscriptionKey,
-    /// The next event of the same subscription that waits, if one does.
-    pub next: Option<EventId>,
-    /// Its bytes.
-    pub bytes: usize,
-    place: usize,
-}
-
-/// Which event is to be dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// The oldest.
-    Oldest,
-    /// The oldest of this subscription.
-    OldestOf(SubscriptionKey),
-    /// The oldest that a newer one of its subscription follows.
-    Superseded,
 }
 
 /// What was discarded.
@@ -243,60 +223,6 @@ impl Outbox {
             self.0 = None;
         }
         discarded
-    }
-
-    /// Drops an event that has not been begun.
-    pub fn drop_event(&mut self, which: Which) -> Option<Dropped> {
-        let queue = self.0.as_mut()?;
-        let place = queue.find_event(which)?;
-        let Kind::Event(subscription, _) = queue.entries[place].kind else { return None };
-        let was_released = queue.is_released(place);
-        let bytes = queue.entries.remove(place).map_or(0, |entry| entry.len());
-        queue.bytes -= bytes;
-        if was_released {
-            queue.released = queue.released.map(|released| released - bytes);
-        }
-        let next = queue.entries.range(place..).find_map(|entry| match entry.kind {
-            Kind::Event(other, id) if other == subscription => Some(id),
-            _ => None,
-        });
-        // An empty queue stays for the event that pushed this one out: the peer has taken nothing.
-        Some(Dropped { subscription, next, bytes, place })
-    }
-
-    /// Puts word of a gap into the place of a dropped event, and takes out what else is said of one
-    /// before the subscription's next event: that may name what has been dropped since. Gives the
-    /// bytes that it replaces.
-    pub fn place_gap(&mut self, now: Instant, dropped: Dropped, frame: Frame) -> usize {
-        let Some(queue) = self.0.as_mut() else { return 0 };
-        let kind = Kind::Gap(dropped.subscription);
-        let from = usize::from(queue.begun > 0).min(dropped.place);
-        let own = dropped.subscription;
-        let is_event = |entry: &Entry| matches!(entry.kind, Kind::Event(key, _) if key == own);
-        let next = queue.entries.range(dropped.place..).position(is_event);
-        let until = next.map_or(queue.entries.len(), |next| dropped.place + next);
-        let said = (from..until).find(|&place| queue.entries[place].kind == kind);
-        let place = said.unwrap_or(dropped.place).min(dropped.place);
-        let is_released = queue.is_released(place);
-        let mut replaced = 0;
-        for at in (from..until).rev().filter(|_| said.is_some()) {
-            if queue.entries[at].kind == kind {
-                let was_released = queue.is_released(at);
-                let len = queue.entries.remove(at).map_or(0, |entry| entry.len());
-                replaced += len;
-                if was_released {
-                    queue.released = queue.released.map(|released| released - len);
-                }
-            }
-        }
-        let len = frame.len();
-        queue.bytes = queue.bytes + len - replaced;
-        if is_released {
-            queue.released = queue.released.map(|released| released + len);
-        }
-        let entry = Entry { body: Body::Shared(frame), kind, queued_at: now.into() };
-        queue.entries.insert(place, entry);
-        replaced
     }
 
     /// Lets up to `most` messages go, if what was let go before has left, and whatever else stands
@@ -527,11 +453,27 @@ mod tests {
     fn subscriptions() -> [SubscriptionKey; 2] {
         let mut topics = crate::topics::Topics::new(Default::default(), 7, 1);
         let mut list = crate::topics::FirstSubscription::default();
-        let connection = crate::id::ConnectionId::new(0, 1);
+        let connection = crate::id::ConnectionId::new(0, crate::id::Generation::FIRST);
         ["a", "b"].map(|topic| {
             let after = crate::topics::After::Now;
             topics.subscribe(now(), connection, &mut list, topic, after).unwrap()
         })
+    }
+
+    /// Makes events give way to one of this subscription, with this id, until only so many bytes
+    /// wait, and has this said in the place of each loss.
+    fn drop_for(
+        outbox: &mut Outbox,
+        yielding: Yielding,
+        (subscription, ms): (SubscriptionKey, u64),
+        room: usize,
+        word: Option<Frame>,
+    ) -> Plan {
+        let id = EventId::new(ms, 0);
+        let wanted = Wanted { subscription, id, len: 100, limit: 100 + room, yielding };
+        let plan = outbox.plan_room(&wanted, |_| 0);
+        outbox.drop_planned(now(), &plan, vec![word; plan.losses.len()]);
+        plan
     }
 
     #[test]
@@ -546,16 +488,19 @@ mod tests {
         }
         write(&mut outbox, 1);
         // The first one is begun.
-        let dropped = outbox.drop_event(Which::OldestOf(a)).unwrap();
-        assert_eq!((dropped.next, dropped.bytes), (Some(EventId::new(4, 0)), 2));
-        assert_eq!(outbox.place_gap(now(), dropped, Frame::raw(&b"(4)"[..])), 0);
-        let dropped = outbox.drop_event(Which::OldestOf(a)).unwrap();
-        assert_eq!(dropped.next, None);
-        assert_eq!(outbox.place_gap(now(), dropped, Frame::raw(&b"(5)"[..])), 3);
-        assert_eq!(outbox.drop_event(Which::Superseded), None);
+        let word = |text: &'static [u8]| Some(Frame::raw(text));
+        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 5), 5, word(b"(4)"));
+        assert_eq!((plan.events, plan.bytes), (1, 2));
+        assert_eq!(plan.losses[0].next, Some(EventId::new(4, 0)));
+        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 5), 6, word(b"(5)"));
+        assert_eq!((plan.events, plan.bytes), (1, 2 + 3));
+        assert_eq!(plan.losses[0].next, Some(EventId::new(5, 0)));
+        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 5), 1, None);
+        assert!(plan.events == 0 && !plan.is_enough, "each topic's newest stays");
         let last = Kind::Event(b, EventId::new(6, 0));
         outbox.push(now(), Frame::raw(&b"b6"[..]), last, &mut spares);
-        assert_eq!(outbox.drop_event(Which::Superseded).unwrap().subscription, b);
+        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 7), 6, None);
+        assert_eq!((plan.losses[0].subscription, plan.events), (b, 1));
         assert_eq!(outbox.bytes(), 1 + 3 + 2);
         assert_eq!(write(&mut outbox, usize::MAX).0, b"1(5)b6");
     }
@@ -569,10 +514,11 @@ mod tests {
         for (kind, payload) in kinds.into_iter().zip([&b"a1"[..], b"b2", b"(3)", b"a3"]) {
             outbox.push(now(), Frame::raw(payload), kind, &mut spares);
         }
-        let dropped = outbox.drop_event(Which::OldestOf(a)).unwrap();
-        assert_eq!(outbox.place_gap(now(), dropped, Frame::raw(&b"(3)"[..])), 3);
-        let dropped = outbox.drop_event(Which::OldestOf(a)).unwrap();
-        assert_eq!(outbox.place_gap(now(), dropped, Frame::raw(&b"(4)"[..])), 3);
+        let word = |text: &'static [u8]| Some(Frame::raw(text));
+        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 4), 7, word(b"(3)"));
+        assert_eq!((plan.events, plan.bytes), (1, 2 + 3));
+        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 4), 6, word(b"(4)"));
+        assert_eq!((plan.events, plan.bytes), (1, 2 + 3));
         assert_eq!(outbox.bytes(), 3 + 2);
         assert_eq!(write(&mut outbox, usize::MAX).0, b"(4)b2");
     }
@@ -723,7 +669,7 @@ mod tests {
             if is_rated {
                 assert_eq!(outbox.release(now(), 1), 1);
             }
-            outbox.drop_event(Which::Oldest).unwrap();
+            drop_for(&mut outbox, Yielding::Oldest, (subscription, 2), 0, None);
             assert!(outbox.is_empty() && outbox.waiting_since(true).is_none());
             outbox.push(later, frame(b"b"), event(2), spares);
             let progress_at = outbox.waiting_since(true).map(|(progress_at, _)| progress_at);
@@ -744,8 +690,8 @@ mod tests {
             }
             assert_eq!(outbox.release(now(), released), released);
             write(&mut outbox, gone);
-            let dropped = outbox.drop_event(Which::Oldest).unwrap();
-            outbox.place_gap(now(), dropped, frame(b"gap"));
+            let word = Some(frame(b"gap"));
+            drop_for(&mut outbox, Yielding::Oldest, (subscription, 4), 6 - gone, word);
             let mut got = write(&mut outbox, usize::MAX).0.len();
             while !outbox.is_empty() {
                 outbox.release(now(), 1);

@@ -1,8 +1,8 @@
 //! The inside of an outbox: frames in the order in which they leave, shared or packed together.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
-use super::{Kind, Which};
+use super::Kind;
 use crate::frame::Frame;
 use crate::time::{Instant, Moment};
 
@@ -47,13 +47,6 @@ impl Queue {
     /// Says whether a message waits to be let go and nothing before it waits for the peer.
     pub fn is_held(&self) -> bool {
         self.released == Some(0) && self.ahead.is_empty() && !self.entries.is_empty()
-    }
-
-    /// Says whether an entry, which has not been begun, is among what was let go.
-    pub fn is_released(&self, place: usize) -> bool {
-        let Some(released) = self.released.filter(|released| *released > 0) else { return false };
-        let before: usize = self.entries.range(..place).map(Entry::len).sum();
-        before - self.begun < released
     }
 
     /// A ping or pong ends a wait in which nothing waited for the peer.
@@ -128,27 +121,6 @@ impl Queue {
         if packed.capacity() <= SPARE_PACKED_BYTES_MAX {
             packed.clear();
             self.spare = packed;
-        }
-    }
-
-    pub fn find_event(&self, which: Which) -> Option<usize> {
-        let from = usize::from(self.begun > 0).min(self.entries.len());
-        let events = self.entries.range(from..).enumerate().filter_map(|(place, entry)| {
-            let Kind::Event(subscription, _) = entry.kind else { return None };
-            Some((from + place, subscription))
-        });
-        match which {
-            Which::Oldest => events.map(|(place, _)| place).next(),
-            Which::OldestOf(wanted) => {
-                events.filter(|(_, subscription)| *subscription == wanted).map(|(at, _)| at).next()
-            }
-            Which::Superseded => {
-                let mut followed = HashSet::new();
-                let events: Vec<_> = events.collect();
-                let is_superseded =
-                    |(_, subscription): &&(usize, _)| !followed.insert(*subscription);
-                events.iter().rev().filter(is_superseded).last().map(|(place, _)| *place)
-            }
         }
     }
 

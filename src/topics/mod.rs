@@ -59,6 +59,8 @@ pub struct Topics {
     subscriptions: Subscriptions,
     fan_out: FanOut,
     published: u64,
+    /// Subscriptions that were looked at since somebody asked.
+    looked_at: usize,
 }
 
 impl Topics {
@@ -72,6 +74,7 @@ impl Topics {
             subscriptions: Subscriptions::default(),
             fan_out: FanOut::default(),
             published: 0,
+            looked_at: 0,
         }
     }
 
@@ -127,7 +130,9 @@ impl Topics {
     ///
     /// First comes a replay, [`poll_replay`](Topics::poll_replay), also with [`After::Now`]: it
     /// ends with `CaughtUp`. Who is subscribed to this topic already begins again from `after`,
-    /// under the same key: what was on its way is not delivered, what replay finds comes again.
+    /// under the same key: what was on its way is not delivered, what replay finds comes again. A
+    /// loss that it was not told of is told then, unless it names the position from where it has
+    /// lost nothing.
     pub fn subscribe(
         &mut self,
         now: Instant,
@@ -136,17 +141,24 @@ impl Topics {
         topic: &str,
         after: After,
     ) -> Result<SubscriptionKey, SubscribeError> {
-        if let Some(key) = self.find_subscription(list, topic) {
+        let found = self.find_subscription(list, topic);
+        let count = self.subscriptions_of(list).count();
+        self.looked_at += count;
+        if let Some(key) = found {
             if self.is_live(key) {
                 self.leave_live(key);
             }
             let slot = self.subscriptions[key].topic;
-            let (state, next) = self.begin_trimmed(now, slot, after);
+            let (mut state, next) = self.begin_trimmed(now, slot, after);
             let subscription = &mut self.subscriptions[key];
+            let is_untold = matches!(subscription.state, State::Lost | State::Gap);
+            if after == After::Now && is_untold {
+                state = State::Gap;
+            }
             (subscription.state, subscription.next) = (state, next);
             return Ok(key);
         }
-        if self.subscriptions_of(list).count() >= self.rules.subscriptions_max {
+        if count >= self.rules.subscriptions_max {
             return Err(SubscribeError::SubscriptionsFull);
         }
         let slot = self.find_or_make(topic)?;
@@ -181,12 +193,32 @@ impl Topics {
 
     /// Gives a connection's subscription to a topic, looking through them.
     pub fn find_subscription(
-        &self,
+        &mut self,
         list: &FirstSubscription,
         topic: &str,
     ) -> Option<SubscriptionKey> {
         let slot = self.table.find(topic)?;
-        self.subscriptions_of(list).find(|&key| self.subscriptions[key].topic == slot)
+        self.find_of(list, |subscription| subscription.topic == slot)
+    }
+
+    /// Gives how many subscriptions were looked at since this was last asked: who asks charges them
+    /// to the turn. What takes time by the number of a connection's subscriptions counts here.
+    pub fn take_looked_at(&mut self) -> usize {
+        std::mem::take(&mut self.looked_at)
+    }
+
+    fn find_of(
+        &mut self,
+        list: &FirstSubscription,
+        is_wanted: impl Fn(&Subscription) -> bool,
+    ) -> Option<SubscriptionKey> {
+        let mut looked_at = 0;
+        let found = self.subscriptions_of(list).find(|&key| {
+            looked_at += 1;
+            is_wanted(&self.subscriptions[key])
+        });
+        self.looked_at += looked_at;
+        found
     }
 
     /// Gives a connection's subscriptions, in their order.
@@ -216,16 +248,40 @@ impl Topics {
         }
     }
 
-    /// Takes out one live subscription of a connection that has lost events, so that its gap can be
-    /// told at once; what follows it is not known yet.
+    /// Takes out the next live subscription of a connection that has lost events, `behind` the one
+    /// that was given last, so that its gap can be told at once; what follows it is not known yet.
     ///
-    /// For a stream on which one id is the position in all its topics, before an event of *any* of
-    /// them: who gets that id and comes back with it does not ask for older ones.
-    pub fn poll_lost(&mut self, list: &FirstSubscription) -> Option<SubscriptionKey> {
-        let is_lost = |&key: &SubscriptionKey| self.subscriptions[key].state == State::Lost;
-        let key = self.subscriptions_of(list).find(is_lost)?;
-        self.subscriptions[key].state = State::Live;
-        Some(key)
+    /// For one that has been given everything else and may get nothing more; and for a stream on
+    /// which one id is the position in all its topics, before an event of *any* of them: who gets
+    /// that id and comes back with it does not ask for older ones. All calls for one connection
+    /// together take time by the number of its subscriptions.
+    pub fn poll_lost(
+        &mut self,
+        list: &FirstSubscription,
+        behind: Option<SubscriptionKey>,
+    ) -> Option<SubscriptionKey> {
+        let mut next = match behind {
+            None => list.key(),
+            Some(key) => self.subscriptions.following(Ring::Connection, list, key),
+        };
+        while let Some(key) = next {
+            self.looked_at += 1;
+            let state = &mut self.subscriptions[key].state;
+            if *state == State::Lost {
+                *state = State::Live;
+                return Some(key);
+            }
+            next = self.subscriptions.following(Ring::Connection, list, key);
+        }
+        None
+    }
+
+    /// Gives the topic of a subscription, if it is one of this connection's: another may bear the
+    /// same key once it has ended.
+    pub fn topic_for(&self, connection: ConnectionId, key: SubscriptionKey) -> Option<&Name> {
+        let subscription = self.subscriptions.get(key)?;
+        let is_own = subscription.connection == connection;
+        is_own.then(|| &self.table[subscription.topic].name)
     }
 
     /// Says whether anybody is subscribed to a topic, live or in replay.
@@ -311,6 +367,7 @@ impl<'a> Read<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Generation;
 
     pub(super) const NOW: Instant = Instant::from_millis(1000);
     pub(super) const PROCESS: u16 = 7;
@@ -345,7 +402,7 @@ mod tests {
 
     impl Peer {
         pub fn new(key: usize) -> Peer {
-            Peer { id: ConnectionId::new(key, 1), list: FirstSubscription::NONE }
+            Peer { id: ConnectionId::new(key, Generation::FIRST), list: FirstSubscription::NONE }
         }
 
         pub fn live(topics: &mut Topics, key: usize, topic: &str) -> Peer {
@@ -493,6 +550,34 @@ mod tests {
         assert!(topics.is_live(key));
     }
 
+    // Each was free of charge: a turn took as long as a client had subscriptions.
+    #[test]
+    fn what_takes_time_by_the_number_of_subscriptions_is_counted() {
+        const COUNT: usize = 50;
+        let mut topics = topics();
+        let mut peer = Peer::new(0);
+        for n in 0..COUNT {
+            peer.subscribe(&mut topics, &format!("t{n}"), After::Position(EventId::ZERO));
+            let looked_at = topics.take_looked_at();
+            assert!((n..=2 * n).contains(&looked_at), "{n}: {looked_at}");
+        }
+        publish(&mut topics, 1, "t7", "x");
+        assert!(matches!(topics.poll_replay_merged(&peer.list), Some((_, Replay::Event(_)))));
+        assert_eq!(topics.take_looked_at(), COUNT);
+        assert!(matches!(topics.poll_replay_next(&peer.list), Some((_, Replay::CaughtUp(_)))));
+        assert_eq!(topics.take_looked_at(), 1);
+        let key = topics.find_subscription(&peer.list, "t30").unwrap();
+        assert_eq!(topics.take_looked_at(), 31);
+        while topics.poll_replay_next(&peer.list).is_some() {}
+        topics.take_looked_at();
+        topics.mark_lost(peer.id, key);
+        assert_eq!(topics.poll_lost(&peer.list, None), Some(key));
+        assert_eq!(topics.take_looked_at(), 31);
+        publish(&mut topics, 2, "t7", "x");
+        assert!(topics.poll_delivery().is_some());
+        assert_eq!(topics.take_looked_at(), 0, "a delivery takes constant time");
+    }
+
     #[test]
     fn losses_of_a_connection_are_asked_for_one_by_one() {
         let mut topics = topics();
@@ -504,7 +589,12 @@ mod tests {
         });
         topics.mark_lost(peer.id, keys[0]);
         topics.mark_lost(peer.id, keys[2]);
-        let lost: Vec<_> = std::iter::from_fn(|| topics.poll_lost(&peer.list)).collect();
-        assert_eq!(lost, [keys[0], keys[2]]);
+        let mut behind = None;
+        let lost = std::iter::from_fn(|| {
+            behind = topics.poll_lost(&peer.list, behind);
+            behind
+        });
+        assert_eq!(lost.collect::<Vec<_>>(), [keys[0], keys[2]]);
+        assert_eq!(topics.poll_lost(&peer.list, None), None, "each is told once");
     }
 }

@@ -93,9 +93,13 @@ impl Topics {
         &mut self,
         list: &FirstSubscription,
     ) -> Option<(SubscriptionKey, Replay)> {
+        let mut looked_at = 0;
         let steps = self.subscriptions.iter(Ring::Connection, list);
-        let steps = steps.filter_map(|key| Some((self.next_step(key)?.rank(), key)));
-        let (rank, foremost) = steps.min_by_key(|&(rank, _)| rank)?;
+        let steps = steps.inspect(|_| looked_at += 1);
+        let steps = steps.filter_map(|key| Some((self.rank(key)?, key)));
+        let foremost = steps.min_by_key(|&(rank, _)| rank);
+        self.looked_at += looked_at;
+        let (rank, foremost) = foremost?;
         if rank != Rank::End {
             return Some((foremost, self.poll_replay(foremost)?));
         }
@@ -107,6 +111,16 @@ impl Topics {
             following = self.subscriptions.following(Ring::Connection, list, key);
         }
         Some((foremost, Replay::CaughtUp(self.issuer.last())))
+    }
+
+    /// Gives the next step of the first replay of a connection that has not caught up, and whose it
+    /// is; none if all are live. Takes time by the number of subscriptions before it.
+    pub fn poll_replay_next(
+        &mut self,
+        list: &FirstSubscription,
+    ) -> Option<(SubscriptionKey, Replay)> {
+        let key = self.find_of(list, |subscription| !subscription.state.is_live())?;
+        Some((key, self.poll_replay(key)?))
     }
 
     /// Says whether a subscription's replay goes on with a gap.
@@ -151,6 +165,21 @@ impl Topics {
         Some(event.map_or(Step::End, |event| Step::Event(event.clone())))
     }
 
+    /// Gives when the next step of a replay is taken, beside those of others.
+    fn rank(&self, key: SubscriptionKey) -> Option<Rank> {
+        let subscription = &self.subscriptions[key];
+        if subscription.state.is_live() {
+            return None;
+        }
+        let log = &self.table[subscription.topic].log;
+        let next = subscription.next.max(log.begin());
+        Some(match log.event(next) {
+            _ if subscription.state == State::Gap || next > subscription.next => Rank::Gap,
+            Some(event) => Rank::Event(event.id),
+            None => Rank::End,
+        })
+    }
+
     fn pass_gap(&mut self, key: SubscriptionKey, next: u64) {
         let subscription = &mut self.subscriptions[key];
         (subscription.state, subscription.next) = (State::Replaying, next);
@@ -171,16 +200,6 @@ enum Step {
     Gap { first: Option<EventId>, next: u64 },
     Event(Event),
     End,
-}
-
-impl Step {
-    fn rank(&self) -> Rank {
-        match self {
-            Step::Gap { .. } => Rank::Gap,
-            Step::Event(event) => Rank::Event(event.id),
-            Step::End => Rank::End,
-        }
-    }
 }
 
 /// In which order the steps of several replays are taken.

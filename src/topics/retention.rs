@@ -36,14 +36,20 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Evicts what these rules do not retain.
+    /// Evicts what these rules do not retain. Where it is very much, because the rules have become
+    /// stricter or a large event pushes out many small ones, the rest goes in later calls; what the
+    /// newest event takes is freed at once.
     pub(super) fn trim(&self, now: Instant, log: &mut Log) {
-        let is_over = |log: &Log| {
-            log.len() > self.retain_events
-                || log.payload_bytes() > self.retain_bytes
-                || log.first_appended_at().is_some_and(|at| at + self.retain_for <= now)
-        };
-        while is_over(log) && log.evict() {}
+        let is_old =
+            |log: &Log| log.first_appended_at().is_some_and(|at| at + self.retain_for <= now);
+        while is_old(log) && log.evict() {}
+        let newest = log.last().map_or(0, |event| event.payload.len());
+        let mut left = Topics::SWEEP_EVENTS_MAX + newest / Log::EVENT_BYTES;
+        let is_over =
+            |log: &Log| log.len() > self.retain_events || log.payload_bytes() > self.retain_bytes;
+        while is_over(log) && left > 0 && log.evict() {
+            left -= 1;
+        }
     }
 
     /// How late the sweep may be, so that it wakes a quiet loop seldom.
@@ -110,6 +116,22 @@ mod tests {
 
     fn at(ms: u64) -> Instant {
         Instant::from_millis(ms)
+    }
+
+    // All of it went at once when its topic was next used.
+    #[test]
+    fn stricter_rules_take_a_large_log_a_share_at_a_time() {
+        let mut topics = topics();
+        topics.rules.retain_events = 5000;
+        (0..5000).for_each(|_| _ = publish(&mut topics, 0, "a", "x"));
+        topics.rules.retain_events = 10;
+        let mut left = 5000;
+        while left > 10 {
+            publish(&mut topics, 1, "a", "x");
+            left = (left + 1 - Topics::SWEEP_EVENTS_MAX.min(left)).max(10);
+            assert_eq!(ids(&topics, "a").len(), left);
+        }
+        check(&topics);
     }
 
     #[test]

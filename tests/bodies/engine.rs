@@ -255,7 +255,7 @@ fn config(source: &mut Source) -> Config {
 }
 
 fn slot(id: ConnectionId) -> usize {
-    id.as_u64() as u32 as usize
+    (id.as_u64() & 0xff_ffff) as usize
 }
 
 const CHOICES: &[(&str, &[&str])] = &[

@@ -184,7 +184,7 @@ impl World {
 }
 
 fn key(id: heartwheel::ConnectionId) -> usize {
-    (id.as_u64() & u64::from(u32::MAX)) as usize
+    (id.as_u64() & 0xff_ffff) as usize
 }
 
 /// FAULTS 51, 62. Ten thousand connect within a second and stay for ten minutes with the default
@@ -313,6 +313,22 @@ fn ten_thousand_clients_are_drained_and_told_to_come_back_evenly() {
     let most = *tenths.iter().max().expect("there are ten");
     println!("come back by tenths of the window: {tenths:?}");
     assert!(most * 10 <= CLIENTS * 13 / 10, "{tenths:?}");
+}
+
+/// FAULTS 187: whoever was alone is back within a second. It was told up to half a minute.
+#[test]
+fn a_client_that_was_alone_comes_back_within_a_second() {
+    let mut world = World::new(&[("deadlines.drain", "30s")]);
+    for nth in 0..40 {
+        world.open();
+        let command = if nth < 39 { Command::Shed(1.0) } else { Command::Drain };
+        world.engine.handle_command(world.now, None, command);
+        world.turn();
+        world.run_until(world.now + Duration::from_secs(1));
+        let text = &world.peers.last().expect("it was opened").close_text;
+        let text = text.strip_prefix("retry=").expect("when to come back");
+        assert!(text.parse::<u64>().is_ok_and(|ms| ms <= 1010), "{text}");
+    }
 }
 
 /// FAULTS 4: what is counted nowhere else. Each end takes its entry off the wheel, wherever in the

@@ -117,6 +117,10 @@ static void bad_addresses_and_paths_are_answered(heartwheel *server, int port)
     CHECK_IS(heartwheel_listen(server, "unix:/no/such/folder/socket"), HEARTWHEEL_E_IO);
     CHECK_IS(heartwheel_route_websocket(server, ""), E_ARGUMENT);
     CHECK_IS(heartwheel_route_websocket(server, "echo"), E_ARGUMENT);
+    CHECK_IS(heartwheel_route_websocket(server, "/rooms/{topic}/chat"), E_ARGUMENT);
+    CHECK(strstr(heartwheel_last_error(server), "/rooms/{topic}/chat: braces") != NULL);
+    CHECK_IS(heartwheel_route_websocket(server, "/rooms/*"), E_ARGUMENT);
+    CHECK_IS(heartwheel_route_websocket(server, "/a b"), E_ARGUMENT);
     CHECK_IS(heartwheel_route_websocket(server, "/\xff"), E_ARGUMENT);
 }
 

@@ -42,6 +42,13 @@ pub struct Trace {
     pub is_mute: bool,
 }
 
+impl Trace {
+    /// Says whether a gap is the last that it was told.
+    fn is_told(&self) -> bool {
+        matches!(self.items.last(), Some(Item::Gap(_)))
+    }
+}
+
 #[derive(Default)]
 struct Topic {
     events: BTreeMap<Id, String>,
@@ -112,8 +119,32 @@ impl Ledger {
         self.traces.values_mut().for_each(|trace| trace.awaits_last = trace.is_live);
     }
 
-    /// Gives a subscriber that is live, awaits the last event and has not been told of it.
-    pub fn unserved(&self, payload: impl Fn(&str) -> String) -> Option<(usize, &str)> {
+    /// Gives a subscriber that is live and lacks what is known to others, without having been told
+    /// that something is missing.
+    pub fn untold(&self) -> Option<(usize, &str)> {
+        let lacks = |((_, name), trace): &(&(usize, String), &Trace)| {
+            let last = trace.items.iter().rev().find_map(|item| match item {
+                Item::From(id) | Item::Event(id) => Some(*id),
+                Item::Asked(_) | Item::Gap(_) | Item::Plain(_) => None,
+            });
+            let newest = self.topics.get(name).and_then(|topic| topic.events.keys().next_back());
+            trace.is_live
+                && !trace.is_mute
+                && !trace.is_told()
+                && last.is_some()
+                && newest.copied() > last
+        };
+        self.traces.iter().find(lacks).map(|((peer, name), _)| (*peer, name.as_str()))
+    }
+
+    /// Gives a subscriber that is live, awaits the last event and has not been told of it: neither
+    /// given it, nor told that something is missing. One that has no word for that is let off where
+    /// events were dropped.
+    pub fn unserved(
+        &self,
+        payload: impl Fn(&str) -> String,
+        has_dropped: bool,
+    ) -> Option<(usize, &str)> {
         let lacks = |((_, name), trace): &(&(usize, String), &Trace)| {
             let payload = payload(name);
             let id = self.topics.get(name).and_then(|topic| topic.ids.get(&payload));
@@ -122,7 +153,9 @@ impl Ledger {
                 Item::Plain(text) => *text == payload,
                 Item::Asked(_) | Item::From(_) | Item::Gap(_) => false,
             };
-            trace.is_live && trace.awaits_last && !trace.items.iter().rev().any(has_it)
+            let is_let_off = trace.is_mute && has_dropped || trace.is_told();
+            let waits = trace.is_live && trace.awaits_last && !is_let_off;
+            waits && !trace.items.iter().rev().any(has_it)
         };
         self.traces.iter().find(lacks).map(|((peer, name), _)| (*peer, name.as_str()))
     }

@@ -157,9 +157,16 @@ impl World {
         self.engine.stats().messages_dropped()
     }
 
-    /// Gives a subscriber that ought to have that event and does not.
-    pub fn unserved_subscriber(&self) -> Option<String> {
-        let (peer, topic) = self.ledger.unserved(last_payload)?;
+    /// Gives a subscriber that ought to have that event, or word of its loss, and has neither;
+    /// `dropped` is how many events had been dropped before.
+    pub fn unserved_subscriber(&self, dropped: u64) -> Option<String> {
+        let (peer, topic) = self.ledger.unserved(last_payload, self.events_dropped() > dropped)?;
+        Some(format!("{peer} {} of {topic}", self.peers[peer].name()))
+    }
+
+    /// Gives a subscriber that lost events of which it has not been told.
+    pub fn untold_subscriber(&self) -> Option<String> {
+        let (peer, topic) = self.ledger.untold()?;
         Some(format!("{peer} {} of {topic}", self.peers[peer].name()))
     }
 }

@@ -202,7 +202,7 @@ impl World {
             let Some(id) = id else { continue };
             self.peers[index].link.borrow_mut().register();
             self.application.meet(id, index);
-            let key = id.as_u64() as u32 as usize;
+            let key = (id.as_u64() & 0xff_ffff) as usize;
             if self.slots.len() <= key {
                 self.slots.resize(key + 1, None);
             }
@@ -239,7 +239,7 @@ impl World {
 
     fn peer_of(&self, id: ConnectionId) -> Option<usize> {
         assert!(self.engine.contains(id), "a connection that is gone is not served");
-        self.slots[id.as_u64() as u32 as usize]
+        self.slots[(id.as_u64() & 0xff_ffff) as usize]
     }
 
     fn run_inline(&mut self) {

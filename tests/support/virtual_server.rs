@@ -333,5 +333,5 @@ pub fn upgrade(path: &str, lines: &str) -> String {
 }
 
 fn key(id: ConnectionId) -> usize {
-    (id.as_u64() & u64::from(u32::MAX)) as usize
+    (id.as_u64() & 0xff_ffff) as usize
 }

@@ -207,7 +207,8 @@ fn a_drain_is_told_before_the_close() {
     let goaway = hub.hear();
     let ms = goaway.strip_prefix(r#"{"op":"goaway","retry_ms":"#).expect("goaway first");
     let ms: u64 = ms.trim_end_matches('}').parse().expect("a number");
-    assert!(ms <= 2000);
+    // FAULTS 187.
+    assert!(ms <= 1010);
     assert_eq!(hub.peer.expect_close(1001), format!("retry={ms}"));
     hub.peer.expect_fin_or_close();
     drop(hub);

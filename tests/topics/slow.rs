@@ -76,7 +76,7 @@ fn an_overflow_closes_who_does_not_read_and_nobody_else() {
 }
 
 #[test]
-fn what_a_client_of_many_topics_lost_is_told_with_the_next_event() {
+fn what_a_client_of_many_topics_lost_is_told_when_its_outbox_has_drained() {
     let server = start(DROPS);
     let mut hub = Hub::over(Peer::connect_narrow(server.address));
     hub.subscribe("a");
@@ -102,17 +102,17 @@ fn what_a_client_of_many_topics_lost_is_told_with_the_next_event() {
         }
     };
     assert!(next < FLOOD, "some were dropped");
-    assert_eq!(gap, None, "nothing followed what was lost");
+    // FAULTS 179: the last of them are lost, and nothing more comes for now.
+    assert_eq!(gap.as_deref(), Some(r#"{"op":"gap","topic":"a","first":null}"#));
     assert_eq!(levels.last().unwrap(), r#"{"op":"pressure","level":0}"#);
     assert!(levels.len() > 1, "{levels:?}");
-    hub.expect(&format!(r#"{{"op":"gap","topic":"a","first":"{after}"}}"#));
     hub.expect(&event_message("a", &after, "after"));
     let dropped = server.stats().messages_dropped();
     assert_eq!(next + dropped as usize, FLOOD, "published = delivered + dropped");
 }
 
 #[test]
-fn what_a_stream_lost_is_told_before_the_next_event_of_any_topic() {
+fn what_a_stream_lost_is_told_when_its_outbox_has_drained() {
     let server = start(DROPS);
     let narrow = Peer::connect_narrow(server.address);
     let mut one = Stream::over(narrow, "/topics/a", None);
@@ -122,22 +122,27 @@ fn what_a_stream_lost_is_told_before_the_next_event_of_any_topic() {
     many.position();
     let mut publisher = Publisher::connect(server.address, "a");
     flood(&mut publisher);
-    let read = |stream: &mut Stream| {
+    // FAULTS 179: the last of them are lost, and nothing more comes for now.
+    let read = |stream: &mut Stream, gap: &str| {
         let mut count = 0;
-        while let Some(piece) = stream.piece_within(ms(300)) {
+        let last = loop {
+            let piece = stream.piece();
+            if piece.starts_with("event: gap") {
+                break piece;
+            }
             assert!(piece.contains(&format!("\ndata: {count:04}")), "{}", &piece[..60]);
             count += 1;
-        }
+        };
         assert!(count < FLOOD, "some were dropped");
+        assert_eq!(last, gap);
+        assert_eq!(stream.piece_within(ms(300)), None, "told once");
     };
-    read(&mut one);
-    read(&mut many);
+    read(&mut one, "event: gap\ndata: ");
+    read(&mut many, "event: gap\ndata: {\"topic\":\"a\",\"first\":null}");
     let other = publish(server.address, "b", "other");
-    assert_eq!(many.piece(), "event: gap\ndata: {\"topic\":\"a\",\"first\":null}");
     assert_eq!(many.piece(), format!("id: {other}\nevent: b\ndata: other"));
     let after = publisher.publish("after");
     assert_eq!(many.piece(), format!("id: {after}\nevent: a\ndata: after"));
-    assert_eq!(one.piece(), format!("event: gap\ndata: {after}"));
     one.expect(&after, "after");
 }
 
@@ -153,9 +158,10 @@ fn a_plain_socket_that_lost_events_stays_open() {
         next += 1;
     }
     assert!(next < FLOOD, "some were dropped");
+    within(PATIENCE, "the loss is counted", || server.stats().gaps == 1);
     publisher.publish("after");
     assert_eq!(plain.see(), Seen::Frame(0x81, b"after".to_vec()));
-    within(PATIENCE, "the loss is counted", || server.stats().gaps == 1);
+    assert_eq!(server.stats().gaps, 1, "once");
     assert_eq!(next + server.stats().messages_dropped() as usize, FLOOD);
     assert_eq!(server.ends(), []);
 }

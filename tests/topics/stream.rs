@@ -184,7 +184,7 @@ fn a_drain_says_when_to_come_back_and_ends_the_stream() {
         stream.position();
         let piece = stream.piece();
         let retry = piece.strip_prefix("retry: ").expect("a time to come back");
-        assert!(retry.parse::<u64>().is_ok_and(|ms| ms <= 2000), "{piece}");
+        assert!(retry.parse::<u64>().is_ok_and(|ms| ms <= 1020), "{piece}");
         stream.expect_fin();
         stream.peer.send_fin();
     }
