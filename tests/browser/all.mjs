@@ -1,0 +1,12 @@
+// What browsers see: the client, the pages of the program, foreign origins.
+//
+//   node all.mjs SERVER APP CHROMIUM FIREFOX [SCREENSHOTS]
+//
+// APP is the folder of heartwheel.js; FIREFOX may be empty. Exit status 0 if all hold.
+import { browser } from "./support.mjs";
+
+await import("./client.mjs");
+await import("./page.mjs");
+await import("./foreign.mjs");
+await browser.close();
+process.exit();
