@@ -1,4 +1,4 @@
-// What browsers see: the client, the pages of the program, foreign origins.
+// What browsers see: the client, the pages of the program, what the docs print, foreign origins.
 //
 //   node all.mjs SERVER APP CHROMIUM FIREFOX [SCREENSHOTS]
 //
@@ -7,6 +7,7 @@ import { browser } from "./support.mjs";
 
 await import("./client.mjs");
 await import("./page.mjs");
+await import("./snippets.mjs");
 await import("./foreign.mjs");
 await browser.close();
 process.exit();
