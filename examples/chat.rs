@@ -10,7 +10,7 @@ const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>chat</title>
 <script>
   const link = new Heartwheel();
   const add = text => said.append(Object.assign(document.createElement("li"), {textContent: text}));
-  link.subscribe("chat", {after: "0-0"}, event => add(event.data));
+  link.subscribe("chat", {after: "0-0"}, data => add(data));
   link.addEventListener("gap", () => add("(something is missing here)"));
   say.onsubmit = event => {
     event.preventDefault();

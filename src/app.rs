@@ -1,5 +1,7 @@
 //! What the program serves.
 
+use tungstenite::Bytes;
+
 use crate::event::Event;
 use crate::handle::Peer;
 use crate::http::{Request, Response};
@@ -35,9 +37,13 @@ fn status_page(_: &Request) -> Response {
     policy.expect("these are good header lines")
 }
 
-fn operators_page(_: &Request) -> Response {
-    let page = page("text/html; charset=utf-8", include_str!("app/operator.html"));
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+/// Gives the operator's page, which names the address as the browser does.
+fn operators_page(request: &Request) -> Response {
+    let host = escape(request.host().unwrap_or("HOST"));
+    let text = include_str!("app/operator.html").replace("{host}", &host);
+    let page = page("text/html; charset=utf-8", text);
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
+        frame-ancestors 'none'";
     page.header("Content-Security-Policy", policy).expect("it is a good header line")
 }
 
@@ -45,7 +51,15 @@ fn client(_: &Request) -> Response {
     page("text/javascript; charset=utf-8", include_str!("app/heartwheel.js"))
 }
 
-fn page(content_type: &'static str, text: &'static str) -> Response {
+/// Writes what a peer sent as text in a page.
+fn escape(text: &str) -> String {
+    text.chars().fold(String::new(), |escaped, character| match character {
+        '&' | '<' | '>' | '"' | '\'' => format!("{escaped}&#{};", u32::from(character)),
+        _ => escaped + character.encode_utf8(&mut [0; 4]),
+    })
+}
+
+fn page(content_type: &'static str, text: impl Into<Bytes>) -> Response {
     let response = Response::new(200).bytes(content_type, text);
     response.header("Cache-Control", "no-cache").expect("it is a good header line")
 }

@@ -22,6 +22,8 @@ pub enum ClientMessage<'a> {
         topic: Cow<'a, str>,
         /// The id of the last event that the client has, or whatever it says is one.
         after: Option<Cow<'a, str>>,
+        /// What the answer has to repeat if it is an error: JSON, raw.
+        reference: Option<&'a str>,
     },
     /// Send no more events of this topic.
     Unsubscribe {
@@ -48,20 +50,21 @@ impl<'a> ClientMessage<'a> {
     /// Reads a message: one JSON object.
     ///
     /// Members of unknown names are ignored; of members with the same name the last one counts. An
-    /// absent `after` or `ref` differs from `null`, which is a `ref` but no `after`. Takes time
-    /// linear in the length of the text, whatever stands in it, and does not recurse.
+    /// `after` of `null` is none; a `ref` of `null` is one. Takes time linear in the length of the
+    /// text, whatever stands in it, and does not recurse.
     ///
     /// # Errors
     ///
     /// With what to answer, if it is no message; the connection stays.
     pub fn parse(text: &'a str) -> Result<ClientMessage<'a>, Problem<'a>> {
-        let members = Members::read(text).map_err(|error| Problem {
-            code: ErrorCode::BadRequest,
-            sentence: match error {
-                JsonError::Syntax => "a message is one JSON object",
-                JsonError::TooDeep => "the message is nested too deep",
-            },
-            reference: None,
+        let members = Members::read(text).map_err(|error| {
+            Problem::unreadable(
+                text,
+                match error {
+                    JsonError::Syntax => "a message is one JSON object",
+                    JsonError::TooDeep => TOO_DEEP,
+                },
+            )
         })?;
         members.interpret().map_err(|(code, sentence)| Problem {
             code,
@@ -97,8 +100,16 @@ pub struct Problem<'a> {
     pub code: ErrorCode,
     /// The problem in words.
     pub sentence: &'static str,
-    /// What the answer has to repeat, if the message could be read so far: JSON, raw.
+    /// What the answer has to repeat, if it can be found: JSON, raw.
     pub reference: Option<&'a str>,
+}
+
+impl<'a> Problem<'a> {
+    /// A message that cannot be understood: its `ref` may be found all the same.
+    pub(crate) fn unreadable(text: &'a str, sentence: &'static str) -> Problem<'a> {
+        let reference = json::recover_member(text, "ref");
+        Problem { code: ErrorCode::BadRequest, sentence, reference }
+    }
 }
 
 impl<'a> From<Problem<'a>> for ServerMessage<'a> {
@@ -295,6 +306,10 @@ fn with_reference(object: Object, reference: Option<&str>) -> Object {
     }
 }
 
+/// As [`JsonError::TooDeep`] says it.
+const TOO_DEEP: &str = "JSON nested deeper than 100 levels";
+const _: () = assert!(json::DEPTH_MAX == 100, "the sentence names the limit");
+
 /// The members that mean something, raw.
 #[derive(Default)]
 struct Members<'a> {
@@ -328,9 +343,10 @@ impl<'a> Members<'a> {
         let topic = || self.topic.and_then(json::string).ok_or(bad("topic is a string"));
         match &*op {
             "subscribe" => {
-                let after =
-                    self.after.map(|after| json::string(after).ok_or(bad("after is an id")));
-                Ok(ClientMessage::Subscribe { topic: topic()?, after: after.transpose()? })
+                let after = self.after.filter(|after| *after != "null");
+                let after = after.map(|after| json::string(after).ok_or(bad("after is an id")));
+                let (after, reference) = (after.transpose()?, self.reference);
+                Ok(ClientMessage::Subscribe { topic: topic()?, after, reference })
             }
             "unsubscribe" => Ok(ClientMessage::Unsubscribe { topic: topic()? }),
             "publish" => {
@@ -357,11 +373,13 @@ mod tests {
         let subscribe = |after: Option<&'static str>| ClientMessage::Subscribe {
             topic: "t".into(),
             after: after.map(Cow::from),
+            reference: None,
         };
         for (text, message) in [
             (r#"{"op":"subscribe","topic":"t"}"#, subscribe(None)),
             (r#"{"op":"subscribe","topic":"t","after":"7-0"}"#, subscribe(Some("7-0"))),
             (r#"{"op":"subscribe","topic":"t","after":""}"#, subscribe(Some(""))),
+            (r#"{"op":"subscribe","topic":"t","after":null}"#, subscribe(None)),
             (
                 r#"{"op":"unsubscribe","topic":"\u00fc\n"}"#,
                 ClientMessage::Unsubscribe { topic: "ü\n".into() },
@@ -430,7 +448,7 @@ mod tests {
             ("ping", BadRequest, "a message is one JSON object"),
             ("[]", BadRequest, "a message is one JSON object"),
             (r#"{"op":"ping"}}"#, BadRequest, "a message is one JSON object"),
-            (r#"{"op":"ping","ref":"\ud800"}"#, BadRequest, "a message is one JSON object"),
+            (r#"{"op":"ping","topic":"\x"}"#, BadRequest, "a message is one JSON object"),
             ("{}", BadRequest, "op is a string"),
             (r#"{"op":["ping"]}"#, BadRequest, "op is a string"),
             (r#"{"op":"Ping"}"#, UnknownOp, "there is no such op"),
@@ -440,7 +458,6 @@ mod tests {
             (r#"{"op":"publish","data":1}"#, BadRequest, "topic is a string"),
             (r#"{"op":"publish","topic":"t"}"#, BadRequest, "publish needs data"),
             (r#"{"op":"subscribe","topic":"t","after":7}"#, BadRequest, "after is an id"),
-            (r#"{"op":"subscribe","topic":"t","after":null}"#, BadRequest, "after is an id"),
         ] {
             let problem = Problem { code, sentence, reference: None };
             assert_eq!(ClientMessage::parse(text), Err(problem), "{text}");
@@ -454,7 +471,40 @@ mod tests {
             ServerMessage::from(problem).encode(),
             r#"{"op":"error","code":"unknown_op","message":"there is no such op","ref":{"n": 1}}"#
         );
-        assert_eq!(ClientMessage::parse(r#"{"ref":1,"#).unwrap_err().reference, None);
+    }
+
+    /// FAULTS 177: an error bears the `ref` that was sent, whatever else could not be understood.
+    #[test]
+    fn a_problem_repeats_the_reference_of_what_could_not_be_read() {
+        let deep = "[".repeat(101) + &"]".repeat(101);
+        for text in [
+            r#"{"ref":7,"#.into(),
+            r#"{"op":"publish","topic":"t","data":NaN,"ref":7}"#.into(),
+            format!(r#"{{"op":"publish","topic":"t","data":{deep},"ref":7}}"#),
+            r#"{"op":"ping","ref":7}}"#.into(),
+            r#"{"op":1,"ref":7}"#.into(),
+            r#"{"op":"subscribe","topic":null,"ref":7}"#.into(),
+            r#"{"op":"subscribe","topic":"t","after":1,"ref":7}"#.into(),
+        ] {
+            let text: String = text;
+            let problem = ClientMessage::parse(&text).unwrap_err();
+            assert_eq!(problem.reference, Some("7"), "{text}");
+        }
+    }
+
+    /// FAULTS 177: `"party 🎉".slice(0, 7)` is what JavaScript calls a string.
+    #[test]
+    fn half_a_surrogate_pair_is_taken() {
+        let text = r#"{"op":"publish","topic":"t","data":"party \ud83c","ref":"\udf89"}"#;
+        let message = ClientMessage::Publish {
+            topic: "t".into(),
+            data: Published::Text("party \u{fffd}".into()),
+            reference: Some(r#""\udf89""#),
+        };
+        assert_eq!(ClientMessage::parse(text), Ok(message));
+        let text = r#"{"op":"publish","topic":"t","data":["party \ud83c"]}"#;
+        let json = published(Published::Json(r#"["party \ud83c"]"#));
+        assert_eq!(ClientMessage::parse(text), Ok(json));
     }
 
     #[test]
@@ -464,7 +514,7 @@ mod tests {
             for text in [format!(r#"{{"op":"publish","topic":"t","data":{flood}"#), flood] {
                 let problem = ClientMessage::parse(&text).unwrap_err();
                 let sentence = match text.starts_with('{') {
-                    true => "the message is nested too deep",
+                    true => TOO_DEEP,
                     false => "a message is one JSON object",
                 };
                 assert_eq!((problem.code, problem.sentence), (ErrorCode::BadRequest, sentence));

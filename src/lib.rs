@@ -53,7 +53,7 @@
 //!
 //! | part | module | holds |
 //! |---|---|---|
-//! | a page | [`operating`] | for who runs a server |
+//! | pages | [`operating`], [`protocol`] | for people who run a server, and who write clients |
 //! | faces | [`program`], [`app`] | options, configuration file, signals, log lines; what the program serves |
 //! | | `ffi` | the C interface, behind the feature of that name: `src/ffi/heartwheel.h` |
 //! | own threads | `server` | builder, run, turn, the descriptor for another loop |
@@ -136,6 +136,7 @@ pub mod payload;
 mod process;
 #[cfg(feature = "program")]
 pub mod program;
+pub mod protocol;
 pub mod pump;
 pub mod random;
 mod rates;

@@ -8,6 +8,8 @@
 
 #[path = "common/rng.rs"]
 mod rng;
+#[path = "common/surrogates.rs"]
+mod surrogates;
 
 use std::collections::HashMap;
 use std::env;
@@ -20,6 +22,7 @@ use heartwheel::payload::Payload;
 use tinyjson::JsonValue;
 
 use rng::Rng;
+use surrogates::mended;
 
 fn rounds(round: fn(&mut Rng)) {
     let number = |name| env::var(name).ok().map(|value| value.parse().expect("a number"));
@@ -71,8 +74,10 @@ fn value(rng: &mut Rng, depth: u64) -> String {
         0 => any(rng, &["null", "true", "false", "0", "-0", "1", "-12.5", "1e5", "0.1E-2"]).into(),
         1 => quoted_text(rng),
         2 => {
-            let inner =
-                many(rng, &["a", "ü", "\\n", "\\/", "\\\\", "\\\"", "\\u00e4", "\\ud83d\\ude00"]);
+            let inner = many(
+                rng,
+                &["a", "ü", "\\n", "\\/", "\\\\", "\\\"", "\\u00e4", "\\ud83d", "\\ude00"],
+            );
             format!("\"{inner}\"")
         }
         3 => format!("[{blank}{}]", joined((0..members).map(|_| value(rng, depth - 1)).collect())),
@@ -94,6 +99,11 @@ fn has_blank_in_escape(text: &str) -> bool {
     text.split("\\u").skip(1).any(|digits| digits.chars().take(4).any(|digit| digit <= ' '))
 }
 
+/// Has the other parser read a text. It refuses half a surrogate pair, which ours takes.
+fn parse(text: &str) -> Option<JsonValue> {
+    mended(text).parse().ok()
+}
+
 fn trimmed(raw: &str) -> &str {
     raw.trim_matches([' ', '\t', '\r', '\n'])
 }
@@ -103,7 +113,7 @@ fn a_text_is_json_if_the_other_parser_says_so() {
     rounds(|rng| {
         let good = value(rng, 3);
         assert_eq!(json::value(&good), Ok(trimmed(&good)));
-        good.parse::<JsonValue>().expect("the other parser takes what was made by the grammar");
+        parse(&good).expect("the other parser takes what was made by the grammar");
         let mut characters: Vec<char> = good.chars().collect();
         for _ in 0..=rng.below(2) {
             let at = rng.below(characters.len() as u64) as usize;
@@ -122,8 +132,8 @@ fn a_text_is_json_if_the_other_parser_says_so() {
         if has_blank_in_escape(&changed) {
             return;
         }
-        let other = changed.parse::<JsonValue>();
-        assert_eq!(json::value(&changed).is_ok(), other.is_ok(), "{changed:?}: {other:?}");
+        let other = parse(&changed);
+        assert_eq!(json::value(&changed).is_ok(), other.is_some(), "{changed:?}: {other:?}");
     });
 }
 
@@ -148,15 +158,16 @@ fn messages_of_clients_mean_what_they_were_made_of() {
         let message = format!(" {{ {message} }}\n");
         let raw = trimmed(&reference);
         match ClientMessage::parse(&message).unwrap() {
-            ClientMessage::Subscribe { topic: t, after: a } => {
+            ClientMessage::Subscribe { topic: t, after: a, reference } => {
                 assert_eq!((op, &*t, a.as_deref()), ("subscribe", &*topic, Some(&*after)));
+                assert_eq!(reference, Some(raw));
             }
             ClientMessage::Unsubscribe { topic: t } => {
                 assert_eq!((op, &*t), ("unsubscribe", &*topic));
             }
             ClientMessage::Publish { topic: t, data: published, reference } => {
                 assert_eq!((op, &*t, reference), ("publish", &*topic, Some(raw)));
-                match (published, data.parse::<JsonValue>().unwrap()) {
+                match (published, parse(&data).unwrap()) {
                     (Published::Text(text), JsonValue::String(other)) => assert_eq!(text, other),
                     (Published::Json(json), other) => {
                         assert!(!other.is_string());
@@ -185,7 +196,7 @@ fn messages_of_the_server_read_back_as_they_were_meant() {
             assert_eq!(object["id"], id.clone().into());
             match payload {
                 Payload::Text(_) => assert_eq!(object["data"], data.clone().into()),
-                Payload::Json(_) => assert_eq!(object["data"], raw.parse().unwrap()),
+                Payload::Json(_) => assert_eq!(object["data"], parse(&raw).unwrap()),
                 Payload::Binary(_) => {
                     let base64: &String = object["base64"].get().unwrap();
                     assert_eq!(BASE64.decode(base64.as_bytes()).unwrap(), bytes);
@@ -193,7 +204,7 @@ fn messages_of_the_server_read_back_as_they_were_meant() {
             }
         };
         let object = |message: ServerMessage| -> HashMap<String, JsonValue> {
-            message.encode().parse::<JsonValue>().unwrap().try_into().unwrap()
+            parse(&message.encode()).unwrap().try_into().unwrap()
         };
         let event = object(ServerMessage::Event { topic: &topic, id: &id, payload });
         assert_eq!((event.len(), &event["topic"]), (4, &topic.clone().into()));
@@ -206,10 +217,10 @@ fn messages_of_the_server_read_back_as_they_were_meant() {
         };
         let error = object(error);
         assert_eq!((error.len(), &error["message"]), (4, &data.clone().into()));
-        assert_eq!(error["ref"], reference.parse().unwrap());
+        assert_eq!(error["ref"], parse(&reference).unwrap());
 
         let events = array((0..rng.below(4)).map(|_| (&*id, payload)));
-        let events: Vec<JsonValue> = events.parse::<JsonValue>().unwrap().try_into().unwrap();
+        let events: Vec<JsonValue> = parse(&events).unwrap().try_into().unwrap();
         events.into_iter().for_each(|event| check(&event.try_into().unwrap()));
     });
 }
@@ -217,10 +228,25 @@ fn messages_of_the_server_read_back_as_they_were_meant() {
 /// A reader that looked back or ahead from each byte would need hours for these.
 #[test]
 fn hostile_texts_take_linear_time() {
-    for part in ["[", "{\"a\":", "[],", "\\u", "\\ud800", "\\\"", "\"", "1", "a", " ", "{\"op\":1}"]
-    {
+    let parts = [
+        "[",
+        "{\"a\":",
+        "[],",
+        "\\u",
+        "\\ud800",
+        "\\\"",
+        "\"",
+        "1",
+        "a",
+        " ",
+        "{\"op\":1}",
+        "\"ref\":",
+        "\"ref\":[",
+        "\"ref\":\"\\x\",",
+    ];
+    for part in parts {
         for head in ["", "[", "\"", "{\"op\":\"ping\",\"ref\":\"", "{\"\":[", "{\"op\":\"ping\","] {
-            let text = format!("{head}{}", part.repeat((8 << 20) / part.len()));
+            let text = format!("{head}{}", part.repeat((2 << 20) / part.len()));
             let begun = Instant::now();
             let _ = (json::value(&text).is_ok(), ClientMessage::parse(&text).is_ok());
             assert!(begun.elapsed().as_secs() < 10, "{head}{part}...");

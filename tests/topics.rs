@@ -12,6 +12,8 @@ mod events;
 mod library;
 #[path = "topics/plain.rs"]
 mod plain;
+#[path = "topics/protocol.rs"]
+mod protocol;
 #[path = "topics/resume.rs"]
 mod resume;
 #[path = "topics/slow.rs"]

@@ -2,7 +2,8 @@
 //
 //   <script src="/heartwheel.js"></script>     or, in a module,     import "/heartwheel.js";
 //
-// Both define the global `Heartwheel`; `export` would be a syntax error in a classic script.
+// Both define the global `Heartwheel`; `export` would be a syntax error in a classic script. So does
+// `importScripts("/heartwheel.js")` in a Web Worker.
 //
 //   const wheel = new Heartwheel();                         // connects to /ws, or ("/ws", { token })
 //   wheel.subscribe("news", (data, { topic, id }) => { });  // also subscribe(topic, { after }, ..)
@@ -12,29 +13,35 @@
 // missing unless a `gap` says so. Bytes come as Uint8Array. Events, by their `detail`:
 //
 //   state     { state }: connecting, open, waiting (with delay_ms, code, reason) or closed (with
-//             code, reason): for good, by close(), by close code 1008, by HTTP status 401 or 403
+//             code, reason): for good, by close() or what no further try would change: HTTP status
+//             400, 401, 403, 404, 405 or 426, close code 1002, 1003, 1007 to 1010, 3000, 4409, 45xx
 //   gap       { topic, first }: events were lost, `first` is the id of the next one or null
 //   error     { code, message, topic }: a request had no effect; the connection stays
 //   pressure  { level }: how full the server's queue for this page is, 0 to 3
 //
-// `publish` takes JSON, text or bytes (sent by POST, so not in order with the others). Without a
-// connection it waits; beyond 256 unanswered ones it rejects with the `code` "limit". One that was
-// under way when the connection broke rejects with "unknown": whether to risk it twice is for the
-// page to decide.
+// `publish` takes JSON, text or bytes (sent by POST, so not in order with the others) and settles
+// within 10 s. Without a connection it waits, and then rejects with the `code` "unavailable": it was
+// not sent. One that was under way when the connection broke or the time was over rejects with
+// "unknown": whether to risk it twice is for the page to decide. Beyond 256 unanswered ones it
+// rejects with "limit"; the server's refusals bear its own code.
 //
 // Where WebSockets are blocked it reads an event stream and publishes by POST. There one `after`
 // holds for all topics, and text that parses as JSON is taken for JSON.
 "use strict";
 {
-  const ANSWER_MS = 10_000; // for a connection to open, and for the answer to a ping
+  const ANSWER_MS = 10_000; // for a connection to open, and for the answer to a request
   const HEARTBEAT_MS = 30_000; // if the server names none
   const STREAM_SILENCE_MS = 45_000; // three of the comments that a server sends by default
   const STEADY_MS = 10_000; // a connection that lived so long ends the back-off
   const BLOCKED_AFTER = 3; // upgrades in a row that failed while HTTP worked
+  // HTTP statuses and close codes after which another try would end the same way. A token that is
+  // not good (401, 3000) is for the page to replace.
+  const FINAL = [400, 401, 403, 404, 405, 426, 1002, 1003, 1007, 1008, 1009, 1010, 3000, 4409];
   const WAITING_MAX = 256;
   const TIMER_MAX_MS = 2 ** 31 - 1;
   const RESERVED = ["gap", "open", "error", "message", "binary"]; // no topics on an event stream
 
+  const isFinal = (code) => FINAL.includes(code) || (code >= 4500 && code < 5000);
   const failure = (code, message = code) => Object.assign(new Error(message), { code });
   const fromBase64 = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
   const fromText = (text) => { try { return JSON.parse(text); } catch { return text; } };
@@ -88,7 +95,10 @@
     constructor(url = "/ws", { token } = {}) {
       super();
       this.#token = token;
-      this.#url = new URL(url, globalThis.document?.baseURI);
+      // A worker has no document, and if it was made from a blob no URL that others refer to.
+      const { document, location, origin } = globalThis;
+      const here = location?.protocol === "blob:" ? origin : location?.href;
+      this.#url = new URL(url, document?.baseURI ?? here);
       this.#url.protocol = this.#url.protocol.replace("ws", "http");
       addEventListener("online", () => this.#wake(), { signal: this.#page.signal });
       this.#connect();
@@ -199,7 +209,7 @@
       for (const [ref, { isSaid }] of this.#waiting) {
         if (isSaid) this.#settle(ref, failure("unknown", "the connection broke before the answer"));
       }
-      if (code === 1008) return this.#finish(code, reason);
+      if (isFinal(code)) return this.#finish(code, reason);
       if (performance.now() - link.openedAt >= STEADY_MS) this.#tries = 0;
       const backoffMs = Math.random() * Math.min(1000 * 1.5 ** this.#tries++, 30_000);
       const told = /^retry=(\d+)$/.exec(reason);
@@ -216,19 +226,29 @@
       link.isRefused = true;
       clearTimeout(this.#timer);
       const signal = AbortSignal.timeout(ANSWER_MS);
-      const request = { headers: this.#headers(), cache: "no-store", signal };
-      const response = await fetch(this.#url, request).catch(() => null);
-      if (this.#link !== link || this.#isBarred(response)) return;
+      const ask = (headers) => fetch(this.#url, { headers, cache: "no-store", signal }).catch(() => null);
+      let response = await ask(this.#headers());
+      // Where the page's origin is not admitted the preflight for a token fails without a status. A
+      // request without one needs none, and says 403.
+      if (!response && this.#token) {
+        response = await ask();
+        if (response?.status !== 403) response = null;
+      }
+      if (this.#link !== link) return;
       // "Upgrade Required": the server would, so something between here and there does not.
-      this.#streams = response?.status === 426 && ++this.#blocked >= BLOCKED_AFTER;
-      if (this.#streams) this.#connect();
-      else this.#lost(1006, response ? `HTTP status ${response.status}` : reason);
+      if (response?.status !== 426) {
+        if (this.#isBarred(response)) return;
+      } else if (!this.#streams && ++this.#blocked >= BLOCKED_AFTER) {
+        this.#streams = true;
+        return this.#connect();
+      }
+      this.#lost(1006, response && !this.#streams ? `HTTP status ${response.status}` : reason);
     }
 
     #isBarred(response) {
       const seconds = Number(response?.headers.get("Retry-After"));
       if (seconds > 0) this.#retryMs = seconds * 1000 * (1 + Math.random());
-      const isBarred = [401, 403].includes(response?.status);
+      const isBarred = isFinal(response?.status);
       if (isBarred) this.#finish(response.status, "not admitted");
       return isBarred;
     }
@@ -282,7 +302,7 @@
       } else if (op === "published") this.#settle(ref, null, message.id);
       else if (op === "pong") this.#settle(ref);
       else if (op === "error") {
-        if (this.#waiting.has(ref)) this.#settle(ref, failure(code, message.message));
+        if (typeof ref === "number") this.#settle(ref, failure(code, message.message));
         else this.#emit("error", { code, message: message.message, topic: ref });
       } else if (op === "pressure") this.#emit(op, { level: message.level });
       else if (op === "goaway") {
@@ -313,14 +333,21 @@
       if (this.#state === "closed") throw failure("closed");
       if (this.#waiting.size >= WAITING_MAX) throw failure("limit", "too many wait for an answer");
       return new Promise((resolve, reject) => {
-        this.#waiting.set(++this.#ref, { ...request, resolve, reject });
-        if (this.#state === "open") this.#send(this.#ref);
+        const ref = ++this.#ref;
+        Object.assign(request, { resolve, reject });
+        request.timer = setTimeout(() => {
+          const code = request.isSaid || request.isPosted ? "unknown" : "unavailable";
+          this.#settle(ref, failure(code, "no answer in time"));
+        }, ANSWER_MS);
+        this.#waiting.set(ref, request);
+        if (this.#state === "open") this.#send(ref);
       });
     }
 
     #settle(ref, error, value) {
       const request = this.#waiting.get(ref);
       this.#waiting.delete(ref);
+      clearTimeout(request?.timer);
       if (error) request?.reject(error);
       else request?.resolve(value ?? performance.now() - request.saidAt);
     }
@@ -343,7 +370,7 @@
       const { topic, json, bytes } = request;
       const [type, body] = json === null ? ["application/octet-stream", bytes]
         : json[0] === '"' ? ["text/plain", JSON.parse(json)] : ["application/json", json];
-      const signal = AbortSignal.timeout(3 * ANSWER_MS);
+      const signal = AbortSignal.timeout(ANSWER_MS);
       const headers = this.#headers({ "Content-Type": type });
       try {
         const url = this.#at(`topics/${topic}`);
@@ -372,7 +399,9 @@
         await null; // what is subscribed in the same breath comes along
         if (await this.#readStream(link, abort.signal)) return;
       } catch (error) { reason = error.message; }
-      if (this.#link === link) this.#lost(1006, reason);
+      if (this.#link !== link) return;
+      if (this.#token && !link.openedAt) this.#refused(link, reason);
+      else this.#lost(1006, reason);
     }
 
     // Reads by fetch, not by EventSource: comments count as life, and a status can be seen.

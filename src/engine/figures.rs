@@ -101,9 +101,12 @@ fn object<'a>(members: impl IntoIterator<Item = (&'a str, u64)>) -> String {
     members.into_iter().fold(object, |object, (name, value)| object.number(name, value)).end()
 }
 
+/// Gives `null` where nothing was measured: a mean of 0 would be a figure.
 fn mean_and_max(histogram: &Histogram) -> String {
-    let mean = histogram.sum().checked_div(histogram.count()).unwrap_or(0);
-    object([("mean", mean), ("max", histogram.max())])
+    match histogram.sum().checked_div(histogram.count()) {
+        Some(mean) => object([("mean", mean), ("max", histogram.max())]),
+        None => "null".to_owned(),
+    }
 }
 
 const TOPIC: &str = "$stats";

@@ -4,7 +4,7 @@
 use crate::engine::Engine;
 use crate::engine::publish::SHORT_OF_MEMORY;
 use crate::engine::rights::{NO_PUBLISH, NO_SUBSCRIBE};
-use crate::envelope::{self, ClientMessage, ErrorCode, ServerMessage};
+use crate::envelope::{self, ClientMessage, ErrorCode, Problem, ServerMessage};
 use crate::id::ConnectionId;
 use crate::json;
 use crate::message::Message;
@@ -16,19 +16,18 @@ impl Engine {
     /// Takes a message of a client.
     pub(super) fn take_envelope(&mut self, now: Instant, id: ConnectionId, message: &Message) {
         let Some(text) = message.as_text() else {
-            let sentence = "a message is JSON text";
-            let code = ErrorCode::BadRequest;
-            let error = ServerMessage::Error { code, sentence, reference: None };
-            return self.tell(now, id, &error);
+            let text = str::from_utf8(message.as_bytes()).unwrap_or_default();
+            let problem = Problem::unreadable(text, "a message is JSON text");
+            return self.tell(now, id, &problem.into());
         };
         match ClientMessage::parse(text) {
             Err(problem) => self.tell(now, id, &problem.into()),
             Ok(ClientMessage::Ping { reference }) => {
                 self.tell(now, id, &ServerMessage::Pong { reference });
             }
-            Ok(ClientMessage::Subscribe { topic, after }) => {
+            Ok(ClientMessage::Subscribe { topic, after, reference }) => {
                 let after = after.map_or(After::Now, |after| After::parse(&after));
-                self.subscribe_enveloped(now, id, &topic, after);
+                self.subscribe_enveloped(now, id, &topic, after, reference);
             }
             Ok(ClientMessage::Unsubscribe { topic }) => {
                 self.unsubscribe(id, &topic);
@@ -44,7 +43,14 @@ impl Engine {
         }
     }
 
-    fn subscribe_enveloped(&mut self, now: Instant, id: ConnectionId, topic: &str, after: After) {
+    fn subscribe_enveloped(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        topic: &str,
+        after: After,
+        reference: Option<&str>,
+    ) {
         let subscribed = match self.may(id, Right::Subscribe, topic) {
             false => Err((ErrorCode::Forbidden, NO_SUBSCRIBE.to_owned())),
             true => {
@@ -57,9 +63,10 @@ impl Engine {
         match subscribed {
             Ok(()) => self.feed(now, id),
             Err((code, sentence)) => {
-                let mut reference = String::new();
-                json::write_string(&mut reference, topic);
-                let (sentence, reference) = (&sentence, Some(reference.as_str()));
+                // Without a `ref` the topic says which subscription it is about.
+                let mut quoted = String::new();
+                json::write_string(&mut quoted, topic);
+                let (sentence, reference) = (&sentence, Some(reference.unwrap_or(&quoted)));
                 self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
             }
         }

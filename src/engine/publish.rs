@@ -329,7 +329,7 @@ fn body_payload(request: &Request) -> Result<Payload, Refusal> {
     match (media.as_str(), text) {
         ("application/json", Some(text)) => match json::value(&text) {
             Ok(raw) => Ok(Payload::Json(raw.into())),
-            Err(_) => Err(Refusal::bad_request("the body is not JSON")),
+            Err(error) => Err(Refusal::bad_request(format!("the body is {error}"))),
         },
         ("application/json", None) => Err(Refusal::bad_request("the body is not JSON")),
         (_, Some(text)) => Ok(Payload::Text(text)),

@@ -2,18 +2,25 @@
 //! an object lie, and objects on their way out.
 //!
 //! Values are checked, not built: what is to be passed on is a slice of the text it came in.
-//! Reading does not recurse and looks at each byte once, so a hostile text costs no more than a
-//! good one of its length. Two things are refused that the grammar would let pass, since many
-//! readers fail on them: values nested deeper than [`DEPTH_MAX`], and escapes of half a surrogate
-//! pair, which are no character (RFC 7493, 2.1). A byte order mark is not skipped (RFC 8259, 8.1).
+//! Reading does not recurse and looks at each byte a few times at most, so a hostile text costs no
+//! more than a good one of its length.
+//!
+//! - Arrays and objects nest at most [`DEPTH_MAX`] deep.
+//! - The escape of half a surrogate pair (`\ud83c`) is taken: `JSON.stringify` writes it where a
+//!   text was cut within a character. It stands for U+FFFD where the content of a string is asked
+//!   for, and is passed on as it came where raw JSON is.
+//! - A byte order mark is not skipped (RFC 8259, 8.1).
+//! - Numbers have no limit of their own: they are never read, only passed on.
 
 use std::borrow::Cow;
 use std::fmt;
 
 mod object;
+mod recover;
 mod scanner;
 
 pub use object::{Object, write_string};
+pub(crate) use recover::recover_member;
 use scanner::{Scanner, unescape};
 
 /// Gives the value that a text consists of, without the blanks around it.
@@ -73,10 +80,10 @@ pub enum JsonError {
 
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            JsonError::Syntax => "not JSON",
-            JsonError::TooDeep => "JSON nested too deep",
-        })
+        match self {
+            JsonError::Syntax => f.write_str("not JSON"),
+            JsonError::TooDeep => write!(f, "JSON nested deeper than {DEPTH_MAX} levels"),
+        }
     }
 }
 
@@ -143,23 +150,29 @@ mod tests {
     }
 
     #[test]
-    fn half_a_surrogate_pair_is_refused() {
-        for escapes in [
-            r"\ud800",
-            r"\udbff!",
-            r"\udc00",
-            r"\udfff",
-            r"\ud800\n",
-            r"\ud800\u0041",
-            r"\ud83dx",
-            r"\ud800\ud800",
-            r"\ude00\ud83d",
-            r"\ud83d\",
-            r"\ud83d\u",
-            r"\ud83d\ude0",
+    fn half_a_surrogate_pair_stands_for_the_replacement_character() {
+        for (escapes, content) in [
+            (r"\ud800", "\u{fffd}"),
+            (r"\udbff!", "\u{fffd}!"),
+            (r"\udc00", "\u{fffd}"),
+            (r"\udfff", "\u{fffd}"),
+            (r"\ud800\n", "\u{fffd}\n"),
+            (r"\ud800\u0041", "\u{fffd}A"),
+            (r"\ud83dx", "\u{fffd}x"),
+            (r"\ud83d\\u0041", "\u{fffd}\\u0041"),
+            (r"\ud800\ud800", "\u{fffd}\u{fffd}"),
+            (r"\ude00\ud83d", "\u{fffd}\u{fffd}"),
+            (r"\ud83d\ud83d\ude00", "\u{fffd}😀"),
+            (r"\ud83d\ude00\ude00", "😀\u{fffd}"),
         ] {
-            assert_eq!(value(&format!("\"{escapes}\"")), Err(JsonError::Syntax), "{escapes}");
-            assert_eq!(value(&format!("[{{\"{escapes}\":1}}]")), Err(JsonError::Syntax));
+            let raw = format!("\"{escapes}\"");
+            assert_eq!(value(&raw), Ok(&*raw));
+            assert_eq!(string(&raw).as_deref(), Some(content), "{escapes}");
+            let object = format!("{{\"{escapes}\":{raw}}}");
+            assert_eq!(all_members(&object), Ok(vec![(content.into(), &*raw)]));
+        }
+        for broken in [r"\ud83d\", r"\ud83d\u", r"\ud83d\ude0", r"\ud83d\x", r"\ud83"] {
+            assert_eq!(value(&format!("\"{broken}\"")), Err(JsonError::Syntax), "{broken}");
         }
     }
 

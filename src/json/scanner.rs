@@ -144,14 +144,22 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// Passes the digits of `\u`, of a second one too if it takes two to name a character.
+    /// Passes the digits of `\u`, of a second one too if it takes two to name a character. Half a
+    /// pair without its other half stands for U+FFFD.
     fn unicode(&mut self) -> Result<char, JsonError> {
         let first = self.unit()?;
+        let behind = self.at;
         let is_half = (0xd800..0xdc00).contains(&first);
-        let second =
-            if is_half && self.take(b"\\") && self.take(b"u") { Some(self.unit()?) } else { None };
+        let second = match is_half && self.take(b"\\") && self.take(b"u") {
+            true => self.unit().ok(),
+            false => None,
+        };
         let mut characters = char::decode_utf16([first].into_iter().chain(second));
-        characters.next().and_then(Result::ok).ok_or(JsonError::Syntax)
+        let character = characters.next().and_then(Result::ok);
+        Ok(character.unwrap_or_else(|| {
+            self.at = behind; // what follows stands for itself
+            char::REPLACEMENT_CHARACTER
+        }))
     }
 
     fn unit(&mut self) -> Result<u16, JsonError> {

@@ -94,17 +94,28 @@ fn pings_are_answered_with_their_ref() {
 fn what_is_wrong_with_a_message_is_told_and_the_connection_stays() {
     let server = start(&[]);
     let mut hub = Hub::open(server.address);
+    let (open, close) = ("[".repeat(101), "]".repeat(101));
+    let too_deep = format!(r#"{{"op":"publish","topic":"a","data":{open}{close},"ref":9}}"#);
     let cases = [
         ("{", "bad_request", None),
         ("", "bad_request", None),
         ("[]", "bad_request", None),
         ("{}", "bad_request", None),
         (r#"{"op":"subscribe"}"#, "bad_request", None),
-        (r#"{"op":"subscribe","topic":"a b","ref":7}"#, "bad_request", None),
+        (r#"{"op":"subscribe","topic":"a b","ref":7}"#, "bad_request", Some("7")),
+        (r#"{"op":"subscribe","topic":"a b"}"#, "bad_request", Some("\"a b\"")),
+        (r#"{"op":"subscribe","topic":"a","after":1,"ref":7}"#, "bad_request", Some("7")),
         (r#"{"op":"publish","topic":"a","ref":7}"#, "bad_request", Some("7")),
         (r#"{"op":"publish","topic":"a b","data":1,"ref":8}"#, "bad_request", Some("8")),
         (r#"{"op":"publish","topic":"$a","data":1,"ref":"x"}"#, "forbidden", Some("\"x\"")),
         (r#"{"op":"dance","ref":9}"#, "unknown_op", Some("9")),
+        // FAULTS 177: what could not be understood.
+        (r#"{"op":["ping"],"ref":9}"#, "bad_request", Some("9")),
+        (r#"{"op":"publish","topic":1,"data":1,"ref":9}"#, "bad_request", Some("9")),
+        (r#"{"op":"publish","topic":"a","data":NaN,"ref":9}"#, "bad_request", Some("9")),
+        (r#"{"op":"ping","ref":9}}"#, "bad_request", Some("9")),
+        (r#"{"op":"ping","ref":9,"topic":"#, "bad_request", Some("9")),
+        (&too_deep, "bad_request", Some("9")),
     ];
     for (message, code, reference) in cases {
         hub.say(message);
@@ -115,10 +126,41 @@ fn what_is_wrong_with_a_message_is_told_and_the_connection_stays() {
             assert!(answer.ends_with(&format!(r#","ref":{reference}}}"#)), "{message}: {answer}");
         }
     }
-    hub.peer.send(&frame(0x82, b"{}"));
+    hub.peer.send(&frame(0x82, b"\xff"));
     assert_eq!(member(&hub.hear(), "code"), "bad_request");
+    hub.peer.send(&frame(0x82, br#"{"op":"ping","ref":9}"#));
+    hub.expect(r#"{"op":"error","code":"bad_request","message":"a message is JSON text","ref":9}"#);
     hub.say(r#"{"op":"ping"}"#);
     hub.expect(r#"{"op":"pong"}"#);
+}
+
+/// FAULTS 177: `"party 🎉".slice(0, 7)` ends in half a pair, and `JSON.stringify` writes it so.
+#[test]
+fn half_a_surrogate_pair_is_published() {
+    let server = start(&[]);
+    let mut hub = Hub::open(server.address);
+    hub.subscribe("a");
+    hub.say(r#"{"op":"publish","topic":"a","data":"party \ud83c","ref":1}"#);
+    let id = member(&hub.hear(), "id").to_owned();
+    hub.expect(&event_message("a", &id, "party \u{fffd}"));
+    assert_eq!(fetch(server.address, "/topics/a").text(), "party \u{fffd}");
+    let json = r#"{"text":"party \ud83c"}"#;
+    hub.say(&format!(r#"{{"op":"publish","topic":"a","data":{json}}}"#));
+    let id = member(&hub.hear(), "id").to_owned();
+    hub.expect(&format!(r#"{{"op":"event","topic":"a","id":"{id}","data":{json}}}"#));
+    let posted = post(server.address, "a", "application/json", json.as_bytes());
+    let id = member(posted.text(), "id").to_owned();
+    hub.expect(&format!(r#"{{"op":"event","topic":"a","id":"{id}","data":{json}}}"#));
+    assert_eq!(fetch(server.address, "/topics/a").text(), json);
+}
+
+#[test]
+fn an_after_of_null_is_none() {
+    let server = start(&[]);
+    let id = publish(server.address, "a", "before");
+    let mut hub = Hub::open(server.address);
+    hub.say(r#"{"op":"subscribe","topic":"a","after":null}"#);
+    hub.expect(&subscribed_message("a", &id));
 }
 
 #[test]

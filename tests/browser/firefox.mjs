@@ -1,0 +1,40 @@
+// Firefox by WebDriver BiDi, which it speaks itself: as much as it takes to run a script in a page.
+import { readFileSync, openSync } from "node:fs";
+import { launch, scratch, until } from "./support.mjs";
+
+// Starts it headless. `run(url, script)` opens a page, awaits what the script gives and closes it.
+export async function firefox(executable) {
+  const folder = scratch(), log = `${folder}/log`;
+  const child = launch(executable, ["--headless", "--no-remote", "--profile", folder,
+    "--remote-debugging-port", "0", "about:blank"], openSync(log, "w"));
+  const listening = () => /ws:\/\/\S+/.exec(readFileSync(log, "utf8"))?.[0];
+  const socket = new WebSocket(`${await until("Firefox listens", listening, 60_000)}/session`);
+  await new Promise((done, fail) => Object.assign(socket, { onopen: done, onerror: fail }));
+  const asked = new Map();
+  socket.onmessage = ({ data }) => {
+    const answer = JSON.parse(data);
+    asked.get(answer.id)?.(answer);
+  };
+  const ask = async (method, params) => {
+    const id = asked.size + 1;
+    const answered = new Promise((done) => asked.set(id, done));
+    socket.send(JSON.stringify({ id, method, params }));
+    const { type, result, message } = await answered;
+    if (type === "error") throw new Error(`${method}: ${message}`);
+    return result;
+  };
+  await ask("session.new", { capabilities: {} });
+  return {
+    async run(url, script) {
+      const { context } = await ask("browsingContext.create", { type: "tab" });
+      await ask("browsingContext.navigate", { context, url, wait: "complete" });
+      const expression = `(async () => JSON.stringify(await (${script})()))()`;
+      const target = { context };
+      const answer = await ask("script.evaluate", { expression, target, awaitPromise: true });
+      if (answer.type === "exception") throw new Error(answer.exceptionDetails.text);
+      await ask("browsingContext.close", { context });
+      return JSON.parse(answer.result.value);
+    },
+    close: () => child.kill("SIGKILL"),
+  };
+}
