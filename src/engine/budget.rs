@@ -17,6 +17,7 @@ use crate::id::ConnectionId;
 use crate::reason::CloseReason;
 use crate::time::Instant;
 use crate::topics::Topics;
+use crate::ws::Role;
 
 /// What is known of the memory in use.
 #[derive(Debug)]
@@ -251,7 +252,7 @@ impl Engine {
             && let Some(decoder) = &mut closing.decoder
         {
             // It finds no close frame in nothing.
-            let _ = decoder.discard(&mut []);
+            let _ = decoder.discard(Role::Server, &mut []);
         }
     }
 
