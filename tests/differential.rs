@@ -18,6 +18,8 @@
 //!   Here all of these are protocol faults.
 
 mod common;
+#[path = "differential/responses.rs"]
+mod responses;
 
 use common::decoders::{Item, Verdict, decode, decode_tungstenite, is_refusal, verdict};
 use common::rng::Rng;

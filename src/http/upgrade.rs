@@ -53,10 +53,10 @@ pub fn upgrade(head: &Head) -> Result<Accepted, Refusal> {
     if !request.has_token("connection", "upgrade") {
         return Err(Refusal::bad_request("an upgrade needs Connection: Upgrade"));
     }
-    if only_value(request, "sec-websocket-version") != Some(b"13") {
+    if request.lines().only_value("sec-websocket-version") != Some(b"13") {
         return Err(Refusal::websocket_version());
     }
-    match only_value(request, "sec-websocket-key") {
+    match request.lines().only_value("sec-websocket-key") {
         Some(key) if is_key(key) => Ok(Accepted { accept_key: derive_accept_key(key) }),
         _ => Err(Refusal::bad_request("an upgrade needs one Sec-WebSocket-Key of 16 bytes")),
     }
@@ -92,12 +92,6 @@ pub fn switching_protocols(
     }
     lines.append(extra);
     Response::new(101).headers(&lines).encode(&Wire { date, keep_alive: true, head_only: true })
-}
-
-/// Gives the value of a header that must stand on exactly one line.
-fn only_value<'r>(request: &'r Request, name: &str) -> Option<&'r [u8]> {
-    let mut values = request.header_values(name);
-    values.next().filter(|_| values.next().is_none())
 }
 
 /// Says whether this is the one way to write 16 bytes in base64: 22 digits, of which the last has
