@@ -10,7 +10,7 @@
 //! ```
 //!
 //! ```text
-//! OutgoingRequest ──► bytes ──► ResponseReader ──► ResponseHead ──► BodyReader, or check_switch: 101
+//! OutgoingRequest ──► bytes ──► ResponseReader ──► ResponseHead ──► BodyReader, or check_switch
 //! ```
 //!
 //! The readers take pieces of any size, give the same verdict however the bytes were cut, look at
