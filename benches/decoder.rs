@@ -11,7 +11,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 
 use divan::{Bencher, black_box, counter::BytesCount};
-use heartwheel::ws::{Decoder, Incoming, Limits};
+use heartwheel::ws::{self, Decoder, Incoming, Limits};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 fn main() {
@@ -61,7 +61,7 @@ fn heartwheel<C: Content>(bencher: Bencher, size: usize) {
             let read = socket.read(&mut buffer).unwrap();
             let mut rest = &mut buffer[..read];
             while !rest.is_empty() {
-                let (used, item) = decoder.decode(rest, &limits).unwrap();
+                let (used, item) = decoder.decode(ws::Role::Server, rest, &limits).unwrap();
                 received += usize::from(deliver(item));
                 rest = &mut rest[used..];
             }

@@ -1,5 +1,7 @@
 //! The decoder against tungstenite's: random sequences of frames, cut independently for each, must
-//! give the same items in the same order and then the same class of verdict.
+//! give the same items in the same order and then the same class of verdict. In either role: as a
+//! server that reads a client's frames, and as a client that reads a server's. And each way, what
+//! one side encodes the other side of the other library reads.
 //!
 //! Half of the sequences are right. The others have one fault that the generator knows, or a few
 //! flipped bits. `ROUNDS` says how many sequences (200,000), `SEED` where to begin; a failure
@@ -16,16 +18,31 @@
 //!   Here all of these are protocol faults.
 
 mod common;
+#[path = "differential/responses.rs"]
+mod responses;
 
 use std::num::NonZero;
 use std::thread;
 
-use common::decoders::{Verdict, decode, decode_tungstenite, is_refusal, verdict};
+use common::decoders::{Item, Verdict, decode, decode_tungstenite, is_refusal, verdict};
 use common::rng::Rng;
-use heartwheel::ws::{Limits, Violation};
+use heartwheel::frame::Frame;
+use heartwheel::random::Random;
+use heartwheel::ws::{Limits, Role, Violation, encoder};
+use heartwheel::{Bytes, Message};
+use tungstenite::protocol::{self, CloseFrame, WebSocket};
 
 #[test]
 fn decoder_and_tungstenite_agree() {
+    agree_as(Role::Server);
+}
+
+#[test]
+fn decoder_and_tungstenite_agree_on_what_a_server_sends() {
+    agree_as(Role::Client);
+}
+
+fn agree_as(role: Role) {
     let rounds = number("ROUNDS").unwrap_or(200_000);
     let first = number("SEED").unwrap_or(1);
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
@@ -33,7 +50,7 @@ fn decoder_and_tungstenite_agree() {
     let compare_part = |part: u64| {
         let mut tally = Tally::default();
         for seed in (first + part..first + rounds).step_by(threads) {
-            if let Err(difference) = compare(seed, &mut tally) {
+            if let Err(difference) = compare(role, seed, &mut tally) {
                 panic!("SEED={seed}: {difference}");
             }
         }
@@ -45,7 +62,7 @@ fn decoder_and_tungstenite_agree() {
         let tallies = parts.into_iter().map(|part| part.join().expect("no difference was found"));
         tallies.reduce(Tally::plus).expect("there is a thread")
     });
-    println!("{rounds} sequences: {tally:?}");
+    println!("{role:?}, {rounds} sequences: {tally:?}");
     if rounds >= 10_000 {
         tally.check_reach(rounds);
     }
@@ -92,18 +109,18 @@ impl Tally {
 }
 
 /// Runs one sequence through both and compares.
-fn compare(seed: u64, tally: &mut Tally) -> Result<(), String> {
+fn compare(role: Role, seed: u64, tally: &mut Tally) -> Result<(), String> {
     let mut rng = Rng::new(seed);
-    let sequence = Sequence::random(&mut rng);
+    let sequence = Sequence::random(role, &mut rng);
     let limits = sequence.limits;
-    let (ours, violation) = decode(&mut rng, &sequence.bytes, &limits);
+    let (ours, violation) = decode(role, &mut rng, &sequence.bytes, &limits);
     tally.items += ours.len() as u64;
 
     // A flipped bit may have a control frame say its length in the long way.
     let is_long_control =
         matches!(sequence.fault, Fault::Flipped) && violation == Some(Violation::ControlTooLong);
     if is_long_control || matches!(violation, Some(Violation::Length | Violation::Fragments)) {
-        let (theirs, _) = decode_tungstenite(&mut rng, &sequence.bytes, limits);
+        let (theirs, _) = decode_tungstenite(role, &mut rng, &sequence.bytes, limits);
         tally.stricter += 1;
         let is_expected = sequence.expected.is_none_or(|expected| Some(expected) == violation);
         let is_same = is_expected && theirs.starts_with(&ours);
@@ -122,7 +139,7 @@ fn compare(seed: u64, tally: &mut Tally) -> Result<(), String> {
     if violation.is_some() {
         bytes.extend(&sequence.rest);
     }
-    let (theirs, their_verdict) = decode_tungstenite(&mut rng, &bytes, limits);
+    let (theirs, their_verdict) = decode_tungstenite(role, &mut rng, &bytes, limits);
     let is_right = match sequence.fault {
         Fault::None => violation.is_none(),
         Fault::Known => sequence.expected.is_none_or(|expected| Some(expected) == violation),
@@ -142,6 +159,71 @@ fn compare(seed: u64, tally: &mut Tally) -> Result<(), String> {
     ))
 }
 
+/// What our client sends, tungstenite's server reads; what that server sends, our client reads.
+#[test]
+fn a_client_and_tungstenites_server_understand_each_other() {
+    let mut rng = Rng::new(number("SEED").unwrap_or(1));
+    let limits = Limits { message_bytes: 200_000, fragments: 1 };
+    for _ in 0..number("ROUNDS").unwrap_or(300) {
+        let mut random = Random::new(rng.next_u64());
+        let mut theirs = WebSocket::from_raw_socket(
+            std::io::Cursor::new(Vec::new()),
+            protocol::Role::Server,
+            None,
+        );
+        let (mut sent, mut ours) = (Vec::new(), Vec::new());
+        for last in [false; 20].into_iter().chain([true]) {
+            let (item, frame, message) = random_item(&mut rng, last);
+            ours.extend(encoder::masked(&frame, &mut random).payload());
+            theirs.send(message).expect("a vector takes all");
+            sent.push(item);
+        }
+        let (read, verdict) = decode_tungstenite(Role::Server, &mut rng, &ours, limits);
+        assert_eq!((&read, verdict), (&sent, Verdict::Closed), "from our client");
+        let theirs = theirs.get_ref().get_ref();
+        let (read, violation) = decode(Role::Client, &mut rng, theirs, &limits);
+        assert_eq!((&read, violation), (&sent, None), "from tungstenite's server");
+    }
+}
+
+/// Draws something to send: as it is to be read, and for either library.
+fn random_item(rng: &mut Rng, is_close: bool) -> (Item, Frame, tungstenite::Message) {
+    if is_close {
+        let code = ALLOWED_CODES[below(rng, ALLOWED_CODES.len())];
+        let length = below(rng, 124);
+        let reason = String::from_utf8(random_text(rng, length)).unwrap();
+        let close = CloseFrame { code: code.into(), reason: reason.clone().into() };
+        let frame = encoder::close(code, &reason);
+        let message = tungstenite::Message::Close(Some(close));
+        return (Item::Close(Some((code, reason))), frame, message);
+    }
+    let length = if rng.chance(20) { message_len(rng, 100_000) } else { below(rng, 200) };
+    match rng.below(4) {
+        0 => {
+            let ping = random_bytes(rng, length.min(125));
+            let frame = encoder::ping(&ping);
+            (Item::Ping(ping.clone()), frame, tungstenite::Message::Ping(ping.into()))
+        }
+        1 => {
+            let pong = random_bytes(rng, length.min(125));
+            let frame = encoder::pong(Bytes::from(pong.clone()));
+            (Item::Pong(pong.clone()), frame, tungstenite::Message::Pong(pong.into()))
+        }
+        2 => {
+            let text = String::from_utf8(random_text(rng, length)).unwrap();
+            let message = Message::text(text.clone());
+            let frame = encoder::message(message.clone());
+            (Item::Message(message), frame, tungstenite::Message::text(text))
+        }
+        _ => {
+            let bytes = random_bytes(rng, length);
+            let message = Message::from(&bytes[..]);
+            let frame = encoder::message(message.clone());
+            (Item::Message(message), frame, tungstenite::Message::binary(bytes))
+        }
+    }
+}
+
 fn below(rng: &mut Rng, n: usize) -> usize {
     rng.below(n as u64) as usize
 }
@@ -156,8 +238,10 @@ enum Fault {
     Flipped,
 }
 
-/// What a client sends: whole frames, the last of which may be cut off.
+/// What a peer sends: whole frames, the last of which may be cut off.
 struct Sequence {
+    /// The side that reads it.
+    role: Role,
     bytes: Vec<u8>,
     /// What is missing of the last frame.
     rest: Vec<u8>,
@@ -175,7 +259,7 @@ struct Open {
 }
 
 impl Sequence {
-    fn random(rng: &mut Rng) -> Sequence {
+    fn random(role: Role, rng: &mut Rng) -> Sequence {
         // Room for any control frame, which tungstenite measures by the same limit. In a few
         // sequences there are lengths that take eight bytes, and payloads read in place.
         let message_bytes = if rng.chance(1) { 150_000 } else { 126 + rng.below(300) };
@@ -186,7 +270,7 @@ impl Sequence {
             _ => Fault::Flipped,
         };
         let (bytes, rest) = (Vec::new(), Vec::new());
-        let mut sequence = Sequence { bytes, rest, limits, fault, expected: None };
+        let mut sequence = Sequence { role, bytes, rest, limits, fault, expected: None };
         let mut open = None;
         let most = if message_bytes > 1000 { 3 } else { 12 };
         for _ in 0..below(rng, most) {
@@ -268,8 +352,14 @@ impl Sequence {
                 Violation::Opcode
             }
             2 => {
-                self.bytes.extend([FIN | PING, 2, b'h', b'i']);
-                Violation::Unmasked
+                match self.role {
+                    Role::Server => self.push_to(Role::Client, rng, FIN | PING, b"hi"),
+                    Role::Client => self.push_to(Role::Server, rng, FIN | PING, b"hi"),
+                }
+                match self.role {
+                    Role::Server => Violation::Unmasked,
+                    Role::Client => Violation::Masked,
+                }
             }
             3 => {
                 self.push(rng, FIN | PING, &[0; 126]);
@@ -282,7 +372,10 @@ impl Sequence {
             }
             5 => {
                 let length = rng.below(126) as u8;
-                self.bytes.extend([FIN | opcode, 0xfe, 0, length, 0, 0, 0, 0]);
+                match self.role {
+                    Role::Server => self.bytes.extend([FIN | opcode, 0xfe, 0, length, 0, 0, 0, 0]),
+                    Role::Client => self.bytes.extend([FIN | opcode, 0x7e, 0, length]),
+                }
                 self.bytes.resize(self.bytes.len() + usize::from(length), 0);
                 Violation::Length
             }
@@ -346,19 +439,28 @@ impl Sequence {
         self.push(rng, FIN | CLOSE, &[&code, &reason[..], tail].concat());
     }
 
-    /// Adds a frame with a random mask.
+    /// Adds a frame.
     fn push(&mut self, rng: &mut Rng, first: u8, payload: &[u8]) {
+        self.push_to(self.role, rng, first, payload);
+    }
+
+    /// Adds a frame as this side reads it: with a random mask to a server, with none to a client.
+    fn push_to(&mut self, role: Role, rng: &mut Rng, first: u8, payload: &[u8]) {
         let length = payload.len();
+        let masked = if role == Role::Server { 0x80 } else { 0 };
         match length {
-            0..=125 => self.bytes.extend([first, 0x80 | length as u8]),
+            0..=125 => self.bytes.extend([first, masked | length as u8]),
             126..=0xffff => {
-                self.bytes.extend([first, 0xfe]);
+                self.bytes.extend([first, masked | 0x7e]);
                 self.bytes.extend((length as u16).to_be_bytes());
             }
             _ => {
-                self.bytes.extend([first, 0xff]);
+                self.bytes.extend([first, masked | 0x7f]);
                 self.bytes.extend((length as u64).to_be_bytes());
             }
+        }
+        if role == Role::Client {
+            return self.bytes.extend(payload);
         }
         let mask = if rng.chance(5) { [0; 4] } else { (rng.next_u64() as u32).to_be_bytes() };
         self.bytes.extend(mask);

@@ -44,6 +44,11 @@ fn requests_are_read_or_refused_however_they_are_cut() {
     fuzz("head", bodies::head::run, 2000);
 }
 
+#[test]
+fn responses_are_read_or_refused_however_they_are_cut() {
+    fuzz("response", bodies::response::run, 5000);
+}
+
 /// Runs a body over the seeds of its target, then over inputs made of them.
 fn fuzz(target: &str, body: fn(&[u8]), rounds: u64) {
     let seeds = seeds(target);

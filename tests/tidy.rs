@@ -173,3 +173,67 @@ fn the_table_of_faults_names_tests_that_exist() {
     }
     assert!(count > 150, "{count}");
 }
+
+/// Numbers of faults are cited in comments (`FAULTS 17, 23`) and in the table of tests/README.md:
+/// each stands in the list, once.
+#[test]
+fn each_fault_that_is_cited_stands_in_the_list() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let read = |name: &str| fs::read_to_string(tests.join(name)).expect("it is text");
+    let list = read("FAULTS.md");
+    let listed: Vec<&str> = list
+        .lines()
+        .filter_map(|line| line.strip_prefix("- **")?.split_once("** ").map(|(number, _)| number))
+        .collect();
+    assert!(listed.len() > 150, "{}", listed.len());
+    for (index, number) in listed.iter().enumerate() {
+        assert!(!listed[..index].contains(number), "{number} stands twice");
+    }
+    let mut cited: Vec<(String, String)> = Vec::new();
+    for (path, text) in ["src", "tests", "benches", "examples"].iter().flat_map(|f| sources(f)) {
+        for part in text.split("FAULTS ").skip(1) {
+            let numbers = fault_numbers(part);
+            cited.extend(numbers.map(|number| (path.display().to_string(), number)));
+        }
+    }
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("## Faults by number").expect("it has the table");
+    for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let column = row.split('|').nth(1).expect("it has a first column");
+        let column = column.split_once('(').map_or(column, |(numbers, _)| numbers).trim();
+        let (first, last) = column.split_once(" to ").unwrap_or((column, column));
+        let ends = [first, last].map(str::parse::<u32>);
+        match ends {
+            [Ok(first), Ok(last)] => {
+                let known = (first..=last).any(|number| listed.contains(&&*number.to_string()));
+                assert!(known, "tests/README.md: {column}");
+            }
+            _ => cited.extend(
+                fault_numbers(column).map(|number| ("tests/README.md".to_string(), number)),
+            ),
+        }
+    }
+    for (place, number) in &cited {
+        assert!(listed.contains(&&**number), "{place} cites FAULTS {number}");
+    }
+    assert!(cited.len() > 150, "{}", cited.len());
+}
+
+/// Gives the numbers at the front of a text: `84b, 84c and 17. More text 5`.
+fn fault_numbers(text: &str) -> impl Iterator<Item = String> {
+    let is_number = |word: &str| {
+        let digits = word.strip_suffix(['b', 'c']).unwrap_or(word);
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let mut is_over = false;
+    text.split_whitespace()
+        .map_while(move |word| {
+            let number = word.trim_end_matches([',', '.', ':', ';', ')', '`']);
+            let goes_on = !is_over && (is_number(number) || word == "and" || word == "to");
+            is_over = word.ends_with(['.', ':', ';']);
+            goes_on.then(|| number.to_string())
+        })
+        .filter(move |word| is_number(word))
+        .collect::<Vec<_>>()
+        .into_iter()
+}

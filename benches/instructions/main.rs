@@ -26,7 +26,7 @@ use std::time::Duration;
 use heartwheel::outbox::{Kind, Outbox, Spares};
 use heartwheel::time::Instant;
 use heartwheel::wheel::Wheel;
-use heartwheel::ws::{Decoder, Incoming, Limits, encoder};
+use heartwheel::ws::{Decoder, Incoming, Limits, Role, encoder};
 use heartwheel::{Handle, ManualClock, MemoryNetwork, MemoryPeer, Message, Server, app};
 
 /// Does the work of so many rounds.
@@ -86,7 +86,8 @@ fn decoder(rounds: u64) {
         let mut rest = &mut buffer[..];
         let mut count = 0;
         while !rest.is_empty() {
-            let (used, item) = decoder.decode(rest, &limits).expect("the frames are right");
+            let (used, item) =
+                decoder.decode(Role::Server, rest, &limits).expect("the frames are right");
             count += u64::from(matches!(item, Some(Incoming::Message(_))));
             rest = &mut rest[used..];
         }

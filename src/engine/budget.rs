@@ -18,6 +18,7 @@ use crate::reason::CloseReason;
 use crate::time::Instant;
 use crate::topics::Topics;
 use crate::topics::log::Log;
+use crate::ws::Role;
 
 /// What is known of the memory in use.
 #[derive(Debug)]
@@ -261,7 +262,7 @@ impl Engine {
             && let Some(decoder) = &mut closing.decoder
         {
             // It finds no close frame in nothing.
-            let _ = decoder.discard(&mut []);
+            let _ = decoder.discard(Role::Server, &mut []);
         }
     }
 

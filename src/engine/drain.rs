@@ -37,7 +37,8 @@ impl Engine {
         for (_, connection) in &self.connections {
             if connection.face != Face::Admin {
                 waiting.push(connection.id);
-                told += u64::from(matches!(connection.phase, Phase::Open(_) | Phase::Stream { .. }));
+                told +=
+                    u64::from(matches!(connection.phase, Phase::Open(_) | Phase::Stream { .. }));
             }
         }
         let window = self.setup.config.deadlines.drain;

@@ -10,7 +10,7 @@ use crate::http::HeadReader;
 use crate::id::ConnectionId;
 use crate::reason::CloseReason;
 use crate::time::Instant;
-use crate::ws::Incoming;
+use crate::ws::{Incoming, Role};
 
 impl Engine {
     /// Takes note of what the poller said about a slot's socket. A stale note is harmless: it is a
@@ -293,7 +293,7 @@ impl Engine {
         let mut begun_at = open.decoder.begun_at().unwrap_or(now.into());
         let (mut used, mut messages) = (0, 0);
         let other = loop {
-            match open.decoder.decode(&mut input[used..], &self.frame_limits) {
+            match open.decoder.decode(Role::Server, &mut input[used..], &self.frame_limits) {
                 Ok((len, Some(Incoming::Message(message)))) if is_handled && !is_paced => {
                     used += len;
                     messages += 1;
@@ -339,7 +339,7 @@ impl Engine {
         let Some(connection) = self.get_mut(id) else { return all };
         let Phase::Closing(closing) = &mut connection.phase else { return all };
         let Some(decoder) = &mut closing.decoder else { return all };
-        match decoder.discard(input) {
+        match decoder.discard(Role::Server, input) {
             Ok((used, Some(Incoming::Close(_)))) => {
                 self.handle_close_reply(now, id);
                 used

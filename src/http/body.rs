@@ -1,4 +1,4 @@
-//! Request bodies, read as their bytes come.
+//! Bodies, read as their bytes come.
 
 use tungstenite::Bytes;
 
@@ -23,6 +23,8 @@ pub struct BodyReader {
 enum Rest {
     Length(u64),
     Chunks(Chunks),
+    /// Whatever comes until the connection is closed.
+    Close,
 }
 
 impl BodyReader {
@@ -42,6 +44,7 @@ impl BodyReader {
             BodyLength::Length(length) if length > limit => return Err(too_large()),
             BodyLength::Length(length) => Rest::Length(length),
             BodyLength::Chunked => Rest::Chunks(Chunks::new(*trailers)),
+            BodyLength::Close => Rest::Close,
         };
         Ok(BodyReader { bytes: Vec::new(), rest, limit })
     }
@@ -58,6 +61,19 @@ impl BodyReader {
         match self.rest {
             Rest::Length(left) => Ok(self.read_length(input, left)),
             Rest::Chunks(chunks) => self.read_chunks(input, chunks),
+            Rest::Close => self.read_to_close(input),
+        }
+    }
+
+    /// Gives the body that ends because the connection was closed.
+    ///
+    /// # Errors
+    ///
+    /// If it should have ended otherwise, and so is cut off.
+    pub fn close(mut self) -> Result<Bytes, Refusal> {
+        match self.rest {
+            Rest::Close => Ok(self.finish()),
+            _ => Err(Refusal::bad_request("the connection was closed inside the body")),
         }
     }
 
@@ -103,6 +119,14 @@ impl BodyReader {
         Ok((used, None))
     }
 
+    fn read_to_close(&mut self, input: &[u8]) -> Result<(usize, Option<Bytes>), Refusal> {
+        if input.len() as u64 > self.limit - self.bytes.len() as u64 {
+            return Err(too_large());
+        }
+        self.append(input, self.limit);
+        Ok((input.len(), None))
+    }
+
     fn append(&mut self, piece: &[u8], len_max: u64) {
         buffer::append(&mut self.bytes, piece, usize::try_from(len_max).unwrap_or(usize::MAX));
     }
@@ -114,7 +138,7 @@ impl BodyReader {
 }
 
 fn too_large() -> Refusal {
-    Refusal::new(413, "the request body is too large")
+    Refusal::new(413, "the body is too large")
 }
 
 #[cfg(test)]
@@ -188,6 +212,22 @@ mod tests {
                 let verdict = read(BodyLength::Chunked, input.as_bytes(), piece_len);
                 assert_eq!(verdict.err(), status, "{last}");
             }
+        }
+    }
+
+    // RFC 9112, 6.3: only a body without a length of its own may end with the connection.
+    #[test]
+    fn a_body_without_a_length_ends_with_the_connection() {
+        let mut reader = BodyReader::new(BodyLength::Close, 10, &LIMITS).unwrap();
+        for piece in ["hello", "", ", you"] {
+            assert_eq!(reader.read(piece.as_bytes()), Ok((piece.len(), None)));
+        }
+        assert_eq!(reader.read(b"!").unwrap_err().status(), 413);
+        assert_eq!(reader.close().unwrap(), "hello, you");
+        for length in [BodyLength::Length(2), BodyLength::Chunked] {
+            let mut reader = BodyReader::new(length, 10, &LIMITS).unwrap();
+            reader.read(b"1").unwrap();
+            assert!(reader.close().is_err(), "{length:?} is cut off");
         }
     }
 

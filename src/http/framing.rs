@@ -1,4 +1,4 @@
-//! How long a request body is: the rules of RFC 9112, 6.3, without the leniency that smugglers use.
+//! How long a body is: the rules of RFC 9112, 6.3, without the leniency that smugglers use.
 //!
 //! | headers | answer |
 //! |---|---|
@@ -9,12 +9,17 @@
 //! | both | 400 |
 //! | codings unknown here, `chunked` last or missing | 501 |
 //! | `chunked` twice or not last, what only looks like it, two lines, or in HTTP/1.0 | 400 |
+//!
+//! A response is judged in the same way; an answer that is none of these is an error to its reader.
+//! Then: an answer to HEAD and one with 1xx, 204 or 304 has no body, whatever its headers say, and
+//! an answer without either header ends with the connection.
 
+use super::headers::Headers;
 use super::refusal::Refusal;
 use super::request::Request;
 use super::syntax::{is_token, trim};
 
-/// How long the body of a request is.
+/// How long the body of a request or of a response is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
     /// There is none, and nothing was said of one.
@@ -23,6 +28,19 @@ pub enum BodyLength {
     Length(u64),
     /// As many as the chunks say.
     Chunked,
+    /// As many as come until the connection is closed: in a response alone.
+    Close,
+}
+
+/// What a request that was sent lets its response be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Any response, with or without a body.
+    Any,
+    /// It was a HEAD request: no response to it has a body.
+    Head,
+    /// It was an upgrade: 101 may answer it.
+    Upgrade,
 }
 
 /// The versions of HTTP spoken here.
@@ -40,9 +58,10 @@ impl BodyLength {
         matches!(self, BodyLength::None | BodyLength::Length(0))
     }
 
-    pub(super) fn of(request: &Request, version: Version) -> Result<BodyLength, Refusal> {
-        let lengths: Vec<_> = request.header_values("content-length").collect();
-        let codings: Vec<_> = request.header_values("transfer-encoding").collect();
+    /// Judges the headers of a request.
+    pub(super) fn of(headers: &Headers, version: Version) -> Result<BodyLength, Refusal> {
+        let lengths: Vec<_> = headers.values("content-length").collect();
+        let codings: Vec<_> = headers.values("transfer-encoding").collect();
         match (&lengths[..], &codings[..]) {
             ([], []) => Ok(BodyLength::None),
             ([length], []) => parse_length(length).map(BodyLength::Length),
@@ -50,6 +69,20 @@ impl BodyLength {
             ([], [_]) => Err(Refusal::bad_request("HTTP/1.0 has no Transfer-Encoding")),
             _ => Err(Refusal::bad_request("the length of the body is ambiguous")),
         }
+    }
+
+    /// Judges the headers of a response to what was asked.
+    pub(super) fn of_response(
+        asked: Asked,
+        status: u16,
+        headers: &Headers,
+        version: Version,
+    ) -> Result<BodyLength, Refusal> {
+        let length = BodyLength::of(headers, version)?;
+        if asked == Asked::Head || status < 200 || matches!(status, 204 | 304) {
+            return Ok(BodyLength::None);
+        }
+        Ok(if length == BodyLength::None { BodyLength::Close } else { length })
     }
 }
 

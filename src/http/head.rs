@@ -12,7 +12,7 @@ use super::buffer;
 use super::framing::{BodyLength, Version};
 use super::refusal::Refusal;
 use super::request::Request;
-use super::scan::{EMPTY_LINES_MAX, HeadLimits, Scan};
+use super::scan::{EMPTY_LINES_MAX, HeadLimits, Scan, Start};
 use super::target::Target;
 
 /// The part of a head that has arrived so far; no heap while there is none.
@@ -40,9 +40,22 @@ impl HeadReader {
         input: &[u8],
         limits: &HeadLimits,
     ) -> Result<(usize, Option<Head>), Refusal> {
+        let (used, found) = self.find(Start::Request, input, limits)?;
+        let head = found.map(|(bytes, headers)| Head::parse(&bytes, headers)).transpose()?;
+        Ok((used, head))
+    }
+
+    /// Takes bytes as [`HeadReader::read`] does, of a head that begins in this way. Gives the bytes
+    /// of a complete one, and how many header lines it has.
+    pub(super) fn find(
+        &mut self,
+        start: Start,
+        input: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<(usize, Option<(Bytes, usize)>), Refusal> {
         let held = self.0.take();
         let mut scan = held.as_ref().map_or_else(Scan::default, |partial| partial.scan);
-        let Some(end) = scan.find_end(input, limits)? else {
+        let Some(end) = scan.find_end(start, input, limits)? else {
             if held.is_some() || !input.is_empty() {
                 let mut partial = held.unwrap_or_default();
                 buffer::append(&mut partial.bytes, input, limits.head_bytes);
@@ -58,7 +71,7 @@ impl HeadReader {
                 partial.bytes.into_boxed_slice().into()
             }
         };
-        Ok((end, Some(Head::parse(&bytes, scan.headers())?)))
+        Ok((end, Some((bytes, scan.headers()))))
     }
 
     /// Gives how many bytes at the front of `input` go on with the empty lines that are forgiven
@@ -129,7 +142,7 @@ impl Head {
         let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
         let request = Request::new(bytes, method, &target, parsed.headers);
         check_host(&request, version)?;
-        let body = BodyLength::of(&request, version)?;
+        let body = BodyLength::of(request.lines(), version)?;
         Ok(Head {
             body,
             version,

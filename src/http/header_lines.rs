@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::syntax::{is_field_value, is_token};
 
-/// Header lines of a response, as they go on the wire.
+/// Header lines of a response or of a request, as they go on the wire.
 ///
 /// A name is a token and a value bears no CR, LF, NUL or other control character, so no line can
 /// end early and none can begin where it should not (response splitting).
@@ -19,13 +19,23 @@ impl HeaderLines {
     /// If the name is no token, if the value bears a control character, or if the name is one that
     /// the server itself writes (see [`HeaderError::Reserved`]). Nothing is added then.
     pub fn push(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
+        self.push_unless(&RESERVED, name, value)
+    }
+
+    /// Adds a line as [`HeaderLines::push`] does; these names are refused.
+    pub(super) fn push_unless(
+        &mut self,
+        reserved: &[&str],
+        name: &str,
+        value: &str,
+    ) -> Result<(), HeaderError> {
         if !is_token(name.as_bytes()) {
             return Err(HeaderError::Name);
         }
         if !is_field_value(value.as_bytes()) {
             return Err(HeaderError::Value);
         }
-        if RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
+        if reserved.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
             return Err(HeaderError::Reserved);
         }
         self.push_own(name, value);

@@ -1,4 +1,5 @@
-//! HTTP/1.1 (RFC 9110, RFC 9112): requests in, responses out, and the step to a WebSocket.
+//! HTTP/1.1 (RFC 9110, RFC 9112): requests in, responses out, and the step to a WebSocket; and for
+//! clients the other way round.
 //!
 //! Pure: bytes in, values out; no socket and no clock. The order in which a connection uses it:
 //!
@@ -6,6 +7,10 @@
 //! bytes ──► HeadReader ──► Head ──► BodyReader ──► Request ──► Hosts, Origins ──► upgrade ──► 101
 //!                │                      │                           │                │
 //!                └──────────────────────┴──── Refusal ──► Response ◄┴────────────────┘
+//! ```
+//!
+//! ```text
+//! OutgoingRequest ──► bytes ──► ResponseReader ──► ResponseHead ──► BodyReader, or check_switch
 //! ```
 //!
 //! The readers take pieces of any size, give the same verdict however the bytes were cut, look at
@@ -26,13 +31,17 @@ mod cors;
 mod framing;
 mod head;
 mod header_lines;
+mod headers;
 mod hosts;
 mod origins;
+mod outgoing;
 mod percent;
 mod refusal;
 mod request;
 mod response;
+mod response_head;
 mod scan;
+mod switch;
 mod syntax;
 mod target;
 mod upgrade;
@@ -41,18 +50,21 @@ pub use accept::{Wanted, wanted};
 pub use bearer::bearer;
 pub use body::BodyReader;
 pub use cors::{Cors, is_preflight, preflight};
-pub use framing::{BodyLength, Version, check_encoding};
+pub use framing::{Asked, BodyLength, Version, check_encoding};
 #[cfg(test)]
 pub(crate) use head::tests::request as test_request;
 pub use head::{Head, HeadReader};
 pub use header_lines::{HeaderError, HeaderLines};
 pub use hosts::{Hosts, HostsError};
 pub use origins::{Admitted, Origins, OriginsError};
+pub use outgoing::{OutgoingRequest, RequestError};
 pub use percent::percent_decode;
 pub use refusal::Refusal;
 pub use request::Request;
 pub use response::{CONTINUE, Caching, Response, Wire, chunk, date};
+pub use response_head::{ResponseError, ResponseHead, ResponseReader};
 pub use scan::HeadLimits;
+pub use switch::{SwitchError, UpgradeKey, check_switch};
 pub(crate) use syntax::is_token;
 pub use upgrade::{
     Accepted, choose_protocol, offers_websocket, switching_protocols, upgrade, wants_websocket,

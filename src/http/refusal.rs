@@ -74,6 +74,11 @@ impl Refusal {
     pub fn status(&self) -> u16 {
         self.status
     }
+
+    /// Gives the sentence alone.
+    pub(super) fn into_sentence(self) -> Cow<'static, str> {
+        self.sentence
+    }
 }
 
 impl From<Refusal> for Response {

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use tungstenite::Bytes;
 
+use super::headers::{Headers, Span};
 use super::percent::query_decode;
-use super::syntax;
 use super::target::Target;
 
 /// A request: the head as it came, an index into it, and the body.
@@ -16,12 +16,11 @@ use super::target::Target;
 /// the header names are tokens, values bear no control characters, the path is UTF-8 once decoded.
 #[derive(Clone)]
 pub struct Request {
-    head: Bytes,
+    headers: Headers,
     method: Span,
     authority: Option<Span>,
     path: Option<Span>,
     query: Option<Span>,
-    headers: Box<[(Span, Span)]>,
     body: Bytes,
     peer: Option<IpAddr>,
 }
@@ -34,14 +33,14 @@ impl Request {
         target: &Target,
         headers: &[httparse::Header],
     ) -> Request {
-        let span = |part: &str| Span::of(head, part.as_bytes());
+        let headers = Headers::new(head, headers);
+        let span = |part: &str| headers.span(part);
         Request {
-            head: head.clone(),
             method: span(method),
             authority: target.authority.map(span),
             path: target.path.map(span),
             query: target.query.map(span),
-            headers: headers.iter().map(|h| (span(h.name), Span::of(head, h.value))).collect(),
+            headers,
             body: Bytes::new(),
             peer: None,
         }
@@ -49,19 +48,19 @@ impl Request {
 
     /// Gives the method, as sent: methods are case-sensitive.
     pub fn method(&self) -> &str {
-        self.text(self.method)
+        self.headers.text(self.method)
     }
 
     /// Gives the path, percent-encoded as it was sent, without the query; `*` for `OPTIONS *`.
     ///
     /// It begins with `/` otherwise. [`percent_decode`](super::percent_decode) decodes its parts.
     pub fn path(&self) -> &str {
-        self.path.map_or("/", |span| self.text(span))
+        self.path.map_or("/", |span| self.headers.text(span))
     }
 
     /// Gives what follows the `?`, as it was sent.
     pub fn query(&self) -> Option<&str> {
-        self.query.map(|span| self.text(span))
+        self.query.map(|span| self.headers.text(span))
     }
 
     /// Gives the first value of this name in the query, decoded (`+` is a blank; what is not UTF-8
@@ -83,34 +82,33 @@ impl Request {
     ///
     /// Only an HTTP/1.0 request may have none.
     pub fn host(&self) -> Option<&str> {
-        self.authority.map(|span| self.text(span)).or_else(|| self.header("host"))
+        self.authority.map(|span| self.headers.text(span)).or_else(|| self.header("host"))
     }
 
     /// Gives the first header of this name; nothing if it is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.header_values(name).next().and_then(|value| str::from_utf8(value).ok())
+        self.headers.get(name)
     }
 
     /// Gives the values of all lines with this name.
     pub fn header_values<'r>(&'r self, name: &str) -> impl Iterator<Item = &'r [u8]> {
-        let headers = self.headers();
-        headers.filter(move |(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.headers.values(name)
     }
 
     /// Gives all header lines in their order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.headers.iter().map(|(name, value)| (self.text(*name), value.within(&self.head)))
+        self.headers.iter()
     }
 
     /// Gives the elements of a comma-separated list. All lines with this name are one list (RFC
     /// 9110, 5.3); empty elements are skipped.
     pub fn header_list<'r>(&'r self, name: &str) -> impl Iterator<Item = &'r [u8]> {
-        self.header_values(name).flat_map(syntax::list)
+        self.headers.elements(name)
     }
 
     /// Says whether a comma-separated list, over all lines of this name, has the token in any case.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
-        self.header_list(name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+        self.headers.has_token(name, token)
     }
 
     /// Gives the body, whole; empty if there is none.
@@ -133,8 +131,9 @@ impl Request {
         self.peer = peer;
     }
 
-    fn text(&self, span: Span) -> &str {
-        str::from_utf8(span.within(&self.head)).expect("was text when the head was parsed")
+    /// Gives the header lines, for what looks further into them.
+    pub(super) fn lines(&self) -> &Headers {
+        &self.headers
     }
 }
 
@@ -145,27 +144,6 @@ impl fmt::Debug for Request {
         let mut request = f.debug_struct("Request");
         request.field("method", &self.method()).field("path", &self.path());
         request.field("peer", &self.peer).finish_non_exhaustive()
-    }
-}
-
-/// Where a part lies in the head.
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    /// Gives the place of a part that was borrowed from `whole`.
-    fn of(whole: &[u8], part: &[u8]) -> Span {
-        let start = part.as_ptr().addr() - whole.as_ptr().addr();
-        let end = start + part.len();
-        assert!(end <= whole.len() && whole.len() <= u32::MAX as usize, "borrowed from the head");
-        Span { start: start as u32, end: end as u32 }
-    }
-
-    fn within(self, whole: &[u8]) -> &[u8] {
-        &whole[self.start as usize..self.end as usize]
     }
 }
 

@@ -1,13 +1,14 @@
-//! Where a request head ends, found without looking at a byte twice.
+//! Where a head ends, found without looking at a byte twice.
 //!
 //! ```text
-//! CRLF*4   METHOD target HTTP/1.1 CRLF   (header CRLF)*   CRLF
+//! CRLF*4   METHOD target HTTP/1.1 CRLF   (header CRLF)*   CRLF    a request
+//! CRLF*4   HTTP/1.1 200 reason CRLF      (header CRLF)*   CRLF    a response
 //! ```
 //!
 //! The scan knows lines, not headers. It refuses each byte that no head contains where it stands,
 //! so that the verdict does not depend on how the bytes were cut, and garbage (a TLS hello, a
 //! preface of HTTP/2) is told at once: a control character, a first word that is no method, a first
-//! line that does not end with a version.
+//! line that does not end with a version; in a response, a first word that is no version.
 
 use super::refusal::Refusal;
 use super::syntax::is_tchar;
@@ -21,19 +22,26 @@ pub struct HeadLimits {
     pub headers: usize,
 }
 
+/// Which line a head begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    Request,
+    Status,
+}
+
 /// How far the search has come.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scan {
     /// Bytes looked at.
     seen: usize,
     empty_lines: u8,
-    /// Lines complete so far, empty ones not counted: the request line and the headers.
+    /// Lines complete so far, empty ones not counted: the first line and the headers.
     lines: usize,
     /// Bytes of the line in progress, without its CR.
     line_len: usize,
     after_cr: bool,
     after_method: bool,
-    /// The last eight bytes of the request line.
+    /// The last eight bytes of the first line.
     tail: u64,
 }
 
@@ -43,15 +51,16 @@ impl Scan {
     /// Costs a few steps per byte of `input`, whatever came before.
     pub fn find_end(
         &mut self,
+        start: Start,
         input: &[u8],
         limits: &HeadLimits,
     ) -> Result<Option<usize>, Refusal> {
         for (index, byte) in input.iter().enumerate() {
             if self.seen >= limits.head_bytes.min(HEAD_BYTES_MAX) {
-                return Err(Refusal::new(431, "the request head is too long"));
+                return Err(Refusal::new(431, "the head is too long"));
             }
             self.seen += 1;
-            if self.step(*byte, limits)? {
+            if self.step(start, *byte, limits)? {
                 return Ok(Some(index + 1));
             }
         }
@@ -64,9 +73,9 @@ impl Scan {
     }
 
     /// Takes one byte and says whether the head ends with it.
-    fn step(&mut self, byte: u8, limits: &HeadLimits) -> Result<bool, Refusal> {
+    fn step(&mut self, start: Start, byte: u8, limits: &HeadLimits) -> Result<bool, Refusal> {
         match byte {
-            b'\n' if self.after_cr => return self.step_line_end(limits),
+            b'\n' if self.after_cr => return self.step_line_end(start, limits),
             b'\n' => return Err(Refusal::bad_request("a line ends with LF alone")),
             _ if self.after_cr => return Err(Refusal::bad_request("a CR stands alone")),
             b'\r' => self.after_cr = true,
@@ -76,7 +85,10 @@ impl Scan {
             b'\t' | b' '..=b'~' | 0x80.. => {
                 self.line_len += 1;
                 if self.lines == 0 {
-                    self.step_request_line(byte)?;
+                    match start {
+                        Start::Request => self.step_request_line(byte)?,
+                        Start::Status => self.step_status_line(byte)?,
+                    }
                 }
             }
             _ => return Err(Refusal::bad_request("a control character stands in the head")),
@@ -95,10 +107,19 @@ impl Scan {
         Ok(())
     }
 
-    fn step_line_end(&mut self, limits: &HeadLimits) -> Result<bool, Refusal> {
+    fn step_status_line(&self, byte: u8) -> Result<(), Refusal> {
+        match STATUS_LINE.get(self.line_len - 1) {
+            Some(expected) if *expected != byte => {
+                Err(Refusal::bad_request("this does not begin with HTTP/1.1"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn step_line_end(&mut self, start: Start, limits: &HeadLimits) -> Result<bool, Refusal> {
         self.after_cr = false;
         match (std::mem::take(&mut self.line_len), self.lines) {
-            // RFC 9112, 2.2: some empty lines before the request line are forgiven.
+            // RFC 9112, 2.2: some empty lines before the first line are forgiven.
             (0, 0) => {
                 self.empty_lines += 1;
                 if self.empty_lines > EMPTY_LINES_MAX {
@@ -107,13 +128,15 @@ impl Scan {
             }
             (0, _) => return Ok(true),
             (_, 0) => {
-                check_version(self.tail.to_be_bytes())?;
+                if start == Start::Request {
+                    check_version(self.tail.to_be_bytes())?;
+                }
                 self.lines = 1;
             }
             _ => self.lines += 1,
         }
         if self.headers() > limits.headers {
-            return Err(Refusal::new(431, "the request head has too many headers"));
+            return Err(Refusal::new(431, "the head has too many headers"));
         }
         Ok(false)
     }
@@ -129,7 +152,10 @@ fn check_version(tail: [u8; 8]) -> Result<(), Refusal> {
     }
 }
 
-/// Empty lines forgiven before the request line.
+/// How a status line begins; the rest of it is the parser's.
+const STATUS_LINE: &[u8] = b"HTTP/1.";
+
+/// Empty lines forgiven before the first line.
 pub(super) const EMPTY_LINES_MAX: u8 = 4;
 
 /// The longest method registered with IANA has 17 bytes.
@@ -146,9 +172,13 @@ mod tests {
 
     /// Gives how many bytes were looked at, and the verdict, for bytes cut into pieces.
     fn scan(bytes: &[u8], piece_len: usize) -> (usize, Result<bool, u16>) {
+        scan_as(Start::Request, bytes, piece_len)
+    }
+
+    fn scan_as(start: Start, bytes: &[u8], piece_len: usize) -> (usize, Result<bool, u16>) {
         let mut scan = Scan::default();
         for piece in bytes.chunks(piece_len) {
-            match scan.find_end(piece, &LIMITS) {
+            match scan.find_end(start, piece, &LIMITS) {
                 Ok(None) => {}
                 Ok(Some(_)) => return (scan.seen, Ok(true)),
                 Err(refusal) => return (scan.seen, Err(refusal.status())),
@@ -187,6 +217,31 @@ mod tests {
         ] {
             for piece_len in [1, 3, 7, 1000] {
                 assert_eq!(scan(text, piece_len), (seen, verdict), "{:?}", text.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn a_response_is_told_from_garbage_at_its_first_word() {
+        for (text, seen, verdict) in [
+            (&b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nrest"[..], 25, Ok(true)),
+            (b"HTTP/1.0 404\r\n\r\n", 16, Ok(true)),
+            (b"\r\nHTTP/1.1 200 OK\r\n\r\n", 21, Ok(true)),
+            (b"HTTP/2.0 200 OK\r\n\r\n", 6, Err(400)),
+            (b"http/1.1 200 OK\r\n\r\n", 1, Err(400)),
+            (b"SSH-2.0-OpenSSH", 1, Err(400)),
+            (b"\x15\x03\x01\0\x02\x02\x16", 1, Err(400)),
+            (b"<html>", 1, Err(400)),
+            // FAULTS 20.
+            (b"HTTP/1.1 200 OK\nA: b\r\n\r\n", 16, Err(400)),
+            (b"HTTP/1.1 200 O\rK\r\n\r\n", 16, Err(400)),
+            (b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", 24, Err(400)),
+            (b"HTTP/1.1 200 OK\r\nA: \0\r\n\r\n", 21, Err(400)),
+            (b"HTTP/1.1 200 OK\r\nA:\r\nB:\r\nC:\r\n\r\n", 29, Err(431)),
+        ] {
+            for piece_len in [1, 3, 7, 1000] {
+                let outcome = scan_as(Start::Status, text, piece_len);
+                assert_eq!(outcome, (seen, verdict), "{:?}", text.escape_ascii());
             }
         }
     }

@@ -52,10 +52,10 @@ pub fn upgrade(head: &Head) -> Result<Accepted, Refusal> {
     if !request.has_token("connection", "upgrade") {
         return Err(Refusal::bad_request("an upgrade needs Connection: Upgrade"));
     }
-    if only_value(request, "sec-websocket-version") != Some(b"13") {
+    if request.lines().only_value("sec-websocket-version") != Some(b"13") {
         return Err(Refusal::websocket_version());
     }
-    match only_value(request, "sec-websocket-key") {
+    match request.lines().only_value("sec-websocket-key") {
         Some(key) if is_key(key) => Ok(Accepted { accept_key: derive_accept_key(key) }),
         _ => Err(Refusal::bad_request("an upgrade needs one Sec-WebSocket-Key of 16 bytes")),
     }
@@ -104,12 +104,6 @@ pub fn switching_protocols(
 }
 
 const WORD: &[u8] = b"websocket";
-
-/// Gives the value of a header that must stand on exactly one line.
-fn only_value<'r>(request: &'r Request, name: &str) -> Option<&'r [u8]> {
-    let mut values = request.header_values(name);
-    values.next().filter(|_| values.next().is_none())
-}
 
 /// Says whether these are 16 bytes in base64: 22 digits. The last digit has four bits to spare,
 /// whose values do not matter: the example of RFC 6455, 4.1 has some set.

@@ -1,4 +1,4 @@
-//! Bytes from a client to messages and control frames.
+//! Bytes from a peer to messages and control frames.
 //!
 //! A frame that is whole in the input is unmasked in place, and if it is a whole message, copied
 //! once into memory of its own. Only what the input leaves unfinished is kept. The decoder is in
@@ -13,7 +13,7 @@
 use tungstenite::{Bytes, Utf8Bytes};
 
 use super::{
-    CloseFrame, Violation,
+    CloseFrame, Role, Violation,
     assembly::Assembly,
     header::{Header, Opcode, Spill, skip_short_frames, take},
     mask::unmask,
@@ -22,7 +22,10 @@ use super::{
 use crate::message::Message;
 use crate::time::Moment;
 
-/// Decodes what one client sends.
+/// Decodes what one peer sends.
+///
+/// Each call is told the `role` of our side, always the same one: from a client all frames are
+/// masked, from a server none.
 ///
 /// After a [`Violation`] the frames' borders are lost: the decoder has let go of its memory and
 /// must not be used again.
@@ -41,7 +44,7 @@ pub struct Limits {
     pub fragments: u32,
 }
 
-/// What a client sent.
+/// What a peer sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// A whole message.
@@ -50,7 +53,7 @@ pub enum Incoming {
     Ping(Bytes),
     /// A pong.
     Pong(Bytes),
-    /// The client closes: nothing it sends from here on counts.
+    /// The peer closes: nothing it sends from here on counts.
     Close(Option<CloseFrame>),
 }
 
@@ -63,18 +66,19 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// What the client did wrong, at the first byte that makes it certain.
+    /// What the peer did wrong, at the first byte that makes it certain.
     pub fn decode(
         &mut self,
+        role: Role,
         input: &mut [u8],
         limits: &Limits,
     ) -> Result<(usize, Option<Incoming>), Violation> {
         if self.partial.is_none()
-            && let Some((used, message)) = whole_message(input, limits)?
+            && let Some((used, message)) = whole_message(role, input, limits)?
         {
             return Ok((used, Some(message)));
         }
-        self.decode_any(input, Some(limits))
+        self.decode_any(role, input, Some(limits))
     }
 
     /// Decodes as [`Decoder::decode`] does, once our own close frame is sent: only the peer's close
@@ -86,9 +90,13 @@ impl Decoder {
     ///
     /// As for [`Decoder::decode`], but for the order of fragments, their number, their size and
     /// UTF-8 in messages.
-    pub fn discard(&mut self, input: &mut [u8]) -> Result<(usize, Option<Incoming>), Violation> {
+    pub fn discard(
+        &mut self,
+        role: Role,
+        input: &mut [u8],
+    ) -> Result<(usize, Option<Incoming>), Violation> {
         self.forget_message();
-        self.decode_any(input, None)
+        self.decode_any(role, input, None)
     }
 
     /// Says whether nothing is outstanding: no part of a header, of a frame or of a message.
@@ -126,13 +134,14 @@ impl Decoder {
     /// Decodes at most one item; without limits all but a close frame is skipped.
     fn decode_any(
         &mut self,
+        role: Role,
         input: &mut [u8],
         limits: Option<&Limits>,
     ) -> Result<(usize, Option<Incoming>), Violation> {
         let length = input.len();
         let mut rest = input;
         while !rest.is_empty() {
-            match self.decode_next(&mut rest, limits) {
+            match self.decode_next(role, &mut rest, limits) {
                 Ok(None) if limits.is_none() || !self.is_between_fragments() => {}
                 Ok(item) => return Ok((length - rest.len(), item)),
                 Err(violation) => {
@@ -145,31 +154,41 @@ impl Decoder {
     }
 
     /// Takes from the front of the input what belongs to one frame.
-    fn decode_next(&mut self, input: &mut &mut [u8], limits: Option<&Limits>) -> Decoded {
+    fn decode_next(
+        &mut self,
+        role: Role,
+        input: &mut &mut [u8],
+        limits: Option<&Limits>,
+    ) -> Decoded {
         match self.partial.as_deref() {
             None => {
                 if limits.is_none() {
                     // Behind the end of a flood come masses of them.
-                    skip_short_frames(input)?;
+                    skip_short_frames(role, input)?;
                     if input.is_empty() {
                         return Ok(None);
                     }
                 }
-                self.decode_frame(input, limits)
+                self.decode_frame(role, input, limits)
             }
             Some(Partial { place: Place::Header(spill), .. }) if spill.is_empty() => {
-                self.decode_frame(input, limits)
+                self.decode_frame(role, input, limits)
             }
             Some(&Partial { place: Place::Header(spill), .. }) => {
-                self.decode_spilled(spill, input, limits)
+                self.decode_spilled(role, spill, input, limits)
             }
             Some(_) => self.decode_payload(input),
         }
     }
 
     /// Decodes a frame from its first byte.
-    fn decode_frame(&mut self, input: &mut &mut [u8], limits: Option<&Limits>) -> Decoded {
-        let Some((header, size)) = Header::parse(input)? else {
+    fn decode_frame(
+        &mut self,
+        role: Role,
+        input: &mut &mut [u8],
+        limits: Option<&Limits>,
+    ) -> Decoded {
+        let Some((header, size)) = Header::parse(role, input)? else {
             let mut spill = Spill::default();
             spill.append(take(input, input.len()));
             self.partial.get_or_insert_default().place = Place::Header(spill);
@@ -182,13 +201,14 @@ impl Decoder {
     /// Decodes a frame of whose header a part came before.
     fn decode_spilled(
         &mut self,
+        role: Role,
         mut spill: Spill,
         input: &mut &mut [u8],
         limits: Option<&Limits>,
     ) -> Decoded {
         let spilled = spill.as_bytes().len();
         spill.append(input);
-        let Some((header, size)) = Header::parse(spill.as_bytes())? else {
+        let Some((header, size)) = Header::parse(role, spill.as_bytes())? else {
             take(input, input.len());
             self.partial.get_or_insert_default().place = Place::Header(spill);
             return Ok(None);
@@ -329,10 +349,11 @@ type Decoded = Result<Option<Incoming>, Violation>;
 
 /// Takes a message in one frame that is whole in the input: most are. None if it is anything else.
 fn whole_message(
+    role: Role,
     input: &mut [u8],
     limits: &Limits,
 ) -> Result<Option<(usize, Incoming)>, Violation> {
-    let Some((header, size)) = Header::parse(input)? else { return Ok(None) };
+    let Some((header, size)) = Header::parse(role, input)? else { return Ok(None) };
     let is_message = matches!(header.opcode, Opcode::Text | Opcode::Binary) && header.is_final;
     let is_whole = header.length <= (input.len() - size) as u64;
     let is_allowed = header.length <= limits.message_bytes && limits.fragments > 0;
@@ -419,12 +440,20 @@ mod tests {
 
     /// Feeds the pieces one after the other, to the end or the first violation.
     fn feed<'a>(decoder: &mut Decoder, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+        feed_as(Role::Server, decoder, pieces)
+    }
+
+    fn feed_as<'a>(
+        role: Role,
+        decoder: &mut Decoder,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Outcome {
         let mut items = Vec::new();
         for piece in pieces {
             let mut piece = piece.to_vec();
             let mut rest = &mut piece[..];
             while !rest.is_empty() {
-                match decoder.decode(rest, &LIMITS) {
+                match decoder.decode(role, rest, &LIMITS) {
                     Ok((used, item)) => {
                         let is_fragment = decoder.is_between_fragments();
                         let is_all = used == rest.len();
@@ -565,8 +594,8 @@ mod tests {
         let limits = Limits { message_bytes: u64::MAX, fragments: 8 };
         for length in [u64::from(u32::MAX), isize::MAX as u64, (1 << 63) - 1] {
             let mut decoder = Decoder::default();
-            decoder.decode(&mut frame(BINARY, &[1; 10]), &limits).unwrap();
-            let verdict = decoder.decode(&mut header(FIN, length), &limits);
+            decoder.decode(Role::Server, &mut frame(BINARY, &[1; 10]), &limits).unwrap();
+            let verdict = decoder.decode(Role::Server, &mut header(FIN, length), &limits);
             // On a 64-bit machine the first one can be addressed.
             let is_addressable = length < isize::MAX as u64;
             assert_eq!(verdict.is_ok(), is_addressable, "{length}");
@@ -635,17 +664,96 @@ mod tests {
         }
     }
 
+    /// Makes of a client's frames those of a server: without their masks.
+    fn from_server(mut bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        while let &[first, second, ref rest @ ..] = bytes {
+            let (long, length) = match (second & 0x7f, rest) {
+                (126, &[high, low, ..]) => (2, usize::from(u16::from_be_bytes([high, low]))),
+                (127, &[_, _, _, _, a, b, c, d, ..]) => (8, u32::from_be_bytes([a, b, c, d]) as _),
+                (short, _) => (0, usize::from(short)),
+            };
+            let (long, rest) = rest.split_at(long);
+            out.extend([&[first, second & 0x7f], long].concat());
+            let Some((&mask, rest)) = rest.split_first_chunk() else { return out };
+            let (payload, rest) = rest.split_at(length.min(rest.len()));
+            let start = out.len();
+            out.extend(payload);
+            unmask(&mut out[start..], mask);
+            bytes = rest;
+        }
+        out
+    }
+
+    // RFC 6455, 5.1: what a server may send is what a client may, but for the mask.
+    #[test]
+    fn a_client_reads_unmasked_frames_as_a_server_reads_masked_ones() {
+        for (bytes, expected) in vectors() {
+            if expected.1 == Err(Violation::Unmasked) {
+                continue;
+            }
+            let plain = from_server(&bytes);
+            let step = 1 + plain.len() / 300;
+            for cut in (0..=plain.len()).step_by(step) {
+                let mut decoder = Decoder::default();
+                let (before, behind) = plain.split_at(cut);
+                let outcome = feed_as(Role::Client, &mut decoder, [before, behind]);
+                assert_eq!(outcome, expected, "cut at {cut}: {:02x?}", &plain[..cut.min(40)]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_masked_frame_from_a_server_is_refused_at_its_second_byte() {
+        let masked = [frame(FIN | TEXT, b"x"), frame(PING, b""), frame(CLOSE, b"")];
+        for bytes in masked.into_iter().chain([header(FIN | BINARY, 70_000)]) {
+            let mut decoder = Decoder::default();
+            assert_eq!(feed_as(Role::Client, &mut decoder, [&bytes[..1]]).1, Ok(()));
+            let outcome = feed_as(Role::Client, &mut decoder, [&bytes[1..2]]);
+            assert_eq!(outcome, (vec![], Err(Violation::Masked)));
+            assert_eq!(decoder.held_bytes(), 0);
+            let mut bytes = bytes;
+            let discarded = Decoder::default().discard(Role::Client, &mut bytes);
+            assert_eq!(discarded, Err(Violation::Masked), "while it closes, too");
+        }
+    }
+
+    #[test]
+    fn a_closing_client_skips_what_a_server_sends_until_its_close() {
+        let frames = [
+            frame(FIN | TEXT, b"late"),
+            frame(PING, b"still there?"),
+            frame(FIN | BINARY, &[0; 70_000]),
+            frame(CLOSE, b"\x03\xe8"),
+        ];
+        let bytes = from_server(&frames.concat());
+        for size in [1, 7, 1000, bytes.len()] {
+            let mut decoder = Decoder::default();
+            let mut items = Vec::new();
+            for mut rest in bytes.clone().chunks_mut(size) {
+                while !rest.is_empty() {
+                    let (used, item) = decoder.discard(Role::Client, rest).unwrap();
+                    items.extend(item);
+                    rest = &mut rest[used..];
+                }
+            }
+            let close = CloseFrame { code: 1000, reason: "".into() };
+            assert_eq!(items, [Incoming::Close(Some(close))], "pieces of {size}");
+            assert!(decoder.is_idle());
+        }
+    }
+
     #[test]
     fn a_claim_costs_no_memory() {
         let limits = Limits { message_bytes: 16 << 20, fragments: 8 };
         for first in [FIN | BINARY, FIN | TEXT, BINARY, TEXT] {
             let mut decoder = Decoder::default();
-            decoder.decode(&mut header(first, 16 << 20), &limits).unwrap();
+            decoder.decode(Role::Server, &mut header(first, 16 << 20), &limits).unwrap();
             assert!(!decoder.is_idle());
             assert!(decoder.held_bytes() < 200, "{}", decoder.held_bytes());
-            decoder.decode(&mut masked(&[b'x'; 1000]), &limits).unwrap();
+            decoder.decode(Role::Server, &mut masked(&[b'x'; 1000]), &limits).unwrap();
             assert!(decoder.held_bytes() < 200 + 1000);
-            decoder.decode(&mut masked(b"x"), &limits).unwrap();
+            decoder.decode(Role::Server, &mut masked(b"x"), &limits).unwrap();
             assert!(decoder.held_bytes() < 200 + 2000);
         }
     }
@@ -655,9 +763,9 @@ mod tests {
         let limits = Limits { message_bytes: 1000, fragments: u32::MAX };
         for first in [BINARY, TEXT] {
             let mut decoder = Decoder::default();
-            decoder.decode(&mut frame(first, b"x"), &limits).unwrap();
+            decoder.decode(Role::Server, &mut frame(first, b"x"), &limits).unwrap();
             for _ in 1..1000 {
-                decoder.decode(&mut frame(CONTINUATION, b"x"), &limits).unwrap();
+                decoder.decode(Role::Server, &mut frame(CONTINUATION, b"x"), &limits).unwrap();
                 assert!(decoder.held_bytes() <= 1000 + size_of::<Partial>());
             }
         }
@@ -676,9 +784,9 @@ mod tests {
         assert!(decoder.is_idle());
 
         let mut bytes = [frame(TEXT, b"a"), frame(PING, b"b")].concat();
-        let (used, item) = decoder.decode(&mut bytes, &LIMITS).unwrap();
+        let (used, item) = decoder.decode(Role::Server, &mut bytes, &LIMITS).unwrap();
         assert_eq!((used, item), (7, None), "a fragment is told, to be counted");
-        let (used, item) = decoder.decode(&mut bytes[7..], &LIMITS).unwrap();
+        let (used, item) = decoder.decode(Role::Server, &mut bytes[7..], &LIMITS).unwrap();
         assert_eq!((used, item), (7, Some(Incoming::Ping(Bytes::from_static(b"b")))));
         assert!(!decoder.is_idle(), "the message around the ping is outstanding");
     }
@@ -709,12 +817,12 @@ mod tests {
                 let mut decoder = Decoder::default();
                 let pieces = [&frame(TEXT, b"begun")[..], &bytes[..started]];
                 assert_eq!(feed(&mut decoder, pieces), (vec![], Ok(())));
-                assert_eq!(decoder.discard(&mut []), Ok((0, None)));
+                assert_eq!(decoder.discard(Role::Server, &mut []), Ok((0, None)));
                 assert!(decoder.held_bytes() < 200);
                 let mut items = Vec::new();
                 for mut rest in bytes[started..].to_vec().chunks_mut(size) {
                     while !rest.is_empty() {
-                        let (used, item) = decoder.discard(rest).unwrap();
+                        let (used, item) = decoder.discard(Role::Server, rest).unwrap();
                         items.extend(item);
                         rest = &mut rest[used..];
                         assert!(decoder.held_bytes() < 400);

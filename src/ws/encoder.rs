@@ -1,9 +1,9 @@
-//! Frames from a server: never masked, never fragmented.
+//! Frames to a peer, never fragmented: as a server sends them, and masked as a client does.
 
 use tungstenite::Bytes;
 
-use super::Control;
-use crate::{frame::Frame, message::Message};
+use super::{Control, mask::unmask};
+use crate::{frame::Frame, message::Message, random::Random};
 
 /// Encodes a message. The payload is moved, not copied.
 pub fn message(message: Message) -> Frame {
@@ -44,6 +44,32 @@ pub fn close(code: u16, reason: &str) -> Frame {
     frame(CLOSE, payload.into())
 }
 
+/// Makes of a frame that a server could send the frame that a client sends: with a new mask, which
+/// `random` gives (RFC 6455, 5.3).
+///
+/// The payload is copied once, because it may be shared, and masked in the copy; header and payload
+/// are one piece. What comes out belongs to one peer and is not to be shared: two peers, or two
+/// frames, never have a mask in common.
+///
+/// # Panics
+///
+/// If the frame has no header apart from its payload: one that is joined cannot be masked.
+pub fn masked(frame: &Frame, random: &mut Random) -> Frame {
+    let &[first, second, ref length @ ..] = frame.head() else {
+        panic!("a frame that is masked has a header")
+    };
+    debug_assert_eq!(second & MASKED, 0, "a frame is masked once");
+    let mask = (random.next_u64() as u32).to_ne_bytes();
+    let mut bytes = Vec::with_capacity(frame.len() + mask.len());
+    bytes.extend([first, MASKED | second]);
+    bytes.extend_from_slice(length);
+    bytes.extend_from_slice(&mask);
+    let start = bytes.len();
+    bytes.extend_from_slice(frame.payload());
+    unmask(&mut bytes[start..], mask);
+    Frame::raw(bytes)
+}
+
 /// Puts the header in front (RFC 6455, 5.2): one whole frame, the length in its shortest form.
 fn frame(opcode: u8, payload: Bytes) -> Frame {
     let first = FIN | opcode;
@@ -61,6 +87,7 @@ fn frame(opcode: u8, payload: Bytes) -> Frame {
 }
 
 const FIN: u8 = 0x80;
+const MASKED: u8 = 0x80;
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
@@ -103,6 +130,36 @@ mod tests {
         assert_eq!((frame.head(), &frame.payload()[..]), (&[0x8a, 3][..], &b"now"[..]));
         let frame = close(1001, "bye");
         assert_eq!((frame.head(), &frame.payload()[..]), (&[0x88, 5][..], &b"\x03\xe9bye"[..]));
+    }
+
+    // RFC 6455, 5.3: a mask of its own for each frame, over the payload alone.
+    #[test]
+    fn a_client_masks_each_frame_anew() {
+        let mut random = Random::new(1);
+        let mut masks = std::collections::HashSet::new();
+        let control = [ping(b"now"), pong(Bytes::from_static(b"now")), close(1000, "bye")];
+        let data = [0, 1, 3, 125, 126, 65_535, 65_536].map(|length| vec![b'x'; length]);
+        let data = data.into_iter().map(|payload| message(Message::binary(payload)));
+        for plain in control.into_iter().chain(data) {
+            let frame = masked(&plain, &mut random);
+            assert!(frame.head().is_empty() && frame.payload().is_unique());
+            let (head, rest) = frame.payload().split_at(plain.head().len());
+            let (mask, payload) = rest.split_first_chunk().unwrap();
+            assert_eq!((head[0], head[1]), (plain.head()[0], 0x80 | plain.head()[1]));
+            assert_eq!(head[2..], plain.head()[2..]);
+            let mut payload = payload.to_vec();
+            unmask(&mut payload, *mask);
+            assert_eq!(payload, plain.payload()[..]);
+            assert!(masks.insert(*mask));
+        }
+    }
+
+    #[test]
+    fn a_shared_payload_stays_as_it_is_when_a_client_sends_it() {
+        let plain = message(Message::text("for all"));
+        let [one, two] = [1, 2].map(|seed| masked(&plain, &mut Random::new(seed)));
+        assert_ne!(one.payload(), two.payload());
+        assert_eq!(&plain.payload()[..], b"for all");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The header of one frame from a client (RFC 6455, 5.2).
+//! The header of one frame that was received (RFC 6455, 5.2).
 //!
 //! tungstenite reads the length and the mask. What it leaves to its caller is checked here, as far
 //! as one frame alone can show it; the order and the size of frames are the decoder's business.
@@ -7,13 +7,14 @@ use std::io::Cursor;
 
 use tungstenite::protocol::frame::FrameHeader;
 
-use super::{Control, Violation};
+use super::{Control, Role, Violation};
 
 /// A header that is right in itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub opcode: Opcode,
     pub is_final: bool,
+    /// Zero in a frame from a server, which changes nothing.
     pub mask: [u8; 4],
     /// Below 2^63.
     pub length: u64,
@@ -31,24 +32,28 @@ pub(super) enum Opcode {
 }
 
 impl Header {
-    /// The longest header: two bytes, eight of length, four of mask.
+    /// The longest header, a client's: two bytes, eight of length, four of mask.
     pub const BYTES_MAX: usize = 14;
 
-    /// Parses the header at the front of `bytes`. Returns it and its length, or `None` if more
-    /// bytes are needed.
+    /// Parses the header at the front of `bytes`, for the side `role` that receives it. Returns the
+    /// header and its length, or `None` if more bytes are needed.
     ///
     /// # Errors
     ///
     /// What the first two bytes get wrong is told as soon as they are there.
-    pub fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
+    pub fn parse(role: Role, bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
         let &[first, second, ..] = bytes else { return Ok(None) };
-        let (opcode, is_final) = parse_start(first, second)?;
+        let (opcode, is_final) = parse_start(role, first, second)?;
         let short = second & 0x7f;
         if short <= SHORT_MAX {
             // Small frames come in masses. These need no more than this.
-            let Some(&mask) = bytes[2..].first_chunk() else { return Ok(None) };
+            let mask = match role {
+                Role::Server => bytes[2..].first_chunk().copied(),
+                Role::Client => Some([0; 4]),
+            };
+            let Some(mask) = mask else { return Ok(None) };
             let header = Header { opcode, is_final, mask, length: short.into() };
-            return Ok(Some((header, SHORT_HEADER_BYTES)));
+            return Ok(Some((header, short_header_bytes(role))));
         }
         let mut cursor = Cursor::new(bytes);
         // The opcode is all that the parser refuses.
@@ -59,7 +64,7 @@ impl Header {
         if header.len(length) != size || length >> 63 != 0 {
             return Err(Violation::Length);
         }
-        let mask = header.mask.ok_or(Violation::Unmasked)?;
+        let mask = header.mask.unwrap_or_default();
         Ok(Some((Header { opcode, is_final, mask, length }, size)))
     }
 }
@@ -101,11 +106,11 @@ impl Spill {
 /// # Errors
 ///
 /// As for [`Header::parse`].
-pub(super) fn skip_short_frames(input: &mut &mut [u8]) -> Result<(), Violation> {
+pub(super) fn skip_short_frames(role: Role, input: &mut &mut [u8]) -> Result<(), Violation> {
     while let [first, second, ..] = **input {
-        let (opcode, _) = parse_start(first, second)?;
+        let (opcode, _) = parse_start(role, first, second)?;
         let length = second & 0x7f;
-        let size = SHORT_HEADER_BYTES + usize::from(length);
+        let size = short_header_bytes(role) + usize::from(length);
         if opcode == Opcode::Close || length > SHORT_MAX || size > input.len() {
             break;
         }
@@ -116,11 +121,17 @@ pub(super) fn skip_short_frames(input: &mut &mut [u8]) -> Result<(), Violation> 
 
 /// The longest length that the second byte tells by itself.
 const SHORT_MAX: u8 = 125;
-/// The header of a frame of such a length: two bytes and the mask.
-const SHORT_HEADER_BYTES: usize = 6;
+
+/// Gives the length of the header of such a frame: two bytes, and the mask if a client sent it.
+fn short_header_bytes(role: Role) -> usize {
+    match role {
+        Role::Server => 6,
+        Role::Client => 2,
+    }
+}
 
 /// Parses what the first two bytes say by themselves.
-fn parse_start(first: u8, second: u8) -> Result<(Opcode, bool), Violation> {
+fn parse_start(role: Role, first: u8, second: u8) -> Result<(Opcode, bool), Violation> {
     if first & 0x70 != 0 {
         return Err(Violation::Rsv);
     }
@@ -134,8 +145,11 @@ fn parse_start(first: u8, second: u8) -> Result<(Opcode, bool), Violation> {
         _ => return Err(Violation::Opcode),
     };
     let is_final = first & 0x80 != 0;
-    if second & 0x80 == 0 {
-        return Err(Violation::Unmasked);
+    // RFC 6455, 5.1: a client masks each frame, a server none.
+    match (role, second & 0x80 != 0) {
+        (Role::Server, false) => return Err(Violation::Unmasked),
+        (Role::Client, true) => return Err(Violation::Masked),
+        _ => {}
     }
     if opcode.is_control() {
         if !is_final {
@@ -158,7 +172,7 @@ mod tests {
     use super::*;
 
     fn verdict(bytes: &[u8]) -> Option<Violation> {
-        Header::parse(bytes).err()
+        Header::parse(Role::Server, bytes).err()
     }
 
     #[test]
@@ -172,6 +186,9 @@ mod tests {
         for opcode in [0, 1, 2, 8, 9, 10] {
             assert_eq!(verdict(&[0x80 | opcode, 0x01]), Some(Violation::Unmasked));
             assert_eq!(verdict(&[0x80 | opcode, 0x80]), None);
+            let from_server = |second| Header::parse(Role::Client, &[0x80 | opcode, second]);
+            assert_eq!(from_server(0x80).err(), Some(Violation::Masked));
+            assert_eq!(from_server(0x01).err(), None);
         }
         for opcode in [8, 9, 10] {
             assert_eq!(verdict(&[opcode, 0x80]), Some(Violation::ControlFragmented));
@@ -192,11 +209,11 @@ mod tests {
             assert_eq!(verdict(&long(length)), Some(Violation::Length), "{length}");
         }
         for length in [126, 65_535] {
-            let (header, size) = Header::parse(&short(length)).unwrap().unwrap();
+            let (header, size) = Header::parse(Role::Server, &short(length)).unwrap().unwrap();
             assert_eq!((header.length, size), (length.into(), 8));
         }
         for length in [65_536, (1 << 63) - 1] {
-            let (header, size) = Header::parse(&long(length)).unwrap().unwrap();
+            let (header, size) = Header::parse(Role::Server, &long(length)).unwrap().unwrap();
             assert_eq!((header.length, size), (length, Header::BYTES_MAX));
         }
     }
@@ -205,10 +222,29 @@ mod tests {
     fn a_part_of_a_header_is_none() {
         let header = [0x02, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4];
         for length in 0..header.len() {
-            assert!(Header::parse(&header[..length]).unwrap().is_none(), "{length}");
+            assert!(Header::parse(Role::Server, &header[..length]).unwrap().is_none(), "{length}");
         }
-        let (header, _) = Header::parse(&header).unwrap().unwrap();
+        let (header, _) = Header::parse(Role::Server, &header).unwrap().unwrap();
         assert_eq!(header.mask, [1, 2, 3, 4]);
         assert!(!header.is_final);
+    }
+
+    #[test]
+    fn a_header_from_a_server_has_no_mask() {
+        for (bytes, length) in [
+            (&[0x82, 0][..], 0),
+            (&[0x82, 125], 125),
+            (&[0x82, 126, 0, 126], 126),
+            (&[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0], 65_536),
+        ] {
+            for cut in 0..bytes.len() {
+                assert!(Header::parse(Role::Client, &bytes[..cut]).unwrap().is_none(), "{cut}");
+            }
+            let (header, size) = Header::parse(Role::Client, bytes).unwrap().unwrap();
+            assert_eq!((header.length, header.mask, size), (length, [0; 4], bytes.len()));
+        }
+        for bytes in [&[0x82, 126, 0, 125][..], &[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff]] {
+            assert_eq!(Header::parse(Role::Client, bytes).err(), Some(Violation::Length));
+        }
     }
 }

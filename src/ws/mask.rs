@@ -1,12 +1,16 @@
 //! The mask that a client lays over its payload (RFC 6455, 5.3).
 
-/// Takes the mask off a piece of payload, in place, and returns the mask for the piece that
-/// follows.
+/// Takes the mask off a piece of payload, or lays it over one, in place. Returns the mask for the
+/// piece that follows.
 ///
 /// Pieces may have any length and alignment. Whole words are independent of each other, so that the
 /// compiler makes vectors of them.
 #[inline]
 pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4]) -> [u8; 4] {
+    // What a server sends bears none.
+    if mask == [0; 4] {
+        return mask;
+    }
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let length = payload.len();

@@ -1,5 +1,4 @@
-//! WebSocket, RFC 6455, from the server's side: bytes to messages, messages to frames, and how both
-//! end.
+//! WebSocket, RFC 6455, from either side: bytes to messages, messages to frames, and how both end.
 //!
 //! Everything here is pure. It knows no socket, thread, channel or clock, and no handshake: that is
 //! HTTP.
@@ -13,6 +12,9 @@
 //! control frame or of a message is outstanding, and that memory grows with what was received,
 //! never with what was announced. What a peer does wrong is a [`Violation`], told at the first byte
 //! that makes it certain.
+//!
+//! Two things depend on the [`Role`] of our side, and no others: which frames are to be masked, and
+//! that a client lays a mask over what it sends ([`encoder::masked`]).
 
 mod assembly;
 mod close;
@@ -22,9 +24,11 @@ pub mod encoder;
 mod header;
 mod mask;
 mod partial;
+mod role;
 mod violation;
 
 pub use close::{CloseFrame, is_allowed as is_allowed_close_code};
 use control::Control;
 pub use decoder::{Decoder, Incoming, Limits};
+pub use role::Role;
 pub use violation::Violation;

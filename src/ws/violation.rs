@@ -11,7 +11,7 @@ pub enum Violation {
     Rsv,
     /// The opcode is reserved.
     Opcode,
-    /// The frame is not masked.
+    /// The frame is not masked, and came from a client.
     Unmasked,
     /// The control frame has more than 125 bytes of payload.
     ControlTooLong,
@@ -33,13 +33,15 @@ pub enum Violation {
     TooBig,
     /// The message has more frames than [`Limits::fragments`](super::Limits::fragments).
     Fragments,
+    /// The frame is masked, and came from a server.
+    Masked,
 }
 
 use Violation::*;
 
 impl Violation {
     /// How many kinds there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 
     /// All kinds, in their order.
     pub const ALL: [Violation; Violation::COUNT] = [
@@ -56,6 +58,7 @@ impl Violation {
         Utf8,
         TooBig,
         Fragments,
+        Masked,
     ];
 
     /// Gives the reason for which the connection ends, and with it the close code.
@@ -70,7 +73,8 @@ impl Violation {
             | ContinuationWithoutStart
             | StartInsideMessage
             | CloseCode
-            | ClosePayload => CloseReason::Protocol,
+            | ClosePayload
+            | Masked => CloseReason::Protocol,
             Utf8 => CloseReason::Utf8,
             TooBig => CloseReason::TooBig,
             Fragments => CloseReason::Fragments,
@@ -93,6 +97,7 @@ impl Violation {
             Utf8 => "utf8",
             TooBig => "too_big",
             Fragments => "fragments",
+            Masked => "masked",
         }
     }
 }
@@ -114,6 +119,7 @@ impl fmt::Display for Violation {
             Utf8 => "the text is not UTF-8",
             TooBig => "the message is too big",
             Fragments => "the message has too many fragments",
+            Masked => "the frame is masked",
         })
     }
 }

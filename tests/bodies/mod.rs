@@ -11,6 +11,7 @@ pub mod engine;
 pub mod envelope;
 pub mod events;
 pub mod head;
+pub mod response;
 mod source;
 
 #[path = "../support/chunked.rs"]
@@ -19,6 +20,8 @@ mod chunked;
 mod decoders;
 #[path = "../common/event_stream.rs"]
 mod event_stream;
+#[path = "../common/responses.rs"]
+mod responses;
 #[path = "../common/rng.rs"]
 pub mod rng;
 #[path = "../simulation/witness.rs"]

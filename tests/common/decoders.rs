@@ -6,9 +6,9 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use heartwheel::ws::{Decoder, Incoming, Limits, Violation};
+use heartwheel::ws::{Decoder, Incoming, Limits, Role, Violation};
 use heartwheel::{CloseReason, Message};
-use tungstenite::protocol::{Role, WebSocketConfig};
+use tungstenite::protocol::{self, WebSocketConfig};
 use tungstenite::{Error, WebSocket};
 
 use super::rng::Rng;
@@ -49,7 +49,12 @@ pub fn verdict(items: &[Item], violation: Option<Violation>) -> Verdict {
 }
 
 /// Runs our decoder over random pieces.
-pub fn decode(rng: &mut Rng, mut bytes: &[u8], limits: &Limits) -> (Vec<Item>, Option<Violation>) {
+pub fn decode(
+    role: Role,
+    rng: &mut Rng,
+    mut bytes: &[u8],
+    limits: &Limits,
+) -> (Vec<Item>, Option<Violation>) {
     let mut decoder = Decoder::default();
     let mut items = Vec::new();
     while !bytes.is_empty() {
@@ -58,7 +63,7 @@ pub fn decode(rng: &mut Rng, mut bytes: &[u8], limits: &Limits) -> (Vec<Item>, O
         let mut piece = piece.to_vec();
         let mut input = &mut piece[..];
         while !input.is_empty() {
-            let (used, incoming) = match decoder.decode(input, limits) {
+            let (used, incoming) = match decoder.decode(role, input, limits) {
                 Ok(decoded) => decoded,
                 Err(violation) => return (items, Some(violation)),
             };
@@ -89,14 +94,23 @@ fn item(incoming: Incoming) -> Item {
 }
 
 /// Runs tungstenite over random pieces.
-pub fn decode_tungstenite(rng: &mut Rng, bytes: &[u8], limits: Limits) -> (Vec<Item>, Verdict) {
+pub fn decode_tungstenite(
+    role: Role,
+    rng: &mut Rng,
+    bytes: &[u8],
+    limits: Limits,
+) -> (Vec<Item>, Verdict) {
     let limit = Some(limits.message_bytes as usize);
     let config = WebSocketConfig::default()
         .read_buffer_size(64)
         .max_message_size(limit)
         .max_frame_size(limit);
     let socket = Socket { bytes, rng };
-    let mut socket = WebSocket::from_raw_socket(socket, Role::Server, Some(config));
+    let role = match role {
+        Role::Server => protocol::Role::Server,
+        Role::Client => protocol::Role::Client,
+    };
+    let mut socket = WebSocket::from_raw_socket(socket, role, Some(config));
     let mut items = Vec::new();
     let verdict = loop {
         items.push(match socket.read() {

@@ -1,0 +1,13 @@
+//! The two sides of a WebSocket.
+
+/// Which side of a WebSocket ours is.
+///
+/// RFC 6455, 5.1: a client masks each frame that it sends, a server none; each side ends a
+/// connection on which its peer does otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The side that accepted the connection: it reads masked frames and sends unmasked ones.
+    Server,
+    /// The side that connected: it reads unmasked frames and sends masked ones.
+    Client,
+}
