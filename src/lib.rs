@@ -51,7 +51,7 @@
 //!
 //! | part | module | holds |
 //! |---|---|---|
-//! | a page | [`operating`] | for who runs a server |
+//! | a page | [`operating`], [`proxies`] | for who runs a server; what stands in front of it |
 //! | faces | [`program`], [`app`] | options, configuration file, signals, log lines; what the program serves |
 //! | | `ffi` | the C interface, behind the feature of that name: `src/ffi/heartwheel.h` |
 //! | own threads | `server` | builder, run, turn, the descriptor for another loop |
@@ -134,6 +134,7 @@ pub mod payload;
 mod process;
 #[cfg(feature = "program")]
 pub mod program;
+pub mod proxies;
 pub mod pump;
 pub mod random;
 mod rates;
