@@ -53,7 +53,7 @@
 //!
 //! | part | module | holds |
 //! |---|---|---|
-//! | pages | [`operating`], [`protocol`] | for people who run a server, and who write clients |
+//! | pages | [`operating`], [`protocol`], [`proxies`] | for people who run a server, who write clients, and what stands in front of it |
 //! | faces | [`program`], [`app`] | options, configuration file, signals, log lines; what the program serves |
 //! | | `ffi` | the C interface, behind the feature of that name: `src/ffi/heartwheel.h` |
 //! | own threads | `server` | builder, run, turn, the descriptor for another loop |
@@ -137,6 +137,7 @@ mod process;
 #[cfg(feature = "program")]
 pub mod program;
 pub mod protocol;
+pub mod proxies;
 pub mod pump;
 pub mod random;
 mod rates;

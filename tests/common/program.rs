@@ -79,6 +79,11 @@ impl Program {
         self.address
     }
 
+    /// Gives the number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Gives how many log lines bear this text.
     pub fn logged(&self, text: &str) -> usize {
         self.lines_with(text).len()
