@@ -150,7 +150,7 @@ impl Outbox {
             *released = still_released + released_word_bytes;
         }
         kept.into_iter().rev().for_each(|entry| queue.entries.push_front(entry));
-        // An empty queue stays for the event that pushed the others out: the peer has taken nothing.
+        // An empty queue stays for the event that pushed them out: the peer has taken nothing.
     }
 }
 
