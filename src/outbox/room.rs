@@ -395,7 +395,7 @@ mod tests {
             }
         }
 
-        /// Puts word into the place of the first word, or of the event. Gives the place to go on at.
+        /// Puts word into the place of the first word, or of the event. Gives where to go on.
         fn drop_at(&mut self, place: usize, key: SubscriptionKey, word_len: usize) -> usize {
             self.events += 1;
             self.entries.remove(place);
