@@ -46,10 +46,10 @@
 //!
 //! # The code map
 //!
-//! Arrows go down only. The pure part holds no socket, thread or channel, and reads no clock: the
-//! time is an argument. Beside its arguments it has memory, a logger, and a key for its hash tables
-//! that is drawn once; no decision depends on their order. It calls the closures that commands bear,
-//! for vitals and for the table of connections: what these send on is theirs.
+//! Arrows go down only. The pure part holds no socket, thread or channel, and reads no clock: time
+//! is an argument. Beside its arguments it has memory, a logger, and a key for its hash tables that
+//! is drawn once; no decision depends on their order. It calls the closures that commands bear, for
+//! vitals and for the table of connections: what these send on is theirs.
 //!
 //! | part | module | holds |
 //! |---|---|---|

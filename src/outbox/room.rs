@@ -150,7 +150,7 @@ impl Outbox {
             *released = still_released + released_word_bytes;
         }
         kept.into_iter().rev().for_each(|entry| queue.entries.push_front(entry));
-        // An empty queue stays for the event that pushed the others out: the peer has taken nothing.
+        // An empty queue stays for the event that pushed them out: the peer has taken nothing.
     }
 }
 
@@ -395,7 +395,7 @@ mod tests {
             }
         }
 
-        /// Puts word into the place of the first word, or of the event. Gives the place to go on at.
+        /// Puts word into the place of the first word, or of the event. Gives where to go on.
         fn drop_at(&mut self, place: usize, key: SubscriptionKey, word_len: usize) -> usize {
             self.events += 1;
             self.entries.remove(place);
