@@ -75,7 +75,6 @@ complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-con
 complete -c heartwheel -s c -l config -rF -d 'read the configuration from a TOML file'
 complete -c heartwheel -l set -xa '(__heartwheel_settings)' -d 'set a key, such as deadlines.handshake=2s; repeatable'
 complete -c heartwheel -l listen -x -d 'listen on host:port, [v6]:port, *:port or unix:/path; repeatable'
-complete -c heartwheel -l listen -x -d 'listen on host:port, [v6]:port or unix:/path; repeatable'
 complete -c heartwheel -l admin-listen -x -d 'listen for the operator there; off for nowhere; repeatable'
 complete -c heartwheel -l workers -x -d 'worker threads; 0: handlers run on the loop thread'
 complete -c heartwheel -l log -xa 'off error warn info debug trace' -d 'off, error, warn, info, debug or trace'
