@@ -27,8 +27,9 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::clock::{Clock, Passed};
 use crate::config::READ_BUFFER_BYTES;
-use crate::engine::{Action, Attempt, Engine, Setup, Surroundings};
+use crate::engine::{Action, Attempt, Engine, Setup};
 use crate::event::{Command, Job};
+use crate::figures::Surroundings;
 use crate::handle::{Handle, Inlet, Peer, Scope, Shared};
 use crate::id::{ConnectionId, Generation};
 use crate::listener::{Listener, LocalAddress};

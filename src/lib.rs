@@ -73,7 +73,7 @@
 //! | | [`http`], [`ws`] | heads, bodies, responses, upgrades; frames and close |
 //! | | [`sse`], [`envelope`] | event streams; the JSON messages of `/ws` |
 //! | | [`json`], [`payload`] | checking and writing JSON; what an event bears |
-//! | | [`metrics`] | the Prometheus text format |
+//! | | [`figures`], [`metrics`] | every figure, declared once; the Prometheus text format |
 //! | | [`wheel`], [`time`], [`random`], [`id`], [`reason`], [`frame`], [`message`], [`config`] | the ground |
 //!
 //! # Invariants
@@ -117,6 +117,7 @@ pub mod event;
 mod event_loop;
 #[cfg(feature = "ffi")]
 pub mod ffi;
+pub mod figures;
 pub mod frame;
 mod handle;
 mod handler;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::engine::Process;
+use crate::figures::Process;
 
 /// Reads the figures.
 #[derive(Debug)]

@@ -311,6 +311,38 @@ impl Transport {
     }
 }
 
+/// How far a connection has come, in the words of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PhaseName {
+    /// Its first request is awaited.
+    Handshake,
+    /// A request is being received, decided on or answered, or the next one is awaited.
+    Request,
+    /// A WebSocket or an event stream.
+    Open,
+    /// Its end has begun.
+    Closing,
+}
+
+impl PhaseName {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+
+    /// All of them.
+    pub const ALL: [PhaseName; PhaseName::COUNT] =
+        [PhaseName::Handshake, PhaseName::Request, PhaseName::Open, PhaseName::Closing];
+
+    /// Gives the label: in metrics and in `/connections`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            PhaseName::Handshake => "handshake",
+            PhaseName::Request => "request",
+            PhaseName::Open => "open",
+            PhaseName::Closing => "closing",
+        }
+    }
+}
+
 /// Counts values in buckets whose bounds are 1, 2, 4, 8, 20, 40, 80, 200, ... and one for all above
 /// the last: three to a power of ten, so that 800 ms is a bound in milliseconds and in
 /// microseconds.

@@ -12,6 +12,8 @@ mod cost;
 mod ending;
 #[path = "operator/exposition.rs"]
 mod exposition;
+#[path = "operator/figures.rs"]
+mod figures;
 #[path = "operator/metrics.rs"]
 mod metrics;
 #[path = "operator/monitoring.rs"]

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::event::Event;
 use crate::id::ConnectionId;
 use crate::route::Face;
-use crate::stats::Transport;
+use crate::stats::{PhaseName, Transport};
 
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,44 +35,17 @@ pub(super) struct OwnBytes {
     pub waiting: u64,
 }
 
-/// How far a connection has come, in the words of an operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PhaseName {
-    /// Its first request is awaited.
-    Handshake,
-    /// A request is being received, decided on or answered, or the next one is awaited.
-    Request,
-    /// A WebSocket or an event stream.
-    Open,
-    /// Its end has begun.
-    Closing,
-}
-
-impl PhaseName {
-    pub const COUNT: usize = 4;
-    pub const ALL: [PhaseName; PhaseName::COUNT] =
-        [PhaseName::Handshake, PhaseName::Request, PhaseName::Open, PhaseName::Closing];
-
-    pub fn of(connection: &Connection) -> PhaseName {
-        match &connection.phase {
-            Phase::Head { first: true, .. } => PhaseName::Handshake,
-            Phase::Head { .. }
-            | Phase::KeepAlive { .. }
-            | Phase::Body(_)
-            | Phase::Deciding(_)
-            | Phase::Answering { .. } => PhaseName::Request,
-            Phase::Open(_) | Phase::Stream { .. } => PhaseName::Open,
-            Phase::Closing(_) => PhaseName::Closing,
-        }
-    }
-
-    pub fn label(self) -> &'static str {
-        match self {
-            PhaseName::Handshake => "handshake",
-            PhaseName::Request => "request",
-            PhaseName::Open => "open",
-            PhaseName::Closing => "closing",
-        }
+/// Says how far a connection has come, in the words of an operator.
+pub(super) fn phase_of(connection: &Connection) -> PhaseName {
+    match &connection.phase {
+        Phase::Head { first: true, .. } => PhaseName::Handshake,
+        Phase::Head { .. }
+        | Phase::KeepAlive { .. }
+        | Phase::Body(_)
+        | Phase::Deciding(_)
+        | Phase::Answering { .. } => PhaseName::Request,
+        Phase::Open(_) | Phase::Stream { .. } => PhaseName::Open,
+        Phase::Closing(_) => PhaseName::Closing,
     }
 }
 
@@ -86,7 +59,7 @@ impl Engine {
         let mut census = Census::default();
         let mut seen = HashSet::new();
         for (_, connection) in &self.connections {
-            let stage = PhaseName::of(connection);
+            let stage = phase_of(connection);
             census.connections[connection.flags.transport as usize][stage as usize] += 1;
             let waiting = connection.outbox.bytes() as u64;
             census.outbox_bytes += waiting;

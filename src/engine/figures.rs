@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::engine::Engine;
+use crate::figures::Surroundings;
 use crate::json::Object;
-use crate::reason::CloseReason;
-use crate::stats::{DeadlineKind, Histogram, Transport, Vitals};
+use crate::stats::Vitals;
 use crate::time::Instant;
 use crate::topics::Payload;
 
@@ -63,49 +63,13 @@ impl Engine {
     }
 
     fn figures(&self, now: Instant) -> String {
-        let stats = &self.stats;
-        let census = self.census();
-        let transports = Transport::ALL.map(|transport| {
-            (transport.label(), census.connections[transport as usize].iter().sum())
-        });
-        let fired = DeadlineKind::ALL.iter().map(|kind| (kind.label(), stats.fired(*kind)));
-        let closed =
-            CloseReason::ALL.iter().map(|reason| (reason.label(), stats.closed_by(*reason)));
-        let workers = [("queue", self.jobs.out() as u64), ("stuck", stats.handlers_stuck)];
-        Object::new()
+        // Of what only the loop knows nothing is told here.
+        let around = Surroundings::default();
+        let object = Object::new()
             .number("at_ms", self.date.unix_ms)
             .string("version", env!("CARGO_PKG_VERSION"))
-            .number("uptime_ms", now.as_millis())
-            .raw("connections", &object(transports))
-            .number("accepted", stats.accepted)
-            .number("messages_received", stats.messages_received)
-            .number("messages_sent", stats.messages_sent)
-            .number("events_published", self.topics.events_published())
-            .number("received_bytes", stats.received_bytes)
-            .number("sent_bytes", stats.sent_bytes)
-            .number("outbox_bytes", census.outbox_bytes)
-            .number("topics", self.topics.len() as u64)
-            .number("pings_sent", stats.pings_sent)
-            .number("pings_missed", stats.pings_missed)
-            .raw("ping_rtt_ms", &mean_and_max(&stats.ping_rtt))
-            .raw("deadlines_fired", &object(fired))
-            .raw("closed", &object(closed))
-            .raw("workers", &object(workers))
-            .raw("turn_us", &mean_and_max(&stats.turn_us))
-            .end()
-    }
-}
-
-fn object<'a>(members: impl IntoIterator<Item = (&'a str, u64)>) -> String {
-    let object = Object::new();
-    members.into_iter().fold(object, |object, (name, value)| object.number(name, value)).end()
-}
-
-/// Gives `null` where nothing was measured: a mean of 0 would be a figure.
-fn mean_and_max(histogram: &Histogram) -> String {
-    match histogram.sum().checked_div(histogram.count()) {
-        Some(mean) => object([("mean", mean), ("max", histogram.max())]),
-        None => "null".to_owned(),
+            .number("uptime_ms", now.as_millis());
+        self.snapshot(&around).members(object).end()
     }
 }
 

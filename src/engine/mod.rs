@@ -69,7 +69,6 @@ pub use deadlines::Attempt;
 pub use figures::Waiting;
 #[cfg(feature = "ffi")]
 pub use host::Refused;
-pub use metrics::{Process, Surroundings};
 
 /// What the engine follows, told once.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@
 use std::num::NonZeroU64;
 
 use crate::connection::Phase;
-use crate::engine::metrics::Surroundings;
 use crate::engine::{Engine, pop};
+use crate::figures::Surroundings;
 use crate::http::{Refusal, Request, Response};
 use crate::id::ConnectionId;
 use crate::json::Object;

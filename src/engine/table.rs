@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use crate::connection::{Connection, Listing, Phase};
-use crate::engine::census::PhaseName;
+use crate::engine::census::phase_of;
 use crate::engine::requests::begin_of_body;
 use crate::engine::{Engine, find_mut};
 use crate::event::Place;
@@ -72,7 +72,7 @@ impl Engine {
         let object = Object::new()
             .string("id", &id.to_string())
             .string("transport", connection.flags.transport.label())
-            .string("phase", PhaseName::of(connection).label())
+            .string("phase", phase_of(connection).label())
             .string("peer", &connection.peer.to_string());
         let object = match self.path_of(connection) {
             Some(path) => object.string("path", &path),

@@ -95,14 +95,3 @@ fn the_alerts_are_rules() {
         tell_loudly("THE ALERTS WERE NOT READ: neither promtool nor Python's yaml is here");
     }
 }
-
-/// The operator's page says of each figure what to do about it.
-#[test]
-fn the_operators_page_names_every_metric() {
-    let server = start(&[]);
-    let page = include_str!("../../src/operating.md");
-    for name in scrape(admin(&server)).families.keys() {
-        let is_named = page.contains(&format!("`{name}`")) || page.contains(&format!("`{name}{{"));
-        assert!(is_named, "src/operating.md says nothing of {name}");
-    }
-}
