@@ -395,7 +395,7 @@ pub const FIGURES: &[Figure] = &[
     ),
     figure(
         "heartwheel_publishes_refused_total",
-        "Events and subscriptions of handlers that were refused: a bad name, or one topic too many.",
+        "Events and subscriptions of handlers that were refused: a bad name, or a topic too many.",
         Read::Counter(|s| s.stats.publishes_refused),
     ),
     figure(
