@@ -521,9 +521,15 @@ impl Scope {
     }
 
     /// Takes out the commands of a call.
-    pub fn drain(&mut self) -> impl Iterator<Item = Command> {
+    pub fn take(&mut self) -> Vec<Command> {
         self.bytes = 0;
-        self.commands.drain(..)
+        std::mem::take(&mut self.commands)
+    }
+
+    /// Takes the list of commands back, empty, to be used again.
+    pub fn keep_spare(&mut self, commands: Vec<Command>) {
+        debug_assert!(commands.is_empty() && self.commands.is_empty(), "no command is lost");
+        self.commands = commands;
     }
 
     /// Has the commands of a worker's call leave, together with how long it took and its outcome.

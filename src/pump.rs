@@ -18,6 +18,13 @@ pub trait WriteVectored {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 }
 
+/// The server's end of a connection.
+pub trait Transport: Read + WriteVectored {
+    /// Says whether the kernel would tell that there is room. It takes a little even where it would
+    /// not, which is no sign that the peer reads.
+    fn has_room(&self) -> bool;
+}
+
 /// Reads from a socket what the connection's budget allows: a buffer full or 16 reads.
 ///
 /// After a short read the socket is empty and a later byte raises a new edge (mio is

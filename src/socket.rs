@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
 use crate::memory::MemorySocket;
-use crate::pump::WriteVectored;
+use crate::pump::{Transport, WriteVectored};
 
 /// The socket of one peer, as it is accepted.
 #[derive(Debug)]
@@ -98,20 +98,6 @@ impl SocketMut<'_> {
         }
     }
 
-    /// Says whether the kernel would tell that there is room. It takes a little even where it would
-    /// not, which is no sign that the peer reads.
-    pub fn has_room(&self) -> bool {
-        let socket = match self {
-            SocketMut::Tcp(stream) => stream.as_fd(),
-            SocketMut::Unix(stream) => stream.as_fd(),
-            SocketMut::Memory(socket) => return socket.has_room(),
-        };
-        let mut watched = [PollFd::from_borrowed_fd(socket, PollFlags::OUT)];
-        // Interrupted, it says nothing: then there is none.
-        let found = poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        found.is_ok() && watched[0].revents().contains(PollFlags::OUT)
-    }
-
     /// Watches for both directions from now on: never changed afterwards, so no epoll_ctl but this
     /// one.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -159,6 +145,20 @@ impl WriteVectored for SocketMut<'_> {
             [slice] => socket.send_with_flags(slice, NO_SIGNAL),
             slices => socket.send_vectored_with_flags(slices, NO_SIGNAL),
         }
+    }
+}
+
+impl Transport for SocketMut<'_> {
+    fn has_room(&self) -> bool {
+        let socket = match self {
+            SocketMut::Tcp(stream) => stream.as_fd(),
+            SocketMut::Unix(stream) => stream.as_fd(),
+            SocketMut::Memory(socket) => return socket.has_room(),
+        };
+        let mut watched = [PollFd::from_borrowed_fd(socket, PollFlags::OUT)];
+        // Interrupted, it says nothing: then there is none.
+        let found = poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        found.is_ok() && watched[0].revents().contains(PollFlags::OUT)
     }
 }
 

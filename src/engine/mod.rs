@@ -1,20 +1,10 @@
 //! The pure engine: every connection, the wheel, what is due. Bytes, time and commands go in;
 //! events, bytes and the next deadline come out. It knows no socket, thread, channel or clock.
 //!
-//! `handle_*` puts something in, `poll_*` takes something out, nothing else changes state. One
-//! turn:
-//!
-//! 1. [`Engine::begin_turn`] with the time,
-//! 2. [`Engine::handle_command`], [`Engine::may_accept`] and [`Engine::accept`],
-//!    [`Engine::handle_readiness`] with what has happened,
-//! 3. [`Engine::poll_ready`] and [`pump::fill`](crate::pump::fill) until there is nothing ready or
-//!    the budget is spent,
-//! 4. [`Engine::poll_job`] after each of these; what came back is a command; and
-//!    [`Engine::poll_scrape`], for figures that are the loop's,
-//! 5. [`Engine::handle_timeout`] until it gives `None`,
-//! 6. [`Engine::poll_dirty`] and [`pump::flush`](crate::pump::flush),
-//! 7. [`Engine::end_turn`], and [`Engine::poll_action`] for the sockets to shut down or to close,
-//! 8. [`Engine::poll_timeout`]: when the next turn must come at the latest.
+//! `handle_*` puts something in, `poll_*` takes something out, nothing else changes state.
+//! [`Engine::turn`] does all of it in the one right order, through what surrounds the engine, a
+//! [`World`]; between turns there is [`Engine::take_command`]. [`Engine::poll_timeout`] says when
+//! the next turn must come at the latest.
 
 mod admission;
 mod budget;
@@ -40,6 +30,7 @@ mod requests;
 mod rights;
 mod shed;
 mod table;
+mod turn;
 mod turns;
 mod upgraded;
 
@@ -67,6 +58,8 @@ pub use figures::Waiting;
 #[cfg(feature = "ffi")]
 pub use host::Refused;
 pub use metrics::{Process, Surroundings};
+pub(crate) use turn::ACCEPTS_PER_TURN;
+pub use turn::{Readiness, Step, World};
 
 /// What the engine follows, told once.
 #[derive(Clone, Debug)]
@@ -123,6 +116,8 @@ pub struct Engine {
     actions: VecDeque<Action>,
     drain: Option<drain::Drain>,
     shed: Option<turns::Turns>,
+    /// Told to end at once.
+    was_shut_down: bool,
     /// Connections that asked for the server's figures.
     scrapes: VecDeque<ConnectionId>,
     /// Inboxes to be used again, boxed as connections hold them.
@@ -197,6 +192,7 @@ impl Engine {
             actions: VecDeque::new(),
             drain: None,
             shed: None,
+            was_shut_down: false,
             scrapes: VecDeque::new(),
             spare_inboxes: Vec::new(),
             spare_queues: outbox::Spares::default(),

@@ -1,9 +1,10 @@
 //! The server's end of a link: what its reads and writes give, cut short and held up as the faults
 //! have it.
 
+use std::cell::RefMut;
 use std::io::{self, ErrorKind, IoSlice, Read};
 
-use heartwheel::pump::WriteVectored;
+use heartwheel::pump::{Transport, WriteVectored};
 
 use crate::common::rng::Rng;
 use crate::link::{Edge, Link, Segment, take_front};
@@ -11,7 +12,7 @@ use crate::plan::Chaos;
 
 /// The server's end, for the time of one call.
 pub struct ServerEnd<'a> {
-    pub link: &'a mut Link,
+    pub link: RefMut<'a, Link>,
     pub chaos: &'a Chaos,
     pub rng: &'a mut Rng,
 }
@@ -87,5 +88,12 @@ impl WriteVectored for ServerEnd<'_> {
         link.was_blocked_by_chance = false;
         link.send_down(Segment::Bytes(bytes));
         Ok(len)
+    }
+}
+
+impl Transport for ServerEnd<'_> {
+    fn has_room(&self) -> bool {
+        let link = &*self.link;
+        link.failed || link.now >= link.blocked_until && link.room() > 0
     }
 }
