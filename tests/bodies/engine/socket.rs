@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read};
 
-use heartwheel::pump::WriteVectored;
+use heartwheel::pump::{Transport, WriteVectored};
 
 use super::said::Said;
 
@@ -110,7 +110,7 @@ impl Socket {
     }
 }
 
-impl Read for Socket {
+impl Read for &mut Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         assert!(!buffer.is_empty(), "a read has somewhere to read to");
         if self.failed {
@@ -130,7 +130,13 @@ impl Read for Socket {
     }
 }
 
-impl WriteVectored for Socket {
+impl Transport for &mut Socket {
+    fn has_room(&self) -> bool {
+        self.failed || self.room > 0
+    }
+}
+
+impl WriteVectored for &mut Socket {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         assert!(!self.has_shut, "bytes were written behind FIN");
         let asked: usize = slices.iter().map(|slice| slice.len()).sum();
