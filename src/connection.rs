@@ -77,6 +77,8 @@ pub(crate) struct Flags {
     pub runnable: bool,
     /// Waits in the list of connections to read from.
     pub ready: bool,
+    /// The transport has something of its own to write.
+    pub wants_write: bool,
     /// Waits in the list of connections to write to.
     pub dirty: bool,
     /// `Opened` was given to the handler.

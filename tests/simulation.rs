@@ -41,6 +41,8 @@ mod requests;
 mod script;
 #[path = "simulation/scripted.rs"]
 mod scripted;
+#[path = "simulation/sealed.rs"]
+mod sealed;
 #[path = "simulation/server_end.rs"]
 mod server_end;
 #[path = "simulation/settings.rs"]

@@ -20,7 +20,8 @@ impl Engine {
         connection.flags.readable |= readable || closed;
         connection.flags.read_closed |= closed;
         connection.flags.writable |= writable;
-        let writes = writable && !connection.outbox.is_empty();
+        let waits = connection.flags.wants_write || !connection.outbox.is_empty();
+        let writes = writable && waits;
         if readable || closed {
             self.mark_ready(id);
         }

@@ -19,9 +19,10 @@ use crate::engine::{Action, Attempt, Engine, Surroundings};
 use crate::event::{Command, Done, Job};
 use crate::http::Refusal;
 use crate::id::ConnectionId;
-use crate::pump::{self, Transport};
+use crate::pump;
 use crate::route::{Face, Placement};
 use crate::time::Instant;
+use crate::transport::Transport;
 
 /// What surrounds the engine: where a turn takes from, and what it gives to. A world only answers;
 /// it decides no order.
@@ -83,7 +84,8 @@ pub trait World {
     /// Gives what only the world can tell of itself.
     fn surroundings(&self) -> Surroundings;
 
-    /// Does to a socket what is to be done.
+    /// Does to a socket what is to be done: anything but [`Action::Shutdown`], which is for its
+    /// transport.
     fn apply(&mut self, engine: &Engine, action: Action);
 
     /// Gives how many deadlines may act in one turn.
@@ -294,7 +296,7 @@ impl Engine {
                 }
                 Attempt::Write(id) => {
                     let has_room =
-                        world.lend(id.key()).is_some_and(|(socket, _)| socket.has_room());
+                        world.lend(id.key()).is_some_and(|(mut socket, _)| socket.has_room());
                     if has_room {
                         self.mark_writable(id);
                         self.flush_one(now, world, id);
@@ -320,7 +322,16 @@ impl Engine {
     #[inline]
     fn apply_actions(&mut self, world: &mut impl World) {
         while let Some(action) = self.poll_action() {
-            world.apply(self, action);
+            match action {
+                Action::Shutdown(key) => {
+                    if let Some((mut transport, _)) = world.lend(key) {
+                        pump::finish(self, key, &mut transport);
+                    }
+                }
+                Action::Upgraded(_) | Action::Close(_) | Action::Abort(_) => {
+                    world.apply(self, action);
+                }
+            }
         }
     }
 

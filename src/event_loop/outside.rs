@@ -20,12 +20,12 @@ use crate::id::ConnectionId;
 use crate::listener::Listener;
 use crate::memory::Exchange;
 use crate::process::Gauges;
-use crate::pump::Transport;
 use crate::refusals::Refusals;
 use crate::route::Face;
 use crate::socket::{Readiness, Socket};
 use crate::sockets::Sockets;
 use crate::time::Instant;
+use crate::transport::Transport;
 use crate::worker::{Endpoints, Pool};
 
 /// All that is the loop's own.
@@ -236,11 +236,8 @@ impl World for Outside {
 
     fn apply(&mut self, engine: &Engine, action: Action) {
         match action {
-            Action::Shutdown(key) => {
-                if let Some(socket) = self.sockets.get_mut(key) {
-                    socket.shutdown();
-                }
-            }
+            // It is done by the transport.
+            Action::Shutdown(_) => {}
             Action::Upgraded(key) => {
                 if let Some(socket) = self.sockets.get_mut(key) {
                     socket.set_user_timeout(user_timeout_websocket(engine.config()));

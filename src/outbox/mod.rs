@@ -197,14 +197,12 @@ impl Outbox {
         count
     }
 
-    /// Takes away `len` bytes that the kernel took. An outbox that is empty then gives its memory
-    /// back.
+    /// Takes away `len` bytes that the kernel took: none, if it took some of what the transport
+    /// keeps. An outbox that is empty then gives its memory back.
     pub fn written(&mut self, now: Instant, len: usize, spares: &mut Spares) -> Left {
         let mut left = Left::default();
         let Some(queue) = self.0.as_mut() else { return left };
-        if len > 0 {
-            queue.progress_at = now.into();
-        }
+        queue.progress_at = now.into();
         queue.bytes -= len;
         queue.begun += len;
         queue.released = queue.released.map(|released| released - len);

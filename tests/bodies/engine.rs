@@ -19,10 +19,10 @@ use heartwheel::ConnectionId;
 use heartwheel::config::Config;
 use heartwheel::engine::{Action, Engine, Readiness, Setup, Step, Surroundings};
 use heartwheel::event::{Command, Done, Job};
-use heartwheel::pump::Transport;
 use heartwheel::route::{Face, Placement};
 use heartwheel::time::Instant;
 use heartwheel::topics::After;
+use heartwheel::transport::Transport;
 
 use super::source::Source;
 use application::Application;

@@ -113,7 +113,9 @@ impl Run {
         let deadlines = &self.world.plan.config.deadlines;
         let due = |since: u64, span: Duration| now > since + ms(span) + late;
         let name = peer.name();
-        if link.read_bytes == 0 && link.server_shut_at.is_none() {
+        // A transport's last word may wait for room.
+        let has_room = link.blocked_since.is_none();
+        if link.read_bytes == 0 && link.server_shut_at.is_none() && has_room {
             let is_due = due(*accepted_at, deadlines.handshake);
             assert!(!is_due, "{name} {index}: silent since it came");
         }

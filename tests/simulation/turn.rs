@@ -8,14 +8,15 @@ use heartwheel::ConnectionId;
 use heartwheel::engine::{self, Action, Engine, Readiness, Surroundings};
 use heartwheel::event::{Command, Done, Event, Job, Outcome, Task};
 use heartwheel::http::Refusal;
-use heartwheel::pump::Transport;
 use heartwheel::route::{Face, Placement};
 use heartwheel::stats::DeadlineKind;
 use heartwheel::time::Instant;
+use heartwheel::transport::Transport;
 
 use crate::application::Work;
 use crate::journal;
 use crate::plan::Upheaval;
+use crate::sealed::SealedEnd;
 use crate::server_end::ServerEnd;
 use crate::world::{Run, Step, World};
 
@@ -154,9 +155,10 @@ impl engine::World for World {
     }
 
     fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8])> {
-        let link = self.peers[self.slots[key]?].link.borrow_mut();
+        let peer = &mut self.peers[self.slots[key]?];
+        let link = peer.link.borrow_mut();
         let end = ServerEnd { link, chaos: &self.chaos, rng: &mut self.rng };
-        Some((end, &mut *self.shared))
+        Some((SealedEnd { end, sealing: peer.sealing.as_mut() }, &mut *self.shared))
     }
 
     fn run(&mut self, _: &mut Engine, job: Job) -> (Vec<Command>, Done) {
@@ -200,7 +202,7 @@ impl engine::World for World {
         let link = self.peers[peer].link.clone();
         let link = &mut *link.borrow_mut();
         match action {
-            Action::Shutdown(_) => link.server_shut(),
+            Action::Shutdown(_) => unreachable!("it is done by the transport"),
             Action::Upgraded(_) => {}
             Action::Close(_) | Action::Abort(_) => {
                 let aborts = matches!(action, Action::Abort(_));

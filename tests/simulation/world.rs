@@ -18,6 +18,7 @@ use crate::peer::{Honest, Kind, Peer, Seen};
 use crate::plan::{Chaos, Plan, pick};
 use crate::script::Script;
 use crate::scripted::Scripted;
+use crate::sealed::Sealing;
 use crate::settings::routes;
 use crate::witness::Witness;
 
@@ -106,7 +107,11 @@ impl Run {
             unix_ms: UNIX_MS + plan.begins_ms,
         };
         let now = plan.begins_ms;
-        let peers = (0..plan.peers).map(|_| draw_peer(&mut rng, &plan)).collect();
+        let mut peers: Vec<_> = (0..plan.peers).map(|_| draw_peer(&mut rng, &plan)).collect();
+        // No draw of its own: what a seed stands for stays as it is.
+        if seed % 4 == 3 {
+            peers.iter_mut().for_each(|peer| peer.sealing = Some(Sealing::default()));
+        }
         journal::begin();
         let engine = Engine::new(setup);
         let world = World {
@@ -267,6 +272,7 @@ fn draw_peer(rng: &mut Rng, plan: &Plan) -> Peer {
     Peer {
         starts_at,
         link: std::rc::Rc::new(std::cell::RefCell::new(link)),
+        sealing: None,
         kind,
         id: None,
         accepted_at: 0,

@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use heartwheel::engine::{Action, Engine, Readiness, Setup, Surroundings, World};
 use heartwheel::event::{Command, Done, Event, Job, Outcome, Task};
 use heartwheel::http::{Refusal, Response};
-use heartwheel::pump::{Transport, WriteVectored};
 use heartwheel::route::{Face, Placement, RouteKind, RouteSpec};
 use heartwheel::time::Instant;
+use heartwheel::transport::{Got, Transport, Written};
 use heartwheel::{Accept, Config, ConnectionId};
 
 /// An engine and its peers. Handlers send every message back.
@@ -260,7 +260,7 @@ impl World for Wires {
     }
 
     fn apply(&mut self, _: &Engine, action: Action) {
-        if let Action::Shutdown(key) | Action::Close(key) | Action::Abort(key) = action
+        if let Action::Close(key) | Action::Abort(key) = action
             && let Some(wire) = self.sockets.get_mut(&key)
         {
             wire.is_over = true;
@@ -268,7 +268,7 @@ impl World for Wires {
     }
 }
 
-impl Read for &mut Wire {
+impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.to_server.is_empty() {
             true if self.has_ended => Ok(0),
@@ -278,7 +278,7 @@ impl Read for &mut Wire {
     }
 }
 
-impl WriteVectored for &mut Wire {
+impl Wire {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let before = self.to_peer.len();
         for slice in slices {
@@ -294,7 +294,20 @@ impl WriteVectored for &mut Wire {
 }
 
 impl Transport for &mut Wire {
-    fn has_room(&self) -> bool {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
+        let len = (**self).read(buffer)?;
+        Ok(Got::from_socket(len, buffer.len()))
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+        self.write_vectored(slices).map(Written::from)
+    }
+
+    fn finish(&mut self) {
+        self.is_over = true;
+    }
+
+    fn has_room(&mut self) -> bool {
         self.window > 0
     }
 }

@@ -199,7 +199,7 @@ impl heartwheel::engine::World for Surrounding<'_, '_> {
         | Action::Abort(key)) = action;
         let socket = &mut self.outside.sockets[key];
         match action {
-            Action::Shutdown(_) => socket.as_mut().expect("a socket to shut").shut(),
+            Action::Shutdown(_) => unreachable!("it is done by the transport"),
             Action::Upgraded(_) => assert!(socket.is_some(), "a socket to set up"),
             Action::Close(_) | Action::Abort(_) => {
                 let socket = socket.take().expect("a socket to close");
