@@ -1,6 +1,6 @@
-//! The loop around the engine: sockets, listeners, the poller, the clock. The order of a turn is the
-//! engine's ([`Engine::turn`]); before it the loop polls and reads the clock, after it it says when
-//! the next turn must come.
+//! The loop around the engine: sockets, listeners, the poller, the clock. The order of a turn is
+//! the engine's ([`Engine::turn`]): before it the loop polls and reads the clock, after it the loop
+//! says when the next turn must come.
 
 mod accepting;
 mod handlers;

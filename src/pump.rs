@@ -1,4 +1,5 @@
-//! Moves bytes between a transport and the engine. Production and simulation run the same functions.
+//! Moves bytes between a transport and the engine. Production and simulation run the same
+//! functions.
 
 use std::io::{ErrorKind, IoSlice};
 

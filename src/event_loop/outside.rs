@@ -1,5 +1,5 @@
-//! What surrounds the engine in production: the poller, the table of sockets, listeners, the channel
-//! of commands, the workers.
+//! What surrounds the engine in production: the poller, the table of sockets, listeners, the
+//! channel of commands, the workers.
 
 use std::io;
 use std::net::SocketAddr;

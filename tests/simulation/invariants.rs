@@ -113,13 +113,11 @@ impl Run {
         let deadlines = &self.world.plan.config.deadlines;
         let due = |since: u64, span: Duration| now > since + ms(span) + late;
         let name = peer.name();
-        // A transport's last word may wait for room.
-        let has_room = link.blocked_since.is_none();
-        if link.read_bytes == 0 && link.server_shut_at.is_none() && has_room {
+        if link.read_bytes == 0 && link.finish_at.is_none() {
             let is_due = due(*accepted_at, deadlines.handshake);
             assert!(!is_due, "{name} {index}: silent since it came");
         }
-        if let Some(since) = link.server_shut_at.or(seen.close_at) {
+        if let Some(since) = link.finish_at.or(seen.close_at) {
             assert!(!due(since, deadlines.close_ack), "{name} {index}: closing for too long");
         }
         if let Some(since) = link.blocked_since {
@@ -138,7 +136,7 @@ impl Run {
             || self.world.plan.config.limits.memory_bytes.is_some()
             || link.blocked_since.is_some()
             || link.has_edge();
-        let is_closing = link.server_shut_at.is_some() || seen.close_at.is_some();
+        let is_closing = link.finish_at.is_some() || seen.close_at.is_some();
         assert!(!(is_closing && link.end_was_read), "{name} {index}: both sides have ended");
         if let Some(at) = link.fin_told_at
             && !is_behind

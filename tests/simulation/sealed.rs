@@ -27,6 +27,13 @@ pub struct Sealing {
     wants_read: bool,
 }
 
+impl Sealing {
+    /// Says whether reading waits for a write: a peer that takes nothing is not heard.
+    pub fn must_write(&self) -> bool {
+        self.must_write
+    }
+}
+
 /// What the handshake waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Step {
@@ -140,6 +147,7 @@ impl Transport for SealedEnd<'_> {
                 assert_eq!(sealing.ending, Ending::Open, "it is ended once");
                 sealing.ending = Ending::LastWord;
                 sealing.wants_write = true;
+                self.end.link.finish_at = Some(self.end.link.now);
             }
         }
     }

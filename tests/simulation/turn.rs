@@ -169,6 +169,9 @@ impl engine::World for World {
     }
 
     fn dispatch(&mut self, engine: &mut Engine) {
+        if self.is_at_rest {
+            return;
+        }
         loop {
             let parked = self.parked.take();
             let next = parked.or_else(|| {
@@ -182,9 +185,7 @@ impl engine::World for World {
                 break;
             }
         }
-        if !self.is_at_rest {
-            self.application.work(self.now, &self.peers, &self.chaos);
-        }
+        self.application.work(self.now, &self.peers, &self.chaos);
     }
 
     fn surroundings(&self) -> Surroundings {
