@@ -144,29 +144,19 @@ fn suffer(world: &mut World) {
 /// Liveness: the faults have stopped, and each honest peer is served, in bounded time.
 fn recover(world: &mut World) {
     world.calm_down();
-    let until = world.now + world.patience_ms();
     world.expect_exchanges();
-    while world.now < until && !world.has_exchanged() {
-        world.step(until);
-        world.check();
-    }
+    step_until(world, World::has_exchanged);
     assert!(world.has_exchanged(), "an honest peer is not served: {}", world.unserved());
     if !world.plan.has_topics() {
         return;
     }
     // FAULTS 179: nothing more is published, and yet each loss is told when the outbox has drained.
-    while world.now < until && world.untold_subscriber().is_some() {
-        world.step(until);
-        world.check();
-    }
+    step_until(world, |world| world.untold_subscriber().is_none());
     let untold = world.untold_subscriber();
     assert!(untold.is_none(), "a subscriber is not told of its loss: {untold:?}");
     let dropped = world.events_dropped();
     world.publish_last();
-    while world.now < until && world.unserved_subscriber(dropped).is_some() {
-        world.step(until);
-        world.check();
-    }
+    step_until(world, |world| world.unserved_subscriber(dropped).is_none());
     let unserved = world.unserved_subscriber(dropped);
     assert!(unserved.is_none(), "a subscriber does not hear: {unserved:?}");
 }
@@ -174,14 +164,19 @@ fn recover(world: &mut World) {
 /// Everything ends: the honest say goodbye, the others have had their time.
 fn end(world: &mut World) {
     world.say_goodbye();
+    step_until(world, World::is_idle);
+    assert!(world.is_idle(), "connections outlive their deadlines: {}", world.survivors());
+    if world.plan.upheaval == Upheaval::Drain {
+        world.step(world.now + world.patience_ms());
+    }
+    world.check_end();
+}
+
+/// Goes on until something is so, for as long as it may take at the most.
+fn step_until(world: &mut World, is_so: impl Fn(&World) -> bool) {
     let until = world.now + world.patience_ms();
-    while world.now < until && !world.is_idle() {
+    while world.now < until && !is_so(world) {
         world.step(until);
         world.check();
     }
-    assert!(world.is_idle(), "connections outlive their deadlines: {}", world.survivors());
-    if world.plan.upheaval == Upheaval::Drain {
-        world.step(until);
-    }
-    world.check_end();
 }
