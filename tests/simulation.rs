@@ -151,46 +151,40 @@ fn suffer(run: &mut Run) {
 /// Liveness: the faults have stopped, and each honest peer is served, in bounded time.
 fn recover(run: &mut Run) {
     run.world.calm_down();
-    let until = run.world.now + run.world.patience_ms();
     run.world.expect_exchanges();
-    while run.world.now < until && !run.world.has_exchanged() {
-        run.step(until);
-        run.check();
-    }
+    step_until(run, |run| run.world.has_exchanged());
     assert!(run.world.has_exchanged(), "an honest peer is not served: {}", run.world.unserved());
     if !run.world.plan.has_topics() {
         return;
     }
     // FAULTS 179: nothing more is published, and yet each loss is told when the outbox has drained.
-    while run.world.now < until && run.world.untold_subscriber().is_some() {
-        run.step(until);
-        run.check();
-    }
+    step_until(run, |run| run.world.untold_subscriber().is_none());
     let untold = run.world.untold_subscriber();
     assert!(untold.is_none(), "a subscriber is not told of its loss: {untold:?}");
     let dropped = run.events_dropped();
     run.publish_last();
-    while run.world.now < until
-        && run.world.unserved_subscriber(run.events_dropped() > dropped).is_some()
-    {
-        run.step(until);
-        run.check();
-    }
-    let unserved = run.world.unserved_subscriber(run.events_dropped() > dropped);
+    let unserved = |run: &Run| run.world.unserved_subscriber(run.events_dropped() > dropped);
+    step_until(run, |run| unserved(run).is_none());
+    let unserved = unserved(run);
     assert!(unserved.is_none(), "a subscriber does not hear: {unserved:?}");
 }
 
 /// Everything ends: the honest say goodbye, the others have had their time.
 fn end(run: &mut Run) {
     run.world.say_goodbye();
+    step_until(run, Run::is_idle);
+    assert!(run.is_idle(), "connections outlive their deadlines: {}", run.world.survivors());
+    if run.world.plan.upheaval == Upheaval::Drain {
+        run.step(run.world.now + run.world.patience_ms());
+    }
+    run.check_end();
+}
+
+/// Goes on until something is so, for as long as it may take at the most.
+fn step_until(run: &mut Run, is_so: impl Fn(&Run) -> bool) {
     let until = run.world.now + run.world.patience_ms();
-    while run.world.now < until && !run.is_idle() {
+    while run.world.now < until && !is_so(run) {
         run.step(until);
         run.check();
     }
-    assert!(run.is_idle(), "connections outlive their deadlines: {}", run.world.survivors());
-    if run.world.plan.upheaval == Upheaval::Drain {
-        run.step(until);
-    }
-    run.check_end();
 }

@@ -321,7 +321,7 @@ fn many_slow_requests_are_each_answered() {
 #[test]
 fn slow_reader_of_a_large_answer_is_not_dropped() {
     let _quiet = quiet();
-    let server = TestServer::start_with(&[("deadlines.write_stall", "500ms")], |builder| {
+    let server = TestServer::start_with(&[("deadlines.write_stall", "2s")], |builder| {
         builder.get("/large", |_| Response::new(200).text("x".repeat(300 << 10)))
     });
     let mut client = Client::connect_narrow(server.address());
@@ -331,9 +331,9 @@ fn slow_reader_of_a_large_answer_is_not_dropped() {
     while left > 0 {
         let piece = client.read_exact(left.min(4 << 10));
         left -= piece.len();
-        thread::sleep(TICK);
+        thread::sleep(3 * TICK);
     }
-    assert_took_between(began, Duration::from_millis(500), Duration::from_secs(5));
+    assert_took_between(began, Duration::from_secs(2), Duration::from_secs(20));
     let error = client.stream.peek(&mut [0]);
     assert!(!error.is_err_and(|error| !is_timeout(&error)));
     assert_eq!(server.snapshot().stats.closed_by(CloseReason::WriteStall), 0);

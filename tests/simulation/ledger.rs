@@ -123,9 +123,12 @@ impl Ledger {
     /// that something is missing.
     pub fn untold(&self) -> Option<(usize, &str)> {
         let lacks = |((_, name), trace): &(&(usize, String), &Trace)| {
-            let last = trace.items.iter().rev().find_map(|item| match item {
-                Item::From(id) | Item::Event(id) => Some(*id),
-                Item::Asked(_) | Item::Gap(_) | Item::Plain(_) => None,
+            let last = trace.items.iter().fold(None, |last: Option<Id>, item| match item {
+                // A stream whose other topics have gaps begins with 0-0, and yet has what it said.
+                Item::Asked(id) => self.ids.contains(id).then_some(*id),
+                Item::From(id) => last.max(Some(*id)),
+                Item::Event(id) => Some(*id),
+                Item::Gap(_) | Item::Plain(_) => last,
             });
             let newest = self.topics.get(name).and_then(|topic| topic.events.keys().next_back());
             trace.is_live
