@@ -144,17 +144,6 @@ fn the_code_map_names_every_module() {
     }
 }
 
-#[test]
-fn the_readme_names_every_key_with_its_default() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).expect("it is there");
-    let defaults = heartwheel::Config::default();
-    for key in heartwheel::config::KEYS {
-        let row = format!("| `{}` | `{}` |", key.name, key.value(&defaults));
-        assert!(readme.contains(&row), "the README has no row {row}");
-    }
-}
-
 /// The table of faults names tests by their functions, which others rename.
 #[test]
 fn the_table_of_faults_names_tests_that_exist() {
