@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     /// What the listener that accepted it is for.
     pub face: Face,
     pub flags: Flags,
+    /// The lists in which the connection waits.
+    pub marks: Marks,
     pub phase: Phase,
     pub peer: Peer,
     pub opened_at: Instant,
@@ -75,20 +77,14 @@ pub(crate) struct Flags {
     pub paused: bool,
     /// A job is out.
     pub job: bool,
-    /// Waits in the list of connections with events for a job.
-    pub runnable: bool,
-    /// Waits in the list of connections to read from.
-    pub ready: bool,
-    /// Waits in the list of connections to write to.
-    pub dirty: bool,
+    /// The transport has something of its own to write.
+    pub wants_write: bool,
     /// `Opened` was given to the handler.
     pub opened: bool,
     /// The drain has come to this connection.
     pub draining: bool,
     /// It was chosen to be shed: its turn comes, or has come.
     pub shed: bool,
-    /// Waits in the list of connections whose wheel entry is looked at when the turn ends.
-    pub touched: bool,
     /// The wheel entry must be set anew even if the next deadline is later.
     pub relink: bool,
     /// The outbox was not empty when last looked at: `Drained` is due when it is.
@@ -96,8 +92,6 @@ pub(crate) struct Flags {
     pub transport: Transport,
     /// The peer has ended its side: the read that gives nothing was made.
     pub eof: bool,
-    /// Waits in the list of connections whose replay goes on.
-    pub hungry: bool,
     /// A subscription may still replay.
     pub replays: bool,
     /// As the engine's, if it has followed the change that all connections follow.
@@ -106,6 +100,46 @@ pub(crate) struct Flags {
     pub has_lost: bool,
     /// The pressure that the client was last told of, 0 to 3.
     pub pressure: u8,
+}
+
+/// A list of connections that wait for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// With events for a job.
+    Runnable = 1,
+    /// To be read from.
+    Ready = 2,
+    /// To be written to.
+    Dirty = 4,
+    /// Whose wheel entry is looked at when the turn ends.
+    Touched = 8,
+    /// Whose replay, or long answer, goes on.
+    Hungry = 16,
+}
+
+/// The lists in which a connection waits: in each at most once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marks(u8);
+
+impl Marks {
+    /// Sets a mark. Says whether it was not set before.
+    pub fn set(&mut self, mark: Mark) -> bool {
+        let before = self.0;
+        self.0 |= mark as u8;
+        self.0 != before
+    }
+
+    /// Clears a mark. Says whether it was set.
+    pub fn clear(&mut self, mark: Mark) -> bool {
+        let before = self.0;
+        self.0 &= !(mark as u8);
+        self.0 != before
+    }
+
+    /// Says whether a mark is set.
+    pub fn has(self, mark: Mark) -> bool {
+        self.0 & mark as u8 != 0
+    }
 }
 
 /// A place in the table of routes, in two bytes also where there is none.
@@ -402,6 +436,7 @@ impl Connection {
             id,
             face,
             flags: Flags { relink: true, ..Flags::default() },
+            marks: Marks::default(),
             phase: Phase::Head { reader: HeadReader::default(), first: true },
             peer,
             opened_at: now,

@@ -543,9 +543,15 @@ impl Scope {
     }
 
     /// Takes out the commands of a call.
-    pub fn drain(&mut self) -> impl Iterator<Item = Command> {
+    pub fn take(&mut self) -> Vec<Command> {
         self.bytes = 0;
-        self.commands.drain(..)
+        std::mem::take(&mut self.commands)
+    }
+
+    /// Takes the list of commands back, empty, to be used again.
+    pub fn keep_spare(&mut self, commands: Vec<Command>) {
+        debug_assert!(commands.is_empty() && self.commands.is_empty(), "no command is lost");
+        self.commands = commands;
     }
 
     /// Has the commands of a worker's call leave, together with how long it took and its outcome.
@@ -639,7 +645,7 @@ mod tests {
         assert_eq!(peer.send(parting(&peer, &dropped)), Sent::Full);
         assert_eq!(dropped.load(Ordering::Relaxed), 1);
         let mut scope = Scope::leave();
-        assert_eq!(scope.drain().count(), 2, "the first, and what the second sent");
+        assert_eq!(scope.take().len(), 2, "the first, and what the second sent");
     }
 
     #[test]

@@ -66,7 +66,7 @@
 //! | | `socket`, `sockets` | socket options, the table of sockets |
 //! | | `descriptors`, `token_file` | how many connections there is room for; the file of tokens |
 //! | | `memory` | connections without a kernel |
-//! | | [`pump`] | bytes between a socket and the engine |
+//! | | [`pump`], [`transport`] | bytes between a socket and the engine; what carries them, and how to add another |
 //! | | `process`, `machine` | what the kernel tells of the process; how much memory it may use |
 //! | pure | [`engine`], `connection` | all connections; `handle_*` in, `poll_*` out |
 //! | | [`heartbeat`], [`outbox`], [`bucket`], `rates`, [`route`], [`stats`], [`event`] | what a connection consists of |
@@ -154,6 +154,7 @@ pub mod time;
 mod token_file;
 pub mod tokens;
 pub mod topics;
+pub mod transport;
 pub mod wheel;
 mod worker;
 pub mod ws;

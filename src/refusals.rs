@@ -5,13 +5,13 @@
 //! `close_ack`.
 
 use std::collections::VecDeque;
-use std::io::{IoSlice, Read};
+use std::io::IoSlice;
 
 use mio::{Registry, Token};
 
-use crate::pump::WriteVectored;
 use crate::socket::Socket;
 use crate::time::Instant;
+use crate::transport::{Got, Handshake, Transport};
 
 /// The sockets of refused connections.
 #[derive(Debug, Default)]
@@ -41,9 +41,12 @@ impl Refusals {
         registry: &Registry,
         first_token: usize,
     ) {
-        // A new socket has room for it; where it has not, the peer is told by the FIN alone.
-        let _ = socket.lend().write_vectored(&[IoSlice::new(answer)]);
-        socket.lend().shutdown();
+        let mut transport = socket.lend();
+        if transport.handshake() == Handshake::Done {
+            // A new socket has room for it; where it has not, the peer is told by the FIN alone.
+            let _ = transport.write(&[IoSlice::new(answer)]);
+        }
+        transport.finish();
         let token = self.next_token;
         self.next_token = (token + 1) % Refusals::TOKENS;
         if socket.lend().register(registry, Token(first_token + token)).is_err() {
@@ -62,9 +65,9 @@ impl Refusals {
         };
         for _ in 0..READS_MAX {
             match self.ring[index].socket.lend().read(buffer) {
-                Ok(len) if len > 0 => {}
+                Ok(Got::Bytes { .. }) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Ok(_) | Err(_) => break,
+                Ok(Got::End) | Err(_) => break,
             }
         }
         self.ring.remove(index);

@@ -1,19 +1,17 @@
 //! Sockets of peers: TCP, Unix, and in memory.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use mio::event::{Event, Source};
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
 use crate::memory::MemorySocket;
-use crate::pump::WriteVectored;
 use crate::time::SPAN_MAX;
+use crate::transport::{Got, Plain, Transport, Written};
 
 /// The socket of one peer, as it is accepted.
 #[derive(Debug)]
@@ -66,19 +64,6 @@ impl SocketMut<'_> {
         }
     }
 
-    /// Sends FIN.
-    pub fn shutdown(&self) {
-        // It fails if the peer is gone: the next read says so.
-        let _ = match self {
-            SocketMut::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
-            SocketMut::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
-            SocketMut::Memory(socket) => {
-                socket.shutdown();
-                Ok(())
-            }
-        };
-    }
-
     /// Makes closing send a reset and throw away what waits in the kernel.
     pub fn set_abort(&mut self) {
         match self {
@@ -97,20 +82,6 @@ impl SocketMut<'_> {
             SocketMut::Unix(stream) => stream.take_error().ok().flatten(),
             SocketMut::Memory(socket) => socket.take_error(),
         }
-    }
-
-    /// Says whether the kernel would tell that there is room. It takes a little even where it would
-    /// not, which is no sign that the peer reads.
-    pub fn has_room(&self) -> bool {
-        let socket = match self {
-            SocketMut::Tcp(stream) => stream.as_fd(),
-            SocketMut::Unix(stream) => stream.as_fd(),
-            SocketMut::Memory(socket) => return socket.has_room(),
-        };
-        let mut watched = [PollFd::from_borrowed_fd(socket, PollFlags::OUT)];
-        // Interrupted, it says nothing: then there is none.
-        let found = poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        found.is_ok() && watched[0].revents().contains(PollFlags::OUT)
     }
 
     /// Watches for both directions from now on: never changed afterwards, so no epoll_ctl but this
@@ -137,28 +108,38 @@ impl SocketMut<'_> {
     }
 }
 
-impl Read for SocketMut<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl Transport for SocketMut<'_> {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
         match self {
-            SocketMut::Tcp(stream) => stream.read(buffer),
-            SocketMut::Unix(stream) => stream.read(buffer),
+            SocketMut::Tcp(stream) => Plain(*stream).read(buffer),
+            SocketMut::Unix(stream) => Plain(*stream).read(buffer),
             SocketMut::Memory(socket) => socket.read(buffer),
         }
     }
-}
 
-impl WriteVectored for SocketMut<'_> {
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let socket = match self {
-            SocketMut::Tcp(stream) => SockRef::from(&**stream),
-            SocketMut::Unix(stream) => SockRef::from(&**stream),
-            SocketMut::Memory(socket) => return socket.write_vectored(slices),
-        };
-        match slices {
-            // One slice: `send` is cheaper than `sendmsg`. Neither raises SIGPIPE, which would kill
-            // a C host.
-            [slice] => socket.send_with_flags(slice, NO_SIGNAL),
-            slices => socket.send_vectored_with_flags(slices, NO_SIGNAL),
+    #[inline]
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+        match self {
+            SocketMut::Tcp(stream) => Plain(*stream).write(slices),
+            SocketMut::Unix(stream) => Plain(*stream).write(slices),
+            SocketMut::Memory(socket) => socket.write(slices),
+        }
+    }
+
+    fn finish(&mut self) {
+        match self {
+            SocketMut::Tcp(stream) => Plain(*stream).finish(),
+            SocketMut::Unix(stream) => Plain(*stream).finish(),
+            SocketMut::Memory(socket) => socket.finish(),
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        match self {
+            SocketMut::Tcp(stream) => Plain(*stream).has_room(),
+            SocketMut::Unix(stream) => Plain(*stream).has_room(),
+            SocketMut::Memory(socket) => socket.has_room(),
         }
     }
 }
@@ -208,6 +189,3 @@ impl From<&Event> for Readiness {
 
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const NOT_SENT_BYTES_MAX: u32 = 16 * 1024;
-
-/// MSG_NOSIGNAL, the same number on every Linux.
-const NO_SIGNAL: i32 = 0x4000;

@@ -13,9 +13,10 @@ use heartwheel::Payload;
 use heartwheel::config::IDLE_CONNECTION_BYTES;
 use heartwheel::engine::{Action, Attempt, Engine, Setup};
 use heartwheel::event::{Accept, Command, Done, Event, Job, Outcome, Session, Task};
-use heartwheel::pump::{self, WriteVectored};
+use heartwheel::pump;
 use heartwheel::route::{Face, RouteKind, RouteSpec};
 use heartwheel::time::Instant;
+use heartwheel::transport::{Got, Transport, Written};
 use heartwheel::{Config, ConnectionId, Message, Peer, Placement, Server};
 
 mod common;
@@ -85,12 +86,29 @@ impl Read for FakeSocket<'_> {
     }
 }
 
-impl WriteVectored for FakeSocket<'_> {
+impl FakeSocket<'_> {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let asked: usize = slices.iter().map(|slice| slice.len()).sum();
         let taken = asked.min(self.window);
         self.window -= taken;
         if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+}
+
+impl Transport for FakeSocket<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
+        let len = Read::read(self, buffer)?;
+        Ok(Got::from_socket(len, buffer.len()))
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+        self.write_vectored(slices).map(Written::from)
+    }
+
+    fn finish(&mut self) {}
+
+    fn has_room(&mut self) -> bool {
+        self.window > 0
     }
 }
 

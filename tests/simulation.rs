@@ -1,13 +1,14 @@
 //! The whole engine in a world made of a seed: no thread, no socket, no clock.
 //!
-//! The production [`heartwheel::pump`] moves bytes between the engine and fake sockets; a fake loop
-//! drives it in the order of the real one. Honest peers are real tungstenite clients, dishonest
+//! The turn is production's own ([`heartwheel::engine::Engine::turn`]), and so is the pump; the
+//! sockets, the listeners, the workers and the time are made here. Honest peers are real tungstenite clients, dishonest
 //! ones follow scripts, the application is slow, closes, panics and talks to peers that are gone.
 //! First faults fall on everything, and nothing wrong may happen; then they stop, and everything
 //! right must happen in time.
 //!
 //! `SEED=7` runs one seed and tells its story (`STEPS=1000`: so much of it), `ROUNDS=20000` runs
-//! many, `FROM=2000` others than the first, `THREADS=4` so many at a time.
+//! many, `FROM=2000` others than the first, `THREADS=4` so many at a time. `DIGEST=1` prints a hash
+//! of every turn of each seed: a change that is to change no behaviour leaves all of them equal.
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -42,6 +43,8 @@ mod requests;
 mod script;
 #[path = "simulation/scripted.rs"]
 mod scripted;
+#[path = "simulation/sealed.rs"]
+mod sealed;
 #[path = "simulation/server_end.rs"]
 mod server_end;
 #[path = "simulation/settings.rs"]
@@ -62,7 +65,7 @@ mod witness;
 mod world;
 
 use plan::Upheaval;
-use world::World;
+use world::Run;
 
 #[test]
 fn no_fault_makes_it_break_its_word() {
@@ -74,10 +77,13 @@ fn no_fault_makes_it_break_its_word() {
     let seeds = from..from + number("ROUNDS").unwrap_or(2000);
     let next = Mutex::new(seeds.clone());
     let broken = Mutex::new(Vec::new());
+    let prints = number("DIGEST").is_some();
     let runs = || {
         while let Some(seed) = next.lock().unwrap().next() {
-            if catch_unwind(|| run(seed)).is_err() {
-                broken.lock().unwrap().push(seed);
+            match catch_unwind(|| run(seed)) {
+                Ok(digest) if prints => println!("digest seed={seed} {digest:016x}"),
+                Ok(_) => {}
+                Err(_) => broken.lock().unwrap().push(seed),
             }
             if broken.lock().unwrap().len() >= BROKEN_MAX {
                 break;
@@ -116,12 +122,13 @@ const BROKEN_MAX: usize = 10;
 
 /// Runs one seed; gives a hash of all that was done.
 fn run(seed: u64) -> u64 {
-    let mut world = World::new(seed);
+    let mut run = Run::new(seed);
     let result = catch_unwind(AssertUnwindSafe(|| {
-        suffer(&mut world);
-        recover(&mut world);
-        end(&mut world);
+        suffer(&mut run);
+        recover(&mut run);
+        end(&mut run);
     }));
+    let world = &run.world;
     if let Err(panic) = result {
         eprintln!("{}SEED={seed} t={} {:?}", world.story(), world.now - world.began, world.plan);
         resume_unwind(panic);
@@ -130,58 +137,60 @@ fn run(seed: u64) -> u64 {
 }
 
 /// Safety: faults fall, and nothing wrong happens.
-fn suffer(world: &mut World) {
-    let until = world.began + world.plan.faults_ms;
-    while world.now < until {
-        world.step(until);
-        world.check();
-        if world.turns().is_multiple_of(50) {
-            world.check_rest();
+fn suffer(run: &mut Run) {
+    let until = run.world.began + run.world.plan.faults_ms;
+    while run.world.now < until {
+        run.step(until);
+        run.check();
+        if run.turns().is_multiple_of(50) {
+            run.check_rest();
         }
     }
 }
 
 /// Liveness: the faults have stopped, and each honest peer is served, in bounded time.
-fn recover(world: &mut World) {
-    world.calm_down();
-    let until = world.now + world.patience_ms();
-    world.expect_exchanges();
-    while world.now < until && !world.has_exchanged() {
-        world.step(until);
-        world.check();
+fn recover(run: &mut Run) {
+    run.world.calm_down();
+    let until = run.world.now + run.world.patience_ms();
+    run.world.expect_exchanges();
+    while run.world.now < until && !run.world.has_exchanged() {
+        run.step(until);
+        run.check();
     }
-    assert!(world.has_exchanged(), "an honest peer is not served: {}", world.unserved());
-    if !world.plan.has_topics() {
+    assert!(run.world.has_exchanged(), "an honest peer is not served: {}", run.world.unserved());
+    if !run.world.plan.has_topics() {
         return;
     }
     // FAULTS 179: nothing more is published, and yet each loss is told when the outbox has drained.
-    while world.now < until && world.untold_subscriber().is_some() {
-        world.step(until);
-        world.check();
+    while run.world.now < until && run.world.untold_subscriber().is_some() {
+        run.step(until);
+        run.check();
     }
-    let untold = world.untold_subscriber();
+    let untold = run.world.untold_subscriber();
     assert!(untold.is_none(), "a subscriber is not told of its loss: {untold:?}");
-    let dropped = world.events_dropped();
-    world.publish_last();
-    while world.now < until && world.unserved_subscriber(dropped).is_some() {
-        world.step(until);
-        world.check();
+    let dropped = run.events_dropped();
+    run.publish_last();
+    while run.world.now < until
+        && run.world.unserved_subscriber(run.events_dropped() > dropped).is_some()
+    {
+        run.step(until);
+        run.check();
     }
-    let unserved = world.unserved_subscriber(dropped);
+    let unserved = run.world.unserved_subscriber(run.events_dropped() > dropped);
     assert!(unserved.is_none(), "a subscriber does not hear: {unserved:?}");
 }
 
 /// Everything ends: the honest say goodbye, the others have had their time.
-fn end(world: &mut World) {
-    world.say_goodbye();
-    let until = world.now + world.patience_ms();
-    while world.now < until && !world.is_idle() {
-        world.step(until);
-        world.check();
+fn end(run: &mut Run) {
+    run.world.say_goodbye();
+    let until = run.world.now + run.world.patience_ms();
+    while run.world.now < until && !run.is_idle() {
+        run.step(until);
+        run.check();
     }
-    assert!(world.is_idle(), "connections outlive their deadlines: {}", world.survivors());
-    if world.plan.upheaval == Upheaval::Drain {
-        world.step(until);
+    assert!(run.is_idle(), "connections outlive their deadlines: {}", run.world.survivors());
+    if run.world.plan.upheaval == Upheaval::Drain {
+        run.step(until);
     }
-    world.check_end();
+    run.check_end();
 }

@@ -11,7 +11,7 @@
 use log::{Level, log};
 
 use crate::config::OverflowPolicy;
-use crate::connection::{After, Closing, Connection, Inbox, Phase, Stage};
+use crate::connection::{After, Closing, Connection, Inbox, Mark, Phase, Stage};
 use crate::engine::drain::Drain;
 use crate::engine::jobs::Orphan;
 use crate::engine::turns::{RETRY_MS, Turns};
@@ -34,7 +34,7 @@ impl Engine {
         self.release_inbox(id);
         let Some(connection) = self.get(id) else { return };
         if self.is_settled_later(connection) {
-            if !connection.flags.dirty && !connection.is_in_step() {
+            if !connection.marks.has(Mark::Dirty) && !connection.is_in_step() {
                 self.touch(id);
             }
             return;
@@ -78,10 +78,12 @@ impl Engine {
     /// turn, or when what waits for its handler has been taken.
     fn is_settled_later(&self, connection: &Connection) -> bool {
         let limits = &self.setup.config.limits;
-        let is_taken = |inbox: &Inbox| connection.flags.runnable && !inbox.is_full(limits);
+        let is_taken =
+            |inbox: &Inbox| connection.marks.has(Mark::Runnable) && !inbox.is_full(limits);
         matches!(connection.phase, Phase::Open(_))
             && !connection.flags.draining
-            && (connection.flags.dirty || connection.inbox.as_deref().is_some_and(is_taken))
+            && (connection.marks.has(Mark::Dirty)
+                || connection.inbox.as_deref().is_some_and(is_taken))
     }
 
     /// Begins to end an open connection for a cause that is nobody's fault: what was received

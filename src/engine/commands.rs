@@ -63,7 +63,10 @@ impl Engine {
                 report(text, place);
             }
             Command::Drain => self.begin_drain(now),
-            Command::Shutdown => self.shut_down(now),
+            Command::Shutdown => {
+                self.was_shut_down = true;
+                self.shut_down(now);
+            }
         }
         self.weigh(now);
     }

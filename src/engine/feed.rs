@@ -150,11 +150,8 @@ impl Engine {
             self.forms.keep_newest();
         }
         while self.turn_left > 0
-            && let Some(id) = self.hungry.pop_front()
+            && let Some(id) = self.hungry.pop(&mut self.connections)
         {
-            if let Some(connection) = self.get_mut(id) {
-                connection.flags.hungry = false;
-            }
             match self.is_listing(id) {
                 true => self.list_on(now, id),
                 false => self.feed(now, id),
@@ -215,10 +212,8 @@ impl Engine {
     }
 
     pub(super) fn mark_hungry(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.get_mut(id)
-            && !std::mem::replace(&mut connection.flags.hungry, true)
-        {
-            self.hungry.push_back(id);
+        if let Some(connection) = find_mut(&mut self.connections, id) {
+            self.hungry.push(connection);
         }
     }
 
@@ -257,8 +252,8 @@ impl Engine {
     }
 
     /// Tells what has been lost and was not told yet, without knowing what follows: when the outbox
-    /// has drained, for nothing may follow; and on a stream of several topics before an event of any
-    /// of them, for whoever comes back with its id does not ask for what is older.
+    /// has drained, for nothing may follow; and on a stream of several topics before an event of
+    /// any of them, for a client that comes back with that event's id does not ask for older ones.
     pub(super) fn tell_losses(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
         if !std::mem::take(&mut connection.flags.has_lost) {

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::connection::{Phase, Stage};
 use crate::engine::upgraded::is_handled;
-use crate::engine::{End, Engine, MESSAGE_COST, find_mut, pop};
+use crate::engine::{End, Engine, MESSAGE_COST, find_mut};
 use crate::event::Event;
 use crate::http::HeadReader;
 use crate::id::ConnectionId;
@@ -21,7 +21,8 @@ impl Engine {
         connection.flags.readable |= readable || closed;
         connection.flags.read_closed |= closed;
         connection.flags.writable |= writable;
-        let writes = writable && !connection.outbox.is_empty();
+        let waits = connection.flags.wants_write || !connection.outbox.is_empty();
+        let writes = writable && waits;
         if readable || closed {
             self.mark_ready(id);
         }
@@ -37,13 +38,7 @@ impl Engine {
             return None;
         }
         self.first_read = false;
-        while let Some(id) = pop(&mut self.ready) {
-            if let Some(connection) = self.get_mut(id) {
-                connection.flags.ready = false;
-                return Some(id);
-            }
-        }
-        None
+        self.ready.pop(&mut self.connections)
     }
 
     /// Says whether work is left for the next turn, which must then come at once.

@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 
-use crate::connection::{Connection, Inbox, Phase};
-use crate::engine::{Engine, MESSAGE_COST, find_mut, pop};
+use crate::connection::{Connection, Inbox, Mark, Phase};
+use crate::engine::queue::pop;
+use crate::engine::{Engine, MESSAGE_COST, find_mut};
 use crate::event::{Done, Event, Job, Outcome, Session, Task};
 use crate::frame::Frame;
 use crate::http::Response;
@@ -94,7 +95,7 @@ impl Engine {
         }
         while let Some(id) = pop(&mut self.jobs.of(placement).runnable) {
             let Some(connection) = self.get_mut(id) else { continue };
-            connection.flags.runnable = false;
+            connection.marks.clear(Mark::Runnable);
             let job = self.take_request(id).or_else(|| self.take_job(id));
             if job.is_some() {
                 self.mark_ready_again(id);
@@ -293,11 +294,11 @@ impl Engine {
 
     pub(super) fn mark_runnable(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        if connection.flags.job || connection.flags.runnable || !connection.has_job() {
+        if connection.flags.job || connection.marks.has(Mark::Runnable) || !connection.has_job() {
             return;
         }
         let Some(route) = connection.route else { return };
-        connection.flags.runnable = true;
+        connection.marks.set(Mark::Runnable);
         let placement = self.setup.routes[usize::from(route)].placement;
         let runnable = &mut self.jobs.of(placement).runnable;
         runnable.push_back(id);

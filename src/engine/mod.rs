@@ -3,20 +3,10 @@
 //! no clock: the time is an argument. Beside its arguments it has memory, a logger, and the key of
 //! its hash tables, on whose order nothing depends; it calls the closures that commands bear.
 //!
-//! `handle_*` puts something in, `poll_*` takes something out, nothing else changes state. One
-//! turn:
-//!
-//! 1. [`Engine::begin_turn`] with the time,
-//! 2. [`Engine::handle_command`], [`Engine::may_accept`] and [`Engine::accept`],
-//!    [`Engine::handle_readiness`] with what has happened,
-//! 3. [`Engine::poll_ready`] and [`pump::fill`](crate::pump::fill) until there is nothing ready or
-//!    the budget is spent,
-//! 4. [`Engine::poll_job`] after each of these; what came back is a command; and
-//!    [`Engine::poll_scrape`], for figures that are the loop's,
-//! 5. [`Engine::handle_timeout`] until it gives `None`,
-//! 6. [`Engine::poll_dirty`] and [`pump::flush`](crate::pump::flush),
-//! 7. [`Engine::end_turn`], and [`Engine::poll_action`] for the sockets to shut down or to close,
-//! 8. [`Engine::poll_timeout`]: when the next turn must come at the latest.
+//! `handle_*` puts something in, `poll_*` takes something out, nothing else changes state.
+//! [`Engine::turn`] does all of it in the one right order, through what surrounds the engine, a
+//! [`World`]; between turns there is [`Engine::take_command`]. [`Engine::poll_timeout`] says when
+//! the next turn must come at the latest.
 
 mod admission;
 mod budget;
@@ -36,6 +26,7 @@ mod metrics;
 mod operator;
 mod output;
 mod publish;
+mod queue;
 mod rates;
 mod reload;
 mod requests;
@@ -43,6 +34,7 @@ mod rights;
 mod rounds;
 mod shed;
 mod table;
+mod turn;
 mod turns;
 mod upgraded;
 
@@ -51,7 +43,8 @@ use std::collections::{HashMap, VecDeque};
 use slab::Slab;
 
 use crate::config::Config;
-use crate::connection::{Connection, Inbox, Rules};
+use crate::connection::{Connection, Inbox, Mark, Rules};
+use crate::engine::queue::Queue;
 use crate::http;
 use crate::id::{ConnectionId, Generation};
 use crate::outbox;
@@ -69,6 +62,8 @@ pub use deadlines::Attempt;
 pub use figures::Waiting;
 #[cfg(feature = "ffi")]
 pub use host::Refused;
+pub(crate) use turn::ACCEPTS_PER_TURN;
+pub use turn::{Readiness, Step, World};
 
 /// What the engine follows, told once.
 #[derive(Clone, Debug)]
@@ -115,10 +110,10 @@ pub struct Engine {
     deliver_first: bool,
     /// An event that waits for its subscriber's outbox to be flushed.
     held: Option<Delivery>,
-    ready: VecDeque<ConnectionId>,
+    ready: Queue,
     /// Connections whose deadlines may have changed in this turn.
-    touched: Vec<ConnectionId>,
-    dirty: VecDeque<ConnectionId>,
+    touched: Queue,
+    dirty: Queue,
     jobs: jobs::Queues,
     /// Connections that ended while a job was out.
     orphans: HashMap<ConnectionId, jobs::Orphan>,
@@ -129,6 +124,8 @@ pub struct Engine {
     round: Option<rounds::Round>,
     /// What those bear that have followed it.
     round_parity: bool,
+    /// Told to end at once.
+    was_shut_down: bool,
     /// Connections that asked for the server's figures.
     scrapes: VecDeque<ConnectionId>,
     /// Inboxes to be used again, boxed as connections hold them.
@@ -136,7 +133,7 @@ pub struct Engine {
     spare_inboxes: Vec<Box<Inbox>>,
     topics: Topics,
     /// Connections whose replay goes on when there is budget for it.
-    hungry: VecDeque<ConnectionId>,
+    hungry: Queue,
     forms: feed::FormCache,
     /// When the server's own figures are published next, while somebody subscribes to them.
     figures_at: Option<Instant>,
@@ -173,7 +170,7 @@ impl Engine {
             Topics::new(reload::topic_rules(config), random.next_u64() as u16, setup.unix_ms);
         Engine {
             topics,
-            hungry: VecDeque::new(),
+            hungry: Queue::new(Mark::Hungry),
             forms: feed::FormCache::default(),
             figures_at: None,
             rules: config.into(),
@@ -195,9 +192,9 @@ impl Engine {
             first_read: true,
             deliver_first: false,
             held: None,
-            ready: VecDeque::new(),
-            touched: Vec::new(),
-            dirty: VecDeque::new(),
+            ready: Queue::new(Mark::Ready),
+            touched: Queue::new(Mark::Touched),
+            dirty: Queue::new(Mark::Dirty),
             jobs: jobs::Queues::default(),
             orphans: HashMap::new(),
             actions: VecDeque::new(),
@@ -205,6 +202,7 @@ impl Engine {
             shed: None,
             round: None,
             round_parity: false,
+            was_shut_down: false,
             scrapes: VecDeque::new(),
             spare_inboxes: Vec::new(),
             spare_queues: outbox::Spares::default(),
@@ -271,15 +269,8 @@ impl Engine {
 
     /// Takes the next connection with bytes to write: at the end of a turn.
     pub fn poll_dirty(&mut self) -> Option<ConnectionId> {
-        while let Some(id) = pop(&mut self.dirty) {
-            // One that has been flushed meanwhile is not dirty any more.
-            if let Some(connection) = self.get_mut(id)
-                && std::mem::take(&mut connection.flags.dirty)
-            {
-                return Some(id);
-            }
-        }
-        None
+        // One that has been flushed meanwhile is not dirty any more.
+        self.dirty.pop(&mut self.connections)
     }
 
     /// Says whether bytes wait to be written to a connection.
@@ -310,40 +301,28 @@ impl Engine {
 
     /// Has the wheel entry looked at when the turn ends, however much happens until then.
     fn touch(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.get_mut(id)
-            && !std::mem::replace(&mut connection.flags.touched, true)
-        {
-            self.touched.push(id);
+        if let Some(connection) = find_mut(&mut self.connections, id) {
+            self.touched.push(connection);
         }
     }
 
     /// Sets the wheel entries of the connections that something has happened to: at the end of a
     /// turn, and after what is asked for between turns.
     pub fn arm_touched(&mut self, now: Instant) {
-        while let Some(id) = self.touched.pop() {
-            if let Some(connection) = self.get_mut(id) {
-                connection.flags.touched = false;
-                self.rearm(now, id.key());
-            }
-        }
-        if self.touched.capacity() > QUEUE_KEPT_MAX {
-            self.touched = Vec::new();
+        while let Some(id) = self.touched.pop(&mut self.connections) {
+            self.rearm(now, id.key());
         }
     }
 
     fn mark_ready(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.get_mut(id)
-            && !std::mem::replace(&mut connection.flags.ready, true)
-        {
-            self.ready.push_back(id);
+        if let Some(connection) = find_mut(&mut self.connections, id) {
+            self.ready.push(connection);
         }
     }
 
     fn mark_dirty(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.get_mut(id)
-            && !std::mem::replace(&mut connection.flags.dirty, true)
-        {
-            self.dirty.push_back(id);
+        if let Some(connection) = find_mut(&mut self.connections, id) {
+            self.dirty.push(connection);
         }
     }
 
@@ -366,19 +345,6 @@ impl Engine {
 fn find_mut(connections: &mut Slab<Connection>, id: ConnectionId) -> Option<&mut Connection> {
     connections.get_mut(id.key()).filter(|connection| connection.id == id)
 }
-
-/// Takes the next of a queue. One that a burst has made large gives its memory back when it is
-/// empty: what is left at the end of the heap keeps all before it from going back to the system.
-fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
-    let next = queue.pop_front();
-    if next.is_none() && queue.capacity() > QUEUE_KEPT_MAX {
-        *queue = VecDeque::new();
-    }
-    next
-}
-
-/// How many entries an empty queue keeps room for.
-const QUEUE_KEPT_MAX: usize = 1024;
 
 /// How an end is done to the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

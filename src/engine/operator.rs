@@ -4,7 +4,8 @@
 use std::num::NonZeroU64;
 
 use crate::connection::Phase;
-use crate::engine::{Engine, pop};
+use crate::engine::Engine;
+use crate::engine::queue::pop;
 use crate::figures::Surroundings;
 use crate::http::{Refusal, Request, Response};
 use crate::id::ConnectionId;

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use crate::connection::Phase;
+use crate::connection::{Mark, Phase};
 use crate::engine::{Engine, find_mut};
 use crate::event::Event;
 use crate::frame::Frame;
@@ -27,7 +27,8 @@ impl Engine {
         }
     }
 
-    /// Takes note that the kernel took `len` bytes. Says whether there is more.
+    /// Takes note that the kernel took `len` bytes, or some of what the transport keeps. Says
+    /// whether there is more.
     pub fn handle_written(&mut self, now: Instant, id: ConnectionId, len: usize) -> bool {
         self.stats.sent_bytes += len as u64;
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
@@ -53,10 +54,32 @@ impl Engine {
         }
     }
 
-    /// Takes note that writing has come to its end, for this turn.
-    pub fn handle_flushed(&mut self, now: Instant, id: ConnectionId) {
+    /// Says whether the socket may take something.
+    pub fn may_write(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|connection| connection.flags.writable)
+    }
+
+    /// Takes note that the transport itself has something to write: at the end of the turn.
+    pub fn handle_wants_write(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.wants_write = true;
+            connection.flags.writable = true;
+            self.mark_dirty(id);
+        }
+    }
+
+    /// Takes note that a read may give something of which no edge tells.
+    pub fn handle_wants_read(&mut self, id: ConnectionId) {
+        self.mark_readable(id);
+        self.mark_ready(id);
+    }
+
+    /// Takes note that writing has come to its end, for this turn. `wants_write` says whether the
+    /// transport has something to write that the socket does not take.
+    pub fn handle_flushed(&mut self, now: Instant, id: ConnectionId, wants_write: bool) {
         let Some(connection) = self.get_mut(id) else { return };
-        connection.flags.dirty = false;
+        connection.flags.wants_write = wants_write;
+        connection.marks.clear(Mark::Dirty);
         let is_empty = connection.outbox.is_empty();
         let was_filled = std::mem::replace(&mut connection.flags.filled, !is_empty);
         let route = connection.route.map_or(0, usize::from);
@@ -87,9 +110,7 @@ impl Engine {
         let frame = connection.framed(frame);
         let len = frame.len() as u64;
         let replaced = connection.outbox.push(now, frame, kind, &mut self.spare_queues);
-        if !std::mem::replace(&mut connection.flags.dirty, true) {
-            self.dirty.push_back(id);
-        }
+        self.dirty.push(connection);
         if matches!(connection.phase, Phase::Stream { .. }) {
             connection.phase_at = now.into();
         }

@@ -31,7 +31,7 @@ impl EventLoop {
         let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         // Each write raises an edge, so it is never read.
         let number = descriptor.as_raw_fd();
-        SourceFd(&number).register(self.poll.registry(), WAKER, Interest::READABLE)?;
+        SourceFd(&number).register(self.outside.poll.registry(), WAKER, Interest::READABLE)?;
         Ok(descriptor)
     }
 
@@ -40,8 +40,8 @@ impl EventLoop {
     pub fn follow(&mut self, clock: ManualClock) -> bool {
         let is_new = self.engine.stats().turns == 0;
         if is_new {
-            self.clock = Clock::new(Some(clock));
-            self.clock.wake(&self.shared);
+            self.outside.clock = Clock::new(Some(clock));
+            self.outside.clock.wake(&self.outside.shared);
         }
         is_new
     }
@@ -62,7 +62,7 @@ impl EventLoop {
     /// Takes back what the host is done with.
     pub fn finish_job(&mut self, done: Done) {
         let now = self.resume();
-        self.take_command(now, Some(done.id), Command::Done(done));
+        self.engine.take_command(now, &mut self.outside, Some(done.id), Command::Done(done));
         self.ask();
     }
 
@@ -79,12 +79,12 @@ impl EventLoop {
         let mut verdict = self.engine.check_send(from, id, len);
         if verdict == Err(Refused::OutboxFull) {
             // Only bytes count that really wait for the peer.
-            self.flush_one(now, id);
+            self.engine.flush_one(now, &mut self.outside, id);
             verdict = self.engine.check_send(from, id, len);
         }
         if verdict.is_ok() {
             let message = make().ok_or(Refused::OutboxFull)?;
-            self.take_command(now, from, Command::Send(id, message));
+            self.engine.take_command(now, &mut self.outside, from, Command::Send(id, message));
         }
         self.ask();
         verdict
@@ -101,7 +101,7 @@ impl EventLoop {
         self.engine.check_open(id)?;
         let now = self.resume();
         self.engine.stats_mut().messages_cancelled += cancelled();
-        self.take_command(now, None, Command::Close(id, code, "".into()));
+        self.engine.take_command(now, &mut self.outside, None, Command::Close(id, code, "".into()));
         self.ask();
         Ok(())
     }
@@ -126,7 +126,12 @@ impl EventLoop {
     pub fn unsubscribe(&mut self, id: ConnectionId, topic: &str) -> Result<(), Refused> {
         self.engine.check_open(id)?;
         let now = self.resume();
-        self.take_command(now, None, Command::Unsubscribe(id, topic.into()));
+        self.engine.take_command(
+            now,
+            &mut self.outside,
+            None,
+            Command::Unsubscribe(id, topic.into()),
+        );
         self.ask();
         Ok(())
     }
@@ -134,14 +139,14 @@ impl EventLoop {
     /// Begins to drain: the listeners are closed at once.
     pub fn drain(&mut self) {
         let now = self.resume();
-        self.take_command(now, None, Command::Drain);
-        self.close_listeners_when_draining();
+        self.engine.take_command(now, &mut self.outside, None, Command::Drain);
+        self.outside.close_listeners(self.engine.len());
         self.ask();
     }
 
     /// Closes every socket and touches nothing else: after a panic nothing else can be relied on.
     pub fn abandon(&mut self) {
-        self.listeners.clear();
-        self.sockets = Sockets::default();
+        self.outside.listeners.clear();
+        self.outside.sockets = Sockets::default();
     }
 }

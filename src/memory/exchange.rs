@@ -1,7 +1,7 @@
 //! All lines of one server, and what its loop is told of them.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, Read};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -9,7 +9,6 @@ use mio::Token;
 use slab::Slab;
 
 use crate::handle::Shared;
-use crate::pump::WriteVectored;
 use crate::route::Face;
 use crate::socket::Readiness;
 
@@ -187,24 +186,20 @@ impl MemorySocket {
         self.exchange.change(self.key, |line| line.server_error())
     }
 
-    pub fn has_room(&self) -> bool {
+    pub fn takes_bytes(&self) -> bool {
         self.exchange.change(self.key, |line| line.server_has_room())
+    }
+
+    pub fn take(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.exchange.change(self.key, |line| line.server_read(buffer))
+    }
+
+    pub fn put(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.exchange.change(self.key, |line| line.server_write(slices))
     }
 
     pub fn peer(&self) -> Option<SocketAddr> {
         self.exchange.change(self.key, |line| line.address)
-    }
-}
-
-impl Read for MemorySocket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.exchange.change(self.key, |line| line.server_read(buffer))
-    }
-}
-
-impl WriteVectored for MemorySocket {
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.exchange.change(self.key, |line| line.server_write(slices))
     }
 }
 

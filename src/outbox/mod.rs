@@ -177,14 +177,12 @@ impl Outbox {
         count
     }
 
-    /// Takes away `len` bytes that the kernel took. An outbox that is empty then gives its memory
-    /// back.
+    /// Takes away `len` bytes that the kernel took: none, if it took some of what the transport
+    /// keeps. An outbox that is empty then gives its memory back.
     pub fn written(&mut self, now: Instant, len: usize, spares: &mut Spares) -> Left {
         let mut left = Left::default();
         let Some(queue) = self.0.as_mut() else { return left };
-        if len > 0 {
-            queue.progress_at = now.into();
-        }
+        queue.progress_at = now.into();
         queue.bytes -= len;
         queue.begun += len;
         queue.released = queue.released.map(|released| released - len);
@@ -340,7 +338,10 @@ mod tests {
         let count = outbox.gather(&mut slices);
         let mut bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
         bytes.truncate(len);
-        let left = outbox.written(now(), bytes.len(), &mut Spares::default());
+        let left = match bytes.len() {
+            0 => Left::default(),
+            len => outbox.written(now(), len, &mut Spares::default()),
+        };
         (bytes, left)
     }
 

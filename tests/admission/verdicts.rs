@@ -19,7 +19,6 @@ fn give(server: &mut VirtualServer, job: Job, verdict: Result<Accept, Refusal>) 
 #[test]
 fn a_late_verdict_never_meets_another_peer() {
     let mut server = VirtualServer::new(&[]);
-    server.is_undecided = true;
     let refuse = || Err(Refusal::new(403, "not you"));
     for verdict in [Ok(Accept::default()), refuse()] {
         let first = server.connect("192.0.2.7:1").unwrap();
@@ -31,12 +30,12 @@ fn a_late_verdict_never_meets_another_peer() {
         assert_eq!(first.as_u64() & 0xff_ffff, second.as_u64() & 0xff_ffff, "the same slot");
         server.send(second, upgrade("/asked", ""));
         server.settle();
-        assert_eq!(server.undecided.len(), 2);
-        let late = server.undecided.remove(0);
+        assert_eq!(server.world.undecided.len(), 2);
+        let late = server.world.undecided.remove(0);
         give(&mut server, late, verdict);
         assert!(server.received(second).is_empty(), "its own verdict is still to come");
         assert_eq!(server.engine.stats().upgraded, 0);
-        let own = server.undecided.remove(0);
+        let own = server.world.undecided.remove(0);
         give(&mut server, own, refuse());
         assert!(server.received(second).starts_with(b"HTTP/1.1 403 "));
         server.engine.handle_error(server.now(), second, &ErrorKind::ConnectionReset.into());
@@ -47,12 +46,11 @@ fn a_late_verdict_never_meets_another_peer() {
 #[test]
 fn a_verdict_after_the_deadline_is_dropped() {
     let mut server = VirtualServer::new(&[("deadlines.handshake", "2s")]);
-    server.is_undecided = true;
     let id = server.connect("192.0.2.7:1").unwrap();
     server.send(id, upgrade("/asked", ""));
     server.run_for(2020);
     assert!(server.received(id).starts_with(b"HTTP/1.1 503 "));
-    let late = server.undecided.remove(0);
+    let late = server.world.undecided.remove(0);
     give(&mut server, late, Ok(Accept::default()));
     assert!(server.received(id).is_empty());
     assert_eq!(server.engine.stats().upgraded, 0);

@@ -17,12 +17,13 @@ use std::collections::VecDeque;
 
 use heartwheel::ConnectionId;
 use heartwheel::config::Config;
-use heartwheel::engine::{Action, Attempt, Engine, Setup};
-use heartwheel::event::{Command, Job};
-use heartwheel::pump;
+use heartwheel::engine::{Action, Engine, Readiness, Setup, Step};
+use heartwheel::event::{Command, Done, Job};
+use heartwheel::figures::Surroundings;
 use heartwheel::route::{Face, Placement};
 use heartwheel::time::Instant;
 use heartwheel::topics::After;
+use heartwheel::transport::Transport;
 
 use super::source::Source;
 use application::Application;
@@ -41,9 +42,17 @@ pub fn run(input: &[u8]) {
     world.end();
 }
 
+/// A run: the engine, and what surrounds it.
 struct World {
     engine: Engine,
+    outside: Outside,
     now: u64,
+    /// Something was put in since the last turn, which thus is wanted.
+    has_news: bool,
+    was_shut_down: bool,
+}
+
+struct Outside {
     /// By slot.
     sockets: Vec<Option<Socket>>,
     /// With the workers.
@@ -51,9 +60,8 @@ struct World {
     application: Application,
     shared: Vec<u8>,
     expiries_per_turn: usize,
-    /// Something was put in since the last turn, which thus is wanted.
-    has_news: bool,
-    was_shut_down: bool,
+    /// Steps that this turn may still take.
+    steps_left: usize,
     read_bytes: u64,
     written_bytes: u64,
 }
@@ -68,19 +76,19 @@ impl World {
             seed: 1,
             unix_ms: UNIX_MS,
         };
-        World {
-            engine: Engine::new(setup),
-            now: source.pick(&[0, (1 << 32) - 5000, (1 << 33) - 50_000]),
+        let engine = Engine::new(setup);
+        let now = source.pick(&[0, (1 << 32) - 5000, (1 << 33) - 50_000]);
+        let outside = Outside {
             sockets: Vec::new(),
             jobs: VecDeque::new(),
             application: Application::default(),
             shared: vec![0; source.pick(&[65_536, 1000])],
             expiries_per_turn: source.pick(&[1024, 1]),
-            has_news: false,
-            was_shut_down: false,
+            steps_left: 0,
             read_bytes: 0,
             written_bytes: 0,
-        }
+        };
+        World { engine, outside, now, has_news: false, was_shut_down: false }
     }
 
     fn at(&self) -> Instant {
@@ -118,18 +126,24 @@ impl World {
         let address = source.chance(200).then(|| ([127, 0, 0, 1], 1000).into());
         let Ok(id) = self.engine.accept(self.at(), face, address) else { return };
         let key = slot(id);
-        if self.sockets.len() <= key {
-            self.sockets.resize_with(key + 1, || None);
+        if self.outside.sockets.len() <= key {
+            self.outside.sockets.resize_with(key + 1, || None);
         }
-        assert!(self.sockets[key].replace(Socket::new()).is_none(), "a slot is used by one");
+        assert!(
+            self.outside.sockets[key].replace(Socket::new()).is_none(),
+            "a slot is used by one"
+        );
         if source.chance(128) {
-            self.sockets[key].as_mut().expect("it is there").send(&requests::request(source));
+            self.outside.sockets[key]
+                .as_mut()
+                .expect("it is there")
+                .send(&requests::request(source));
         }
     }
 
     fn pick_socket(&mut self, source: &mut Source) -> Option<&mut Socket> {
         let index = source.below(256).checked_rem(self.engine.len())?;
-        self.sockets.iter_mut().flatten().nth(index)
+        self.outside.sockets.iter_mut().flatten().nth(index)
     }
 
     fn send(&mut self, source: &mut Source, make: impl Fn(&mut Source) -> Vec<u8>) {
@@ -172,13 +186,13 @@ impl World {
     }
 
     fn do_job(&mut self, source: &mut Source) {
-        let index = source.below(256).checked_rem(self.jobs.len());
-        let Some(job) = index.and_then(|index| self.jobs.remove(index)) else { return };
-        self.run_job(job, source);
+        let index = source.below(256).checked_rem(self.outside.jobs.len());
+        let Some(job) = index.and_then(|index| self.outside.jobs.remove(index)) else { return };
+        self.with(source, |engine, now, world| world.take_back(engine, now, job));
     }
 
     fn command(&mut self, source: &mut Source) {
-        let Some(id) = self.application.pick(source) else { return };
+        let Some(id) = self.outside.application.pick(source) else { return };
         let topic = source.pick(&TOPICS).to_owned();
         let command = match source.below(5) {
             0 => Command::Send(id, source.text().into()),
@@ -191,7 +205,7 @@ impl World {
             3 => Command::Unsubscribe(id, topic),
             _ => Command::Kick(id),
         };
-        self.give(None, command);
+        self.give(command, source);
     }
 
     fn publish(&mut self, source: &mut Source) {
@@ -201,38 +215,37 @@ impl World {
             1 => vec![source.byte(); 300].into(),
             _ => "event\n".repeat(200).into(),
         };
-        self.give(None, Command::Publish(topic, payload));
+        self.give(Command::Publish(topic, payload), source);
     }
 
     fn upheave(&mut self, source: &mut Source) {
         match source.below(8) {
-            0 => self.give(None, Command::Drain),
+            0 => self.give(Command::Drain, source),
             1 => {
                 self.was_shut_down = true;
-                self.give(None, Command::Shutdown);
+                self.give(Command::Shutdown, source);
             }
             2 => self.engine.handle_time_jump(self.at()),
-            3 => self.give(None, Command::Shed(0.5)),
-            4 | 5 => self.give(None, Command::Reload(Box::new((config(source), None)))),
+            3 => self.give(Command::Shed(0.5), source),
+            4 | 5 => self.give(Command::Reload(Box::new((config(source), None))), source),
             // Late, whatever was due.
             _ => self.now += source.pick(&[1, 400, 20_000, 100_000]),
         }
-        self.apply_actions();
     }
 
     /// Lets all peers fall silent and take nothing, and sees everything end.
     fn end(&mut self) {
         let nothing = &mut Source::new(&[]);
-        self.sockets.iter_mut().flatten().for_each(Socket::vanish);
+        self.outside.sockets.iter_mut().flatten().for_each(Socket::vanish);
         let until = self.now + END_MS_MAX;
         for _ in 0..TURNS_MAX {
-            while !self.jobs.is_empty() {
+            while !self.outside.jobs.is_empty() {
                 self.do_job(nothing);
                 self.has_news = true;
             }
             self.rest(nothing);
             match self.engine.poll_timeout().map(|at| at.as_millis()) {
-                _ if !self.jobs.is_empty() => {}
+                _ if !self.outside.jobs.is_empty() => {}
                 Some(at) => self.now = at,
                 None => return self.check_end(),
             }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use heartwheel::engine::{Action, Attempt, Engine, Setup};
 use heartwheel::event::Command;
-use heartwheel::pump::{self, WriteVectored};
+use heartwheel::pump;
 use heartwheel::route::{Face, RouteKind, RouteSpec};
 use heartwheel::stats::DeadlineKind;
 use heartwheel::time::Instant;
+use heartwheel::transport::{Got, Transport, Written};
 use heartwheel::{CloseReason, Config, Placement};
 
 use crate::common::client::upgrade_request;
@@ -42,10 +43,27 @@ impl Read for Peer {
     }
 }
 
-impl WriteVectored for Peer {
+impl Peer {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         slices.iter().for_each(|slice| self.from_server.extend_from_slice(slice));
         Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+}
+
+impl Transport for Peer {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
+        let len = Read::read(self, buffer)?;
+        Ok(Got::from_socket(len, buffer.len()))
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+        self.write_vectored(slices).map(Written::from)
+    }
+
+    fn finish(&mut self) {}
+
+    fn has_room(&mut self) -> bool {
+        true
     }
 }
 

@@ -5,9 +5,10 @@ use std::io::{self, ErrorKind, IoSlice, Read};
 
 use heartwheel::engine::{Engine, Setup};
 use heartwheel::event::{Command, Done, Event, Outcome, Task};
-use heartwheel::pump::{self, WriteVectored};
+use heartwheel::pump;
 use heartwheel::route::{Face, Placement, RouteSpec};
 use heartwheel::time::Instant;
+use heartwheel::transport::{Got, Transport, Written};
 use heartwheel::{Config, Message};
 
 use crate::common::rng::Rng;
@@ -33,11 +34,28 @@ impl Read for Pieces<'_> {
     }
 }
 
-impl WriteVectored for Pieces<'_> {
+impl Pieces<'_> {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let before = self.written.len();
         slices.iter().for_each(|slice| self.written.extend_from_slice(slice));
         Ok(self.written.len() - before)
+    }
+}
+
+impl Transport for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
+        let len = Read::read(self, buffer)?;
+        Ok(Got::from_socket(len, buffer.len()))
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+        self.write_vectored(slices).map(Written::from)
+    }
+
+    fn finish(&mut self) {}
+
+    fn has_room(&mut self) -> bool {
+        true
     }
 }
 

@@ -8,7 +8,7 @@ use heartwheel::engine::Waiting;
 use heartwheel::route::Face;
 
 use crate::peer::{Kind, Peer};
-use crate::world::World;
+use crate::world::{Run, World};
 
 /// Handlers have so long after a drain's deadline to be told of the ends.
 const TELLING: Duration = Duration::from_millis(250);
@@ -21,55 +21,6 @@ impl World {
     /// How late a deadline may act, the millisecond that each one adds included.
     fn late_ms(&self) -> u64 {
         ms(self.plan.config.tick) + self.chaos.lag_ms_max.max(self.plan.chaos.lag_ms_max) + 2
-    }
-
-    pub fn check(&mut self) {
-        let engine = &self.engine;
-        let stats = engine.stats();
-        assert_eq!(engine.deadlines_armed(), engine.len(), "one deadline for each connection");
-        assert_eq!(stats.accepted, engine.len() as u64 + stats.closed_total(), "none is lost");
-        let waiting = engine.waiting();
-        self.check_balance(&waiting);
-        let open = self.slots.iter().flatten().count();
-        assert_eq!(open, engine.len(), "a socket for each connection");
-        let timeout = engine.poll_timeout().map(|at| at.as_millis());
-        assert!(timeout.is_some() || engine.is_empty(), "a connection without a deadline");
-        if !engine.is_draining() && engine.is_empty() && !self.plan.has_topics() {
-            assert_eq!(timeout, None, "nothing to do, no wake-up");
-        }
-        let far = self.now + self.farthest() + self.late_ms();
-        assert!(timeout.is_none_or(|at| at <= far), "a wake-up far away: {timeout:?} > {far}");
-        let waiting = waiting.messages_in;
-        let awaited = self.application.records.values().filter(|record| record.is_awaited());
-        let most = (awaited.count() * engine.config().limits.inbox_messages) as u64;
-        assert!(waiting <= most, "{waiting} messages wait");
-        let is_over = engine.is_empty() && self.application.is_idle() && !self.has_parked();
-        if engine.is_draining() && is_over && !engine.has_work_left() {
-            let is_told = engine.is_drained() || timeout.is_some_and(|at| at <= self.now);
-            assert!(is_told, "the drain has ended and nobody knows");
-        }
-        let is_settled = !self.has_work_left() && timeout.is_none_or(|at| at > self.now);
-        if is_settled {
-            for index in 0..self.peers.len() {
-                self.check_lateness(index);
-            }
-        }
-    }
-
-    /// What went in has come out, is counted as lost, or waits.
-    fn check_balance(&self, waiting: &Waiting) {
-        let stats = self.engine.stats();
-        let gone = stats.sent_bytes + stats.discarded_bytes;
-        assert_eq!(stats.queued_bytes, gone + waiting.bytes_out, "bytes balance");
-        let lost = stats.messages_panicked + stats.messages_cancelled;
-        let out = self.messages_given - self.messages_returned;
-        let known = stats.messages_handled + lost + waiting.messages_in + out;
-        assert_eq!(stats.messages_received, known, "messages received balance");
-        let discarded: u64 = stats.messages_discarded.iter().sum();
-        let known = self.frames_written + discarded + waiting.messages_out;
-        assert_eq!(stats.messages_sent, known, "messages sent balance");
-        let rejected = stats.rejected_connections + stats.rejected_per_ip + stats.rejected_memory;
-        assert_eq!(rejected, self.rejected, "who is turned away is counted");
     }
 
     /// Gives the longest that the engine may want to sleep.
@@ -94,66 +45,119 @@ impl World {
         ];
         spans.into_iter().map(ms).max().unwrap_or_default()
     }
+}
+
+impl Run {
+    pub fn check(&mut self) {
+        let engine = &self.engine;
+        let stats = engine.stats();
+        assert_eq!(engine.deadlines_armed(), engine.len(), "one deadline for each connection");
+        assert_eq!(stats.accepted, engine.len() as u64 + stats.closed_total(), "none is lost");
+        let waiting = engine.waiting();
+        self.check_balance(&waiting);
+        let open = self.world.slots.iter().flatten().count();
+        assert_eq!(open, engine.len(), "a socket for each connection");
+        let timeout = engine.poll_timeout().map(|at| at.as_millis());
+        assert!(timeout.is_some() || engine.is_empty(), "a connection without a deadline");
+        if !engine.is_draining() && engine.is_empty() && !self.world.plan.has_topics() {
+            assert_eq!(timeout, None, "nothing to do, no wake-up");
+        }
+        let far = self.world.now + self.world.farthest() + self.world.late_ms();
+        assert!(timeout.is_none_or(|at| at <= far), "a wake-up far away: {timeout:?} > {far}");
+        let waiting = waiting.messages_in;
+        let awaited = self.world.application.records.values().filter(|record| record.is_awaited());
+        let most = (awaited.count() * engine.config().limits.inbox_messages) as u64;
+        assert!(waiting <= most, "{waiting} messages wait");
+        let is_over =
+            engine.is_empty() && self.world.application.is_idle() && !self.world.has_parked();
+        if engine.is_draining() && is_over && !engine.has_work_left() {
+            let is_told = engine.is_drained() || timeout.is_some_and(|at| at <= self.world.now);
+            assert!(is_told, "the drain has ended and nobody knows");
+        }
+        let is_settled = !self.has_work_left() && timeout.is_none_or(|at| at > self.world.now);
+        if is_settled {
+            for index in 0..self.world.peers.len() {
+                self.check_lateness(index);
+            }
+        }
+    }
+
+    /// What went in has come out, is counted as lost, or waits.
+    fn check_balance(&self, waiting: &Waiting) {
+        let stats = self.engine.stats();
+        let gone = stats.sent_bytes + stats.discarded_bytes;
+        assert_eq!(stats.queued_bytes, gone + waiting.bytes_out, "bytes balance");
+        let lost = stats.messages_panicked + stats.messages_cancelled;
+        let out = self.world.messages_given - self.world.messages_returned;
+        let known = stats.messages_handled + lost + waiting.messages_in + out;
+        assert_eq!(stats.messages_received, known, "messages received balance");
+        let discarded: u64 = stats.messages_discarded.iter().sum();
+        let known = self.world.frames_written + discarded + waiting.messages_out;
+        assert_eq!(stats.messages_sent, known, "messages sent balance");
+        let rejected = stats.rejected_connections + stats.rejected_per_ip + stats.rejected_memory;
+        assert_eq!(rejected, self.world.rejected, "who is turned away is counted");
+    }
 
     /// No deadline acts late: what must have happened by now has happened.
     fn check_lateness(&mut self, index: usize) {
-        let late = self.late_ms();
-        let now = self.now;
-        let peer = &self.peers[index];
+        let late = self.world.late_ms();
+        let now = self.world.now;
+        let peer = &self.world.peers[index];
         let Some(id) = peer.id else { return };
         if !self.engine.contains(id) {
             return;
         }
-        let Some(record) = self.application.records.get(&id) else { return };
+        let Some(record) = self.world.application.records.get(&id) else { return };
         let link = peer.link.borrow();
         let Peer { seen, accepted_at, witness, .. } = peer;
-        let deadlines = &self.plan.config.deadlines;
+        let deadlines = &self.world.plan.config.deadlines;
         let due = |since: u64, span: Duration| now > since + ms(span) + late;
         let name = peer.name();
-        if link.read_bytes == 0 && link.server_shut_at.is_none() {
+        if link.read_bytes == 0 && link.finish_at.is_none() {
             let is_due = due(*accepted_at, deadlines.handshake);
             assert!(!is_due, "{name} {index}: silent since it came");
         }
-        if let Some(since) = link.server_shut_at.or(seen.close_at) {
+        if let Some(since) = link.finish_at.or(seen.close_at) {
             assert!(!due(since, deadlines.close_ack), "{name} {index}: closing for too long");
         }
         if let Some(since) = link.blocked_since {
             let since = since.max(link.last_written_at);
             assert!(!due(since, deadlines.write_stall), "{name} {index}: stalled for too long");
         }
-        if let Some(at) = self.drain_at.filter(|_| peer.face != Face::Admin) {
+        if let Some(at) = self.world.drain_at.filter(|_| peer.face != Face::Admin) {
             assert!(!due(at, deadlines.drain), "{name} {index}: outlived the drain");
         }
-        let is_behind = !self.application.has_no_job_of(id)
-            || self.has_parked()
-            || self.plan.rate_action() == Some(RateAction::Pause)
+        let is_behind = !self.world.application.has_no_job_of(id)
+            || self.world.has_parked()
+            || self.world.plan.rate_action() == Some(RateAction::Pause)
             // Its messages wait until their answers may go.
-            || self.plan.config.limits.send_per_second > 0
+            || self.world.plan.config.limits.send_per_second > 0
             // It may have published, and memory be short.
-            || self.plan.config.limits.memory_bytes.is_some()
+            || self.world.plan.config.limits.memory_bytes.is_some()
             || link.blocked_since.is_some()
             || link.has_edge();
-        let is_closing = link.server_shut_at.is_some() || seen.close_at.is_some();
+        let is_closing = link.finish_at.is_some() || seen.close_at.is_some();
         assert!(!(is_closing && link.end_was_read), "{name} {index}: both sides have ended");
         if let Some(at) = link.fin_told_at
             && !is_behind
-            && (self.drain_at.is_none() || is_closing)
+            && (self.world.drain_at.is_none() || is_closing)
         {
             let is_late = now > at.max(record.returned_at).max(link.last_read_at) + late;
             assert!(!is_late || link.end_was_read, "{name} {index}: the end is not read");
         }
         let is_open = witness.upgraded && witness.close.is_none();
-        if !is_open || is_behind || self.drain_at.is_some() {
+        if !is_open || is_behind || self.world.drain_at.is_some() {
             return;
         }
         let heard_at = [link.last_read_at, seen.upgraded_at, record.returned_at];
         let heard_at = heard_at.into_iter().max().unwrap_or_default();
-        let heard_at = heard_at.max(link.last_written_at).max(self.jumped_at.unwrap_or_default());
-        let heartbeat = &self.plan.config.heartbeat;
+        let heard_at =
+            heard_at.max(link.last_written_at).max(self.world.jumped_at.unwrap_or_default());
+        let heartbeat = &self.world.plan.config.heartbeat;
         if let Some(interval) = heartbeat.interval {
             let interval = if heartbeat.adaptive { interval.max(heartbeat.max) } else { interval };
             let waits = seen.ping_at.is_some() && seen.read_at_ping == link.read_bytes;
-            let span = if waits { self.plan.config.heartbeat.pong } else { interval };
+            let span = if waits { self.world.plan.config.heartbeat.pong } else { interval };
             assert!(!due(heard_at, span.max(interval)), "{name} {index}: no ping");
         } else if let Some(read_idle) = deadlines.read_idle {
             assert!(!due(heard_at, read_idle), "{name} {index}: idle for too long");
@@ -163,16 +167,18 @@ impl World {
     /// Says whether two turns in which nothing happens change nothing.
     pub fn check_rest(&mut self) {
         let is_settled = !self.has_work_left()
-            && self.engine.poll_timeout().is_none_or(|at| at.as_millis() > self.now);
+            && self.engine.poll_timeout().is_none_or(|at| at.as_millis() > self.world.now);
         if !is_settled {
             return;
         }
         let before = self.picture();
-        let chaos = std::mem::take(&mut self.chaos);
+        let chaos = std::mem::take(&mut self.world.chaos);
+        self.world.is_at_rest = true;
         for _ in 0..2 {
-            self.rest();
+            self.turn();
         }
-        self.chaos = chaos;
+        self.world.is_at_rest = false;
+        self.world.chaos = chaos;
         assert_eq!(self.picture(), before, "a turn without cause has changed something");
     }
 
@@ -189,38 +195,40 @@ impl World {
         let stats = engine.stats();
         assert!(engine.is_empty() && engine.deadlines_armed() == 0, "nothing is left");
         assert!(!engine.has_work_left(), "no work is left");
-        if engine.is_draining() && self.shut_down_at.is_none() {
+        if engine.is_draining() && self.world.shut_down_at.is_none() {
             assert!(engine.is_drained(), "the drain has ended");
         }
         assert_eq!(stats.queued_bytes, stats.sent_bytes + stats.discarded_bytes, "bytes balance");
-        let ended = self.peers.iter().filter(|peer| peer.seen.ended.is_some());
+        let ended = self.world.peers.iter().filter(|peer| peer.seen.ended.is_some());
         assert_eq!(ended.count() as u64, stats.accepted, "each end is told");
         for reason in CloseReason::ALL {
-            let told = self.peers.iter().filter(|peer| peer.ended_as(reason.label())).count();
+            let told = self.world.peers.iter().filter(|peer| peer.ended_as(reason.label())).count();
             assert_eq!(stats.closed_by(reason), told as u64, "{}", reason.label());
         }
-        let read: u64 = self.peers.iter().map(|peer| peer.link.borrow().read_bytes).sum();
-        let written: u64 = self.peers.iter().map(|peer| peer.link.borrow().written_bytes).sum();
+        let read: u64 = self.world.peers.iter().map(|peer| peer.link.borrow().read_bytes).sum();
+        let written: u64 =
+            self.world.peers.iter().map(|peer| peer.link.borrow().written_bytes).sum();
         assert_eq!((stats.received_bytes, stats.sent_bytes), (read, written));
         assert_eq!(engine.waiting(), Waiting::default(), "nothing waits");
         self.check_balance(&Waiting::default());
         // What handlers sent, and what the topics sent: all of it was queued, or was refused.
         let refused: u64 = stats.messages_refused.iter().sum();
         let offered = stats.messages_sent + refused;
-        assert!(offered >= self.application.messages_sent, "what is to be sent is counted");
-        if !self.plan.has_topics() {
-            assert_eq!(offered, self.application.messages_sent, "nothing is sent unasked");
+        assert!(offered >= self.world.application.messages_sent, "what is to be sent is counted");
+        if !self.world.plan.has_topics() {
+            assert_eq!(offered, self.world.application.messages_sent, "nothing is sent unasked");
         }
-        self.ledger.check();
-        for (id, record) in &self.application.records {
-            let label = self.peers[record.peer].seen.ended.as_ref().map(|ended| ended.1.clone());
+        self.world.ledger.check();
+        for (id, record) in &self.world.application.records {
+            let label =
+                self.world.peers[record.peer].seen.ended.as_ref().map(|ended| ended.1.clone());
             assert!(record.is_told(), "the handler of {id} was not told of its end");
             if record.reason.is_some() {
                 assert_eq!(record.reason, label, "the handler hears what the log says");
-                assert_eq!(record.code, self.peers[record.peer].seen.code, "and the code");
+                assert_eq!(record.code, self.world.peers[record.peer].seen.code, "and the code");
             }
         }
-        for (index, peer) in self.peers.iter().enumerate() {
+        for (index, peer) in self.world.peers.iter().enumerate() {
             let Kind::Honest(honest) = &peer.kind else { continue };
             let is_whole = peer.seen.ended.as_ref().is_some_and(|ended| !ended.2)
                 && !peer.link.borrow().was_reset;

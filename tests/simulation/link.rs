@@ -56,6 +56,8 @@ pub struct Link {
     pub was_blocked_by_chance: bool,
     pub blocked_until: u64,
     pub server_shut_at: Option<u64>,
+    /// The server has begun to end its side.
+    pub finish_at: Option<u64>,
     pub server_gone: bool,
     /// In the client's kernel.
     pub arrived: VecDeque<u8>,
@@ -245,6 +247,7 @@ impl Link {
     pub fn server_shut(&mut self) {
         assert!(self.server_shut_at.is_none(), "FIN was sent twice");
         self.server_shut_at = Some(self.now);
+        self.finish_at.get_or_insert(self.now);
         self.send_down(Segment::Fin);
     }
 

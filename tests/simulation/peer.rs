@@ -16,6 +16,7 @@ use crate::link::Link;
 use crate::plan::pick;
 use crate::script;
 use crate::scripted::Scripted;
+use crate::sealed::Sealing;
 use crate::settings::{MESSAGE_BYTES_MAX, WEBSOCKETS};
 use crate::topical::Form;
 use crate::witness::Witness;
@@ -24,6 +25,8 @@ use crate::witness::Witness;
 pub struct Peer {
     pub starts_at: u64,
     pub link: Rc<RefCell<Link>>,
+    /// What its transport keeps, if that seals its bytes.
+    pub sealing: Option<Sealing>,
     pub kind: Kind,
     pub id: Option<ConnectionId>,
     pub accepted_at: u64,

@@ -3,10 +3,26 @@
 use crate::ledger::{Item, id};
 use crate::peer::Kind;
 use crate::topical::{Form, TOPICS, last_payload};
-use crate::world::World;
+use crate::world::{Run, World};
 
 /// Stands for a position that is none: nothing may follow it but a gap.
 const NO_POSITION: (u64, u64) = (u64::MAX, u64::MAX);
+
+impl Run {
+    /// Publishes one more event to each topic, for all who are still there.
+    pub fn publish_last(&mut self) {
+        self.world.ledger.await_last();
+        for topic in TOPICS {
+            let payload = last_payload(topic).into();
+            self.command(heartwheel::event::Command::Publish(topic.into(), payload));
+        }
+    }
+
+    /// Gives how many events have given way to others, or were not queued.
+    pub fn events_dropped(&self) -> u64 {
+        self.engine.stats().messages_dropped()
+    }
+}
 
 impl World {
     /// Enters what a peer has just asked for.
@@ -143,24 +159,10 @@ impl World {
         }
     }
 
-    /// Publishes one more event to each topic, for all who are still there.
-    pub fn publish_last(&mut self) {
-        self.ledger.await_last();
-        for topic in TOPICS {
-            let payload = last_payload(topic).into();
-            self.command(None, heartwheel::event::Command::Publish(topic.into(), payload));
-        }
-    }
-
-    /// Gives how many events have given way to others, or were not queued.
-    pub fn events_dropped(&self) -> u64 {
-        self.engine.stats().messages_dropped()
-    }
-
     /// Gives a subscriber that ought to have that event, or word of its loss, and has neither;
-    /// `dropped` is how many events had been dropped before.
-    pub fn unserved_subscriber(&self, dropped: u64) -> Option<String> {
-        let (peer, topic) = self.ledger.unserved(last_payload, self.events_dropped() > dropped)?;
+    /// `has_dropped` says whether events have been dropped since.
+    pub fn unserved_subscriber(&self, has_dropped: bool) -> Option<String> {
+        let (peer, topic) = self.ledger.unserved(last_payload, has_dropped)?;
         Some(format!("{peer} {} of {topic}", self.peers[peer].name()))
     }
 

@@ -9,6 +9,7 @@ use heartwheel::{ConnectionId, Message};
 use crate::journal;
 use crate::link::Link;
 use crate::peer::{Kind, Peer};
+use crate::sealed::Sealing;
 use crate::topical::Form;
 use crate::witness::Said;
 use crate::world::{Step, World};
@@ -199,6 +200,9 @@ impl World {
         let may_be_slow = chaos.blocked_write + chaos.short_write > 0;
         // Its answer to a close waits behind all that it sent before.
         let is_read_slowly = chaos.short_read + chaos.late_bytes > 0;
+        // A transport that must write does not hear a peer that takes nothing.
+        let is_unheard = peer.sealing.as_ref().is_some_and(Sealing::must_write);
+        let is_read_slowly = is_read_slowly || is_unheard;
         let may_end_as = |label: &str| match &peer.kind {
             Kind::Honest(honest) => honest.closes() && label == "peer",
             Kind::Scripted(scripted) => scripted.script.labels.contains(&label),
@@ -293,14 +297,14 @@ impl World {
         {
             assert!(chunks.is_over(), "a stream ends with its last chunk: {context}");
         }
-        let decided_at = seen.refused_at.or(link.server_shut_at).unwrap_or(self.now);
+        let decided_at = seen.refused_at.or(link.finish_at).unwrap_or(self.now);
         let upgraded_for = seen.close_at.unwrap_or(self.now).saturating_sub(seen.upgraded_at);
         let last_write_ago = self.now - link.last_written_at;
         let (took, least) = match label {
             "handshake" => (decided_at - accepted_at, ms(deadlines.handshake)),
             "body" => (decided_at - accepted_at, ms(deadlines.body)),
             "keep_alive" => {
-                let shut_at = link.server_shut_at.expect("it was answered");
+                let shut_at = link.finish_at.expect("it was answered");
                 (shut_at - link.last_written_at, ms(deadlines.keep_alive))
             }
             "read_idle" if seen.close_at.is_some() => {
@@ -322,7 +326,7 @@ impl World {
                 (last_write_ago, ms(deadlines.write_stall))
             }
             "close_ack" => {
-                let since = link.server_shut_at.or(seen.close_at).expect("it was closing");
+                let since = link.finish_at.or(seen.close_at).expect("it was closing");
                 (self.now - since, ms(deadlines.close_ack))
             }
             "drain"

@@ -1,11 +1,10 @@
-//! Everything together: the engine, driven as the event loop drives it, its peers, its application,
-//! and time.
+//! Everything around the engine: its peers, its application, and time; and both together.
 
 use std::collections::VecDeque;
 
 use heartwheel::ConnectionId;
 use heartwheel::engine::{Action, Attempt, Engine, Setup};
-use heartwheel::event::Job;
+use heartwheel::event::{Command, Job};
 use heartwheel::route::Face;
 use heartwheel::time::Instant;
 
@@ -19,6 +18,7 @@ use crate::peer::{Honest, Kind, Peer, Seen};
 use crate::plan::{Chaos, Plan, pick};
 use crate::script::Script;
 use crate::scripted::Scripted;
+use crate::sealed::Sealing;
 use crate::settings::routes;
 use crate::witness::Witness;
 
@@ -42,13 +42,19 @@ pub enum Step {
     Calm,
 }
 
+/// A run: the engine, and all that surrounds it.
+pub struct Run {
+    pub engine: Engine,
+    pub world: World,
+}
+
+/// All that surrounds the engine.
 pub struct World {
     pub plan: Plan,
     pub chaos: Chaos,
     pub now: u64,
     pub began: u64,
     pub rng: Rng,
-    pub engine: Engine,
     pub peers: Vec<Peer>,
     /// By slot: which peer.
     pub slots: Vec<Option<usize>>,
@@ -74,12 +80,22 @@ pub struct World {
     pub rejected: u64,
     /// How far the wall clock is off, in milliseconds.
     pub wall_off_ms: i64,
+    /// Lines that tell of ends, and wait for the sockets to be closed.
+    pub ends: VecDeque<String>,
+    /// How often silence had been judged when a deadline had last acted.
+    pub judged: u64,
+    /// What the operator does in this turn has been drawn.
+    pub has_drawn: bool,
+    /// Nobody but the operator is listened to any more.
+    pub has_stopped: bool,
+    /// Nothing happens: a turn without a cause.
+    pub is_at_rest: bool,
     /// A running hash of everything that was done.
     pub digest: u64,
 }
 
-impl World {
-    pub fn new(seed: u64) -> World {
+impl Run {
+    pub fn new(seed: u64) -> Run {
         let mut rng = Rng::new(seed);
         let plan = Plan::draw(&mut rng);
         let setup = Setup {
@@ -91,13 +107,17 @@ impl World {
             unix_ms: UNIX_MS + plan.begins_ms,
         };
         let now = plan.begins_ms;
-        let peers = (0..plan.peers).map(|_| draw_peer(&mut rng, &plan)).collect();
+        let mut peers: Vec<_> = (0..plan.peers).map(|_| draw_peer(&mut rng, &plan)).collect();
+        // No draw of its own: what a seed stands for stays as it is.
+        if seed % 4 == 3 {
+            peers.iter_mut().for_each(|peer| peer.sealing = Some(Sealing::default()));
+        }
         journal::begin();
-        World {
+        let engine = Engine::new(setup);
+        let world = World {
             chaos: plan.chaos.clone(),
             now,
             began: now,
-            engine: Engine::new(setup),
             peers,
             slots: Vec::new(),
             application: Application::new(Rng::new(rng.next_u64()), plan.workers, plan.queue_max),
@@ -117,12 +137,48 @@ impl World {
             messages_returned: 0,
             rejected: 0,
             wall_off_ms: 0,
+            ends: VecDeque::new(),
+            judged: 0,
+            has_drawn: false,
+            has_stopped: false,
+            is_at_rest: false,
             digest: seed,
             rng,
             plan,
-        }
+        };
+        Run { engine, world }
     }
 
+    /// Gives a command that no handler has given.
+    pub fn command(&mut self, command: Command) {
+        let now = self.world.at();
+        self.engine.take_command(now, &mut self.world, None, command);
+    }
+
+    /// Says whether the engine wants a turn at once.
+    pub fn has_work_left(&self) -> bool {
+        self.engine.has_work_left() || self.engine.has_dirty()
+    }
+
+    /// Goes to the next moment at which something can happen, at most to `until`, and does a turn.
+    pub fn step(&mut self, until: u64) {
+        let engine_at = self.engine.poll_timeout().map(|at| at.as_millis());
+        let has_work_left = self.has_work_left();
+        self.world.step(until, engine_at, has_work_left);
+        self.turn();
+    }
+
+    pub fn is_idle(&self) -> bool {
+        let is_told = self.world.application.is_idle() && !self.world.has_parked();
+        self.engine.is_empty() && is_told && !self.engine.has_work_left()
+    }
+
+    pub fn turns(&self) -> u64 {
+        self.engine.stats().turns
+    }
+}
+
+impl World {
     /// Ends the faults.
     pub fn calm_down(&mut self) {
         self.note(Step::Calm);
@@ -145,19 +201,13 @@ impl World {
         Instant::from_millis(self.now)
     }
 
-    /// Says whether the engine wants a turn at once.
-    pub fn has_work_left(&self) -> bool {
-        self.engine.has_work_left() || self.engine.has_dirty()
-    }
-
-    /// Goes to the next moment at which something can happen, at most to `until`, and does a turn.
-    pub fn step(&mut self, until: u64) {
-        let engine_at = self.engine.poll_timeout().map(|at| at.as_millis());
+    /// Goes to the next moment at which something can happen, at most to `until`.
+    fn step(&mut self, until: u64, engine_at: Option<u64>, has_work_left: bool) {
         let peers = self.peers.iter().filter_map(|peer| peer.next_at(self.now)).min();
         let upheaval = (self.upheaval_at != u64::MAX).then_some(self.upheaval_at);
         let times = [engine_at, peers, self.application.next_at(), upheaval, Some(until)];
         let mut next = times.into_iter().flatten().min().unwrap_or(until).max(self.now);
-        if self.has_work_left() {
+        if has_work_left {
             next = self.now;
         } else {
             next += self.rng.below(self.chaos.lag_ms_max + 1);
@@ -166,7 +216,7 @@ impl World {
         assert!(
             self.turns_in_place < TURNS_IN_PLACE_MAX,
             "the loop spins: engine {engine_at:?}, work {}, peers {:?}",
-            self.has_work_left(),
+            has_work_left,
             self.peers.iter().map(|peer| peer.next_at(self.now)).collect::<Vec<_>>()
         );
         self.now = next;
@@ -182,7 +232,6 @@ impl World {
             }
             self.note_asked(index);
         }
-        self.turn();
     }
 
     /// Gives the wall clock.
@@ -190,17 +239,8 @@ impl World {
         (UNIX_MS + self.now).checked_add_signed(self.wall_off_ms).expect("it is long after 1970")
     }
 
-    pub fn is_idle(&self) -> bool {
-        let is_told = self.application.is_idle() && self.parked.is_none();
-        self.engine.is_empty() && is_told && !self.engine.has_work_left()
-    }
-
     pub fn has_parked(&self) -> bool {
         self.parked.is_some()
-    }
-
-    pub fn turns(&self) -> u64 {
-        self.engine.stats().turns
     }
 }
 
@@ -232,6 +272,7 @@ fn draw_peer(rng: &mut Rng, plan: &Plan) -> Peer {
     Peer {
         starts_at,
         link: std::rc::Rc::new(std::cell::RefCell::new(link)),
+        sealing: None,
         kind,
         id: None,
         accepted_at: 0,

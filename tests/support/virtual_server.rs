@@ -1,16 +1,17 @@
 //! An engine in a time of the test's own, with sockets of its own: peers come from wherever the
-//! test says, a minute passes at once, and each turn is counted.
+//! test says, a minute passes at once, and each turn is counted. The turn is the engine's.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::SocketAddr;
 
-use heartwheel::engine::{Action, Attempt, Engine, Setup};
+use heartwheel::engine::{Action, Engine, Readiness, Setup, World};
 use heartwheel::event::{Command, Done, Event, Job, Outcome, Task};
+use heartwheel::figures::Surroundings;
 use heartwheel::http::{Refusal, Response};
-use heartwheel::pump::{self, WriteVectored};
 use heartwheel::route::{Face, Placement, RouteKind, RouteSpec};
 use heartwheel::time::Instant;
+use heartwheel::transport::{Got, Transport, Written};
 use heartwheel::{Accept, Config, ConnectionId};
 
 /// An engine and its peers. Handlers send every message back.
@@ -19,9 +20,13 @@ pub struct VirtualServer {
     pub now_ms: u64,
     /// Turns so far.
     pub turns: u64,
-    /// Upgrades that wait for a verdict, if these are not given at once.
+    pub world: Wires,
+}
+
+/// What surrounds the engine.
+pub struct Wires {
+    /// Upgrades that wait for a verdict: those to `/asked`.
     pub undecided: Vec<Job>,
-    pub is_undecided: bool,
     /// By slot.
     sockets: BTreeMap<usize, Wire>,
     shared: Vec<u8>,
@@ -64,10 +69,11 @@ impl VirtualServer {
             engine: Engine::new(setup),
             now_ms: 1000,
             turns: 0,
-            undecided: Vec::new(),
-            is_undecided: false,
-            sockets: BTreeMap::new(),
-            shared: vec![0; 64 * 1024],
+            world: Wires {
+                undecided: Vec::new(),
+                sockets: BTreeMap::new(),
+                shared: vec![0; 64 * 1024],
+            },
         }
     }
 
@@ -85,7 +91,7 @@ impl VirtualServer {
         let accepted = self.engine.accept(self.now(), face, address);
         let id = accepted.map_err(|refusal: Refusal| refusal.status())?;
         let wire = Wire { has_edge: true, has_room: true, window: usize::MAX, ..Wire::default() };
-        self.sockets.insert(key(id), wire);
+        self.world.sockets.insert(key(id), wire);
         self.turn();
         Ok(id)
     }
@@ -103,21 +109,21 @@ impl VirtualServer {
 
     /// Sends bytes to the server, which sees them in its next turn.
     pub fn send(&mut self, id: ConnectionId, bytes: impl AsRef<[u8]>) {
-        let wire = self.sockets.get_mut(&key(id)).expect("it was accepted");
+        let wire = self.world.sockets.get_mut(&key(id)).expect("it was accepted");
         wire.to_server.extend(bytes.as_ref());
         wire.has_edge = true;
     }
 
     /// Ends the peer's side.
     pub fn end(&mut self, id: ConnectionId) {
-        let wire = self.sockets.get_mut(&key(id)).expect("it was accepted");
+        let wire = self.world.sockets.get_mut(&key(id)).expect("it was accepted");
         wire.has_ended = true;
         wire.has_edge = true;
     }
 
     /// Lets the peer take so many bytes and then no more.
     pub fn narrow(&mut self, id: ConnectionId, window: usize) {
-        let wire = self.sockets.get_mut(&key(id)).expect("it was accepted");
+        let wire = self.world.sockets.get_mut(&key(id)).expect("it was accepted");
         wire.has_room = window > 0 && wire.window == 0;
         wire.window = window;
         wire.has_edge = true;
@@ -125,23 +131,22 @@ impl VirtualServer {
 
     /// Gives what the peer has received since it was last asked.
     pub fn received(&mut self, id: ConnectionId) -> Vec<u8> {
-        std::mem::take(&mut self.sockets.get_mut(&key(id)).expect("it was accepted").to_peer)
+        std::mem::take(&mut self.world.sockets.get_mut(&key(id)).expect("it was accepted").to_peer)
     }
 
     /// Gives the bytes that the server has not read yet.
     pub fn unread(&self, id: ConnectionId) -> usize {
-        self.sockets[&key(id)].to_server.len()
+        self.world.sockets[&key(id)].to_server.len()
     }
 
     /// Says whether the server has ended its side.
     pub fn is_over(&self, id: ConnectionId) -> bool {
-        self.sockets[&key(id)].is_over
+        self.world.sockets[&key(id)].is_over
     }
 
     /// Tells the engine something.
     pub fn command(&mut self, command: Command) {
-        self.engine.handle_command(self.now(), None, command);
-        self.apply_actions();
+        self.engine.take_command(self.now(), &mut self.world, None, command);
     }
 
     /// Turns until nothing is left to do at this moment.
@@ -156,7 +161,7 @@ impl VirtualServer {
         self.turn();
         loop {
             let due = self.engine.poll_timeout().map_or(u64::MAX, Instant::as_millis);
-            let has_edge = self.sockets.values().any(|wire| wire.has_edge);
+            let has_edge = self.world.sockets.values().any(|wire| wire.has_edge);
             let next = match self.engine.has_work_left() || has_edge {
                 true => self.now_ms,
                 false => due.max(self.now_ms),
@@ -174,99 +179,92 @@ impl VirtualServer {
 
     fn turn(&mut self) {
         self.turns += 1;
-        let now = self.now();
-        self.engine.begin_turn(self.now_ms);
-        for (key, wire) in &mut self.sockets {
-            if std::mem::take(&mut wire.has_edge) {
-                let readable = !wire.to_server.is_empty() || wire.has_ended;
-                let writable = std::mem::take(&mut wire.has_room);
-                self.engine.handle_readiness(*key, readable, writable, wire.has_ended);
-            }
-        }
-        self.run_handlers();
-        while let Some(id) = self.engine.poll_ready() {
-            self.fill(id);
-            self.run_handlers();
-        }
-        while let Some(id) = self.engine.deliver(now) {
-            self.flush(id);
-        }
-        let mut budget = 1000;
-        while let Some(attempt) = self.engine.handle_timeout(now, &mut budget) {
-            match attempt {
-                Attempt::Read(id) => {
-                    self.engine.mark_readable(id);
-                    self.fill(id);
-                    self.engine.expire(now, id);
-                }
-                Attempt::Write(id) => self.engine.expire(now, id),
-            }
-        }
-        self.run_handlers();
-        while let Some(id) = self.engine.poll_dirty() {
-            self.flush(id);
-        }
-        self.engine.end_turn(now);
-        self.apply_actions();
+        self.engine.turn(self.now(), self.now_ms, &mut self.world);
         let stats = self.engine.stats();
         assert_eq!(stats.accepted, self.engine.len() as u64 + stats.closed_total());
         assert_eq!(self.engine.deadlines_armed(), self.engine.len());
     }
+}
 
-    fn fill(&mut self, id: ConnectionId) {
-        let now = self.now();
-        if let Some(wire) = self.sockets.get_mut(&key(id)) {
-            pump::fill(&mut self.engine, now, id, wire, &mut self.shared);
-        }
-        self.apply_actions();
+impl World for Wires {
+    type Incoming = ();
+
+    fn poll_commands(&mut self) -> Option<(Option<ConnectionId>, Vec<Command>)> {
+        None
     }
 
-    fn flush(&mut self, id: ConnectionId) {
-        let now = self.now();
-        if let Some(wire) = self.sockets.get_mut(&key(id)) {
-            pump::flush(&mut self.engine, now, id, wire);
-        }
-        self.apply_actions();
+    fn command_bytes(&self) -> usize {
+        0
     }
 
-    fn apply_actions(&mut self) {
-        while let Some(action) = self.engine.poll_action() {
-            if let Action::Shutdown(key) | Action::Close(key) | Action::Abort(key) = action
-                && let Some(wire) = self.sockets.get_mut(&key)
-            {
-                wire.is_over = true;
+    fn tell_readiness(&mut self, mut note: impl FnMut(usize, Readiness)) {
+        for (key, wire) in &mut self.sockets {
+            if std::mem::take(&mut wire.has_edge) {
+                let readable = !wire.to_server.is_empty() || wire.has_ended;
+                let writable = std::mem::take(&mut wire.has_room);
+                note(*key, Readiness { readable, writable, closed: wire.has_ended, error: None });
             }
         }
     }
 
-    fn run_handlers(&mut self) {
-        let now = self.now();
-        while let Some(job) = self.engine.poll_job(Placement::Inline) {
-            if self.is_undecided && matches!(job.task, Task::Authorize(_)) {
-                self.undecided.push(job);
-                continue;
-            }
-            let Job { id, route, task } = job;
-            let outcome = match task {
-                Task::Authorize(request) => Outcome::Verdict(request, Ok(Accept::default())),
-                Task::Answer(_) => Outcome::Answer(Response::new(200).text("answered")),
-                Task::Events { session, mut events } => {
-                    let mut messages_handled = 0;
-                    let mut is_told = false;
-                    while let Some(event) = events.pop_front() {
-                        is_told |= matches!(event, Event::Closed(_));
-                        if let Event::Message(message) = event {
-                            messages_handled += 1;
-                            let echo = Command::Send(id, message);
-                            self.engine.handle_command(now, Some(id), echo);
-                        }
+    fn poll_incoming(
+        &mut self,
+        _: &mut Engine,
+        _: Instant,
+        _: &mut usize,
+    ) -> Option<((), Face, Option<SocketAddr>)> {
+        None
+    }
+
+    fn admit(&mut self, _: &Engine, _: ConnectionId, _: ()) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn refuse(&mut self, _: &Engine, _: Instant, _: (), _: Refusal) {}
+
+    fn stop_listening(&mut self, _: usize) {}
+
+    fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8])> {
+        Some((self.sockets.get_mut(&key)?, &mut self.shared))
+    }
+
+    fn run(&mut self, _: &mut Engine, job: Job) -> (Vec<Command>, Done) {
+        let Job { id, route, task } = job;
+        let mut commands = Vec::new();
+        let outcome = match task {
+            Task::Authorize(request) => Outcome::Verdict(request, Ok(Accept::default())),
+            Task::Answer(_) => Outcome::Answer(Response::new(200).text("answered")),
+            Task::Events { session, mut events } => {
+                let mut messages_handled = 0;
+                let mut is_told = false;
+                while let Some(event) = events.pop_front() {
+                    is_told |= matches!(event, Event::Closed(_));
+                    if let Event::Message(message) = event {
+                        messages_handled += 1;
+                        commands.push(Command::Send(id, message));
                     }
-                    let session = session.or_else(|| Some(Box::new(()))).filter(|_| !is_told);
-                    Outcome::Events { session, messages_handled, events }
                 }
-            };
-            let done = Command::Done(Done { id, route, outcome });
-            self.engine.handle_command(now, Some(id), done);
+                let session = session.or_else(|| Some(Box::new(()))).filter(|_| !is_told);
+                Outcome::Events { session, messages_handled, events }
+            }
+        };
+        (commands, Done { id, route, outcome })
+    }
+
+    /// The workers give verdicts alone: when the test says so.
+    fn dispatch(&mut self, engine: &mut Engine) {
+        self.undecided.extend(std::iter::from_fn(|| engine.poll_job(Placement::Worker)));
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings::default()
+    }
+
+    fn apply(&mut self, _: &Engine, action: Action) {
+        if let Action::Close(key) | Action::Abort(key) = action
+            && let Some(wire) = self.sockets.get_mut(&key)
+        {
+            wire.is_over = true;
         }
     }
 }
@@ -281,7 +279,7 @@ impl Read for Wire {
     }
 }
 
-impl WriteVectored for Wire {
+impl Wire {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let before = self.to_peer.len();
         for slice in slices {
@@ -296,13 +294,32 @@ impl WriteVectored for Wire {
     }
 }
 
+impl Transport for &mut Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
+        let len = (**self).read(buffer)?;
+        Ok(Got::from_socket(len, buffer.len()))
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+        self.write_vectored(slices).map(Written::from)
+    }
+
+    fn finish(&mut self) {
+        self.is_over = true;
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.window > 0
+    }
+}
+
 /// What the program serves, and a POST with a handler.
 fn routes() -> Vec<RouteSpec> {
     let is_probe = |kind| matches!(kind, RouteKind::Health | RouteKind::Ready);
     let route = |path: &str, kind| RouteSpec {
         path: path.into(),
         kind,
-        placement: Placement::Inline,
+        placement: if path == "/asked" { Placement::Worker } else { Placement::Inline },
         face: if is_probe(kind) { Face::Both } else { Face::Public },
         is_open: is_probe(kind),
         authorizes: path == "/asked",

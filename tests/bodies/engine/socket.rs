@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read};
 
-use heartwheel::pump::WriteVectored;
+use heartwheel::transport::{Got, Transport, Written};
 
 use super::said::Said;
 
@@ -105,7 +105,7 @@ impl Socket {
     }
 
     /// The server sends FIN.
-    pub fn shut(&mut self) {
+    fn shut(&mut self) {
         assert!(!std::mem::replace(&mut self.has_shut, true), "FIN is sent once");
     }
 }
@@ -130,7 +130,26 @@ impl Read for Socket {
     }
 }
 
-impl WriteVectored for Socket {
+impl Transport for &mut Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
+        let len = (**self).read(buffer)?;
+        Ok(Got::from_socket(len, buffer.len()))
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+        self.write_vectored(slices).map(Written::from)
+    }
+
+    fn finish(&mut self) {
+        self.shut();
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.failed || self.room > 0
+    }
+}
+
+impl Socket {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         assert!(!self.has_shut, "bytes were written behind FIN");
         let asked: usize = slices.iter().map(|slice| slice.len()).sum();

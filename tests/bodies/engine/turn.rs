@@ -1,34 +1,35 @@
 //! One turn in the order of the event loop, every loop in it bounded, and what holds behind it.
 
+use std::io;
+use std::net::SocketAddr;
+
+use heartwheel::http::Refusal;
+
 use super::*;
 
 impl World {
     pub fn turn(&mut self, source: &mut Source) {
-        let now = self.at();
-        self.engine.begin_turn(UNIX_MS + self.now);
         self.has_news = false;
-        self.note_readiness();
-        self.run_inline(source);
-        let mut left = LOOP_MAX;
-        while let Some(id) = self.engine.poll_ready() {
-            count_down(&mut left, "reads");
-            self.fill(id);
-            self.run_inline(source);
-        }
-        self.hand_out();
-        while let Some(id) = self.engine.deliver(now) {
-            count_down(&mut left, "deliveries");
-            self.flush(id);
-        }
-        self.act_on_deadlines(source);
-        while let Some(id) = self.engine.poll_dirty() {
-            count_down(&mut left, "writes");
-            self.flush(id);
-        }
-        self.engine.end_turn(now);
-        self.apply_actions();
-        self.hand_out();
+        self.outside.steps_left = STEPS_PER_TURN_MAX;
+        let unix_ms = UNIX_MS + self.now;
+        self.with(source, |engine, now, world| engine.turn(now, unix_ms, world));
         self.check();
+    }
+
+    /// Gives a command that no handler has given.
+    pub fn give(&mut self, command: Command, source: &mut Source) {
+        self.outside.steps_left = STEPS_PER_TURN_MAX;
+        self.with(source, |engine, now, world| engine.take_command(now, world, None, command));
+    }
+
+    /// Does something with the engine and what surrounds it.
+    pub fn with(
+        &mut self,
+        source: &mut Source,
+        does: impl FnOnce(&mut Engine, Instant, &mut Surrounding),
+    ) {
+        let now = self.at();
+        does(&mut self.engine, now, &mut Surrounding { outside: &mut self.outside, source });
     }
 
     /// Turns without time passing until none is wanted; one more changes nothing.
@@ -51,7 +52,7 @@ impl World {
 
     fn is_at_rest(&self) -> bool {
         let is_due = self.engine.poll_timeout().is_some_and(|at| at <= self.at());
-        let has_edge = self.sockets.iter().flatten().any(Socket::has_edge);
+        let has_edge = self.outside.sockets.iter().flatten().any(Socket::has_edge);
         !(is_due || has_edge || self.has_news || self.engine.has_work_left())
     }
 
@@ -60,7 +61,7 @@ impl World {
         let stats = self.engine.stats();
         [
             self.engine.len() as u64,
-            self.jobs.len() as u64,
+            self.outside.jobs.len() as u64,
             stats.closed_total(),
             stats.received_bytes,
             stats.queued_bytes,
@@ -74,126 +75,27 @@ impl World {
         ]
     }
 
-    fn note_readiness(&mut self) {
-        for key in 0..self.sockets.len() {
-            let edge = self.sockets[key].as_mut().and_then(Socket::take_edge);
-            if let Some(Edge { readable, writable, closed }) = edge {
-                self.engine.handle_readiness(key, readable, writable, closed);
-            }
-        }
-        self.apply_actions();
-    }
-
-    fn fill(&mut self, id: ConnectionId) {
-        let now = self.at();
-        let socket = self.sockets[slot(id)].as_mut().expect("who is read from is there");
-        pump::fill(&mut self.engine, now, id, socket, &mut self.shared);
-        self.apply_actions();
-    }
-
-    fn flush(&mut self, id: ConnectionId) {
-        let now = self.at();
-        let socket = self.sockets[slot(id)].as_mut().expect("who is written to is there");
-        pump::flush(&mut self.engine, now, id, socket);
-        self.apply_actions();
-    }
-
-    pub fn give(&mut self, from: Option<ConnectionId>, command: Command) {
-        if let Some(id) = self.engine.wants_flush(from, &command) {
-            self.flush(id);
-        }
-        self.engine.handle_command(self.at(), from, command);
-        self.apply_actions();
-    }
-
-    fn run_inline(&mut self, source: &mut Source) {
-        let mut left = LOOP_MAX;
-        while let Some(job) = self.engine.poll_job(Placement::Inline) {
-            count_down(&mut left, "calls");
-            self.application.take(&job);
-            self.run_job(job, source);
-            if self.engine.is_turn_spent() {
-                break;
-            }
-        }
-    }
-
-    pub fn run_job(&mut self, job: Job, source: &mut Source) {
-        let from = job.id;
-        let (commands, done) = self.application.run(job, source);
-        for command in commands {
-            self.give(Some(from), command);
-        }
-        self.give(Some(from), Command::Done(done));
-    }
-
-    /// Gives the workers what they have room for.
-    fn hand_out(&mut self) {
-        while self.jobs.len() < JOBS_MAX
-            && let Some(job) = self.engine.poll_job(Placement::Worker)
-        {
-            self.application.take(&job);
-            self.jobs.push_back(job);
-        }
-    }
-
-    fn act_on_deadlines(&mut self, source: &mut Source) {
-        let now = self.at();
-        let mut budget = self.expiries_per_turn;
-        let mut left = LOOP_MAX;
-        while let Some(attempt) = self.engine.handle_timeout(now, &mut budget) {
-            count_down(&mut left, "deadlines");
-            let id = match attempt {
-                Attempt::Read(id) => {
-                    self.engine.mark_readable(id);
-                    self.fill(id);
-                    id
-                }
-                Attempt::Write(id) => {
-                    self.engine.mark_writable(id);
-                    self.flush(id);
-                    id
-                }
-            };
-            self.engine.expire(now, id);
-            self.run_inline(source);
-        }
-        self.apply_actions();
-    }
-
-    pub fn apply_actions(&mut self) {
-        while let Some(action) = self.engine.poll_action() {
-            let (Action::Shutdown(key)
-            | Action::Upgraded(key)
-            | Action::Close(key)
-            | Action::Abort(key)) = action;
-            let socket = &mut self.sockets[key];
-            match action {
-                Action::Shutdown(_) => socket.as_mut().expect("a socket to shut").shut(),
-                Action::Upgraded(_) => assert!(socket.is_some(), "a socket to set up"),
-                Action::Close(_) | Action::Abort(_) => {
-                    let socket = socket.take().expect("a socket to close");
-                    self.read_bytes += socket.read_bytes;
-                    self.written_bytes += socket.written_bytes;
-                }
-            }
-        }
-    }
-
     fn check(&self) {
         let engine = &self.engine;
         let stats = engine.stats();
         assert_eq!(engine.deadlines_armed(), engine.len(), "one deadline for each connection");
-        assert_eq!(self.sockets.iter().flatten().count(), engine.len(), "a socket for each");
+        assert_eq!(
+            self.outside.sockets.iter().flatten().count(),
+            engine.len(),
+            "a socket for each"
+        );
         assert_eq!(stats.accepted, engine.len() as u64 + stats.closed_total(), "none is lost");
         let timeout = engine.poll_timeout().map(|at| at.as_millis());
         assert!(timeout.is_some() || engine.is_empty(), "a connection without a deadline");
         let far = self.now + FARTHEST_MS;
         assert!(timeout.is_none_or(|at| at <= far), "a wake-up far away: {timeout:?} > {far}");
         let (read, written) = (|s: &Socket| s.read_bytes, |s: &Socket| s.written_bytes);
-        let open = self.sockets.iter().flatten();
-        assert_eq!(stats.received_bytes, self.read_bytes + open.clone().map(read).sum::<u64>());
-        assert_eq!(stats.sent_bytes, self.written_bytes + open.map(written).sum::<u64>());
+        let open = self.outside.sockets.iter().flatten();
+        assert_eq!(
+            stats.received_bytes,
+            self.outside.read_bytes + open.clone().map(read).sum::<u64>()
+        );
+        assert_eq!(stats.sent_bytes, self.outside.written_bytes + open.map(written).sum::<u64>());
         assert!(stats.queued_bytes >= stats.sent_bytes + stats.discarded_bytes);
         let settled = stats.messages_handled + stats.messages_panicked + stats.messages_cancelled;
         assert!(stats.messages_received >= settled, "no message is counted twice");
@@ -207,7 +109,113 @@ impl World {
         assert_eq!(stats.queued_bytes, stats.sent_bytes + stats.discarded_bytes, "bytes balance");
         let settled = stats.messages_handled + stats.messages_panicked + stats.messages_cancelled;
         assert_eq!(stats.messages_received, settled, "messages balance");
-        self.application.check_end();
+        self.outside.application.check_end();
+    }
+}
+
+/// What surrounds the engine, and the input that decides what handlers do.
+pub struct Surrounding<'a, 'b> {
+    outside: &'a mut Outside,
+    source: &'a mut Source<'b>,
+}
+
+impl Surrounding<'_, '_> {
+    /// Has a job come back that was with the workers.
+    pub fn take_back(&mut self, engine: &mut Engine, now: Instant, job: Job) {
+        self.outside.steps_left = STEPS_PER_TURN_MAX;
+        let from = Some(job.id);
+        let (commands, done) = self.outside.application.run(job, self.source);
+        for command in commands.into_iter().chain([Command::Done(done)]) {
+            engine.take_command(now, self, from, command);
+        }
+    }
+}
+
+impl heartwheel::engine::World for Surrounding<'_, '_> {
+    type Incoming = ();
+
+    fn poll_commands(&mut self) -> Option<(Option<ConnectionId>, Vec<Command>)> {
+        None
+    }
+
+    fn command_bytes(&self) -> usize {
+        0
+    }
+
+    fn tell_readiness(&mut self, mut note: impl FnMut(usize, Readiness)) {
+        for (key, socket) in self.outside.sockets.iter_mut().enumerate() {
+            let edge = socket.as_mut().and_then(Socket::take_edge);
+            if let Some(Edge { readable, writable, closed }) = edge {
+                note(key, Readiness { readable, writable, closed, error: None });
+            }
+        }
+    }
+
+    fn poll_incoming(
+        &mut self,
+        _: &mut Engine,
+        _: Instant,
+        _: &mut usize,
+    ) -> Option<((), Face, Option<SocketAddr>)> {
+        None
+    }
+
+    fn admit(&mut self, _: &Engine, _: ConnectionId, _: ()) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn refuse(&mut self, _: &Engine, _: Instant, _: (), _: Refusal) {}
+
+    fn stop_listening(&mut self, _: usize) {}
+
+    fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8])> {
+        let socket = self.outside.sockets[key].as_mut().expect("who is served is there");
+        Some((socket, &mut *self.outside.shared))
+    }
+
+    fn run(&mut self, _: &mut Engine, job: Job) -> (Vec<Command>, Done) {
+        self.outside.application.take(&job);
+        self.outside.application.run(job, self.source)
+    }
+
+    /// Gives the workers what they have room for.
+    fn dispatch(&mut self, engine: &mut Engine) {
+        while self.outside.jobs.len() < JOBS_MAX
+            && let Some(job) = engine.poll_job(Placement::Worker)
+        {
+            self.outside.application.take(&job);
+            self.outside.jobs.push_back(job);
+        }
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings::default()
+    }
+
+    fn apply(&mut self, _: &Engine, action: Action) {
+        let (Action::Shutdown(key)
+        | Action::Upgraded(key)
+        | Action::Close(key)
+        | Action::Abort(key)) = action;
+        let socket = &mut self.outside.sockets[key];
+        match action {
+            Action::Shutdown(_) => unreachable!("it is done by the transport"),
+            Action::Upgraded(_) => assert!(socket.is_some(), "a socket to set up"),
+            Action::Close(_) | Action::Abort(_) => {
+                let socket = socket.take().expect("a socket to close");
+                self.outside.read_bytes += socket.read_bytes;
+                self.outside.written_bytes += socket.written_bytes;
+            }
+        }
+    }
+
+    fn expiries_max(&self) -> usize {
+        self.outside.expiries_per_turn
+    }
+
+    fn observe(&mut self, _: &Engine, step: Step<'_>) {
+        let left = &mut self.outside.steps_left;
+        *left = left.checked_sub(1).unwrap_or_else(|| panic!("no end of a turn: {step:?}"));
     }
 }
 
@@ -215,8 +223,8 @@ fn count_down(left: &mut usize, of_what: &str) {
     *left = left.checked_sub(1).unwrap_or_else(|| panic!("no end of {of_what}"));
 }
 
-/// Of anything within one turn.
-const LOOP_MAX: usize = 20_000;
+/// A turn has no more of them.
+const STEPS_PER_TURN_MAX: usize = 100_000;
 const TURNS_IN_PLACE_MAX: usize = 20_000;
 /// Jobs that the workers take before they return one.
 const JOBS_MAX: usize = 3;
