@@ -171,8 +171,12 @@ fn the_table_of_kinds_names_tests_that_exist() {
     let readme = read(root.join("tests/README.md"));
     let (_, rest) = readme.split_once("## Faults by kind").expect("it has the table");
     let (table, _) = rest.split_once("\n## ").expect("another section follows");
-    let all: String =
-        sources("src").into_iter().chain(sources("tests")).map(|(_, text)| text).collect();
+    let all: String = ["src", "tests", "benches"]
+        .map(sources)
+        .concat()
+        .into_iter()
+        .map(|(_, text)| text)
+        .collect();
     let names = ["client.mjs", "foreign.mjs", "page.mjs", "snippets.mjs"];
     let browser = names.map(|name| read(root.join("tests/browser").join(name))).concat();
     let proxies = read(root.join("tests/proxies/check.py"));
