@@ -25,17 +25,19 @@
 //! A handler with state for each connection implements [`Handler`]; [`Route`] says where it runs
 //! and who may connect; [`Config`] bounds everything; [`Server::turn`] serves from another loop.
 //!
-//! # The flow
+//! # What to read next
 //!
-//! ```text
-//!   socket ──read──► pump ──bytes──► Connection (phase) ──► Event ──► Job ──► worker ──► Handler
-//!     ▲                                  ▲   ▲                                              │
-//!     └─writev── pump ◄── Outbox ◄───────┘   └── Wheel (deadlines)                          │
-//!                            ▲                                                              │
-//!                            └──────────── Command ◄──── channel + one waker ◄──────────────┘
+//! | you | read |
+//! |---|---|
+//! | begin | [`guide::start`]: a first program, with a handler, a topic and a test |
+//! | embed it in a main loop of your own | [`guide::embedding`], in Rust and in C |
+//! | configure or run the program | [`guide::configuration`], [`guide::operating`], [`guide::proxies`] |
+//! | write a client | [`guide::protocol`] |
+//! | choose | [`guide::performance`], [`guide::promises`], [`guide::small_machines`] |
+//! | change the code | [`guide::architecture`], then the code map below |
 //!
-//!   bytes in, time in, commands in  ─►  Engine  ─►  events out, bytes out, next deadline out
-//! ```
+//! Of the API the first to know are [`Server`], [`Route`], [`Handler`], [`Peer`] and [`Event`]; for
+//! tests [`ManualClock`] and [`MemoryNetwork`].
 //!
 //! # Words
 //!
@@ -53,7 +55,7 @@
 //!
 //! | part | module | holds |
 //! |---|---|---|
-//! | pages | [`operating`], [`protocol`], [`proxies`] | for people who run a server, who write clients, and what stands in front of it |
+//! | pages | [`guide`] | for people |
 //! | faces | [`program`], [`app`] | options, configuration file, signals, log lines; what the program serves |
 //! | | `ffi` | the C interface, behind the feature of that name: `src/ffi/heartwheel.h` |
 //! | own threads | `server` | builder, run, turn, the descriptor for another loop |
@@ -119,6 +121,7 @@ mod event_loop;
 pub mod ffi;
 pub mod figures;
 pub mod frame;
+pub mod guide;
 mod handle;
 mod handler;
 pub mod heartbeat;
@@ -131,14 +134,11 @@ mod manual_clock;
 mod memory;
 pub mod message;
 pub mod metrics;
-pub mod operating;
 pub mod outbox;
 pub mod payload;
 mod process;
 #[cfg(feature = "program")]
 pub mod program;
-pub mod protocol;
-pub mod proxies;
 pub mod pump;
 pub mod random;
 mod rates;
@@ -158,6 +158,11 @@ pub mod transport;
 pub mod wheel;
 mod worker;
 pub mod ws;
+
+/// What the README prints of Rust is compiled with the examples of the docs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use bind::Adopted;
 pub use config::Config;

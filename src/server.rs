@@ -240,7 +240,7 @@ impl Builder {
 
     /// Adds what the operator asks, on the operator's listeners alone: `GET /metrics` (Prometheus
     /// text), `GET /connections` (JSON), `DELETE /connections/{id}`, `GET /config` (TOML),
-    /// `POST /drain`, `POST /shed?fraction=0.3`. See [`operating`](crate::operating).
+    /// `POST /drain`, `POST /shed?fraction=0.3`. See [`operating`](crate::guide::operating).
     pub fn operator(self) -> Builder {
         use Operation::{Config, Connections, Drain, Kick, Metrics, Shed};
         let paths = [

@@ -363,7 +363,8 @@ fn flood(clients: &mut [TcpStream], is_over: &mut dyn FnMut() -> bool) {
 
 /// A host with a timer of its own serves clients that are idle, and that flood it: no thread, no
 /// CPU time while idle, and its timer waits for a turn at the most. `CLIENTS=1000 IDLE=10000
-/// FLOOD=10000 cargo test --release --test ffi flood -- --nocapture` prints what the README says.
+/// FLOOD=10000 cargo test --release --test ffi flood -- --nocapture` prints what the guide says
+/// (src/guide/performance.md).
 #[test]
 fn a_flood_delays_the_hosts_timer_by_a_turn_at_most() {
     let [clients, idle, span] =

@@ -1,5 +1,6 @@
-//! What a package installs: the manual page and the completions come from the program's own tables,
-//! and those who read the files, shells and service managers among them, take them as they are.
+//! What a package installs: the manual page, the completions and the guide's table of keys come
+//! from the program's own tables, and those who read the files, shells and service managers among
+//! them, take them as they are.
 //!
 //! `BLESS=1 cargo test --test packaging` writes what comes from the tables.
 #![cfg(feature = "program")]
@@ -10,6 +11,8 @@ mod support;
 mod completions;
 #[path = "packaging/files.rs"]
 mod files;
+#[path = "packaging/keys.rs"]
+mod keys;
 #[path = "packaging/manual.rs"]
 mod manual;
 #[path = "packaging/services.rs"]

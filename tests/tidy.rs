@@ -144,17 +144,6 @@ fn the_code_map_names_every_module() {
     }
 }
 
-#[test]
-fn the_readme_names_every_key_with_its_default() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).expect("it is there");
-    let defaults = heartwheel::Config::default();
-    for key in heartwheel::config::KEYS {
-        let row = format!("| `{}` | `{}` |", key.name, key.value(&defaults));
-        assert!(readme.contains(&row), "the README has no row {row}");
-    }
-}
-
 /// The table of faults names tests by their functions, which others rename.
 #[test]
 fn the_table_of_faults_names_tests_that_exist() {
@@ -172,6 +161,41 @@ fn the_table_of_faults_names_tests_that_exist() {
         }
     }
     assert!(count > 150, "{count}");
+}
+
+/// The table of kinds names tests of Rust, and those of the browser by what they print.
+#[test]
+fn the_table_of_kinds_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: PathBuf| fs::read_to_string(path).expect("it is text");
+    let readme = read(root.join("tests/README.md"));
+    let (_, rest) = readme.split_once("## Faults by kind").expect("it has the table");
+    let (table, _) = rest.split_once("\n## ").expect("another section follows");
+    let all: String = ["src", "tests", "benches"]
+        .map(sources)
+        .concat()
+        .into_iter()
+        .map(|(_, text)| text)
+        .collect();
+    let names = ["client.mjs", "foreign.mjs", "page.mjs", "snippets.mjs"];
+    let browser = names.map(|name| read(root.join("tests/browser").join(name))).concat();
+    let proxies = read(root.join("tests/proxies/check.py"));
+    let mut count = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let tests = row.split('|').nth(3).expect("it has three columns");
+        for name in tests.split('`').skip(1).step_by(2) {
+            let is_there = if name.contains('/') {
+                root.join(name).exists()
+            } else if let Some((_, said)) = name.split_once(": ") {
+                browser.contains(said)
+            } else {
+                all.contains(&format!("fn {name}(")) || proxies.contains(&format!("(\"{name}\","))
+            };
+            assert!(is_there || name == "envelope", "{name}");
+            count += 1;
+        }
+    }
+    assert!(count > 100, "{count}");
 }
 
 /// Numbers of faults are cited in comments (`FAULTS 17, 23`) and in the table of tests/README.md:

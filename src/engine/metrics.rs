@@ -1,5 +1,5 @@
 //! One look at the server, from which its figures are read. What each means, and what to do about
-//! it, stands in the operator's page, [`operating`](crate::operating).
+//! it, stands in the operator's page, [`operating`](crate::guide::operating).
 
 use crate::engine::Engine;
 use crate::figures::{Snapshot, Surroundings};

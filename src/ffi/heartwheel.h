@@ -100,8 +100,8 @@ enum {
     /* A message came. data: the bytes. */
     HEARTWHEEL_BINARY = 3,
     /* The connection ended, nothing follows. data: the reason in a word ("peer", "heartbeat",
-     * "write_stall", ...: the README has them all). close_code: that of RFC 6455, 7.4; 1005 if the
-     * peer named none, 1006 if there was no close frame. */
+     * "write_stall", ...: src/guide/operating.md has them all). close_code: that of RFC 6455, 7.4;
+     * 1005 if the peer named none, 1006 if there was no close frame. */
     HEARTWHEEL_CLOSED = 4,
     /* Two pings in a row went unanswered: the peer may be gone. Told once until it is heard again. */
     HEARTWHEEL_SUSPECT = 5,
@@ -137,8 +137,8 @@ enum {
 /*
  * Makes a server and puts its handle into *out.
  *
- * toml_or_null: the configuration as TOML, with the keys and defaults of the README; NULL for the
- * defaults. Of these, three are a host's own: nothing is listened on unless `listen` is set here or
+ * toml_or_null: the configuration as TOML, with the keys and defaults of src/guide/configuration.md;
+ * NULL for the defaults. Of these, three are a host's own: nothing is listened on unless `listen` is set here or
  * heartwheel_listen is called; `workers` is 0 and `admin_listen` is off, and nothing else may be
  * set. limits.connections is fitted to the process's descriptor limit less 32. A library that was
  * built without the feature `toml`, to be small, reads plain TOML only: one `key = value` on a

@@ -11,19 +11,18 @@ const ID = String.raw`\d{13}-\d+`;
 // By file and place in it: what comes on the console, or from a worker; `act` does what a person
 // would. Meanwhile "hello" is published to the topic chat again and again.
 const EXPECTED = {
-  "README.md 1": { shows: [/^hello$/] },
-  "README.md 2": { shows: [RegExp(`^${ID} hello$`)] },
-  "README.md 3": { shows: [] },
+  "README.md 1": { shows: [RegExp(`^${ID} hello$`)] },
   "src/app/heartwheel.js 1": { shows: [], ends: `typeof id === "string" && wheel.state === "open"` },
-  "src/protocol.md 1": { shows: [RegExp(`^${ID} hello$`)] },
-  "src/protocol.md 2": { shows: [RegExp(`^${ID} hello$`)] },
-  "src/protocol.md 3": { shows: [RegExp(`^${ID}$`)] },
-  "src/protocol.md 4": {
+  "src/guide/configuration.md 1": { shows: [] },
+  "src/guide/protocol.md 1": { shows: [RegExp(`^${ID} hello$`)] },
+  "src/guide/protocol.md 2": { shows: [RegExp(`^${ID} hello$`)] },
+  "src/guide/protocol.md 3": { shows: [RegExp(`^${ID}$`)] },
+  "src/guide/protocol.md 4": {
     shows: [/^connecting$|^open$/, RegExp(`^chat ${ID} hello$`), RegExp(`^published ${ID}$`)],
   },
-  "src/protocol.md 5": { shows: [RegExp(`^${ID} hello$`)] },
-  "src/protocol.md 6": { shows: [/^subscribed undefined$/, /^event hello$/] },
-  "src/protocol.md 7": { shows: [] },
+  "src/guide/protocol.md 5": { shows: [RegExp(`^${ID} hello$`)] },
+  "src/guide/protocol.md 6": { shows: [/^subscribed undefined$/, /^event hello$/] },
+  "src/guide/protocol.md 7": { shows: [] },
   "examples/chat.rs 1": {
     shows: [],
     async act(page) {

@@ -7,7 +7,7 @@ use heartwheel::figures::{FIGURES, Figure};
 
 use super::{admin, scrape, start};
 
-const PAGE: &str = "src/operating.md";
+const PAGE: &str = "src/guide/operating.md";
 
 #[test]
 fn every_figure_is_told_once_in_the_order_of_the_table() {

@@ -2,7 +2,7 @@
 
     check.py SERVER PAGE PROXY...
 
-PAGE is src/proxies.md: the configurations come out of it, with other addresses and ports.
+PAGE is src/guide/proxies.md: the configurations come out of it, with other addresses and ports.
 Everything stays on 127.0.0.1. Exit status 1 if anything did not hold.
 """
 import base64

@@ -1,5 +1,5 @@
-//! The examples of the protocol's page (src/protocol.md), played against the server: each message
-//! stands there as it is sent. The JavaScript of the page is run by tests/browser.
+//! The examples of the protocol's page (src/guide/protocol.md), played against the server: each
+//! message stands there as it is sent. The JavaScript of the page is run by tests/browser.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use crate::support::peer::{Peer, Seen};
 use crate::support::topics::*;
 
-const PAGE: &str = include_str!("../../src/protocol.md");
+const PAGE: &str = include_str!("../../src/guide/protocol.md");
 const READING: &str = r#"{"celsius": 21.50}"#;
 
 /// Gives the examples in a language that stand under a heading, each with the end of its last line.

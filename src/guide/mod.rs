@@ -1,0 +1,33 @@
+//! Pages for people, in the order in which most want to read them. Nothing here is code.
+//!
+//! | page | for whom |
+//! |---|---|
+//! | [`start`] | you write your first program with the library: a route, a handler, a topic, and a test that waits for nothing |
+//! | [`embedding`] | your program has a main loop of its own, in Rust or in C |
+//! | [`configuration`] | you choose limits and deadlines, give out tokens, or set rates |
+//! | [`protocol`] | you write a client: the paths of the program, the JSON messages of `/ws`, event streams |
+//! | [`operating`] | you run a server: figures, ends of connections, signals, packages |
+//! | [`proxies`] | nginx, HAProxy, Varnish or Caddy stand in front of it |
+//! | [`small_machines`] | every kilobyte counts |
+//! | [`performance`] | you want to know what it costs, and how to measure that again |
+//! | [`promises`] | you want to know what is promised, and which test shows it |
+//! | [`architecture`] | you change the code, or ask why it is as it is |
+
+macro_rules! page {
+    ($name:ident, $file:literal) => {
+        pub mod $name {
+            #![doc = include_str!($file)]
+        }
+    };
+}
+
+page!(start, "start.md");
+page!(embedding, "embedding.md");
+page!(configuration, "configuration.md");
+page!(protocol, "protocol.md");
+page!(operating, "operating.md");
+page!(proxies, "proxies.md");
+page!(small_machines, "small_machines.md");
+page!(performance, "performance.md");
+page!(promises, "promises.md");
+page!(architecture, "architecture.md");
