@@ -229,7 +229,9 @@ impl Watcher {
     /// Comments are lines of a colon; before the first there is a position. The stream is silent
     /// from one to the next, and the first cannot come before its time after the request.
     fn read_comment(&mut self, bytes: &[u8], now: Instant) -> Seen {
-        if !bytes.starts_with(b":") {
+        // Each comes in a chunk of its own, behind the line with its size.
+        let size_end = bytes.windows(2).position(|two| two == b"\r\n").map_or(0, |at| at + 2);
+        if !bytes[size_end..].starts_with(b":") {
             self.from = Some(now);
             return Seen::Nothing;
         }

@@ -183,6 +183,7 @@ impl Outbox {
         let mut left = Left::default();
         let Some(queue) = self.0.as_mut() else { return left };
         queue.progress_at = now.into();
+        queue.gave_way = false;
         queue.bytes -= len;
         queue.begun += len;
         queue.released = queue.released.map(|released| released - len);
@@ -232,8 +233,8 @@ impl Outbox {
             return 0;
         }
         let (messages, bytes) = queue.prefix(most);
-        if bytes > 0 {
-            // Until now it was the server that held them back.
+        if bytes > 0 && !queue.gave_way {
+            // Until now it was the server that held them back, and not a peer that takes nothing.
             queue.progress_at = now.into();
         }
         queue.released = Some(bytes);
@@ -676,6 +677,12 @@ mod tests {
             let progress_at = outbox.waiting_since(true).map(|(progress_at, _)| progress_at);
             assert_eq!(progress_at, Some(now().into()), "{is_rated}");
             assert_eq!(outbox.waiting_since(false).is_none(), is_rated, "held by the server");
+            if is_rated {
+                // The attempt to write, before it is judged, lets the newer one go.
+                outbox.release(later, 1);
+                let progress_at = outbox.waiting_since(true).map(|(progress_at, _)| progress_at);
+                assert_eq!(progress_at, Some(now().into()));
+            }
         }
     }
 

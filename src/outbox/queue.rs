@@ -23,6 +23,8 @@ pub(super) struct Queue {
     pub released: Option<usize>,
     /// When these were let go.
     pub released_at: Moment,
+    /// All that had been let go gave way to newer events, and the peer has taken nothing since.
+    pub gave_way: bool,
 }
 
 #[derive(Debug)]

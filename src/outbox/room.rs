@@ -147,6 +147,7 @@ impl Outbox {
             released_word_bytes = word_bytes;
         }
         if let Some(released) = &mut queue.released {
+            queue.gave_way |= *released > 0 && still_released + released_word_bytes == 0;
             *released = still_released + released_word_bytes;
         }
         kept.into_iter().rev().for_each(|entry| queue.entries.push_front(entry));

@@ -5,14 +5,15 @@
 //! by default there are fewer. As many connections are opened as the descriptors allow.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::support::Span;
 use super::support::lab::Lab;
 use super::support::peer::Peer;
 use super::support::topics::fetch;
+use super::support::{SetOnDrop, Span};
 use super::{Exposition, dechunk};
 
 #[test]
@@ -63,12 +64,13 @@ fn figures_and_the_table_cost_the_loop_little() {
     );
 
     // Somebody else talks while the table is asked for again and again.
-    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let is_over = AtomicBool::new(false);
     let mut trips = Vec::new();
     let span = Span::begin();
     std::thread::scope(|scope| {
+        let _ends_it = SetOnDrop(&is_over);
         scope.spawn(|| {
-            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+            while !is_over.load(Ordering::Relaxed) {
                 fetch(lab.admin, "/connections");
             }
         });
@@ -78,7 +80,6 @@ fn figures_and_the_table_cost_the_loop_little() {
             assert_eq!(peers[0].message(), "x");
             trips.push(began.elapsed());
         }
-        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     trips.sort();
     println!(

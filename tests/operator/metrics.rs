@@ -11,7 +11,7 @@ use heartwheel::{CloseReason, Event, Handler, Message, Peer as ServerPeer, Route
 use super::support::peer::Peer;
 use super::support::server::Running;
 use super::support::topics::{Stream, fetch, publish, request};
-use super::support::{eventually, ms, rounds};
+use super::support::{SetOnDrop, eventually, ms, rounds};
 use super::{Exposition, admin, dechunk, scrape, start};
 
 /// Each of these is there from the beginning, with these labels.
@@ -170,7 +170,6 @@ fn accepted_is_open_and_closed_at_any_time() {
     let scrapes = rounds(200);
     let mut most_open: f64 = 0.0;
     thread::scope(|scope| {
-        // Also when a scrape fails: else the others would go on for ever.
         let _ends_them = SetOnDrop(&is_over);
         for kind in 0..4 {
             let is_over = &is_over;
@@ -194,14 +193,6 @@ fn accepted_is_open_and_closed_at_any_time() {
     let accepted = server.stats().accepted;
     println!("{scrapes} scrapes, {accepted} connections, at most {most_open} open in one");
     assert!(accepted > 2 * scrapes as u64 && most_open > 1.0);
-}
-
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn churn(address: std::net::SocketAddr, kind: usize) {

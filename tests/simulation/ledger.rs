@@ -123,14 +123,16 @@ impl Ledger {
     /// that something is missing.
     pub fn untold(&self) -> Option<(usize, &str)> {
         let lacks = |((_, name), trace): &(&(usize, String), &Trace)| {
+            let Some(topic) = self.topics.get(name) else { return false };
             let last = trace.items.iter().fold(None, |last: Option<Id>, item| match item {
                 // A stream whose other topics have gaps begins with 0-0, and yet has what it said.
                 Item::Asked(id) => self.ids.contains(id).then_some(*id),
                 Item::From(id) => last.max(Some(*id)),
                 Item::Event(id) => Some(*id),
-                Item::Gap(_) | Item::Plain(_) => last,
+                Item::Plain(payload) => topic.ids.get(payload).copied().or(last),
+                Item::Gap(_) => last,
             });
-            let newest = self.topics.get(name).and_then(|topic| topic.events.keys().next_back());
+            let newest = topic.events.keys().next_back();
             trace.is_live
                 && !trace.is_mute
                 && !trace.is_told()

@@ -17,6 +17,7 @@ pub mod virtual_server;
 mod witness;
 
 use std::env;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The tick of every server in these tests.
@@ -91,6 +92,16 @@ pub fn within(span: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(began.elapsed() < span, "not within {span:?}: {what}");
         std::thread::sleep(ms(2));
+    }
+}
+
+/// Sets a flag when it is dropped, also when a test fails: scoped threads that wait for the flag
+/// end then, and the test too.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

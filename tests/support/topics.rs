@@ -222,7 +222,9 @@ impl Stream {
         loop {
             let found = self.received[from..].windows(end.len()).position(|w| w == end.as_bytes());
             if let Some(at) = found.map(|at| at + from) {
-                let piece = self.received.drain(..at + end.len()).take(at).collect();
+                let rest = self.received.split_off(at + end.len());
+                let mut piece = std::mem::replace(&mut self.received, rest);
+                piece.truncate(at);
                 return Some(String::from_utf8(piece).expect("a stream is UTF-8"));
             }
             if self.is_ended() {

@@ -141,7 +141,7 @@ fn subscribe_by_socket(address: SocketAddr, seed: u64) -> Notes {
 // FAULTS 127.
 #[test]
 fn who_comes_back_has_every_event_once_or_was_told() {
-    let server = start(&[("topics.retain_events", "256")]);
+    let server = start(&[("topics.retain_events", "64")]);
     let address = server.address;
     // `ROUNDS=200` makes it two hundred of each kind.
     let of_each_kind = rounds(20);
