@@ -3,8 +3,9 @@
 //! Long-lived connections die silently: phones sleep, NATs forget, peers stop reading, handshakes
 //! drip. Here every connection has a deadline in every phase, every end has a reason, nothing is
 //! lost silently, and an idle connection costs almost nothing: no buffer, no thread, no wake-up.
-//! It serves WebSockets (RFC 6455) and event streams over HTTP/1.1 on one event loop. Handlers run on
-//! worker threads or on the loop. It is a program, a library, and a part of a main loop of your own.
+//! It serves WebSockets (RFC 6455) and event streams over HTTP/1.1 on one event loop. Handlers run
+//! on worker threads or on the loop. It is a program, a library, and fits into a main loop of your
+//! own.
 //!
 //! ```no_run
 //! use heartwheel::{Event, Peer, Server};
