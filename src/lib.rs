@@ -3,8 +3,9 @@
 //! Long-lived connections die silently: phones sleep, NATs forget, peers stop reading, handshakes
 //! drip. Here every connection has a deadline in every phase, every end has a reason, nothing is
 //! lost silently, and an idle connection costs almost nothing: no buffer, no thread, no wake-up.
-//! WebSocket (RFC 6455) over HTTP/1.1, on one event loop, with handlers on worker threads or on the
-//! loop, as a program, as a library, or inside a main loop of your own.
+//! It serves WebSockets (RFC 6455) and event streams over HTTP/1.1 on one event loop. Handlers run
+//! on worker threads or on the loop. It is a program, a library, and fits into a main loop of your
+//! own.
 //!
 //! ```no_run
 //! use heartwheel::{Event, Peer, Server};
@@ -41,10 +42,15 @@
 //!
 //! # Words
 //!
-//! A *message* is what applications exchange; a *frame* is its encoded form; an *event* is what the
-//! engine tells the application; a *command* is what the application tells the engine; a *job* is
-//! what a handler does next for one connection; a *turn* is one pass of the loop; a *deadline* is
-//! when a connection must be looked at again; a *budget* is how much one turn may do.
+//! | word | means |
+//! |---|---|
+//! | message, frame | what applications exchange; its encoded form |
+//! | event, command | what the engine tells the application; what the application tells the engine |
+//! | job | what a handler does next for one connection |
+//! | turn, budget | one pass of the loop; how much one turn may do |
+//! | deadline | when a connection must be looked at again |
+//!
+//! An event of a topic is something else: what was published, with its id.
 //!
 //! # The code map
 //!
@@ -55,7 +61,7 @@
 //!
 //! | part | module | holds |
 //! |---|---|---|
-//! | pages | [`guide`] | for people |
+//! | pages | [`guide`] | what people read |
 //! | faces | [`program`], [`app`] | options, configuration file, signals, log lines; what the program serves |
 //! | | `ffi` | the C interface, behind the feature of that name: `src/ffi/heartwheel.h` |
 //! | own threads | `server` | builder, run, turn, the descriptor for another loop |

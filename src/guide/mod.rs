@@ -13,6 +13,8 @@
 //! | [`promises`] | you want to know what is promised, and which test shows it |
 //! | [`architecture`] | you change the code, or ask why it is as it is |
 
+#![expect(clippy::test_attr_in_doctest, reason = "examples/gateway.rs runs the newcomer's test")]
+
 macro_rules! page {
     ($name:ident, $file:literal) => {
         pub mod $name {
