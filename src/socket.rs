@@ -109,7 +109,7 @@ impl SocketMut<'_> {
 }
 
 impl Transport for SocketMut<'_> {
-    #[inline]
+    #[inline(always)]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
         match self {
             SocketMut::Tcp(stream) => Plain(*stream).read(buffer),
@@ -118,7 +118,7 @@ impl Transport for SocketMut<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
         match self {
             SocketMut::Tcp(stream) => Plain(*stream).write(slices),

@@ -174,6 +174,7 @@ impl Engine {
     }
 
     /// Takes a command. An outbox that it would overflow is written first.
+    #[inline(always)]
     pub fn take_command(
         &mut self,
         now: Instant,
@@ -229,14 +230,17 @@ impl Engine {
     }
 
     fn take_readiness(&mut self, now: Instant, world: &mut impl World) {
-        world.tell_readiness(|key, Readiness { readable, writable, closed, error }| {
-            self.handle_readiness(key, readable, writable, closed);
-            if let Some(error) = error
-                && let Some(id) = self.id_of(key)
-            {
-                self.handle_error(now, id, &error);
-            }
-        });
+        world.tell_readiness(
+            #[inline(always)]
+            |key, Readiness { readable, writable, closed, error }| {
+                self.handle_readiness(key, readable, writable, closed);
+                if let Some(error) = error
+                    && let Some(id) = self.id_of(key)
+                {
+                    self.handle_error(now, id, &error);
+                }
+            },
+        );
         self.apply_actions(world);
     }
 

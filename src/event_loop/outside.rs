@@ -118,30 +118,30 @@ impl Outside {
 
     /// Gives the slot that a readiness is for, and what has become of its socket; what is for
     /// listeners and refused peers is taken note of here.
+    #[inline(always)]
     fn sort(&mut self, readiness: Readiness) -> Option<(usize, engine::Readiness)> {
         let Readiness { readable, writable, read_closed, write_closed, error, .. } = readiness;
         match readiness.token {
-            WAKER => None,
-            Token(token) if token >= LISTENER_TOKENS => {
-                if let Some(Some(listener)) = self.listeners.get_mut(token - LISTENER_TOKENS) {
-                    listener.is_ready = true;
-                }
-                None
-            }
-            Token(token) if token >= REFUSAL_TOKENS => {
-                let token = token - REFUSAL_TOKENS;
-                self.refusals.handle_readable(token, &mut self.shared_buffer);
-                None
-            }
-            Token(key) => {
+            Token(key) if key < REFUSAL_TOKENS => {
                 let closed = read_closed || error;
                 let error = match error || write_closed {
                     true => self.sockets.get_mut(key).and_then(|socket| socket.take_error()),
                     false => None,
                 };
-                Some((key, engine::Readiness { readable, writable, closed, error }))
+                return Some((key, engine::Readiness { readable, writable, closed, error }));
+            }
+            Token(token) if token < LISTENER_TOKENS => {
+                let token = token - REFUSAL_TOKENS;
+                self.refusals.handle_readable(token, &mut self.shared_buffer);
+            }
+            WAKER => {}
+            Token(token) => {
+                if let Some(Some(listener)) = self.listeners.get_mut(token - LISTENER_TOKENS) {
+                    listener.is_ready = true;
+                }
             }
         }
+        None
     }
 
     fn close(&mut self, key: usize) {
@@ -210,10 +210,12 @@ impl World for Outside {
         Some((socket, &mut *self.shared_buffer))
     }
 
+    #[inline]
     fn run(&mut self, engine: &mut Engine, job: Job) -> (Vec<Command>, Done) {
         self.run_job(engine, job)
     }
 
+    #[inline]
     fn keep_spare(&mut self, commands: Vec<Command>) {
         if let Some(scope) = &mut self.scope {
             scope.keep_spare(commands);

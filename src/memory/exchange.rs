@@ -190,10 +190,12 @@ impl MemorySocket {
         self.exchange.change(self.key, |line| line.server_has_room())
     }
 
+    #[inline]
     pub fn take(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.exchange.change(self.key, |line| line.server_read(buffer))
     }
 
+    #[inline]
     pub fn put(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.exchange.change(self.key, |line| line.server_write(slices))
     }

@@ -6,11 +6,13 @@ use super::{Got, Transport, Written};
 use crate::memory::MemorySocket;
 
 impl Transport for MemorySocket {
+    #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
         let len = self.take(buffer)?;
         Ok(Got::from_socket(len, buffer.len()))
     }
 
+    #[inline]
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
         match self.put(slices)? {
             0 => Err(ErrorKind::WriteZero.into()),

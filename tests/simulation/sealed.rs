@@ -20,6 +20,8 @@ pub struct Sealing {
     owes: bool,
     /// Reading waits for a write.
     must_write: bool,
+    /// Reading has waited for one.
+    has_waited: bool,
     /// Writing waits for a read.
     must_read: bool,
     ending: Ending,
@@ -28,9 +30,9 @@ pub struct Sealing {
 }
 
 impl Sealing {
-    /// Says whether reading waits for a write: a peer that takes nothing is not heard.
-    pub fn must_write(&self) -> bool {
-        self.must_write
+    /// Says whether reading has had to wait for a write: a peer that takes nothing is not heard.
+    pub fn has_waited(&self) -> bool {
+        self.has_waited
     }
 }
 
@@ -83,6 +85,7 @@ impl Transport for SealedEnd<'_> {
         }
         if sealing.must_write {
             sealing.wants_write = true;
+            sealing.has_waited = true;
             return Err(ErrorKind::WouldBlock.into());
         }
         if self.end.rng.chance(5) {

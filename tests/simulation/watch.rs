@@ -200,8 +200,8 @@ impl World {
         let may_be_slow = chaos.blocked_write + chaos.short_write > 0;
         // Its answer to a close waits behind all that it sent before.
         let is_read_slowly = chaos.short_read + chaos.late_bytes > 0;
-        // A transport that must write does not hear a peer that takes nothing.
-        let is_unheard = peer.sealing.as_ref().is_some_and(Sealing::must_write);
+        // A transport that has to write first does not hear a peer that takes nothing.
+        let is_unheard = peer.sealing.as_ref().is_some_and(Sealing::has_waited);
         let is_read_slowly = is_read_slowly || is_unheard;
         let may_end_as = |label: &str| match &peer.kind {
             Kind::Honest(honest) => honest.closes() && label == "peer",
