@@ -353,11 +353,13 @@ impl Builder {
             listen.extend(own.map(|address| (address.clone(), face)));
         }
         let clock = Clock::new(self.clock);
+        let memory_auto = machine::memory(self.config.workers)
+            .map_or(u64::MAX, |bytes| (bytes / 4).max(MEMORY_BYTES_MIN));
         let setup = Setup {
             config: self.config,
             routes: specs,
             machine_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            memory_auto: machine::memory().map_or(u64::MAX, |bytes| bytes / 4),
+            memory_auto,
             seed: self.seed.unwrap_or_else(random_seed),
             unix_ms: clock.unix_ms(),
         };
@@ -582,3 +584,6 @@ fn random_seed() -> u64 {
 fn unused(_: &Request) -> Response {
     Response::new(500)
 }
+
+/// The least that `limits.memory_bytes` may be.
+const MEMORY_BYTES_MIN: u64 = 1 << 20;

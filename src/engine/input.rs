@@ -54,6 +54,7 @@ impl Engine {
             || self.jobs.has_inline()
             || self.has_events_left()
             || self.budget.is_trimming()
+            || self.has_logs_to_trim()
     }
 
     /// Decodes what was read before and had to wait; then says how many bytes may be read at most.

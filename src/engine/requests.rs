@@ -153,7 +153,13 @@ impl Engine {
         let answer = match kind {
             RouteKind::TopicPost => self.post_topic(now, request, &topic),
             RouteKind::TopicGet if !wants_stream || pending.head_only => {
-                self.read_topic(now, request, &topic)
+                match request.query_value("after") {
+                    None => self.read_topic(now, &topic),
+                    Some(after) => match self.read_history(now, id, &topic, &after, &pending) {
+                        Ok(()) => return,
+                        Err(refusal) => Err(refusal),
+                    },
+                }
             }
             RouteKind::TopicGet => match self.open_stream(now, id, request, &[topic], &pending) {
                 Ok(()) => return,
@@ -260,6 +266,8 @@ impl Engine {
             }
             _ => Pending::default(),
         };
+        // Its handler still has the request.
+        self.jobs.note_left(id, pending.given_bytes);
         Pending { keep: false, ..pending }
     }
 
@@ -299,9 +307,13 @@ impl Engine {
         let response = response.clone().headers(&pending.cors);
         let wire =
             Wire { date: self.date(), keep_alive: pending.keep, head_only: pending.head_only };
-        let bytes = response.encode(&wire);
+        let (head, body) = response.encode_apart(&wire);
         self.stats.answers[usize::from(response.status() / 100).clamp(1, 5) - 1] += 1;
-        self.push_frame(now, id, Frame::raw(bytes), Kind::Response);
+        self.push_frame(now, id, Frame::raw(head), Kind::Response);
+        if !body.is_empty() {
+            // It may be an event that many ask for: all are sent the same bytes.
+            self.push_frame(now, id, Frame::raw(body), Kind::Response);
+        }
         if let Some(connection) = self.get_mut(id) {
             let reason = CloseReason::Done;
             let keep = pending.keep;

@@ -14,6 +14,7 @@ mod object;
 mod scanner;
 
 pub use object::{Object, write_string};
+pub(crate) use object::{escape, escapes_len};
 use scanner::{Scanner, unescape};
 
 /// Gives the value that a text consists of, without the blanks around it.

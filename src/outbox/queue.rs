@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::{Kind, Which};
+use crate::encoded::{Encoded, Mark};
 use crate::frame::Frame;
 use crate::time::{Instant, Moment};
 
@@ -11,6 +12,8 @@ pub(super) struct Queue {
     pub entries: VecDeque<Entry>,
     /// Bytes of the first entry that are written already.
     pub begun: usize,
+    /// Where that is in the payload of a text that is encoded as it is written.
+    pub mark: Mark,
     /// Bytes of all entries that are not.
     pub bytes: usize,
     /// Pings and pongs that are to go ahead, oldest first.
@@ -113,15 +116,28 @@ impl Queue {
             }
             false => Body::Shared(frame),
         };
-        if self.entries.capacity() == 0 {
-            // Thousands of peers may each wait for one event.
-            self.entries.reserve_exact(1);
+        if self.entries.len() == self.entries.capacity() {
+            // Thousands of peers may each wait for one event, or for thousands.
+            self.entries.reserve_exact(1 + self.entries.len() / 4);
         }
         self.entries.push_back(Entry { body, kind, queued_at: now.into() });
     }
 
+    /// Moves the mark on to what is written of the first entry.
+    pub fn advance_mark(&mut self) {
+        let Some(Body::Shared(frame)) = self.entries.front().map(|entry| &entry.body) else {
+            return;
+        };
+        if let Some(text) = frame.text() {
+            let before = frame.head().len() + text.head().len();
+            let coded = self.begun.saturating_sub(before).min(text.coded_len());
+            text.advance(&mut self.mark, coded);
+        }
+    }
+
     /// Takes away the first entry, which is written.
     pub fn pop(&mut self) {
+        self.mark = Mark::default();
         let Some(Entry { body: Body::Packed(mut packed), .. }) = self.entries.pop_front() else {
             return;
         };
@@ -241,6 +257,14 @@ impl Queue {
 }
 
 impl Entry {
+    /// Gives the text that is encoded as it is written, if it is one.
+    pub fn text(&self) -> Option<&Encoded> {
+        match &self.body {
+            Body::Shared(frame) => frame.text(),
+            Body::Packed(_) => None,
+        }
+    }
+
     pub fn len(&self) -> usize {
         match &self.body {
             Body::Shared(frame) => frame.len(),
