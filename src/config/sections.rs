@@ -191,9 +191,9 @@ pub struct Limits {
     /// Default 256 KiB, at most 1 GiB.
     pub outbox_bytes: usize,
     /// Bytes of incomplete messages, inboxes, outboxes, commands and topic logs, in all; a frame
-    /// that many wait for counts once. Default `None`, in text `auto`: a quarter of the least of the
-    /// machine's memory, the control group's, and what `RLIMIT_AS` and `RLIMIT_DATA` leave free at
-    /// the start, the part of the worker threads left out; 1 MiB to 1 TiB.
+    /// that many wait for counts once. Default `None`, in text `auto`: a quarter of the least of
+    /// the machine's memory, the control group's, and what `RLIMIT_AS` and `RLIMIT_DATA` leave free
+    /// at the start, the part of the worker threads left out; 1 MiB to 1 TiB.
     ///
     /// Logs keep within half of it. Beyond 80% they shrink further, down to nothing; only if that
     /// does not help are new connections and POSTs refused with 503 and publishers not heard.
