@@ -340,7 +340,7 @@ fn of_each_topic_the_latest_event_stays() {
 #[test]
 fn a_gap_before_subscribed_is_told_before_it() {
     // With the entries, which take 128 bytes each, room for all but the last event.
-    let pairs = [("overflow.policy", "drop_oldest"), ("limits.outbox_bytes", "900")];
+    let pairs = [("overflow.policy", "drop_oldest"), ("limits.outbox_bytes", "1050")];
     let mut server = VirtualServer::new(&pairs);
     let hub = server.open("/ws");
     let say = |server: &mut VirtualServer, text: &str| {
