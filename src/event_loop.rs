@@ -83,16 +83,18 @@ impl EventLoop {
         let shared = inlet.shared();
         let peer = Peer::new(ConnectionId::new(0, Generation::FIRST), inlet.handle());
         clock.wake(&shared);
-        let workers = setup.config.workers;
+        let engine = Engine::new(setup);
+        inlet.bound(engine.memory_limit());
+        let workers = engine.config().workers;
         let pool = match workers {
             0 => None,
             count => Some(Pool::new(count, &endpoints, &inlet.handle(), &shared)?),
         };
         Ok(EventLoop {
-            events: Events::with_capacity(setup.config.turn.events),
+            events: Events::with_capacity(engine.config().turn.events),
             poll,
             clock,
-            engine: Engine::new(setup),
+            engine,
             sockets: Sockets::default(),
             memory: None,
             listeners: Vec::new(),
@@ -267,7 +269,11 @@ impl EventLoop {
             self.flush_one(now, id);
         }
         self.was_shut_down |= matches!(command, Command::Shutdown);
+        let is_reload = matches!(command, Command::Reload(_));
         self.engine.handle_command(now, from, command);
+        if is_reload {
+            self.inlet.bound(self.engine.memory_limit());
+        }
         self.apply_actions();
     }
 

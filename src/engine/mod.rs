@@ -42,6 +42,7 @@ mod requests;
 mod rights;
 mod rounds;
 mod shed;
+mod slices;
 mod table;
 mod turns;
 mod upgraded;
@@ -132,6 +133,8 @@ pub struct Engine {
     round_parity: bool,
     /// Connections that asked for the server's figures.
     scrapes: VecDeque<ConnectionId>,
+    /// One of them was looked for in this turn.
+    has_scraped: bool,
     /// Inboxes to be used again, boxed as connections hold them.
     #[expect(clippy::vec_box)]
     spare_inboxes: Vec<Box<Inbox>>,
@@ -142,6 +145,8 @@ pub struct Engine {
     /// When the server's own figures are published next, while somebody subscribes to them.
     figures_at: Option<Instant>,
     spare_queues: outbox::Spares,
+    /// Where what is encoded as it is written is encoded.
+    scratch: Vec<u8>,
 }
 
 /// What is to be done with a socket. The key is its connection's slot.
@@ -207,8 +212,10 @@ impl Engine {
             round: None,
             round_parity: false,
             scrapes: VecDeque::new(),
+            has_scraped: false,
             spare_inboxes: Vec::new(),
             spare_queues: outbox::Spares::default(),
+            scratch: Vec::new(),
             setup,
         }
     }
@@ -218,6 +225,7 @@ impl Engine {
     pub fn begin_turn(&mut self, unix_ms: u64) {
         self.turn_left = self.setup.config.turn.bytes;
         self.first_read = true;
+        self.has_scraped = false;
         self.budget.begin_turn();
         self.deliver_first = self.is_delivery_first();
         self.date.unix_ms = unix_ms;
