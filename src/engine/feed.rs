@@ -293,8 +293,8 @@ impl Engine {
     }
 
     /// Tells what has been lost and was not told yet, without knowing what follows: when the outbox
-    /// has drained, for nothing may follow; and on a stream of several topics before an event of any
-    /// of them, for whoever comes back with its id does not ask for what is older.
+    /// has drained, for nothing may follow; and on a stream of several topics before an event of
+    /// any of them, for whoever comes back with its id does not ask for what is older.
     pub(super) fn tell_losses(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
         if !std::mem::take(&mut connection.flags.has_lost) {
