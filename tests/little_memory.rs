@@ -185,37 +185,70 @@ fn the_process_grows_by_the_budget_and_no_more() {
     assert!(most - start <= (BUDGET + BUDGET / 10) >> 10, "{most} {start}");
 }
 
+/// A history is made as its readers take it: six megabytes of answer, to two readers at a time.
+#[test]
+fn two_histories_of_a_megabyte_take_less_than_two_and_a_half() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    for (count, bytes) in [(1, (1 << 20) - 64), (16, 64 << 10), (1000, 1000)] {
+        let holes = [("MALLOC_MMAP_THRESHOLD_", Path::new("65536"))];
+        let program = Program::start_in(&holes, &[("topics.retain_events", "2000")]);
+        let address = program.address();
+        (0..count).for_each(|_| post(address, "a", &vec![1; bytes]));
+        let start = program.memory();
+        let read = || {
+            let mut peer = get(address, "/topics/a?after=0-0");
+            let mut answer = Vec::new();
+            peer.read_to_end(&mut answer).expect("it is answered");
+            assert!(answer.len() > 6 * count * bytes && answer.ends_with(b"]\r\n0\r\n\r\n"));
+        };
+        thread::scope(|scope| {
+            scope.spawn(read);
+            scope.spawn(read);
+        });
+        let grown = program.memory_peak() - start;
+        println!("{count} events of {bytes}: {} KiB more", grown >> 10);
+        assert!(grown < 5 << 19, "{grown}");
+    }
+}
+
 /// Publishes what grows when it is encoded, for streams that read nothing, and asks for it. Gives
 /// who must not be dropped yet.
 fn grow_on_the_way(address: SocketAddr) -> Vec<TcpStream> {
-    let send = |request: &[u8]| {
-        let mut peer = TcpStream::connect(address).expect("it is accepted");
-        peer.write_all(request).expect("it is read");
-        peer
-    };
-    let post = |topic: &str, byte: u8| {
-        let head = format!(
-            "POST /topics/{topic} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-             Content-Length: {}\r\n\r\n",
-            1 << 20
-        );
-        let mut peer = send(&[head.as_bytes(), &vec![byte; 1 << 20]].concat());
-        let mut answer = String::new();
-        peer.read_to_string(&mut answer).expect("it is answered");
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    };
-    let get = |target: &str| {
-        let accept = if target.contains('?') { "*/*" } else { "text/event-stream" };
-        let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n");
-        send(head.as_bytes())
-    };
-    let mut unread = vec![get("/topics/a"), get("/topics/a")];
+    let mut unread = vec![get(address, "/topics/a"), get(address, "/topics/a")];
     thread::sleep(Duration::from_millis(100));
-    post("a", b'\n');
-    post("b", 1);
-    unread.extend((0..8).map(|_| get("/topics/b?after=0-0")));
+    post(address, "a", &vec![b'\n'; 1 << 20]);
+    post(address, "b", &vec![1; 1 << 20]);
+    unread.extend((0..8).map(|_| get(address, "/topics/b?after=0-0")));
     thread::sleep(Duration::from_millis(300));
     unread
+}
+
+fn send(address: SocketAddr, request: &[u8]) -> TcpStream {
+    let mut peer = TcpStream::connect(address).expect("it is accepted");
+    peer.write_all(request).expect("it is read");
+    peer
+}
+
+fn post(address: SocketAddr, topic: &str, body: &[u8]) {
+    let head = format!(
+        "POST /topics/{topic} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut peer = send(address, &[head.as_bytes(), body].concat());
+    let mut answer = String::new();
+    peer.read_to_string(&mut answer).expect("it is answered");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// Asks for a history, which ends with its connection, or else for a stream.
+fn get(address: SocketAddr, target: &str) -> TcpStream {
+    let lines = match target.contains('?') {
+        true => "Connection: close\r\n",
+        false => "Accept: text/event-stream\r\n",
+    };
+    let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
+    send(address, head.as_bytes())
 }
 
 /// FAULTS 185: of the address space code and stacks have taken their part, and the budget goes by

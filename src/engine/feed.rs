@@ -8,7 +8,7 @@ use tungstenite::Bytes;
 use crate::config::OverflowPolicy;
 use crate::connection::{Connection, Phase};
 use crate::encoded::Encoded;
-use crate::engine::{Engine, LOOK_COST, MESSAGE_COST, find_mut, pop};
+use crate::engine::{ENCODE_COST, Engine, LOOK_COST, MESSAGE_COST, find_mut, pop};
 use crate::envelope::{self, ServerMessage};
 use crate::frame::Frame;
 use crate::id::ConnectionId;
@@ -448,8 +448,14 @@ impl Engine {
         let topic = self.topics.topic_of(key);
         let frame = encode(form, topic, event).joined_if_small();
         self.budget.add(frame.made_bytes());
-        // Each byte of the payload was looked at.
-        self.turn_left = self.turn_left.saturating_sub(event.payload.len() / LOOKS_PER_BYTE);
+        // Each byte of the payload was looked at, and what it has grown by was written.
+        let grown = if frame.text().is_none() {
+            frame.len().saturating_sub(event.payload.len())
+        } else {
+            0
+        };
+        let cost = event.payload.len() / LOOKS_PER_BYTE + grown * ENCODE_COST;
+        self.turn_left = self.turn_left.saturating_sub(cost);
         // A replay beside a fan-out would drive out what all the others are yet to get.
         match self.topics.waiting_events() {
             0 => {

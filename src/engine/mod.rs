@@ -413,6 +413,9 @@ fn first_fault(so_far: Option<CloseReason>, now: CloseReason) -> CloseReason {
 /// delivered; a fragment costs as much.
 const MESSAGE_COST: usize = 128;
 
+/// What a byte costs of it that is written for another, as an escape or a line.
+const ENCODE_COST: usize = 4;
+
 /// What a look at one of many costs of it: an entry of an outbox, a subscription.
 const LOOK_COST: usize = 4;
 

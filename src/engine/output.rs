@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use crate::connection::Phase;
-use crate::engine::{Engine, find_mut};
+use crate::engine::{ENCODE_COST, Engine, find_mut};
 use crate::event::Event;
 use crate::frame::Frame;
 use crate::id::ConnectionId;
@@ -32,8 +32,9 @@ impl Engine {
                 self.hungry.push_back(id);
             }
         }
-        let (count, encoded) = connection.outbox.gather(slices, &mut self.scratch, self.turn_left);
-        self.turn_left = self.turn_left.saturating_sub(encoded);
+        let room = self.turn_left.div_ceil(ENCODE_COST);
+        let (count, encoded) = connection.outbox.gather(slices, &mut self.scratch, room);
+        self.turn_left = self.turn_left.saturating_sub(encoded * ENCODE_COST);
         count
     }
 
