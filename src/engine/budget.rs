@@ -178,8 +178,8 @@ impl Engine {
     }
 
     /// Keeps the logs together within half of the budget, when so many bytes have been added: as
-    /// many events go as these displace at the most, and of what a lower limit has left beyond it as
-    /// many more as the turn allows.
+    /// many events go as these displace at the most, and of what a lower limit has left beyond it
+    /// as many more as the turn allows.
     pub(super) fn halve_logs(&mut self, added: usize) {
         let mut displaced = added.div_ceil(Log::EVENT_BYTES);
         while self.has_logs_to_trim() {
