@@ -563,7 +563,7 @@ fn one_route_too_many_is_refused_when_the_server_is_built() {
         });
         let built = builder.listen("127.0.0.1:0").map(drop);
         let is_named = |error: &Error| error.to_string().contains("\"/4096\": there must be");
-        assert_eq!(built.as_ref().err().is_none_or(is_named), true, "{built:?}");
+        assert!(built.as_ref().err().is_none_or(is_named), "{built:?}");
         assert_eq!(built.is_ok(), is_built);
     }
 }
