@@ -31,7 +31,7 @@ use crate::route::Face;
 use crate::stats::{DeadlineKind, Transport};
 use crate::time::{Instant, Moment, SPAN_MAX, SomeMoment, millis_up};
 use crate::tokens::TokenIndex;
-use crate::topics::FirstSubscription;
+use crate::topics::{EventId, FirstSubscription};
 use crate::wheel::Wheel;
 use crate::ws::{Decoder, Violation};
 
@@ -213,16 +213,39 @@ pub(crate) struct Pending {
     pub caching: Caching,
     /// The request, until a handler takes it.
     pub request: Option<Box<Request>>,
+    /// The body of the one that a handler has taken.
+    pub given_bytes: usize,
     /// The accept key of an upgrade, and the first subprotocol that was offered and is configured.
     pub upgrade: Option<(String, Option<String>)>,
 }
 
-/// An answer that is made as its connection takes it: the table of connections.
-#[derive(Clone, Copy, Debug)]
+/// An answer that is made in slices, as its connection takes it.
+#[derive(Debug)]
 pub(crate) struct Listing {
-    pub place: Place,
+    pub rest: Rest,
     /// It goes in chunks (RFC 9112, 7.1); else it ends with the connection.
     pub is_chunked: bool,
+}
+
+/// What is left of an answer in slices.
+#[derive(Debug)]
+pub(crate) enum Rest {
+    /// The table of connections, from this place on.
+    Table(Place),
+    /// The events of a topic.
+    History(Box<History>),
+}
+
+/// The events of a topic that have not been answered with, up to the one that was the newest when
+/// they were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    pub topic: String,
+    /// The last one that was.
+    pub after: EventId,
+    pub until: EventId,
+    /// Some were.
+    pub has_rows: bool,
 }
 
 /// An open WebSocket.
@@ -648,7 +671,7 @@ impl Connection {
     /// Says whether a frame is more than may wait for the peer. An empty outbox takes any; its own
     /// handler may answer as many bytes as it was given.
     pub fn overflows(&self, is_own: bool, len: usize, limit: usize) -> bool {
-        let waiting = self.outbox.bytes();
+        let waiting = self.outbox.held_bytes();
         let promised = || self.inbox.as_ref().map_or(0, |inbox| inbox.promised);
         let is_more = waiting > 0 && waiting.saturating_add(len) > limit;
         is_more && !(is_own && len <= promised())

@@ -8,8 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use data_encoding::BASE64;
-
+use crate::encoded::{Around, Coding};
 use crate::json::{self, JsonError, Object};
 use crate::payload::Payload;
 
@@ -232,6 +231,10 @@ impl ServerMessage<'_> {
     /// one takes four thirds of it.
     pub fn encode(&self) -> String {
         let op = |name| Object::new().string("op", name);
+        if let ServerMessage::Event { topic, id, payload } = *self {
+            let text = event_around(topic, id, payload).encode(payload.as_bytes());
+            return String::from_utf8(text).expect("text around text, or base64, is text");
+        }
         match *self {
             ServerMessage::Hello { connection, heartbeat_ms, read_idle_ms, message_bytes } => {
                 op("hello")
@@ -244,8 +247,8 @@ impl ServerMessage<'_> {
                 op("subscribed").string("topic", topic).string("last", last)
             }
             ServerMessage::Unsubscribed { topic } => op("unsubscribed").string("topic", topic),
-            ServerMessage::Event { topic, id, payload } => {
-                with_payload(op("event").string("topic", topic).string("id", id), payload)
+            ServerMessage::Event { topic, id, .. } => {
+                op("event").string("topic", topic).string("id", id)
             }
             ServerMessage::Gap { topic, first } => with_gap(op("gap"), topic, first),
             ServerMessage::Published { reference, id } => {
@@ -263,18 +266,16 @@ impl ServerMessage<'_> {
     }
 }
 
-/// Gives events, each with its id, as a JSON array: `[{"id":..,"data":..}]`, binary ones with
-/// `base64` instead of `data`.
-pub fn array<'a>(events: impl IntoIterator<Item = (&'a str, Payload<'a>)>) -> String {
-    let mut text = String::from("[");
-    for (id, payload) in events {
-        if text.len() > 1 {
-            text.push(',');
-        }
-        text.push_str(&with_payload(Object::new().string("id", id), payload).end());
-    }
-    text.push(']');
-    text
+/// Gives what stands around the payload of an event on `/ws`.
+pub fn event_around(topic: &str, id: &str, payload: Payload) -> Around {
+    let object = Object::new().string("op", "event").string("topic", topic).string("id", id);
+    around(object, payload)
+}
+
+/// Gives what stands around the payload of an event in an array of events: `{"id":..,"data":..}`,
+/// with `base64` instead of `data` if it is binary.
+pub fn row_around(id: &str, payload: Payload) -> Around {
+    around(Object::new().string("id", id), payload)
 }
 
 /// Adds the members of a gap.
@@ -286,17 +287,23 @@ pub(crate) fn with_gap(object: Object, topic: &str, first: Option<&str>) -> Obje
     }
 }
 
-/// Adds binary data.
-pub(crate) fn with_base64(object: Object, bytes: &[u8]) -> Object {
-    object.string("base64", &BASE64.encode(bytes))
+/// Ends an object with a payload.
+fn around(object: Object, payload: Payload) -> Around {
+    match payload {
+        Payload::Text(_) => {
+            let head = (object.begin("data") + "\"").into();
+            Around { head, coding: Coding::Json, tail: "\"}" }
+        }
+        Payload::Json(_) => {
+            Around { head: object.begin("data").into(), coding: Coding::Plain, tail: "}" }
+        }
+        Payload::Binary(_) => around_base64(object, "\"}"),
+    }
 }
 
-fn with_payload(object: Object, payload: Payload) -> Object {
-    match payload {
-        Payload::Text(text) => object.string("data", text),
-        Payload::Json(json) => object.raw("data", json),
-        Payload::Binary(bytes) => with_base64(object, bytes),
-    }
+/// Ends an object with binary data, behind which `tail` follows.
+pub(crate) fn around_base64(object: Object, tail: &'static str) -> Around {
+    Around { head: (object.begin("base64") + "\"").into(), coding: Coding::Base64, tail }
 }
 
 fn with_reference(object: Object, reference: Option<&str>) -> Object {
@@ -590,12 +597,8 @@ mod tests {
             let event = ServerMessage::Event { topic: "t", id: "7-0", payload };
             let expected = format!(r#"{{"op":"event","topic":"t","id":"7-0",{member}}}"#);
             assert_eq!(event.encode(), expected);
-            assert_eq!(array([("7-0", payload)]), format!(r#"[{{"id":"7-0",{member}}}]"#));
+            let row = row_around("7-0", payload).encode(payload.as_bytes());
+            assert_eq!(row, format!(r#"{{"id":"7-0",{member}}}"#).into_bytes());
         }
-        assert_eq!(array([]), "[]");
-        assert_eq!(
-            array([("1-0", Payload::Json("1")), ("2-0", Payload::Text("1"))]),
-            r#"[{"id":"1-0","data":1},{"id":"2-0","data":"1"}]"#
-        );
     }
 }

@@ -242,9 +242,10 @@ pub struct Place {
 }
 
 impl Command {
-    /// Gives the bytes that the command carries, for the bound on commands in flight.
+    /// Gives the memory that the command takes, for the bound on commands in flight; nothing for
+    /// those that are not bounded.
     pub fn bytes(&self) -> usize {
-        match self {
+        let carried = match self {
             Command::Send(_, message) => message.len(),
             Command::Close(_, _, reason) => reason.as_str().len(),
             Command::Publish(topic, payload) => topic.len() + payload.len(),
@@ -258,7 +259,8 @@ impl Command {
             | Command::Table(..)
             | Command::Alarms(_)
             | Command::Drain
-            | Command::Shutdown => 0,
-        }
+            | Command::Shutdown => return 0,
+        };
+        size_of::<Command>() + carried
     }
 }

@@ -42,7 +42,9 @@ impl EventLoop {
     /// Makes a loop that goes by `clock`; `endpoints` stand in the order of the setup's routes.
     pub fn new(setup: Setup, endpoints: Endpoints, clock: Clock) -> io::Result<EventLoop> {
         let outside = Outside::new(&setup.config, endpoints, clock)?;
-        Ok(EventLoop { engine: Engine::new(setup), outside, asked_at: None })
+        let engine = Engine::new(setup);
+        outside.inlet.bound(engine.memory_limit());
+        Ok(EventLoop { engine, outside, asked_at: None })
     }
 
     pub fn handle(&self) -> Handle {
@@ -114,6 +116,8 @@ impl EventLoop {
         let unix_ms = self.outside.clock.unix_ms();
         self.engine.turn(now, unix_ms, &mut self.outside);
         self.outside.watch_handlers(&mut self.engine, now);
+        // A reload may have changed it.
+        self.outside.inlet.bound(self.engine.memory_limit());
         self.outside.inlet.fall_asleep();
         self.ask();
         let turn_us = began.elapsed().as_micros() as u64;

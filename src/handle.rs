@@ -379,6 +379,8 @@ pub(crate) struct Shared {
     is_asleep: AtomicBool,
     /// Bytes of the commands in the channel.
     bytes: AtomicUsize,
+    /// How many there may be; one batch always fits.
+    bytes_max: AtomicUsize,
     /// Nobody takes commands any more.
     has_ended: AtomicBool,
 }
@@ -399,6 +401,7 @@ impl Inlet {
             waker,
             is_asleep: AtomicBool::new(true),
             bytes: AtomicUsize::new(0),
+            bytes_max: AtomicUsize::new(BYTES_MAX),
             has_ended: AtomicBool::new(false),
         };
         Inlet { shared: Arc::new(shared), commands }
@@ -424,6 +427,12 @@ impl Inlet {
     pub fn fall_asleep(&self) -> bool {
         self.shared.is_asleep.store(true, Ordering::SeqCst);
         !self.commands.is_empty()
+    }
+
+    /// Has commands take a quarter of this memory at most.
+    pub fn bound(&self, memory_bytes: u64) {
+        let quarter = usize::try_from(memory_bytes / 4).unwrap_or(usize::MAX);
+        self.shared.bytes_max.store(quarter.min(BYTES_MAX), Ordering::Relaxed);
     }
 
     /// Gives the bytes of the commands that wait.
@@ -460,7 +469,7 @@ impl Shared {
     /// Sends a batch from a worker, waiting for room. Says whether the loop is still there.
     pub fn send_from_worker(&self, batch: Batch) -> bool {
         // The loop always takes commands before it does anything else, so this wait ends.
-        while self.bytes.load(Ordering::Acquire) > BYTES_MAX && !self.has_ended() {
+        while self.bytes.load(Ordering::Acquire) > self.bytes_max() && !self.has_ended() {
             self.wake();
             thread::park_timeout(Duration::from_millis(1));
         }
@@ -481,6 +490,10 @@ impl Shared {
         is_sent
     }
 
+    fn bytes_max(&self) -> usize {
+        self.bytes_max.load(Ordering::Relaxed)
+    }
+
     fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::SeqCst)
     }
@@ -488,7 +501,7 @@ impl Shared {
     fn submit_from_elsewhere(&self, command: Command) -> Result<(), SendError> {
         let bytes = command.bytes();
         let before = self.bytes.fetch_add(bytes, Ordering::AcqRel);
-        let is_full = before > 0 && before.saturating_add(bytes) > BYTES_MAX;
+        let is_full = before > 0 && before.saturating_add(bytes) > self.bytes_max();
         let batch = Batch { from: None, commands: vec![command], bytes };
         let result = match is_full {
             true => Err(SendError::Full),
@@ -565,7 +578,8 @@ impl Scope {
     /// Takes a command. Drops nothing and waits for nothing: the scopes are in use.
     fn submit(&mut self, command: Command) -> Submitted {
         let bytes = command.bytes();
-        let is_over = self.bytes > 0 && self.bytes.saturating_add(bytes) > BYTES_MAX;
+        let bytes_max = self.shared.bytes_max();
+        let is_over = self.bytes > 0 && self.bytes.saturating_add(bytes) > bytes_max;
         if is_over && !self.is_worker {
             return Submitted::Refused(command);
         }
@@ -592,7 +606,7 @@ thread_local! {
 
 /// Batches in the channel.
 const BATCHES_MAX: usize = 1024;
-/// Bytes in the channel; one batch always fits.
+/// Bytes in the channel, where memory is not little.
 const BYTES_MAX: usize = 4 << 20;
 /// A worker's handler call that has sent this much lets it go before it returns.
 const SCOPE_BYTES_MAX: usize = 64 << 10;

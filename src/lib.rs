@@ -82,6 +82,7 @@
 //! | | [`sse`], [`envelope`] | event streams; the JSON messages of `/ws` |
 //! | | [`json`], [`payload`] | checking and writing JSON; what an event bears |
 //! | | [`figures`], [`metrics`] | every figure, declared once; the Prometheus text format |
+//! | | [`encoded`] | payloads inside of a text, encoded at once or as a socket takes them |
 //! | | [`wheel`], [`time`], [`random`], [`id`], [`reason`], [`frame`], [`message`], [`config`] | the ground |
 //!
 //! # Invariants
@@ -98,8 +99,8 @@
 //! 6. A stale id never meets a new peer.
 //! 7. Everything that grows has a limit, and grows by bytes received, never by bytes claimed.
 //! 8. An idle connection owns no buffer.
-//! 9. A frame is encoded once and never copied for each recipient, unless it is smaller than what
-//!    sharing costs.
+//! 9. A payload is never copied for each recipient, unless it is smaller than what sharing costs. A
+//!    frame is encoded once, or, if it is large, piece by piece from the payload that all share.
 //! 10. Work in a turn is bounded; what is left makes the next timeout zero.
 //! 11. The clock is read at the start of a turn, when a timeout is asked for, and when a C host
 //!     asks for something between turns, nowhere else.
@@ -119,6 +120,7 @@ mod clock;
 pub mod config;
 mod connection;
 mod descriptors;
+pub mod encoded;
 pub mod engine;
 pub mod envelope;
 pub mod event;

@@ -1,25 +1,49 @@
-//! How much memory this process may use: the machine's, or less where a control group says so.
+//! How much memory this process may use: the machine's, or less where a control group or a limit of
+//! the process says so.
 
 use std::fs;
 use std::path::Path;
 
-/// Gives what `limits.memory_bytes = auto` stands for: a quarter of what there is.
-pub(crate) fn memory_auto() -> u64 {
-    memory().map_or(u64::MAX, |bytes| bytes / 4)
+use rustix::process::{Resource, getrlimit};
+
+/// Gives what `limits.memory_bytes = auto` stands for: a quarter of what there is for this process,
+/// which is to start so many threads, but no less than may be written there.
+pub(crate) fn memory_auto(threads: usize) -> u64 {
+    memory(threads).map_or(u64::MAX, |bytes| (bytes / 4).max(MEMORY_BYTES_MIN))
 }
 
 /// Gives the bytes of memory that there are for this process; `None` if the kernel does not tell.
-fn memory() -> Option<u64> {
+fn memory(threads: usize) -> Option<u64> {
     let read = |path: &Path| fs::read_to_string(path).ok();
     let machine = read(Path::new("/proc/meminfo")).as_deref().and_then(total_memory);
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let limits = groups.lines().flat_map(|line| group_limits(line, read));
-    machine.into_iter().chain(limits).min()
+    let status = read(Path::new("/proc/self/status")).unwrap_or_default();
+    // What these two bound is address space, of which code and stacks have taken theirs already,
+    // and threads will.
+    let own = [(Resource::As, "VmSize:", THREAD_SPACE), (Resource::Data, "VmData:", THREAD_STACK)];
+    let own = own.into_iter().filter_map(|(resource, name, each)| {
+        let taken = kilobytes(&status, name).unwrap_or(0) + each * threads as u64;
+        Some(getrlimit(resource).current?.saturating_sub(taken))
+    });
+    machine.into_iter().chain(limits).chain(own).min()
 }
+
+/// The least that `limits.memory_bytes` may be.
+const MEMORY_BYTES_MIN: u64 = 1 << 20;
+
+const THREAD_STACK: u64 = 2 << 20;
+/// The address space of a thread: glibc's allocator sets aside an arena for it beside its stack.
+const THREAD_SPACE: u64 = THREAD_STACK + if cfg!(target_env = "gnu") { 64 << 20 } else { 0 };
 
 /// Reads the first line of proc(5)'s meminfo.
 fn total_memory(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    kilobytes(text, "MemTotal:")
+}
+
+/// Gives what a line of a file of proc(5) says, in bytes.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
@@ -47,7 +71,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_some() {
-        let memory = memory().expect("Linux tells");
+        let memory = memory(2).expect("Linux tells");
         assert!((1 << 20..1 << 50).contains(&memory), "{memory}");
     }
 

@@ -10,3 +10,13 @@ pub enum Payload<'a> {
     /// Bytes.
     Binary(&'a [u8]),
 }
+
+impl<'a> Payload<'a> {
+    /// Gives the bytes.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        match self {
+            Payload::Text(text) | Payload::Json(text) => text.as_bytes(),
+            Payload::Binary(bytes) => bytes,
+        }
+    }
+}

@@ -358,11 +358,12 @@ impl Builder {
             listen.extend(own.map(|address| (address.clone(), face)));
         }
         let clock = Clock::new(self.clock);
+        let memory_auto = machine::memory_auto(self.config.workers);
         let setup = Setup {
             config: self.config,
             routes: specs,
             machine_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            memory_auto: machine::memory_auto(),
+            memory_auto,
             seed: self.seed.unwrap_or_else(random_seed),
             unix_ms: clock.unix_ms(),
         };

@@ -11,10 +11,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use data_encoding::BASE64;
 use tungstenite::Bytes;
 
-use crate::envelope::{with_base64, with_gap};
+use crate::encoded::{Around, Coding};
+use crate::envelope::{around_base64, with_gap};
 use crate::http::Request;
 use crate::json::Object;
 use crate::payload::Payload;
@@ -34,21 +34,39 @@ pub const CONTENT_TYPE: &str = "text/event-stream";
 ///
 /// If the id or the name bears CR, LF or NUL: it would end its line, or be ignored by readers.
 pub fn event(id: &str, name: Option<&str>, payload: Payload) -> Result<Bytes, FieldError> {
+    Ok(event_around(id, name, payload)?.encode(payload.as_bytes()).into())
+}
+
+/// Gives what stands around the payload of an event, which is written as [`event`] says.
+///
+/// # Errors
+///
+/// As [`event`].
+pub fn event_around(id: &str, name: Option<&str>, payload: Payload) -> Result<Around, FieldError> {
     check(id, FieldError::Id)?;
     check(name.unwrap_or_default(), FieldError::Name)?;
-    let (name, data): (Option<&str>, Cow<str>) = match payload {
-        Payload::Text(text) | Payload::Json(text) => (name, text.into()),
-        Payload::Binary(bytes) => (Some("binary"), binary(name, bytes).into()),
+    let shown = match payload {
+        Payload::Text(_) | Payload::Json(_) => name,
+        Payload::Binary(_) => Some("binary"),
     };
-    let name_bytes = name.map_or(0, |name| "event: \n".len() + name.len());
-    let bytes = "id: \ndata: \n\n".len() + id.len() + name_bytes + data.len();
-    let mut piece = Piece::with_capacity(bytes);
-    piece.line("id", id);
-    if let Some(name) = name {
-        piece.line("event", name);
+    let mut lines = String::new();
+    write_line(&mut lines, "id", id);
+    if let Some(shown) = shown {
+        write_line(&mut lines, "event", shown);
     }
-    piece.data(&data);
-    Ok(piece.end())
+    lines.push_str("data: ");
+    Ok(match (payload, name) {
+        (Payload::Text(_) | Payload::Json(_), _) => {
+            Around { head: lines.into(), coding: Coding::Lines, tail: "\n\n" }
+        }
+        (Payload::Binary(_), None) => {
+            Around { head: lines.into(), coding: Coding::Base64, tail: "\n\n" }
+        }
+        (Payload::Binary(_), Some(topic)) => {
+            let around = around_base64(Object::new().string("topic", topic), "\"}\n\n");
+            Around { head: [lines.as_bytes(), &around.head].concat(), ..around }
+        }
+    })
 }
 
 /// Encodes word of a gap: events were lost to this stream, and `first` is the next one, if there is
@@ -60,10 +78,8 @@ pub fn gap(topic: Option<&str>, first: Option<&str>) -> Bytes {
         None => first.unwrap_or_default().into(),
         Some(topic) => with_gap(Object::new(), topic, first).end().into(),
     };
-    let mut piece = Piece::with_capacity("event: gap\ndata: \n\n".len() + data.len());
-    piece.line("event", "gap");
-    piece.data(&data);
-    piece.end()
+    let head = "event: gap\ndata: ".into();
+    Around { head, coding: Coding::Lines, tail: "\n\n" }.encode(data.as_bytes()).into()
 }
 
 /// Encodes a position: readers remember it as their last id, and hand out no event.
@@ -73,9 +89,7 @@ pub fn gap(topic: Option<&str>, first: Option<&str>) -> Bytes {
 /// As [`event`].
 pub fn position(id: &str) -> Result<Bytes, FieldError> {
     check(id, FieldError::Id)?;
-    let mut piece = Piece::with_capacity("id: \n\n".len() + id.len());
-    piece.line("id", id);
-    Ok(piece.end())
+    Ok(format!("id: {id}\n\n").into())
 }
 
 /// Encodes how long readers wait before they come back, in milliseconds.
@@ -127,45 +141,10 @@ impl fmt::Display for FieldError {
 
 impl std::error::Error for FieldError {}
 
-/// Lines in the making.
-struct Piece(String);
-
-impl Piece {
-    fn with_capacity(bytes: usize) -> Piece {
-        Piece(String::with_capacity(bytes))
-    }
-
-    /// Adds a line. The blank is the one that readers take off, whatever the value begins with.
-    fn line(&mut self, field: &str, value: &str) {
-        debug_assert!(!value.contains(['\r', '\n']), "a value is within one line");
-        for part in [field, ": ", value, "\n"] {
-            self.0.push_str(part);
-        }
-    }
-
-    /// Adds data: one line more than there are line breaks in it.
-    fn data(&mut self, data: &str) {
-        let mut rest = data;
-        while let Some(end) = rest.find(['\r', '\n']) {
-            self.line("data", &rest[..end]);
-            rest = &rest[end..];
-            let break_bytes = if rest.starts_with("\r\n") { 2 } else { 1 };
-            rest = &rest[break_bytes..];
-        }
-        self.line("data", rest);
-    }
-
-    /// Ends the piece; it holds no more memory than it needs.
-    fn end(mut self) -> Bytes {
-        self.0.push('\n');
-        self.0.into_boxed_str().into_boxed_bytes().into()
-    }
-}
-
-fn binary(topic: Option<&str>, bytes: &[u8]) -> String {
-    match topic {
-        None => BASE64.encode(bytes),
-        Some(topic) => with_base64(Object::new().string("topic", topic), bytes).end(),
+/// Adds a line. The blank is the one that readers take off, whatever the value begins with.
+fn write_line(lines: &mut String, field: &str, value: &str) {
+    for part in [field, ": ", value, "\n"] {
+        lines.push_str(part);
     }
 }
 

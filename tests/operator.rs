@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 
 use heartwheel::{Server, app};
 use support::server::Running;
-use support::topics::{Reply, fetch, request};
+use support::topics::{Reply, dechunk, fetch, request};
 
 use exposition::Exposition;
 
@@ -47,21 +47,4 @@ fn scrape(admin: SocketAddr) -> Exposition {
 
 fn post(admin: SocketAddr, target: &str) -> Reply {
     request(admin, &format!("POST {target}"), "", b"")
-}
-
-/// Gives the body of an answer in chunks.
-#[track_caller]
-fn dechunk(body: &[u8]) -> String {
-    let mut rest = std::str::from_utf8(body).expect("it is text");
-    let mut whole = String::new();
-    loop {
-        let (size, after) = rest.split_once("\r\n").expect("a size");
-        let size = usize::from_str_radix(size, 16).expect("a size in hexadecimal");
-        whole.push_str(&after[..size]);
-        rest = after[size..].strip_prefix("\r\n").expect("an end of the chunk");
-        if size == 0 {
-            assert_eq!(rest, "", "nothing follows");
-            return whole;
-        }
-    }
 }

@@ -72,6 +72,7 @@ fn the_pure_part_knows_no_socket_thread_channel_or_clock() {
         "bucket",
         "config",
         "connection",
+        "encoded",
         "engine",
         "envelope",
         "event",

@@ -104,8 +104,8 @@ fn encoder(rounds: u64) {
             outbox.push(now, frame, Kind::Message, &mut spares);
         }
         while !outbox.is_empty() {
-            let mut slices = [IoSlice::new(&[]); 64];
-            let count = outbox.gather(&mut slices);
+            let (mut slices, mut scratch) = ([IoSlice::new(&[]); 64], Vec::new());
+            let (count, _) = outbox.gather(&mut slices, &mut scratch, usize::MAX);
             let len = slices[..count].iter().map(|slice| slice.len()).sum();
             outbox.written(now, len, &mut spares);
         }

@@ -35,7 +35,8 @@ impl Config {
         let message = limits.message_bytes;
         // A message is never refused by an empty queue, so a queue holds its limit or one message.
         let inbox = message.max(limits.inbox_bytes as u64);
-        let outbox = message.max(limits.outbox_bytes as u64);
+        // Its entries count in the limit; a queue that has just grown takes a third more.
+        let outbox = message.max((limits.outbox_bytes as u64).saturating_mul(4) / 3);
         // A connection is in one phase: a head or a message is incomplete, not both.
         let partial = message.max(limits.head_bytes as u64);
         let connections = limits.connections as u64;

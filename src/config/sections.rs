@@ -40,7 +40,8 @@ pub struct Owner {
 pub struct Turn {
     /// Readiness events taken per turn. Default 1024, 1 to 65536; each costs 12 bytes once.
     pub events: usize,
-    /// Bytes read in one turn, plus 128 for each message decoded or delivered. Default 256 KiB.
+    /// Bytes read in one turn, plus 128 for each message decoded or delivered, plus the bytes of
+    /// long texts that are encoded as they are written. Default 256 KiB.
     ///
     /// What is left is ready in the next turn, before new events. At least one read per turn is
     /// always done.
@@ -189,12 +190,14 @@ pub struct Limits {
     /// Bytes of the messages that wait for the handler; one always fits. Default 256 KiB, at most 1
     /// GiB.
     pub inbox_bytes: usize,
-    /// Bytes that wait for one peer, an empty outbox takes one message of any size; beyond it
-    /// [`Overflow`]. Default 256 KiB, at most 1 GiB.
+    /// Bytes that wait for one peer, and 128 for each entry (a message or an event, or many small
+    /// messages together); an empty outbox takes one message of any size; beyond it [`Overflow`].
+    /// Default 256 KiB, at most 1 GiB.
     pub outbox_bytes: usize,
     /// Bytes of incomplete messages, inboxes, outboxes, commands and topic logs, in all; a frame
-    /// that many wait for counts once. Default `None`, in text `auto`: a quarter of the memory that
-    /// the machine, or the control group, has; 1 MiB to 1 TiB.
+    /// that many wait for counts once. Default `None`, in text `auto`: a quarter of the least of
+    /// the machine's memory, the control group's, and what `RLIMIT_AS` and `RLIMIT_DATA` leave free
+    /// at the start, the part of the worker threads left out; 1 MiB to 1 TiB.
     ///
     /// Logs keep within half of it. Beyond 80% they shrink further, down to nothing; only if that
     /// does not help are new connections and POSTs refused with 503 and publishers not heard.

@@ -106,6 +106,11 @@ impl Budget {
         self.limit / 5 * 4
     }
 
+    /// So much that somebody goes: what comes until the next count still fits.
+    fn full(&self) -> u64 {
+        self.limit - 2 * self.step()
+    }
+
     /// Enough room again to end a shortage.
     fn low(&self) -> u64 {
         self.limit / 4 * 3
@@ -138,6 +143,11 @@ impl Engine {
         self.budget.foresee();
     }
 
+    /// Gives how much memory there may be for what waits: `limits.memory_bytes`.
+    pub fn memory_limit(&self) -> u64 {
+        self.budget.limit
+    }
+
     /// Counts what is in use, if that may be too much, and does what is to be done about it.
     pub(super) fn weigh(&mut self, now: Instant) {
         if !self.budget.is_due(now) {
@@ -162,17 +172,17 @@ impl Engine {
             warn!("memory short used={used} limit={limit}: refusing connections and publishers");
         }
         self.budget.short_until = Some(now + self.setup.config.tick);
-        if self.budget.used() > self.budget.limit {
+        if self.budget.used() > self.budget.full() {
             self.shed_largest(now, BinaryHeap::from(owners));
         }
     }
 
     /// Keeps the logs together within half of the budget, when so many bytes have been added: as
-    /// many events go as these displace at the most, and of what a lower limit has left beyond it as
-    /// many more as the turn allows.
+    /// many events go as these displace at the most, and of what a lower limit has left beyond it
+    /// as many more as the turn allows.
     pub(super) fn halve_logs(&mut self, added: usize) {
-        let mut displaced = added / Log::EVENT_BYTES + 1;
-        while self.topics.bytes() as u64 > self.budget.limit / 2 {
+        let mut displaced = added.div_ceil(Log::EVENT_BYTES);
+        while self.has_logs_to_trim() {
             let left = if displaced > 0 { &mut displaced } else { &mut self.budget.trims_left };
             if *left == 0 || self.topics.trim_oldest() == 0 {
                 break;
@@ -180,6 +190,11 @@ impl Engine {
             *left -= 1;
             self.turn_left = self.turn_left.saturating_sub(TRIM_COST);
         }
+    }
+
+    /// Says whether the logs together are beyond their half.
+    pub(super) fn has_logs_to_trim(&self) -> bool {
+        self.topics.bytes() as u64 > self.budget.limit / 2
     }
 
     /// Evicts the oldest events while much is in use, as many as the turn allows.
@@ -219,7 +234,7 @@ impl Engine {
 
     /// Ends who holds most that is its own, and so on until the rest fits.
     fn shed_largest(&mut self, now: Instant, mut owners: BinaryHeap<(OwnBytes, ConnectionId)>) {
-        while self.budget.used() > self.budget.limit
+        while self.budget.used() > self.budget.full()
             && let Some((own, id)) = owners.pop()
         {
             self.let_go_of(now, id);
@@ -267,7 +282,8 @@ impl Engine {
     }
 
     fn waiting_bytes(&self, census: &Census) -> u64 {
-        census.partial_bytes + census.inbox_bytes + census.queued_bytes + self.topics.bytes() as u64
+        let logs = self.topics.bytes() + self.topics.waiting_only_bytes();
+        census.partial_bytes + census.inbox_bytes + census.queued_bytes + logs as u64
     }
 }
 

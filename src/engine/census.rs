@@ -75,8 +75,12 @@ impl Engine {
                 found(connection.id, own);
             }
         }
-        let left_behind = self.orphans.values().flat_map(|orphan| &orphan.events);
-        census.inbox_bytes += left_behind.map(message_bytes).sum::<usize>() as u64;
+        census.inbox_bytes += self.jobs.left_bytes() as u64;
+        for payload in self.forms.payloads() {
+            if seen.insert(payload.as_ptr()) {
+                census.queued_bytes += payload.len() as u64;
+            }
+        }
         census
     }
 }
@@ -93,11 +97,14 @@ fn partial_bytes(connection: &Connection) -> usize {
     }
 }
 
-/// What waits for a handler.
+/// What waits for a handler, or is the body of a request that it decides on.
 fn inbox_bytes(connection: &Connection) -> usize {
     let messages = connection.inbox.as_ref().map_or(0, |inbox| inbox.bytes);
     let request = match &connection.phase {
-        Phase::Deciding(pending) => pending.request.as_ref().map_or(0, |r| r.body().len()),
+        Phase::Deciding(pending) => {
+            let waiting = pending.request.as_ref().map(|request| request.body().len());
+            waiting.unwrap_or(pending.given_bytes)
+        }
         _ => 0,
     };
     messages + request
@@ -112,11 +119,4 @@ fn inbox_room(connection: &Connection) -> usize {
 /// What a handler has been given and has not answered.
 fn promised_bytes(connection: &Connection) -> usize {
     connection.inbox.as_ref().filter(|inbox| inbox.given > 0).map_or(0, |inbox| inbox.promised)
-}
-
-fn message_bytes(event: &Event) -> usize {
-    match event {
-        Event::Message(message) => message.len(),
-        _ => 0,
-    }
 }

@@ -13,7 +13,7 @@ use log::{Level, log};
 use crate::config::OverflowPolicy;
 use crate::connection::{After, Closing, Connection, Inbox, Mark, Phase, Stage};
 use crate::engine::drain::Drain;
-use crate::engine::jobs::Orphan;
+use crate::engine::jobs::{Orphan, memory_of};
 use crate::engine::turns::{RETRY_MS, Turns};
 use crate::engine::{Action, End, Engine, find_mut, first_fault};
 use crate::event::{Event, Job, Task};
@@ -346,11 +346,15 @@ impl Engine {
     fn tell_handler(&mut self, id: ConnectionId, mut connection: Connection, reason: CloseReason) {
         let route = connection.route.map_or(0, usize::from);
         let mut inbox = connection.inbox.take().unwrap_or_default();
+        if let Phase::Deciding(pending) = &connection.phase {
+            self.jobs.note_left(id, pending.given_bytes);
+        }
         if !connection.flags.opened {
             // The handler never heard of it.
             self.stats.messages_cancelled += inbox.messages as u64;
         } else if connection.flags.job {
             let events = std::mem::take(&mut inbox.events);
+            self.jobs.note_left(id, inbox.promised + memory_of(&events));
             self.orphans.insert(id, Orphan { events, reason });
         } else {
             let mut events = std::mem::take(&mut inbox.events);

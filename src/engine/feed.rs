@@ -3,14 +3,17 @@
 
 use std::collections::VecDeque;
 
+use tungstenite::Bytes;
+
 use crate::config::OverflowPolicy;
-use crate::connection::{Connection, Phase};
-use crate::engine::{Engine, LOOK_COST, MESSAGE_COST, find_mut};
-use crate::envelope::ServerMessage;
+use crate::connection::{Connection, Mark, Phase};
+use crate::encoded::Encoded;
+use crate::engine::{ENCODE_COST, Engine, LOOK_COST, MESSAGE_COST, find_mut};
+use crate::envelope::{self, ServerMessage};
 use crate::frame::Frame;
 use crate::id::ConnectionId;
 use crate::message::Message;
-use crate::outbox::{Kind, Plan, Wanted, Yielding};
+use crate::outbox::{Kind, Outbox, Plan, Wanted, Yielding};
 use crate::reason::CloseReason;
 use crate::route::{RouteKind, RouteSpec};
 use crate::sse;
@@ -62,6 +65,12 @@ impl FormCache {
         }
     }
 
+    /// Gives the payloads of all frames.
+    pub fn payloads(&self) -> impl Iterator<Item = &Bytes> {
+        let frames = self.0.iter().flat_map(|event| event.frames.iter().flatten());
+        frames.map(Frame::payload)
+    }
+
     /// Lets go of all events but the newest: none is on its way.
     fn keep_newest(&mut self) {
         self.0.drain(..self.0.len().saturating_sub(1));
@@ -78,7 +87,7 @@ impl Engine {
         let half = self.setup.config.limits.outbox_bytes / 2;
         loop {
             let Some(connection) = self.get(id) else { return };
-            if !connection.flags.replays || connection.outbox.bytes() > half {
+            if !connection.flags.replays || connection.outbox.held_bytes() > half {
                 return;
             }
             let Some(form) = self.form(connection) else { return };
@@ -130,7 +139,19 @@ impl Engine {
     /// overflow, so that only bytes count that really wait for the peer.
     pub fn deliver(&mut self, now: Instant) -> Option<ConnectionId> {
         self.publish_figures(now);
+        self.halve_logs(0);
         if let Some(delivery) = self.held.take() {
+            let id = delivery.connection;
+            if self.is_hungry(id) {
+                // It is this turn's budget that its outbox waits for, or was that of the last one.
+                self.held = Some(delivery);
+                return self.take_hunger(id);
+            }
+            if self.get(id).is_some_and(|peer| peer.marks.has(Mark::Dirty) && peer.flags.writable) {
+                // It was told that its outbox has drained: that is to leave first.
+                self.held = Some(delivery);
+                return Some(id);
+            }
             self.deliver_one(now, &delivery, true);
         }
         while self.turn_left > 0
@@ -152,6 +173,10 @@ impl Engine {
         while self.turn_left > 0
             && let Some(id) = self.hungry.pop(&mut self.connections)
         {
+            self.weigh(now);
+            if self.get(id).is_some_and(|connection| connection.outbox.is_encoding()) {
+                return Some(id);
+            }
             match self.is_listing(id) {
                 true => self.list_on(now, id),
                 false => self.feed(now, id),
@@ -168,7 +193,7 @@ impl Engine {
     fn deliver_one(&mut self, now: Instant, delivery: &Delivery, was_flushed: bool) -> bool {
         let (id, key) = (delivery.connection, delivery.subscription);
         let Some(connection) = self.get(id) else { return true };
-        let (waiting, is_writable) = (connection.outbox.bytes(), connection.flags.writable);
+        let (waiting, is_writable) = (connection.outbox.held_bytes(), connection.flags.writable);
         let Some(form) = self.form(connection) else { return true };
         let frame = self.encode(form, key, &delivery.event, true);
         let overflows =
@@ -208,7 +233,18 @@ impl Engine {
 
     /// Says whether events wait that the turn's budget did not allow.
     pub(super) fn has_events_left(&self) -> bool {
-        self.topics.has_deliveries() || !self.hungry.is_empty()
+        self.topics.has_deliveries() || self.held.is_some() || !self.hungry.is_empty()
+    }
+
+    fn is_hungry(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|connection| connection.marks.has(Mark::Hungry))
+    }
+
+    /// Gives a connection that waits for budget, if there is some: from now on it does not wait.
+    fn take_hunger(&mut self, id: ConnectionId) -> Option<ConnectionId> {
+        let has_budget = self.turn_left > 0;
+        let connection = self.get_mut(id)?;
+        (has_budget && connection.marks.clear(Mark::Hungry)).then_some(id)
     }
 
     pub(super) fn mark_hungry(&mut self, id: ConnectionId) {
@@ -297,10 +333,11 @@ impl Engine {
     pub(super) fn tell_pressure(&mut self, now: Instant, id: ConnectionId) {
         let limit = self.setup.config.limits.outbox_bytes as u64;
         let Some(connection) = self.get(id) else { return };
-        let waiting = connection.outbox.bytes() as u64;
+        // Word of pressure makes none: beside a small limit it would be answered by the next word.
+        let waiting = connection.outbox.held_bytes().saturating_sub(PRESSURE_WORD_BYTES) as u64;
         let before = connection.flags.pressure;
         let level = match waiting * 100 / limit {
-            _ if waiting == 0 => 0,
+            _ if connection.outbox.is_empty() => 0,
             51.. if before < 1 => 1,
             76.. if before < 2 => 2,
             91.. if before < 3 => 3,
@@ -344,7 +381,7 @@ impl Engine {
         let plan = connection.outbox.plan_room(&wanted, |key| {
             let topic = self.topics.topic_for(id, key);
             let word = topic.and_then(|topic| encode_gap(form, topic, Some(LONGEST_ID)));
-            word.map_or(0, |word| word.len())
+            word.map_or(0, |word| word.len() + Outbox::ENTRY_BYTES)
         });
         self.turn_left = self.turn_left.saturating_sub(plan.looked_at * LOOK_COST);
         // Of each topic the newest stays, however many topics there are; and nothing goes in vain.
@@ -406,7 +443,15 @@ impl Engine {
         }
         let topic = self.topics.topic_of(key);
         let frame = encode(form, topic, event).joined_if_small();
-        self.budget.add(frame.len());
+        self.budget.add(frame.made_bytes());
+        // Each byte of the payload was looked at, and what it has grown by was written.
+        let grown = if frame.text().is_none() {
+            frame.len().saturating_sub(event.payload.len())
+        } else {
+            0
+        };
+        let cost = event.payload.len() / LOOKS_PER_BYTE + grown * ENCODE_COST;
+        self.turn_left = self.turn_left.saturating_sub(cost);
         // A replay beside a fan-out would drive out what all the others are yet to get.
         match self.topics.waiting_events() {
             0 => {
@@ -432,6 +477,9 @@ pub(super) fn form(routes: &[RouteSpec], connection: &Connection) -> Option<Form
     }
 }
 
+/// What an outbox holds that bears word of pressure, twice at most, and nothing else.
+const PRESSURE_WORD_BYTES: usize = Outbox::ENTRY_BYTES + 64;
+
 /// No id takes more room than this one.
 const LONGEST_ID: &str = "18446744073709551615-18446744073709551615";
 
@@ -450,25 +498,26 @@ fn encode_gap(form: Form, topic: &str, first: Option<&str>) -> Option<Frame> {
 
 fn encode(form: Form, topic: &str, event: &Event) -> Frame {
     let id = event.id.to_string();
+    let text = |around| Encoded::new(around, event.payload.clone().into_bytes());
+    let payload = payload(&event.payload);
     let stream = |name| {
-        let bytes = sse::event(&id, name, payload(&event.payload));
         // Neither an id nor the name of a topic bears what a line could not.
-        Frame::chunk(bytes.unwrap_or_default())
+        let around = sse::event_around(&id, name, payload);
+        around.map_or(Frame::raw(""), |around| Frame::encoded(&[], text(around).into_chunk(false)))
     };
     match form {
         Form::Plain => ws::encoder::message(match event.payload.clone() {
             Payload::Text(text) | Payload::Json(text) => Message::Text(text),
             Payload::Binary(bytes) => Message::Binary(bytes),
         }),
-        Form::Envelope => {
-            let payload = payload(&event.payload);
-            let message = ServerMessage::Event { topic, id: &id, payload };
-            ws::encoder::message(Message::text(message.encode()))
-        }
+        Form::Envelope => ws::encoder::text(text(envelope::event_around(topic, &id, payload))),
         Form::Stream => stream(None),
         Form::NamedStream => stream(Some(topic)),
     }
 }
+
+/// So many bytes are looked at in the time in which one is read and decoded.
+const LOOKS_PER_BYTE: usize = 16;
 
 /// Lends a payload to an encoder.
 pub(super) fn payload(payload: &Payload) -> crate::payload::Payload<'_> {

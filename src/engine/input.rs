@@ -51,6 +51,7 @@ impl Engine {
             || self.has_events_left()
             || self.budget.is_trimming()
             || self.round.is_some()
+            || self.has_logs_to_trim()
     }
 
     /// Decodes what was read before and had to wait; then says how many bytes may be read at most.

@@ -1,7 +1,7 @@
 //! Jobs for handlers: at most one of a connection is out at a time, so its events come in order and
 //! its session needs no lock.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crate::connection::{Connection, Inbox, Mark, Phase};
 use crate::engine::queue::pop;
@@ -24,6 +24,10 @@ pub(super) struct Queues {
     out: usize,
     /// How many have.
     returned: u64,
+    /// What jobs of connections that have ended hold, be they queued or out.
+    left: HashMap<ConnectionId, usize>,
+    /// The sum of it.
+    left_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +60,27 @@ impl Queues {
     /// Gives about how many jobs wait to be handed to the workers.
     pub fn waiting(&self) -> usize {
         self.workers.last.len() + self.workers.runnable.len()
+    }
+
+    /// Gives the memory of messages and requests whose connections have ended.
+    pub fn left_bytes(&self) -> usize {
+        self.left_bytes
+    }
+
+    /// Takes note of what handlers have or are to be given for a connection that has ended.
+    pub fn note_left(&mut self, id: ConnectionId, bytes: usize) {
+        if bytes > 0 {
+            self.left_bytes += bytes;
+            self.left_bytes -= self.left.insert(id, bytes).unwrap_or(0);
+        }
+    }
+
+    /// Takes note that it has come back.
+    fn forget_left(&mut self, id: ConnectionId) {
+        self.left_bytes -= self.left.remove(&id).unwrap_or(0);
+        if self.left.is_empty() {
+            self.left.shrink_to(LEFT_KEPT_MAX);
+        }
     }
 
     /// Gives how many jobs are out.
@@ -110,6 +135,7 @@ impl Engine {
         let connection = self.get_mut(id)?;
         let Phase::Deciding(pending) = &mut connection.phase else { return None };
         let request = pending.request.take()?;
+        pending.given_bytes = request.body().len();
         let task = match pending.upgrade {
             Some(_) => Task::Authorize(request),
             None => Task::Answer(request),
@@ -132,7 +158,7 @@ impl Engine {
         let outbox_limit = self.setup.config.limits.outbox_bytes;
         let budget = 1 + self.turn_left / MESSAGE_COST;
         let connection = self.get_mut(id)?;
-        let waiting = connection.outbox.bytes();
+        let waiting = connection.outbox.held_bytes();
         let route = usize::from(connection.route?);
         let inbox = connection.inbox.as_mut().filter(|_| !connection.flags.job)?;
         let mut count = 0;
@@ -178,6 +204,7 @@ impl Engine {
         let id = done.id;
         self.jobs.out = self.jobs.out.saturating_sub(1);
         self.jobs.returned += 1;
+        self.jobs.forget_left(id);
         match done.outcome {
             Outcome::Verdict(request, verdict) => self.handle_verdict(now, id, request, verdict),
             Outcome::Answer(response) => self.handle_answer(now, id, &response),
@@ -288,6 +315,9 @@ impl Engine {
     }
 
     pub(super) fn queue_job(&mut self, job: Job) {
+        if let Task::Events { events, .. } = &job.task {
+            self.jobs.note_left(job.id, memory_of(events));
+        }
         let placement = self.setup.routes[job.route].placement;
         self.jobs.of(placement).last.push_back(job);
     }
@@ -335,6 +365,16 @@ impl Engine {
     }
 }
 
+/// Gives the memory of events that bear messages: of those that bear none there are few.
+pub(super) fn memory_of(events: &VecDeque<Event>) -> usize {
+    let bytes = events.iter().map(|event| match event {
+        Event::Message(message) => message.len() + size_of::<Event>(),
+        _ => 0,
+    });
+    bytes.sum()
+}
+
+const LEFT_KEPT_MAX: usize = 64;
 const SPARE_INBOXES_MAX: usize = 16;
 const SPARE_EVENTS_MAX: usize = 64;
 const RUNNABLE_SPARE: usize = 64;

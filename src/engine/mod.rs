@@ -33,6 +33,7 @@ mod requests;
 mod rights;
 mod rounds;
 mod shed;
+mod slices;
 mod table;
 mod turn;
 mod turns;
@@ -128,6 +129,8 @@ pub struct Engine {
     was_shut_down: bool,
     /// Connections that asked for the server's figures.
     scrapes: VecDeque<ConnectionId>,
+    /// One of them was looked for in this turn.
+    has_scraped: bool,
     /// Inboxes to be used again, boxed as connections hold them.
     #[expect(clippy::vec_box)]
     spare_inboxes: Vec<Box<Inbox>>,
@@ -138,6 +141,8 @@ pub struct Engine {
     /// When the server's own figures are published next, while somebody subscribes to them.
     figures_at: Option<Instant>,
     spare_queues: outbox::Spares,
+    /// Where what is encoded as it is written is encoded.
+    scratch: Vec<u8>,
 }
 
 /// What is to be done with a socket. The key is its connection's slot.
@@ -204,8 +209,10 @@ impl Engine {
             round_parity: false,
             was_shut_down: false,
             scrapes: VecDeque::new(),
+            has_scraped: false,
             spare_inboxes: Vec::new(),
             spare_queues: outbox::Spares::default(),
+            scratch: Vec::new(),
             setup,
         }
     }
@@ -215,6 +222,7 @@ impl Engine {
     pub fn begin_turn(&mut self, unix_ms: u64) {
         self.turn_left = self.setup.config.turn.bytes;
         self.first_read = true;
+        self.has_scraped = false;
         self.budget.begin_turn();
         self.deliver_first = self.is_delivery_first();
         self.date.unix_ms = unix_ms;
@@ -369,6 +377,9 @@ fn first_fault(so_far: Option<CloseReason>, now: CloseReason) -> CloseReason {
 /// What a message costs of `turn.bytes`, beside its bytes, when it is decoded and when it is
 /// delivered; a fragment costs as much.
 const MESSAGE_COST: usize = 128;
+
+/// What a byte costs of it that is written for another, as an escape or a line.
+const ENCODE_COST: usize = 4;
 
 /// What a look at one of many costs of it: an entry of an outbox, a subscription.
 const LOOK_COST: usize = 4;

@@ -3,11 +3,12 @@
 
 use std::num::NonZeroU64;
 
-use crate::connection::Phase;
+use crate::connection::{Phase, Rest};
 use crate::engine::Engine;
 use crate::engine::queue::pop;
+use crate::event::Place;
 use crate::figures::Surroundings;
-use crate::http::{Refusal, Request, Response};
+use crate::http::{HeaderLines, Refusal, Request, Response};
 use crate::id::ConnectionId;
 use crate::json::Object;
 use crate::metrics;
@@ -26,7 +27,11 @@ impl Engine {
         let answer = match operation {
             // Some of the figures are the loop's.
             Operation::Metrics => return self.scrapes.push_back(id),
-            Operation::Connections => return self.begin_listing(now, id),
+            Operation::Connections => {
+                let Some(pending) = self.take_pending(id) else { return };
+                let rest = Rest::Table(Place::default());
+                return self.begin_slices(now, id, &pending, &HeaderLines::default(), rest);
+            }
             Operation::Config => {
                 let toml = self.setup.config.to_toml();
                 Ok(Response::new(200).text(toml))
@@ -43,9 +48,12 @@ impl Engine {
     }
 
     /// Takes the next connection that waits for the server's figures, to be answered by
-    /// [`Engine::answer_scrape`].
+    /// [`Engine::answer_scrape`]: one in a turn, since each is a walk over all connections.
     pub fn poll_scrape(&mut self) -> Option<ConnectionId> {
-        pop(&mut self.scrapes)
+        match std::mem::replace(&mut self.has_scraped, true) {
+            false => pop(&mut self.scrapes),
+            true => None,
+        }
     }
 
     /// Answers with the server's figures.

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use crate::connection::{Mark, Phase};
-use crate::engine::{Engine, find_mut};
+use crate::engine::{ENCODE_COST, Engine, find_mut};
 use crate::event::Event;
 use crate::frame::Frame;
 use crate::id::ConnectionId;
@@ -21,10 +21,19 @@ impl Engine {
         slices: &mut [IoSlice<'a>],
     ) -> usize {
         self.let_go(now, id);
-        match self.get_mut(id) {
-            Some(connection) if connection.flags.writable => connection.outbox.gather(slices),
-            _ => 0,
+        let Some(connection) = find_mut(&mut self.connections, id) else { return 0 };
+        if !connection.flags.writable {
+            return 0;
         }
+        if self.turn_left == 0 && connection.outbox.is_encoding() {
+            // To encode costs budget: it goes on in the next turn.
+            connection.outbox.excuse(now);
+            self.hungry.push(connection);
+        }
+        let room = self.turn_left.div_ceil(ENCODE_COST);
+        let (count, encoded) = connection.outbox.gather(slices, &mut self.scratch, room);
+        self.turn_left = self.turn_left.saturating_sub(encoded * ENCODE_COST);
+        count
     }
 
     /// Takes note that the kernel took `len` bytes, or some of what the transport keeps. Says
@@ -108,7 +117,7 @@ impl Engine {
     pub(super) fn push_frame(&mut self, now: Instant, id: ConnectionId, frame: Frame, kind: Kind) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let frame = connection.framed(frame);
-        let len = frame.len() as u64;
+        let (len, made) = (frame.len() as u64, frame.made_bytes());
         let replaced = connection.outbox.push(now, frame, kind, &mut self.spare_queues);
         self.dirty.push(connection);
         if matches!(connection.phase, Phase::Stream { .. }) {
@@ -125,7 +134,7 @@ impl Engine {
         self.budget.add(match kind {
             // Shared: it was counted when it was encoded.
             Kind::Event(..) => Outbox::ENTRY_BYTES,
-            _ => Outbox::ENTRY_BYTES + len as usize,
+            _ => Outbox::ENTRY_BYTES + made,
         });
     }
 }

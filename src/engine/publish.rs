@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use tungstenite::{Bytes, Utf8Bytes};
 
-use crate::connection::{Pending, Phase};
+use crate::connection::{History, Pending, Phase, Rest};
+use crate::engine::Engine;
 use crate::engine::requests::begin_of_body;
-use crate::engine::{Engine, feed};
-use crate::envelope::{self, ServerMessage};
+use crate::envelope::ServerMessage;
 use crate::frame::Frame;
 use crate::http::{HeaderLines, Refusal, Request, Response};
 use crate::id::ConnectionId;
@@ -40,23 +40,28 @@ impl Engine {
         published
     }
 
-    /// Answers `GET /topics/{topic}`: the newest event, or what came after a position.
-    pub(super) fn read_topic(
+    /// Begins to answer `GET /topics/{topic}?after=` with what came after a position.
+    pub(super) fn read_history(
         &mut self,
         now: Instant,
-        request: &Request,
+        id: ConnectionId,
         topic: &str,
-    ) -> Result<Response, Refusal> {
+        after: &str,
+        pending: &Pending,
+    ) -> Result<(), Refusal> {
+        check_name(topic)?;
+        let read = self.topics.read_after(now, topic, After::parse(after));
+        let lines = gap_lines(read.gap);
+        let (after, until) = (read.position(), read.last());
+        let history = History { topic: topic.into(), after, until, has_rows: false };
+        self.begin_slices(now, id, pending, &lines, Rest::History(Box::new(history)));
+        Ok(())
+    }
+
+    /// Answers `GET /topics/{topic}` with the newest event.
+    pub(super) fn read_topic(&mut self, now: Instant, topic: &str) -> Result<Response, Refusal> {
         check_name(topic)?;
         let position = self.topics.position().to_string();
-        if let Some(after) = request.query_value("after") {
-            let read = self.topics.read_after(now, topic, After::parse(&after));
-            let events: Vec<_> = read.events().map(|event| (event.id.to_string(), event)).collect();
-            let rows =
-                events.iter().map(|(id, event)| (id.as_str(), feed::payload(&event.payload)));
-            let response = Response::new(200).json(envelope::array(rows));
-            return Ok(response.headers(&gap_lines(read.gap)));
-        }
         let (status, id, payload) = match self.topics.latest(now, topic) {
             Some(event) => (200, event.id.to_string(), Some(event.payload.clone())),
             None => (204, position, None),
@@ -129,10 +134,9 @@ impl Engine {
             self.answer(now, id, head, pending);
             return Ok(());
         }
-        let head = self.encode_answer(head, pending);
+        self.push_answer(now, id, head, pending);
         self.stats.streams += 1;
         self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
-        self.push_frame(now, id, Frame::raw(head), Kind::Response);
         let Some(connection) = self.get_mut(id) else { return Ok(()) };
         connection.flags.transport = Transport::EventStream;
         connection.enter(now, Phase::Stream { is_chunked: !pending.is_http10 });

@@ -159,7 +159,13 @@ impl Engine {
         let wanted = http::wanted(request, sse::CONTENT_TYPE);
         let answer = match kind {
             RouteKind::TopicPost => self.post_topic(now, request, &topic),
-            RouteKind::TopicGet if wanted != Wanted::Named => self.read_topic(now, request, &topic),
+            RouteKind::TopicGet if wanted != Wanted::Named => match request.query_value("after") {
+                None => self.read_topic(now, &topic),
+                Some(after) => match self.read_history(now, id, &topic, &after, &pending) {
+                    Ok(()) => return,
+                    Err(refusal) => Err(refusal),
+                },
+            },
             RouteKind::EventStream if wanted == Wanted::Refused => {
                 Err(Refusal::new(406, "there is nothing here but event streams"))
             }
@@ -211,8 +217,7 @@ impl Engine {
                 };
                 self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
                 let accepted = http::switching_protocols(&accept_key, protocol.as_deref(), &lines);
-                let bytes = self.encode_answer(accepted, &pending);
-                self.push_frame(now, id, Frame::raw(bytes), Kind::Response);
+                self.push_answer(now, id, accepted, &pending);
                 self.open(now, id, request);
                 self.settle(now, id);
             }
@@ -259,6 +264,8 @@ impl Engine {
             }
             _ => Pending::default(),
         };
+        // Its handler still has the request.
+        self.jobs.note_left(id, pending.given_bytes);
         Pending { keep: false, ..pending }
     }
 
@@ -292,16 +299,28 @@ impl Engine {
         self.settle(now, id);
     }
 
-    /// Gives the bytes of an answer, and counts it. What every answer owes to its request is
+    /// Queues the bytes of an answer, and counts it. What every answer owes to its request is
     /// written here and nowhere else, so that it stands once.
-    pub(super) fn encode_answer(&mut self, response: Response, pending: &Pending) -> Bytes {
+    pub(super) fn push_answer(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        response: Response,
+        pending: &Pending,
+    ) {
         self.stats.answers[usize::from(response.status() / 100).clamp(1, 5) - 1] += 1;
         let keep_alive = pending.keep.then_some(self.rules.keep_alive);
         let wire = Wire { date: self.date(), keep_alive, head_only: pending.head_only };
-        response.caching(pending.caching).cors(&pending.cors).encode(&wire)
+        let response = response.caching(pending.caching).cors(&pending.cors);
+        let (head, body) = response.encode_apart(&wire);
+        self.push_frame(now, id, Frame::raw(head), Kind::Response);
+        if !body.is_empty() {
+            // It may be an event that many ask for: all are sent the same bytes.
+            self.push_frame(now, id, Frame::raw(body), Kind::Response);
+        }
     }
 
-    /// Queues an answer.
+    /// Queues an answer, behind which the next request may come.
     pub(super) fn answer(
         &mut self,
         now: Instant,
@@ -309,8 +328,7 @@ impl Engine {
         response: Response,
         pending: &Pending,
     ) {
-        let bytes = self.encode_answer(response, pending);
-        self.push_frame(now, id, Frame::raw(bytes), Kind::Response);
+        self.push_answer(now, id, response, pending);
         if let Some(connection) = self.get_mut(id) {
             let reason = CloseReason::Done;
             let keep = pending.keep;

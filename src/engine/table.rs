@@ -3,17 +3,12 @@
 
 use std::borrow::Cow;
 
-use crate::connection::{Connection, Listing, Phase};
+use crate::connection::{Connection, Phase};
+use crate::engine::Engine;
 use crate::engine::census::phase_of;
-use crate::engine::requests::begin_of_body;
-use crate::engine::{Engine, find_mut};
+use crate::engine::slices::SLICE_BYTES;
 use crate::event::Place;
-use crate::frame::Frame;
-use crate::http;
-use crate::id::ConnectionId;
 use crate::json::Object;
-use crate::outbox::Kind;
-use crate::reason::CloseReason;
 use crate::time::{Instant, millis_up};
 
 impl Engine {
@@ -104,57 +99,7 @@ impl Engine {
             None => path.into(),
         })
     }
-
-    /// Begins to answer with the table: in chunks, or, to HTTP/1.0, until the connection is closed.
-    pub(super) fn begin_listing(&mut self, now: Instant, id: ConnectionId) {
-        let Some(pending) = self.take_pending(id) else { return };
-        let keep = pending.keep;
-        let head = self.encode_answer(begin_of_body(CONTENT_TYPE, &pending), &pending);
-        self.push_frame(now, id, Frame::raw(head), Kind::Response);
-        let listing = Listing { place: Place::default(), is_chunked: !pending.is_http10 };
-        let more = (!pending.head_only).then_some(listing);
-        if let Some(connection) = self.get_mut(id) {
-            let reason = CloseReason::Done;
-            connection.enter(now, Phase::Answering { keep, reason, more });
-        }
-    }
-
-    /// Goes on with the table, when what was sent of it before is with the kernel: a slice, if the
-    /// turn's budget allows it, else when there is budget again.
-    pub(super) fn list_on(&mut self, now: Instant, id: ConnectionId) {
-        let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        let Phase::Answering { more: Some(listing), .. } = &connection.phase else { return };
-        let Listing { place, is_chunked } = *listing;
-        connection.phase_at = now.into();
-        if self.turn_left == 0 {
-            return self.mark_hungry(id);
-        }
-        let (text, place) = self.table_slice(now, place);
-        self.turn_left = self.turn_left.saturating_sub(SLICE_COST);
-        let bytes = match is_chunked {
-            true => http::chunk(&text, place.is_none()),
-            false => text.into_bytes(),
-        };
-        self.push_frame(now, id, Frame::raw(bytes), Kind::Response);
-        if let Some(connection) = self.get_mut(id)
-            && let Phase::Answering { more, .. } = &mut connection.phase
-        {
-            *more = place.map(|place| Listing { place, is_chunked });
-        }
-        self.touch(id);
-    }
-
-    /// Says whether the answer to a connection's request has more to come.
-    pub(super) fn is_listing(&self, id: ConnectionId) -> bool {
-        let phase = self.get(id).map(|connection| &connection.phase);
-        matches!(phase, Some(Phase::Answering { more: Some(_), .. }))
-    }
 }
 
-const CONTENT_TYPE: &str = "application/json";
-/// A slice of the table, about fifty rows.
-const SLICE_BYTES: usize = 16 * 1024;
-/// What a slice costs of `turn.bytes`: writing a row takes longer than reading its bytes.
-const SLICE_COST: usize = 4 * SLICE_BYTES;
 /// How many slots are looked at for one slice: most may be empty.
 const SLOTS_MAX: usize = 4096;

@@ -166,7 +166,7 @@ fn is_behind(setup: &Setup, connection: &Connection) -> bool {
 
 /// Says whether a client of `/ws` leaves unread what it is answered: it may not ask for more.
 fn is_deaf(setup: &Setup, connection: &Connection) -> bool {
-    connection.outbox.bytes() > setup.config.limits.outbox_bytes / 2
+    connection.outbox.held_bytes() > setup.config.limits.outbox_bytes / 2
         && form(&setup.routes, connection) == Some(Form::Envelope)
 }
 

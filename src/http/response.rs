@@ -155,6 +155,14 @@ impl Response {
         bytes.into()
     }
 
+    /// Gives the bytes on the wire, of which a long body stands apart: it is not copied.
+    pub(crate) fn encode_apart(&self, wire: &Wire) -> (Bytes, Bytes) {
+        if wire.head_only || !self.has_body() || self.body.len() <= JOINED_BODY_BYTES_MAX {
+            return (self.encode(wire), Bytes::new());
+        }
+        (self.encode_head(wire).into(), self.body.clone())
+    }
+
     /// Gives the head alone, for a body that is sent beside it without being copied.
     pub fn encode_head(&self, wire: &Wire) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status));
@@ -277,6 +285,9 @@ fn reason_phrase(status: u16) -> &'static str {
 
 /// The interim answer to `Expect: 100-continue`, complete as it stands.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A body up to this long is rather copied behind its head than sent apart.
+const JOINED_BODY_BYTES_MAX: usize = 1024;
 
 const LAST_SECOND_OF_9999: u64 = 253_402_300_799;
 

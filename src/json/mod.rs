@@ -20,6 +20,7 @@ mod recover;
 mod scanner;
 
 pub use object::{Object, write_string};
+pub(crate) use object::{escape, escapes_len};
 pub(crate) use recover::recover_member;
 use scanner::{Scanner, unescape};
 

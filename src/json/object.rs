@@ -41,6 +41,12 @@ impl Object {
         self
     }
 
+    /// Begins a member whose value, and the end of the object, follow; gives the text so far.
+    pub(crate) fn begin(mut self, name: &str) -> String {
+        self.name(name);
+        self.0
+    }
+
     /// Ends the object and gives its text, which holds no more memory than it needs.
     pub fn end(mut self) -> String {
         self.0.push('}');
@@ -60,23 +66,55 @@ impl Object {
 
 /// Appends a string with its quotes. At worst, with control characters, it is six times as long.
 pub fn write_string(out: &mut String, value: &str) {
-    out.reserve(value.len() + 2);
+    out.reserve(value.len() + escapes_len(value.as_bytes()) + 2);
     out.push('"');
     let mut rest = value;
-    while let Some(at) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\')
+    while let Some((at, escape)) =
+        rest.bytes().enumerate().find_map(|(at, byte)| Some((at, escape(byte)?)))
     {
         out.push_str(&rest[..at]);
-        match rest.as_bytes()[at] {
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            byte @ (b'"' | b'\\') => out.extend(['\\', char::from(byte)]),
-            byte => write!(out, "\\u{byte:04x}").expect("a String takes all that is written"),
-        }
+        out.extend(escape.bytes().iter().map(|byte| char::from(*byte)));
         rest = &rest[at + 1..];
     }
     out.push_str(rest);
     out.push('"');
+}
+
+/// What stands for a byte that may not stand in a string as it is (RFC 8259, 7).
+pub(crate) struct Escape([u8; 6], usize);
+
+impl Escape {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0[..self.1]
+    }
+}
+
+/// Gives what stands for a byte, if it may not stand in a string as it is.
+#[inline]
+pub(crate) fn escape(byte: u8) -> Option<Escape> {
+    let letter = match byte {
+        b'"' | b'\\' => byte,
+        b' '.. => return None,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        _ => {
+            let digits = b"0123456789abcdef";
+            let [high, low] = [byte >> 4, byte & 15].map(|digit| digits[usize::from(digit)]);
+            return Some(Escape([b'\\', b'u', b'0', b'0', high, low], 6));
+        }
+    };
+    Some(Escape([b'\\', letter, 0, 0, 0, 0], 2))
+}
+
+/// Gives how many bytes longer a text becomes by its escapes.
+pub(crate) fn escapes_len(text: &[u8]) -> usize {
+    // In parts whose sums fit a byte, so that many bytes are looked at by one instruction.
+    let more = |byte: &u8| {
+        let is_short = matches!(byte, b'\n' | b'\r' | b'\t' | b'"' | b'\\');
+        u8::from(is_short) + 5 * u8::from(*byte < b' ' && !is_short)
+    };
+    text.chunks(51).map(|part| usize::from(part.iter().map(more).sum::<u8>())).sum()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod room;
 use std::collections::HashSet;
 use std::io::IoSlice;
 
+use crate::encoded::{Coding, Encoded, Mark};
 use crate::frame::Frame;
 use crate::time::{Instant, Moment};
 use crate::topics::{EventId, SubscriptionKey};
@@ -88,19 +89,26 @@ impl Outbox {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
+    /// Gives what `limits.outbox_bytes` bounds: the bytes that wait, and what each entry takes
+    /// beside them. Zero exactly if no bytes wait.
+    pub fn held_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.held_bytes())
+    }
+
     /// Gives the memory in use. Of a frame that others wait for too only the first who has it is
     /// told of; `seen` is who had what. A payload that is retained in its topic's log counts there
     /// as well: to tell would take a look at all logs.
     pub fn memory(&self, seen: &mut HashSet<*const u8>) -> Memory {
         let Some(queue) = &self.0 else { return Memory::default() };
         let entries = queue.entries.capacity() + queue.ahead.capacity();
-        let room = size_of::<Queue>() + entries * Outbox::ENTRY_BYTES + queue.spare.capacity();
+        let room = size_of::<Queue>() + entries * size_of::<Entry>() + queue.spare.capacity();
         let mut memory = Memory { room, ..Memory::default() };
         for entry in queue.entries.iter().chain(&queue.ahead) {
             match &entry.body {
                 Body::Packed(bytes) => memory.own += bytes.capacity(),
                 Body::Shared(frame) => {
                     let payload = frame.payload();
+                    memory.own += frame.text().map_or(0, Encoded::own_bytes);
                     if payload.is_unique() {
                         memory.own += payload.len();
                     } else if seen.insert(payload.as_ptr()) {
@@ -112,8 +120,8 @@ impl Outbox {
         memory
     }
 
-    /// What an entry takes, beside its bytes.
-    pub const ENTRY_BYTES: usize = size_of::<Entry>();
+    /// What an entry takes beside its bytes, with what the allocator adds to a small frame.
+    pub const ENTRY_BYTES: usize = 128;
 
     /// Queues a frame: behind all others, or, a ping or a pong, ahead of them. Gives the bytes of
     /// the frame that it replaces: of pings the newest waits, of pongs the newest few (RFC 6455,
@@ -149,32 +157,57 @@ impl Outbox {
     }
 
     /// Lends the bytes to write next, in order, as at most `slices.len()` slices. Gives how many
-    /// were filled.
-    pub fn gather<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
-        let Some(queue) = self.0.as_mut() else { return 0 };
+    /// were filled, and how many bytes were encoded.
+    ///
+    /// A text that is encoded as it is written ends them: about `room` bytes of it are encoded into
+    /// `scratch`, none if there is no room.
+    pub fn gather<'a>(
+        &'a mut self,
+        slices: &mut [IoSlice<'a>],
+        scratch: &'a mut Vec<u8>,
+        room: usize,
+    ) -> (usize, usize) {
+        let Some(queue) = self.0.as_mut() else { return (0, 0) };
         queue.stage();
-        let mut skip = queue.begun;
-        let mut left = queue.released.unwrap_or(usize::MAX);
-        let mut count = 0;
-        let parts = queue.entries.iter().flat_map(|entry| match &entry.body {
-            Body::Shared(frame) => [frame.head(), frame.payload().as_ref()],
-            Body::Packed(bytes) => [bytes.as_slice(), &[]],
-        });
-        for part in parts {
-            let (gone, part) = part.split_at(skip.min(part.len()));
-            skip -= gone.len();
-            let part = &part[..part.len().min(left)];
-            left -= part.len();
-            if part.is_empty() {
-                continue;
-            }
-            if count == slices.len() {
+        let mut encoded = 0;
+        let left = queue.released.unwrap_or(usize::MAX);
+        let mut gathered = Gathered { slices, count: 0, skip: queue.begun, left };
+        for entry in &queue.entries {
+            let has_more = match &entry.body {
+                Body::Packed(bytes) => gathered.add(bytes),
+                Body::Shared(frame) => match frame.text() {
+                    None => gathered.add(frame.head()) && gathered.add(frame.payload()),
+                    Some(text) if text.coding() == Coding::Plain => {
+                        let parts = [frame.head(), text.head(), text.payload(), text.tail()];
+                        parts.into_iter().all(|part| gathered.add(part))
+                    }
+                    Some(text) => {
+                        let parts = [frame.head(), text.head()];
+                        if parts.into_iter().all(|part| gathered.add(part)) {
+                            encoded = gathered.add_text(text, queue.mark, scratch, room);
+                        }
+                        break;
+                    }
+                },
+            };
+            if !has_more {
                 break;
             }
-            slices[count] = IoSlice::new(part);
-            count += 1;
         }
-        count
+        (gathered.count, encoded)
+    }
+
+    /// Says whether what is written next is encoded as it is written.
+    pub fn is_encoding(&self) -> bool {
+        let first = self.0.as_ref().and_then(|queue| queue.entries.front());
+        first.and_then(Entry::text).is_some()
+    }
+
+    /// Takes note that it was not the peer for whom what waits had to wait until now.
+    pub fn excuse(&mut self, now: Instant) {
+        if let Some(queue) = &mut self.0 {
+            queue.progress_at = now.into();
+        }
     }
 
     /// Takes away `len` bytes that the kernel took: none, if it took some of what the transport
@@ -196,6 +229,7 @@ impl Outbox {
             left.close |= first.kind == Kind::Close;
             queue.pop();
         }
+        queue.advance_mark();
         debug_assert!(!queue.entries.is_empty() || (queue.begun == 0 && queue.bytes == 0));
         if let Some(queue) = self.0.take_if(|queue| queue.is_empty()) {
             spares.keep(queue);
@@ -305,6 +339,60 @@ impl Spares {
     }
 }
 
+/// What is to be written next, as far as there are slices for it.
+struct Gathered<'s, 'a> {
+    slices: &'s mut [IoSlice<'a>],
+    count: usize,
+    /// Bytes that are written already.
+    skip: usize,
+    /// Bytes that were let go.
+    left: usize,
+}
+
+impl<'a> Gathered<'_, 'a> {
+    /// Adds a part. Says whether there is room for another.
+    fn add(&mut self, part: &'a [u8]) -> bool {
+        let (gone, part) = part.split_at(self.skip.min(part.len()));
+        self.skip -= gone.len();
+        let part = &part[..part.len().min(self.left)];
+        self.left -= part.len();
+        if part.is_empty() {
+            return true;
+        }
+        if let Some(slice) = self.slices.get_mut(self.count) {
+            *slice = IoSlice::new(part);
+            self.count += 1;
+        }
+        self.count < self.slices.len()
+    }
+
+    /// Adds a piece of an encoded payload, and what follows the payload if that is its end. Gives
+    /// how many bytes were encoded.
+    fn add_text(
+        &mut self,
+        text: &'a Encoded,
+        mark: Mark,
+        scratch: &'a mut Vec<u8>,
+        room: usize,
+    ) -> usize {
+        let from = self.skip.min(text.coded_len());
+        self.skip -= from;
+        let room = room.min(PIECE_BYTES).min(self.left);
+        let is_written = from == text.coded_len();
+        if !is_written && room == 0 {
+            return 0;
+        }
+        let piece = if is_written { &[] } else { text.piece(mark, from, room, scratch) };
+        if self.add(piece) && from + piece.len() == text.coded_len() {
+            self.add(text.tail());
+        }
+        piece.len()
+    }
+}
+
+/// How much of a payload is encoded for one write.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// Pongs that wait apart until they can go ahead.
 const PONGS_MAX: usize = 16;
 
@@ -336,7 +424,8 @@ mod tests {
     /// Writes `len` bytes, or all if fewer wait.
     fn write(outbox: &mut Outbox, len: usize) -> (Vec<u8>, Left) {
         let mut slices = [IoSlice::new(&[]); 64];
-        let count = outbox.gather(&mut slices);
+        let mut scratch = Vec::new();
+        let (count, _) = outbox.gather(&mut slices, &mut scratch, usize::MAX);
         let mut bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
         bytes.truncate(len);
         let left = match bytes.len() {
@@ -462,18 +551,20 @@ mod tests {
         })
     }
 
-    /// Makes events give way to one of this subscription, with this id, until only so many bytes
-    /// wait, and has this said in the place of each loss.
+    /// Makes events give way to one of this subscription, with this id, until only so many entries
+    /// and bytes wait, and has this said in the place of each loss.
     fn drop_for(
         outbox: &mut Outbox,
         yielding: Yielding,
         (subscription, ms): (SubscriptionKey, u64),
-        room: usize,
+        (entries, bytes): (usize, usize),
         word: Option<Frame>,
     ) -> Plan {
         let id = EventId::new(ms, 0);
-        let wanted = Wanted { subscription, id, len: 100, limit: 100 + room, yielding };
-        let plan = outbox.plan_room(&wanted, |_| 0);
+        let limit = 100 + entries * Outbox::ENTRY_BYTES + bytes;
+        let wanted = Wanted { subscription, id, len: 100, limit, yielding };
+        let word_held = word.as_ref().map_or(0, |_| Outbox::ENTRY_BYTES);
+        let plan = outbox.plan_room(&wanted, |_| word_held);
         outbox.drop_planned(now(), &plan, vec![word; plan.losses.len()]);
         plan
     }
@@ -491,17 +582,17 @@ mod tests {
         write(&mut outbox, 1);
         // The first one is begun.
         let word = |text: &'static [u8]| Some(Frame::raw(text));
-        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 5), 5, word(b"(4)"));
+        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 5), (4, 5), word(b"(4)"));
         assert_eq!((plan.events, plan.bytes), (1, 2));
         assert_eq!(plan.losses[0].next, Some(EventId::new(4, 0)));
-        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 5), 6, word(b"(5)"));
+        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 5), (4, 6), word(b"(5)"));
         assert_eq!((plan.events, plan.bytes), (1, 2 + 3));
         assert_eq!(plan.losses[0].next, Some(EventId::new(5, 0)));
-        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 5), 1, None);
+        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 5), (0, 1), None);
         assert!(plan.events == 0 && !plan.is_enough, "each topic's newest stays");
         let last = Kind::Event(b, EventId::new(6, 0));
         outbox.push(now(), Frame::raw(&b"b6"[..]), last, &mut spares);
-        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 7), 6, None);
+        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 7), (4, 6), None);
         assert_eq!((plan.losses[0].subscription, plan.events), (b, 1));
         assert_eq!(outbox.bytes(), 1 + 3 + 2);
         assert_eq!(write(&mut outbox, usize::MAX).0, b"1(5)b6");
@@ -517,9 +608,9 @@ mod tests {
             outbox.push(now(), Frame::raw(payload), kind, &mut spares);
         }
         let word = |text: &'static [u8]| Some(Frame::raw(text));
-        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 4), 7, word(b"(3)"));
+        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 4), (4, 7), word(b"(3)"));
         assert_eq!((plan.events, plan.bytes), (1, 2 + 3));
-        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 4), 6, word(b"(4)"));
+        let plan = drop_for(&mut outbox, Yielding::Superseded, (a, 4), (3, 6), word(b"(4)"));
         assert_eq!((plan.events, plan.bytes), (1, 2 + 3));
         assert_eq!(outbox.bytes(), 3 + 2);
         assert_eq!(write(&mut outbox, usize::MAX).0, b"(4)b2");
@@ -531,7 +622,7 @@ mod tests {
         let mut outbox = Outbox::default();
         let mut spares = Spares::default();
         outbox.push(now(), pong(b'a'), Kind::Pong, &mut spares);
-        outbox.gather(&mut [IoSlice::new(&[])]);
+        outbox.gather(&mut [IoSlice::new(&[])], &mut Vec::new(), 0);
         outbox.push(now(), pong(b'b'), Kind::Pong, &mut spares);
         outbox.push(now(), Frame::new(&[0x88, 0], Bytes::new()), Kind::Close, &mut spares);
         let (bytes, left) = write(&mut outbox, usize::MAX);
@@ -671,7 +762,7 @@ mod tests {
             if is_rated {
                 assert_eq!(outbox.release(now(), 1), 1);
             }
-            drop_for(&mut outbox, Yielding::Oldest, (subscription, 2), 0, None);
+            drop_for(&mut outbox, Yielding::Oldest, (subscription, 2), (0, 0), None);
             assert!(outbox.is_empty() && outbox.waiting_since(true).is_none());
             outbox.push(later, frame(b"b"), event(2), spares);
             let progress_at = outbox.waiting_since(true).map(|(progress_at, _)| progress_at);
@@ -699,7 +790,7 @@ mod tests {
             assert_eq!(outbox.release(now(), released), released);
             write(&mut outbox, gone);
             let word = Some(frame(b"gap"));
-            drop_for(&mut outbox, Yielding::Oldest, (subscription, 4), 6 - gone, word);
+            drop_for(&mut outbox, Yielding::Oldest, (subscription, 4), (3, 6 - gone), word);
             let mut got = write(&mut outbox, usize::MAX).0.len();
             while !outbox.is_empty() {
                 outbox.release(now(), 1);

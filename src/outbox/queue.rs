@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::Kind;
+use super::{Kind, Outbox};
+use crate::encoded::{Encoded, Mark};
 use crate::frame::Frame;
 use crate::time::{Instant, Moment};
 
@@ -11,6 +12,8 @@ pub(super) struct Queue {
     pub entries: VecDeque<Entry>,
     /// Bytes of the first entry that are written already.
     pub begun: usize,
+    /// Where that is in the payload of a text that is encoded as it is written.
+    pub mark: Mark,
     /// Bytes of all entries that are not.
     pub bytes: usize,
     /// Pings and pongs that are to go ahead, oldest first.
@@ -44,6 +47,11 @@ pub(super) enum Body {
 impl Queue {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.ahead.is_empty()
+    }
+
+    /// Gives the bytes that are not written, and what each entry takes beside them.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes + self.entries.len() * Outbox::ENTRY_BYTES
     }
 
     /// Says whether a message waits to be let go and nothing before it waits for the peer.
@@ -108,15 +116,28 @@ impl Queue {
             }
             false => Body::Shared(frame),
         };
-        if self.entries.capacity() == 0 {
-            // Thousands of peers may each wait for one event.
-            self.entries.reserve_exact(1);
+        if self.entries.len() == self.entries.capacity() {
+            // Thousands of peers may each wait for one event, or for thousands.
+            self.entries.reserve_exact(1 + self.entries.len() / 4);
         }
         self.entries.push_back(Entry { body, kind, queued_at: now.into() });
     }
 
+    /// Moves the mark on to what is written of the first entry.
+    pub fn advance_mark(&mut self) {
+        let Some(Body::Shared(frame)) = self.entries.front().map(|entry| &entry.body) else {
+            return;
+        };
+        if let Some(text) = frame.text() {
+            let before = frame.head().len() + text.head().len();
+            let coded = self.begun.saturating_sub(before).min(text.coded_len());
+            text.advance(&mut self.mark, coded);
+        }
+    }
+
     /// Takes away the first entry, which is written.
     pub fn pop(&mut self) {
+        self.mark = Mark::default();
         let Some(Entry { body: Body::Packed(mut packed), .. }) = self.entries.pop_front() else {
             return;
         };
@@ -215,6 +236,19 @@ impl Queue {
 }
 
 impl Entry {
+    /// Gives the text that is encoded as it is written, if it is one.
+    pub fn text(&self) -> Option<&Encoded> {
+        match &self.body {
+            Body::Shared(frame) => frame.text(),
+            Body::Packed(_) => None,
+        }
+    }
+
+    /// Gives what it adds to what the limit bounds, nothing of it being written.
+    pub fn held_bytes(&self) -> usize {
+        self.len() + Outbox::ENTRY_BYTES
+    }
+
     pub fn len(&self) -> usize {
         match &self.body {
             Body::Shared(frame) => frame.len(),

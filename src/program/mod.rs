@@ -58,7 +58,7 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     }
     let warnings = [warnings, report.warnings].concat();
     if command == Command::Check {
-        let memory_auto = machine::memory_auto();
+        let memory_auto = machine::memory_auto(config.workers);
         let printed = print(Judgement { config: &config, warnings: &warnings, memory_auto });
         return if report.faults.is_empty() { printed } else { refuse(&report.faults) };
     }

@@ -114,6 +114,14 @@ impl Topics {
         self.fan_out.payload_bytes
     }
 
+    /// Gives the payload bytes of those that are retained no longer, or never were: they go when
+    /// everybody has them. Takes time by the number of events on their way.
+    pub fn waiting_only_bytes(&self) -> usize {
+        let is_gone = |one: &&Publication| self.table[one.topic].log.event(one.ordinal).is_none();
+        let gone = self.fan_out.waiting.iter().filter(is_gone);
+        gone.map(|publication| publication.event.payload.len()).sum()
+    }
+
     /// Sends an event that was appended at `ordinal` on its way, if anybody is live.
     pub(super) fn fan_out(&mut self, slot: u32, ordinal: u64, event: Event) {
         let topic = &mut self.table[slot];

@@ -113,12 +113,16 @@ impl Topics {
     pub fn read_after(&mut self, now: Instant, topic: &str, after: After) -> Read<'_> {
         let Some(slot) = self.find_trimmed(now, topic) else {
             let (state, _) = self.begin(&Log::new(self.table.forgotten()), after);
-            return Read { gap: (state == State::Gap).then_some(Gap { first: None }), rest: None };
+            let gap = (state == State::Gap).then_some(Gap { first: None });
+            return Read { gap, position: self.table.forgotten(), rest: None };
         };
         let log = &self.table[slot].log;
         let (state, from) = self.begin(log, after);
         let first = log.event(from).map(|event| event.id);
-        Read { gap: (state == State::Gap).then_some(Gap { first }), rest: Some((log, from)) }
+        let gap = (state == State::Gap).then_some(Gap { first });
+        let before = from.checked_sub(1).and_then(|ordinal| log.event(ordinal));
+        let position = before.map_or(log.evicted(), |event| event.id);
+        Read { gap, position, rest: Some((log, from)) }
     }
 
     /// Gives the position, in every topic, of one who has seen everything published so far.
@@ -354,6 +358,7 @@ impl fmt::Debug for Topics {
 pub struct Read<'a> {
     /// Events are missing before the first one.
     pub gap: Option<Gap>,
+    position: EventId,
     rest: Option<(&'a Log, u64)>,
 }
 
@@ -361,6 +366,17 @@ impl<'a> Read<'a> {
     /// Gives the events, in the order of their ids.
     pub fn events(&self) -> impl Iterator<Item = &'a Event> {
         self.rest.into_iter().flat_map(|(log, from)| log.events_from(from))
+    }
+
+    /// Gives the position, good for this topic, after which they come.
+    pub fn position(&self) -> EventId {
+        self.position
+    }
+
+    /// Gives the id of the last of them, or, if there is none, the position.
+    pub fn last(&self) -> EventId {
+        let last = self.rest.and_then(|(log, _)| log.last()).map(|event| event.id);
+        last.map_or(self.position, |last| last.max(self.position))
     }
 }
 

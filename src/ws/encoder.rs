@@ -3,7 +3,7 @@
 use tungstenite::Bytes;
 
 use super::{Control, mask::unmask};
-use crate::{frame::Frame, message::Message, random::Random};
+use crate::{encoded::Encoded, frame::Frame, message::Message, random::Random};
 
 /// Encodes a message. The payload is moved, not copied.
 pub fn message(message: Message) -> Frame {
@@ -12,6 +12,11 @@ pub fn message(message: Message) -> Frame {
         Message::Binary(_) => BINARY,
     };
     frame(opcode, message.into_bytes())
+}
+
+/// Encodes a message of text around a payload.
+pub fn text(text: Encoded) -> Frame {
+    with_head(TEXT, text.len(), |head| Frame::encoded(head, text))
 }
 
 /// Encodes a ping.
@@ -65,23 +70,27 @@ pub fn masked(frame: &Frame, random: &mut Random) -> Frame {
     bytes.extend_from_slice(length);
     bytes.extend_from_slice(&mask);
     let start = bytes.len();
-    bytes.extend_from_slice(frame.payload());
+    frame.write_body(&mut bytes);
     unmask(&mut bytes[start..], mask);
     Frame::raw(bytes)
 }
 
 /// Puts the header in front (RFC 6455, 5.2): one whole frame, the length in its shortest form.
 fn frame(opcode: u8, payload: Bytes) -> Frame {
+    with_head(opcode, payload.len(), |head| Frame::new(head, payload))
+}
+
+fn with_head(opcode: u8, length: usize, frame: impl FnOnce(&[u8]) -> Frame) -> Frame {
     let first = FIN | opcode;
-    match payload.len() {
-        length @ 0..126 => Frame::new(&[first, length as u8], payload),
-        length @ 126..0x1_0000 => {
+    match length {
+        0..126 => frame(&[first, length as u8]),
+        126..0x1_0000 => {
             let [high, low] = (length as u16).to_be_bytes();
-            Frame::new(&[first, 126, high, low], payload)
+            frame(&[first, 126, high, low])
         }
-        length => {
+        _ => {
             let [a, b, c, d, e, f, g, h] = (length as u64).to_be_bytes();
-            Frame::new(&[first, 127, a, b, c, d, e, f, g, h], payload)
+            frame(&[first, 127, a, b, c, d, e, f, g, h])
         }
     }
 }

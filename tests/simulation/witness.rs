@@ -137,6 +137,11 @@ impl Witness {
         let gap = value("Event-Gap");
         let length = value("Content-Length").map_or(0, |text| text.parse().expect("a number"));
         let has_body = !self.heads.contains(&self.answers);
+        let is_json = value("Content-Type").is_some_and(|text| text == "application/json");
+        if has_body && is_json && value("Transfer-Encoding").is_some_and(|text| text == "chunked") {
+            let (used, body) = dechunk(&bytes[head_len..])?;
+            return Some((head_len + used, Said::Answer { status, gap, body }));
+        }
         let len = head_len + if has_body { length } else { 0 };
         let body = bytes.get(head_len..len)?.to_vec();
         let media = value("Content-Type");
@@ -144,6 +149,25 @@ impl Witness {
         let is_chunked = value("Transfer-Encoding").is_some_and(|text| text == "chunked");
         self.chunks = (self.streams && is_chunked).then(Unchunker::default);
         Some((len, Said::Answer { status, gap, body }))
+    }
+}
+
+/// Gives how long a whole body in chunks is, and what it bears (RFC 9112, 7.1).
+fn dechunk(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
+    let (mut used, mut body) = (0, Vec::new());
+    loop {
+        let rest = &bytes[used..];
+        let line = rest.windows(2).position(|window| window == b"\r\n")?;
+        let size = std::str::from_utf8(&rest[..line]).expect("a size is text");
+        let size = usize::from_str_radix(size, 16).expect("a size is hexadecimal");
+        let piece = rest.get(line + 2..line + 2 + size + 2)?;
+        let (piece, end) = piece.split_at(size);
+        assert_eq!(end, b"\r\n", "a chunk ends so");
+        body.extend_from_slice(piece);
+        used += line + 2 + size + 2;
+        if size == 0 {
+            return Some((used, body));
+        }
     }
 }
 

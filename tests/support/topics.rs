@@ -57,6 +57,23 @@ pub fn fetch(address: SocketAddr, target: &str) -> Reply {
     request(address, &format!("GET {target}"), "", b"")
 }
 
+/// Gives the body of an answer in chunks.
+#[track_caller]
+pub fn dechunk(body: &[u8]) -> String {
+    let mut rest = std::str::from_utf8(body).expect("it is text");
+    let mut whole = String::new();
+    loop {
+        let (size, after) = rest.split_once("\r\n").expect("a size");
+        let size = usize::from_str_radix(size, 16).expect("a size in hexadecimal");
+        whole.push_str(&after[..size]);
+        rest = after[size..].strip_prefix("\r\n").expect("an end of the chunk");
+        if size == 0 {
+            assert_eq!(rest, "", "nothing follows");
+            return whole;
+        }
+    }
+}
+
 /// Publishes over HTTP, whatever the answer.
 #[track_caller]
 pub fn post(address: SocketAddr, topic: &str, content_type: &str, body: &[u8]) -> Reply {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use heartwheel::engine::{Action, Engine, Readiness, Setup, World};
 use heartwheel::event::{Command, Done, Event, Job, Outcome, Task};
@@ -20,6 +21,9 @@ pub struct VirtualServer {
     pub now_ms: u64,
     /// Turns so far.
     pub turns: u64,
+    /// The CPU time that the longest of them took, and the most bytes written in one.
+    pub longest_turn: Duration,
+    pub most_written: u64,
     pub world: Wires,
 }
 
@@ -69,6 +73,8 @@ impl VirtualServer {
             engine: Engine::new(setup),
             now_ms: 1000,
             turns: 0,
+            longest_turn: Duration::ZERO,
+            most_written: 0,
             world: Wires {
                 undecided: Vec::new(),
                 sockets: BTreeMap::new(),
@@ -178,6 +184,13 @@ impl VirtualServer {
     }
 
     fn turn(&mut self) {
+        let (cpu, written) = (cpu_time(), self.engine.stats().sent_bytes);
+        self.do_turn();
+        self.longest_turn = self.longest_turn.max(cpu_time() - cpu);
+        self.most_written = self.most_written.max(self.engine.stats().sent_bytes - written);
+    }
+
+    fn do_turn(&mut self) {
         self.turns += 1;
         self.engine.turn(self.now(), self.now_ms, &mut self.world);
         let stats = self.engine.stats();
@@ -269,6 +282,11 @@ impl World for Wires {
     }
 }
 
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.to_server.is_empty() {
@@ -331,6 +349,8 @@ fn routes() -> Vec<RouteSpec> {
         route("/echo", RouteKind::WebSocket),
         route("/asked", RouteKind::WebSocket),
         route("/post", RouteKind::Post),
+        RouteSpec { placement: Placement::Worker, ..route("/busy", RouteKind::WebSocket) },
+        RouteSpec { placement: Placement::Worker, ..route("/busy/post", RouteKind::Post) },
         route("/topics/{topic}", RouteKind::TopicSocket),
         route("/topics/{topic}", RouteKind::TopicGet),
         route("/topics/{topic}", RouteKind::TopicPost),

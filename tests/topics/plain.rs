@@ -46,7 +46,7 @@ fn what_came_after_an_id_is_a_json_array() {
         let reply = fetch(server.address, &format!("/topics/a?after={after}"));
         assert_eq!((reply.status, reply.header("Event-Gap")), (200, None));
         assert_eq!(reply.header("Content-Type"), Some("application/json"));
-        assert_eq!(reply.text(), format!("[{}]", rows[skipped..].join(",")));
+        assert_eq!(dechunk(&reply.body), format!("[{}]", rows[skipped..].join(",")));
     }
     let beginning = fetch(server.address, "/topics/a?after=0-0");
     assert_eq!(beginning.header("Event-Gap"), None, "nothing was evicted");
@@ -60,7 +60,8 @@ fn what_came_after_an_id_is_a_json_array() {
     for (after, gap) in [(&position, Some(second.as_str())), (&first, None)] {
         let reply = fetch(server.address, &format!("/topics/a?after={after}"));
         assert_eq!(reply.header("Event-Gap"), gap, "the first was evicted");
-        assert!(reply.text().starts_with(&format!("[{}", rows[1])), "{}", reply.text());
+        let text = dechunk(&reply.body);
+        assert!(text.starts_with(&format!("[{}", rows[1])), "{text}");
     }
 }
 

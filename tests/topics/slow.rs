@@ -345,25 +345,26 @@ fn of_each_topic_the_latest_event_stays() {
 /// What `subscribed` names as the last position must not lie behind an event that was dropped.
 #[test]
 fn a_gap_before_subscribed_is_told_before_it() {
-    let pairs = [("overflow.policy", "drop_oldest"), ("limits.outbox_bytes", "400")];
+    // With the entries, which take 128 bytes each, room for all but the last event.
+    let pairs = [("overflow.policy", "drop_oldest"), ("limits.outbox_bytes", "1050")];
     let mut server = VirtualServer::new(&pairs);
     let hub = server.open("/ws");
     let say = |server: &mut VirtualServer, text: &str| {
         server.send(hub, masked_text(text));
         server.settle();
     };
-    let publish = |server: &mut VirtualServer, topic: &str| {
-        server.command(Command::Publish(topic.into(), "x".repeat(100).into()));
+    let publish = |server: &mut VirtualServer, topic: &str, len: usize| {
+        server.command(Command::Publish(topic.into(), "x".repeat(len).into()));
         server.settle();
     };
-    publish(&mut server, "a");
+    publish(&mut server, "a", 100);
     say(&mut server, r#"{"op":"subscribe","topic":"b"}"#);
     server.received(hub);
     // A pong is begun, and what follows waits behind it.
     server.narrow(hub, 1);
     say(&mut server, r#"{"op":"ping"}"#);
     say(&mut server, r#"{"op":"subscribe","topic":"a","after":"0-0"}"#);
-    publish(&mut server, "b");
+    publish(&mut server, "b", 400);
     server.narrow(hub, usize::MAX);
     server.settle();
     let got = server.received(hub);
