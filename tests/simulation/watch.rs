@@ -214,6 +214,7 @@ impl World {
         let has_budget = self.plan.config.limits.memory_bytes.is_some();
         let is_old = self.now - peer.accepted_at >= self.oldest_ms();
         let told_to_go = self.told_to_go;
+        let is_plain = !peer.witness.upgraded && !peer.witness.streams;
         let (stays, closes) = match &peer.kind {
             Kind::Scripted(scripted) => (scripted.script.stays, scripted.closes),
             Kind::Honest(_) => (false, false),
@@ -233,7 +234,8 @@ impl World {
                 "peer" => has_budget && may_end_as("close_ack"),
                 // What waited was older than it may be: more is published than its link takes.
                 "write_stall" => !is_honest && is_old && (may_be_slow || peer.form() != Form::None),
-                "overflow" => pushes,
+                // What a plain answer was yet to tell may be evicted before the peer takes it.
+                "overflow" => pushes || is_plain && was_dropped,
                 "rate" => self.plan.rate_action() == Some(RateAction::Close),
                 "drain" => draining,
                 "shed" | "kicked" => told_to_go,
