@@ -40,7 +40,8 @@ pub struct Wires {
 #[derive(Debug, Default)]
 struct Wire {
     to_server: VecDeque<u8>,
-    to_peer: Vec<u8>,
+    /// Piece by piece: a list of bytes that grows would copy what it has, in the server's turn.
+    to_peer: Vec<Vec<u8>>,
     /// The peer has ended its side.
     has_ended: bool,
     /// The server has ended its side, or the whole of it.
@@ -137,7 +138,8 @@ impl VirtualServer {
 
     /// Gives what the peer has received since it was last asked.
     pub fn received(&mut self, id: ConnectionId) -> Vec<u8> {
-        std::mem::take(&mut self.world.sockets.get_mut(&key(id)).expect("it was accepted").to_peer)
+        let wire = self.world.sockets.get_mut(&key(id)).expect("it was accepted");
+        std::mem::take(&mut wire.to_peer).concat()
     }
 
     /// Gives the bytes that the server has not read yet.
@@ -299,16 +301,18 @@ impl Read for Wire {
 
 impl Wire {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let before = self.to_peer.len();
+        let mut piece = Vec::new();
         for slice in slices {
             let len = slice.len().min(self.window);
-            self.to_peer.extend_from_slice(&slice[..len]);
+            piece.extend_from_slice(&slice[..len]);
             self.window -= len;
         }
-        match self.to_peer.len() - before {
-            0 => Err(ErrorKind::WouldBlock.into()),
-            len => Ok(len),
+        let len = piece.len();
+        if len == 0 {
+            return Err(ErrorKind::WouldBlock.into());
         }
+        self.to_peer.push(piece);
+        Ok(len)
     }
 }
 
