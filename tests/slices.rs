@@ -259,6 +259,27 @@ fn a_thousand_are_answered_with_one_megabyte() {
     }
 }
 
+/// What is published is checked whole, in one turn, whatever the JSON is made of: that takes longer
+/// than any other turn here.
+#[test]
+fn a_megabyte_of_json_is_checked_in_little_time() {
+    let mut server = VirtualServer::new(&[]);
+    let numbers = "[".to_owned() + &"1,".repeat(MIB / 2 - 64) + "1]";
+    let escapes = "\"".to_owned() + &"\\u0001".repeat(MIB / 6 - 64) + "\"";
+    let nested = "[".to_owned() + &"[[[[[]]]]],".repeat(MIB / 11 - 64) + "1]";
+    for json in [numbers, escapes, nested] {
+        let id = server.connect("127.0.0.1:9").expect("there is room");
+        let lines = "Host: localhost\r\nContent-Type: application/json\r\n";
+        let length = json.len();
+        let head = format!("POST /topics/a HTTP/1.1\r\n{lines}Content-Length: {length}\r\n\r\n");
+        server.send(id, [head.as_bytes(), json.as_bytes()].concat());
+        server.settle();
+        assert!(server.received(id).starts_with(b"HTTP/1.1 200 OK\r\n"));
+        println!("{} ...: the longest turn {:?}", &json[..8], server.longest_turn);
+        assert!(server.longest_turn <= TURN_MAX * 5, "{:?}", server.longest_turn);
+    }
+}
+
 /// FAULTS 183: an entry counts in `limits.outbox_bytes`.
 #[test]
 fn tiny_events_count_with_their_entries() {

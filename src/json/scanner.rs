@@ -105,11 +105,10 @@ impl<'a> Scanner<'a> {
     }
 
     fn digits(&mut self) -> Result<(), JsonError> {
-        let start = self.at;
-        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
-            self.at += 1;
-        }
-        if self.at > start { Ok(()) } else { Err(JsonError::Syntax) }
+        let rest = &self.text.as_bytes()[self.at..];
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += digits;
+        if digits > 0 { Ok(()) } else { Err(JsonError::Syntax) }
     }
 
     fn string(&mut self) -> Result<(), JsonError> {
@@ -117,11 +116,13 @@ impl<'a> Scanner<'a> {
             return Err(JsonError::Syntax);
         }
         loop {
+            let rest = &self.text.as_bytes()[self.at..];
+            let is_plain = |byte: &&u8| !matches!(byte, ..b' ' | b'"' | b'\\');
+            self.at += rest.iter().take_while(is_plain).count();
             match self.peek() {
-                None | Some(..b' ') => return Err(JsonError::Syntax),
                 Some(b'"') => break,
                 Some(b'\\') => drop(self.escape()?),
-                Some(_) => self.at += 1,
+                _ => return Err(JsonError::Syntax),
             }
         }
         self.at += 1;
@@ -172,14 +173,19 @@ impl<'a> Scanner<'a> {
         Ok(unit)
     }
 
+    #[inline]
     fn blanks(&mut self) {
-        while self.take(b" \t\n\r") {}
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
     }
 
     /// Passes blanks and then this byte, if it is there.
     pub(super) fn skip(&mut self, byte: u8) -> bool {
         self.blanks();
-        self.take(&[byte])
+        let is_there = self.peek() == Some(byte);
+        self.at += usize::from(is_there);
+        is_there
     }
 
     /// Passes blanks and then this byte, which must be there.
@@ -193,9 +199,10 @@ impl<'a> Scanner<'a> {
         if self.at == self.text.len() { Ok(()) } else { Err(JsonError::Syntax) }
     }
 
-    /// Passes one of these bytes, if it is there.
+    /// Passes one of these bytes, if it is there: a few, so they are not searched but compared.
+    #[inline]
     fn take(&mut self, any: &[u8]) -> bool {
-        let is_there = self.peek().is_some_and(|byte| any.contains(&byte));
+        let is_there = self.peek().is_some_and(|byte| any.iter().any(|other| *other == byte));
         self.at += usize::from(is_there);
         is_there
     }
