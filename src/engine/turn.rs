@@ -350,7 +350,9 @@ impl Engine {
         let armed_at = self.wheel.armed_at(id.key()).expect("each connection has its deadline");
         let latest = connection.next_at(&self.rules, now).max(now) + self.setup.config.tick;
         let marks = [Mark::Touched, Mark::Dirty, Mark::Runnable];
-        marks.iter().any(|mark| connection.marks.has(*mark)) || armed_at <= latest
+        let is_marked = marks.iter().any(|mark| connection.marks.has(*mark));
+        // A change that all connections follow, a drain perhaps, comes to each in its round.
+        is_marked || self.round.is_some() || armed_at <= latest
     }
 
     /// Says whether it was told to end at once.

@@ -484,9 +484,11 @@ fn wall_clock_that_steps_moves_no_deadline() {
     assert_eq!(close.payload, 3008u16.to_be_bytes());
     assert!((3..=7).contains(&pings), "{pings} pings");
     let mut client = Client::connect(server.address());
-    client.send(get_request("/topics/a?after=0-0", ""));
-    let retained = client.read_response();
-    assert_eq!(retained.text().matches("\"id\"").count(), ids.len(), "none has grown old");
+    // HTTP/1.0 has no chunks.
+    client.send("GET /topics/a?after=0-0 HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    let (retained, _) = client.read_to_end();
+    let retained = String::from_utf8_lossy(&retained);
+    assert_eq!(retained.matches("\"id\"").count(), ids.len(), "none has grown old");
 }
 
 /// The same number on every Linux.

@@ -37,6 +37,18 @@ impl Unchunker {
     }
 }
 
+/// Gives how long a body is with its last chunk, once that has come.
+pub fn length(bytes: &[u8]) -> Option<usize> {
+    let mut used = 0;
+    loop {
+        let (len, chunk) = next(&bytes[used..])?;
+        used += len;
+        if chunk.is_empty() {
+            return Some(used);
+        }
+    }
+}
+
 /// Gives the next chunk and how long it is with its size and its end.
 fn next(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let size_len = bytes.windows(2).position(|two| two == b"\r\n")?;

@@ -1,7 +1,7 @@
 //! What the server says on one connection, held against the grammar: whole answers, then frames of
 //! a server with nothing behind a close frame, or an event stream with ids that grow.
 
-use super::super::chunked::Unchunker;
+use super::super::chunked::{self, Unchunker};
 use super::super::event_stream::Reader;
 use super::super::witness::Witness;
 
@@ -70,7 +70,11 @@ impl Said {
         let is_stream = value("Content-Type") == Some("text/event-stream");
         let is_chunked = value("Transfer-Encoding") == Some("chunked");
         let status = head.code.expect("a status");
-        let body_end = end + length.unwrap_or_default();
+        let body = match is_chunked && !is_stream {
+            true => chunked::length(&self.pending[end..]),
+            false => Some(length.unwrap_or_default()),
+        };
+        let Some(body_end) = body.map(|body| end + body) else { return false };
         if self.pending.len() < body_end {
             return false;
         }
