@@ -46,7 +46,8 @@ fn twice_the_rate_leaves_at_once_and_then_the_rate() {
 fn the_average_over_a_minute_is_the_rate_for_answers_and_events_alike() {
     for (path, rate) in [("/echo", 7), ("/echo", 500), ("/topics/a", 7), ("/topics/a", 500)] {
         let set = rate.to_string();
-        let mut server = VirtualServer::new(&[("limits.send_per_second", &set)]);
+        let pairs = [("limits.send_per_second", set.as_str()), ("limits.outbox_bytes", "8m")];
+        let mut server = VirtualServer::new(&pairs);
         let id = server.open(path);
         for _ in 0..240 {
             // Twice as many as may leave; the outbox takes all of them.
@@ -149,7 +150,7 @@ fn what_a_connection_that_ends_has_to_say_is_not_held_back() {
 
 #[test]
 fn pressure_is_told_of_what_is_held_back() {
-    let pairs = [("limits.send_per_second", "10"), ("limits.outbox_bytes", "4000")];
+    let pairs = [("limits.send_per_second", "10"), ("limits.outbox_bytes", "12400")];
     let mut server = VirtualServer::new(&pairs);
     let id = server.connect("127.0.0.1:1").unwrap();
     server.send(id, upgrade("/ws", ""));
@@ -182,7 +183,8 @@ fn beyond_the_outbox_the_policy_acts_on_what_is_held_back() {
     for (policy, left) in [("close", None), ("drop_newest", Some(())), ("drop_oldest", Some(()))] {
         let pairs = [
             ("limits.send_per_second", "10"),
-            ("limits.outbox_bytes", "300"),
+            // A hundred events of 3 bytes, each an entry of 128.
+            ("limits.outbox_bytes", "13100"),
             ("overflow.policy", policy),
         ];
         let mut server = VirtualServer::new(&pairs);
