@@ -138,6 +138,8 @@ impl Transport for SealedEnd<'_> {
         if !sealing.owes && self.end.rng.chance(3) {
             sealing.must_read = true;
             sealing.wants_read = true;
+            // What waits for a read is seen as late as what waits for room.
+            self.end.link.unblocked_at = self.end.link.now;
             return Err(ErrorKind::WouldBlock.into());
         }
         self.seal(&front(slices, asked))
