@@ -124,20 +124,35 @@ impl Ledger {
     pub fn untold(&self) -> Option<(usize, &str)> {
         let lacks = |((_, name), trace): &(&(usize, String), &Trace)| {
             let Some(topic) = self.topics.get(name) else { return false };
-            let last = trace.items.iter().fold(None, |last: Option<Id>, item| match item {
-                // A stream whose other topics have gaps begins with 0-0, and yet has what it said.
-                Item::Asked(id) => self.ids.contains(id).then_some(*id),
-                Item::From(id) => last.max(Some(*id)),
-                Item::Event(id) => Some(*id),
-                Item::Plain(payload) => topic.ids.get(payload).copied().or(last),
-                Item::Gap(_) => last,
-            });
+            let mut last: Option<Id> = None;
+            // Word of a gap stands for all that is missing before the next event whose id is known.
+            let mut is_told = false;
+            for item in &trace.items {
+                let id = match item {
+                    // A stream whose other topics have gaps begins with 0-0, and yet has what it
+                    // said.
+                    Item::Asked(id) => {
+                        last = self.ids.contains(id).then_some(*id);
+                        continue;
+                    }
+                    Item::From(id) => {
+                        last = last.max(Some(*id));
+                        continue;
+                    }
+                    Item::Event(id) => Some(*id),
+                    Item::Plain(payload) => topic.ids.get(payload).copied(),
+                    Item::Gap(_) => {
+                        is_told = true;
+                        continue;
+                    }
+                };
+                if id.is_some() {
+                    (last, is_told) = (id, false);
+                }
+            }
             let newest = topic.events.keys().next_back();
-            trace.is_live
-                && !trace.is_mute
-                && !trace.is_told()
-                && last.is_some()
-                && newest.copied() > last
+            let is_behind = last.is_some() && newest.copied() > last;
+            trace.is_live && !trace.is_mute && !is_told && is_behind
         };
         self.traces.iter().find(lacks).map(|((peer, name), _)| (*peer, name.as_str()))
     }
