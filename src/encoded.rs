@@ -46,7 +46,7 @@ pub struct Encoded {
 
 /// How far the payload has been written: `coded` bytes of the text are `raw` bytes of the payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
+pub struct Cursor {
     raw: usize,
     coded: usize,
 }
@@ -156,26 +156,26 @@ impl Encoded {
     }
 
     /// Lends the payload as it is written, from its byte `from` on and about `room` bytes of it;
-    /// `mark` is a place at or before `from`. `scratch` is where they are written.
+    /// `cursor` is a place at or before `from`. `scratch` is where they are written.
     pub fn piece<'a>(
         &self,
-        mark: Mark,
+        cursor: Cursor,
         from: usize,
         room: usize,
         scratch: &'a mut Vec<u8>,
     ) -> &'a [u8] {
         scratch.clear();
-        let gone = from - mark.coded;
-        self.coding.write(&self.payload, mark.raw, gone.saturating_add(room), scratch);
+        let gone = from - cursor.coded;
+        self.coding.write(&self.payload, cursor.raw, gone.saturating_add(room), scratch);
         &scratch[gone.min(scratch.len())..]
     }
 
-    /// Moves a mark on, to `coded` or just before it: a byte of the payload is written whole, or
+    /// Moves a cursor on, to `coded` or just before it: a byte of the payload is written whole, or
     /// not at all.
-    pub fn advance(&self, mark: &mut Mark, coded: usize) {
-        let (raw, len) = self.coding.pass(&self.payload, mark.raw, coded - mark.coded);
-        mark.raw += raw;
-        mark.coded += len;
+    pub fn advance(&self, cursor: &mut Cursor, coded: usize) {
+        let (raw, len) = self.coding.pass(&self.payload, cursor.raw, coded - cursor.coded);
+        cursor.raw += raw;
+        cursor.coded += len;
     }
 }
 
@@ -328,13 +328,13 @@ mod tests {
                 assert_eq!((&encoded.to_bytes()[..], encoded.len()), (&whole[..], whole.len()));
                 let body = &whole[1..whole.len() - 1];
                 for (room, taken) in [(1, 1), (4, 3), (64, 61), (4096, 4096)] {
-                    let (mut mark, mut scratch, mut got) = (Mark::default(), vec![], vec![]);
+                    let (mut cursor, mut scratch, mut got) = (Cursor::default(), vec![], vec![]);
                     while got.len() < encoded.coded_len() {
-                        let piece = encoded.piece(mark, got.len(), room, &mut scratch);
+                        let piece = encoded.piece(cursor, got.len(), room, &mut scratch);
                         assert!(!piece.is_empty() && piece.len() < room + 7, "{coding:?}");
                         got.extend_from_slice(&piece[..piece.len().min(taken)]);
-                        encoded.advance(&mut mark, got.len());
-                        assert!(got.len() - mark.coded < 7, "{coding:?} {mark:?}");
+                        encoded.advance(&mut cursor, got.len());
+                        assert!(got.len() - cursor.coded < 7, "{coding:?} {cursor:?}");
                     }
                     assert_eq!(got, body, "{coding:?} {room}");
                 }

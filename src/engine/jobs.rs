@@ -207,7 +207,7 @@ impl Engine {
         self.jobs.forget_left(id);
         match done.outcome {
             Outcome::Verdict(request, verdict) => self.handle_verdict(now, id, request, verdict),
-            Outcome::Answer(response) => self.handle_answer(now, id, &response),
+            Outcome::Answer(response) => self.handle_answer(now, id, response),
             Outcome::Events { session, messages_handled, events } => {
                 self.stats.messages_handled += messages_handled;
                 self.take_back(done.route, id, session, events);
@@ -279,7 +279,7 @@ impl Engine {
                 // A refused upgrade ends the connection.
                 pending.keep &= pending.upgrade.is_none();
                 let response = Response::new(500).text("the handler panicked\n");
-                self.handle_answer(now, id, &response);
+                self.handle_answer(now, id, response);
             }
             _ => self.fail(now, id, CloseReason::Panic),
         }

@@ -44,7 +44,7 @@ impl Engine {
             }
             Operation::Shed => self.answer_shed(now, request),
         };
-        self.handle_answer(now, id, &answer.unwrap_or_else(Response::from));
+        self.handle_answer(now, id, answer.unwrap_or_else(Response::from));
     }
 
     /// Takes the next connection that waits for the server's figures, to be answered by
@@ -63,7 +63,7 @@ impl Engine {
         }
         let text = self.metrics(around);
         let response = Response::new(200).bytes(metrics::CONTENT_TYPE, text);
-        self.handle_answer(now, id, &response);
+        self.handle_answer(now, id, response);
         self.settle(now, id);
     }
 

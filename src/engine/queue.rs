@@ -1,8 +1,8 @@
 //! Lists of connections that wait for something, each once.
 //!
-//! A connection bears the mark of a list if and only if it waits in it: [`Queue::push`] sets the
-//! mark, [`Queue::pop`] clears it. One that ended meanwhile is passed over: its slot's next
-//! connection has another id.
+//! A connection that bears the mark of a list waits in it: [`Queue::push`] sets the mark,
+//! [`Queue::pop`] clears it. A connection that is served out of its turn has its mark cleared, and
+//! is passed over; so is one that ended meanwhile, for its slot's next connection has another id.
 
 use std::collections::VecDeque;
 
@@ -32,8 +32,7 @@ impl Queue {
         }
     }
 
-    /// Takes the next connection. One that has been served out of its turn, and bears no mark any
-    /// more, is passed over.
+    /// Takes the next connection that still bears the mark.
     #[inline]
     pub fn pop(&mut self, connections: &mut Slab<Connection>) -> Option<ConnectionId> {
         while let Some(id) = pop(&mut self.ids) {

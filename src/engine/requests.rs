@@ -132,16 +132,16 @@ impl Engine {
                 self.handle_topic_request(now, id, &request, kind);
             }
             RouteKind::Operator(operation) => self.operate(now, id, &request, operation),
-            RouteKind::Health => self.handle_answer(now, id, &Response::new(200).text("ok\n")),
+            RouteKind::Health => self.handle_answer(now, id, Response::new(200).text("ok\n")),
             RouteKind::Ready if self.drain.is_some() => {
                 let response = Refusal::new(503, "the server is draining").into();
-                self.handle_answer(now, id, &response);
+                self.handle_answer(now, id, response);
             }
             RouteKind::Ready if self.budget.is_short() => {
                 let response = Refusal::new(503, publish::SHORT_OF_MEMORY).into();
-                self.handle_answer(now, id, &response);
+                self.handle_answer(now, id, response);
             }
-            RouteKind::Ready => self.handle_answer(now, id, &Response::new(200).text("ready\n")),
+            RouteKind::Ready => self.handle_answer(now, id, Response::new(200).text("ready\n")),
         }
     }
 
@@ -225,9 +225,9 @@ impl Engine {
     }
 
     /// Takes the answer to a plain request. One that comes after the deadline is dropped.
-    pub(super) fn handle_answer(&mut self, now: Instant, id: ConnectionId, response: &Response) {
+    pub(super) fn handle_answer(&mut self, now: Instant, id: ConnectionId, response: Response) {
         if let Some(pending) = self.take_pending(id) {
-            self.answer(now, id, response.clone(), &pending);
+            self.answer(now, id, response, &pending);
         }
     }
 

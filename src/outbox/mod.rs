@@ -12,7 +12,7 @@ mod room;
 use std::collections::HashSet;
 use std::io::IoSlice;
 
-use crate::encoded::{Coding, Encoded, Mark};
+use crate::encoded::{Coding, Cursor, Encoded};
 use crate::frame::Frame;
 use crate::time::{Instant, Moment};
 use crate::topics::{EventId, SubscriptionKey};
@@ -184,7 +184,7 @@ impl Outbox {
                     Some(text) => {
                         let parts = [frame.head(), text.head()];
                         if parts.into_iter().all(|part| gathered.add(part)) {
-                            encoded = gathered.add_text(text, queue.mark, scratch, room);
+                            encoded = gathered.add_text(text, queue.cursor, scratch, room);
                         }
                         break;
                     }
@@ -229,7 +229,7 @@ impl Outbox {
             left.close |= first.kind == Kind::Close;
             queue.pop();
         }
-        queue.advance_mark();
+        queue.advance_cursor();
         debug_assert!(!queue.entries.is_empty() || (queue.begun == 0 && queue.bytes == 0));
         if let Some(queue) = self.0.take_if(|queue| queue.is_empty()) {
             spares.keep(queue);
@@ -371,7 +371,7 @@ impl<'a> Gathered<'_, 'a> {
     fn add_text(
         &mut self,
         text: &'a Encoded,
-        mark: Mark,
+        cursor: Cursor,
         scratch: &'a mut Vec<u8>,
         room: usize,
     ) -> usize {
@@ -382,7 +382,7 @@ impl<'a> Gathered<'_, 'a> {
         if !is_written && room == 0 {
             return 0;
         }
-        let piece = if is_written { &[] } else { text.piece(mark, from, room, scratch) };
+        let piece = if is_written { &[] } else { text.piece(cursor, from, room, scratch) };
         if self.add(piece) && from + piece.len() == text.coded_len() {
             self.add(text.tail());
         }

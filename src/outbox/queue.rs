@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Kind, Outbox};
-use crate::encoded::{Encoded, Mark};
+use crate::encoded::{Cursor, Encoded};
 use crate::frame::Frame;
 use crate::time::{Instant, Moment};
 
@@ -13,7 +13,7 @@ pub(super) struct Queue {
     /// Bytes of the first entry that are written already.
     pub begun: usize,
     /// Where that is in the payload of a text that is encoded as it is written.
-    pub mark: Mark,
+    pub cursor: Cursor,
     /// Bytes of all entries that are not.
     pub bytes: usize,
     /// Pings and pongs that are to go ahead, oldest first.
@@ -123,21 +123,21 @@ impl Queue {
         self.entries.push_back(Entry { body, kind, queued_at: now.into() });
     }
 
-    /// Moves the mark on to what is written of the first entry.
-    pub fn advance_mark(&mut self) {
+    /// Moves the cursor on to what is written of the first entry.
+    pub fn advance_cursor(&mut self) {
         let Some(Body::Shared(frame)) = self.entries.front().map(|entry| &entry.body) else {
             return;
         };
         if let Some(text) = frame.text() {
             let before = frame.head().len() + text.head().len();
             let coded = self.begun.saturating_sub(before).min(text.coded_len());
-            text.advance(&mut self.mark, coded);
+            text.advance(&mut self.cursor, coded);
         }
     }
 
     /// Takes away the first entry, which is written.
     pub fn pop(&mut self) {
-        self.mark = Mark::default();
+        self.cursor = Cursor::default();
         let Some(Entry { body: Body::Packed(mut packed), .. }) = self.entries.pop_front() else {
             return;
         };
