@@ -19,12 +19,11 @@ fn memory(threads: usize) -> Option<u64> {
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let limits = groups.lines().flat_map(|line| group_limits(line, read));
     let status = read(Path::new("/proc/self/status")).unwrap_or_default();
-    // What these two bound is address space, of which code and stacks have taken theirs already,
-    // and threads will.
-    let own = [(Resource::As, "VmSize:", THREAD_SPACE), (Resource::Data, "VmData:", THREAD_STACK)];
-    let own = own.into_iter().filter_map(|(resource, name, each)| {
-        let taken = kilobytes(&status, name).unwrap_or(0) + each * threads as u64;
-        Some(getrlimit(resource).current?.saturating_sub(taken))
+    let threads = threads as u64 + OTHER_THREADS;
+    let own = [(Resource::As, "VmSize:", ARENA), (Resource::Data, "VmData:", 0)];
+    let own = own.into_iter().filter_map(|(resource, name, arena)| {
+        let taken = kilobytes(&status, name).unwrap_or(0);
+        Some(left(getrlimit(resource).current?, taken, threads, arena))
     });
     machine.into_iter().chain(limits).chain(own).min()
 }
@@ -32,9 +31,20 @@ fn memory(threads: usize) -> Option<u64> {
 /// The least that `limits.memory_bytes` may be.
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 
+/// Threads beside the workers: of the program those of the log, of signals, of the watchdog, and
+/// one that a signal starts; of another program its own.
+const OTHER_THREADS: u64 = 4;
+
 const THREAD_STACK: u64 = 2 << 20;
-/// The address space of a thread: glibc's allocator sets aside an arena for it beside its stack.
-const THREAD_SPACE: u64 = THREAD_STACK + if cfg!(target_env = "gnu") { 64 << 20 } else { 0 };
+/// The address space that glibc's allocator sets aside for each thread, as long as there is some.
+const ARENA: u64 = if cfg!(target_env = "gnu") { 64 << 20 } else { 0 };
+
+/// Gives what a limit of the address space leaves for data: code and stacks have taken their part
+/// already, and threads will take stacks and arenas.
+fn left(limit: u64, taken: u64, threads: u64, arena: u64) -> u64 {
+    let room = limit.saturating_sub(taken).saturating_sub(threads * THREAD_STACK);
+    room - room.checked_div(arena).unwrap_or(0).min(threads) * arena
+}
 
 /// Reads the first line of proc(5)'s meminfo.
 fn total_memory(text: &str) -> Option<u64> {
@@ -73,6 +83,16 @@ mod tests {
     fn this_machine_has_some() {
         let memory = memory(2).expect("Linux tells");
         assert!((1 << 20..1 << 50).contains(&memory), "{memory}");
+    }
+
+    #[test]
+    fn threads_take_their_stacks_and_as_many_arenas_as_there_is_room_for() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(left(150 * MIB, 8 * MIB, 6, 64 * MIB), 2 * MIB);
+        assert_eq!(left(500 * MIB, 8 * MIB, 6, 64 * MIB), 96 * MIB);
+        assert_eq!(left(500 * MIB, 8 * MIB, 6, 0), 480 * MIB);
+        assert_eq!(left(10 * MIB, 8 * MIB, 6, 64 * MIB), 0);
+        assert_eq!(left(10 * MIB, 18 * MIB, 6, 0), 0);
     }
 
     #[test]

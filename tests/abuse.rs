@@ -211,7 +211,7 @@ fn endure(program: &mut Program, group: &Group, what: &str, span: Duration, abus
         "{what}: {} KiB of {} at most, {} resident, {} shed so far",
         group.peak() >> 10,
         LIMIT >> 10,
-        program.memory_peak() >> 10,
+        program.resident_peak() >> 10,
         program.logged("reason=memory"),
     );
     for service in &services {

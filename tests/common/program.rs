@@ -138,14 +138,17 @@ impl Program {
     /// code has run, the more of them there are. The kernel counts page by page for this; what
     /// `statm` says may be off by some hundred kilobytes.
     pub fn memory(&self) -> u64 {
-        let rollup = self.proc_file("smaps_rollup");
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
-        let number = line.and_then(|line| line.split_whitespace().next());
-        number.and_then(|number| number.parse::<u64>().ok()).expect("a number") * 1024
+        bytes_behind(&self.proc_file("smaps_rollup"), "Anonymous:")
     }
 
-    /// Gives the most memory that was ever in use, in bytes.
-    pub fn memory_peak(&self) -> u64 {
+    /// Gives the memory in use, in bytes, pages of the program's file included. Its peak is
+    /// `resident_peak`.
+    pub fn resident(&self) -> u64 {
+        bytes_behind(&self.proc_file("smaps_rollup"), "Rss:")
+    }
+
+    /// Gives the most that was ever resident, in bytes, pages of the program's file included.
+    pub fn resident_peak(&self) -> u64 {
         self.status_bytes("VmHWM:")
     }
 
@@ -164,10 +167,7 @@ impl Program {
     }
 
     fn status_bytes(&self, name: &str) -> u64 {
-        let status = self.proc_file("status");
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        kilobytes.and_then(|number| number.parse::<u64>().ok()).expect("Linux says so") * 1024
+        bytes_behind(&self.proc_file("status"), name)
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -236,4 +236,11 @@ fn wait_for(is_so: impl Fn() -> bool, what: impl Fn() -> String) {
         assert!(Instant::now() < patience, "it never came so: {}", what());
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Finds a line that begins so, in what the kernel says in kilobytes, and gives it in bytes.
+fn bytes_behind(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kilobytes.and_then(|number| number.parse::<u64>().ok()).expect("Linux says so") * 1024
 }
