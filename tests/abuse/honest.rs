@@ -91,9 +91,8 @@ fn echo(address: SocketAddr, until: Instant, service: &mut Service) -> Result<()
 /// Publishes by POST, and reads it from an event stream.
 fn stream(address: SocketAddr, until: Instant, service: &mut Service) -> Result<(), End> {
     let mut stream = Link::connect(address)?;
-    // Of HTTP/1.0, so that it is not chunked.
-    let lines = "Host: localhost\r\nAccept: text/event-stream\r\n";
-    stream.send(format!("GET /events?topic=honest HTTP/1.0\r\n{lines}\r\n").as_bytes())?;
+    let lines = "Accept: text/event-stream\r\n";
+    stream.send(get_request("/events?topic=honest", lines).as_bytes())?;
     stream.expect_status("200")?;
     let mut number = 0;
     while Instant::now() < until {
@@ -188,7 +187,7 @@ fn kept_waiting(program: u32) -> Duration {
 
 /// How a connection ended.
 enum End {
-    /// With a close frame, a status, or a time to come back at.
+    /// With a close frame, a status, or the last chunk of a stream.
     Told(String),
     Untold(String),
 }
@@ -238,8 +237,8 @@ impl Link {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => "reset",
             Err(_) => "an error",
         };
-        let is_told = self.rest.windows(7).any(|window| window == b"retry: ");
-        Err(if is_told { End::Told("retry".into()) } else { End::Untold(untold.into()) })
+        let is_told = self.rest.ends_with(b"\r\n0\r\n\r\n") || self.rest == b"0\r\n\r\n";
+        Err(if is_told { End::Told("last chunk".into()) } else { End::Untold(untold.into()) })
     }
 
     /// Reads up to the end of this text, and gives what came before it.
