@@ -11,7 +11,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 
 use divan::{Bencher, black_box, counter::BytesCount};
-use heartwheel::ws::{self, Decoder, Incoming, Limits};
+use heartwheel::core::wire::ws::{self, Decoder, Incoming, Limits};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 fn main() {

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use divan::{Bencher, black_box};
-use heartwheel::time::Instant;
-use heartwheel::wheel::Wheel;
+use heartwheel::core::ground::time::Instant;
+use heartwheel::core::ground::wheel::Wheel;
 
 use rng::Rng;
 

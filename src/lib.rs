@@ -54,36 +54,35 @@
 //!
 //! # The code map
 //!
-//! Arrows go down only. The pure part holds no socket, thread or channel, and reads no clock: time
-//! is an argument. Beside its arguments it has memory, a logger, and a key for its hash tables that
-//! is drawn once; no decision depends on their order. It calls the closures that commands bear, for
-//! vitals and for the table of connections: what these send on is theirs.
+//! Arrows go down only; `tests/tidy.rs` checks it. The pure part, `core`, holds no socket, thread
+//! or channel, and reads no clock: time is an argument. Beside its arguments it has memory, a
+//! logger, and a key for its hash tables that is drawn once; no decision depends on their order. It
+//! calls the closures that commands bear, for vitals and for the table of connections: what these
+//! send on is theirs.
 //!
-//! | part | module | holds |
+//! | folder | module | holds |
 //! |---|---|---|
-//! | pages | [`guide`] | what people read |
-//! | faces | [`program`], [`app`] | options, configuration file, signals, log lines; what the program serves |
-//! | | `ffi` | the C interface, behind the feature of that name: `src/ffi/heartwheel.h` |
-//! | own threads | `server` | builder, run, turn, the descriptor for another loop |
-//! | | `handle` | commands from any thread |
+//! | `guide` | | the pages that people read |
+//! | `program`, `app` | | options, configuration file, signals, log lines; what the program serves |
+//! | `ffi` | | the C interface, behind the feature of that name: `src/ffi/heartwheel.h` |
+//! | `server` | | builder, run, turn, the descriptor for another loop |
+//! | `threads` | `handle` | commands from any thread |
 //! | | `handler`, `worker` | what applications write, and the threads it runs on |
-//! | own I/O | `event_loop`, `clock`, `manual_clock` | poll, the order of a turn, the time, also by hand |
+//! | `io` | `event_loop`, `clock`, `manual_clock` | poll, the order of a turn, the time, also by hand |
 //! | | `bind`, `listener`, `refusals` | bind, accept, 503 without a slot |
-//! | | `socket`, `sockets` | socket options, the table of sockets |
-//! | | `descriptors`, `token_file` | how many connections there is room for; the file of tokens |
+//! | | `socket`, `sockets`, `transport` | socket options, the table of sockets, what carries the bytes |
 //! | | `memory` | connections without a kernel |
-//! | | [`pump`], [`transport`] | bytes between a socket and the engine; what carries them, and how to add another |
-//! | | `process`, `machine` | what the kernel tells of the process; how much memory it may use |
-//! | pure | [`engine`], `connection` | all connections; `handle_*` in, `poll_*` out |
-//! | | [`heartbeat`], [`outbox`], [`bucket`], `rates`, [`route`], [`stats`], [`event`] | what a connection consists of |
-//! | | [`tokens`] | who may publish, and who may subscribe, to what |
-//! | | [`topics`] | logs of retained events, subscriptions, replay, fan-out |
-//! | | [`http`], [`ws`] | heads, bodies, responses, upgrades; frames and close |
-//! | | [`sse`], [`envelope`] | event streams; the JSON messages of `/ws` |
-//! | | [`json`], [`payload`] | checking and writing JSON; what an event bears |
-//! | | [`figures`], [`metrics`] | every figure, declared once; the Prometheus text format |
-//! | | [`encoded`] | payloads inside of a text, encoded at once or as a socket takes them |
-//! | | [`wheel`], [`time`], [`random`], [`id`], [`reason`], [`frame`], [`message`], [`config`] | the ground |
+//! | `system` | | descriptors, memory, the process, the file of tokens |
+//! | `core` | `engine` | all connections; `handle_*` in, `poll_*` out; the order of a turn |
+//! | | `transport` | bytes between a socket and the engine, and how to add another kind |
+//! | | `connection`, `outbox` | one connection: phase, heartbeat, what waits to be sent |
+//! | | `contract` | events, routes: what engine and application tell each other |
+//! | | `observe` | every figure, declared once; the Prometheus text format |
+//! | | `config` | the configuration: the table of keys, reading, checking, printing |
+//! | | `admission` | tokens: who may publish and subscribe to what; rates |
+//! | | `topics` | logs of retained events, subscriptions, replay, fan-out |
+//! | | `wire` | HTTP heads, bodies, responses, upgrades; WebSocket frames; event streams; messages of `/ws` |
+//! | | `ground` | time, the wheel, chance, ids, reasons, JSON |
 //!
 //! # Invariants
 //!
@@ -113,78 +112,41 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[doc(hidden)]
 pub mod app;
-mod bind;
-pub mod bucket;
-mod clock;
-pub mod config;
-mod connection;
-mod descriptors;
-pub mod encoded;
-pub mod engine;
-pub mod envelope;
-pub mod event;
-mod event_loop;
+#[doc(hidden)]
+pub mod core;
 #[cfg(feature = "ffi")]
+#[doc(hidden)]
 pub mod ffi;
-pub mod figures;
-pub mod frame;
 pub mod guide;
-mod handle;
-mod handler;
-pub mod heartbeat;
-pub mod http;
-pub mod id;
-pub mod json;
-mod listener;
-mod machine;
-mod manual_clock;
-mod memory;
-pub mod message;
-pub mod metrics;
-pub mod outbox;
-pub mod payload;
-mod process;
+mod io;
 #[cfg(feature = "program")]
+#[doc(hidden)]
 pub mod program;
-pub mod pump;
-pub mod random;
-mod rates;
-pub mod reason;
-mod refusals;
-pub mod route;
 mod server;
-mod socket;
-mod sockets;
-pub mod sse;
-pub mod stats;
-pub mod time;
-mod token_file;
-pub mod tokens;
-pub mod topics;
-pub mod transport;
-pub mod wheel;
-mod worker;
-pub mod ws;
+mod system;
+mod threads;
 
 /// What the README prints of Rust is compiled with the examples of the docs.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use bind::Adopted;
-pub use config::Config;
-pub use event::{Accept, Event};
-pub use handle::{Handle, Peer, SendError, Sent};
-pub use handler::Handler;
-pub use id::ConnectionId;
-pub use listener::LocalAddress;
-pub use manual_clock::ManualClock;
-pub use memory::{MemoryNetwork, MemoryPeer};
-pub use message::Message;
-pub use reason::CloseReason;
-pub use route::Placement;
-pub use server::{Builder, Ended, Error, Result, Route, Server};
-pub use stats::Stats;
-pub use topics::Payload;
+pub use crate::core::config::{self, Config};
+pub use crate::core::contract::event::{Accept, Event};
+pub use crate::core::contract::route::Placement;
+pub use crate::core::ground::id::ConnectionId;
+pub use crate::core::ground::reason::CloseReason;
+pub use crate::core::observe::stats::{self, Stats};
+pub use crate::core::topics::{self, Payload};
+pub use crate::core::wire::http;
+pub use crate::core::wire::message::Message;
+pub use crate::io::bind::Adopted;
+pub use crate::io::listener::LocalAddress;
+pub use crate::io::manual_clock::ManualClock;
+pub use crate::io::memory::{MemoryNetwork, MemoryPeer};
+pub use crate::server::{Builder, Ended, Error, Result, Route, Server};
+pub use crate::threads::handle::{Handle, Peer, SendError, Sent};
+pub use crate::threads::handler::Handler;
 pub use tungstenite::{Bytes, Utf8Bytes};

@@ -26,9 +26,9 @@ use std::thread;
 
 use common::decoders::{Item, Verdict, decode, decode_tungstenite, is_refusal, verdict};
 use common::rng::Rng;
-use heartwheel::frame::Frame;
-use heartwheel::random::Random;
-use heartwheel::ws::{Limits, Role, Violation, encoder};
+use heartwheel::core::ground::random::Random;
+use heartwheel::core::wire::frame::Frame;
+use heartwheel::core::wire::ws::{Limits, Role, Violation, encoder};
 use heartwheel::{Bytes, Message};
 use tungstenite::protocol::{self, CloseFrame, WebSocket};
 

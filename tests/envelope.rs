@@ -16,9 +16,11 @@ use std::env;
 use std::time::Instant;
 
 use data_encoding::BASE64;
-use heartwheel::envelope::{ClientMessage, ErrorCode, Published, ServerMessage, row_around};
-use heartwheel::json;
-use heartwheel::payload::Payload;
+use heartwheel::core::ground::json;
+use heartwheel::core::wire::envelope::{
+    ClientMessage, ErrorCode, Published, ServerMessage, row_around,
+};
+use heartwheel::core::wire::payload::Payload;
 use tinyjson::JsonValue;
 
 use rng::Rng;

@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use heartwheel::Payload;
 use heartwheel::config::IDLE_CONNECTION_BYTES;
-use heartwheel::engine::{Action, Attempt, Engine, Setup};
-use heartwheel::event::{Accept, Command, Done, Event, Job, Outcome, Session, Task};
-use heartwheel::pump;
-use heartwheel::route::{Face, RouteKind, RouteSpec};
-use heartwheel::time::Instant;
-use heartwheel::transport::{Got, Transport, Written};
+use heartwheel::core::contract::event::{
+    Accept, Command, Done, Event, Job, Outcome, Session, Task,
+};
+use heartwheel::core::contract::route::{Face, RouteKind, RouteSpec};
+use heartwheel::core::engine::pump;
+use heartwheel::core::engine::{Action, Attempt, Engine, Setup};
+use heartwheel::core::ground::time::Instant;
+use heartwheel::core::transport::{Got, Transport, Written};
 use heartwheel::{Config, ConnectionId, Message, Peer, Placement, Server};
 
 mod common;

@@ -5,8 +5,8 @@
 mod common;
 mod support;
 
-use heartwheel::event::Command;
-use heartwheel::route::Face;
+use heartwheel::core::contract::event::Command;
+use heartwheel::core::contract::route::Face;
 use heartwheel::{CloseReason, ConnectionId, Payload};
 
 use support::peer::frame;

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use heartwheel::event::{Command, Done, Event, Job, Outcome, Session, Task};
+use heartwheel::core::contract::event::{Command, Done, Event, Job, Outcome, Session, Task};
 use heartwheel::http::Response;
 use heartwheel::{Accept, CloseReason, ConnectionId, Payload, Placement};
 

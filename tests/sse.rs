@@ -13,9 +13,9 @@ mod rng;
 
 use std::env;
 
+use heartwheel::core::wire::payload::Payload;
+use heartwheel::core::wire::sse;
 use heartwheel::http::{HeadLimits, HeadReader};
-use heartwheel::payload::Payload;
-use heartwheel::sse;
 
 use event_stream::{Reader, Stream};
 use rng::Rng;

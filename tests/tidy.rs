@@ -68,34 +68,6 @@ fn no_function_is_longer_than_70_lines() {
 
 #[test]
 fn the_pure_part_knows_no_socket_thread_channel_or_clock() {
-    const PURE: &[&str] = &[
-        "bucket",
-        "config",
-        "connection",
-        "encoded",
-        "engine",
-        "envelope",
-        "event",
-        "frame",
-        "heartbeat",
-        "http",
-        "id",
-        "json",
-        "message",
-        "outbox",
-        "payload",
-        "random",
-        "rates",
-        "reason",
-        "route",
-        "sse",
-        "stats",
-        "time",
-        "tokens",
-        "topics",
-        "wheel",
-        "ws",
-    ];
     const FORBIDDEN: &[&str] = &[
         "mio::",
         "socket2",
@@ -107,17 +79,45 @@ fn the_pure_part_knows_no_socket_thread_channel_or_clock() {
         "SystemTime::now",
         "std::fs",
         "TcpStream",
+        "crate::app",
+        "crate::ffi",
+        "crate::io",
+        "crate::program",
+        "crate::server",
+        "crate::system",
+        "crate::threads",
     ];
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for (path, text) in sources("src") {
-        let inside = path.strip_prefix(&root).expect("it is in src");
-        let first = inside.components().next().expect("it has a name").as_os_str();
-        let module = Path::new(first).file_stem().expect("it has a name").to_string_lossy();
-        if !PURE.contains(&&*module) {
-            continue;
-        }
+    for (path, text) in sources("src/core") {
         for word in FORBIDDEN {
             assert!(!code(&text).contains(word), "{} names {word}", path.display());
+        }
+    }
+}
+
+/// The floors of the core, from the top down: see src/core/mod.rs.
+#[test]
+fn modules_of_the_core_name_none_above_them() {
+    const FLOORS: &[&str] = &[
+        "engine",
+        "transport",
+        "connection",
+        "outbox",
+        "contract",
+        "observe",
+        "config",
+        "admission",
+        "topics",
+        "wire",
+        "ground",
+    ];
+    for (path, text) in sources("src/core") {
+        let name = path.iter().skip_while(|name| *name != "core").nth(1).expect("it is in core");
+        let name = Path::new(name).file_stem().expect("it has a name").to_string_lossy();
+        let above = FLOORS.iter().take_while(|floor| ***floor != *name);
+        for floor in above.filter(|_| name != "mod") {
+            let uses = format!("crate::core::{floor}");
+            let mut lines = code(&text).lines().filter(|line| !line.trim_start().starts_with("//"));
+            assert!(!lines.any(|line| line.contains(&uses)), "{} names {uses}", path.display());
         }
     }
 }

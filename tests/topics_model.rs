@@ -20,7 +20,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use heartwheel::ConnectionId;
-use heartwheel::time::Instant;
+use heartwheel::core::ground::time::Instant;
 use heartwheel::topics::{
     After, Event, EventId, FirstSubscription, Payload, PublishError, Replay, Rules,
     SubscriptionKey, Topics,

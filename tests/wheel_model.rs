@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use heartwheel::time::Instant;
-use heartwheel::wheel::Wheel;
+use heartwheel::core::ground::time::Instant;
+use heartwheel::core::ground::wheel::Wheel;
 
 use rng::Rng;
 

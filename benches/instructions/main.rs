@@ -23,10 +23,10 @@ use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use heartwheel::outbox::{Kind, Outbox, Spares};
-use heartwheel::time::Instant;
-use heartwheel::wheel::Wheel;
-use heartwheel::ws::{Decoder, Incoming, Limits, Role, encoder};
+use heartwheel::core::ground::time::Instant;
+use heartwheel::core::ground::wheel::Wheel;
+use heartwheel::core::outbox::{Kind, Outbox, Spares};
+use heartwheel::core::wire::ws::{Decoder, Incoming, Limits, Role, encoder};
 use heartwheel::{Handle, ManualClock, MemoryNetwork, MemoryPeer, Message, Server, app};
 
 /// Does the work of so many rounds.

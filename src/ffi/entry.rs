@@ -13,7 +13,7 @@ use super::failure::{Code, DONE, OK, describe};
 use super::handle::{self, Heartwheel, caught, with};
 use super::host::Host;
 use super::{input, logger};
-use crate::topics::Payload;
+use crate::core::topics::Payload;
 use crate::{Bytes, Message};
 
 /// Makes a server of a configuration.

@@ -4,9 +4,9 @@ use std::mem::{offset_of, size_of};
 use std::ptr;
 
 use super::failure::{Code, Failure};
-use crate::event::Event;
-use crate::id::ConnectionId;
-use crate::message::Message;
+use crate::core::contract::event::Event;
+use crate::core::ground::id::ConnectionId;
+use crate::core::wire::message::Message;
 
 /// `heartwheel_event` of the header.
 #[repr(C)]

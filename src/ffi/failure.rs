@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_int};
 
-use crate::engine::Refused;
+use crate::core::engine::Refused;
+use crate::core::topics::SubscribeError;
 use crate::server::Error;
-use crate::topics::SubscribeError;
 
 /// The codes of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

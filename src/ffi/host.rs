@@ -8,16 +8,16 @@ use log::{LevelFilter, warn};
 
 use super::event::HeartwheelEvent;
 use super::failure::{Code, Failure};
-use crate::config::{Address, Config, ConfigError};
-use crate::event::{Done, Event, Outcome, Session, Task};
-use crate::id::ConnectionId;
-use crate::listener::LocalAddress;
-use crate::manual_clock::ManualClock;
-use crate::message::Message;
-use crate::route::Face;
+use crate::core::config::{Address, Config, ConfigError};
+use crate::core::contract::event::{Done, Event, Outcome, Session, Task};
+use crate::core::contract::route::Face;
+use crate::core::ground::id::ConnectionId;
+use crate::core::topics::Payload;
+use crate::core::wire::message::Message;
+use crate::core::wire::ws;
+use crate::io::listener::LocalAddress;
+use crate::io::manual_clock::ManualClock;
 use crate::server::Server;
-use crate::topics::Payload;
-use crate::ws;
 
 /// A server and what its host is at.
 pub(super) struct Host {

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::slice;
 
 use super::failure::{Code, Failure};
-use crate::id::ConnectionId;
+use crate::core::ground::id::ConnectionId;
 
 /// Gives the peer of a number.
 pub(super) fn peer(number: u64) -> Result<ConnectionId, Failure> {

@@ -3,8 +3,8 @@
 
 use std::fmt::{self, Display};
 
-use crate::config::units::show_duration;
-use crate::config::{ClientAdvice, Config, KEYS, Term};
+use crate::core::config::units::show_duration;
+use crate::core::config::{ClientAdvice, Config, KEYS, Term};
 
 /// The text that `check` prints. Faults are not in it: they go where all faults go.
 pub struct Judgement<'a> {

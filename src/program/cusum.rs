@@ -83,7 +83,7 @@ const MEMORY: u32 = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
+    use crate::core::ground::random::Random;
 
     const RULES: Rules = Rules { drift: 0.5, threshold: 8.0, deviation_min: 1.0 };
 

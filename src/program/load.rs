@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::options::Options;
-use crate::config::{Config, KEYS};
+use crate::core::config::{Config, KEYS};
 
 /// A configuration of good values. Whether its keys contradict each other is not judged yet.
 #[derive(Debug, Default, PartialEq)]

@@ -9,9 +9,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::{env, fs};
 
-use crate::machine;
 use crate::server::Builder;
-use crate::token_file;
+use crate::system::machine;
+use crate::system::token_file;
 
 mod activation;
 mod check;

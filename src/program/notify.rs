@@ -15,8 +15,8 @@ use std::time::Duration;
 use log::{error, info, warn};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::handle::Handle;
-use crate::stats::Vitals;
+use crate::core::observe::stats::Vitals;
+use crate::threads::handle::Handle;
 
 /// The way to the service manager.
 #[derive(Clone, Default)]

@@ -9,7 +9,7 @@ use super::load::Loaded;
 use super::notify::Notify;
 use super::signals::Watcher;
 use super::{REFUSED, activation, complain, log_queue, watch};
-use crate::config::Config;
+use crate::core::config::Config;
 use crate::server::{Builder, Ended, Error, Server};
 
 /// Serves until SIGTERM or SIGINT. `load` reads the configuration again.

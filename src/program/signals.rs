@@ -11,7 +11,7 @@ use signal_hook::iterator::Signals;
 
 use super::load::Loaded;
 use super::notify::Notify;
-use crate::handle::{Handle, SendError};
+use crate::threads::handle::{Handle, SendError};
 
 /// What the thread that waits for signals needs.
 pub(super) struct Watcher {

@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use log::{info, warn};
 
 use super::cusum::{Cusum, Rules, Shift};
-use crate::config::Watch;
-use crate::handle::Handle;
-use crate::process::Gauges;
-use crate::reason::CloseReason;
-use crate::stats::Vitals;
+use crate::core::config::Watch;
+use crate::core::ground::reason::CloseReason;
+use crate::core::observe::stats::Vitals;
+use crate::system::process::Gauges;
+use crate::threads::handle::Handle;
 
 /// Starts the thread, if it is wanted.
 pub(super) fn start(watch: Watch, handle: Handle) -> io::Result<()> {

@@ -4,8 +4,8 @@
 use std::io::ErrorKind;
 
 use heartwheel::config::Config;
-use heartwheel::event::Command;
-use heartwheel::route::Face;
+use heartwheel::core::contract::event::Command;
+use heartwheel::core::contract::route::Face;
 
 use crate::support::virtual_server::VirtualServer;
 

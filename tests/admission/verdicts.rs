@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use heartwheel::Accept;
-use heartwheel::event::{Command, Done, Job, Outcome, Task};
+use heartwheel::core::contract::event::{Command, Done, Job, Outcome, Task};
 use heartwheel::http::Refusal;
 
 use crate::support::virtual_server::{VirtualServer, upgrade};

@@ -5,7 +5,7 @@
 //! Where they differ on purpose is written in `tests/differential.rs`. Of two faults in one frame
 //! each may name another, so any refusal is as good as another here.
 
-use heartwheel::ws::{Limits, Role, Violation};
+use heartwheel::core::wire::ws::{Limits, Role, Violation};
 
 use super::decoders::{FORBIDDEN_CODE, Item, decode, decode_tungstenite, is_refusal};
 use super::rng::Rng;

@@ -17,13 +17,13 @@ use std::collections::VecDeque;
 
 use heartwheel::ConnectionId;
 use heartwheel::config::Config;
-use heartwheel::engine::{Action, Engine, Readiness, Setup, Step};
-use heartwheel::event::{Command, Done, Job};
-use heartwheel::figures::Surroundings;
-use heartwheel::route::{Face, Placement};
-use heartwheel::time::Instant;
+use heartwheel::core::contract::event::{Command, Done, Job};
+use heartwheel::core::contract::route::{Face, Placement};
+use heartwheel::core::engine::{Action, Engine, Readiness, Setup, Step};
+use heartwheel::core::ground::time::Instant;
+use heartwheel::core::observe::figures::Surroundings;
+use heartwheel::core::transport::Transport;
 use heartwheel::topics::After;
-use heartwheel::transport::Transport;
 
 use super::source::Source;
 use application::Application;

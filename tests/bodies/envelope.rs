@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use heartwheel::envelope::{ClientMessage, ErrorCode, Published, ServerMessage};
-use heartwheel::json;
+use heartwheel::core::ground::json;
+use heartwheel::core::wire::envelope::{ClientMessage, ErrorCode, Published, ServerMessage};
 use tinyjson::JsonValue;
 
 #[path = "../common/surrogates.rs"]
@@ -36,7 +36,10 @@ fn parse(text: &str) -> Option<JsonValue> {
     mended(text).parse().ok()
 }
 
-fn check(message: Result<ClientMessage, heartwheel::envelope::Problem>, object: Option<&Object>) {
+fn check(
+    message: Result<ClientMessage, heartwheel::core::wire::envelope::Problem>,
+    object: Option<&Object>,
+) {
     let member = |name: &str| object.and_then(|object| object.get(name));
     let string = |name: &str| member(name).and_then(|value| value.get::<String>().cloned());
     let op = string("op");

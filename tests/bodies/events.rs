@@ -1,8 +1,8 @@
 //! Event streams: whatever is encoded, a reader written from the standard hands out, however the
 //! stream is cut; and what cannot be encoded is refused.
 
-use heartwheel::payload::Payload;
-use heartwheel::sse;
+use heartwheel::core::wire::payload::Payload;
+use heartwheel::core::wire::sse;
 
 use super::event_stream::{Reader, Stream};
 use super::source::Source;

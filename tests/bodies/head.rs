@@ -5,11 +5,11 @@
 //! do not panic, their answers parse as one answer, and what is upgraded here is upgraded by
 //! tungstenite, with the same key.
 
+use heartwheel::core::wire::sse;
 use heartwheel::http::{
     self, BodyReader, Caching, Cors, Head, HeadLimits, HeadReader, Hosts, Origins, Refusal,
     Response, Wire,
 };
-use heartwheel::sse;
 use tungstenite::handshake::server::{Request as OracleRequest, create_response};
 use tungstenite::http as oracle;
 

@@ -6,7 +6,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use heartwheel::ws::{Decoder, Incoming, Limits, Role, Violation};
+use heartwheel::core::wire::ws::{Decoder, Incoming, Limits, Role, Violation};
 use heartwheel::{CloseReason, Message};
 use tungstenite::protocol::{self, WebSocketConfig};
 use tungstenite::{Error, WebSocket};

@@ -2,8 +2,8 @@
 //! that know what it must make of them.
 
 use data_encoding::BASE64;
-use heartwheel::payload::Payload;
-use heartwheel::sse;
+use heartwheel::core::wire::payload::Payload;
+use heartwheel::core::wire::sse;
 use tinyjson::JsonValue;
 
 /// What a browser hands out.

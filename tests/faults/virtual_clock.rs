@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::time::Duration;
 
-use heartwheel::engine::{Action, Attempt, Engine, Setup};
-use heartwheel::event::Command;
-use heartwheel::pump;
-use heartwheel::route::{Face, RouteKind, RouteSpec};
+use heartwheel::core::contract::event::Command;
+use heartwheel::core::contract::route::{Face, RouteKind, RouteSpec};
+use heartwheel::core::engine::pump;
+use heartwheel::core::engine::{Action, Attempt, Engine, Setup};
+use heartwheel::core::ground::time::Instant;
+use heartwheel::core::transport::{Got, Transport, Written};
 use heartwheel::stats::DeadlineKind;
-use heartwheel::time::Instant;
-use heartwheel::transport::{Got, Transport, Written};
 use heartwheel::{CloseReason, Config, Placement};
 
 use crate::common::client::upgrade_request;

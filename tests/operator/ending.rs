@@ -4,7 +4,7 @@ use std::io::Read;
 use std::thread;
 use std::time::Instant;
 
-use heartwheel::event::Command;
+use heartwheel::core::contract::event::Command;
 use heartwheel::{CloseReason, Server};
 
 use super::support::peer::{Peer, Seen};

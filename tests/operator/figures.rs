@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use heartwheel::figures::{FIGURES, Figure};
+use heartwheel::core::observe::figures::{FIGURES, Figure};
 
 use super::{admin, scrape, start};
 

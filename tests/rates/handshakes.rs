@@ -1,7 +1,7 @@
 //! `limits.handshakes_per_second`: beyond it accepting pauses.
 
-use heartwheel::event::Command;
-use heartwheel::route::Face;
+use heartwheel::core::contract::event::Command;
+use heartwheel::core::contract::route::Face;
 use heartwheel::{Server, app};
 
 use crate::support::peer::{Peer, get};

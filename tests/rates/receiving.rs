@@ -1,7 +1,7 @@
 //! `limits.messages_per_second` and `limits.bytes_per_second`, in virtual time.
 
-use heartwheel::event::Command;
-use heartwheel::route::Face;
+use heartwheel::core::contract::event::Command;
+use heartwheel::core::contract::route::Face;
 use heartwheel::stats::DeadlineKind;
 use heartwheel::{CloseReason, ConnectionId};
 

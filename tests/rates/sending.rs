@@ -1,6 +1,6 @@
 //! `limits.send_per_second`, in virtual time.
 
-use heartwheel::event::Command;
+use heartwheel::core::contract::event::Command;
 use heartwheel::{CloseReason, ConnectionId, Payload};
 
 use crate::support::peer::frame;

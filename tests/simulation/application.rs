@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use heartwheel::event::{Accept, Command, Done, Job, Outcome, Session, Task};
+use heartwheel::core::contract::event::{Accept, Command, Done, Job, Outcome, Session, Task};
 use heartwheel::http::{Refusal, Request, Response};
 use heartwheel::topics::{After, EventId};
 use heartwheel::{CloseReason, ConnectionId, Event, Message};

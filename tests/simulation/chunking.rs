@@ -3,12 +3,12 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read};
 
-use heartwheel::engine::{Engine, Setup};
-use heartwheel::event::{Command, Done, Event, Outcome, Task};
-use heartwheel::pump;
-use heartwheel::route::{Face, Placement, RouteSpec};
-use heartwheel::time::Instant;
-use heartwheel::transport::{Got, Transport, Written};
+use heartwheel::core::contract::event::{Command, Done, Event, Outcome, Task};
+use heartwheel::core::contract::route::{Face, Placement, RouteSpec};
+use heartwheel::core::engine::pump;
+use heartwheel::core::engine::{Engine, Setup};
+use heartwheel::core::ground::time::Instant;
+use heartwheel::core::transport::{Got, Transport, Written};
 use heartwheel::{Config, Message};
 
 use crate::common::rng::Rng;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use heartwheel::CloseReason;
 use heartwheel::config::RateAction;
-use heartwheel::engine::Waiting;
-use heartwheel::route::Face;
+use heartwheel::core::contract::route::Face;
+use heartwheel::core::engine::Waiting;
 
 use crate::peer::{Kind, Peer};
 use crate::world::{Run, World};

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 
-use heartwheel::route::Face;
+use heartwheel::core::contract::route::Face;
 use heartwheel::{ConnectionId, Message};
 use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
 

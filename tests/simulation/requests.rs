@@ -1,6 +1,6 @@
 //! Peers that ask over HTTP and do not upgrade, behaved or not, the operator among them.
 
-use heartwheel::route::Face;
+use heartwheel::core::contract::route::Face;
 
 use crate::common::rng::Rng;
 use crate::plan::pick;

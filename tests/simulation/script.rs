@@ -1,7 +1,7 @@
 //! Peers that do not behave: what each sends, when, and under which labels its connection may end.
 
 use heartwheel::Message;
-use heartwheel::route::Face;
+use heartwheel::core::contract::route::Face;
 
 use crate::common::rng::Rng;
 use crate::plan::pick;

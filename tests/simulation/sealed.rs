@@ -6,7 +6,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 
-use heartwheel::transport::{Got, Handshake, Transport, Written};
+use heartwheel::core::transport::{Got, Handshake, Transport, Written};
 
 use crate::server_end::{ServerEnd, front};
 

@@ -4,7 +4,7 @@
 use std::cell::RefMut;
 use std::io::{self, ErrorKind, IoSlice, Read};
 
-use heartwheel::transport::{Got, Transport, Written};
+use heartwheel::core::transport::{Got, Transport, Written};
 
 use crate::common::rng::Rng;
 use crate::link::{Edge, Link, Segment, take_front};

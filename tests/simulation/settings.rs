@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use heartwheel::Config;
 use heartwheel::config::{OverflowPolicy, RateAction};
-use heartwheel::route::{Face, Placement, RouteKind, RouteSpec};
+use heartwheel::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
 
 use crate::common::rng::Rng;
 use crate::plan::pick;

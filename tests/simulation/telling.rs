@@ -14,7 +14,10 @@ impl Run {
         self.world.ledger.await_last();
         for topic in TOPICS {
             let payload = last_payload(topic).into();
-            self.command(heartwheel::event::Command::Publish(topic.into(), payload));
+            self.command(heartwheel::core::contract::event::Command::Publish(
+                topic.into(),
+                payload,
+            ));
         }
     }
 

@@ -5,14 +5,14 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use heartwheel::ConnectionId;
-use heartwheel::engine::{self, Action, Engine, Readiness};
-use heartwheel::event::{Command, Done, Event, Job, Outcome, Task};
-use heartwheel::figures::Surroundings;
+use heartwheel::core::contract::event::{Command, Done, Event, Job, Outcome, Task};
+use heartwheel::core::contract::route::{Face, Placement};
+use heartwheel::core::engine::{self, Action, Engine, Readiness};
+use heartwheel::core::ground::time::Instant;
+use heartwheel::core::observe::figures::Surroundings;
+use heartwheel::core::transport::Transport;
 use heartwheel::http::Refusal;
-use heartwheel::route::{Face, Placement};
 use heartwheel::stats::DeadlineKind;
-use heartwheel::time::Instant;
-use heartwheel::transport::Transport;
 
 use crate::application::Work;
 use crate::journal;

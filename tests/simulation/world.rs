@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use heartwheel::ConnectionId;
-use heartwheel::engine::{Action, Attempt, Engine, Setup};
-use heartwheel::event::{Command, Job};
-use heartwheel::route::Face;
-use heartwheel::time::Instant;
+use heartwheel::core::contract::event::{Command, Job};
+use heartwheel::core::contract::route::Face;
+use heartwheel::core::engine::{Action, Attempt, Engine, Setup};
+use heartwheel::core::ground::time::Instant;
 
 use crate::application::Application;
 use crate::common::rng::Rng;

@@ -6,13 +6,13 @@ use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use heartwheel::engine::{Action, Engine, Readiness, Setup, World};
-use heartwheel::event::{Command, Done, Event, Job, Outcome, Task};
-use heartwheel::figures::Surroundings;
+use heartwheel::core::contract::event::{Command, Done, Event, Job, Outcome, Task};
+use heartwheel::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
+use heartwheel::core::engine::{Action, Engine, Readiness, Setup, World};
+use heartwheel::core::ground::time::Instant;
+use heartwheel::core::observe::figures::Surroundings;
+use heartwheel::core::transport::{Got, Transport, Written};
 use heartwheel::http::{Refusal, Response};
-use heartwheel::route::{Face, Placement, RouteKind, RouteSpec};
-use heartwheel::time::Instant;
-use heartwheel::transport::{Got, Transport, Written};
 use heartwheel::{Accept, Config, ConnectionId};
 
 /// An engine and its peers. Handlers send every message back.

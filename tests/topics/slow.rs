@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use heartwheel::CloseReason;
-use heartwheel::event::Command;
+use heartwheel::core::contract::event::Command;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::peer::{Peer, Seen, frame};

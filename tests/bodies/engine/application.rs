@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use heartwheel::event::{Accept, Command, Done, Event, Job, Outcome, Session, Task};
+use heartwheel::core::contract::event::{
+    Accept, Command, Done, Event, Job, Outcome, Session, Task,
+};
 use heartwheel::http::{Refusal, Response};
 use heartwheel::{ConnectionId, Message};
 

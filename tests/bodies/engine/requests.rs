@@ -1,6 +1,6 @@
 //! What peers send that gets them anywhere.
 
-use heartwheel::route::{Face, Placement, RouteKind, RouteSpec};
+use heartwheel::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
 
 use super::super::source::Source;
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read};
 
-use heartwheel::transport::{Got, Transport, Written};
+use heartwheel::core::transport::{Got, Transport, Written};
 
 use super::said::Said;
 

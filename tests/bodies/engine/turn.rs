@@ -131,7 +131,7 @@ impl Surrounding<'_, '_> {
     }
 }
 
-impl heartwheel::engine::World for Surrounding<'_, '_> {
+impl heartwheel::core::engine::World for Surrounding<'_, '_> {
     type Incoming = ();
 
     fn poll_commands(&mut self) -> Option<(Option<ConnectionId>, Vec<Command>)> {

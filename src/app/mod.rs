@@ -1,0 +1,70 @@
+//! What the program serves.
+
+use tungstenite::Bytes;
+
+use crate::core::contract::event::Event;
+use crate::core::wire::http::{Request, Response};
+use crate::server::{Builder, Route};
+use crate::threads::handle::Peer;
+
+/// Adds the program's routes: the status page, the browser client, topics, `/ws`, `/events`,
+/// `/echo`, `/healthz` and `/readyz`; on the operator's listener a page of links, and what is
+/// behind them.
+pub fn routes(builder: Builder) -> Builder {
+    builder
+        .health()
+        .operator()
+        .topics("/topics/{topic}")
+        .hub("/ws")
+        .events("/events")
+        .websocket("/echo", echo)
+        .route(Route::get("/", status_page).inline().open())
+        .route(Route::get("/heartwheel.js", client).inline().open())
+        .route(Route::get("/", operators_page).inline().admin())
+}
+
+/// Sends every message back.
+pub fn echo(peer: &Peer, event: Event) {
+    if let Event::Message(message) = event {
+        peer.send(message);
+    }
+}
+
+fn status_page(_: &Request) -> Response {
+    let page = page("text/html; charset=utf-8", include_str!("status.html"));
+    let policy = page.header("Content-Security-Policy", CONTENT_SECURITY_POLICY);
+    let policy = policy.and_then(|page| page.header("Referrer-Policy", "no-referrer"));
+    policy.expect("these are good header lines")
+}
+
+/// Gives the operator's page, which names the address as the browser does.
+fn operators_page(request: &Request) -> Response {
+    let host = escape(request.host().unwrap_or("HOST"));
+    let text = include_str!("operator.html").replace("{host}", &host);
+    let page = page("text/html; charset=utf-8", text);
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
+        frame-ancestors 'none'";
+    page.header("Content-Security-Policy", policy).expect("it is a good header line")
+}
+
+fn client(_: &Request) -> Response {
+    page("text/javascript; charset=utf-8", include_str!("heartwheel.js"))
+}
+
+/// Writes what a peer sent as text in a page.
+fn escape(text: &str) -> String {
+    text.chars().fold(String::new(), |escaped, character| match character {
+        '&' | '<' | '>' | '"' | '\'' => format!("{escaped}&#{};", u32::from(character)),
+        _ => escaped + character.encode_utf8(&mut [0; 4]),
+    })
+}
+
+fn page(content_type: &'static str, text: impl Into<Bytes>) -> Response {
+    let response = Response::new(200).bytes(content_type, text);
+    response.header("Cache-Control", "no-cache").expect("it is a good header line")
+}
+
+/// The page runs its own script and connects to its own server, nothing else.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'unsafe-inline'; \
+    style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";

@@ -1,0 +1,384 @@
+//! Tokens: who may publish, and who may subscribe, to which topics.
+//!
+//! ```text
+//! # whose, and since when
+//! 7Jp0uX2vQd publish=devices.7.* subscribe=commands.7
+//! kR4mNz8sWy subscribe=devices.* subscribe=alarms
+//! ```
+//!
+//! A line for each token: characters of RFC 6750's, then any number of rights. In a pattern `*`
+//! stands for one character or more. Empty lines and lines that begin with `#` mean nothing.
+//!
+//! A token is found by a hash under a key drawn at random, and then compared without stopping at
+//! the first difference: how long it takes tells nothing of the tokens there are. None of them is
+//! ever shown, in a fault or by `Debug`.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::hint::black_box;
+use std::num::NonZeroU16;
+
+use crate::core::topics::Name;
+
+/// All tokens and their rights.
+#[derive(Clone)]
+pub struct Tokens {
+    /// In the order of their hashes.
+    entries: Vec<Entry>,
+    key: RandomState,
+}
+
+/// A token's place among the others, as long as these are not replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenIndex(NonZeroU16);
+
+/// What a token may do with a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Publish to it.
+    Publish,
+    /// Subscribe to it, and read it.
+    Subscribe,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokensError {
+    line: usize,
+    rule: &'static str,
+}
+
+#[derive(Clone)]
+struct Entry {
+    hash: u64,
+    token: Box<str>,
+    publish: Vec<Pattern>,
+    subscribe: Vec<Pattern>,
+}
+
+/// A topic's name in which `*` stands for one character or more.
+#[derive(Clone, Debug)]
+struct Pattern(Box<str>);
+
+impl Tokens {
+    /// How many tokens there may be.
+    pub const MAX: usize = u16::MAX as usize;
+
+    /// Reads them, a line each.
+    ///
+    /// # Errors
+    ///
+    /// Every line that is at fault.
+    pub fn parse(text: &str) -> Result<Tokens, Vec<TokensError>> {
+        let mut tokens = Tokens { entries: Vec::new(), key: RandomState::new() };
+        let mut lines = Vec::new();
+        let mut faults = Vec::new();
+        for (line, text) in (1..).zip(text.lines()) {
+            match Entry::parse(text, &tokens.key) {
+                Ok(None) => {}
+                Ok(Some(entry)) => lines.push((line, entry)),
+                Err(rule) => faults.push(TokensError { line, rule }),
+            }
+        }
+        if let Some((line, _)) = lines.get(Tokens::MAX) {
+            faults.push(TokensError { line: *line, rule: "there must be at most 65535 tokens" });
+        }
+        // Of equal tokens the earlier line comes first.
+        lines.sort_by(|(_, one), (_, other)| {
+            (one.hash, &one.token).cmp(&(other.hash, &other.token))
+        });
+        let repeated = lines.windows(2).filter(|pair| pair[0].1.token == pair[1].1.token);
+        let rule = "this token stands on a line before";
+        faults.extend(repeated.map(|pair| TokensError { line: pair[1].0, rule }));
+        if lines.is_empty() && faults.is_empty() {
+            faults.push(TokensError { line: 1, rule: "there must be a token" });
+        }
+        faults.sort_by_key(|fault| fault.line);
+        tokens.entries = lines.into_iter().map(|(_, entry)| entry).collect();
+        if faults.is_empty() { Ok(tokens) } else { Err(faults) }
+    }
+
+    /// Gives how many there are.
+    #[expect(clippy::len_without_is_empty, reason = "there is always one")]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Finds a token.
+    pub fn find(&self, token: &str) -> Option<TokenIndex> {
+        let hash = self.key.hash_one(token);
+        let from = self.entries.partition_point(|entry| entry.hash < hash);
+        let same_hash = self.entries[from..].iter().take_while(|entry| entry.hash == hash);
+        let ahead = same_hash.enumerate().find(|(_, entry)| is_same(&entry.token, token))?.0;
+        TokenIndex::new(from + ahead)
+    }
+
+    /// Says whether a token has a right. What [`Tokens::find`] of other tokens gave has none, or
+    /// another's.
+    pub fn may(&self, index: TokenIndex, right: Right, topic: &str) -> bool {
+        let Some(entry) = self.entries.get(index.place()) else { return false };
+        let patterns = match right {
+            Right::Publish => &entry.publish,
+            Right::Subscribe => &entry.subscribe,
+        };
+        patterns.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// Finds a token of `other`'s among these.
+    pub(crate) fn find_again(&self, other: &Tokens, index: TokenIndex) -> Option<TokenIndex> {
+        self.find(&other.entries.get(index.place())?.token)
+    }
+}
+
+/// Without the tokens.
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl TokenIndex {
+    fn new(place: usize) -> Option<TokenIndex> {
+        u16::try_from(place + 1).ok().and_then(NonZeroU16::new).map(TokenIndex)
+    }
+
+    fn place(self) -> usize {
+        usize::from(self.0.get()) - 1
+    }
+}
+
+impl Entry {
+    /// Reads a line; nothing if it means nothing. A fault does not repeat what stands there.
+    fn parse(line: &str, key: &RandomState) -> Result<Option<Entry>, &'static str> {
+        let mut words = line.split_ascii_whitespace();
+        let Some(token) = words.next().filter(|word| !word.starts_with('#')) else {
+            return Ok(None);
+        };
+        if !is_token(token) {
+            return Err("a token must be of A-Z a-z 0-9 - . _ ~ + /, perhaps with = at its end");
+        }
+        let mut entry = Entry {
+            hash: key.hash_one(token),
+            token: token.into(),
+            publish: Vec::new(),
+            subscribe: Vec::new(),
+        };
+        for word in words {
+            let (patterns, pattern) = match word.split_once('=') {
+                Some(("publish", pattern)) => (&mut entry.publish, pattern),
+                Some(("subscribe", pattern)) => (&mut entry.subscribe, pattern),
+                _ => return Err("only publish=PATTERN and subscribe=PATTERN may follow a token"),
+            };
+            patterns.push(Pattern::parse(pattern)?);
+        }
+        Ok(Some(entry))
+    }
+}
+
+impl Pattern {
+    fn parse(text: &str) -> Result<Pattern, &'static str> {
+        // With a character for each `*` it is a topic's name.
+        match Name::is_valid(&text.replace('*', "x")) {
+            true => Ok(Pattern(text.into())),
+            false => Err("a pattern must be 1 to 128 characters of A-Z a-z 0-9 . _ - : and *"),
+        }
+    }
+
+    /// Says whether it means this topic, in time linear in both.
+    ///
+    /// Each piece between two `*` is taken where it first occurs: if it can be taken later and all
+    /// is well, then here, too.
+    fn matches(&self, topic: &str) -> bool {
+        let Some((first, rest)) = self.0.split_once('*') else { return *self.0 == *topic };
+        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+        let has_middle = rest.contains('*');
+        let Some(mut left) = topic.strip_prefix(first).and_then(|left| left.strip_suffix(last))
+        else {
+            return false;
+        };
+        if has_middle {
+            for piece in middle.split('*') {
+                // At least one character stands for the `*` before it.
+                let Some(at) = left.get(1..).and_then(|behind| behind.find(piece)) else {
+                    return false;
+                };
+                left = &left[1 + at + piece.len()..];
+            }
+        }
+        !left.is_empty()
+    }
+}
+
+/// Compares without stopping at the first difference. That lengths differ may be learnt.
+fn is_same(one: &str, other: &str) -> bool {
+    let pairs = one.bytes().zip(other.bytes());
+    let difference = pairs.fold(0, |so_far, (one, other)| black_box(so_far | (one ^ other)));
+    one.len() == other.len() && difference == 0
+}
+
+/// RFC 6750, 2.1: what may stand behind `Bearer`.
+fn is_token(text: &str) -> bool {
+    let digits = text.trim_end_matches('=');
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    !digits.is_empty() && digits.bytes().all(is_digit)
+}
+
+impl fmt::Display for TokensError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.rule)
+    }
+}
+
+impl std::error::Error for TokensError {}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn matches(pattern: &str, topic: &str) -> bool {
+        Pattern::parse(pattern).unwrap().matches(topic)
+    }
+
+    /// What a pattern means, straight from its definition.
+    fn matches_by_definition(pattern: &[u8], topic: &[u8]) -> bool {
+        match (pattern, topic) {
+            ([], topic) => topic.is_empty(),
+            ([b'*', rest @ ..], topic) => {
+                (1..=topic.len()).any(|taken| matches_by_definition(rest, &topic[taken..]))
+            }
+            ([one, pattern @ ..], [other, topic @ ..]) => {
+                one == other && matches_by_definition(pattern, topic)
+            }
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_one_character_or_more() {
+        for (pattern, topic, expected) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("*", "a", true),
+            ("*", "$stats", true),
+            ("a.*", "a.b", true),
+            ("a.*", "a.", false),
+            ("a.*", "a.b.c", true),
+            ("*.a", ".a", false),
+            ("a*a", "aa", false),
+            ("a*a", "aba", true),
+            ("a*b*c", "axbxc", true),
+            ("a*b*c", "abxc", false),
+            ("a*b*c", "abbxc", true),
+            ("**", "a", false),
+            ("**", "ab", true),
+        ] {
+            assert_eq!(matches(pattern, topic), expected, "{pattern} {topic}");
+        }
+    }
+
+    #[test]
+    fn all_short_patterns_mean_what_their_definition_says() {
+        let words = |letters: &[u8], longest: usize| {
+            let mut words = vec![Vec::new()];
+            let mut from = 0;
+            for _ in 0..longest {
+                for at in from..words.len() {
+                    let longer = letters.iter().map(|l| [words[at].as_slice(), &[*l]].concat());
+                    let longer: Vec<_> = longer.collect();
+                    words.extend(longer);
+                }
+                from = words.iter().position(|word| word.len() > words[from].len()).unwrap();
+            }
+            words.split_off(1)
+        };
+        let topics = words(b"ab", 6);
+        for pattern in words(b"ab*", 5) {
+            for topic in &topics {
+                let [text, name] = [&pattern, topic].map(|word| str::from_utf8(word).unwrap());
+                let expected = matches_by_definition(&pattern, topic);
+                assert_eq!(matches(text, name), expected, "{text} {name}");
+            }
+        }
+    }
+
+    /// FAULTS 133.
+    #[test]
+    fn a_pathological_pattern_costs_no_more_than_its_length() {
+        let pattern = Pattern::parse(&format!("{}b", "a*".repeat(63))).unwrap();
+        let topic = "a".repeat(128);
+        let began = Instant::now();
+        assert!((0..1000).all(|_| !pattern.matches(&topic)));
+        // By trying all ways it would take longer than there is time.
+        assert!(began.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn tokens_are_found_with_their_rights() {
+        let tokens = Tokens::parse(
+            "# two\n\nfirst publish=a.* subscribe=*\r\n  second\tsubscribe=a subscribe=b.*\n\
+             third=\n",
+        )
+        .unwrap();
+        assert_eq!(tokens.len(), 3);
+        for token in ["", "firs", "firstt", "First", "third", "#"] {
+            assert_eq!(tokens.find(token), None, "{token}");
+        }
+        let may = |token, right, topic| tokens.may(tokens.find(token).unwrap(), right, topic);
+        assert!(may("first", Right::Publish, "a.b") && !may("first", Right::Publish, "b"));
+        assert!(may("first", Right::Subscribe, "b"));
+        assert!(may("second", Right::Subscribe, "a") && may("second", Right::Subscribe, "b.c"));
+        assert!(!may("second", Right::Subscribe, "b") && !may("second", Right::Publish, "a"));
+        assert!(!may("third=", Right::Subscribe, "a"));
+    }
+
+    #[test]
+    fn each_of_many_tokens_is_found() {
+        let text: String = (0..5000).map(|n| format!("token-{n} publish=t{n}\n")).collect();
+        let tokens = Tokens::parse(&text).unwrap();
+        for n in 0..5000 {
+            let index = tokens.find(&format!("token-{n}")).unwrap();
+            assert!(tokens.may(index, Right::Publish, &format!("t{n}")));
+            assert!(!tokens.may(index, Right::Publish, &format!("t{}", n + 1)));
+        }
+    }
+
+    #[test]
+    fn a_token_is_found_again_after_others_took_the_place() {
+        let old = Tokens::parse("a publish=x\nb publish=y").unwrap();
+        let new = Tokens::parse("c\nb subscribe=z\nd").unwrap();
+        let [a, b] = ["a", "b"].map(|token| old.find(token).unwrap());
+        assert_eq!(new.find_again(&old, a), None);
+        assert_eq!(new.find_again(&old, b), new.find("b"));
+    }
+
+    #[test]
+    fn faults_name_their_line_and_never_the_token() {
+        let text = "good publish=a\nsecret! publish=a\nsecret publish\nsecret publish=a/b\n\
+            secret publish=\nsecret read=a\n# secret\ngood\nsecret subscribe=a,b\n=secret\n";
+        let faults = Tokens::parse(text).unwrap_err();
+        let faults: Vec<_> = faults.iter().map(TokensError::to_string).collect();
+        let lines: Vec<_> = faults.iter().map(|fault| fault.split(':').next().unwrap()).collect();
+        let expected = ["line 2", "line 3", "line 4", "line 5", "line 6", "line 8", "line 9"];
+        assert_eq!(lines, [expected.as_slice(), &["line 10"]].concat());
+        assert!(faults.iter().all(|fault| !fault.contains("secret") && !fault.contains('\n')));
+        assert!(Tokens::parse("# none\n").is_err(), "a file cut short is no file without tokens");
+        let many: String = (0..=Tokens::MAX).map(|n| format!("t{n}\n")).collect();
+        assert_eq!(Tokens::parse(&many).unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn what_is_shown_bears_no_token() {
+        let tokens = Tokens::parse("secret publish=a").unwrap();
+        assert_eq!(format!("{tokens:?}"), "Tokens { len: 1, .. }");
+    }
+
+    #[test]
+    fn tokens_are_the_same_if_every_byte_is() {
+        assert!(is_same("abc", "abc") && is_same("", ""));
+        for other in ["abd", "bbc", "ab", "abcd", ""] {
+            assert!(!is_same("abc", other), "{other}");
+        }
+    }
+}

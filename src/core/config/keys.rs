@@ -1,0 +1,232 @@
+//! The table of keys: one row for each, the only place that knows its name, its kind, its bounds
+//! and its meaning.
+//!
+//! A key is named as its field in [`Config`] is; a new one is a field with a default and a row
+//! here. Rows of one section stand together.
+
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::kinds::{
+    Addresses, Count, File, Kind, List, Mode, OneOf, OrAuto, OrOff, Ownership, Share, Shown, Size,
+    Span, Switch,
+};
+use super::{Config, OverflowPolicy, Preset, RateAction};
+use crate::core::ground::time::SPAN_MAX;
+
+/// One key of the configuration.
+pub struct Key {
+    /// Its name, as in `--set` and, split at the dot, in TOML: `deadlines.handshake`.
+    pub name: &'static str,
+    /// What it means, in a few words.
+    pub meaning: &'static str,
+    pub(super) read: fn(&mut Config, &str) -> Result<(), String>,
+    pub(super) show: fn(&Config) -> Shown,
+}
+
+impl Key {
+    /// Gives the key of this name.
+    pub fn find(name: &str) -> Option<&'static Key> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// Gives the section the key belongs to, empty for the keys before the first section.
+    pub fn section(&self) -> &'static str {
+        self.name.split_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// Says whether a running server keeps its value of this key: another takes a restart.
+    pub fn takes_restart(&self) -> bool {
+        matches!(self.section(), "unix" | "watch")
+            || matches!(self.name, "listen" | "admin_listen" | "workers" | "tick" | "turn.events")
+    }
+
+    /// Gives the value of this key as text, in the form that [`Config::set`] takes.
+    pub fn value(&self, config: &Config) -> String {
+        (self.show)(config).to_string()
+    }
+}
+
+/// Makes a row of the table: a path to a field, its kind, its meaning.
+macro_rules! key {
+    ($field:ident $(. $inner:ident)?, $kind:expr, $meaning:literal) => {
+        Key {
+            name: concat!(stringify!($field) $(, ".", stringify!($inner))?),
+            meaning: $meaning,
+            read: |config, text| $kind.read(text).map(|value| config.$field $(. $inner)? = value),
+            show: |config| $kind.show(&config.$field $(. $inner)?),
+        }
+    };
+}
+
+/// All keys, in the order in which they are printed.
+pub const KEYS: &[Key] = &[
+    key!(listen, Addresses, "where to listen: host:port, [v6]:port, *:port, unix:/path"),
+    key!(admin_listen, Addresses, "the operator's listener"),
+    key!(workers, Count(0..=256), "worker threads; 0: handlers run on the loop thread"),
+    key!(log, OneOf(LEVELS), "how much is logged"),
+    key!(tick, Span(MILLISECOND..=SECOND), "how late a deadline may act"),
+    key!(unix.mode, Mode, "permissions of a Unix socket's file"),
+    key!(unix.owner, OrOff(Ownership), "its owner, where not the process: USER:GROUP"),
+    key!(turn.events, Count(1..=65_536), "readiness events in one turn"),
+    key!(turn.bytes, Size(1..=GIBIBYTE), "bytes read in one turn"),
+    PRESET,
+    key!(deadlines.handshake, ALWAYS, "accept -> complete head; and again -> answer begun"),
+    key!(deadlines.body, ALWAYS, "head -> complete request body"),
+    key!(deadlines.keep_alive, ALWAYS, "response -> first byte of the next request"),
+    key!(deadlines.read_idle, OrOff(ALWAYS), "last byte received -> closed"),
+    key!(deadlines.message, ALWAYS, "first byte of a message -> its last"),
+    key!(deadlines.write_stall, ALWAYS, "bytes waiting and none accepted -> dropped"),
+    key!(deadlines.close_send, ALWAYS, "close begun -> close frame sent"),
+    key!(deadlines.close_ack, ALWAYS, "close frame sent -> the peer's; and again -> its EOF"),
+    key!(deadlines.handler, OrOff(ALWAYS), "a longer handler call is logged as stuck"),
+    key!(deadlines.lifetime, OrOff(ALWAYS), "open -> closed with 1001"),
+    key!(deadlines.drain, ALWAYS, "drain begun -> everything dropped"),
+    key!(heartbeat.interval, OrOff(ALWAYS), "nothing received for this long -> ping"),
+    key!(heartbeat.jitter, Share, "how much of an interval is left to chance"),
+    key!(heartbeat.pong, ALWAYS, "ping sent -> missed"),
+    key!(heartbeat.max_missed, Count(1..=100), "missed in a row -> closed"),
+    key!(heartbeat.adaptive, Switch, "pong wait and interval follow the round trip"),
+    key!(heartbeat.min, ALWAYS, "shortest interval where adaptive"),
+    key!(heartbeat.max, ALWAYS, "longest interval where adaptive"),
+    key!(heartbeat.comment, ALWAYS, "silent event stream -> comment line"),
+    key!(limits.connections, Count(1..=10_000_000), "connections at once; beyond it 503"),
+    key!(limits.connections_per_ip, Count(0..=10_000_000), "from one address; beyond it 429"),
+    key!(limits.handshakes_per_second, PER_SECOND, "connections accepted; beyond it they wait"),
+    key!(limits.head_bytes, Size(1..=MEBIBYTE), "request head; beyond it 431"),
+    key!(limits.headers, Count(1..=1024), "header lines; beyond it 431"),
+    key!(limits.message_bytes, Size(1..=GIBIBYTE), "message or body; beyond it 1009 or 413"),
+    key!(limits.fragments, Count(1..=1_000_000), "fragments of a message; beyond it 1008"),
+    key!(limits.inbox_messages, Count(1..=65_536), "messages waiting for the handler"),
+    key!(limits.inbox_bytes, Size(1..=GIBIBYTE), "bytes waiting for the handler"),
+    key!(limits.outbox_bytes, Size(1..=GIBIBYTE), "bytes waiting for a peer"),
+    key!(limits.memory_bytes, OrAuto(Size(MEBIBYTE..=TEBIBYTE)), "what waits, in all"),
+    key!(limits.messages_per_second, PER_SECOND, "messages or requests of a peer"),
+    key!(limits.bytes_per_second, Size(0..=GIBIBYTE), "bytes of a peer"),
+    key!(limits.rate_action, OneOf(RATE_ACTIONS), "what more than these does to a peer"),
+    key!(limits.send_per_second, PER_SECOND, "messages to a peer; the rest waits"),
+    key!(limits.pings_per_second, Count(1..=1_000_000), "pings of a peer; beyond it 1008"),
+    key!(limits.topics, Count(1..=1_000_000), "topics; beyond it 503"),
+    key!(limits.subscriptions, Count(1..=65_536), "subscriptions of one connection"),
+    key!(overflow.policy, OneOf(POLICIES), "who gives way when an outbox is full"),
+    key!(admission.origins, List("must be same, * or a list of origins"), "origins admitted"),
+    key!(admission.hosts, List("must be auto, * or a list of host names"), "hosts answered"),
+    key!(
+        admission.admin_hosts,
+        List("must be auto, * or a list of host names"),
+        "hosts answered on the operator's listener"
+    ),
+    key!(admission.tokens, OrOff(File), "file of tokens and their rights"),
+    key!(topics.retain_events, Count(1..=1_000_000), "events of a topic kept for resume"),
+    key!(topics.retain_bytes, Size(1..=GIBIBYTE), "their bytes"),
+    key!(topics.retain_for, ALWAYS, "their age"),
+    key!(watch.interval, OrOff(Span(SECOND..=HOUR)), "how often to look for shifts of rates"),
+    key!(watch.drift, Share, "what a sample may be off, in standard deviations"),
+    key!(watch.threshold, Count(1..=1000), "the sum beyond it that is an alarm"),
+    key!(watch.dir, OrOff(File), "where a snapshot is written at an alarm"),
+    key!(watch.snapshots, Count(1..=1000), "how many snapshots are kept"),
+];
+
+/// The preset is no plain field: choosing it moves the closing deadlines too.
+const PRESET: Key = Key {
+    name: "deadlines.preset",
+    meaning: "close_send and close_ack in one word",
+    read: |config, text| OneOf(PRESETS).read(text).map(|preset| config.choose(preset)),
+    show: |config| OneOf(PRESETS).show(&config.deadlines.preset),
+};
+
+const LEVELS: &[(&str, LevelFilter)] = &[
+    ("off", LevelFilter::Off),
+    ("error", LevelFilter::Error),
+    ("warn", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+    ("trace", LevelFilter::Trace),
+];
+
+const PRESETS: &[(&str, Preset)] =
+    &[("relaxed", Preset::Relaxed), ("balanced", Preset::Balanced), ("strict", Preset::Strict)];
+
+const POLICIES: &[(&str, OverflowPolicy)] = &[
+    (OverflowPolicy::Close.label(), OverflowPolicy::Close),
+    (OverflowPolicy::DropNewest.label(), OverflowPolicy::DropNewest),
+    (OverflowPolicy::DropOldest.label(), OverflowPolicy::DropOldest),
+    (OverflowPolicy::Latest.label(), OverflowPolicy::Latest),
+];
+
+const RATE_ACTIONS: &[(&str, RateAction)] =
+    &[("pause", RateAction::Pause), ("close", RateAction::Close)];
+
+/// Zero is off.
+const PER_SECOND: Count = Count(0..=1_000_000);
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const MEBIBYTE: u64 = 1 << 20;
+const TEBIBYTE: u64 = 1 << 40;
+
+/// Sizes fit a 32-bit `usize` with room for a sum of two.
+const GIBIBYTE: u64 = 1 << 30;
+
+/// No connection without a deadline: neither zero nor, unless [`OrOff`] allows it, off.
+const ALWAYS: Span = Span(MILLISECOND..=SPAN_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_their_own_names_and_stand_by_section() {
+        let mut sections: Vec<_> = KEYS.iter().map(Key::section).collect();
+        sections.dedup();
+        for (index, section) in sections.iter().enumerate() {
+            assert!(!sections[..index].contains(section), "{section} stands in two places");
+        }
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[..index].iter().all(|other| other.name != key.name), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn each_default_reads_back_as_it_is_shown() {
+        let default = Config::default();
+        for key in KEYS {
+            let mut config = Config::default();
+            let shown = key.value(&default);
+            (key.read)(&mut config, &shown).unwrap_or_else(|rule| panic!("{}: {rule}", key.name));
+            assert_eq!(config, default, "{}", key.name);
+        }
+    }
+
+    /// The defaults are part of the contract with users.
+    #[test]
+    fn defaults_are_those_promised() {
+        let expected = "listen=127.0.0.1:8765 admin_listen=127.0.0.1:8766 workers=2 log=info \
+            tick=50ms unix.mode=600 unix.owner=off turn.events=1024 turn.bytes=256k \
+            deadlines.preset=balanced deadlines.handshake=5s deadlines.body=10s \
+            deadlines.keep_alive=75s \
+            deadlines.read_idle=1m deadlines.message=30s deadlines.write_stall=10s \
+            deadlines.close_send=5s deadlines.close_ack=3s deadlines.handler=30s \
+            deadlines.lifetime=off deadlines.drain=30s heartbeat.interval=30s \
+            heartbeat.jitter=0.3 heartbeat.pong=10s heartbeat.max_missed=3 \
+            heartbeat.adaptive=false heartbeat.min=5s heartbeat.max=5m heartbeat.comment=15s \
+            limits.connections=10000 limits.connections_per_ip=0 \
+            limits.handshakes_per_second=0 limits.head_bytes=8k \
+            limits.headers=64 \
+            limits.message_bytes=1m limits.fragments=1024 limits.inbox_messages=64 \
+            limits.inbox_bytes=256k limits.outbox_bytes=256k limits.memory_bytes=auto \
+            limits.messages_per_second=0 limits.bytes_per_second=0 limits.rate_action=pause \
+            limits.send_per_second=0 limits.pings_per_second=10 \
+            limits.topics=1024 limits.subscriptions=64 \
+            overflow.policy=close admission.origins=same admission.hosts=auto \
+            admission.admin_hosts=auto admission.tokens=off \
+            topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m \
+            watch.interval=off watch.drift=0.5 watch.threshold=8 watch.dir=off watch.snapshots=8";
+        let config = Config::default();
+        let shown: Vec<_> =
+            KEYS.iter().map(|key| format!("{}={}", key.name, key.value(&config))).collect();
+        assert_eq!(shown.join(" "), expected);
+    }
+}

@@ -1,0 +1,158 @@
+//! The worst case: how much memory the limits allow if every connection takes all it may at once.
+//!
+//! It is a ceiling, not a forecast: an idle connection costs its slot and nothing else. The
+//! kernel's socket buffers and what handlers keep for themselves are not in it.
+
+use super::Config;
+use crate::core::admission::rates::Rates;
+use crate::core::topics::log::Log;
+
+/// One part of the worst case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Term {
+    /// What it is that takes the memory.
+    pub what: &'static str,
+    /// How many of it there may be.
+    pub count: u64,
+    /// The most bytes that one of it takes.
+    pub bytes: u64,
+    /// Whether `limits.memory_bytes` bounds it, together with all others of which this is so.
+    pub is_budgeted: bool,
+}
+
+impl Term {
+    /// Gives the bytes of all of it, capped at `u64::MAX`.
+    pub fn total(&self) -> u64 {
+        self.count.saturating_mul(self.bytes)
+    }
+}
+
+impl Config {
+    /// Gives the parts of the worst case; their sum is the ceiling.
+    pub fn worst_case(&self) -> Vec<Term> {
+        let limits = &self.limits;
+        let message = limits.message_bytes;
+        // A message is never refused by an empty queue, so a queue holds its limit or one message.
+        let inbox = message.max(limits.inbox_bytes as u64);
+        // Its entries count in the limit; a queue that has just grown takes a third more.
+        let outbox = message.max((limits.outbox_bytes as u64).saturating_mul(4) / 3);
+        // A connection is in one phase: a head or a message is incomplete, not both.
+        let partial = message.max(limits.head_bytes as u64);
+        let connections = limits.connections as u64;
+        let fixed = |what, count, bytes| Term { what, count, bytes, is_budgeted: false };
+        let budgeted = |what, count, bytes| Term { what, count, bytes, is_budgeted: true };
+        vec![
+            // Slab entry and wheel entry.
+            fixed("connection itself", connections, IDLE_CONNECTION_BYTES as u64),
+            // The count of its address, were each of another.
+            fixed(
+                "count of its address",
+                connections,
+                match limits.connections_per_ip {
+                    0 => 0,
+                    _ => ADDRESS_BYTES,
+                },
+            ),
+            // Its buckets, if there is a rate.
+            fixed("rates", connections, if self.has_rates() { RATES_BYTES } else { 0 }),
+            // One buffer to read into, shared by all.
+            fixed("shared buffer", 1, READ_BUFFER_BYTES),
+            // Where poll puts its events: one epoll_event each.
+            fixed("readiness event", self.turn.events as u64, 12),
+            // The heads of the lists of deadlines.
+            fixed("wheel slot", WHEEL_SLOTS, 4),
+            // What has come of a head, a body or a message that is not complete.
+            budgeted("incomplete message", connections, partial),
+            // The rest of one read that waits because the inbox is full.
+            budgeted("read but not decoded", connections, READ_BUFFER_BYTES),
+            // Messages that wait for the handler.
+            budgeted("inbox", connections, inbox),
+            // Frames that wait for the peer, were each of them shared with nobody.
+            budgeted("outbox", connections, outbox),
+            // A job takes an inbox along; the connection can fill another while it is away.
+            budgeted("job", self.jobs_max(), inbox),
+            // What topics retain for who comes back.
+            budgeted(
+                "topic log",
+                limits.topics as u64,
+                self.topics.retain_bytes as u64
+                    + (self.topics.retain_events * Log::EVENT_BYTES) as u64,
+            ),
+            // What handlers have sent and the loop has not taken yet; one always fits.
+            budgeted("commands", 1, message.max(COMMAND_BYTES)),
+        ]
+    }
+
+    fn has_rates(&self) -> bool {
+        let limits = &self.limits;
+        limits.messages_per_second > 0 || limits.bytes_per_second > 0 || limits.send_per_second > 0
+    }
+
+    /// Gives the most jobs that can be under way: the queue and one with each worker; on the loop
+    /// thread it is one.
+    fn jobs_max(&self) -> u64 {
+        let jobs = if self.workers == 0 { 1 } else { JOBS_QUEUED_MAX + self.workers as u64 };
+        jobs.min(self.limits.connections as u64)
+    }
+}
+
+/// What an idle connection costs at most: its slab entry, its wheel entry and the place of its
+/// socket. It owns no heap. The compiler holds all three against this.
+pub const IDLE_CONNECTION_BYTES: usize = 240;
+
+/// The share of the socket's place in it. Eight bytes, but for mio's debug assertions.
+pub(crate) const SOCKET_PLACE_BYTES: usize = 24;
+
+/// An entry of a hash table that has just grown: 16 bytes and a tag, at less than half full.
+const ADDRESS_BYTES: u64 = 40;
+
+/// The buckets of one connection, with what the allocator adds.
+const RATES_BYTES: u64 = 80;
+
+const _: () = assert!(size_of::<Rates>() as u64 + 16 <= RATES_BYTES);
+
+/// The loop's read buffer; also what one connection keeps of a read at most. Messages of 1 MiB cost
+/// a tenth less through it than through 64 KiB; bare bytes through more than 127 KiB cost more.
+pub(crate) const READ_BUFFER_BYTES: u64 = 120 << 10;
+
+/// The bytes of commands under way.
+const COMMAND_BYTES: u64 = 4 << 20;
+
+/// The jobs that wait for a worker.
+pub(crate) const JOBS_QUEUED_MAX: u64 = 256;
+
+/// The slots of the timing wheel.
+const WHEEL_SLOTS: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_is_what_every_connection_may_take_at_once() {
+        let mut config = Config::default();
+        config.limits.connections = 10;
+        config.limits.message_bytes = 1000;
+        config.limits.head_bytes = 2000;
+        config.limits.inbox_bytes = 3000;
+        config.limits.outbox_bytes = 500;
+        config.workers = 0;
+        let connections = 10 * (IDLE_CONNECTION_BYTES as u64 + 2000 + 122_880 + 3000 + 1000);
+        let shared = 3000 + (4 << 20) + 122_880 + 1024 * 12 + 4096 * 4;
+        config.limits.topics = 2;
+        config.topics.retain_bytes = 5000;
+        config.topics.retain_events = 0;
+        let shared = shared + 2 * 5000;
+        let total: u64 = config.worst_case().iter().map(Term::total).sum();
+        assert_eq!(total, connections + shared);
+    }
+
+    #[test]
+    fn no_more_jobs_than_connections() {
+        let mut config = Config::default();
+        assert_eq!(config.jobs_max(), 258);
+        config.limits.connections = 5;
+        assert_eq!(config.jobs_max(), 5);
+    }
+}

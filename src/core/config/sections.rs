@@ -1,0 +1,406 @@
+//! The sections of a [`Config`](super::Config): what each value means, its default and what it
+//! costs.
+//!
+//! Durations are from 1 ms to 24 days (see [`crate::core::ground::time`]); `None` is `off`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::core::wire::http::{Hosts, Origins};
+
+/// Who may connect to a Unix socket: whoever may write to its file (unix(7)).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Unix {
+    /// The permissions of its file. Default 600: its owner alone; 660 lets a group in.
+    pub mode: u32,
+    /// Its owner and group, looked up when it is bound. Default: those of the process.
+    pub owner: Option<Owner>,
+}
+
+impl Default for Unix {
+    fn default() -> Unix {
+        Unix { mode: 0o600, owner: None }
+    }
+}
+
+/// A user, a group or both, by name or number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Owner {
+    /// The user; `None` leaves the process's own.
+    pub user: Option<String>,
+    /// The group; `None` leaves the process's own.
+    pub group: Option<String>,
+}
+
+/// How much one turn of the loop may do.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Turn {
+    /// Readiness events taken per turn. Default 1024, 1 to 65536; each costs 12 bytes once.
+    pub events: usize,
+    /// Bytes read in one turn, plus 128 for each message decoded or delivered, plus the bytes of
+    /// long texts that are encoded as they are written. Default 256 KiB.
+    ///
+    /// What is left is ready in the next turn, before new events. At least one read per turn is
+    /// always done.
+    pub bytes: usize,
+}
+
+/// How long each step of a connection may take.
+///
+/// `handshake`, `body`, `message`, `close_*`, `lifetime` and `drain` are absolute: bytes do not
+/// extend them.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Deadlines {
+    pub(super) preset: Preset,
+    /// From accept, or the first byte of a later request, to its complete head; and again from
+    /// there to the beginning of the answer. Default 5 s.
+    pub handshake: Duration,
+    /// From the head to the complete request body. Default 10 s.
+    pub body: Duration,
+    /// From the response to the first byte of the next request; empty lines do not count. Default
+    /// 75 s, longer than balancers and pools keep a connection (60 s).
+    ///
+    /// Told in each answer, in whole seconds: `Keep-Alive: timeout=75`.
+    pub keep_alive: Duration,
+    /// From the last byte received to the end, WebSocket only. Default 60 s.
+    ///
+    /// It must be longer than [`Heartbeat::interval`], and may be off only where heartbeats are on.
+    pub read_idle: Option<Duration>,
+    /// From the first byte of a WebSocket message to its last: a slow drip is not activity. Default
+    /// 30 s.
+    pub message: Duration,
+    /// How long bytes may wait with none accepted by the peer. Default 10 s; the oldest may wait
+    /// three times as long, and 24 days at the most.
+    pub write_stall: Duration,
+    /// From the decision to close to the close frame in the kernel's hands. Default 5 s, by
+    /// [`Preset`].
+    pub close_send: Duration,
+    /// From the close frame to the peer's; and again from there to its EOF. Default 3 s, by
+    /// [`Preset`].
+    pub close_ack: Duration,
+    /// A handler call that runs longer is counted and logged as stuck; it ends nothing. Default 30
+    /// s.
+    pub handler: Option<Duration>,
+    /// From open to a close with 1001, jittered as the heartbeat. Default off.
+    pub lifetime: Option<Duration>,
+    /// From the beginning of a drain to the drop of everything still open. Default 30 s.
+    pub drain: Duration,
+}
+
+impl Deadlines {
+    /// Gives the preset that was chosen last.
+    ///
+    /// Choose one by `config.set("deadlines.preset", "strict")`.
+    pub fn preset(&self) -> Preset {
+        self.preset
+    }
+}
+
+/// A choice of closing deadlines in one word; a key that is set on its own wins over it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preset {
+    /// `close_send` 10 s, `close_ack` 10 s: slow or distant peers.
+    Relaxed,
+    /// `close_send` 5 s, `close_ack` 3 s.
+    #[default]
+    Balanced,
+    /// `close_send` 2 s, `close_ack` 1 s: peers nearby, slots are dear.
+    Strict,
+}
+
+impl Preset {
+    pub(super) const fn close_send(self) -> Duration {
+        Duration::from_secs(match self {
+            Preset::Relaxed => 10,
+            Preset::Balanced => 5,
+            Preset::Strict => 2,
+        })
+    }
+
+    pub(super) const fn close_ack(self) -> Duration {
+        Duration::from_secs(match self {
+            Preset::Relaxed => 10,
+            Preset::Balanced => 3,
+            Preset::Strict => 1,
+        })
+    }
+}
+
+/// When to ping a silent peer, and when to give it up.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Heartbeat {
+    /// Nothing received for this long: ping. Default 30 s; `None` sends none.
+    pub interval: Option<Duration>,
+    /// Each interval is drawn anew from `interval` x (1 - jitter .. 1). Default 0.3, 0 to 1.
+    ///
+    /// Less of it makes pings of connections that came together go out together.
+    pub jitter: f64,
+    /// From the ping in the kernel's hands to any byte received; else the ping is missed. Default
+    /// 10 s.
+    pub pong: Duration,
+    /// This many pings missed in a row: closed. Default 3, 1 to 100.
+    pub max_missed: u32,
+    /// Takes the pong wait from the measured round trip and stretches the interval while all is
+    /// well. Default false.
+    pub adaptive: bool,
+    /// The shortest interval where `adaptive`. Default 5 s.
+    pub min: Duration,
+    /// The longest interval where `adaptive`. Default 5 min.
+    pub max: Duration,
+    /// An event stream silent for this long gets a comment line. Default 15 s.
+    pub comment: Duration,
+}
+
+/// How large things may grow.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections at once; beyond it 503 at accept. Default 10000, 1 to 10 million; each costs
+    /// [`IDLE_CONNECTION_BYTES`](super::IDLE_CONNECTION_BYTES) at most when idle.
+    pub connections: usize,
+    /// Connections from one address at once; beyond it 429 at accept. Default 0, which is off; at
+    /// most 10 million. An IPv6 network of 64 bits counts as one address; loopback, Unix sockets
+    /// and the operator's listeners do not count.
+    pub connections_per_ip: u32,
+    /// Connections accepted in a second, twice as many at once; the others wait to be accepted.
+    /// Default 0, which is off; at most a million. The operator's do not count.
+    pub handshakes_per_second: u32,
+    /// Bytes of a request head; beyond it 431. Default 8 KiB, at most 1 MiB; held only while a head
+    /// is incomplete. A trailer section behind a body may be as long.
+    pub head_bytes: usize,
+    /// Header lines of a request, and lines of a trailer section; beyond it 431. Default 64, 1 to
+    /// 1024.
+    pub headers: usize,
+    /// Bytes of one WebSocket message or request body; beyond it 1009 or 413. Default 1 MiB, at
+    /// most 1 GiB.
+    ///
+    /// Each connection may hold that much of an incomplete message, by what it sent, not by what it
+    /// claimed.
+    pub message_bytes: u64,
+    /// Fragments of one message, empty ones included; beyond it 1008. Default 1024, 1 to a million.
+    pub fragments: u32,
+    /// Decoded messages of one connection that wait for its handler; beyond it reading pauses.
+    /// Default 64, 1 to 65536.
+    pub inbox_messages: usize,
+    /// Bytes of the messages that wait for the handler; one always fits. Default 256 KiB, at most 1
+    /// GiB.
+    pub inbox_bytes: usize,
+    /// Bytes that wait for one peer, and 128 for each entry (a message or an event, or many small
+    /// messages together); an empty outbox takes one message of any size; beyond it [`Overflow`].
+    /// Default 256 KiB, at most 1 GiB.
+    pub outbox_bytes: usize,
+    /// Bytes of incomplete messages, inboxes, outboxes, commands and topic logs, in all; a frame
+    /// that many wait for counts once. Default `None`, in text `auto`: a quarter of the least of
+    /// the machine's memory, the control group's, and what `RLIMIT_AS` and `RLIMIT_DATA` leave free
+    /// at the start, the part of the worker threads left out; 1 MiB to 1 TiB.
+    ///
+    /// Logs keep within half of it. Beyond 80% they shrink further, down to nothing; only if that
+    /// does not help are new connections and POSTs refused with 503 and publishers not heard.
+    /// Beyond all of it the connection with most bytes of its own goes, with 1013.
+    pub memory_bytes: Option<u64>,
+    /// WebSocket messages, or requests, of one peer in a second, twice as many at once; beyond it
+    /// [`Limits::rate_action`]. Default 0, which is off; at most a million. The operator's
+    /// connections have no rates.
+    pub messages_per_second: u32,
+    /// Bytes of one peer in a second, twice as many at once; beyond it [`Limits::rate_action`].
+    /// Default 0, which is off; at most 1 GiB.
+    pub bytes_per_second: u64,
+    /// What becomes of a peer that sends more. Default [`RateAction::Pause`].
+    pub rate_action: RateAction,
+    /// Messages and events to one peer in a second, twice as many at once; the others wait in its
+    /// outbox. Default 0, which is off; at most a million.
+    pub send_per_second: u32,
+    /// Pings from one peer in a second; beyond it 1008. Default 10, 1 to a million.
+    pub pings_per_second: u32,
+    /// Topics; beyond it 503 or an `error` message. Default 1024, 1 to a million.
+    pub topics: usize,
+    /// Subscriptions of one connection. Default 64, 1 to 65536.
+    pub subscriptions: usize,
+}
+
+/// What becomes of a peer that sends more than it may in a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RateAction {
+    /// It is not read from until it may send again. What waits for its bytes stands still
+    /// meanwhile.
+    #[default]
+    Pause,
+    /// Its connection ends: 1008, or 429 to a request.
+    Close,
+}
+
+/// What topics retain, so that who was away can resume.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Topics {
+    /// Events of one topic. Default 256, at most a million.
+    pub retain_events: usize,
+    /// Their payloads' bytes. Default 1 MiB, at most 1 GiB.
+    pub retain_bytes: usize,
+    /// Their age. Default 10 min.
+    pub retain_for: Duration,
+}
+
+impl Default for Topics {
+    fn default() -> Topics {
+        Topics { retain_events: 256, retain_bytes: 1 << 20, retain_for: Duration::from_secs(600) }
+    }
+}
+
+/// What happens to a message for a full outbox.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Overflow {
+    /// Who has to give way. Default [`OverflowPolicy::Close`].
+    pub policy: OverflowPolicy,
+}
+
+/// Who gives way when an outbox is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OverflowPolicy {
+    /// The connection: it is closed with 1013.
+    #[default]
+    Close,
+    /// The new event: it is not queued, and a gap is told before the next one, or when the outbox
+    /// has drained if none comes before. What handlers send still closes.
+    DropNewest,
+    /// The oldest event that waits and has not been begun; a gap is told in its place.
+    DropOldest,
+    /// All but the newest event of each topic; gaps are told in their place.
+    Latest,
+}
+
+impl OverflowPolicy {
+    /// How many policies there are.
+    pub const COUNT: usize = 4;
+
+    /// All policies.
+    pub const ALL: [OverflowPolicy; OverflowPolicy::COUNT] = [
+        OverflowPolicy::Close,
+        OverflowPolicy::DropNewest,
+        OverflowPolicy::DropOldest,
+        OverflowPolicy::Latest,
+    ];
+
+    /// Gives the word for it in the configuration and in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            OverflowPolicy::Close => "close",
+            OverflowPolicy::DropNewest => "drop_newest",
+            OverflowPolicy::DropOldest => "drop_oldest",
+            OverflowPolicy::Latest => "latest",
+        }
+    }
+}
+
+/// Who may connect.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Admission {
+    /// The origins admitted; else 403. Default `same`.
+    pub origins: Origins,
+    /// The host names answered on the public listeners; else 421. Default `auto`. `/healthz` and
+    /// `/readyz` answer to every name, here and on the operator's listener.
+    pub hosts: Hosts,
+    /// The host names answered on the operator's listener; else 421. Default `auto`.
+    pub admin_hosts: Hosts,
+    /// The file of tokens and their rights, as [`Tokens::parse`](crate::core::admission::tokens::Tokens::parse)
+    /// reads it; with it the public routes ask for a token. Default none.
+    pub tokens: Option<PathBuf>,
+}
+
+/// Early warning, in the program: rates that shift for no reason that the server knows.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Watch {
+    /// How often the figures are looked at; `None`, the default, never. One wake-up each.
+    pub interval: Option<Duration>,
+    /// What is not summed up of each sample's distance from what is usual, in standard deviations.
+    /// Default 0.5, 0 to 1.
+    pub drift: f64,
+    /// The sum that is an alarm, in standard deviations. Default 8, 1 to 1000.
+    pub threshold: u32,
+    /// Where a snapshot of figures and connections is written at an alarm. Default none.
+    pub dir: Option<PathBuf>,
+    /// How many snapshots are kept, the newest. Default 8, 1 to 1000.
+    pub snapshots: usize,
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        Watch { interval: None, drift: 0.5, threshold: 8, dir: None, snapshots: 8 }
+    }
+}
+
+impl Default for Turn {
+    fn default() -> Turn {
+        Turn { events: 1024, bytes: 256 << 10 }
+    }
+}
+
+impl Default for Deadlines {
+    fn default() -> Deadlines {
+        let preset = Preset::default();
+        Deadlines {
+            preset,
+            handshake: Duration::from_secs(5),
+            body: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            read_idle: Some(Duration::from_secs(60)),
+            message: Duration::from_secs(30),
+            write_stall: Duration::from_secs(10),
+            close_send: preset.close_send(),
+            close_ack: preset.close_ack(),
+            handler: Some(Duration::from_secs(30)),
+            lifetime: None,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Heartbeat {
+        Heartbeat {
+            interval: Some(Duration::from_secs(30)),
+            jitter: 0.3,
+            pong: Duration::from_secs(10),
+            max_missed: 3,
+            adaptive: false,
+            min: Duration::from_secs(5),
+            max: Duration::from_secs(5 * 60),
+            comment: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 10_000,
+            connections_per_ip: 0,
+            handshakes_per_second: 0,
+            head_bytes: 8 << 10,
+            headers: 64,
+            message_bytes: 1 << 20,
+            fragments: 1024,
+            inbox_messages: 64,
+            inbox_bytes: 256 << 10,
+            outbox_bytes: 256 << 10,
+            memory_bytes: None,
+            messages_per_second: 0,
+            bytes_per_second: 0,
+            rate_action: RateAction::Pause,
+            send_per_second: 0,
+            pings_per_second: 10,
+            topics: 1024,
+            subscriptions: 64,
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! When to ping, and when to give up.
+//!
+//! ```text
+//!             due                  with the kernel
+//!   Quiet ───────────► Queued ───────────────────► Waiting ──┐ pong wait over: missed + 1,
+//!     ▲                                               │      │ and the next ping goes out
+//!     └───────────── any byte received ◄──────────────┘ ◄────┘ (`max_missed` in a row: give up)
+//! ```
+//!
+//! Jitter is one-sided, so that no interval is longer than the configured one. A ping due far
+//! enough ahead is moved down to a whole second, so that the pings of thousands of idle connections
+//! share wake-ups. While the server itself has paused reading from the peer no pong can be seen:
+//! pings still go out each interval, and none counts as missed.
+
+use std::time::Duration;
+
+use crate::core::config::Config;
+use crate::core::ground::random::Random;
+use crate::core::ground::time::{Instant, Moment, millis_up};
+
+/// What the heartbeats of all connections follow.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    interval: Option<Duration>,
+    jitter: f64,
+    pong: Duration,
+    max_missed: u32,
+    adaptive: bool,
+    min: Duration,
+    max: Duration,
+    read_idle: Option<Duration>,
+}
+
+impl From<&Config> for Rules {
+    fn from(config: &Config) -> Rules {
+        let heartbeat = &config.heartbeat;
+        Rules {
+            interval: heartbeat.interval,
+            jitter: heartbeat.jitter,
+            pong: heartbeat.pong,
+            max_missed: heartbeat.max_missed,
+            adaptive: heartbeat.adaptive,
+            min: heartbeat.min,
+            max: heartbeat.max,
+            read_idle: config.deadlines.read_idle,
+        }
+    }
+}
+
+/// The heartbeat of one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Heartbeat {
+    state: State,
+    missed: u8,
+    rtt_ms: u16,
+    rtt_var_ms: u16,
+    /// How long nothing must have been received until the next ping, drawn anew for each.
+    quiet_ms: u32,
+    /// What `quiet_ms` is drawn from: the configured interval, or the adapted one.
+    interval_ms: u32,
+    /// When the newest ping was queued: its payload.
+    pinged_at: Moment,
+    /// When its last byte went to the kernel.
+    sent_at: Moment,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Quiet,
+    Queued,
+    Waiting,
+}
+
+/// What is due at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// A ping.
+    Ping(Instant),
+    /// The end of the wait for a pong.
+    Pong(Instant),
+    /// Nothing: heartbeats are off, or a ping waits for room to be written.
+    Nothing,
+}
+
+/// What follows when no pong came in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// Ping again.
+    Again,
+    /// Ping again, and tell the application: this is the second ping in a row.
+    Suspect,
+    /// `max_missed` in a row: close.
+    GiveUp,
+}
+
+impl Heartbeat {
+    /// Begins with a first ping anywhere in the interval, so that connections opened together do
+    /// not ping together.
+    pub fn new(rules: &Rules, random: &mut Random) -> Heartbeat {
+        let mut heartbeat = Heartbeat {
+            state: State::Quiet,
+            missed: 0,
+            rtt_ms: 0,
+            rtt_var_ms: 0,
+            quiet_ms: 0,
+            interval_ms: interval_ms(rules),
+            pinged_at: Moment::default(),
+            sent_at: Moment::default(),
+        };
+        heartbeat.spread(random);
+        heartbeat
+    }
+
+    /// Lets the next ping fall anywhere in the interval from now on: at the beginning, and when
+    /// time has jumped.
+    pub fn spread(&mut self, random: &mut Random) {
+        self.state = State::Quiet;
+        self.quiet_ms = random.between(0, u64::from(self.interval_ms)) as u32;
+    }
+
+    /// Follows other rules: a ping falls anywhere in the new interval.
+    pub fn reload(&mut self, rules: &Rules, random: &mut Random) {
+        self.interval_ms = interval_ms(rules);
+        self.spread(random);
+    }
+
+    /// Says what is due next. `heard_at` is when the last byte was received; `paused` that reading
+    /// has been paused.
+    pub fn due(&self, rules: &Rules, heard_at: Instant, paused: bool, now: Instant) -> Due {
+        if rules.interval.is_none() {
+            return Due::Nothing;
+        }
+        let sent_at = self.sent_at.near(now);
+        match self.state {
+            State::Queued => Due::Nothing,
+            State::Waiting if paused => {
+                // Not since it was sent: pauses move that.
+                Due::Ping(self.on_grid(heard_at.max(self.pinged_at.near(now))))
+            }
+            State::Waiting => Due::Pong(sent_at + self.pong_wait(rules) + Instant::RESOLUTION),
+            State::Quiet => Due::Ping(self.on_grid(heard_at)),
+        }
+    }
+
+    /// Says whether a ping has been sent and nothing received since.
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::Waiting
+    }
+
+    /// Gives the pings missed in a row.
+    pub fn missed(&self) -> u8 {
+        self.missed
+    }
+
+    /// Gives the smoothed round trip, once there is one.
+    pub fn rtt(&self) -> Option<Duration> {
+        (self.rtt_ms > 0).then(|| Duration::from_millis(u64::from(self.rtt_ms)))
+    }
+
+    /// Takes note that a ping is queued and gives its payload.
+    pub fn ping(&mut self, rules: &Rules, now: Instant, random: &mut Random) -> [u8; 4] {
+        self.state = State::Queued;
+        self.pinged_at = now.into();
+        self.draw(rules, random);
+        self.pinged_at.bits().to_be_bytes()
+    }
+
+    /// Takes note that the ping's last byte went to the kernel: the wait begins.
+    pub fn ping_sent(&mut self, now: Instant) {
+        if self.state == State::Queued {
+            self.state = State::Waiting;
+            self.sent_at = now.into();
+        }
+    }
+
+    /// Takes note that bytes came: the peer lives. Says whether a wait has ended.
+    pub fn heard(&mut self) -> bool {
+        let waited = self.state == State::Waiting;
+        if waited {
+            self.state = State::Quiet;
+        }
+        let was_missing = std::mem::take(&mut self.missed) > 0;
+        waited || was_missing
+    }
+
+    /// Takes a pong; gives the round trip if it answers the newest ping and is the first to do so.
+    pub fn pong(&mut self, rules: &Rules, payload: &[u8], now: Instant) -> Option<Duration> {
+        let pinged = self.pinged_at != Moment::default() && self.state != State::Queued;
+        if !pinged || payload != self.pinged_at.bits().to_be_bytes() {
+            return None;
+        }
+        self.pinged_at = Moment::default();
+        let rtt = now.since(self.sent_at.near(now));
+        self.measure(rtt);
+        if rules.adaptive {
+            self.interval_ms = self.interval_ms + self.interval_ms / 4;
+            self.limit_interval(rules);
+        }
+        Some(rtt)
+    }
+
+    /// Takes note that no pong came in time.
+    pub fn miss(&mut self, rules: &Rules) -> Missed {
+        self.missed = self.missed.saturating_add(1);
+        if rules.adaptive {
+            self.interval_ms /= 2;
+            self.limit_interval(rules);
+        }
+        match u32::from(self.missed) {
+            missed if missed >= rules.max_missed => Missed::GiveUp,
+            2 => Missed::Suspect,
+            _ => Missed::Again,
+        }
+    }
+
+    /// Moves the wait for a pong to where it stood when reading was paused.
+    pub fn resume(&mut self, paused_at: Instant, now: Instant) {
+        let waited = paused_at.since(self.sent_at.near(now));
+        self.sent_at = (now - waited).into();
+    }
+
+    /// Gives the time a pong may take: as TCP computes its retransmission timeout (RFC 6298, 2), if
+    /// adaptive.
+    pub fn pong_wait(&self, rules: &Rules) -> Duration {
+        match self.rtt() {
+            Some(rtt) if rules.adaptive => {
+                let variance = Duration::from_millis(u64::from(self.rtt_var_ms) * 4);
+                (rtt + variance).max(PONG_WAIT_MIN).min(rules.pong)
+            }
+            _ => rules.pong,
+        }
+    }
+
+    fn draw(&mut self, rules: &Rules, random: &mut Random) {
+        let most = u64::from(self.interval_ms);
+        let least = (most as f64 * (1.0 - rules.jitter)) as u64;
+        self.quiet_ms = random.between(least.min(most), most) as u32;
+    }
+
+    fn on_grid(&self, heard_at: Instant) -> Instant {
+        let quiet = Duration::from_millis(u64::from(self.quiet_ms));
+        let due = heard_at + quiet + Instant::RESOLUTION;
+        if quiet > GRID_AHEAD { due.floor(GRID) } else { due }
+    }
+
+    /// RFC 6298, 2.2 and 2.3: the smoothed round trip and its variation.
+    fn measure(&mut self, rtt: Duration) {
+        let sample = u16::try_from(rtt.as_millis()).unwrap_or(u16::MAX).max(1);
+        if self.rtt_ms == 0 {
+            self.rtt_ms = sample;
+            self.rtt_var_ms = sample / 2;
+            return;
+        }
+        let off = u32::from(self.rtt_ms.abs_diff(sample));
+        self.rtt_var_ms = ((u32::from(self.rtt_var_ms) * 3 + off) / 4) as u16;
+        self.rtt_ms = ((u32::from(self.rtt_ms) * 7 + u32::from(sample)) / 8).max(1) as u16;
+    }
+
+    /// Keeps the adapted interval within its bounds, and short enough that all pings can be missed
+    /// before `read_idle`.
+    fn limit_interval(&mut self, rules: &Rules) {
+        let mut most = rules.max;
+        if let Some(read_idle) = rules.read_idle {
+            most = most.min(read_idle.saturating_sub(self.pong_wait(rules) * rules.max_missed));
+        }
+        let least = millis_up(rules.min) as u32;
+        self.interval_ms = self.interval_ms.min(millis_up(most) as u32).max(least);
+    }
+}
+
+fn interval_ms(rules: &Rules) -> u32 {
+    rules.interval.map_or(0, |interval| millis_up(interval) as u32)
+}
+
+const GRID: Duration = Duration::from_secs(1);
+const GRID_AHEAD: Duration = Duration::from_secs(5);
+/// RFC 6298, 2.4 asks for a second at least.
+const PONG_WAIT_MIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(set: &[(&str, &str)]) -> Rules {
+        let mut config = Config::default();
+        for (key, value) in set {
+            config.set(key, value).expect("a good key");
+        }
+        Rules::from(&config)
+    }
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    fn ping_at(due: Due) -> Instant {
+        match due {
+            Due::Ping(at) => at,
+            other => panic!("{other:?} instead of a ping"),
+        }
+    }
+
+    /// Pings at `ms` and hands the ping to the kernel at once. Gives its payload.
+    fn ping(heartbeat: &mut Heartbeat, rules: &Rules, ms: u64) -> [u8; 4] {
+        let payload = heartbeat.ping(rules, at(ms), &mut Random::new(ms));
+        heartbeat.ping_sent(at(ms));
+        payload
+    }
+
+    #[test]
+    fn the_first_ping_falls_anywhere_and_later_ones_within_the_jitter() {
+        let rules = rules(&[]);
+        let mut random = Random::new(7);
+        let (mut first_min, mut first_max) = (u64::MAX, 0);
+        for _ in 0..1000 {
+            let mut heartbeat = Heartbeat::new(&rules, &mut random);
+            let first = ping_at(heartbeat.due(&rules, at(100_000), false, at(100_000)));
+            first_min = first_min.min(first.as_millis());
+            first_max = first_max.max(first.as_millis());
+            heartbeat.ping(&rules, at(0), &mut random);
+            heartbeat.ping_sent(at(0));
+            heartbeat.heard();
+            let next = ping_at(heartbeat.due(&rules, at(100_000), false, at(100_000)));
+            // 30 s x (0.7 .. 1), moved down to a whole second.
+            assert!((120_000..=130_000).contains(&next.as_millis()), "{next:?}");
+            assert_eq!(next.as_millis() % 1000, 0);
+        }
+        assert!(first_min < 101_000 && first_max >= 129_000, "{first_min} to {first_max}");
+    }
+
+    #[test]
+    fn a_ping_due_soon_stays_off_the_grid() {
+        let rules = rules(&[("heartbeat.interval", "5s"), ("heartbeat.jitter", "0")]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        heartbeat.ping(&rules, at(0), &mut Random::new(1));
+        heartbeat.ping_sent(at(0));
+        heartbeat.heard();
+        // The millisecond more is the one that a moment is cut by.
+        assert_eq!(heartbeat.due(&rules, at(777), false, at(777)), Due::Ping(at(5778)));
+    }
+
+    #[test]
+    fn the_wait_begins_with_the_kernel_and_ends_with_any_byte() {
+        let rules = rules(&[]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        heartbeat.ping(&rules, at(1000), &mut Random::new(1));
+        assert_eq!(heartbeat.due(&rules, at(0), false, at(1000)), Due::Nothing);
+        heartbeat.ping_sent(at(4000));
+        assert_eq!(heartbeat.due(&rules, at(0), false, at(4000)), Due::Pong(at(14_001)));
+        assert!(heartbeat.heard());
+        assert!(matches!(heartbeat.due(&rules, at(5000), false, at(5000)), Due::Ping(_)));
+    }
+
+    #[test]
+    fn misses_add_up_until_something_is_heard() {
+        let rules = rules(&[]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        let expected = [Missed::Again, Missed::Suspect, Missed::GiveUp];
+        assert_eq!([(); 3].map(|()| heartbeat.miss(&rules)), expected);
+        heartbeat.heard();
+        assert_eq!([(); 3].map(|()| heartbeat.miss(&rules)), expected);
+    }
+
+    #[test]
+    fn only_the_answer_to_the_newest_ping_is_measured_and_only_once() {
+        let rules = rules(&[]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        let older = ping(&mut heartbeat, &rules, 1000);
+        let newer = ping(&mut heartbeat, &rules, 11_000);
+        assert_eq!(heartbeat.pong(&rules, &older, at(11_010)), None);
+        assert_eq!(heartbeat.pong(&rules, b"other", at(11_020)), None);
+        let rtt = Some(Duration::from_millis(40));
+        assert_eq!(heartbeat.pong(&rules, &newer, at(11_040)), rtt);
+        assert_eq!(heartbeat.pong(&rules, &newer, at(11_050)), None);
+        assert_eq!(heartbeat.rtt(), rtt);
+    }
+
+    #[test]
+    fn while_reading_is_paused_pings_go_out_and_none_is_missed() {
+        let rules = rules(&[("heartbeat.jitter", "0")]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        ping(&mut heartbeat, &rules, 10_000);
+        assert_eq!(heartbeat.due(&rules, at(0), true, at(10_000)), Due::Ping(at(40_000)));
+        // Paused 4 s after the ping, for a minute: 6 s of the wait are left.
+        heartbeat.resume(at(14_000), at(74_000));
+        assert_eq!(heartbeat.due(&rules, at(0), false, at(74_000)), Due::Pong(at(80_001)));
+        // A ping that went out during the pause has its whole wait before it.
+        ping(&mut heartbeat, &rules, 90_000);
+        heartbeat.resume(at(85_000), at(95_000));
+        assert_eq!(heartbeat.due(&rules, at(0), false, at(95_000)), Due::Pong(at(105_001)));
+    }
+
+    #[test]
+    fn adaptive_waits_follow_the_round_trip_within_their_bounds() {
+        let rules = rules(&[("heartbeat.adaptive", "true"), ("deadlines.read_idle", "10m")]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        assert_eq!(heartbeat.pong_wait(&rules), Duration::from_secs(10));
+        for round in 1..40 {
+            let payload = ping(&mut heartbeat, &rules, round * 100_000);
+            heartbeat.pong(&rules, &payload, at(round * 100_000 + 30));
+            heartbeat.heard();
+        }
+        assert_eq!(heartbeat.pong_wait(&rules), Duration::from_secs(1));
+        assert_eq!(heartbeat.interval_ms, 300_000);
+        heartbeat.miss(&rules);
+        assert_eq!(heartbeat.interval_ms, 150_000);
+        for _ in 0..20 {
+            heartbeat.miss(&rules);
+        }
+        assert_eq!(heartbeat.interval_ms, 5000);
+    }
+
+    #[test]
+    fn an_adaptive_interval_leaves_room_for_all_misses_before_read_idle() {
+        let rules = rules(&[("heartbeat.adaptive", "true")]);
+        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        for round in 1..40 {
+            let payload = ping(&mut heartbeat, &rules, round * 100_000);
+            heartbeat.pong(&rules, &payload, at(round * 100_000 + 30));
+        }
+        // read_idle 60 s less three waits of 1 s.
+        assert_eq!(heartbeat.interval_ms, 57_000);
+    }
+}

@@ -1,0 +1,4 @@
+//! What the engine and the application tell each other.
+
+pub mod event;
+pub mod route;

@@ -1,0 +1,206 @@
+//! Who gets a slot: as many connections as there may be, in all, from one address and in a second.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::core::admission::rates::enough;
+use crate::core::connection::{Connection, Peer};
+use crate::core::contract::route::Face;
+use crate::core::engine::Engine;
+use crate::core::engine::publish::SHORT_OF_MEMORY;
+use crate::core::ground::bucket::Bucket;
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::time::Instant;
+use crate::core::wire::http::Refusal;
+
+/// How many connections each address has open: an entry for each address that has one, so no more
+/// of them than connections.
+#[derive(Debug, Default)]
+pub(super) struct ByAddress(HashMap<u64, u32>);
+
+/// How many connections may be accepted in a second.
+#[derive(Debug, Default)]
+pub(super) struct Handshakes {
+    bucket: Bucket,
+    /// Nothing is accepted before.
+    wait_until: Option<Instant>,
+}
+
+impl Engine {
+    /// Says whether a connection may be accepted now, by `limits.handshakes_per_second`. If not,
+    /// [`Engine::poll_timeout`] comes when one may.
+    ///
+    /// In a drain all may that wait: they are told so, before the listener closes.
+    pub fn may_accept(&mut self, now: Instant, face: Face) -> bool {
+        let rate = self.setup.config.limits.handshakes_per_second.into();
+        if rate == 0 || face == Face::Admin || self.drain.is_some() {
+            return true;
+        }
+        let Handshakes { bucket, wait_until } = &mut self.handshakes;
+        if wait_until.is_none() && bucket.tokens(now, rate) == 0 {
+            *wait_until = Some(bucket.ready_at(now, rate, enough(rate)));
+            self.stats.handshake_pauses += 1;
+        }
+        wait_until.is_none()
+    }
+
+    /// Says whether accepting does not wait for a rate.
+    pub fn is_accepting(&self, face: Face) -> bool {
+        face == Face::Admin || self.handshakes.wait_until.is_none()
+    }
+
+    pub(super) fn accepts_at(&self) -> Option<Instant> {
+        self.handshakes.wait_until
+    }
+
+    /// Ends the wait if it is over: accepting goes on in the next turn.
+    pub(super) fn accept_on(&mut self, now: Instant) {
+        self.handshakes.wait_until.take_if(|at| *at <= now);
+    }
+
+    /// Takes in a connection.
+    ///
+    /// # Errors
+    ///
+    /// What it is to be answered, without a slot: 503 if `limits.connections` are open or memory is
+    /// short, 429 if `limits.connections_per_ip` are open from its address.
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        face: Face,
+        peer: Option<SocketAddr>,
+    ) -> Result<ConnectionId, Refusal> {
+        let is_public = face != Face::Admin;
+        let rate = self.setup.config.limits.handshakes_per_second.into();
+        if is_public && rate > 0 {
+            self.handshakes.bucket.spend(now, rate, 1);
+        }
+        let (open, limit) = match is_public {
+            true => (self.public, self.setup.config.limits.connections.min(PUBLIC_MAX)),
+            false => (self.connections.len() - self.public, ADMIN_CONNECTIONS_MAX),
+        };
+        if open >= limit {
+            self.stats.rejected_connections += 1;
+            return Err(Refusal::new(503, "too many connections are open"));
+        }
+        if is_public && self.budget.is_short() {
+            self.stats.rejected_memory += 1;
+            return Err(Refusal::new(503, SHORT_OF_MEMORY));
+        }
+        let network = peer.filter(|_| is_public).and_then(network);
+        let per_ip = self.setup.config.limits.connections_per_ip;
+        if let Some(network) = network.filter(|_| per_ip > 0)
+            && !self.by_address.take(network, per_ip)
+        {
+            self.stats.rejected_per_ip += 1;
+            return Err(Refusal::new(429, "too many connections are open from this address"));
+        }
+        self.public += usize::from(is_public);
+        self.generation = self.generation.next();
+        let entry = self.connections.vacant_entry();
+        let id = ConnectionId::new(entry.key(), self.generation);
+        let connection = entry.insert(Connection::new(id, face, Peer::new(peer), now));
+        connection.flags.round_parity = self.round_parity;
+        self.stats.accepted += 1;
+        self.rearm(now, id.key());
+        Ok(id)
+    }
+
+    /// Takes note that a connection has given its slot back.
+    pub(super) fn release_address(&mut self, connection: &Connection) {
+        if let Some(network) = network_of(connection) {
+            self.by_address.give_back(network);
+        }
+    }
+
+    /// Counts anew: `limits.connections_per_ip` may have been off before.
+    pub(super) fn count_addresses(&mut self) {
+        self.by_address = ByAddress::default();
+        if self.setup.config.limits.connections_per_ip > 0 {
+            for (_, connection) in &self.connections {
+                if let Some(network) = network_of(connection) {
+                    self.by_address.take(network, u32::MAX);
+                }
+            }
+        }
+    }
+}
+
+impl ByAddress {
+    /// Counts a connection from a network, unless it has so many.
+    fn take(&mut self, network: u64, most: u32) -> bool {
+        let open = self.0.get(&network).copied().unwrap_or(0);
+        if open < most {
+            self.0.insert(network, open + 1);
+        }
+        open < most
+    }
+
+    fn give_back(&mut self, network: u64) {
+        // While the limit is off nothing is counted.
+        let Some(open) = self.0.get_mut(&network) else { return };
+        *open -= 1;
+        if *open == 0 {
+            self.0.remove(&network);
+            if self.0.is_empty() {
+                self.0 = HashMap::new();
+            }
+        }
+    }
+}
+
+fn network_of(connection: &Connection) -> Option<u64> {
+    connection.peer.address().filter(|_| connection.face != Face::Admin).and_then(network)
+}
+
+/// Gives what is counted as one address: of IPv6 the first 64 bits, because a customer is given
+/// that many at least. Nothing for loopback: whoever is on this machine, a proxy perhaps, speaks
+/// for many.
+fn network(peer: SocketAddr) -> Option<u64> {
+    match peer.ip().to_canonical() {
+        ip if ip.is_loopback() => None,
+        // As an IPv6 prefix this would lie in ::/32, which is given to nobody.
+        IpAddr::V4(ip) => Some(u32::from(ip).into()),
+        IpAddr::V6(ip) => Some((u128::from(ip) >> 64) as u64),
+    }
+}
+
+/// Connections through the operator's listeners: they come out of the descriptors kept in reserve.
+const ADMIN_CONNECTIONS_MAX: usize = 16;
+
+/// All others: more slots than these no id can tell apart.
+const PUBLIC_MAX: usize = ConnectionId::SLOTS_MAX - ADMIN_CONNECTIONS_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_counts_by_64_bits_and_loopback_not_at_all() {
+        let network = |ip: &str| network(SocketAddr::new(ip.parse().unwrap(), 1));
+        assert_eq!(network("2001:db8:0:1::5"), network("2001:db8:0:1:ffff::"));
+        assert_ne!(network("2001:db8:0:1::5"), network("2001:db8:0:2::5"));
+        assert_eq!(network("192.0.2.7"), network("::ffff:192.0.2.7"));
+        assert_ne!(network("192.0.2.7"), network("192.0.2.8"));
+        for ip in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(network(ip), None, "{ip}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_connections_is_not_remembered() {
+        let mut counts = ByAddress::default();
+        for round in 0..3 {
+            for network in 0..1000 {
+                assert!(counts.take(network, 2) && counts.take(network, 2), "{round}");
+                assert!(!counts.take(network, 2));
+            }
+            (0..1000).for_each(|network| counts.give_back(network));
+            assert_eq!(counts.0.len(), 1000);
+            (0..1000).for_each(|network| counts.give_back(network));
+            assert_eq!(counts.0.capacity(), 0);
+        }
+        counts.give_back(7);
+        assert!(counts.take(7, 1));
+    }
+}

@@ -1,0 +1,333 @@
+//! The memory budget, `limits.memory_bytes`: what waits is counted; where it is much, logs shrink,
+//! then what would add to it is refused, then connections go, in this order.
+//!
+//! Nothing is kept up to date for it but a sum of what came since the last count, which is made
+//! only where the two together are much. So the budget is exceeded by a sixty-fourth at most,
+//! before something is done about it, and costs nothing where there is room.
+
+use std::collections::BinaryHeap;
+
+use log::{info, warn};
+
+use crate::core::config::Config;
+use crate::core::connection::Phase;
+use crate::core::engine::census::{Census, OwnBytes};
+use crate::core::engine::{End, Engine, TRIM_COST};
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::reason::CloseReason;
+use crate::core::ground::time::Instant;
+use crate::core::topics::Topics;
+use crate::core::topics::log::Log;
+use crate::core::wire::ws::Role;
+
+/// What is known of the memory in use.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// `limits.memory_bytes`.
+    limit: u64,
+    /// What was counted last, commands left out.
+    counted: u64,
+    /// What came since.
+    fresh: u64,
+    /// Below this nothing is due, whatever else is so.
+    quiet_below: u64,
+    /// Commands on their way to the loop, by their own count.
+    commands: u64,
+    /// Much is in use, and there are logs that can shrink.
+    is_trimming: bool,
+    /// How many events may still be evicted in this turn.
+    trims_left: usize,
+    /// When to count again, while nothing is left to shrink.
+    short_until: Option<Instant>,
+}
+
+impl Budget {
+    pub fn new(config: &Config, memory_auto: u64) -> Budget {
+        Budget {
+            limit: limit(config, memory_auto),
+            counted: 0,
+            fresh: 0,
+            quiet_below: 0,
+            commands: 0,
+            is_trimming: false,
+            trims_left: Topics::SWEEP_EVENTS_MAX,
+            short_until: None,
+        }
+    }
+
+    /// Follows another limit. What is beyond it is found at the next look.
+    pub fn reload(&mut self, config: &Config, memory_auto: u64) {
+        self.limit = limit(config, memory_auto);
+        self.quiet_below = 0;
+        self.fresh = self.fresh.max(self.step());
+    }
+
+    pub fn begin_turn(&mut self) {
+        self.trims_left = Topics::SWEEP_EVENTS_MAX;
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Takes note of bytes that now wait somewhere.
+    pub fn add(&mut self, bytes: usize) {
+        self.fresh = self.fresh.saturating_add(bytes as u64);
+    }
+
+    /// Says whether too much is in use, and nothing is left to shrink: what adds to it is refused.
+    pub fn is_short(&self) -> bool {
+        self.short_until.is_some()
+    }
+
+    /// Says whether logs are to shrink further in the next turn.
+    pub fn is_trimming(&self) -> bool {
+        self.is_trimming
+    }
+
+    /// Gives when to count again, if there is such a time.
+    pub fn next_at(&self) -> Option<Instant> {
+        self.short_until
+    }
+
+    /// Takes note of how much may come before anything is due: it is asked with each message.
+    fn foresee(&mut self) {
+        let room = self.high().saturating_sub(self.used()) / 2;
+        let is_busy = self.is_trimming || self.is_short();
+        self.quiet_below = if is_busy { 0 } else { room.max(self.step()) };
+    }
+
+    fn used(&self) -> u64 {
+        self.counted.saturating_add(self.commands)
+    }
+
+    /// Much in use: from here on something is done about it.
+    fn high(&self) -> u64 {
+        self.limit / 5 * 4
+    }
+
+    /// So much that somebody goes: what comes until the next count still fits.
+    fn full(&self) -> u64 {
+        self.limit - 2 * self.step()
+    }
+
+    /// Enough room again to end a shortage.
+    fn low(&self) -> u64 {
+        self.limit / 4 * 3
+    }
+
+    /// How much may come before it is counted anew.
+    fn step(&self) -> u64 {
+        self.limit / 64
+    }
+
+    /// Room is made ahead of what comes: there may be twice as much of it as came.
+    fn is_due(&self, now: Instant) -> bool {
+        if self.fresh < self.quiet_below {
+            return false;
+        }
+        self.short_until.is_some_and(|at| at <= now)
+            || self.used().saturating_add(self.fresh.saturating_mul(2)) > self.high()
+                && (self.fresh >= self.step() || self.is_trimming && self.trims_left > 0)
+    }
+}
+
+fn limit(config: &Config, memory_auto: u64) -> u64 {
+    config.limits.memory_bytes.unwrap_or(memory_auto)
+}
+
+impl Engine {
+    /// Tells how many bytes of commands are on their way to the engine: once in a turn.
+    pub fn note_commands(&mut self, bytes: usize) {
+        self.budget.commands = bytes as u64;
+        self.budget.foresee();
+    }
+
+    /// Gives how much memory there may be for what waits: `limits.memory_bytes`.
+    pub fn memory_limit(&self) -> u64 {
+        self.budget.limit
+    }
+
+    /// Counts what is in use, if that may be too much, and does what is to be done about it.
+    pub(super) fn weigh(&mut self, now: Instant) {
+        if !self.budget.is_due(now) {
+            return;
+        }
+        let mut owners = Vec::new();
+        let census = self.census_of(|id, own| owners.push((own, id)));
+        self.budget.counted = self.waiting_bytes(&census);
+        self.budget.fresh = 0;
+        self.budget.quiet_below = 0;
+        self.trim_logs();
+        // While a log can shrink nobody is refused, and nobody goes.
+        let is_at_most = match self.budget.is_short() {
+            true => self.budget.low(),
+            false => self.budget.high(),
+        };
+        if self.budget.used() <= is_at_most || self.budget.is_trimming {
+            return self.end_shortage(now);
+        }
+        if !self.budget.is_short() {
+            let (used, limit) = (self.budget.used(), self.budget.limit);
+            warn!("memory short used={used} limit={limit}: refusing connections and publishers");
+        }
+        self.budget.short_until = Some(now + self.setup.config.tick);
+        if self.budget.used() > self.budget.full() {
+            self.shed_largest(now, BinaryHeap::from(owners));
+        }
+    }
+
+    /// Keeps the logs together within half of the budget, when so many bytes have been added: as
+    /// many events go as these displace at the most, and of what a lower limit has left beyond it
+    /// as many more as the turn allows.
+    pub(super) fn halve_logs(&mut self, added: usize) {
+        let mut displaced = added.div_ceil(Log::EVENT_BYTES);
+        while self.has_logs_to_trim() {
+            let left = if displaced > 0 { &mut displaced } else { &mut self.budget.trims_left };
+            if *left == 0 || self.topics.trim_oldest() == 0 {
+                break;
+            }
+            *left -= 1;
+            self.turn_left = self.turn_left.saturating_sub(TRIM_COST);
+        }
+    }
+
+    /// Says whether the logs together are beyond their half.
+    pub(super) fn has_logs_to_trim(&self) -> bool {
+        self.topics.bytes() as u64 > self.budget.limit / 2
+    }
+
+    /// Evicts the oldest events while much is in use, as many as the turn allows.
+    fn trim_logs(&mut self) {
+        while self.budget.used() > self.budget.high() && self.budget.trims_left > 0 {
+            self.budget.trims_left -= 1;
+            match self.topics.trim_oldest() {
+                0 => break,
+                freed => self.budget.counted = self.budget.counted.saturating_sub(freed as u64),
+            }
+        }
+        let is_high = self.budget.used() > self.budget.high();
+        self.budget.is_trimming = is_high && self.topics.bytes() > 0;
+    }
+
+    /// Ends the shortage, if there is one: publishers that were not read on are.
+    fn end_shortage(&mut self, now: Instant) {
+        if self.budget.short_until.take().is_none() {
+            return;
+        }
+        info!("memory suffices again used={} limit={}", self.budget.used(), self.budget.limit);
+        let paused = self.connections.iter().filter(|(_, connection)| connection.flags.paused);
+        let paused: Vec<ConnectionId> = paused.map(|(_, connection)| connection.id).collect();
+        for id in paused {
+            self.update_pause(now, id);
+            self.touch(id);
+        }
+    }
+
+    /// Ends the shortage with the last connection: nobody is left to wake up for.
+    pub(super) fn relax(&mut self, now: Instant) {
+        if self.connections.is_empty() && self.budget.is_short() {
+            self.budget.counted = self.topics.bytes() as u64;
+            self.end_shortage(now);
+        }
+    }
+
+    /// Ends who holds most that is its own, and so on until the rest fits.
+    fn shed_largest(&mut self, now: Instant, mut owners: BinaryHeap<(OwnBytes, ConnectionId)>) {
+        while self.budget.used() > self.budget.full()
+            && let Some((own, id)) = owners.pop()
+        {
+            self.let_go_of(now, id);
+            // What it shared goes with the last who waits for it, so this may be too much, and the
+            // next count shows it: nobody goes in vain.
+            let freed = if own.bytes > 0 { own.bytes } else { own.waiting };
+            self.budget.counted = self.budget.counted.saturating_sub(freed);
+        }
+    }
+
+    /// Ends a connection for want of memory: what waits with it goes at once.
+    fn let_go_of(&mut self, now: Instant, id: ConnectionId) {
+        let reason = CloseReason::Memory;
+        self.forget_messages(id);
+        let Some(connection) = self.get_mut(id) else { return };
+        if let Some(inbox) = &mut connection.inbox {
+            (inbox.rest, inbox.rest_from) = (Vec::new(), 0);
+        }
+        match &connection.phase {
+            Phase::Open(_) | Phase::Stream { .. } => self.fail(now, id, reason),
+            Phase::Head { .. } | Phase::Body(_) | Phase::Deciding(_) => {
+                self.refuse_late(now, id, 503, reason);
+            }
+            Phase::KeepAlive { .. } | Phase::Answering { .. } | Phase::Closing(_) => {
+                return self.finish(now, id, reason, End::Abort);
+            }
+        }
+        self.stop_assembling(id);
+        // A frame that has begun would have to be finished before the peer could be told why.
+        if self.get(id).is_some_and(|connection| connection.outbox.bytes() > FAREWELL_BYTES_MAX) {
+            self.finish(now, id, reason, End::Abort);
+        }
+    }
+
+    /// Frees what had come of a message that will not be completed: a peer's close frame is no
+    /// longer looked for behind it.
+    fn stop_assembling(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if let Phase::Closing(closing) = &mut connection.phase
+            && let Some(decoder) = &mut closing.decoder
+        {
+            // It finds no close frame in nothing.
+            let _ = decoder.discard(Role::Server, &mut []);
+        }
+    }
+
+    fn waiting_bytes(&self, census: &Census) -> u64 {
+        let logs = self.topics.bytes() + self.topics.waiting_only_bytes();
+        census.partial_bytes + census.inbox_bytes + census.queued_bytes + logs as u64
+    }
+}
+
+/// A close frame, or a refusal, and what may have been begun before it.
+const FAREWELL_BYTES_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::engine::Setup;
+    use crate::core::topics::Payload;
+
+    // A reload that lowered the limit had the next publisher pay for all of it.
+    #[test]
+    fn logs_beyond_a_lower_limit_go_a_share_at_a_time() {
+        let mut config = Config::default();
+        config.topics.retain_events = 100_000;
+        config.limits.memory_bytes = Some(64 << 20);
+        let setup = Setup {
+            config: config.clone(),
+            routes: Vec::new(),
+            machine_name: String::new(),
+            memory_auto: u64::MAX,
+            seed: 1,
+            unix_ms: 1,
+        };
+        let mut engine = Engine::new(setup);
+        let now = Instant::from_millis(1);
+        let publish = |engine: &mut Engine| engine.publish(now, "a", Payload::text("x")).unwrap();
+        (0..30_000).for_each(|_| _ = publish(&mut engine));
+        config.limits.memory_bytes = Some(1 << 20);
+        engine.budget.reload(&config, u64::MAX);
+        let mut turns = 0;
+        while engine.topics.bytes() > 512 << 10 {
+            engine.begin_turn(1);
+            let (before, budget) = (engine.topics.bytes(), engine.turn_left);
+            publish(&mut engine);
+            publish(&mut engine);
+            let gone = (before + 2 * (Log::EVENT_BYTES + 1) - engine.topics.bytes())
+                / (Log::EVENT_BYTES + 1);
+            assert!(gone <= Topics::SWEEP_EVENTS_MAX + 4, "{gone} in a turn");
+            assert_eq!(engine.turn_left, budget - gone * TRIM_COST, "it is charged");
+            turns += 1;
+        }
+        assert!(turns > 10);
+    }
+}

@@ -1,0 +1,129 @@
+//! What the application tells the engine.
+
+use crate::core::config::OverflowPolicy;
+use crate::core::connection::Phase;
+use crate::core::contract::event::{Command, Report, TableReport};
+use crate::core::engine::{Engine, find_mut};
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::reason::CloseReason;
+use crate::core::ground::time::Instant;
+use crate::core::outbox::Kind;
+use crate::core::topics::{After, SubscribeError};
+use crate::core::wire::frame::Frame;
+use crate::core::wire::message::Message;
+use crate::core::wire::ws;
+
+impl Engine {
+    /// Says whether a command would overflow an outbox that its socket might make room in: it is to
+    /// be flushed first, so that only bytes are counted that really wait for the peer.
+    pub fn wants_flush(
+        &self,
+        from: Option<ConnectionId>,
+        command: &Command,
+    ) -> Option<ConnectionId> {
+        let Command::Send(id, message) = command else { return None };
+        let connection = self.get(*id)?;
+        let limit = self.setup.config.limits.outbox_bytes;
+        let len = message.len() + Frame::HEAD_BYTES_MAX;
+        let overflows = connection.overflows(from == Some(*id), len, limit);
+        (overflows && connection.flags.writable).then_some(*id)
+    }
+
+    /// Takes a command; `from` is the connection whose handler gave it.
+    pub fn handle_command(&mut self, now: Instant, from: Option<ConnectionId>, command: Command) {
+        match command {
+            Command::Send(id, message) => self.send(now, from, id, message),
+            Command::Close(id, code, text) => self.close_by_handler(now, id, code, &text),
+            Command::Publish(topic, payload) => {
+                if self.publish(now, &topic, payload).is_err() {
+                    self.stats.publishes_refused += 1;
+                }
+            }
+            Command::Subscribe(id, topic, after) => {
+                if self.subscribe_plain(now, id, &topic, after).is_err() {
+                    self.stats.publishes_refused += 1;
+                }
+            }
+            Command::Unsubscribe(id, topic) => self.unsubscribe(id, &topic),
+            Command::Done(done) => self.handle_done(now, done),
+            Command::Took(calls) => calls.add_to(&mut self.stats.handler_us),
+            Command::Kick(id) => {
+                if !self.kick(now, id) {
+                    self.stats.commands_stale += 1;
+                }
+            }
+            Command::Shed(fraction) => {
+                self.begin_shed(now, fraction);
+            }
+            Command::Reload(reload) => self.reload(now, reload.0, reload.1),
+            Command::Alarms(count) => self.stats.watch_alarms += count,
+            Command::Report(Report(report)) => report(self.vitals(now)),
+            Command::Table(place, TableReport(report)) => {
+                let (text, place) = self.table_slice(now, place);
+                report(text, place);
+            }
+            Command::Drain => self.begin_drain(now),
+            Command::Shutdown => {
+                self.was_shut_down = true;
+                self.shut_down(now);
+            }
+        }
+        self.weigh(now);
+    }
+
+    fn send(
+        &mut self,
+        now: Instant,
+        from: Option<ConnectionId>,
+        id: ConnectionId,
+        message: Message,
+    ) {
+        let limit = self.setup.config.limits.outbox_bytes;
+        let connection = find_mut(&mut self.connections, id);
+        let Some(connection) = connection.filter(|connection| connection.takes_messages()) else {
+            self.stats.commands_stale += 1;
+            self.count_refused(OverflowPolicy::Close);
+            return;
+        };
+        let is_own = from == Some(id);
+        let frame = ws::encoder::message(message);
+        if connection.overflows(is_own, frame.len(), limit) {
+            self.count_refused(OverflowPolicy::Close);
+            self.fail(now, id, CloseReason::Overflow);
+            // If it is closing already, what follows would leave a gap: it is taken no more.
+            return self.end_handling(now, id);
+        }
+        if is_own && let Some(inbox) = &mut connection.inbox {
+            inbox.promised = inbox.promised.saturating_sub(frame.len());
+        }
+        self.push_frame(now, id, frame, Kind::Message);
+    }
+
+    /// Sends a plain WebSocket the events of a topic. It has no word for a gap: that is counted.
+    pub(super) fn subscribe_plain(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        topic: &str,
+        after: After,
+    ) -> Result<(), SubscribeError> {
+        let key = self.subscribe(now, id, topic, after)?;
+        let gap = key.and_then(|key| self.topics.poll_gap(key));
+        self.stats.gaps += u64::from(gap.is_some());
+        self.feed(now, id);
+        Ok(())
+    }
+
+    /// Closes for the handler, which is given none of the messages that still wait for it.
+    fn close_by_handler(&mut self, now: Instant, id: ConnectionId, code: u16, text: &str) {
+        let Some(connection) = self.get(id) else {
+            self.stats.commands_stale += 1;
+            return;
+        };
+        if !matches!(connection.phase, Phase::Open(_)) {
+            return;
+        }
+        self.forget_messages(id);
+        self.close(now, id, CloseReason::Application(code), text);
+    }
+}

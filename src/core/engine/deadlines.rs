@@ -1,0 +1,173 @@
+//! What happens when a deadline comes due. Deadlines act last in a turn, and one that bytes already
+//! in the socket could move gets one attempt to read or write first: a client must not be judged by
+//! what the server has not looked at.
+
+use crate::core::connection::heartbeat::Missed;
+use crate::core::connection::{After, Phase, Stage};
+use crate::core::contract::event::Event;
+use crate::core::engine::rounds::{Beats, Change};
+use crate::core::engine::{End, Engine};
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::reason::CloseReason;
+use crate::core::ground::time::{Instant, sooner};
+use crate::core::observe::stats::DeadlineKind;
+use crate::core::outbox::Kind;
+use crate::core::wire::frame::Frame;
+use crate::core::wire::sse;
+use crate::core::wire::ws;
+
+/// What is to be attempted before a deadline judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// One read; then [`Engine::expire`].
+    Read(ConnectionId),
+    /// One write; then [`Engine::expire`].
+    Write(ConnectionId),
+}
+
+impl Engine {
+    /// Gives the moment at which the next turn must come at the latest; earlier is harmless. `None`
+    /// if nothing is due at all: there is no connection.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let others = [
+            self.drain_at(),
+            self.shed_at(),
+            self.topics.next_sweep_at(),
+            self.figures_at,
+            self.accepts_at(),
+            self.budget.next_at(),
+        ];
+        others.into_iter().fold(self.wheel.next_deadline(), sooner)
+    }
+
+    /// Lets deadlines act until one needs an attempt first. `None` when none is due any more, or
+    /// when the turn's budget is spent: the next timeout is zero then.
+    pub fn handle_timeout(&mut self, now: Instant, budget: &mut usize) -> Option<Attempt> {
+        self.weigh(now);
+        self.round_on(now, budget);
+        self.drain_on(now, budget);
+        self.accept_on(now);
+        self.shed_on(now, budget);
+        while *budget > 0 {
+            let key = self.wheel.poll_expired(now)?;
+            let id = self.id_of(key)?;
+            self.catch_up(key);
+            let waited = self.end_waits(now, id);
+            *budget -= usize::from(waited);
+            let connection = &self.connections[key];
+            let (at, kind) = connection.deadline(&self.rules, now);
+            if at > now {
+                self.wheel.arm(key, connection.next_at(&self.rules, now));
+                continue;
+            }
+            *budget = budget.saturating_sub(1);
+            self.wheel.arm(key, now);
+            match kind {
+                DeadlineKind::WriteStall => return Some(Attempt::Write(id)),
+                kind if kind.is_inactivity() => return Some(Attempt::Read(id)),
+                _ => self.expire(now, id),
+            }
+        }
+        None
+    }
+
+    /// Lets the deadline of a connection act, if it is still due.
+    pub fn expire(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get(id) else { return };
+        let (at, kind) = connection.deadline(&self.rules, now);
+        if at <= now {
+            self.fired(now, at, kind);
+            self.act(now, id, kind);
+        }
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.relink = true;
+            self.rearm(now, id.key());
+        }
+    }
+
+    fn act(&mut self, now: Instant, id: ConnectionId, kind: DeadlineKind) {
+        match kind {
+            DeadlineKind::Handshake => self.act_handshake(now, id),
+            DeadlineKind::Body => self.refuse_late(now, id, 408, CloseReason::Body),
+            DeadlineKind::KeepAlive => self.hang_up(now, id, CloseReason::KeepAlive),
+            DeadlineKind::Ping => self.ping(now, id),
+            DeadlineKind::Pong => self.act_pong(now, id),
+            DeadlineKind::ReadIdle => self.fail(now, id, CloseReason::ReadIdle),
+            DeadlineKind::Message => self.fail(now, id, CloseReason::Message),
+            DeadlineKind::Comment => {
+                self.push_frame(now, id, Frame::chunk(sse::comment()), Kind::Response);
+            }
+            DeadlineKind::Lifetime => self.retire(now, id, CloseReason::Lifetime),
+            DeadlineKind::WriteStall => self.finish(now, id, CloseReason::WriteStall, End::Abort),
+            DeadlineKind::CloseSend => self.act_close_send(now, id),
+            DeadlineKind::CloseAck => self.finish(now, id, CloseReason::CloseAck, End::Abort),
+            DeadlineKind::Drain => self.finish(now, id, CloseReason::DrainDeadline, End::Abort),
+            // Not a deadline of a connection.
+            DeadlineKind::Handler => {}
+        }
+    }
+
+    fn act_handshake(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get(id) else { return };
+        match &connection.phase {
+            Phase::Head { reader, first: true } if reader.is_idle() => {
+                self.hang_up(now, id, CloseReason::Handshake);
+            }
+            Phase::Head { .. } => self.refuse_late(now, id, 408, CloseReason::Handshake),
+            // The request is complete: the client is not to blame.
+            _ => self.refuse_late(now, id, 503, CloseReason::Answer),
+        }
+    }
+
+    fn act_pong(&mut self, now: Instant, id: ConnectionId) {
+        let rules = self.rules.heartbeat;
+        self.stats.pings_missed += 1;
+        let Some(connection) = self.get_mut(id) else { return };
+        let Phase::Open(open) = &mut connection.phase else { return };
+        match open.heartbeat.miss(&rules) {
+            Missed::Again => self.ping(now, id),
+            Missed::Suspect => {
+                self.stats.suspects += 1;
+                if self.has_handler(id) {
+                    self.push_event(id, Event::Suspect);
+                }
+                self.ping(now, id);
+            }
+            Missed::GiveUp => self.fail(now, id, CloseReason::Heartbeat),
+        }
+    }
+
+    fn ping(&mut self, now: Instant, id: ConnectionId) {
+        let rules = self.rules.heartbeat;
+        let Some(connection) = self.connections.get_mut(id.key()) else { return };
+        if connection.flags.paused {
+            // However long the pause: moments stay near to now.
+            connection.skip_pause(now);
+        }
+        let Phase::Open(open) = &mut connection.phase else { return };
+        let payload = open.heartbeat.ping(&rules, now, &mut self.random);
+        self.stats.pings_sent += 1;
+        self.push_frame(now, id, ws::encoder::ping(&payload), Kind::Ping);
+    }
+
+    fn act_close_send(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get(id) else { return };
+        let Phase::Closing(closing) = &connection.phase else { return };
+        match closing.stage {
+            // The handler has had its time: the peer's close is answered all the same.
+            Stage::Handling => self.end_handling(now, id),
+            Stage::Sending { then: After::Await | After::Fin } => {
+                self.finish(now, id, CloseReason::CloseSend, End::Abort);
+            }
+            Stage::Awaiting | Stage::Lingering => {}
+        }
+    }
+
+    /// Takes note that the process had been stopped, or the machine suspended: peers may be gone,
+    /// and live ones had no chance to answer. Instead of judging them, each is pinged within the
+    /// next interval.
+    pub fn handle_time_jump(&mut self, now: Instant) {
+        self.stats.time_jumps += 1;
+        self.begin_round(now, Change { tokens: None, beats: Beats::Spread });
+    }
+}

@@ -1,0 +1,184 @@
+//! Ending every connection in turn.
+
+use std::time::Duration;
+
+use log::info;
+
+use crate::core::connection::Phase;
+use crate::core::contract::route::Face;
+use crate::core::engine::rounds::Change;
+use crate::core::engine::turns::Turns;
+use crate::core::engine::{End, Engine};
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::reason::CloseReason;
+use crate::core::ground::time::{Instant, millis_up};
+
+/// A drain in progress.
+#[derive(Debug)]
+pub(super) struct Drain {
+    turns: Turns,
+    ended: bool,
+}
+
+impl Drain {
+    pub fn turns(&self) -> &Turns {
+        &self.turns
+    }
+}
+
+impl Engine {
+    /// Begins to drain; a second call changes nothing. The listeners are for the loop to close.
+    pub(super) fn begin_drain(&mut self, now: Instant) {
+        if self.drain.is_some() {
+            return;
+        }
+        let mut told = 0;
+        let mut waiting: Vec<ConnectionId> = Vec::with_capacity(self.public);
+        for (_, connection) in &self.connections {
+            if connection.face != Face::Admin {
+                waiting.push(connection.id);
+                told +=
+                    u64::from(matches!(connection.phase, Phase::Open(_) | Phase::Stream { .. }));
+            }
+        }
+        let window = self.setup.config.deadlines.drain;
+        let turns = Turns::new(now, waiting, told, window);
+        info!(
+            "drain begun connections={} spread_ms={} window_ms={}",
+            turns.total(),
+            turns.spread_ms(),
+            millis_up(window)
+        );
+        // In whole ticks, as the wheel acts: the loop does not wait for it awake.
+        let tick_ms = self.rules.tick_ms;
+        let ends_ms = (now + window + Instant::RESOLUTION).as_millis().next_multiple_of(tick_ms);
+        self.rules.drain_ends_at = Some(Instant::from_millis(ends_ms));
+        self.drain = Some(Drain { turns, ended: false });
+        self.begin_round(now, Change::default());
+    }
+
+    /// Gives when the drain goes on: with the turn of the next connection; when none is left, at
+    /// once if all handlers have been told, else when its time is over. As long as there are
+    /// connections, their own deadlines see to the rest.
+    pub(super) fn drain_at(&self) -> Option<Instant> {
+        let drain = self.drain.as_ref().filter(|drain| !drain.ended)?;
+        match drain.turns.next_at() {
+            None if self.public > 0 => None,
+            None if self.is_told() => Some(drain.turns.began_at()),
+            None => self.told_at(),
+            next_at => next_at,
+        }
+    }
+
+    /// Gives when handlers have had their time to hear of the ends: those dropped at the deadline
+    /// are only told then.
+    fn told_at(&self) -> Option<Instant> {
+        self.rules.drain_ends_at.map(|at| at + TELLING)
+    }
+
+    /// Drains the connections whose turn has come, as many as the budget allows: where the loop was
+    /// held up, it may be the turn of thousands.
+    pub(super) fn drain_on(&mut self, now: Instant, budget: &mut usize) {
+        while *budget > 0
+            && let Some(drain) = &mut self.drain
+            && let Some(id) = drain.turns.poll(now)
+        {
+            *budget -= 1;
+            self.drain_one(now, id);
+        }
+        self.end_drain(now);
+    }
+
+    fn drain_one(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.flags.draining = true;
+        match &mut connection.phase {
+            Phase::KeepAlive { .. } => self.hang_up(now, id, CloseReason::Drain),
+            Phase::Head { reader, .. } if reader.is_idle() => {
+                self.hang_up(now, id, CloseReason::Drain);
+            }
+            Phase::Head { .. } | Phase::Body(_) => {
+                self.refuse_late(now, id, 503, CloseReason::Drain);
+            }
+            Phase::Deciding(pending) => pending.keep = false,
+            Phase::Answering { keep, .. } => *keep = false,
+            // What is published from now on is for when it has come back.
+            Phase::Open(_) => {
+                self.unsubscribe_all(id);
+                // Nothing is held back any more.
+                self.mark_dirty(id);
+            }
+            Phase::Stream { .. } => self.end_stream(now, id, CloseReason::Drain),
+            Phase::Closing(_) => {}
+        }
+        self.settle(now, id);
+    }
+
+    /// Ends the drain when no connection is left but the operator's and every handler has been
+    /// told, or when its time is over.
+    fn end_drain(&mut self, now: Instant) {
+        let is_late = self.told_at().is_some_and(|at| at <= now);
+        let is_over = self.public == 0 && (self.is_told() || is_late);
+        if let Some(drain) = &mut self.drain
+            && is_over
+            && !std::mem::replace(&mut drain.ended, true)
+        {
+            let dropped = self.stats.deadlines_fired
+                [crate::core::observe::stats::DeadlineKind::Drain as usize];
+            info!(
+                "drain ended connections={} dropped={dropped} handlers_left={} after_ms={}",
+                drain.turns.total(),
+                self.jobs.out(),
+                millis_up(now.since(drain.turns.began_at()))
+            );
+        }
+    }
+
+    /// Ends a turn: a drain may have come to its end, and what the flush has queued may be too
+    /// much. [`Engine::poll_action`] follows.
+    pub fn end_turn(&mut self, now: Instant) {
+        self.weigh(now);
+        self.arm_touched(now);
+        self.end_drain(now);
+    }
+
+    /// Says whether every handler has been told what there was to tell.
+    pub fn is_told(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Gives the number of jobs that were taken and have not come back.
+    pub fn jobs_out(&self) -> usize {
+        self.jobs.out()
+    }
+
+    /// Gives the number of jobs that have come back.
+    pub fn jobs_returned(&self) -> u64 {
+        self.jobs.returned()
+    }
+
+    /// Says whether a drain was begun.
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Says whether a drain has come to its end: no connection is left but the operator's.
+    pub fn is_drained(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| drain.ended)
+    }
+
+    /// Ends every connection at once: with a reset, or, behind a drain that has come to its end,
+    /// so that the operator's answers still arrive.
+    pub fn shut_down(&mut self, now: Instant) {
+        let end = if self.is_drained() { End::Close } else { End::Abort };
+        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if let Some(id) = self.id_of(key) {
+                self.finish(now, id, CloseReason::Shutdown, end);
+            }
+        }
+    }
+}
+
+/// How long a drain goes on behind its deadline if handlers have not been told of every end.
+const TELLING: Duration = Duration::from_millis(250);

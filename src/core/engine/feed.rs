@@ -1,0 +1,529 @@
+//! What subscribers get: replay, pulled as their outboxes drain, then live events, pushed as frames
+//! that all share. Each transport has its own form, encoded once for each event.
+
+use std::collections::VecDeque;
+
+use tungstenite::Bytes;
+
+use crate::core::config::OverflowPolicy;
+use crate::core::connection::{Connection, Mark, Phase};
+use crate::core::contract::route::{RouteKind, RouteSpec};
+use crate::core::engine::{ENCODE_COST, Engine, LOOK_COST, MESSAGE_COST, find_mut};
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::reason::CloseReason;
+use crate::core::ground::time::Instant;
+use crate::core::outbox::{Kind, Outbox, Plan, Wanted, Yielding};
+use crate::core::topics::{
+    Delivery, Event, EventId, Gap, Payload, Replay, SubscriptionKey, TOGETHER_MAX,
+};
+use crate::core::wire::encoded::Encoded;
+use crate::core::wire::envelope::{self, ServerMessage};
+use crate::core::wire::frame::Frame;
+use crate::core::wire::message::Message;
+use crate::core::wire::sse;
+use crate::core::wire::ws;
+
+/// How a connection is fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A WebSocket of one topic: payloads alone.
+    Plain,
+    /// `/ws`: JSON messages.
+    Envelope,
+    /// An event stream of one topic.
+    Stream,
+    /// An event stream of several topics, which names them.
+    NamedStream,
+}
+
+/// The encoded forms of the events that were delivered last: who gets them next gets these.
+#[derive(Debug, Default)]
+pub(super) struct FormCache(VecDeque<EncodedEvent>);
+
+#[derive(Debug)]
+struct EncodedEvent {
+    id: EventId,
+    frames: [Option<Frame>; 4],
+}
+
+impl FormCache {
+    fn find(&self, id: EventId, form: Form) -> Option<&Frame> {
+        let event = self.0.iter().rfind(|event| event.id == id)?;
+        event.frames[form as usize].as_ref()
+    }
+
+    /// Keeps a form of an event beside those that go together with it.
+    fn keep(&mut self, id: EventId, form: Form, frame: Frame) {
+        if self.0.iter().all(|event| event.id != id) {
+            if self.0.len() == TOGETHER_MAX {
+                self.0.pop_front();
+            }
+            self.0.push_back(EncodedEvent { id, frames: [const { None }; 4] });
+        }
+        if let Some(event) = self.0.iter_mut().rfind(|event| event.id == id) {
+            event.frames[form as usize] = Some(frame);
+        }
+    }
+
+    /// Gives the payloads of all frames.
+    pub fn payloads(&self) -> impl Iterator<Item = &Bytes> {
+        let frames = self.0.iter().flat_map(|event| event.frames.iter().flatten());
+        frames.map(Frame::payload)
+    }
+
+    /// Lets go of all events but the newest: none is on its way.
+    fn keep_newest(&mut self) {
+        self.0.drain(..self.0.len().saturating_sub(1));
+    }
+}
+
+impl Engine {
+    fn form(&self, connection: &Connection) -> Option<Form> {
+        form(&self.setup.routes, connection)
+    }
+
+    /// Goes on with the replay of a connection, as far as its outbox and the turn's budget allow.
+    pub(super) fn feed(&mut self, now: Instant, id: ConnectionId) {
+        let half = self.setup.config.limits.outbox_bytes / 2;
+        loop {
+            let Some(connection) = self.get(id) else { return };
+            if !connection.flags.replays || connection.outbox.held_bytes() > half {
+                return;
+            }
+            let Some(form) = self.form(connection) else { return };
+            if self.turn_left == 0 {
+                return self.mark_hungry(id);
+            }
+            let Some((key, step)) = self.poll_replay(id, form) else {
+                if let Some(connection) = self.get_mut(id) {
+                    connection.flags.replays = false;
+                }
+                return;
+            };
+            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+            match step {
+                Replay::Event(event) => {
+                    let frame = self.encode(form, key, &event, false);
+                    self.push_frame(now, id, frame, Kind::Event(key, event.id));
+                }
+                Replay::Gap(gap) => self.tell_gap(now, id, form, key, gap),
+                Replay::CaughtUp(last) if form == Form::Envelope => {
+                    let topic = self.topics.topic_of(key).clone();
+                    let last = last.to_string();
+                    self.tell(now, id, &ServerMessage::Subscribed { topic: &topic, last: &last });
+                }
+                Replay::CaughtUp(_) => {}
+            }
+        }
+    }
+
+    fn poll_replay(&mut self, id: ConnectionId, form: Form) -> Option<(SubscriptionKey, Replay)> {
+        let list = &find_mut(&mut self.connections, id)?.subscriptions;
+        let step = match form {
+            Form::NamedStream => self.topics.poll_replay_merged(list),
+            _ => self.topics.poll_replay_next(list),
+        };
+        self.charge_looks();
+        step
+    }
+
+    /// Charges the subscriptions that were looked at to the turn.
+    pub(super) fn charge_looks(&mut self) {
+        let looked_at = self.topics.take_looked_at();
+        self.turn_left = self.turn_left.saturating_sub(looked_at * LOOK_COST);
+    }
+
+    /// Hands live events to their subscribers, as far as the turn's budget allows: one published to
+    /// thousands takes several turns. Gives a connection that is to be flushed before it goes on:
+    /// one that has been given all there is, while it is at hand, or one whose outbox would
+    /// overflow, so that only bytes count that really wait for the peer.
+    pub fn deliver(&mut self, now: Instant) -> Option<ConnectionId> {
+        self.publish_figures(now);
+        self.halve_logs(0);
+        if let Some(delivery) = self.held.take() {
+            let id = delivery.connection;
+            if self.is_hungry(id) {
+                // It is this turn's budget that its outbox waits for, or was that of the last one.
+                self.held = Some(delivery);
+                return self.take_hunger(id);
+            }
+            if self.get(id).is_some_and(|peer| peer.marks.has(Mark::Dirty) && peer.flags.writable) {
+                // It was told that its outbox has drained: that is to leave first.
+                self.held = Some(delivery);
+                return Some(id);
+            }
+            self.deliver_one(now, &delivery, true);
+        }
+        while self.turn_left > 0
+            && let Some(delivery) = self.topics.poll_delivery()
+        {
+            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+            let (id, is_last) = (delivery.connection, delivery.is_last);
+            if !self.deliver_one(now, &delivery, false) {
+                self.held = Some(delivery);
+                return Some(id);
+            }
+            if is_last && self.get(id).is_some_and(|connection| connection.flags.writable) {
+                return Some(id);
+            }
+        }
+        if self.topics.waiting_events() == 0 {
+            self.forms.keep_newest();
+        }
+        while self.turn_left > 0
+            && let Some(id) = self.hungry.pop(&mut self.connections)
+        {
+            self.weigh(now);
+            if self.get(id).is_some_and(|connection| connection.outbox.is_encoding()) {
+                return Some(id);
+            }
+            match self.is_listing(id) {
+                true => self.list_on(now, id),
+                false => self.feed(now, id),
+            }
+        }
+        if self.topics.next_sweep_at().is_some_and(|at| at <= now) {
+            self.topics.sweep(now);
+        }
+        None
+    }
+
+    /// Queues an event for its subscriber. Says whether that is done: not if it would overflow an
+    /// outbox that has not been flushed just now and whose socket might make room.
+    fn deliver_one(&mut self, now: Instant, delivery: &Delivery, was_flushed: bool) -> bool {
+        let (id, key) = (delivery.connection, delivery.subscription);
+        let Some(connection) = self.get(id) else { return true };
+        let (waiting, is_writable) = (connection.outbox.held_bytes(), connection.flags.writable);
+        let Some(form) = self.form(connection) else { return true };
+        let frame = self.encode(form, key, &delivery.event, true);
+        let overflows =
+            waiting > 0 && waiting + frame.len() > self.setup.config.limits.outbox_bytes;
+        if overflows && is_writable && !was_flushed {
+            return false;
+        }
+        // What is lost is told when there is room again, so that word of it does not pile up.
+        if !overflows || self.make_room(now, id, form, delivery, frame.len()) {
+            if delivery.gap {
+                let gap = Gap { first: Some(delivery.event.id) };
+                self.tell_lost(now, id, form, key, gap);
+            }
+            if form == Form::NamedStream {
+                self.tell_losses(now, id);
+            }
+            self.push_frame(now, id, frame, Kind::Event(key, delivery.event.id));
+            if form == Form::Envelope {
+                self.tell_pressure(now, id);
+            }
+        }
+        true
+    }
+
+    /// Says whether more has been published and not delivered than a turn may read: who publishes
+    /// has to wait.
+    pub fn is_flooded(&self) -> bool {
+        let waiting = self.topics.waiting_bytes() + self.topics.waiting_events() * MESSAGE_COST;
+        waiting > self.setup.config.turn.bytes
+    }
+
+    /// Says whether a turn is for events that were left over, and not for reading: whenever it is
+    /// flooded, so that publishers in a hurry are held up, and else in turns with reading.
+    pub(super) fn is_delivery_first(&self) -> bool {
+        self.is_flooded() || self.has_events_left() && !self.deliver_first
+    }
+
+    /// Says whether events wait that the turn's budget did not allow.
+    pub(super) fn has_events_left(&self) -> bool {
+        self.topics.has_deliveries() || self.held.is_some() || !self.hungry.is_empty()
+    }
+
+    fn is_hungry(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|connection| connection.marks.has(Mark::Hungry))
+    }
+
+    /// Gives a connection that waits for budget, if there is some: from now on it does not wait.
+    fn take_hunger(&mut self, id: ConnectionId) -> Option<ConnectionId> {
+        let has_budget = self.turn_left > 0;
+        let connection = self.get_mut(id)?;
+        (has_budget && connection.marks.clear(Mark::Hungry)).then_some(id)
+    }
+
+    pub(super) fn mark_hungry(&mut self, id: ConnectionId) {
+        if let Some(connection) = find_mut(&mut self.connections, id) {
+            self.hungry.push(connection);
+        }
+    }
+
+    /// Tells that events are missing. A plain WebSocket has no word for it.
+    fn tell_gap(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        form: Form,
+        key: SubscriptionKey,
+        gap: Gap,
+    ) {
+        self.stats.gaps += 1;
+        let first = gap.first.map(|first| first.to_string());
+        let first = first.as_deref();
+        let topic = self.topics.topic_of(key).clone();
+        match encode_gap(form, &topic, first) {
+            Some(frame) => self.push_frame(now, id, frame, Kind::Gap(key)),
+            None => self.tell_plain_gap(now, id),
+        }
+    }
+
+    /// Tells that live events were dropped; where there is no word for it, that is only counted.
+    fn tell_lost(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        form: Form,
+        key: SubscriptionKey,
+        gap: Gap,
+    ) {
+        match form {
+            Form::Plain => self.stats.gaps += 1,
+            _ => self.tell_gap(now, id, form, key, gap),
+        }
+    }
+
+    /// Tells what has been lost and was not told yet, without knowing what follows: when the outbox
+    /// has drained, for nothing may follow; and on a stream of several topics before an event of
+    /// any of them, for a client that comes back with its id does not ask for what is older.
+    pub(super) fn tell_losses(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if !std::mem::take(&mut connection.flags.has_lost) {
+            return;
+        }
+        let mut behind = None;
+        while let Some(connection) = find_mut(&mut self.connections, id)
+            && let Some(form) = form(&self.setup.routes, connection)
+            && let Some(key) = self.topics.poll_lost(&connection.subscriptions, behind)
+        {
+            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+            self.tell_lost(now, id, form, key, Gap { first: None });
+            behind = Some(key);
+        }
+        self.charge_looks();
+    }
+
+    /// The gap that a replay begins with was a header of the 101, or was counted; one that comes
+    /// later ends the connection, unless the policy drops.
+    fn tell_plain_gap(&mut self, now: Instant, id: ConnectionId) {
+        if self.setup.config.overflow.policy == OverflowPolicy::Close {
+            self.fail(now, id, CloseReason::Overflow);
+        }
+    }
+
+    /// Sends a message of `/ws`.
+    pub(super) fn tell(&mut self, now: Instant, id: ConnectionId, message: &ServerMessage<'_>) {
+        let frame = ws::encoder::message(Message::text(message.encode()));
+        self.push_frame(now, id, frame, Kind::Message);
+    }
+
+    /// Tells a client of `/ws` that the server closes, and when to come back.
+    pub(super) fn say_goodbye(&mut self, now: Instant, id: ConnectionId, retry_ms: u64) {
+        let form = self.get(id).and_then(|connection| self.form(connection));
+        if form == Some(Form::Envelope) {
+            self.tell(now, id, &ServerMessage::Goaway { retry_ms });
+        }
+    }
+
+    /// Tells a client of `/ws` when its outbox fills up, and when it has drained.
+    pub(super) fn tell_pressure(&mut self, now: Instant, id: ConnectionId) {
+        let limit = self.setup.config.limits.outbox_bytes as u64;
+        let Some(connection) = self.get(id) else { return };
+        // Word of pressure makes none: beside a small limit it would be answered by the next word.
+        let waiting = connection.outbox.held_bytes().saturating_sub(PRESSURE_WORD_BYTES) as u64;
+        let before = connection.flags.pressure;
+        let level = match waiting * 100 / limit {
+            _ if connection.outbox.is_empty() => 0,
+            51.. if before < 1 => 1,
+            76.. if before < 2 => 2,
+            91.. if before < 3 => 3,
+            _ => before,
+        };
+        if level != before && self.form(connection) == Some(Form::Envelope) {
+            if let Some(connection) = self.get_mut(id) {
+                connection.flags.pressure = level;
+            }
+            self.tell(now, id, &ServerMessage::Pressure { level });
+        }
+    }
+
+    /// Makes room for an event, as the overflow policy says. Says whether it is to be queued.
+    fn make_room(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        form: Form,
+        delivery: &Delivery,
+        len: usize,
+    ) -> bool {
+        let policy = self.setup.config.overflow.policy;
+        let yielding = match policy {
+            OverflowPolicy::Close => {
+                self.count_refused(policy);
+                self.fail(now, id, CloseReason::Overflow);
+                return false;
+            }
+            OverflowPolicy::DropNewest => {
+                self.drop_newest(id, delivery);
+                return false;
+            }
+            OverflowPolicy::DropOldest => Yielding::Oldest,
+            OverflowPolicy::Latest => Yielding::Superseded,
+        };
+        let limit = self.setup.config.limits.outbox_bytes;
+        let subscription = delivery.subscription;
+        let wanted = Wanted { subscription, id: delivery.event.id, len, limit, yielding };
+        let Some(connection) = self.get(id) else { return false };
+        let plan = connection.outbox.plan_room(&wanted, |key| {
+            let topic = self.topics.topic_for(id, key);
+            let word = topic.and_then(|topic| encode_gap(form, topic, Some(LONGEST_ID)));
+            word.map_or(0, |word| word.len() + Outbox::ENTRY_BYTES)
+        });
+        self.turn_left = self.turn_left.saturating_sub(plan.looked_at * LOOK_COST);
+        // Of each topic the newest stays, however many topics there are; and nothing goes in vain.
+        if !plan.is_enough && yielding == Yielding::Oldest {
+            self.drop_newest(id, delivery);
+            return false;
+        }
+        self.drop_planned(now, id, form, &plan);
+        true
+    }
+
+    /// Does not queue an event. That is told before the next one, or when the outbox has drained.
+    fn drop_newest(&mut self, id: ConnectionId, delivery: &Delivery) {
+        self.count_refused(self.setup.config.overflow.policy);
+        self.mark_lost(id, delivery.subscription);
+    }
+
+    /// Tells each gap where the dropped events were, or before the next one if none follows yet. On
+    /// `/ws` always there: a `subscribed` that follows says that nothing before it is missing.
+    fn drop_planned(&mut self, now: Instant, id: ConnectionId, form: Form, plan: &Plan) {
+        let policy = self.setup.config.overflow.policy;
+        self.stats.messages_discarded[policy as usize] += plan.events;
+        self.stats.discarded_bytes += plan.bytes as u64;
+        let mut words = Vec::with_capacity(plan.losses.len());
+        for loss in &plan.losses {
+            if loss.next.is_none() && form != Form::Envelope {
+                self.mark_lost(id, loss.subscription);
+                words.push(None);
+                continue;
+            }
+            // One that has unsubscribed meanwhile misses nothing.
+            let topic = self.topics.topic_for(id, loss.subscription);
+            let first = loss.next.map(|first| first.to_string());
+            let word = topic.and_then(|topic| encode_gap(form, topic, first.as_deref()));
+            let connection = self.get(id);
+            let word = word.zip(connection).map(|(word, connection)| connection.framed(word));
+            self.stats.gaps += u64::from(word.is_some() && !loss.is_told);
+            self.stats.queued_bytes += word.as_ref().map_or(0, Frame::len) as u64;
+            words.push(word);
+        }
+        if let Some(connection) = find_mut(&mut self.connections, id) {
+            connection.outbox.drop_planned(now, plan, words);
+        }
+    }
+
+    /// Notes that an event of a subscription did not go out: its next one, or an outbox that has
+    /// drained, tells a gap.
+    fn mark_lost(&mut self, id: ConnectionId, key: SubscriptionKey) {
+        self.topics.mark_lost(id, key);
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.has_lost = true;
+        }
+    }
+
+    /// Encodes an event for a form, once.
+    fn encode(&mut self, form: Form, key: SubscriptionKey, event: &Event, is_live: bool) -> Frame {
+        if let Some(frame) = self.forms.find(event.id, form) {
+            return frame.clone();
+        }
+        let topic = self.topics.topic_of(key);
+        let frame = encode(form, topic, event).joined_if_small();
+        self.budget.add(frame.made_bytes());
+        // Each byte of the payload was looked at, and what it has grown by was written.
+        let grown = if frame.text().is_none() {
+            frame.len().saturating_sub(event.payload.len())
+        } else {
+            0
+        };
+        let cost = event.payload.len() / LOOKS_PER_BYTE + grown * ENCODE_COST;
+        self.turn_left = self.turn_left.saturating_sub(cost);
+        // A replay beside a fan-out would drive out what all the others are yet to get.
+        match self.topics.waiting_events() {
+            0 => {
+                self.forms.keep(event.id, form, frame.clone());
+                self.forms.keep_newest();
+            }
+            _ if is_live => self.forms.keep(event.id, form, frame.clone()),
+            _ => {}
+        }
+        frame
+    }
+}
+
+/// Says how a connection is fed, if it is.
+pub(super) fn form(routes: &[RouteSpec], connection: &Connection) -> Option<Form> {
+    let route = &routes[usize::from(connection.route?)];
+    match (&connection.phase, route.kind) {
+        (Phase::Open(_), RouteKind::TopicSocket | RouteKind::WebSocket) => Some(Form::Plain),
+        (Phase::Open(_), RouteKind::Hub) => Some(Form::Envelope),
+        (Phase::Stream { .. }, RouteKind::TopicGet) => Some(Form::Stream),
+        (Phase::Stream { .. }, RouteKind::EventStream) => Some(Form::NamedStream),
+        _ => None,
+    }
+}
+
+/// What an outbox holds that bears word of pressure, twice at most, and nothing else.
+const PRESSURE_WORD_BYTES: usize = Outbox::ENTRY_BYTES + 64;
+
+/// No id takes more room than this one.
+const LONGEST_ID: &str = "18446744073709551615-18446744073709551615";
+
+/// Encodes word of a gap. A plain WebSocket has none.
+fn encode_gap(form: Form, topic: &str, first: Option<&str>) -> Option<Frame> {
+    match form {
+        Form::Plain => None,
+        Form::Envelope => {
+            let gap = ServerMessage::Gap { topic, first };
+            Some(ws::encoder::message(Message::text(gap.encode())))
+        }
+        Form::Stream => Some(Frame::chunk(sse::gap(None, first))),
+        Form::NamedStream => Some(Frame::chunk(sse::gap(Some(topic), first))),
+    }
+}
+
+fn encode(form: Form, topic: &str, event: &Event) -> Frame {
+    let id = event.id.to_string();
+    let text = |around| Encoded::new(around, event.payload.clone().into_bytes());
+    let payload = payload(&event.payload);
+    let stream = |name| {
+        // Neither an id nor the name of a topic bears what a line could not.
+        let around = sse::event_around(&id, name, payload);
+        around.map_or(Frame::raw(""), |around| Frame::encoded(&[], text(around).into_chunk(false)))
+    };
+    match form {
+        Form::Plain => ws::encoder::message(match event.payload.clone() {
+            Payload::Text(text) | Payload::Json(text) => Message::Text(text),
+            Payload::Binary(bytes) => Message::Binary(bytes),
+        }),
+        Form::Envelope => ws::encoder::text(text(envelope::event_around(topic, &id, payload))),
+        Form::Stream => stream(None),
+        Form::NamedStream => stream(Some(topic)),
+    }
+}
+
+/// So many bytes are looked at in the time in which one is read and decoded.
+const LOOKS_PER_BYTE: usize = 16;
+
+/// Lends a payload to an encoder.
+pub(super) fn payload(payload: &Payload) -> crate::core::wire::payload::Payload<'_> {
+    match payload {
+        Payload::Text(text) => crate::core::wire::payload::Payload::Text(text),
+        Payload::Json(json) => crate::core::wire::payload::Payload::Json(json),
+        Payload::Binary(bytes) => crate::core::wire::payload::Payload::Binary(bytes),
+    }
+}

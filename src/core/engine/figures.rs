@@ -1,0 +1,77 @@
+//! The server's own figures, as events of the topic `$stats`: once a second, and only while
+//! somebody subscribes to it.
+
+use std::time::Duration;
+
+use crate::core::engine::Engine;
+use crate::core::ground::json::Object;
+use crate::core::ground::time::Instant;
+use crate::core::observe::figures::Surroundings;
+use crate::core::observe::stats::Vitals;
+use crate::core::topics::Payload;
+
+/// What is on its way through an engine: it has been counted as received or queued, and not as
+/// handled, written or lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Messages received that are in no job yet.
+    pub messages_in: u64,
+    /// Messages and events for peers of which not every byte is written.
+    pub messages_out: u64,
+    /// Bytes for peers.
+    pub bytes_out: u64,
+}
+
+impl Engine {
+    /// Sums what waits in all connections and in the last jobs of those that have ended, frame by
+    /// frame: for tests of what must balance.
+    pub fn waiting(&self) -> Waiting {
+        let mut waiting = Waiting { messages_in: self.messages_left(), ..Waiting::default() };
+        for (_, connection) in &self.connections {
+            let out = connection.outbox.waiting();
+            waiting.messages_in +=
+                connection.inbox.as_ref().map_or(0, |inbox| inbox.messages as u64);
+            waiting.messages_out += out.messages;
+            waiting.bytes_out += out.bytes;
+        }
+        waiting
+    }
+
+    /// Publishes the figures if it is time for them.
+    pub(super) fn publish_figures(&mut self, now: Instant) {
+        if !self.topics.has_subscribers(TOPIC) {
+            self.figures_at = None;
+            return;
+        }
+        if self.figures_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.figures_at = Some((now + EVERY).floor(EVERY));
+        let payload = Payload::Json(self.figures(now).into());
+        let published = self.publish(now, TOPIC, payload);
+        debug_assert!(published.is_ok(), "somebody is subscribed, so the topic is there");
+    }
+
+    pub(super) fn vitals(&self, now: Instant) -> Vitals {
+        Vitals {
+            stats: self.stats.clone(),
+            connections: self.connections.len(),
+            jobs: self.jobs.out(),
+            wheel_late: self.wheel.next_deadline().map_or(Duration::ZERO, |at| now.since(at)),
+            is_draining: self.is_draining(),
+        }
+    }
+
+    fn figures(&self, now: Instant) -> String {
+        // Of what only the loop knows nothing is told here.
+        let around = Surroundings::default();
+        let object = Object::new()
+            .number("at_ms", self.date.unix_ms)
+            .string("version", env!("CARGO_PKG_VERSION"))
+            .number("uptime_ms", now.as_millis());
+        self.snapshot(&around).members(object).end()
+    }
+}
+
+const TOPIC: &str = "$stats";
+const EVERY: Duration = Duration::from_secs(1);

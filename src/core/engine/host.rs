@@ -1,0 +1,140 @@
+//! What a host may ask that waits for the answer: the C boundary. Whoever sends commands instead
+//! hears nothing back.
+
+use crate::core::connection::Phase;
+use crate::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
+use crate::core::engine::Engine;
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::time::Instant;
+use crate::core::topics::{After, Name, Payload, PublishError, SubscribeError};
+use crate::core::wire::frame::Frame;
+
+/// Why the engine did not do what a host asked for. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The peer is gone, or going.
+    Gone,
+    /// More would wait for the peer than `limits.outbox_bytes`.
+    OutboxFull,
+    /// More was published than could be delivered yet.
+    Flooded,
+    /// No request could ever match this path, by this rule.
+    Path(String, &'static str),
+    /// There are as many routes as there may be.
+    Routes,
+    /// The topic is the server's own.
+    Own,
+    /// The topic cannot be, or cannot be had.
+    Topic(SubscribeError),
+}
+
+impl Engine {
+    /// Adds a WebSocket route whose events the host pulls. A later one for the same path wins.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Path`] and [`Refused::Routes`].
+    pub fn add_pulled_route(&mut self, path: String) -> Result<(), Refused> {
+        let spec = RouteSpec {
+            path,
+            kind: RouteKind::WebSocket,
+            // The host is the only worker.
+            placement: Placement::Worker,
+            face: Face::Public,
+            is_open: false,
+            authorizes: false,
+            wants_pongs: false,
+            wants_drained: true,
+            protocols: Vec::new(),
+        };
+        if let Err(rule) = spec.check_path() {
+            return Err(Refused::Path(spec.path, rule));
+        }
+        if self.setup.routes.len() == RouteSpec::MAX {
+            return Err(Refused::Routes);
+        }
+        self.setup.routes.push(spec);
+        Ok(())
+    }
+
+    /// Makes the turn's budget whole again: events that are pulled between turns are the host's own
+    /// work, and no turn's.
+    pub fn renew_budget(&mut self) {
+        self.turn_left = self.setup.config.turn.bytes;
+    }
+
+    /// Says whether a message of `len` bytes for a peer would be taken; `from` is the connection
+    /// whose event the host is at, which may be answered in as many bytes as it bore.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Gone`], or [`Refused::OutboxFull`]: the peer's `Drained` event tells when it is
+    /// not.
+    pub fn check_send(
+        &self,
+        from: Option<ConnectionId>,
+        id: ConnectionId,
+        len: usize,
+    ) -> Result<(), Refused> {
+        let limit = self.setup.config.limits.outbox_bytes;
+        let len = len.saturating_add(Frame::HEAD_BYTES_MAX);
+        let connection = self.get(id).filter(|connection| connection.takes_messages());
+        let connection = connection.ok_or(Refused::Gone)?;
+        match connection.overflows(from == Some(id), len, limit) {
+            true => Err(Refused::OutboxFull),
+            false => Ok(()),
+        }
+    }
+
+    /// Says whether a peer is open: neither gone nor closing.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Gone`].
+    pub fn check_open(&self, id: ConnectionId) -> Result<(), Refused> {
+        let is_open = self.get(id).is_some_and(|c| matches!(c.phase, Phase::Open(_)));
+        if is_open { Ok(()) } else { Err(Refused::Gone) }
+    }
+
+    /// Publishes for the host.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Flooded`] until turns have delivered what waits; [`Refused::Own`] and
+    /// [`Refused::Topic`].
+    pub fn publish_for_host(
+        &mut self,
+        now: Instant,
+        topic: &str,
+        payload: Payload,
+    ) -> Result<(), Refused> {
+        if Name::is_own(topic) {
+            return Err(Refused::Own);
+        }
+        if self.is_flooded() {
+            return Err(Refused::Flooded);
+        }
+        match self.publish(now, topic, payload) {
+            Ok(_) => Ok(()),
+            Err(error @ (PublishError::BadName | PublishError::TopicsFull)) => {
+                self.stats.publishes_refused += 1;
+                Err(Refused::Topic(error.into()))
+            }
+        }
+    }
+
+    /// Sends a peer the events of a topic from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Gone`] and [`Refused::Topic`].
+    pub fn subscribe_for_host(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        topic: &str,
+    ) -> Result<(), Refused> {
+        self.check_open(id)?;
+        self.subscribe_plain(now, id, topic, After::Now).map_err(Refused::Topic)
+    }
+}

@@ -1,0 +1,104 @@
+//! `/ws`: many topics on one WebSocket, by JSON messages. Whatever is wrong with a message is
+//! answered, and the connection stays.
+
+use crate::core::admission::tokens::Right;
+use crate::core::engine::Engine;
+use crate::core::engine::publish::SHORT_OF_MEMORY;
+use crate::core::engine::rights::{NO_PUBLISH, NO_SUBSCRIBE};
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::json;
+use crate::core::ground::time::Instant;
+use crate::core::topics::{After, Name, Payload, PublishError, SubscribeError};
+use crate::core::wire::envelope::{self, ClientMessage, ErrorCode, Problem, ServerMessage};
+use crate::core::wire::message::Message;
+
+impl Engine {
+    /// Takes a message of a client.
+    pub(super) fn take_envelope(&mut self, now: Instant, id: ConnectionId, message: &Message) {
+        let Some(text) = message.as_text() else {
+            let text = str::from_utf8(message.as_bytes()).unwrap_or_default();
+            let problem = Problem::unreadable(text, "a message is JSON text");
+            return self.tell(now, id, &problem.into());
+        };
+        match ClientMessage::parse(text) {
+            Err(problem) => self.tell(now, id, &problem.into()),
+            Ok(ClientMessage::Ping { reference }) => {
+                self.tell(now, id, &ServerMessage::Pong { reference });
+            }
+            Ok(ClientMessage::Subscribe { topic, after, reference }) => {
+                let after = after.map_or(After::Now, |after| After::parse(&after));
+                self.subscribe_enveloped(now, id, &topic, after, reference);
+            }
+            Ok(ClientMessage::Unsubscribe { topic }) => {
+                self.unsubscribe(id, &topic);
+                self.tell(now, id, &ServerMessage::Unsubscribed { topic: &topic });
+            }
+            Ok(ClientMessage::Publish { topic, data, reference }) => {
+                let payload = match data {
+                    envelope::Published::Text(text) => Payload::text(text.into_owned()),
+                    envelope::Published::Json(raw) => Payload::Json(raw.into()),
+                };
+                self.publish_enveloped(now, id, &topic, payload, reference);
+            }
+        }
+    }
+
+    fn subscribe_enveloped(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        topic: &str,
+        after: After,
+        reference: Option<&str>,
+    ) {
+        let subscribed = match self.may(id, Right::Subscribe, topic) {
+            false => Err((ErrorCode::Forbidden, NO_SUBSCRIBE.to_owned())),
+            true => {
+                self.subscribe(now, id, topic, after).map(|_| ()).map_err(|error| match error {
+                    SubscribeError::BadName => (ErrorCode::BadRequest, error.to_string()),
+                    _ => (ErrorCode::Limit, error.to_string()),
+                })
+            }
+        };
+        match subscribed {
+            Ok(()) => self.feed(now, id),
+            Err((code, sentence)) => {
+                // Without a `ref` the topic says which subscription it is about.
+                let mut quoted = String::new();
+                json::write_string(&mut quoted, topic);
+                let (sentence, reference) = (&sentence, Some(reference.unwrap_or(&quoted)));
+                self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
+            }
+        }
+    }
+
+    fn publish_enveloped(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        topic: &str,
+        payload: Payload,
+        reference: Option<&str>,
+    ) {
+        let forbidden = |sentence: &str| Err((ErrorCode::Forbidden, sentence.to_owned()));
+        let published = match topic {
+            topic if Name::is_own(topic) => forbidden("this topic is the server's own"),
+            topic if !self.may(id, Right::Publish, topic) => forbidden(NO_PUBLISH),
+            _ if self.budget.is_short() => Err((ErrorCode::Limit, SHORT_OF_MEMORY.to_owned())),
+            topic => self.publish(now, topic, payload).map_err(|error| match error {
+                PublishError::BadName => (ErrorCode::BadRequest, error.to_string()),
+                PublishError::TopicsFull => (ErrorCode::Limit, error.to_string()),
+            }),
+        };
+        match published {
+            Ok(event) => {
+                let event = event.to_string();
+                self.tell(now, id, &ServerMessage::Published { reference, id: &event });
+            }
+            Err((code, sentence)) => {
+                let sentence = &sentence;
+                self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
+            }
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Jobs for handlers: at most one of a connection is out at a time, so its events come in order and
+//! its session needs no lock.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::core::connection::{Connection, Inbox, Mark, Phase};
+use crate::core::contract::event::{Done, Event, Job, Outcome, Session, Task};
+use crate::core::contract::route::Placement;
+use crate::core::engine::queue::pop;
+use crate::core::engine::{Engine, MESSAGE_COST, find_mut};
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::reason::CloseReason;
+use crate::core::ground::time::Instant;
+use crate::core::wire::frame::Frame;
+use crate::core::wire::http::Response;
+
+/// What waits for handlers, on the loop thread and on the workers apart, so that a blocked pool
+/// holds up no other.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    inline: Queue,
+    workers: Queue,
+    /// Jobs that were taken and have not come back.
+    out: usize,
+    /// How many have.
+    returned: u64,
+    /// What jobs of connections that have ended hold, be they queued or out.
+    left: HashMap<ConnectionId, usize>,
+    /// The sum of it.
+    left_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// The last events of connections that have ended.
+    last: VecDeque<Job>,
+    /// Connections for which something waits.
+    runnable: VecDeque<ConnectionId>,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.last.is_empty() && self.runnable.is_empty()
+    }
+}
+
+/// A connection that ended while a job of it was out.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    pub events: VecDeque<Event>,
+    pub reason: CloseReason,
+}
+
+impl Queues {
+    /// Says whether no job waits or is out.
+    pub fn is_empty(&self) -> bool {
+        self.inline.is_empty() && self.workers.is_empty() && self.out == 0
+    }
+
+    /// Gives about how many jobs wait to be handed to the workers.
+    pub fn waiting(&self) -> usize {
+        self.workers.last.len() + self.workers.runnable.len()
+    }
+
+    /// Gives the memory of messages and requests whose connections have ended.
+    pub fn left_bytes(&self) -> usize {
+        self.left_bytes
+    }
+
+    /// Takes note of what handlers have or are to be given for a connection that has ended.
+    pub fn note_left(&mut self, id: ConnectionId, bytes: usize) {
+        if bytes > 0 {
+            self.left_bytes += bytes;
+            self.left_bytes -= self.left.insert(id, bytes).unwrap_or(0);
+        }
+    }
+
+    /// Takes note that it has come back.
+    fn forget_left(&mut self, id: ConnectionId) {
+        self.left_bytes -= self.left.remove(&id).unwrap_or(0);
+        if self.left.is_empty() {
+            self.left.shrink_to(LEFT_KEPT_MAX);
+        }
+    }
+
+    /// Gives how many jobs are out.
+    pub fn out(&self) -> usize {
+        self.out
+    }
+
+    /// Gives how many jobs have come back.
+    pub fn returned(&self) -> u64 {
+        self.returned
+    }
+
+    pub fn has_inline(&self) -> bool {
+        !self.inline.is_empty()
+    }
+
+    fn of(&mut self, placement: Placement) -> &mut Queue {
+        match placement {
+            Placement::Inline => &mut self.inline,
+            Placement::Worker => &mut self.workers,
+        }
+    }
+}
+
+impl Engine {
+    /// Takes the next job for handlers of this placement. What comes of it returns as
+    /// [`Command::Done`](crate::core::contract::event::Command::Done).
+    pub fn poll_job(&mut self, placement: Placement) -> Option<Job> {
+        let job = self.next_job(placement);
+        self.jobs.out += usize::from(job.is_some());
+        job
+    }
+
+    fn next_job(&mut self, placement: Placement) -> Option<Job> {
+        if let Some(job) = pop(&mut self.jobs.of(placement).last) {
+            return Some(job);
+        }
+        while let Some(id) = pop(&mut self.jobs.of(placement).runnable) {
+            let Some(connection) = self.get_mut(id) else { continue };
+            connection.marks.clear(Mark::Runnable);
+            let job = self.take_request(id).or_else(|| self.take_job(id));
+            if job.is_some() {
+                self.mark_ready_again(id);
+                return job;
+            }
+        }
+        None
+    }
+
+    /// Makes a job of the request that a connection waits to have decided.
+    fn take_request(&mut self, id: ConnectionId) -> Option<Job> {
+        let connection = self.get_mut(id)?;
+        let Phase::Deciding(pending) = &mut connection.phase else { return None };
+        let request = pending.request.take()?;
+        pending.given_bytes = request.body().len();
+        let task = match pending.upgrade {
+            Some(_) => Task::Authorize(request),
+            None => Task::Answer(request),
+        };
+        Some(Job { id, route: pending.route, task })
+    }
+
+    /// Goes on reading from a connection whose inbox has just been emptied.
+    fn mark_ready_again(&mut self, id: ConnectionId) {
+        let is_ready =
+            |connection: &Connection| connection.flags.paused && !self.is_behind(connection);
+        if self.get(id).is_some_and(is_ready) {
+            self.mark_ready(id);
+        }
+    }
+
+    /// Makes a job of the events of a connection, as many as its outbox has room for the answers
+    /// to.
+    fn take_job(&mut self, id: ConnectionId) -> Option<Job> {
+        let outbox_limit = self.setup.config.limits.outbox_bytes;
+        let budget = 1 + self.turn_left / MESSAGE_COST;
+        let connection = self.get_mut(id)?;
+        let waiting = connection.outbox.held_bytes();
+        let route = usize::from(connection.route?);
+        let inbox = connection.inbox.as_mut().filter(|_| !connection.flags.job)?;
+        let mut count = 0;
+        for event in &inbox.events {
+            if let Event::Message(message) = event {
+                let cost = message.len() + Frame::HEAD_BYTES_MAX;
+                let fits = waiting + inbox.promised + cost <= outbox_limit;
+                if !fits && waiting + inbox.promised > 0 {
+                    break;
+                }
+                inbox.promised += cost;
+                inbox.messages -= 1;
+                inbox.bytes -= message.len();
+                inbox.given += 1;
+            }
+            count += 1;
+            if count == budget {
+                break;
+            }
+        }
+        if count == 0 {
+            return None;
+        }
+        let events = match count == inbox.events.len() {
+            true => std::mem::take(&mut inbox.events),
+            false => inbox.events.drain(..count).collect(),
+        };
+        let given = inbox.given as usize;
+        connection.flags.job = true;
+        connection.flags.opened = true;
+        let session = connection.session.take();
+        self.turn_left = self.turn_left.saturating_sub(given * MESSAGE_COST);
+        Some(Job { id, route, task: Task::Events { session, events } })
+    }
+
+    /// Says whether a job waits for the loop thread.
+    pub fn has_inline_jobs(&self) -> bool {
+        self.jobs.has_inline()
+    }
+
+    /// Takes what came of a job.
+    pub(super) fn handle_done(&mut self, now: Instant, done: Done) {
+        let id = done.id;
+        self.jobs.out = self.jobs.out.saturating_sub(1);
+        self.jobs.returned += 1;
+        self.jobs.forget_left(id);
+        match done.outcome {
+            Outcome::Verdict(request, verdict) => self.handle_verdict(now, id, request, verdict),
+            Outcome::Answer(response) => self.handle_answer(now, id, response),
+            Outcome::Events { session, messages_handled, events } => {
+                self.stats.messages_handled += messages_handled;
+                self.take_back(done.route, id, session, events);
+            }
+            Outcome::Panicked { session, messages_handled, messages_lost } => {
+                self.stats.handler_panics += 1;
+                self.stats.messages_handled += messages_handled;
+                self.stats.messages_panicked += messages_lost;
+                self.handle_panic(now, done.route, id, session);
+            }
+        }
+        self.settle(now, id);
+    }
+
+    /// Gives a session back to its connection, or, if that has ended, to the handler for the last
+    /// time. What follows from it for the connection is settled then.
+    fn take_back(
+        &mut self,
+        route: usize,
+        id: ConnectionId,
+        session: Option<Session>,
+        spent: VecDeque<Event>,
+    ) {
+        let Some(connection) = self.get_mut(id) else {
+            return self.take_back_orphan(route, id, session);
+        };
+        connection.session = session;
+        connection.flags.job = false;
+        if let Some(inbox) = &mut connection.inbox {
+            inbox.promised = 0;
+            inbox.given = 0;
+            if inbox.events.capacity() == 0 {
+                inbox.events = spent;
+            }
+        }
+        self.mark_runnable(id);
+    }
+
+    fn take_back_orphan(&mut self, route: usize, id: ConnectionId, session: Option<Session>) {
+        let Some(mut orphan) = self.orphans.remove(&id) else { return };
+        if session.is_none() {
+            // It panicked in its first call.
+            return;
+        }
+        orphan.events.push_back(Event::Closed(orphan.reason));
+        let task = Task::Events { session, events: orphan.events };
+        self.queue_job(Job { id, route, task });
+    }
+
+    fn handle_panic(
+        &mut self,
+        now: Instant,
+        route: usize,
+        id: ConnectionId,
+        session: Option<Session>,
+    ) {
+        let is_first = session.is_none();
+        // Some messages are lost: none that came after them is handed on as if they had never been.
+        self.forget_messages(id);
+        self.take_back(route, id, session, VecDeque::new());
+        let Some(connection) = self.get_mut(id) else { return };
+        // A handler that panicked in its first call keeps nothing and is told nothing more.
+        connection.flags.opened &= !is_first;
+        if is_first && let Some(inbox) = &mut connection.inbox {
+            inbox.events.clear();
+        }
+        match &mut connection.phase {
+            Phase::Deciding(pending) => {
+                // A refused upgrade ends the connection.
+                pending.keep &= pending.upgrade.is_none();
+                let response = Response::new(500).text("the handler panicked\n");
+                self.handle_answer(now, id, response);
+            }
+            _ => self.fail(now, id, CloseReason::Panic),
+        }
+    }
+
+    /// Drops the messages that still wait for the handler of a connection, be it gone or not.
+    pub(super) fn forget_messages(&mut self, id: ConnectionId) {
+        let events = match self.orphans.get_mut(&id) {
+            Some(orphan) => &mut orphan.events,
+            None => {
+                let connection = find_mut(&mut self.connections, id);
+                let Some(inbox) = connection.and_then(|c| c.inbox.as_deref_mut()) else { return };
+                inbox.messages = 0;
+                inbox.bytes = 0;
+                &mut inbox.events
+            }
+        };
+        let before = events.len();
+        events.retain(|event| !matches!(event, Event::Message(_)));
+        self.stats.messages_cancelled += (before - events.len()) as u64;
+    }
+
+    /// Gives the messages that wait for handlers of connections that have ended.
+    pub(super) fn messages_left(&self) -> u64 {
+        let last = self.jobs.inline.last.iter().chain(&self.jobs.workers.last);
+        let last = last.filter_map(|job| match &job.task {
+            Task::Events { events, .. } => Some(events),
+            _ => None,
+        });
+        let orphaned = self.orphans.values().map(|orphan| &orphan.events);
+        let is_message = |event: &&Event| matches!(event, Event::Message(_));
+        last.chain(orphaned).flatten().filter(is_message).count() as u64
+    }
+
+    pub(super) fn queue_job(&mut self, job: Job) {
+        if let Task::Events { events, .. } = &job.task {
+            self.jobs.note_left(job.id, memory_of(events));
+        }
+        let placement = self.setup.routes[job.route].placement;
+        self.jobs.of(placement).last.push_back(job);
+    }
+
+    pub(super) fn mark_runnable(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if connection.flags.job || connection.marks.has(Mark::Runnable) || !connection.has_job() {
+            return;
+        }
+        let Some(route) = connection.route else { return };
+        connection.marks.set(Mark::Runnable);
+        let placement = self.setup.routes[usize::from(route)].placement;
+        let runnable = &mut self.jobs.of(placement).runnable;
+        runnable.push_back(id);
+        // Behind a pool that is blocked, connections come and go: those that have gone are
+        // forgotten.
+        if runnable.len() > 2 * self.connections.len() + RUNNABLE_SPARE {
+            let connections = &mut self.connections;
+            runnable.retain(|id| find_mut(connections, *id).is_some());
+        }
+    }
+
+    /// Takes an inbox from a connection for which nothing waits.
+    pub(super) fn release_inbox(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if let Some(inbox) = connection.inbox.take_if(|inbox| inbox.is_idle()) {
+            self.keep_spare_inbox(inbox);
+        }
+    }
+
+    /// Keeps the memory of a few inboxes for the next messages. An idle connection owns none.
+    pub(super) fn keep_spare_inbox(&mut self, mut inbox: Box<Inbox>) {
+        if self.spare_inboxes.len() < SPARE_INBOXES_MAX
+            && inbox.events.capacity() <= SPARE_EVENTS_MAX
+        {
+            inbox.events.clear();
+            inbox.messages = 0;
+            inbox.bytes = 0;
+            inbox.promised = 0;
+            inbox.given = 0;
+            inbox.rest = Vec::new();
+            inbox.rest_from = 0;
+            self.spare_inboxes.push(inbox);
+        }
+    }
+}
+
+/// Gives the memory of events that bear messages: of those that bear none there are few.
+pub(super) fn memory_of(events: &VecDeque<Event>) -> usize {
+    let bytes = events.iter().map(|event| match event {
+        Event::Message(message) => message.len() + size_of::<Event>(),
+        _ => 0,
+    });
+    bytes.sum()
+}
+
+const LEFT_KEPT_MAX: usize = 64;
+const SPARE_INBOXES_MAX: usize = 16;
+const SPARE_EVENTS_MAX: usize = 64;
+const RUNNABLE_SPARE: usize = 64;

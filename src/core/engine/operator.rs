@@ -1,0 +1,102 @@
+//! What the operator's listener answers: figures, the table of connections, the configuration, and
+//! what to end.
+
+use std::num::NonZeroU64;
+
+use crate::core::connection::{Phase, Rest};
+use crate::core::contract::event::Place;
+use crate::core::contract::route::Operation;
+use crate::core::engine::Engine;
+use crate::core::engine::queue::pop;
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::json::Object;
+use crate::core::ground::time::Instant;
+use crate::core::observe::figures::Surroundings;
+use crate::core::observe::metrics;
+use crate::core::wire::http::{HeaderLines, Refusal, Request, Response};
+
+impl Engine {
+    /// Answers a request of the operator's, which is complete.
+    pub(super) fn operate(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        request: &Request,
+        operation: Operation,
+    ) {
+        let answer = match operation {
+            // Some of the figures are the loop's.
+            Operation::Metrics => return self.scrapes.push_back(id),
+            Operation::Connections => {
+                let Some(pending) = self.take_pending(id) else { return };
+                let rest = Rest::Table(Place::default());
+                return self.begin_slices(now, id, &pending, &HeaderLines::default(), rest);
+            }
+            Operation::Config => {
+                let toml = self.setup.config.to_toml();
+                Ok(Response::new(200).text(toml))
+            }
+            Operation::Kick => self.answer_kick(now, id, request),
+            Operation::Drain => {
+                self.begin_drain(now);
+                let object = Object::new().number("connections", self.public as u64);
+                Ok(Response::new(202).json(object.end()))
+            }
+            Operation::Shed => self.answer_shed(now, request),
+        };
+        self.handle_answer(now, id, answer.unwrap_or_else(Response::from));
+    }
+
+    /// Takes the next connection that waits for the server's figures, to be answered by
+    /// [`Engine::answer_scrape`]: one in a turn, since each is a walk over all connections.
+    pub fn poll_scrape(&mut self) -> Option<ConnectionId> {
+        match std::mem::replace(&mut self.has_scraped, true) {
+            false => pop(&mut self.scrapes),
+            true => None,
+        }
+    }
+
+    /// Answers with the server's figures.
+    pub fn answer_scrape(&mut self, now: Instant, id: ConnectionId, around: &Surroundings) {
+        if !self.contains(id) {
+            return;
+        }
+        let text = self.metrics(around);
+        let response = Response::new(200).bytes(metrics::CONTENT_TYPE, text);
+        self.handle_answer(now, id, response);
+        self.settle(now, id);
+    }
+
+    fn answer_kick(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        request: &Request,
+    ) -> Result<Response, Refusal> {
+        let number = request.path().rsplit('/').next().and_then(|text| text.parse().ok());
+        let target = number.and_then(NonZeroU64::new).map(ConnectionId::from_u64);
+        let unknown = || Refusal::new(404, "there is no such connection");
+        let target = target.filter(|target| self.contains(*target)).ok_or_else(unknown)?;
+        match self.get_mut(target).map(|connection| &mut connection.phase) {
+            // Whoever ends itself is answered first.
+            Some(Phase::Deciding(pending)) if target == id => pending.keep = false,
+            _ => {
+                self.kick(now, target);
+            }
+        }
+        Ok(Response::new(204))
+    }
+
+    fn answer_shed(&mut self, now: Instant, request: &Request) -> Result<Response, Refusal> {
+        let fraction = request.query_value("fraction").and_then(|text| text.parse().ok());
+        let fraction = fraction.filter(|fraction| *fraction > 0.0 && *fraction <= 1.0);
+        let Some(fraction) = fraction else {
+            return Err(Refusal::bad_request("say which part: ?fraction=0.3, at most 1"));
+        };
+        if self.drain.is_some() {
+            return Err(Refusal::new(409, "the server is draining"));
+        }
+        let count = self.begin_shed(now, fraction);
+        Ok(Response::new(200).json(Object::new().number("shed", count as u64).end()))
+    }
+}

@@ -1,0 +1,140 @@
+//! What goes out to a socket.
+
+use std::io::IoSlice;
+
+use crate::core::connection::{Mark, Phase};
+use crate::core::contract::event::Event;
+use crate::core::engine::{ENCODE_COST, Engine, find_mut};
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::time::Instant;
+use crate::core::observe::stats::Transport;
+use crate::core::outbox::{Kind, Outbox};
+use crate::core::wire::frame::Frame;
+
+impl Engine {
+    /// Lends the bytes to write next to a connection. Gives how many slices were filled: zero if
+    /// nothing waits, if the socket takes nothing, or if the peer has had what it may have for now.
+    pub fn gather<'a>(
+        &'a mut self,
+        now: Instant,
+        id: ConnectionId,
+        slices: &mut [IoSlice<'a>],
+    ) -> usize {
+        self.let_go(now, id);
+        let Some(connection) = find_mut(&mut self.connections, id) else { return 0 };
+        if !connection.flags.writable {
+            return 0;
+        }
+        if self.turn_left == 0 && connection.outbox.is_encoding() {
+            // To encode costs budget: it goes on in the next turn.
+            connection.outbox.excuse(now);
+            self.hungry.push(connection);
+        }
+        let room = self.turn_left.div_ceil(ENCODE_COST);
+        let (count, encoded) = connection.outbox.gather(slices, &mut self.scratch, room);
+        self.turn_left = self.turn_left.saturating_sub(encoded * ENCODE_COST);
+        count
+    }
+
+    /// Takes note that the kernel took `len` bytes, or some of what the transport keeps. Says
+    /// whether there is more.
+    pub fn handle_written(&mut self, now: Instant, id: ConnectionId, len: usize) -> bool {
+        self.stats.sent_bytes += len as u64;
+        let Some(connection) = find_mut(&mut self.connections, id) else { return false };
+        connection.counters.bytes_out += len as u64;
+        let left = connection.outbox.written(now, len, &mut self.spare_queues);
+        if left.ping
+            && let Phase::Open(open) = &mut connection.phase
+        {
+            open.heartbeat.ping_sent(now);
+            connection.flags.relink = true;
+        }
+        let has_more = !connection.outbox.is_empty();
+        if left.close {
+            self.close_frame_sent(now, id);
+        }
+        has_more
+    }
+
+    /// Takes note that the socket takes no more for now.
+    pub fn handle_blocked(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.writable = false;
+        }
+    }
+
+    /// Says whether the socket may take something.
+    pub fn may_write(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|connection| connection.flags.writable)
+    }
+
+    /// Takes note that the transport itself has something to write: at the end of the turn.
+    pub fn handle_wants_write(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.wants_write = true;
+            connection.flags.writable = true;
+            self.mark_dirty(id);
+        }
+    }
+
+    /// Takes note that a read may give something of which no edge tells.
+    pub fn handle_wants_read(&mut self, id: ConnectionId) {
+        self.mark_readable(id);
+        self.mark_ready(id);
+    }
+
+    /// Takes note that writing has come to its end, for this turn. `wants_write` says whether the
+    /// transport has something to write that the socket does not take.
+    pub fn handle_flushed(&mut self, now: Instant, id: ConnectionId, wants_write: bool) {
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.flags.wants_write = wants_write;
+        connection.marks.clear(Mark::Dirty);
+        let is_empty = connection.outbox.is_empty();
+        let was_filled = std::mem::replace(&mut connection.flags.filled, !is_empty);
+        let route = connection.route.map_or(0, usize::from);
+        let is_pressed = !is_empty || connection.flags.pressure > 0;
+        let replays = connection.flags.replays;
+        if is_empty && was_filled {
+            let is_open = matches!(connection.phase, Phase::Open(_));
+            if is_open && self.setup.routes[route].wants_drained {
+                self.push_event(id, Event::Drained);
+            }
+        }
+        self.mark_runnable(id);
+        if is_pressed {
+            self.tell_pressure(now, id);
+        }
+        if is_empty {
+            self.tell_losses(now, id);
+        }
+        if replays {
+            self.feed(now, id);
+        }
+        self.settle(now, id);
+    }
+
+    /// Queues a frame for a peer.
+    pub(super) fn push_frame(&mut self, now: Instant, id: ConnectionId, frame: Frame, kind: Kind) {
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let frame = connection.framed(frame);
+        let (len, made) = (frame.len() as u64, frame.made_bytes());
+        let replaced = connection.outbox.push(now, frame, kind, &mut self.spare_queues);
+        self.dirty.push(connection);
+        if matches!(connection.phase, Phase::Stream { .. }) {
+            connection.phase_at = now.into();
+        }
+        if matches!(kind, Kind::Message | Kind::Event(..)) {
+            connection.counters.messages_out += 1;
+            self.stats.messages_sent += 1;
+            let is_stream = connection.flags.transport == Transport::EventStream;
+            self.stats.messages_streamed += u64::from(is_stream);
+        }
+        self.stats.queued_bytes += len;
+        self.stats.discarded_bytes += replaced as u64;
+        self.budget.add(match kind {
+            // Shared: it was counted when it was encoded.
+            Kind::Event(..) => Outbox::ENTRY_BYTES,
+            _ => Outbox::ENTRY_BYTES + made,
+        });
+    }
+}

@@ -1,0 +1,125 @@
+//! Moves bytes between a transport and the engine. Production and simulation run the same
+//! functions.
+
+use std::io::{ErrorKind, IoSlice};
+
+use crate::core::engine::Engine;
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::time::Instant;
+use crate::core::transport::{Got, Transport};
+
+/// Reads from a transport what the connection's budget allows: a buffer full or 16 reads.
+///
+/// When it has given all, a later byte raises a new edge (mio is edge-triggered), so it is not read
+/// again, unless its end was announced: that raises no edge of its own.
+pub fn fill(
+    engine: &mut Engine,
+    now: Instant,
+    id: ConnectionId,
+    transport: &mut impl Transport,
+    shared: &mut [u8],
+) {
+    read_some(engine, now, id, transport, shared);
+    if transport.wants_write() {
+        engine.handle_wants_write(id);
+    }
+}
+
+fn read_some(
+    engine: &mut Engine,
+    now: Instant,
+    id: ConnectionId,
+    transport: &mut impl Transport,
+    shared: &mut [u8],
+) {
+    let mut left = shared.len();
+    for _ in 0..READS_MAX {
+        let most = engine.prepare_read(now, id);
+        if most == 0 {
+            if transport.wants_read() {
+                read_own(engine, now, id, transport);
+            }
+            return;
+        }
+        let asked = shared.len().min(most);
+        match transport.read(&mut shared[..asked]) {
+            Ok(Got::End) => return engine.handle_eof(now, id),
+            Ok(Got::Bytes { len, is_drained }) => {
+                debug_assert!(len <= asked, "more was read than there is room for");
+                if len > 0 {
+                    engine.handle_input(now, id, &mut shared[..len]);
+                }
+                if is_drained && !engine.must_read_to_end(id) {
+                    return engine.handle_drained_socket(id);
+                }
+                left = left.saturating_sub(len);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return engine.handle_drained_socket(id);
+            }
+            Err(error) => return engine.handle_error(now, id, &error),
+        }
+        if left == 0 || engine.is_turn_spent() {
+            break;
+        }
+    }
+    engine.handle_budget_spent(now, id);
+}
+
+/// Lets a transport read what is for itself alone, while nothing is read for the engine.
+fn read_own(engine: &mut Engine, now: Instant, id: ConnectionId, transport: &mut impl Transport) {
+    match transport.read(&mut []) {
+        Err(error) if !matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
+            engine.handle_error(now, id, &error);
+        }
+        _ => {}
+    }
+}
+
+/// Writes to a transport what waits for it, until it takes no more.
+pub fn flush(engine: &mut Engine, now: Instant, id: ConnectionId, transport: &mut impl Transport) {
+    loop {
+        let goes_on = transport.wants_write() && engine.may_write(id);
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = engine.gather(now, id, &mut slices);
+        if count == 0 && !goes_on {
+            break;
+        }
+        let asked: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+        match transport.write(&slices[..count]) {
+            Ok(written) => {
+                debug_assert!(written.taken <= asked, "more was taken than there was");
+                if written.taken < asked || written.in_flight > 0 {
+                    // The socket's buffer is full: room raises an edge.
+                    engine.handle_blocked(id);
+                }
+                let is_some = written.taken > 0 || written.in_flight > 0;
+                let has_more = is_some && engine.handle_written(now, id, written.taken);
+                if !has_more && !transport.wants_write() {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => engine.handle_blocked(id),
+            Err(error) => return engine.handle_error(now, id, &error),
+        }
+    }
+    engine.handle_flushed(now, id, transport.wants_write());
+    if transport.wants_read() {
+        engine.handle_wants_read(id);
+    }
+}
+
+/// Begins to end what is sent to a peer: nothing waits for it any more.
+pub fn finish(engine: &mut Engine, key: usize, transport: &mut impl Transport) {
+    transport.finish();
+    if transport.wants_write()
+        && let Some(id) = engine.id_of(key)
+    {
+        engine.handle_wants_write(id);
+    }
+}
+
+const READS_MAX: usize = 16;
+const SLICES_MAX: usize = 16;

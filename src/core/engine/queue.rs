@@ -1,0 +1,65 @@
+//! Lists of connections that wait for something, each once.
+//!
+//! A connection that bears the mark of a list waits in it: [`Queue::push`] sets the mark,
+//! [`Queue::pop`] clears it. A connection that is served out of its turn has its mark cleared, and
+//! is passed over; so is one that ended meanwhile, for its slot's next connection has another id.
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+use crate::core::connection::{Connection, Mark};
+use crate::core::engine::find_mut;
+use crate::core::ground::id::ConnectionId;
+
+/// Connections that wait, first in, first out.
+#[derive(Debug)]
+pub(super) struct Queue {
+    mark: Mark,
+    ids: VecDeque<ConnectionId>,
+}
+
+impl Queue {
+    pub fn new(mark: Mark) -> Queue {
+        Queue { mark, ids: VecDeque::new() }
+    }
+
+    /// Has a connection wait behind the others, unless it waits already.
+    #[inline]
+    pub fn push(&mut self, connection: &mut Connection) {
+        if connection.marks.set(self.mark) {
+            self.ids.push_back(connection.id);
+        }
+    }
+
+    /// Takes the next connection that still bears the mark.
+    #[inline]
+    pub fn pop(&mut self, connections: &mut Slab<Connection>) -> Option<ConnectionId> {
+        while let Some(id) = pop(&mut self.ids) {
+            if let Some(connection) = find_mut(connections, id)
+                && connection.marks.clear(self.mark)
+            {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Says whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+/// Takes the next of a queue. One that a burst has made large gives its memory back when it is
+/// empty: what is left at the end of the heap keeps all before it from going back to the system.
+pub(super) fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let next = queue.pop_front();
+    if next.is_none() && queue.capacity() > QUEUE_KEPT_MAX {
+        *queue = VecDeque::new();
+    }
+    next
+}
+
+/// How many entries an empty queue keeps room for.
+const QUEUE_KEPT_MAX: usize = 1024;

@@ -1,0 +1,160 @@
+//! Rates: what a peer may send, what it may be sent, and the waits where it is more.
+//!
+//! A wait ends by the wheel: it is among the moments at which the connection must be looked at.
+//! While nothing is read for it, what waits for the peer's bytes stands still. The operator's
+//! connections have no rates.
+
+use crate::core::admission::rates::enough;
+use crate::core::config::RateAction;
+use crate::core::connection::{Connection, Phase};
+use crate::core::contract::route::Face;
+use crate::core::engine::{Engine, find_mut};
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::reason::CloseReason;
+use crate::core::ground::time::Instant;
+
+impl Engine {
+    /// Takes a token for a message, or for a request. Says whether the connection may go on: it may
+    /// where it would have had to wait, and has.
+    pub(super) fn spend_message(&mut self, now: Instant, id: ConnectionId) -> bool {
+        let limits = &self.setup.config.limits;
+        let (rate, action) = (limits.messages_per_second.into(), limits.rate_action);
+        if rate == 0 {
+            return true;
+        }
+        let Some(connection) = find_mut(&mut self.connections, id) else { return true };
+        if !is_paced(connection) {
+            return true;
+        }
+        let messages = &mut connection.rates.get_or_insert_default().messages;
+        let is_there = messages.tokens(now, rate) > 0;
+        messages.spend(now, rate, 1);
+        is_there || action == RateAction::Pause
+    }
+
+    /// Takes tokens for bytes that were read. Where more than these ends the connection, it ends.
+    pub(super) fn spend_bytes(&mut self, now: Instant, id: ConnectionId, len: usize) {
+        let limits = &self.setup.config.limits;
+        let (rate, action) = (limits.bytes_per_second, limits.rate_action);
+        if rate == 0 {
+            return;
+        }
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        if !is_paced(connection) {
+            return;
+        }
+        let bytes = &mut connection.rates.get_or_insert_default().bytes;
+        let fits = bytes.tokens(now, rate) >= len as u64;
+        bytes.spend(now, rate, len as u64);
+        if action == RateAction::Close && !fits {
+            match connection.phase {
+                Phase::Open(_) | Phase::Stream { .. } => self.fail(now, id, CloseReason::Rate),
+                _ => self.refuse_late(now, id, 429, CloseReason::Rate),
+            }
+        }
+    }
+
+    /// Says whether a peer whose bytes begin a message, or a request, may; else nothing is read
+    /// until it may. One that is under way goes on: its token is there.
+    pub(super) fn may_begin(&mut self, now: Instant, id: ConnectionId) -> bool {
+        let rate = self.setup.config.limits.messages_per_second.into();
+        if rate == 0 || self.setup.config.limits.rate_action == RateAction::Close {
+            return true;
+        }
+        let Some(connection) = self.get(id) else { return true };
+        match &connection.rates {
+            Some(rates) if is_paced(connection) && connection.is_between_messages() => {
+                let messages = rates.messages;
+                let is_there = messages.tokens(now, rate) > 0;
+                if !is_there {
+                    self.wait_to_read(now, id, messages.ready_at(now, rate, enough(rate)));
+                }
+                is_there
+            }
+            _ => true,
+        }
+    }
+
+    /// Gives how many bytes may be read now. If none, nothing is read until some may be.
+    pub(super) fn bytes_left(&mut self, now: Instant, id: ConnectionId) -> usize {
+        let limits = &self.setup.config.limits;
+        let rate = limits.bytes_per_second;
+        if rate == 0 || limits.rate_action == RateAction::Close {
+            return usize::MAX;
+        }
+        let Some(connection) = self.get(id) else { return 0 };
+        match &connection.rates {
+            Some(rates) if is_paced(connection) => {
+                let bytes = rates.bytes;
+                let left = bytes.tokens(now, rate);
+                if left == 0 {
+                    self.wait_to_read(now, id, bytes.ready_at(now, rate, enough(rate)));
+                }
+                usize::try_from(left).unwrap_or(usize::MAX)
+            }
+            // All that are saved up.
+            _ if is_paced(connection) => usize::try_from(2 * rate).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        }
+    }
+
+    fn wait_to_read(&mut self, now: Instant, id: ConnectionId, at: Instant) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let rates = connection.rates.get_or_insert_default();
+        if rates.read_at.is_none() {
+            rates.unread_since = now.into();
+            rates.read_at = Some(at);
+            self.stats.read_pauses += 1;
+            self.update_pause(now, id);
+            self.touch(id);
+        }
+    }
+
+    /// Lets go of messages to a peer, as many as it may have now.
+    ///
+    /// Not held back is what a connection that ends has still to say: it would be cut off.
+    pub(super) fn let_go(&mut self, now: Instant, id: ConnectionId) {
+        let rate = self.setup.config.limits.send_per_second.into();
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let is_live = matches!(connection.phase, Phase::Open(_) | Phase::Stream { .. });
+        if rate == 0 || !is_live || connection.flags.draining || connection.face == Face::Admin {
+            return connection.outbox.release_all(now);
+        }
+        if !connection.flags.writable || connection.outbox.is_empty() {
+            return;
+        }
+        let rates = connection.rates.get_or_insert_default();
+        let sent = connection.outbox.release(now, rates.sends.tokens(now, rate));
+        if sent > 0 {
+            rates.sends.spend(now, rate, sent);
+        }
+        if connection.outbox.is_held() {
+            self.stats.send_pauses += u64::from(rates.send_at.is_none());
+            rates.send_at = Some(rates.sends.ready_at(now, rate, enough(rate)));
+            connection.flags.relink = true;
+        }
+    }
+
+    /// Ends the waits of a connection that are over. Says whether there was one.
+    pub(super) fn end_waits(&mut self, now: Instant, id: ConnectionId) -> bool {
+        let Some(connection) = self.get_mut(id) else { return false };
+        let Some(rates) = &mut connection.rates else { return false };
+        let reads = rates.read_at.is_some_and(|at| at <= now);
+        let sends = rates.send_at.take_if(|at| *at <= now).is_some();
+        if reads {
+            connection.read_on(now);
+            self.update_pause(now, id);
+            self.mark_ready(id);
+        }
+        if sends {
+            self.mark_dirty(id);
+        }
+        reads || sends
+    }
+}
+
+/// Says whether what comes from a peer is counted. Not while its connection ends: what still comes
+/// is discarded, and the sooner its close frame is read the better.
+fn is_paced(connection: &Connection) -> bool {
+    connection.face != Face::Admin && !matches!(connection.phase, Phase::Closing(_))
+}

@@ -1,0 +1,466 @@
+//! HTTP requests: admission, routing, the upgrade, answers and refusals.
+
+use tungstenite::Bytes;
+
+use crate::core::admission::tokens::TokenIndex;
+use crate::core::connection::{Body, Closing, Pending, Phase, RouteIndex, Stage};
+use crate::core::contract::event::Accept;
+use crate::core::contract::route::{self, Face, Found, RouteKind};
+use crate::core::engine::{End, Engine, publish};
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::reason::CloseReason;
+use crate::core::ground::time::Instant;
+use crate::core::outbox::Kind;
+use crate::core::wire::frame::Frame;
+use crate::core::wire::http::{
+    self, Admitted, BodyLength, BodyReader, Caching, Cors, Head, Origins, Refusal, Request,
+    Response, Wanted, Wire,
+};
+use crate::core::wire::sse;
+
+/// What a request is to become.
+enum Aim {
+    /// A WebSocket of this route.
+    Upgrade { route: usize, accept_key: String },
+    /// An answer of this route.
+    Route(usize),
+    /// An answer that is known already.
+    Known(Response),
+}
+
+impl Engine {
+    /// Takes a complete head: it is admitted and routed before a byte of its body is read.
+    pub(super) fn handle_head(&mut self, now: Instant, id: ConnectionId, mut head: Head) {
+        let head_only = head.request.method() == "HEAD";
+        if !self.spend_message(now, id) {
+            let pending = Pending { head_only, ..Pending::default() };
+            return self.refuse_pending(now, id, 429, CloseReason::Rate, &pending);
+        }
+        let Some(connection) = self.get(id) else { return };
+        head.request.set_peer(connection.peer.address().map(|address| address.ip()));
+        let face = connection.face;
+        let draining = self.drain.is_some() && face != Face::Admin;
+        let began_at = connection.phase_at;
+        let mut pending = Pending {
+            began_at,
+            is_http10: head.version == http::Version::Http10,
+            keep: head.keep_alive && !draining && !http::offers_websocket(&head.request),
+            head_only,
+            ..Pending::default()
+        };
+        let admitted = self.admit(id, &head, face, draining, &mut pending);
+        // The token that it bears now is one of those that hold now.
+        self.catch_up(id.key());
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.token = admitted.as_ref().map_or(None, |(_, token)| *token);
+        match admitted.map(|(aim, _)| aim) {
+            Err(refusal) => {
+                pending.keep &= head.body.is_empty();
+                self.answer(now, id, refusal.into(), &pending);
+            }
+            Ok(Aim::Known(response)) => {
+                pending.keep &= head.body.is_empty();
+                self.answer(now, id, response, &pending);
+            }
+            Ok(Aim::Upgrade { route, accept_key }) => {
+                let offered = &self.setup.routes[route].protocols;
+                let protocol = http::choose_protocol(&head.request, offered).map(str::to_owned);
+                pending.route = route;
+                pending.upgrade = Some((accept_key, protocol));
+                self.decide(now, id, Box::new(head.request), pending);
+            }
+            Ok(Aim::Route(route)) => {
+                pending.route = route;
+                self.begin_body(now, id, head, pending);
+            }
+        }
+    }
+
+    fn begin_body(&mut self, now: Instant, id: ConnectionId, head: Head, mut pending: Pending) {
+        if head.body.is_empty() {
+            return self.decide(now, id, Box::new(head.request), pending);
+        }
+        let limit = self.setup.config.limits.message_bytes;
+        let reader = http::check_encoding(&head.request)
+            .and_then(|()| BodyReader::new(head.body, limit, &self.head_limits));
+        match reader {
+            Err(refusal) => {
+                pending.keep = false;
+                self.answer(now, id, refusal.into(), &pending);
+            }
+            Ok(reader) => {
+                if head.expects_continue {
+                    self.push_frame(now, id, Frame::raw(http::CONTINUE), Kind::Response);
+                }
+                let Some(connection) = self.get_mut(id) else { return };
+                let body = Body { request: head.request, reader, pending };
+                connection.enter(now, Phase::Body(Box::new(body)));
+            }
+        }
+    }
+
+    /// Takes the complete body.
+    pub(super) fn handle_body(&mut self, now: Instant, id: ConnectionId, bytes: Bytes) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let placeholder = Phase::Answering { keep: false, reason: CloseReason::Done, more: None };
+        match std::mem::replace(&mut connection.phase, placeholder) {
+            Phase::Body(body) => {
+                let Body { mut request, pending, .. } = *body;
+                request.set_body(bytes);
+                self.decide(now, id, Box::new(request), pending);
+            }
+            other => connection.phase = other,
+        }
+    }
+
+    /// Has the handler decide on a complete request, or answers where none is needed.
+    fn decide(&mut self, now: Instant, id: ConnectionId, request: Box<Request>, pending: Pending) {
+        let spec = &self.setup.routes[pending.route];
+        let (kind, authorizes) = (spec.kind, spec.authorizes);
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.route = RouteIndex::new(pending.route);
+        connection.enter(now, Phase::Deciding(Box::new(pending)));
+        match kind {
+            RouteKind::WebSocket if !authorizes => {
+                self.handle_verdict(now, id, request, Ok(Accept::default()));
+            }
+            RouteKind::WebSocket | RouteKind::Get | RouteKind::Post => self.ask(id, request),
+            RouteKind::TopicSocket | RouteKind::Hub => {
+                self.handle_verdict(now, id, request, Ok(Accept::default()));
+            }
+            RouteKind::TopicGet | RouteKind::TopicPost | RouteKind::EventStream => {
+                self.handle_topic_request(now, id, &request, kind);
+            }
+            RouteKind::Operator(operation) => self.operate(now, id, &request, operation),
+            RouteKind::Health => self.handle_answer(now, id, Response::new(200).text("ok\n")),
+            RouteKind::Ready if self.drain.is_some() => {
+                let response = Refusal::new(503, "the server is draining").into();
+                self.handle_answer(now, id, response);
+            }
+            RouteKind::Ready if self.budget.is_short() => {
+                let response = Refusal::new(503, publish::SHORT_OF_MEMORY).into();
+                self.handle_answer(now, id, response);
+            }
+            RouteKind::Ready => self.handle_answer(now, id, Response::new(200).text("ready\n")),
+        }
+    }
+
+    /// Answers what the topics themselves answer.
+    fn handle_topic_request(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        request: &Request,
+        kind: RouteKind,
+    ) {
+        let Some(pending) = self.take_pending(id) else { return };
+        let pattern = self.setup.routes[pending.route].path.clone();
+        let topic = publish::topic_of(&pattern, request.path()).unwrap_or_default();
+        let wanted = http::wanted(request, sse::CONTENT_TYPE);
+        let answer = match kind {
+            RouteKind::TopicPost => self.post_topic(now, request, &topic),
+            RouteKind::TopicGet if wanted != Wanted::Named => match request.query_value("after") {
+                None => self.read_topic(now, &topic),
+                Some(after) => match self.read_history(now, id, &topic, &after, &pending) {
+                    Ok(()) => return,
+                    Err(refusal) => Err(refusal),
+                },
+            },
+            RouteKind::EventStream if wanted == Wanted::Refused => {
+                Err(Refusal::new(406, "there is nothing here but event streams"))
+            }
+            RouteKind::TopicGet => match self.open_stream(now, id, request, &[topic], &pending) {
+                Ok(()) => return,
+                Err(refusal) => Err(refusal),
+            },
+            _ => match self.open_streams(now, id, request, &pending) {
+                Ok(()) => return,
+                Err(refusal) => Err(refusal),
+            },
+        };
+        let response = answer.unwrap_or_else(Response::from);
+        self.answer(now, id, response, &pending);
+    }
+
+    /// Has the request wait for the route's handler, with its connection: one that ends takes it
+    /// along.
+    fn ask(&mut self, id: ConnectionId, request: Box<Request>) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if let Phase::Deciding(pending) = &mut connection.phase {
+            pending.request = Some(request);
+        }
+        self.mark_runnable(id);
+    }
+
+    /// Takes the verdict on an upgrade. One that comes after the deadline is dropped.
+    pub(super) fn handle_verdict(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        request: Box<Request>,
+        verdict: Result<Accept, Refusal>,
+    ) {
+        let Some(mut pending) = self.take_pending(id) else { return };
+        let Some((accept_key, offered)) = pending.upgrade.take() else { return };
+        self.stats.rejected_by_handlers += u64::from(verdict.is_err());
+        let accept = match verdict {
+            Ok(_) if self.drain.is_some() => Err(Refusal::new(503, "the server is draining")),
+            verdict => verdict,
+        };
+        match accept {
+            Err(refusal) => self.answer(now, id, refusal.into(), &pending),
+            Ok(accept) => {
+                let protocol = accept.into_protocol().or(offered);
+                let lines = match self.prepare_upgrade(now, id, &request, pending.route) {
+                    Ok(gap) => gap,
+                    Err(refusal) => return self.answer(now, id, refusal.into(), &pending),
+                };
+                self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
+                let accepted = http::switching_protocols(&accept_key, protocol.as_deref(), &lines);
+                self.push_answer(now, id, accepted, &pending);
+                self.open(now, id, request);
+                self.settle(now, id);
+            }
+        }
+    }
+
+    /// Takes the answer to a plain request. One that comes after the deadline is dropped.
+    pub(super) fn handle_answer(&mut self, now: Instant, id: ConnectionId, response: Response) {
+        if let Some(pending) = self.take_pending(id) {
+            self.answer(now, id, response, &pending);
+        }
+    }
+
+    pub(super) fn take_pending(&mut self, id: ConnectionId) -> Option<Pending> {
+        match &mut self.get_mut(id)?.phase {
+            Phase::Deciding(pending) => Some(std::mem::take(pending)),
+            _ => None,
+        }
+    }
+
+    /// Refuses a request that cannot be read on: the connection ends behind the answer, which has
+    /// no body if it is to HEAD.
+    pub(super) fn refuse(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        refusal: Refusal,
+        head_only: bool,
+    ) {
+        self.stats.bad_requests += 1;
+        let mut pending = self.give_up_request(id);
+        pending.head_only |= head_only;
+        self.answer(now, id, refusal.into(), &pending);
+    }
+
+    /// Takes what is known of the request that is refused: an answer to HEAD has no body, whatever
+    /// it says. The connection ends behind it.
+    fn give_up_request(&mut self, id: ConnectionId) -> Pending {
+        let pending = match self.get_mut(id).map(|connection| &mut connection.phase) {
+            Some(Phase::Body(body)) => std::mem::take(&mut body.pending),
+            Some(Phase::Deciding(pending)) => std::mem::take(&mut **pending),
+            Some(Phase::Head { reader, .. }) => {
+                Pending { head_only: reader.is_for_head(&[]), ..Pending::default() }
+            }
+            _ => Pending::default(),
+        };
+        // Its handler still has the request.
+        self.jobs.note_left(id, pending.given_bytes);
+        Pending { keep: false, ..pending }
+    }
+
+    /// Refuses a request in the name of a deadline, or of a rate.
+    pub(super) fn refuse_late(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        status: u16,
+        reason: CloseReason,
+    ) {
+        let pending = self.give_up_request(id);
+        self.refuse_pending(now, id, status, reason, &pending);
+    }
+
+    fn refuse_pending(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        status: u16,
+        reason: CloseReason,
+        pending: &Pending,
+    ) {
+        let sentence = reason.to_string();
+        self.answer(now, id, Refusal::new(status, sentence).into(), pending);
+        if let Some(connection) = self.get_mut(id)
+            && let Phase::Answering { reason: done, .. } = &mut connection.phase
+        {
+            *done = reason;
+        }
+        self.settle(now, id);
+    }
+
+    /// Queues the bytes of an answer, and counts it. What every answer owes to its request is
+    /// written here and nowhere else, so that it stands once.
+    pub(super) fn push_answer(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        response: Response,
+        pending: &Pending,
+    ) {
+        self.stats.answers[usize::from(response.status() / 100).clamp(1, 5) - 1] += 1;
+        let keep_alive = pending.keep.then_some(self.rules.keep_alive);
+        let wire = Wire { date: self.date(), keep_alive, head_only: pending.head_only };
+        let response = response.caching(pending.caching).cors(&pending.cors);
+        let (head, body) = response.encode_apart(&wire);
+        self.push_frame(now, id, Frame::raw(head), Kind::Response);
+        if !body.is_empty() {
+            // It may be an event that many ask for: all are sent the same bytes.
+            self.push_frame(now, id, Frame::raw(body), Kind::Response);
+        }
+    }
+
+    /// Queues an answer, behind which the next request may come.
+    pub(super) fn answer(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        response: Response,
+        pending: &Pending,
+    ) {
+        self.push_answer(now, id, response, pending);
+        if let Some(connection) = self.get_mut(id) {
+            let reason = CloseReason::Done;
+            let keep = pending.keep;
+            connection.enter(now, Phase::Answering { keep, reason, more: None });
+        }
+    }
+
+    /// The answer is with the kernel: the next request may come, or FIN goes.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        keep: bool,
+        reason: CloseReason,
+    ) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if connection.flags.eof {
+            return self.finish(now, id, reason, End::Close);
+        }
+        if keep && !connection.flags.draining {
+            connection.enter(now, Phase::KeepAlive { blank: 0 });
+            self.mark_ready(id);
+            return;
+        }
+        self.hang_up(now, id, reason);
+    }
+
+    /// Ends a connection that has nothing more to say: FIN, behind what may still wait (`100
+    /// Continue`), and what still comes is discarded.
+    pub(super) fn hang_up(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if !connection.outbox.is_empty() {
+            return connection.enter(now, Phase::Answering { keep: false, reason, more: None });
+        }
+        connection.enter(now, Phase::Closing(Closing::new(Stage::Lingering, reason)));
+        self.linger(now, id);
+    }
+
+    /// Checks Host, Origin and token, and finds out what the request is to become.
+    fn admit(
+        &mut self,
+        id: ConnectionId,
+        head: &Head,
+        face: Face,
+        draining: bool,
+        pending: &mut Pending,
+    ) -> Result<(Aim, Option<TokenIndex>), Refusal> {
+        let request = &head.request;
+        let found = route::find(&self.setup.routes, face, request.path());
+        pending.caching = found.map_or(Caching::default(), |found| found.caching);
+        let admission = &self.setup.config.admission;
+        if !found.is_some_and(|found| found.is_health) {
+            let (hosts, key) = match face {
+                Face::Admin => (&admission.admin_hosts, "admission.admin_hosts"),
+                Face::Public | Face::Both => (&admission.hosts, "admission.hosts"),
+            };
+            let hosts = hosts.check(request.host(), &self.setup.machine_name, key);
+            hosts.inspect_err(|_| self.stats.rejected_hosts += 1)?;
+        }
+        let admitted = admission.origins.check(request, false);
+        let admitted = admitted.and_then(|admitted| match admitted {
+            Admitted::Foreign(_) if changes_the_server(request, face, &admission.origins) => {
+                Err(Refusal::new(403, "only pages that are named in admission.origins may do this"))
+            }
+            admitted => Ok(admitted),
+        });
+        let admitted = admitted.inspect_err(|_| {
+            self.stats.rejected_origins += 1;
+            pending.cors = Cors::refused(request);
+        })?;
+        pending.cors = admitted.cors();
+        let found = found.ok_or_else(|| Refusal::new(404, "there is nothing here"))?;
+        if http::is_preflight(request) {
+            // Browsers send it without credentials.
+            return Ok((Aim::Known(http::preflight(request)), None));
+        }
+        let aim = aim(head, found, draining);
+        let route = match &aim {
+            Ok(Aim::Upgrade { route, .. } | Aim::Route(route)) => Some(*route),
+            Ok(Aim::Known(_)) => None,
+            // Who may ask for nothing here is told that, and not how to ask.
+            Err(_) => found.any(),
+        };
+        let token = route.map(|route| self.check_token(id, request, face, route)).transpose()?;
+        Ok((aim?, token.flatten()))
+    }
+}
+
+/// Says whether a request would change the server, from a page that was admitted as any page is:
+/// what is public may be for all, the operator's listener is not.
+fn changes_the_server(request: &Request, face: Face, origins: &Origins) -> bool {
+    let is_safe = matches!(request.method(), "GET" | "HEAD" | "OPTIONS");
+    face == Face::Admin && *origins == Origins::Any && !is_safe
+}
+
+/// Begins an answer whose body is made as its connection takes it: in chunks, or, to HTTP/1.0,
+/// until the connection is closed.
+pub(super) fn begin_of_body(content_type: &'static str, pending: &Pending) -> Response {
+    match pending.is_http10 {
+        true => Response::new(200).stream(content_type),
+        false => Response::new(200).chunked(content_type),
+    }
+}
+
+/// Finds out what a request is to become.
+fn aim(head: &Head, found: Found, draining: bool) -> Result<Aim, Refusal> {
+    let request = &head.request;
+    if let Some(route) = found.websocket
+        && http::wants_websocket(request)
+    {
+        if draining {
+            return Err(Refusal::new(503, "the server is draining"));
+        }
+        let accept_key = http::upgrade(head)?.accept_key;
+        // With HEAD nothing can be switched to: the offer is ignored.
+        if request.method() == "GET" {
+            return Ok(Aim::Upgrade { route, accept_key });
+        }
+    }
+    if request.method() == "DELETE"
+        && let Some(route) = found.delete
+    {
+        return Ok(Aim::Route(route));
+    }
+    match (request.method(), found.get, found.post) {
+        ("GET" | "HEAD", Some(route), _) => Ok(Aim::Route(route)),
+        ("POST", _, Some(_)) if matches!(head.body, BodyLength::None) && !found.is_bare => {
+            Err(Refusal::new(411, "say how long the body is"))
+        }
+        ("POST", _, Some(route)) => Ok(Aim::Route(route)),
+        ("GET" | "HEAD", None, _) if found.websocket.is_some() => Err(Refusal::upgrade_required()),
+        ("OPTIONS", ..) => Ok(Aim::Known(Response::options(found.allow()))),
+        _ => Err(Refusal::method_not_allowed(found.allow())),
+    }
+}

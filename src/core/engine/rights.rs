@@ -1,0 +1,91 @@
+//! Tokens: what a request must bear, and what its connection may do from then on.
+
+use log::debug;
+
+use crate::core::admission::tokens::{Right, TokenIndex, Tokens};
+use crate::core::connection::Connection;
+use crate::core::contract::route::{Face, RouteKind};
+use crate::core::engine::rounds::{Beats, Change};
+use crate::core::engine::{Engine, publish};
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::time::Instant;
+use crate::core::topics::Name;
+use crate::core::wire::http::{self, Refusal, Request};
+
+impl Engine {
+    /// Asks for these tokens from now on; `None` asks for none. Nobody is dropped: who is connected
+    /// keeps its subscriptions, and its next publish or subscribe is judged by what its token may
+    /// then. A token that is gone may nothing.
+    pub fn set_tokens(&mut self, now: Instant, tokens: Option<Tokens>) {
+        self.change_tokens(now, tokens, Beats::Stay);
+    }
+
+    /// As [`Engine::set_tokens`], with what becomes of heartbeats.
+    pub(super) fn change_tokens(&mut self, now: Instant, tokens: Option<Tokens>, beats: Beats) {
+        // A round that is under way goes by the tokens that it replaced.
+        self.finish_round(now);
+        let before = std::mem::replace(&mut self.tokens, tokens);
+        self.begin_round(now, Change { tokens: Some(before), beats });
+    }
+
+    /// Checks the token of a request for a route, and whether it may do what the request asks for.
+    ///
+    /// The operator's listener is guarded by where it is bound, not by tokens.
+    pub(super) fn check_token(
+        &mut self,
+        id: ConnectionId,
+        request: &Request,
+        face: Face,
+        route: usize,
+    ) -> Result<Option<TokenIndex>, Refusal> {
+        let spec = &self.setup.routes[route];
+        let Some(tokens) = self.tokens.as_ref().filter(|_| face != Face::Admin && !spec.is_open)
+        else {
+            return Ok(None);
+        };
+        let borne = http::bearer(request);
+        let Some(token) = borne.as_ref().and_then(|token| tokens.find(token)) else {
+            self.stats.rejected_tokens += 1;
+            // The operator is told which of the two it was. The peer is not.
+            let what = if borne.is_some() { "unknown" } else { "none" };
+            debug!(
+                target: "heartwheel::connection",
+                "refused id={id} status=401 token={what}"
+            );
+            return Err(Refusal::new(401, "this takes a token"));
+        };
+        let may = |right, topic: &str| !Name::is_valid(topic) || tokens.may(token, right, topic);
+        let of_path = || publish::topic_of(&spec.path, request.path()).unwrap_or_default();
+        let (is_allowed, sentence) = match spec.kind {
+            RouteKind::TopicPost => (may(Right::Publish, &of_path()), NO_PUBLISH),
+            RouteKind::TopicGet | RouteKind::TopicSocket => {
+                (may(Right::Subscribe, &of_path()), NO_SUBSCRIBE)
+            }
+            RouteKind::EventStream => {
+                let mut topics = request.query_values("topic");
+                (topics.all(|topic| may(Right::Subscribe, &topic)), NO_SUBSCRIBE)
+            }
+            _ => (true, ""),
+        };
+        self.stats.rejected_rights += u64::from(!is_allowed);
+        is_allowed.then_some(Some(token)).ok_or_else(|| Refusal::new(403, sentence))
+    }
+
+    /// Says whether the token of a connection has a right now, where one is needed at all. What is
+    /// no name of a topic is for others to refuse.
+    pub(super) fn may(&mut self, id: ConnectionId, right: Right, topic: &str) -> bool {
+        self.catch_up(id.key());
+        let is_allowed = match (&self.tokens, self.get(id)) {
+            (Some(tokens), Some(Connection { token, face, .. })) => {
+                let may = |token| tokens.may(token, right, topic);
+                *face == Face::Admin || !Name::is_valid(topic) || token.is_some_and(may)
+            }
+            _ => true,
+        };
+        self.stats.rejected_rights += u64::from(!is_allowed);
+        is_allowed
+    }
+}
+
+pub(super) const NO_PUBLISH: &str = "this token may not publish there";
+pub(super) const NO_SUBSCRIBE: &str = "this token may not subscribe to that";

@@ -1,0 +1,213 @@
+//! What is to be done to every connection: a few at a time, so that no turn takes as long as there
+//! are connections.
+//!
+//! A round goes through the table of connections. One whose turn has not come, and about which
+//! something is to be decided, is brought up to date first: nothing is judged by half a change.
+
+use crate::core::admission::tokens::Tokens;
+use crate::core::connection::Phase;
+use crate::core::engine::Engine;
+use crate::core::ground::time::Instant;
+
+/// A change that not every connection has followed yet.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// The time of the turn that is at it.
+    now: Instant,
+    /// The next slot.
+    next: usize,
+    change: Change,
+}
+
+/// What every connection is to follow, beside the rules that deadlines are derived from.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// Other tokens than these were.
+    pub tokens: Option<Option<Tokens>>,
+    pub beats: Beats,
+}
+
+/// What becomes of heartbeats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Beats {
+    #[default]
+    Stay,
+    /// They follow other rules, and judge by nothing before.
+    Reload,
+    /// They begin anew: nobody could answer for some time.
+    Spread,
+}
+
+impl Engine {
+    /// Begins to have every connection follow a change. A round that is under way is finished
+    /// first: changes come seldom, and each has few turns before the next.
+    pub(super) fn begin_round(&mut self, now: Instant, change: Change) {
+        self.finish_round(now);
+        self.round_parity = !self.round_parity;
+        self.round = Some(Round { now, next: 0, change });
+    }
+
+    /// Finishes the round that is under way, if one is.
+    pub(super) fn finish_round(&mut self, now: Instant) {
+        let mut all = usize::MAX;
+        self.round_on(now, &mut all);
+    }
+
+    /// Goes on with a round, as far as the budget allows.
+    pub(super) fn round_on(&mut self, now: Instant, budget: &mut usize) {
+        while *budget > 0
+            && let Some(round) = &mut self.round
+        {
+            *budget -= 1;
+            round.now = now;
+            let key = round.next;
+            round.next += 1;
+            self.catch_up(key);
+            if key >= self.connections.capacity() {
+                self.round = None;
+            }
+        }
+    }
+
+    /// Has a connection follow the change of the round, if it has not yet.
+    pub(super) fn catch_up(&mut self, key: usize) {
+        let Some(Round { now, change, .. }) = &self.round else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if std::mem::replace(&mut connection.flags.round_parity, self.round_parity)
+            == self.round_parity
+        {
+            return;
+        }
+        let (now, beats) = (*now, change.beats);
+        if let Some(before) = &change.tokens {
+            connection.token = match (before, &self.tokens, connection.token) {
+                (Some(before), Some(now), Some(token)) => now.find_again(before, token),
+                _ => None,
+            };
+        }
+        if connection.flags.paused {
+            connection.skip_pause(now);
+        }
+        let heard_at = connection.heard_at.near(now).max(now);
+        if let Phase::Open(open) = &mut connection.phase
+            && beats != Beats::Stay
+        {
+            match beats {
+                Beats::Reload => open.heartbeat.reload(&self.rules.heartbeat, &mut self.random),
+                _ => open.heartbeat.spread(&mut self.random),
+            }
+            open.unread_ms = 0;
+            connection.heard_at = heard_at.into();
+        }
+        connection.flags.relink = true;
+        self.rearm(now, key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::admission::tokens::Right;
+    use crate::core::config::Config;
+    use crate::core::contract::route::Face;
+    use crate::core::engine::Setup;
+    use crate::core::ground::id::ConnectionId;
+
+    const NOW: Instant = Instant::from_millis(1000);
+
+    fn engine(connections: usize) -> (Engine, Vec<ConnectionId>) {
+        let setup = Setup {
+            config: Config::default(),
+            routes: Vec::new(),
+            machine_name: String::new(),
+            memory_auto: u64::MAX,
+            seed: 1,
+            unix_ms: 1,
+        };
+        let mut engine = Engine::new(setup);
+        let accept = |_| engine.accept(NOW, Face::Public, None).unwrap();
+        let ids = (0..connections).map(accept).collect();
+        (engine, ids)
+    }
+
+    fn following(engine: &Engine) -> usize {
+        let follows = |connection: &&crate::core::connection::Connection| {
+            connection.flags.round_parity == engine.round_parity
+        };
+        engine.connections.iter().map(|(_, connection)| connection).filter(follows).count()
+    }
+
+    #[test]
+    fn a_round_takes_as_many_connections_as_the_budget_allows() {
+        let (mut engine, ids) = engine(1000);
+        for round in 0..3 {
+            engine.begin_round(NOW, Change::default());
+            assert_eq!(following(&engine), 0, "{round}");
+            engine.round_on(NOW, &mut 100);
+            assert_eq!(following(&engine), 100);
+            assert!(engine.has_work_left());
+            // One that something is to be decided about does not wait for its turn.
+            engine.catch_up(ids[999].key());
+            engine.accept(NOW, Face::Admin, None).unwrap();
+            assert_eq!(following(&engine), 102);
+            let mut turns = 1;
+            while engine.has_work_left() {
+                engine.round_on(NOW, &mut 100);
+                engine.arm_touched(NOW);
+                turns += 1;
+            }
+            assert_eq!(following(&engine), engine.len());
+            assert!((10..=25).contains(&turns), "{turns}");
+        }
+    }
+
+    #[test]
+    fn another_change_finds_everybody_up_to_date() {
+        let (mut engine, _) = engine(300);
+        engine.begin_round(NOW, Change::default());
+        engine.round_on(NOW, &mut 100);
+        engine.begin_round(NOW, Change::default());
+        assert_eq!(following(&engine), 0, "and none is one round ahead");
+        engine.finish_round(NOW);
+        assert_eq!(following(&engine), 300);
+    }
+
+    #[test]
+    fn a_token_is_judged_by_what_it_may_now_before_its_connection_had_its_turn() {
+        let (mut engine, ids) = engine(300);
+        let tokens = |text| Some(Tokens::parse(text).unwrap());
+        engine.set_tokens(NOW, tokens("first publish=a\nsecond publish=b\n"));
+        engine.finish_round(NOW);
+        for (nth, id) in ids.iter().enumerate() {
+            let token = ["first", "second"][nth % 2];
+            let token = engine.tokens.as_ref().unwrap().find(token);
+            engine.get_mut(*id).unwrap().token = token;
+        }
+        engine.set_tokens(NOW, tokens("third publish=c\nsecond publish=d\n"));
+        engine.round_on(NOW, &mut 10);
+        let last = &ids[298..];
+        let may = |engine: &mut Engine, id, topic| engine.may(id, Right::Publish, topic);
+        for topic in ["a", "b", "c", "d"] {
+            assert!(!may(&mut engine, last[0], topic), "its token is gone");
+            assert_eq!(may(&mut engine, last[1], topic), topic == "d");
+        }
+        assert!(following(&engine) < 20);
+    }
+
+    // Where the loop was held up it was the turn of all of them at once.
+    #[test]
+    fn of_those_whose_turn_to_go_has_come_as_many_go_as_the_budget_allows() {
+        let (mut engine, _) = engine(1000);
+        engine.begin_drain(NOW);
+        let later = NOW + std::time::Duration::from_secs(20);
+        let draining = |engine: &Engine| {
+            engine.connections.iter().filter(|(_, connection)| connection.flags.draining).count()
+        };
+        for turns in 1..=10 {
+            let mut budget = 100;
+            engine.drain_on(later, &mut budget);
+            assert_eq!((budget, draining(&engine)), (0, 100 * turns));
+            assert!(turns == 10 || engine.poll_timeout().is_some_and(|at| at <= later));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Telling a part of the connections to go elsewhere, and ending one by hand.
+
+use log::info;
+
+use crate::core::connection::Phase;
+use crate::core::contract::route::Face;
+use crate::core::engine::Engine;
+use crate::core::engine::turns::Turns;
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::reason::CloseReason;
+use crate::core::ground::time::Instant;
+
+impl Engine {
+    /// Tells a fraction of the WebSockets and event streams to come back later, somewhere else if
+    /// there is somewhere: chosen at random, spread as the ends of a drain are. Those of an earlier
+    /// shed whose turn has not come are spread anew. Gives how many were chosen now.
+    ///
+    /// Plain requests are left alone: they end by themselves.
+    pub(super) fn begin_shed(&mut self, now: Instant, fraction: f64) -> usize {
+        if self.drain.is_some() {
+            // Everybody is on the way out.
+            return 0;
+        }
+        let is_candidate = |face, phase: &Phase| {
+            face != Face::Admin && matches!(phase, Phase::Open(_) | Phase::Stream { .. })
+        };
+        let mut ids: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| is_candidate(c.face, &c.phase) && !c.flags.shed)
+            .map(|(_, connection)| connection.id)
+            .collect();
+        let open = ids.len();
+        let count = ((open as f64 * fraction).round() as usize).min(open);
+        for place in 0..count {
+            let other = self.random.between(place as u64, open as u64 - 1);
+            ids.swap(place, other as usize);
+        }
+        ids.truncate(count);
+        for id in &ids {
+            if let Some(connection) = self.get_mut(*id) {
+                connection.flags.shed = true;
+            }
+        }
+        ids.extend(self.shed.take().into_iter().flat_map(Turns::into_waiting));
+        let told = ids.len() as u64;
+        let turns = Turns::new(now, ids, told, self.setup.config.deadlines.drain);
+        info!("shed begun connections={count} of={open} spread_ms={}", turns.spread_ms());
+        self.shed = Some(turns);
+        count
+    }
+
+    /// Gives when the next connection's turn to be shed comes.
+    pub(super) fn shed_at(&self) -> Option<Instant> {
+        self.shed.as_ref().filter(|_| self.public > 0)?.next_at()
+    }
+
+    /// Sheds the connections whose turn has come, as many as the budget allows.
+    pub(super) fn shed_on(&mut self, now: Instant, budget: &mut usize) {
+        while *budget > 0
+            && let Some(turns) = &mut self.shed
+            && let Some(id) = turns.poll(now)
+        {
+            *budget -= 1;
+            let Some(connection) = self.get(id) else { continue };
+            match &connection.phase {
+                Phase::Open(_) => self.retire(now, id, CloseReason::Shed),
+                Phase::Stream { .. } => self.end_stream(now, id, CloseReason::Shed),
+                _ => {}
+            }
+        }
+        self.shed.take_if(|turns| turns.next_at().is_none());
+    }
+
+    /// Ends one connection, whatever it is: a WebSocket by 1008, an event stream and an answer
+    /// behind what is queued, anything else by FIN. Says whether it was there.
+    pub(super) fn kick(&mut self, now: Instant, id: ConnectionId) -> bool {
+        let Some(connection) = self.get_mut(id) else { return false };
+        match &mut connection.phase {
+            Phase::Open(_) => {
+                self.forget_messages(id);
+                self.close(now, id, CloseReason::Kicked, CloseReason::Kicked.label());
+            }
+            Phase::Stream { .. } => self.end_stream(now, id, CloseReason::Kicked),
+            Phase::Answering { keep, reason, more } => {
+                (*keep, *reason, *more) = (false, CloseReason::Kicked, None);
+                self.settle(now, id);
+            }
+            Phase::Closing(_) => {}
+            _ => self.hang_up(now, id, CloseReason::Kicked),
+        }
+        true
+    }
+}

@@ -1,0 +1,28 @@
+//! The pure part: it holds no socket, thread or channel, and reads no clock. Time is an argument.
+//!
+//! Modules stand in floors: a module uses those below it and beside it, never one above.
+//!
+//! | floor | modules |
+//! |---|---|
+//! | all connections of a server | [`engine`] |
+//! | what carries bytes | [`transport`] |
+//! | one connection | [`connection`], [`outbox`] |
+//! | what the engine and the application tell each other | [`contract`] |
+//! | figures | [`observe`] |
+//! | settings | [`config`] |
+//! | who may do what | [`admission`] |
+//! | logs of events, subscriptions | [`topics`] |
+//! | encodings | [`wire`] |
+//! | values | [`ground`] |
+
+pub mod admission;
+pub mod config;
+pub mod connection;
+pub mod contract;
+pub mod engine;
+pub mod ground;
+pub mod observe;
+pub mod outbox;
+pub mod topics;
+pub mod transport;
+pub mod wire;

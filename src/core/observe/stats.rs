@@ -1,0 +1,454 @@
+//! Counters of one server: plain numbers, owned by the loop.
+
+use std::time::Duration;
+
+use crate::core::config::OverflowPolicy;
+use crate::core::ground::reason::CloseReason;
+use crate::core::wire::ws::Violation;
+
+/// Everything a server counts. Counters only grow, and wrap never in practice; gauges say so.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Connections that got a slot.
+    pub accepted: u64,
+    /// Connections that were answered 503 without a slot, because `limits.connections` were open.
+    pub rejected_connections: u64,
+    /// Connections that were answered 429 without a slot, because `limits.connections_per_ip` were
+    /// open from their address.
+    pub rejected_per_ip: u64,
+    /// Connections refused because memory was short.
+    pub rejected_memory: u64,
+    /// Requests answered 401: without a token, or with one that is none of ours.
+    pub rejected_tokens: u64,
+    /// Publishes and subscriptions, by requests and on WebSockets, that the token had no right to.
+    pub rejected_rights: u64,
+    /// Ends, by [`Transport`] and [`CloseReason::index`].
+    pub closed: [[u64; CloseReason::COUNT]; Transport::COUNT],
+    /// Requests refused for their Host: 421.
+    pub rejected_hosts: u64,
+    /// Requests refused for their Origin: 403.
+    pub rejected_origins: u64,
+    /// Upgrades that the route's `authorize` refused.
+    pub rejected_by_handlers: u64,
+    /// How long connections took to become WebSockets or event streams, in milliseconds: from
+    /// accept, or from the first byte of a later request, to the answer queued.
+    pub handshake: Histogram,
+    /// Connections upgraded to WebSocket.
+    pub upgraded: u64,
+    /// HTTP requests, refused ones included, by the class of the status that answered (1xx to 5xx).
+    pub answers: [u64; 5],
+    /// Event streams begun.
+    pub streams: u64,
+    /// Events and subscriptions of the application that were refused: a bad name, too many topics.
+    pub publishes_refused: u64,
+    /// Gaps told to subscribers, or counted where there is no word for them.
+    pub gaps: u64,
+    /// Subscriptions that began at a position that was good: nothing was missing.
+    pub resumes_complete: u64,
+    /// Subscriptions that began at a position after which something was missing.
+    pub resumes_gap: u64,
+    /// Breaches of RFC 6455 or of a limit on messages, by [`Violation`].
+    pub violations: [u64; Violation::COUNT],
+    /// Requests that could not be read: malformed, ambiguous or too large.
+    pub bad_requests: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes handed to the kernel.
+    pub sent_bytes: u64,
+    /// WebSocket messages received. Each waits for its handler or is counted once among
+    /// `messages_handled`, `messages_panicked` and `messages_cancelled`.
+    pub messages_received: u64,
+    /// Messages received and given to a handler that returned.
+    pub messages_handled: u64,
+    /// Messages received and lost to a panic: the one that the handler was given, and those that
+    /// waited behind it in the same job.
+    pub messages_panicked: u64,
+    /// Messages received that no handler was given, because the end of their connection came first.
+    pub messages_cancelled: u64,
+    /// WebSocket messages and events queued for a peer. Each waits, was written whole, or is
+    /// counted among `messages_discarded`.
+    pub messages_sent: u64,
+    /// Those among them that were queued for event streams.
+    pub messages_streamed: u64,
+    /// Bodies published by POST.
+    pub messages_posted: u64,
+    /// Messages and events queued for a peer that were discarded before they were written whole, by
+    /// [`OverflowPolicy`]; `close` counts what any end cut off.
+    pub messages_discarded: [u64; OverflowPolicy::COUNT],
+    /// Messages and events for a peer that were never queued, by [`OverflowPolicy`]; `close` counts
+    /// also what was for a peer that was gone.
+    pub messages_refused: [u64; OverflowPolicy::COUNT],
+    /// Bytes queued for peers. Each waits, or is counted among `sent_bytes` or `discarded_bytes`.
+    pub queued_bytes: u64,
+    /// Bytes queued for peers and then discarded: an end cut them off, an event gave way, or a ping
+    /// or pong was replaced by a newer one.
+    pub discarded_bytes: u64,
+    /// Commands for connections that were gone.
+    pub commands_stale: u64,
+    /// Pings queued.
+    pub pings_sent: u64,
+    /// Pings that no byte answered in time.
+    pub pings_missed: u64,
+    /// Round trips of pings, in milliseconds.
+    pub ping_rtt: Histogram,
+    /// Connections that missed two pings in a row.
+    pub suspects: u64,
+    /// Deadlines that acted, by [`DeadlineKind`].
+    pub deadlines_fired: [u64; DeadlineKind::COUNT],
+    /// How late deadlines acted, in milliseconds.
+    pub deadline_lateness: Histogram,
+    /// How long handler calls took, in microseconds.
+    pub handler_us: Histogram,
+    /// Handler calls that panicked.
+    pub handler_panics: u64,
+    /// Handler calls that ran longer than `deadlines.handler`.
+    pub handlers_stuck_total: u64,
+    /// Gauge: handler calls that run longer than `deadlines.handler` now.
+    pub handlers_stuck: u64,
+    /// Times that the process had been stopped, or suspended, and pings were spread instead of
+    /// evictions.
+    pub time_jumps: u64,
+    /// Times that accepting failed and the loop went on.
+    pub accept_errors: u64,
+    /// Times that accepting paused, because descriptors or memory had run out.
+    pub accept_pauses: u64,
+    /// Times that reading from a connection paused, because it had sent more than
+    /// `limits.messages_per_second` or `limits.bytes_per_second` allow.
+    pub read_pauses: u64,
+    /// Times that messages began to wait for `limits.send_per_second`.
+    pub send_pauses: u64,
+    /// Times that accepting paused for `limits.handshakes_per_second`.
+    pub handshake_pauses: u64,
+    /// Alarms of the early warning: rates that have shifted.
+    pub watch_alarms: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// How long turns took, in microseconds, the wait left out.
+    pub turn_us: Histogram,
+}
+
+impl Stats {
+    /// Gives how many connections ended for this reason.
+    pub fn closed_by(&self, reason: CloseReason) -> u64 {
+        self.closed.iter().map(|ends| ends[reason.index()]).sum()
+    }
+
+    /// Gives how many connections ended.
+    pub fn closed_total(&self) -> u64 {
+        self.closed.iter().flatten().sum()
+    }
+
+    /// Gives the refusals of connections and of what they asked for, each with its label. The first
+    /// two are of those that got no slot.
+    pub fn rejected(&self) -> [(&'static str, u64); 8] {
+        [
+            ("connections", self.rejected_connections),
+            ("per_ip", self.rejected_per_ip),
+            ("memory", self.rejected_memory),
+            ("host", self.rejected_hosts),
+            ("origin", self.rejected_origins),
+            ("token", self.rejected_tokens),
+            ("right", self.rejected_rights),
+            ("handler", self.rejected_by_handlers),
+        ]
+    }
+
+    /// Gives the messages and events that were lost under a policy, in both directions: what came
+    /// and was not handled counts under `close`, as everything that an end cuts off.
+    pub fn dropped_by(&self, policy: OverflowPolicy) -> u64 {
+        let received = match policy {
+            OverflowPolicy::Close => self.messages_panicked + self.messages_cancelled,
+            _ => 0,
+        };
+        let policy = policy as usize;
+        received + self.messages_discarded[policy] + self.messages_refused[policy]
+    }
+
+    /// Gives all messages and events that were lost, in both directions.
+    pub fn messages_dropped(&self) -> u64 {
+        OverflowPolicy::ALL.into_iter().map(|policy| self.dropped_by(policy)).sum()
+    }
+
+    /// Gives how often deadlines of this kind acted.
+    pub fn fired(&self, kind: DeadlineKind) -> u64 {
+        self.deadlines_fired[kind as usize]
+    }
+}
+
+/// How a loop is, as it says itself ([`Handle::vitals`](crate::Handle::vitals)).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Vitals {
+    /// The counters.
+    pub stats: Stats,
+    /// Connections open.
+    pub connections: usize,
+    /// Handler calls asked for that have not come back.
+    pub jobs: usize,
+    /// By how much the earliest deadline is overdue.
+    pub wheel_late: Duration,
+    /// Whether a drain was begun.
+    pub is_draining: bool,
+}
+
+/// What a deadline is for. Where several are due in one tick, the first named here is the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeadlineKind {
+    /// `deadlines.handshake`.
+    Handshake,
+    /// `deadlines.body`.
+    Body,
+    /// `deadlines.keep_alive`.
+    KeepAlive,
+    /// `heartbeat.interval`: a ping is due.
+    Ping,
+    /// `heartbeat.pong`: a pong is overdue.
+    Pong,
+    /// `deadlines.read_idle`.
+    ReadIdle,
+    /// `deadlines.message`.
+    Message,
+    /// `deadlines.write_stall`.
+    WriteStall,
+    /// `deadlines.close_send`.
+    CloseSend,
+    /// `deadlines.close_ack`.
+    CloseAck,
+    /// `deadlines.handler`.
+    Handler,
+    /// `heartbeat.comment`: a silent event stream gets a comment.
+    Comment,
+    /// `deadlines.lifetime`.
+    Lifetime,
+    /// `deadlines.drain`.
+    Drain,
+}
+
+impl DeadlineKind {
+    /// How many kinds there are.
+    pub const COUNT: usize = 14;
+
+    /// All kinds.
+    pub const ALL: [DeadlineKind; DeadlineKind::COUNT] = [
+        DeadlineKind::Handshake,
+        DeadlineKind::Body,
+        DeadlineKind::KeepAlive,
+        DeadlineKind::Ping,
+        DeadlineKind::Pong,
+        DeadlineKind::ReadIdle,
+        DeadlineKind::Message,
+        DeadlineKind::WriteStall,
+        DeadlineKind::CloseSend,
+        DeadlineKind::CloseAck,
+        DeadlineKind::Handler,
+        DeadlineKind::Comment,
+        DeadlineKind::Lifetime,
+        DeadlineKind::Drain,
+    ];
+
+    /// Gives the label: the key's name, without its section.
+    pub const fn label(self) -> &'static str {
+        match self {
+            DeadlineKind::Handshake => "handshake",
+            DeadlineKind::Body => "body",
+            DeadlineKind::KeepAlive => "keep_alive",
+            DeadlineKind::Ping => "ping",
+            DeadlineKind::Pong => "pong",
+            DeadlineKind::ReadIdle => "read_idle",
+            DeadlineKind::Message => "message",
+            DeadlineKind::WriteStall => "write_stall",
+            DeadlineKind::CloseSend => "close_send",
+            DeadlineKind::CloseAck => "close_ack",
+            DeadlineKind::Handler => "handler",
+            DeadlineKind::Comment => "comment",
+            DeadlineKind::Lifetime => "lifetime",
+            DeadlineKind::Drain => "drain",
+        }
+    }
+
+    /// Says whether bytes that already lie in the socket could move this deadline: one attempt is
+    /// made before it acts.
+    pub(crate) const fn is_inactivity(self) -> bool {
+        matches!(
+            self,
+            DeadlineKind::ReadIdle
+                | DeadlineKind::Pong
+                | DeadlineKind::KeepAlive
+                | DeadlineKind::WriteStall
+                | DeadlineKind::CloseAck
+        )
+    }
+}
+
+/// What a connection has become.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// A WebSocket.
+    WebSocket,
+    /// An event stream.
+    EventStream,
+    /// Plain requests.
+    #[default]
+    Http,
+}
+
+impl Transport {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+
+    /// All of them.
+    pub const ALL: [Transport; Transport::COUNT] =
+        [Transport::WebSocket, Transport::EventStream, Transport::Http];
+
+    /// Gives the label: in log lines and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Transport::Http => "http",
+            Transport::WebSocket => "websocket",
+            Transport::EventStream => "events",
+        }
+    }
+}
+
+/// How far a connection has come, in the words of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PhaseName {
+    /// Its first request is awaited.
+    Handshake,
+    /// A request is being received, decided on or answered, or the next one is awaited.
+    Request,
+    /// A WebSocket or an event stream.
+    Open,
+    /// Its end has begun.
+    Closing,
+}
+
+impl PhaseName {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+
+    /// All of them.
+    pub const ALL: [PhaseName; PhaseName::COUNT] =
+        [PhaseName::Handshake, PhaseName::Request, PhaseName::Open, PhaseName::Closing];
+
+    /// Gives the label: in metrics and in `/connections`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            PhaseName::Handshake => "handshake",
+            PhaseName::Request => "request",
+            PhaseName::Open => "open",
+            PhaseName::Closing => "closing",
+        }
+    }
+}
+
+/// Counts values in buckets whose bounds are 1, 2, 4, 8, 20, 40, 80, 200, ... and one for all above
+/// the last: three to a power of ten, so that 800 ms is a bound in milliseconds and in
+/// microseconds.
+#[derive(Clone, Debug, Default)]
+pub struct Histogram {
+    buckets: [u64; Histogram::BUCKETS],
+    sum: u64,
+    max: u64,
+}
+
+impl Histogram {
+    /// The greatest value of each bucket but the last, which takes what is greater than all.
+    pub const BOUNDS: [u64; Histogram::BUCKETS - 1] = bounds();
+
+    /// How many buckets there are.
+    pub const BUCKETS: usize = 26;
+
+    /// Counts a value.
+    pub fn record(&mut self, value: u64) {
+        self.record_times(value, 1);
+    }
+
+    /// Counts a value so many times.
+    pub fn record_times(&mut self, value: u64, times: u32) {
+        let times = times.into();
+        self.buckets[Histogram::BOUNDS.partition_point(|bound| *bound < value)] += times;
+        self.sum = self.sum.saturating_add(value.saturating_mul(times));
+        self.max = self.max.max(value);
+    }
+
+    /// Counts a span in milliseconds.
+    pub fn record_ms(&mut self, span: Duration) {
+        self.record(span.as_millis() as u64);
+    }
+
+    /// Counts all that another has counted.
+    pub fn add(&mut self, other: &Histogram) {
+        for (bucket, count) in self.buckets.iter_mut().zip(other.buckets) {
+            *bucket += count;
+        }
+        self.sum = self.sum.saturating_add(other.sum);
+        self.max = self.max.max(other.max);
+    }
+
+    /// Gives the counts; bucket `n` holds values up to `BOUNDS[n]`, those of the buckets before it
+    /// left out.
+    pub fn buckets(&self) -> &[u64; Histogram::BUCKETS] {
+        &self.buckets
+    }
+
+    /// Gives how many values were counted.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// Gives the sum of all values.
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// Gives the greatest value.
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+}
+
+const fn bounds() -> [u64; Histogram::BUCKETS - 1] {
+    let mut bounds = [1; Histogram::BUCKETS - 1];
+    let mut index = 1;
+    while index < bounds.len() {
+        let digit = [2, 4, 8][(index - 1) % 3];
+        bounds[index] = digit * 10u64.pow((index as u32 - 1) / 3);
+        index += 1;
+    }
+    bounds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_holds_values_up_to_its_bound() {
+        let mut histogram = Histogram::default();
+        for value in [0, 1, 2, 3, 4, 5, u64::MAX] {
+            histogram.record(value);
+        }
+        assert_eq!(histogram.buckets()[..4], [2, 1, 2, 1]);
+        assert_eq!(histogram.buckets()[Histogram::BUCKETS - 1], 1);
+        assert_eq!((histogram.count(), histogram.max()), (7, u64::MAX));
+    }
+
+    #[test]
+    fn the_bounds_of_alerts_are_bounds_of_buckets() {
+        assert_eq!(Histogram::BOUNDS[..8], [1, 2, 4, 8, 20, 40, 80, 200]);
+        assert!(Histogram::BOUNDS.is_sorted());
+        assert!(Histogram::BOUNDS.contains(&800) && Histogram::BOUNDS.contains(&800_000));
+        assert_eq!(Histogram::BOUNDS.last(), Some(&80_000_000));
+    }
+
+    #[test]
+    fn adding_counts_all_of_the_other() {
+        let (mut one, mut other) = (Histogram::default(), Histogram::default());
+        [1, 5].into_iter().for_each(|value| one.record(value));
+        [5, 100].into_iter().for_each(|value| other.record(value));
+        one.add(&other);
+        assert_eq!((one.count(), one.sum(), one.max(), one.buckets()[3]), (4, 111, 100, 2));
+    }
+}

@@ -1,0 +1,200 @@
+//! The retained events of one topic.
+//!
+//! Everything that a topic remembers is here: append, read after a position, the first and the last
+//! id, and the newest id evicted. It decides nothing about when to evict and knows no subscriber.
+//!
+//! ```text
+//!   ordinals   0 .. begin-1   begin ........... end-1   end
+//!              evicted        retained, ids ascending   the next event
+//! ```
+//!
+//! An *ordinal* counts the events of this topic since it was made: a place in the log that is found
+//! without a search and stays what it is when events are evicted.
+
+use std::collections::VecDeque;
+
+use crate::core::ground::time::Instant;
+
+use super::{Event, EventId};
+
+/// A ring of events in the order of their ids.
+#[derive(Debug)]
+pub struct Log {
+    entries: VecDeque<Entry>,
+    begin: u64,
+    evicted: EventId,
+    payload_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    event: Event,
+    appended_at: Instant,
+}
+
+impl Log {
+    /// The memory that a retained event takes beside its payload, in bytes.
+    pub const EVENT_BYTES: usize = size_of::<Entry>();
+
+    /// Makes an empty log of which nothing after `evicted` was ever lost.
+    pub fn new(evicted: EventId) -> Log {
+        Log { entries: VecDeque::new(), begin: 0, evicted, payload_bytes: 0 }
+    }
+
+    /// Appends an event, whose id is greater than all before, and gives its ordinal.
+    pub fn append(&mut self, now: Instant, event: Event) -> u64 {
+        let newest = self.last().map_or(self.evicted, |last| last.id);
+        debug_assert!(event.id > newest, "{} after {newest}", event.id);
+        let ordinal = self.end();
+        self.payload_bytes += event.payload.len();
+        self.entries.push_back(Entry { event, appended_at: now });
+        ordinal
+    }
+
+    /// Evicts the first event and says whether there was one. Memory that is no longer used goes
+    /// back.
+    pub fn evict(&mut self) -> bool {
+        let Some(Entry { event, .. }) = self.entries.pop_front() else { return false };
+        self.begin += 1;
+        self.evicted = event.id;
+        self.payload_bytes -= event.payload.len();
+        let len = self.entries.len();
+        if len == 0 {
+            self.entries = VecDeque::new();
+        } else if len < self.entries.capacity() / 4 {
+            self.entries.shrink_to(2 * len);
+        }
+        true
+    }
+
+    /// Gives the ordinal of the first event after `position`, as far as it is retained.
+    pub fn after(&self, position: EventId) -> u64 {
+        self.begin + self.entries.partition_point(|entry| entry.event.id <= position) as u64
+    }
+
+    /// Gives the event at `ordinal`; none if it was evicted or is still to come.
+    pub fn event(&self, ordinal: u64) -> Option<&Event> {
+        let place = usize::try_from(ordinal.checked_sub(self.begin)?).ok()?;
+        self.entries.get(place).map(|entry| &entry.event)
+    }
+
+    /// Gives the retained events from `ordinal` on.
+    pub fn events_from(&self, ordinal: u64) -> impl Iterator<Item = &Event> {
+        let skip = usize::try_from(ordinal.saturating_sub(self.begin)).unwrap_or(usize::MAX);
+        self.entries.iter().skip(skip).map(|entry| &entry.event)
+    }
+
+    /// Gives the oldest event retained.
+    pub fn first(&self) -> Option<&Event> {
+        self.entries.front().map(|entry| &entry.event)
+    }
+
+    /// Gives when the oldest event retained was appended.
+    pub fn first_appended_at(&self) -> Option<Instant> {
+        self.entries.front().map(|entry| entry.appended_at)
+    }
+
+    /// Gives the newest event retained.
+    pub fn last(&self) -> Option<&Event> {
+        self.entries.back().map(|entry| &entry.event)
+    }
+
+    /// Gives the newest id that was evicted, `0-0` if none was: a position before it is a gap.
+    pub fn evicted(&self) -> EventId {
+        self.evicted
+    }
+
+    /// Gives the ordinal of the first event retained.
+    pub fn begin(&self) -> u64 {
+        self.begin
+    }
+
+    /// Gives the ordinal that the next event will have.
+    pub fn end(&self) -> u64 {
+        self.begin + self.entries.len() as u64
+    }
+
+    /// Gives the number of events retained.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Says whether none is retained.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Gives the bytes of all payloads retained.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// Gives the memory of all events retained: payloads and what each takes beside it.
+    pub fn bytes(&self) -> usize {
+        self.payload_bytes + self.entries.len() * Log::EVENT_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Payload;
+    use super::*;
+
+    fn id(ms: u64) -> EventId {
+        EventId::new(ms, 0)
+    }
+
+    /// Events with the ids 10, 20, .. of three bytes each, of which `evicted` are gone.
+    fn log(appended: u64, evicted: u64) -> Log {
+        let mut log = Log::new(EventId::ZERO);
+        for n in 1..=appended {
+            let event = Event { id: id(10 * n), payload: Payload::text("abc") };
+            assert_eq!(log.append(Instant::from_millis(n), event), n - 1);
+        }
+        for _ in 0..evicted {
+            assert!(log.evict());
+        }
+        log
+    }
+
+    #[test]
+    fn a_position_finds_the_first_event_after_it() {
+        let log = log(5, 2); // 30, 40, 50
+        let cases = [(0, 2), (20, 2), (29, 2), (30, 3), (35, 3), (49, 4), (50, 5), (99, 5)];
+        for (position, ordinal) in cases {
+            assert_eq!(log.after(id(position)), ordinal, "{position}");
+        }
+    }
+
+    #[test]
+    fn an_ordinal_names_the_same_event_for_good() {
+        let mut log = log(5, 0);
+        assert_eq!(log.event(3).unwrap().id, id(40));
+        log.evict();
+        log.evict();
+        assert_eq!(log.event(3).unwrap().id, id(40));
+        assert_eq!((log.event(1), log.event(5)), (None, None));
+        let ids = |from| log.events_from(from).map(|event| event.id.ms()).collect::<Vec<_>>();
+        assert_eq!(ids(0), [30, 40, 50]);
+        assert_eq!(ids(4), [50]);
+        assert!(ids(9).is_empty());
+    }
+
+    #[test]
+    fn an_empty_log_remembers_what_it_evicted_and_owns_no_memory() {
+        let mut log = log(1000, 1000);
+        assert!(!log.evict());
+        assert!(log.is_empty());
+        assert_eq!((log.begin(), log.end(), log.evicted()), (1000, 1000, id(10_000)));
+        assert_eq!((log.bytes(), log.entries.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn memory_follows_what_is_retained() {
+        let log = log(1000, 990);
+        assert_eq!(log.payload_bytes(), 30);
+        assert_eq!(log.bytes(), 30 + 10 * Log::EVENT_BYTES);
+        assert!(log.entries.capacity() <= 64, "{}", log.entries.capacity());
+        assert_eq!(log.first_appended_at(), Some(Instant::from_millis(991)));
+    }
+}

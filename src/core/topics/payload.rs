@@ -1,0 +1,96 @@
+//! What is published.
+
+use tungstenite::{Bytes, Utf8Bytes};
+
+use super::EventId;
+use crate::core::wire::message::Message;
+
+/// One published event. Cloning shares the payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its place in the order of everything published.
+    pub id: EventId,
+    /// What was published.
+    pub payload: Payload,
+}
+
+/// What was published, and as what. Cloning shares the bytes.
+///
+/// The bytes are kept as they are given: a slice of a larger buffer keeps the whole of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Text: always UTF-8.
+    Text(Utf8Bytes),
+    /// One JSON value. Whoever publishes has checked it.
+    Json(Utf8Bytes),
+    /// Bytes.
+    Binary(Bytes),
+}
+
+impl From<&str> for Payload {
+    fn from(text: &str) -> Payload {
+        Payload::Text(text.into())
+    }
+}
+
+impl From<String> for Payload {
+    fn from(text: String) -> Payload {
+        Payload::Text(text.into())
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Payload {
+        Payload::Binary(bytes.into())
+    }
+}
+
+impl From<Message> for Payload {
+    fn from(message: Message) -> Payload {
+        match message {
+            Message::Text(text) => Payload::Text(text),
+            Message::Binary(bytes) => Payload::Binary(bytes),
+        }
+    }
+}
+
+impl Payload {
+    /// Makes a payload of text.
+    pub fn text(text: impl Into<Utf8Bytes>) -> Payload {
+        Payload::Text(text.into())
+    }
+
+    /// Gives the bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Payload::Text(text) | Payload::Json(text) => text.as_str().as_bytes(),
+            Payload::Binary(bytes) => bytes,
+        }
+    }
+
+    /// Gives the text, if it is text or JSON.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Payload::Text(text) | Payload::Json(text) => Some(text.as_str()),
+            Payload::Binary(_) => None,
+        }
+    }
+
+    /// Gives the length in bytes.
+    pub fn len(&self) -> usize {
+        self.as_bytes().len()
+    }
+
+    /// Says whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives the bytes, shared.
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Payload::Text(text) | Payload::Json(text) => text.into(),
+            Payload::Binary(bytes) => bytes,
+        }
+    }
+}

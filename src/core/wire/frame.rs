@@ -1,0 +1,217 @@
+//! Encoded bytes on their way to peers.
+
+use tungstenite::Bytes;
+
+use crate::core::wire::encoded::Encoded;
+
+/// What is written to a peer in one piece: a short head of its own and a payload shared with
+/// everyone who gets it.
+///
+/// A clone costs a reference count. The head is a WebSocket frame header (2 to 10 bytes from a
+/// server), the size of a chunk (RFC 9112, 7.1), or empty, where the payload already is what goes
+/// on the wire (an HTTP response). A payload that would grow large by being encoded is encoded as
+/// it is written.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    head: [u8; Frame::HEAD_BYTES_MAX],
+    head_len: HeadLen,
+    body: Body,
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    Whole(Bytes),
+    Encoded(Box<Encoded>),
+}
+
+/// A length in an enum, whose other values an entry of an outbox uses.
+#[derive(Clone, Copy, Debug)]
+#[rustfmt::skip]
+enum HeadLen { L0, L1, L2, L3, L4, L5, L6, L7, L8, L9, L10, L11 }
+
+impl Frame {
+    /// The longest head: the size of a chunk of less than 64 GiB, and its CRLF.
+    pub const HEAD_BYTES_MAX: usize = 11;
+
+    /// Makes a frame of a head and a payload.
+    ///
+    /// # Panics
+    ///
+    /// If the head is longer than [`Frame::HEAD_BYTES_MAX`].
+    pub fn new(head: &[u8], payload: Bytes) -> Frame {
+        Frame::with_body(head, Body::Whole(payload))
+    }
+
+    /// Makes a frame of bytes that are complete in themselves.
+    pub fn raw(payload: impl Into<Bytes>) -> Frame {
+        Frame::new(&[], payload.into())
+    }
+
+    /// Makes a chunk of a piece of a body. The end of the chunk goes with it, so that its reader
+    /// need not wait for the next one.
+    pub fn chunk(piece: Bytes) -> Frame {
+        let size = format!("{:x}\r\n", piece.len());
+        // Its memory is this piece's alone: nothing is copied unless it has to move.
+        let mut payload = Vec::from(piece);
+        payload.reserve_exact(CRLF.len());
+        payload.extend_from_slice(CRLF);
+        Frame::new(size.as_bytes(), payload.into())
+    }
+
+    /// Gives what is in a chunk, for a peer that knows no chunks. The bytes stay shared.
+    pub fn without_chunk(&self) -> Frame {
+        let payload = match &self.body {
+            Body::Whole(payload) => payload,
+            Body::Encoded(text) => {
+                return Frame::with_body(&[], Body::Encoded(Box::new(text.without_chunk())));
+            }
+        };
+        let is_joined = self.head().is_empty();
+        let start = if is_joined { size_len(payload) } else { 0 };
+        let end = payload.len().saturating_sub(CRLF.len()).max(start);
+        Frame::raw(payload.slice(start..end))
+    }
+
+    /// Makes a frame of a head and a text around a payload: at once if it is small, else it is
+    /// encoded as it is written.
+    ///
+    /// # Panics
+    ///
+    /// If the head is longer than [`Frame::HEAD_BYTES_MAX`].
+    pub fn encoded(head: &[u8], text: Encoded) -> Frame {
+        match text.len() <= AT_ONCE_BYTES_MAX {
+            true => Frame::new(head, text.to_bytes()),
+            false => Frame::with_body(head, Body::Encoded(Box::new(text))),
+        }
+    }
+
+    fn with_body(short: &[u8], body: Body) -> Frame {
+        use HeadLen::{L0, L1, L2, L3, L4, L5, L6, L7, L8, L9, L10, L11};
+        let head_len = [L0, L1, L2, L3, L4, L5, L6, L7, L8, L9, L10, L11][short.len()];
+        let mut head = [0; Frame::HEAD_BYTES_MAX];
+        head[..short.len()].copy_from_slice(short);
+        Frame { head, head_len, body }
+    }
+
+    /// Gives a small frame as one piece: it is written with a cheaper system call.
+    pub fn joined_if_small(self) -> Frame {
+        match &self.body {
+            Body::Whole(payload) if !self.head().is_empty() && self.len() <= JOINED_BYTES_MAX => {
+                Frame::raw([self.head(), payload].concat())
+            }
+            _ => self,
+        }
+    }
+
+    /// Gives the head.
+    pub fn head(&self) -> &[u8] {
+        &self.head[..self.head_len as usize]
+    }
+
+    /// Gives the payload; of one that is encoded as it is written, what it is encoded from.
+    pub fn payload(&self) -> &Bytes {
+        match &self.body {
+            Body::Whole(payload) => payload,
+            Body::Encoded(text) => text.payload(),
+        }
+    }
+
+    /// Gives the text that is encoded as it is written, if it is one.
+    pub fn text(&self) -> Option<&Encoded> {
+        match &self.body {
+            Body::Whole(_) => None,
+            Body::Encoded(text) => Some(text),
+        }
+    }
+
+    /// Appends the bytes on the wire, encoded at once.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.head());
+        self.write_body(out);
+    }
+
+    /// Appends what stands behind the head, encoded at once.
+    pub fn write_body(&self, out: &mut Vec<u8>) {
+        match &self.body {
+            Body::Whole(payload) => out.extend_from_slice(payload),
+            Body::Encoded(text) => text.write(out),
+        }
+    }
+
+    /// Gives the length of the bytes on the wire.
+    pub fn len(&self) -> usize {
+        let body = match &self.body {
+            Body::Whole(payload) => payload.len(),
+            Body::Encoded(text) => text.len(),
+        };
+        self.head_len as usize + body
+    }
+
+    /// Gives the memory that making the frame took, if its payload was made for it.
+    pub fn made_bytes(&self) -> usize {
+        match &self.body {
+            Body::Whole(payload) => payload.len(),
+            Body::Encoded(text) => text.own_bytes(),
+        }
+    }
+
+    /// Says whether nothing would be written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Gives how long the size of a chunk is, with its CRLF.
+pub(crate) fn size_len(chunk: &[u8]) -> usize {
+    chunk.windows(2).position(|two| two == CRLF).map_or(0, |at| at + CRLF.len())
+}
+
+const CRLF: &[u8] = b"\r\n";
+
+/// A payload of that size is rather copied once than kept apart from its head.
+const JOINED_BYTES_MAX: usize = 1024;
+
+/// A text up to this long is encoded once, for all who get it. To encode a longer one for each of
+/// them costs less than its memory.
+const AT_ONCE_BYTES_MAX: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::wire::encoded::{Around, Coding};
+
+    #[test]
+    fn a_chunk_bears_its_size_and_its_end() {
+        for (len, size) in [(1, "1"), (26, "1a"), (2000, "7d0")] {
+            let piece = Bytes::from("\r\n".repeat(len).into_bytes()).slice(..len);
+            for frame in
+                [Frame::chunk(piece.clone()), Frame::chunk(piece.clone()).joined_if_small()]
+            {
+                let bytes = [frame.head(), frame.payload()].concat();
+                let expected = [format!("{size}\r\n").as_bytes(), &piece, b"\r\n"].concat();
+                assert_eq!(bytes, expected);
+                let bare = frame.without_chunk();
+                assert_eq!((bare.head(), bare.payload()), (&b""[..], &piece));
+                let shared = frame.payload().as_ptr_range();
+                assert!(shared.contains(&bare.payload().as_ptr()), "nothing is copied");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_leaves_its_chunk_as_it_entered_it_be_it_encoded_or_not() {
+        for len in [0, 10, 1000, AT_ONCE_BYTES_MAX] {
+            for byte in [b'a', b'\n'] {
+                let around = Around { head: "data: ".into(), coding: Coding::Lines, tail: "\n\n" };
+                let text = Encoded::new(around, vec![byte; len].into());
+                let chunk = Frame::encoded(&[], text.clone().into_chunk(false));
+                assert_eq!(chunk.text().is_some(), text.len() > AT_ONCE_BYTES_MAX - 10);
+                let bare = chunk.without_chunk();
+                let mut bytes = Vec::new();
+                bare.write(&mut bytes);
+                assert_eq!((bytes.len(), bare.len()), (text.len(), text.len()));
+                assert_eq!(bytes, text.to_bytes());
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Requests as handlers see them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+
+use tungstenite::Bytes;
+
+use super::headers::{Headers, Span};
+use super::percent::query_decode;
+use super::target::Target;
+
+/// A request: the head as it came, an index into it, and the body.
+///
+/// Names of headers are compared without regard to case. What was checked before: the method and
+/// the header names are tokens, values bear no control characters, the path is UTF-8 once decoded.
+#[derive(Clone)]
+pub struct Request {
+    headers: Headers,
+    method: Span,
+    authority: Option<Span>,
+    path: Option<Span>,
+    query: Option<Span>,
+    body: Bytes,
+    peer: Option<IpAddr>,
+}
+
+impl Request {
+    /// Makes a request of a head and of the parts that were found in it.
+    pub(super) fn new(
+        head: &Bytes,
+        method: &str,
+        target: &Target,
+        headers: &[httparse::Header],
+    ) -> Request {
+        let headers = Headers::new(head, headers);
+        let span = |part: &str| headers.span(part);
+        Request {
+            method: span(method),
+            authority: target.authority.map(span),
+            path: target.path.map(span),
+            query: target.query.map(span),
+            headers,
+            body: Bytes::new(),
+            peer: None,
+        }
+    }
+
+    /// Gives the method, as sent: methods are case-sensitive.
+    pub fn method(&self) -> &str {
+        self.headers.text(self.method)
+    }
+
+    /// Gives the path, percent-encoded as it was sent, without the query; `*` for `OPTIONS *`.
+    ///
+    /// It begins with `/` otherwise. [`percent_decode`](super::percent_decode) decodes its parts.
+    pub fn path(&self) -> &str {
+        self.path.map_or("/", |span| self.headers.text(span))
+    }
+
+    /// Gives what follows the `?`, as it was sent.
+    pub fn query(&self) -> Option<&str> {
+        self.query.map(|span| self.headers.text(span))
+    }
+
+    /// Gives the first value of this name in the query, decoded (`+` is a blank; what is not UTF-8
+    /// becomes U+FFFD).
+    pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.query_values(name).next()
+    }
+
+    /// Gives all values of this name in the query, decoded.
+    pub fn query_values<'r>(&'r self, name: &str) -> impl Iterator<Item = Cow<'r, str>> {
+        let pairs = self.query().unwrap_or_default().split('&');
+        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs
+            .filter(move |(own, _)| query_decode(own) == name)
+            .map(|(_, value)| query_decode(value))
+    }
+
+    /// Gives the host and port that the request is for: of an absolute target, else of Host.
+    ///
+    /// Only an HTTP/1.0 request may have none.
+    pub fn host(&self) -> Option<&str> {
+        self.authority.map(|span| self.headers.text(span)).or_else(|| self.header("host"))
+    }
+
+    /// Gives the first header of this name; nothing if it is not UTF-8.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)
+    }
+
+    /// Gives the values of all lines with this name.
+    pub fn header_values<'r>(&'r self, name: &str) -> impl Iterator<Item = &'r [u8]> {
+        self.headers.values(name)
+    }
+
+    /// Gives all header lines in their order.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers.iter()
+    }
+
+    /// Gives the elements of a comma-separated list. All lines with this name are one list (RFC
+    /// 9110, 5.3); empty elements are skipped.
+    pub fn header_list<'r>(&'r self, name: &str) -> impl Iterator<Item = &'r [u8]> {
+        self.headers.elements(name)
+    }
+
+    /// Says whether a comma-separated list, over all lines of this name, has the token in any case.
+    pub fn has_token(&self, name: &str, token: &str) -> bool {
+        self.headers.has_token(name, token)
+    }
+
+    /// Gives the body, whole; empty if there is none.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Sets the body, once it is there.
+    pub fn set_body(&mut self, body: Bytes) {
+        self.body = body;
+    }
+
+    /// Gives the peer's address; nothing for a Unix socket.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    /// Sets the peer's address.
+    pub fn set_peer(&mut self, peer: Option<IpAddr>) {
+        self.peer = peer;
+    }
+
+    /// Gives the header lines, for what looks further into them.
+    pub(super) fn lines(&self) -> &Headers {
+        &self.headers
+    }
+}
+
+/// Without the query, the headers and the body: there stand tokens, and what else is nobody's
+/// business.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut request = f.debug_struct("Request");
+        request.field("method", &self.method()).field("path", &self.path());
+        request.field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::wire::http::head::tests::request;
+
+    #[test]
+    fn headers_are_found_in_any_case_and_all_lines() {
+        let request = request(
+            "GET / HTTP/1.1\r\nHost: a\r\nX-List: a ,\r\nx-list: ,B\r\nEmpty:\r\n\
+             Blank:  b c \t\r\nLatin: \u{e4}\r\n\r\n",
+        );
+        assert_eq!(request.header("HOST"), Some("a"));
+        assert_eq!(request.header("empty"), Some(""));
+        assert_eq!(request.header("blank"), Some("b c"));
+        assert_eq!(request.header("latin"), Some("\u{e4}"));
+        assert_eq!(request.header("none"), None);
+        assert_eq!(request.header_values("x-list").count(), 2);
+        assert_eq!(request.headers().count(), 6);
+        assert!(request.has_token("X-List", "b") && request.has_token("X-List", "A"));
+        assert!(!request.has_token("X-List", "") && !request.has_token("X-List", "c"));
+    }
+
+    #[test]
+    fn a_query_is_decoded_when_asked() {
+        let request = request("GET /a%3Ab?t=1&&%74=a+b%2B&T=2&flag&t HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(request.path(), "/a%3Ab");
+        assert_eq!(request.query_value("t").as_deref(), Some("1"));
+        assert_eq!(request.query_values("t").collect::<Vec<_>>(), ["1", "a b+", ""]);
+        assert_eq!(request.query_value("flag").as_deref(), Some(""));
+        assert_eq!(request.query_value("none"), None);
+    }
+
+    #[test]
+    fn what_is_shown_bears_no_token() {
+        let request = request(
+            "GET /a?access_token=secret HTTP/1.1\r\nHost: a\r\n\
+             Authorization: Bearer secret\r\n\r\n",
+        );
+        let shown = format!("{request:?}");
+        assert_eq!(shown, r#"Request { method: "GET", path: "/a", peer: None, .. }"#);
+    }
+
+    #[test]
+    fn an_absolute_target_replaces_the_host() {
+        let absolute = request("GET http://b:1?q HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!((absolute.host(), absolute.path()), (Some("b:1"), "/"));
+        assert_eq!((absolute.header("host"), absolute.query()), (Some("a"), Some("q")));
+        assert_eq!(request("GET / HTTP/1.0\r\n\r\n").host(), None);
+    }
+}

@@ -1,0 +1,10 @@
+//! What goes over the wire: HTTP, WebSocket, event streams, the JSON messages of `/ws`.
+
+pub mod encoded;
+pub mod envelope;
+pub mod frame;
+pub mod http;
+pub mod message;
+pub mod payload;
+pub mod sse;
+pub mod ws;

@@ -1,0 +1,22 @@
+//! What an event bears.
+
+/// The payload of an event, borrowed: what was published, without its topic and id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// Text.
+    Text(&'a str),
+    /// One JSON value, as it was published: [`json::value`](crate::core::ground::json::value) found it good.
+    Json(&'a str),
+    /// Bytes.
+    Binary(&'a [u8]),
+}
+
+impl<'a> Payload<'a> {
+    /// Gives the bytes.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        match self {
+            Payload::Text(text) | Payload::Json(text) => text.as_bytes(),
+            Payload::Binary(bytes) => bytes,
+        }
+    }
+}

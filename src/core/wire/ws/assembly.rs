@@ -1,0 +1,176 @@
+//! A message of which only a part is here.
+//!
+//! Memory grows with what was received: at most doubling, and never past the end of a message whose
+//! length is known.
+
+use tungstenite::Utf8Bytes;
+
+use super::Violation;
+use crate::core::wire::message::Message;
+
+/// The part of a message that is here, unmasked.
+#[derive(Debug)]
+pub(super) enum Assembly {
+    Text(Text),
+    Binary(Vec<u8>),
+}
+
+impl Assembly {
+    /// Gives how many bytes are here.
+    pub fn len(&self) -> usize {
+        match self {
+            Assembly::Text(text) => text.len(),
+            Assembly::Binary(binary) => binary.len(),
+        }
+    }
+
+    /// Gives how many bytes of memory are held.
+    pub fn capacity(&self) -> usize {
+        match self {
+            Assembly::Text(text) => text.checked.capacity(),
+            Assembly::Binary(binary) => binary.capacity(),
+        }
+    }
+
+    /// Adds a piece, when at most `outstanding` bytes can still come, the piece among them.
+    pub fn push(&mut self, piece: &[u8], outstanding: usize) -> Result<(), Violation> {
+        match self {
+            Assembly::Text(text) => text.push(piece, outstanding),
+            Assembly::Binary(binary) => {
+                if binary.capacity() - binary.len() < piece.len() {
+                    let grown = grown(binary.len(), piece.len(), binary.capacity(), outstanding);
+                    binary.reserve_exact(grown - binary.len());
+                }
+                binary.extend_from_slice(piece);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the message, when nothing is outstanding.
+    pub fn finish(self) -> Result<Message, Violation> {
+        Ok(match self {
+            Assembly::Text(text) => Message::Text(text.finish()?),
+            Assembly::Binary(binary) => Message::Binary(binary.into()),
+        })
+    }
+}
+
+/// Text, checked once: as it comes.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    checked: String,
+    /// The beginning of a character of which more must come, zero behind it.
+    tail: [u8; 4],
+    tail_len: usize,
+}
+
+impl Text {
+    fn len(&self) -> usize {
+        self.checked.len() + self.tail_len
+    }
+
+    fn push(&mut self, mut piece: &[u8], outstanding: usize) -> Result<(), Violation> {
+        let spare = self.checked.capacity() - self.checked.len();
+        if spare < self.tail_len + piece.len() {
+            let capacity = grown(self.len(), piece.len(), self.checked.capacity(), outstanding);
+            self.checked.reserve_exact(capacity - self.checked.len());
+        }
+        while self.tail_len > 0 {
+            let Some((&byte, rest)) = piece.split_first() else { return Ok(()) };
+            piece = rest;
+            self.push_tail(byte)?;
+        }
+        let (whole, tail) = piece.split_at(piece.len() - unfinished(piece));
+        self.checked.push_str(str::from_utf8(whole).map_err(|_| Violation::Utf8)?);
+        self.tail[..tail.len()].copy_from_slice(tail);
+        self.tail_len = tail.len();
+        Ok(())
+    }
+
+    /// Adds a byte to the character that is not whole yet.
+    fn push_tail(&mut self, byte: u8) -> Result<(), Violation> {
+        self.tail[self.tail_len] = byte;
+        self.tail_len += 1;
+        match str::from_utf8(&self.tail[..self.tail_len]) {
+            Ok(character) => {
+                self.checked.push_str(character);
+                self.tail_len = 0;
+                Ok(())
+            }
+            Err(error) if error.error_len().is_none() => Ok(()),
+            Err(_) => Err(Violation::Utf8),
+        }
+    }
+
+    fn finish(self) -> Result<Utf8Bytes, Violation> {
+        if self.tail_len > 0 { Err(Violation::Utf8) } else { Ok(self.checked.into()) }
+    }
+}
+
+/// Gives the capacity for `len` bytes and `more`, where it was `capacity` and at most `outstanding`
+/// can still come.
+fn grown(len: usize, more: usize, capacity: usize, outstanding: usize) -> usize {
+    (2 * capacity).min(len.saturating_add(outstanding)).max(len + more)
+}
+
+/// Gives how many bytes at the end begin a character and do not end it.
+fn unfinished(text: &[u8]) -> usize {
+    let begins_character = |&length: &usize| {
+        let tail = &text[text.len() - length..];
+        str::from_utf8(tail)
+            .is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    (1..=text.len().min(3)).find(begins_character).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_doubles_up_to_what_can_come() {
+        assert_eq!(grown(0, 10, 0, 1 << 24), 10);
+        assert_eq!(grown(10, 1, 10, 1 << 24), 20);
+        assert_eq!(grown(10, 90, 10, 1 << 24), 100);
+        assert_eq!(grown(10, 1, 10, 5), 15);
+        assert_eq!(grown(10, 1, 10, usize::MAX), 20);
+    }
+
+    #[test]
+    fn a_message_of_known_length_ends_in_memory_of_its_length() {
+        let text = "aß水😀".repeat(100);
+        for size in 1..100 {
+            let mut assembly = Assembly::Text(Text::default());
+            let mut outstanding = text.len();
+            for piece in text.as_bytes().chunks(size) {
+                assembly.push(piece, outstanding).unwrap();
+                outstanding -= piece.len();
+            }
+            assert_eq!(assembly.capacity(), text.len(), "pieces of {size}");
+            assert_eq!(assembly.finish().unwrap(), Message::text(text.as_str()));
+        }
+    }
+
+    #[test]
+    fn unfinished_characters_are_found() {
+        let cases: [(&[u8], usize); 12] = [
+            (b"", 0),
+            (b"a", 0),
+            (b"\xc3", 1),
+            (b"\xc3\xa4", 0),
+            (b"a\xe6\xb0", 2),
+            (b"\xe6\xb0\xb4", 0),
+            (b"\xf0\x9f\x98", 3),
+            (b"\xf0\x9f\x98\x80", 0),
+            // Wrong already, so not merely unfinished.
+            (b"\xe0\x80", 0),
+            (b"\xed\xa0", 0),
+            (b"\xf4\x90", 0),
+            (b"\xff", 0),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(unfinished(text), expected, "{text:x?}");
+        }
+    }
+}

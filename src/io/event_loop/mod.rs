@@ -1,0 +1,198 @@
+//! The loop around the engine: sockets, listeners, the poller, the clock. The order of a turn is
+//! the engine's ([`Engine::turn`]): before it the loop polls and reads the clock, after it the loop
+//! says when the next turn must come.
+
+mod accepting;
+mod handlers;
+#[cfg(feature = "ffi")]
+mod host;
+mod outside;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant as StdInstant};
+
+use log::{info, warn};
+use mio::Token;
+
+use crate::core::admission::tokens::Tokens;
+use crate::core::contract::event::Command;
+use crate::core::contract::route::Face;
+use crate::core::engine::{Engine, Setup, World as _};
+use crate::core::ground::time::{Instant, sooner};
+use crate::io::clock::{Clock, Passed};
+use crate::io::listener::LocalAddress;
+use crate::io::refusals::Refusals;
+use crate::threads::handle::Handle;
+use crate::threads::worker::Endpoints;
+
+use outside::Outside;
+
+/// One server's loop.
+pub(crate) struct EventLoop {
+    engine: Engine,
+    outside: Outside,
+    /// When the next turn was asked for.
+    asked_at: Option<Instant>,
+}
+
+impl EventLoop {
+    /// Makes a loop that goes by `clock`; `endpoints` stand in the order of the setup's routes.
+    pub fn new(setup: Setup, endpoints: Endpoints, clock: Clock) -> io::Result<EventLoop> {
+        let outside = Outside::new(&setup.config, endpoints, clock)?;
+        let engine = Engine::new(setup);
+        outside.inlet.bound(engine.memory_limit());
+        Ok(EventLoop { engine, outside, asked_at: None })
+    }
+
+    pub fn handle(&self) -> Handle {
+        self.outside.inlet.handle()
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn set_tokens(&mut self, tokens: Option<Tokens>) {
+        let now = self.outside.clock.now();
+        self.engine.set_tokens(now, tokens);
+    }
+
+    /// Gives all figures in the Prometheus text format.
+    pub fn metrics(&self) -> String {
+        self.engine.metrics(&self.outside.surroundings())
+    }
+
+    /// Names where lines are counted that the host's logger drops.
+    pub fn count_log_lines_dropped(&mut self, count: Arc<AtomicUsize>) {
+        self.outside.log_lines_dropped = Some(count);
+    }
+
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.outside.poll.registry().as_fd()
+    }
+
+    /// Gives the addresses bound, with what they are for.
+    pub fn local_addresses(&self) -> impl Iterator<Item = (LocalAddress, Face)> {
+        let listeners = self.outside.listeners.iter().flatten();
+        listeners.filter_map(|listener| Some((listener.local_address().ok()?, listener.face)))
+    }
+
+    /// Says whether the drain, or the shutdown, has ended.
+    pub fn is_over(&self) -> bool {
+        self.engine.was_shut_down() || self.engine.is_drained()
+    }
+
+    /// Says whether it was told to end at once.
+    pub fn was_shut_down(&self) -> bool {
+        self.engine.was_shut_down()
+    }
+
+    /// Gives how long the loop may wait: zero if work is left, `None` if nothing is due.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        if self.has_work_left() {
+            return Some(Duration::ZERO);
+        }
+        self.next_deadline().map(|at| self.outside.clock.until(at))
+    }
+
+    /// Gives how long to wait in the poller. By a clock that others move nothing comes due while
+    /// waiting, and moving it wakes.
+    pub fn next_wait(&self) -> Option<Duration> {
+        self.next_timeout().filter(|wait| wait.is_zero() || self.outside.clock.is_running())
+    }
+
+    /// Does one turn, waiting for at most `wait` for something to happen (`None`: for as long as it
+    /// takes).
+    pub fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let has_commands = self.outside.inlet.fall_asleep();
+        let wait = if has_commands { Some(Duration::ZERO) } else { wait };
+        self.outside.poll(wait)?;
+        self.outside.inlet.wake_up();
+        let began = StdInstant::now();
+        let now = self.resume();
+        let unix_ms = self.outside.clock.unix_ms();
+        self.engine.turn(now, unix_ms, &mut self.outside);
+        self.outside.watch_handlers(&mut self.engine, now);
+        // A reload may have changed it.
+        self.outside.inlet.bound(self.engine.memory_limit());
+        self.outside.inlet.fall_asleep();
+        self.ask();
+        let turn_us = began.elapsed().as_micros() as u64;
+        self.engine.stats_mut().turn_us.record(turn_us);
+        Ok(())
+    }
+
+    /// Reads the clock. A host may have been stopped since the loop asked for its next turn.
+    fn resume(&mut self) -> Instant {
+        let (now, passed) = self.outside.clock.resume(self.asked_at);
+        if let Passed::Jumped(jump) = passed {
+            warn!("time jumped ms={}: pinging instead of judging", jump.as_millis());
+            self.engine.handle_time_jump(now);
+        }
+        now
+    }
+
+    /// Notes when the next turn is asked for.
+    fn ask(&mut self) {
+        let now = self.outside.clock.now();
+        self.engine.arm_touched(now);
+        self.asked_at = match self.has_work_left() {
+            true => Some(now),
+            // Time that the turn itself took is not time in which the process was stopped.
+            false => self.next_deadline().map(|at| at.max(now)),
+        };
+    }
+
+    fn has_work_left(&self) -> bool {
+        self.engine.has_work_left()
+            || self.engine.has_dirty()
+            || self.outside.has_work_left(&self.engine)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.outside.next_deadlines().into_iter().fold(self.engine.poll_timeout(), sooner)
+    }
+}
+
+/// Every handler is told of the end: on the loop at once, on the workers for as long as they are
+/// not blocked.
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        let now = self.outside.clock.now();
+        self.engine.begin_turn(0);
+        let shutdown = Command::Shutdown;
+        self.engine.take_command(now, &mut self.outside, None, shutdown);
+        let (mut returned, mut returned_at) = (0, StdInstant::now());
+        loop {
+            self.engine.turn_goodbye(now, &mut self.outside);
+            if std::mem::replace(&mut returned, self.engine.jobs_returned()) != returned {
+                returned_at = StdInstant::now();
+            }
+            let is_left_to_host = !self.outside.has_pool() && !self.engine.has_inline_jobs();
+            let is_blocked = returned_at.elapsed() >= GOODBYE_MAX;
+            if self.engine.is_told() || is_left_to_host || is_blocked {
+                break;
+            }
+            let has_commands = self.outside.inlet.fall_asleep();
+            let wait = if has_commands { Duration::ZERO } else { GOODBYE_MAX / 10 };
+            if self.outside.poll(Some(wait)).is_err() {
+                break;
+            }
+        }
+        self.outside.inlet.close();
+        let Some(cancelled) = self.outside.end_pool() else { return };
+        if !self.engine.is_told() {
+            info!("handlers left running={} cancelled={cancelled}", self.engine.jobs_out());
+        }
+    }
+}
+
+const WAKER: Token = Token(usize::MAX);
+const LISTENER_TOKENS: usize = usize::MAX - 1024;
+const REFUSAL_TOKENS: usize = LISTENER_TOKENS - Refusals::TOKENS;
+
+/// How long the end waits for handlers on the workers, none of which returns.
+const GOODBYE_MAX: Duration = Duration::from_millis(100);

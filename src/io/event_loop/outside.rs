@@ -1,0 +1,267 @@
+//! What surrounds the engine in production: the poller, the table of sockets, listeners, the
+//! channel of commands, the workers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mio::{Events, Poll, Token, Waker};
+
+use super::{LISTENER_TOKENS, REFUSAL_TOKENS, WAKER};
+use crate::core::config::{Config, READ_BUFFER_BYTES};
+use crate::core::contract::event::{Command, Done, Job};
+use crate::core::contract::route::Face;
+use crate::core::engine::{self, Action, Engine, World};
+use crate::core::ground::id::{ConnectionId, Generation};
+use crate::core::ground::time::Instant;
+use crate::core::observe::figures::Surroundings;
+use crate::core::transport::Transport;
+use crate::core::wire::http::Refusal;
+use crate::io::clock::Clock;
+use crate::io::listener::Listener;
+use crate::io::memory::Exchange;
+use crate::io::refusals::Refusals;
+use crate::io::socket::{Readiness, Socket};
+use crate::io::sockets::Sockets;
+use crate::system::process::Gauges;
+use crate::threads::handle::{Inlet, Peer, Scope, Shared};
+use crate::threads::worker::{Endpoints, Pool};
+
+/// All that is the loop's own.
+pub(super) struct Outside {
+    pub poll: Poll,
+    pub events: Events,
+    /// Readiness that is taken in one turn, of each of the two kinds.
+    events_max: usize,
+    pub clock: Clock,
+    pub sockets: Sockets,
+    pub listeners: Vec<Option<Listener>>,
+    /// Connections in memory, if there can be any.
+    pub memory: Option<Exchange>,
+    pub refusals: Refusals,
+    pub inlet: Inlet,
+    pub shared: Arc<Shared>,
+    pub endpoints: Endpoints,
+    pub pool: Option<Pool>,
+    /// A job that the pool had no room for.
+    pub parked: Option<Job>,
+    /// What handlers on this thread are given, and what collects their commands.
+    pub peer: Peer,
+    pub scope: Option<Scope>,
+    pub shared_buffer: Box<[u8]>,
+    /// When to try to accept again, after descriptors or memory ran out.
+    pub accept_at: Option<Instant>,
+    /// When to look for handlers that do not return.
+    pub watch_at: Option<Instant>,
+    pub process: Gauges,
+    pub log_lines_dropped: Option<Arc<AtomicUsize>>,
+}
+
+impl Outside {
+    pub fn new(config: &Config, endpoints: Endpoints, clock: Clock) -> io::Result<Outside> {
+        let poll = Poll::new()?;
+        let inlet = Inlet::new(Waker::new(poll.registry(), WAKER)?);
+        let shared = inlet.shared();
+        let peer = Peer::new(ConnectionId::new(0, Generation::FIRST), inlet.handle());
+        clock.wake(&shared);
+        let pool = match config.workers {
+            0 => None,
+            count => Some(Pool::new(count, &endpoints, &inlet.handle(), &shared)?),
+        };
+        Ok(Outside {
+            events: Events::with_capacity(config.turn.events),
+            events_max: config.turn.events,
+            poll,
+            clock,
+            sockets: Sockets::default(),
+            memory: None,
+            listeners: Vec::new(),
+            refusals: Refusals::default(),
+            inlet,
+            shared,
+            endpoints,
+            pool,
+            parked: None,
+            peer,
+            scope: None,
+            shared_buffer: vec![0; READ_BUFFER_BYTES as usize].into_boxed_slice(),
+            accept_at: None,
+            watch_at: None,
+            process: Gauges::new(),
+            log_lines_dropped: None,
+        })
+    }
+
+    /// Waits for something to happen.
+    pub fn poll(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says whether a turn would find something to do at once.
+    pub fn has_work_left(&self, engine: &Engine) -> bool {
+        let mut listeners = self.listeners.iter().flatten();
+        let accepts = self.accept_at.is_none()
+            && listeners.any(|listener| listener.is_ready && engine.is_accepting(listener.face));
+        let has_news = self.memory.as_ref().is_some_and(Exchange::has_news);
+        accepts || has_news || self.inlet.has_commands()
+    }
+
+    /// Gives the moments at which a turn must come.
+    pub fn next_deadlines(&self) -> [Option<Instant>; 3] {
+        [self.accept_at, self.watch_at, self.refusals.next_at()]
+    }
+
+    /// Gives the slot that a readiness is for, and what has become of its socket; what is for
+    /// listeners and refused peers is taken note of here.
+    #[inline(always)]
+    fn sort(&mut self, readiness: Readiness) -> Option<(usize, engine::Readiness)> {
+        let Readiness { readable, writable, read_closed, write_closed, error, .. } = readiness;
+        match readiness.token {
+            Token(key) if key < REFUSAL_TOKENS => {
+                let closed = read_closed || error;
+                let error = match error || write_closed {
+                    true => self.sockets.get_mut(key).and_then(|socket| socket.take_error()),
+                    false => None,
+                };
+                return Some((key, engine::Readiness { readable, writable, closed, error }));
+            }
+            Token(token) if token < LISTENER_TOKENS => {
+                let token = token - REFUSAL_TOKENS;
+                self.refusals.handle_readable(token, &mut self.shared_buffer);
+            }
+            WAKER => {}
+            Token(token) => {
+                if let Some(Some(listener)) = self.listeners.get_mut(token - LISTENER_TOKENS) {
+                    listener.is_ready = true;
+                }
+            }
+        }
+        None
+    }
+
+    fn close(&mut self, key: usize) {
+        self.sockets.close(key);
+        // There is a descriptor again: what waits for one is accepted in the next turn.
+        self.accept_at = None;
+    }
+}
+
+impl World for Outside {
+    type Incoming = Socket;
+
+    fn poll_commands(&mut self) -> Option<(Option<ConnectionId>, Vec<Command>)> {
+        self.inlet.poll().map(|batch| (batch.from, batch.commands))
+    }
+
+    fn command_bytes(&self) -> usize {
+        self.inlet.bytes()
+    }
+
+    fn tell_readiness(&mut self, mut note: impl FnMut(usize, engine::Readiness)) {
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            if let Some((key, readiness)) = self.sort(event.into()) {
+                note(key, readiness);
+            }
+        }
+        events.clear();
+        self.events = events;
+        for _ in 0..self.events_max {
+            let Some(news) = self.memory.as_ref().and_then(Exchange::poll) else { break };
+            if let Some((key, readiness)) = self.sort(news) {
+                note(key, readiness);
+            }
+        }
+    }
+
+    fn poll_incoming(
+        &mut self,
+        engine: &mut Engine,
+        now: Instant,
+        left: &mut usize,
+    ) -> Option<(Socket, Face, Option<SocketAddr>)> {
+        self.accept(engine, now, left)
+    }
+
+    fn admit(&mut self, engine: &Engine, id: ConnectionId, mut socket: Socket) -> io::Result<()> {
+        socket.lend().configure();
+        socket.lend().set_user_timeout(engine.config().deadlines.write_stall.saturating_mul(3));
+        let registered = socket.lend().register(self.poll.registry(), Token(id.key()));
+        self.sockets.insert(id.key(), socket);
+        registered
+    }
+
+    fn refuse(&mut self, engine: &Engine, now: Instant, socket: Socket, why: Refusal) {
+        self.answer_refused(engine, now, socket, why);
+    }
+
+    fn stop_listening(&mut self, open: usize) {
+        self.close_listeners(open);
+    }
+
+    #[inline]
+    fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8])> {
+        let socket = self.sockets.get_mut(key)?;
+        Some((socket, &mut *self.shared_buffer))
+    }
+
+    #[inline]
+    fn run(&mut self, engine: &mut Engine, job: Job) -> (Vec<Command>, Done) {
+        self.run_job(engine, job)
+    }
+
+    #[inline]
+    fn keep_spare(&mut self, commands: Vec<Command>) {
+        if let Some(scope) = &mut self.scope {
+            scope.keep_spare(commands);
+        }
+    }
+
+    fn dispatch(&mut self, engine: &mut Engine) {
+        self.dispatch_to_workers(engine);
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        let queued = self.pool.as_ref().map_or(0, Pool::len) + usize::from(self.parked.is_some());
+        let dropped = self.log_lines_dropped.as_ref().map_or(0, |n| n.load(Ordering::Relaxed));
+        Surroundings {
+            jobs_queued: queued,
+            command_bytes: self.inlet.bytes(),
+            log_lines_dropped: dropped as u64,
+            process: self.process.read(),
+        }
+    }
+
+    fn apply(&mut self, engine: &Engine, action: Action) {
+        match action {
+            // It is done by the transport.
+            Action::Shutdown(_) => {}
+            Action::Upgraded(key) => {
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    socket.set_user_timeout(user_timeout_websocket(engine.config()));
+                }
+            }
+            Action::Close(key) => self.close(key),
+            Action::Abort(key) => {
+                if let Some(mut socket) = self.sockets.get_mut(key) {
+                    socket.set_abort();
+                }
+                self.close(key);
+            }
+        }
+    }
+}
+
+/// How long the kernel may go on sending to a WebSocket peer what is not acknowledged.
+fn user_timeout_websocket(config: &Config) -> Duration {
+    let deadlines = &config.deadlines;
+    config.heartbeat.pong * config.heartbeat.max_missed
+        + deadlines.close_send
+        + deadlines.close_ack
+        + Duration::from_secs(5)
+}

@@ -1,0 +1,168 @@
+//! What clients have of connections in memory.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::core::contract::route::Face;
+use crate::threads::handle::Shared;
+
+use super::exchange::Exchange;
+use super::line::{BUFFER_BYTES, Line};
+
+/// A network within the process, for tests: one server listens on it
+/// ([`Builder::listen_memory`](crate::Builder::listen_memory)), clients connect from any thread.
+/// Cloning gives another handle of the same network.
+///
+/// Connections cost no descriptor and no system call, yet go through the same pump and the same
+/// engine as those over TCP. Together with a [`ManualClock`](crate::ManualClock) everything about
+/// them repeats exactly:
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::time::Duration;
+/// use heartwheel::http::Response;
+/// use heartwheel::{ManualClock, MemoryNetwork, Server};
+///
+/// let (network, clock) = (MemoryNetwork::new(), ManualClock::new());
+/// let mut server = Server::builder()
+///     .workers(0)
+///     .clock(clock.clone())
+///     .get("/", |_| Response::new(200).text("here\n"))
+///     .listen_memory(&network)?;
+/// let mut peer = network.connect()?;
+/// peer.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+/// while server.next_timeout() == Some(Duration::ZERO) {
+///     server.turn()?;
+/// }
+/// let mut answer = [0; 4096];
+/// let len = peer.read(&mut answer)?;
+/// assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer[..len].ends_with(b"here\n"));
+///
+/// clock.advance(Duration::from_secs(76)); // `deadlines.keep_alive`, and then some
+/// while server.next_timeout() == Some(Duration::ZERO) {
+///     server.turn()?;
+/// }
+/// assert_eq!(peer.read(&mut answer)?, 0, "FIN");
+/// # Ok::<(), heartwheel::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct MemoryNetwork {
+    /// The server that listens, or listened last.
+    server: Arc<Mutex<Option<Exchange>>>,
+}
+
+impl MemoryNetwork {
+    /// Makes a network on which nobody listens.
+    pub fn new() -> MemoryNetwork {
+        MemoryNetwork::default()
+    }
+
+    /// Connects, without an address, as over a Unix socket. It can be written to at once; the
+    /// server takes it in with its next turn.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionRefused` if no server listens: none was built, or it drains, or is gone.
+    /// `WouldBlock` if 4,096 connections wait to be taken in.
+    pub fn connect(&self) -> io::Result<MemoryPeer> {
+        self.connect_to(Face::Public, None)
+    }
+
+    /// Connects as over TCP from this address.
+    ///
+    /// # Errors
+    ///
+    /// As [`MemoryNetwork::connect`].
+    pub fn connect_from(&self, address: SocketAddr) -> io::Result<MemoryPeer> {
+        self.connect_to(Face::Public, Some(address))
+    }
+
+    /// Connects to the operator's routes.
+    ///
+    /// # Errors
+    ///
+    /// As [`MemoryNetwork::connect`].
+    pub fn connect_admin(&self) -> io::Result<MemoryPeer> {
+        self.connect_to(Face::Admin, None)
+    }
+
+    fn connect_to(&self, face: Face, address: Option<SocketAddr>) -> io::Result<MemoryPeer> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let exchange = server.ok_or(ErrorKind::ConnectionRefused)?;
+        let key = exchange.connect(face, address)?;
+        Ok(MemoryPeer { exchange, key })
+    }
+
+    /// Makes the exchange of a server that begins to listen; it opens its doors at once.
+    pub(crate) fn listen(&self, server: &Arc<Shared>) -> io::Result<Exchange> {
+        let mut current = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(Exchange::has_doors) {
+            return Err(ErrorKind::AddrInUse.into());
+        }
+        Ok(current.insert(Exchange::new(server)).clone())
+    }
+}
+
+impl fmt::Debug for MemoryNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryNetwork")
+    }
+}
+
+/// The client's end of a connection in memory.
+///
+/// It reads and writes without waiting, as a socket that is set to be non-blocking:
+/// [`BUFFER_BYTES`](MemoryPeer::BUFFER_BYTES) in each direction, `WouldBlock` where there is
+/// nothing or no room. The end of what the server sends is a read of 0 bytes, a reset is
+/// `ConnectionReset`, and what is sent to a server that has let go is `BrokenPipe`.
+///
+/// Dropping it closes it: FIN, or a reset if bytes are unread.
+pub struct MemoryPeer {
+    exchange: Exchange,
+    key: usize,
+}
+
+impl MemoryPeer {
+    /// How many bytes can be under way in each direction.
+    pub const BUFFER_BYTES: usize = BUFFER_BYTES;
+
+    /// Ends what this side sends (FIN); reading goes on.
+    pub fn shut_down(&mut self) {
+        self.exchange.change(self.key, Line::client_shut);
+    }
+
+    /// Resets the connection, as a network does that has forgotten it.
+    pub fn reset(&mut self) {
+        self.exchange.change(self.key, Line::client_reset);
+    }
+}
+
+impl Read for MemoryPeer {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.exchange.change(self.key, |line| line.client_read(buffer))
+    }
+}
+
+impl Write for MemoryPeer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.exchange.change(self.key, |line| line.client_write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for MemoryPeer {
+    fn drop(&mut self) {
+        self.exchange.change(self.key, Line::client_close);
+    }
+}
+
+impl fmt::Debug for MemoryPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MemoryPeer").field(&self.key).finish()
+    }
+}

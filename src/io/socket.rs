@@ -1,0 +1,192 @@
+//! Sockets of peers: TCP, Unix, and in memory.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::event::{Event, Source};
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use socket2::SockRef;
+
+use crate::core::ground::time::SPAN_MAX;
+use crate::core::transport::{Got, Transport, Written};
+use crate::io::memory::MemorySocket;
+use crate::io::transport::Plain;
+
+/// The socket of one peer, as it is accepted.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Memory(MemorySocket),
+}
+
+impl Socket {
+    /// Lends it, to be used.
+    pub fn lend(&mut self) -> SocketMut<'_> {
+        match self {
+            Socket::Tcp(stream) => SocketMut::Tcp(stream),
+            Socket::Unix(stream) => SocketMut::Unix(stream),
+            Socket::Memory(socket) => SocketMut::Memory(socket),
+        }
+    }
+}
+
+/// The socket of one peer, lent.
+#[derive(Debug)]
+pub(crate) enum SocketMut<'a> {
+    Tcp(&'a mut TcpStream),
+    Unix(&'a mut UnixStream),
+    Memory(&'a mut MemorySocket),
+}
+
+impl SocketMut<'_> {
+    /// Sets what a server for slow and vanishing peers needs.
+    ///
+    /// A peer that does not read otherwise costs the kernel two to four megabytes: SO_SNDBUF bounds
+    /// that, and TCP_NOTSENT_LOWAT keeps what waits where it can still be dropped. LOWAT alone
+    /// makes large messages slow: both, or neither. What a kernel or an emulator does not know
+    /// costs memory or time, and no connection.
+    pub fn configure(&self) {
+        let SocketMut::Tcp(stream) = self else { return };
+        let socket = SockRef::from(&**stream);
+        let _ = socket.set_tcp_nodelay(true);
+        if socket.set_send_buffer_size(SEND_BUFFER_BYTES).is_ok() {
+            // Unknown to kernels before 3.12.
+            let _ = socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX);
+        }
+    }
+
+    /// Sets how long the kernel goes on sending what is not acknowledged (RFC 5482). Linux only.
+    pub fn set_user_timeout(&self, timeout: Duration) {
+        if let SocketMut::Tcp(stream) = self {
+            let _ = SockRef::from(&**stream).set_tcp_user_timeout(Some(timeout.min(SPAN_MAX)));
+        }
+    }
+
+    /// Makes closing send a reset and throw away what waits in the kernel.
+    pub fn set_abort(&mut self) {
+        match self {
+            SocketMut::Tcp(stream) => {
+                let _ = SockRef::from(&**stream).set_linger(Some(Duration::ZERO));
+            }
+            SocketMut::Unix(_) => {}
+            SocketMut::Memory(socket) => socket.set_abort(),
+        }
+    }
+
+    /// Gives the error that the kernel has noted, if there is one.
+    pub fn take_error(&self) -> Option<io::Error> {
+        match self {
+            SocketMut::Tcp(stream) => stream.take_error().ok().flatten(),
+            SocketMut::Unix(stream) => stream.take_error().ok().flatten(),
+            SocketMut::Memory(socket) => socket.take_error(),
+        }
+    }
+
+    /// Watches for both directions from now on: never changed afterwards, so no epoll_ctl but this
+    /// one.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            SocketMut::Tcp(stream) => stream.register(registry, token, both),
+            SocketMut::Unix(stream) => stream.register(registry, token, both),
+            SocketMut::Memory(socket) => {
+                socket.register(token);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives the peer's address, `None` for Unix.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            SocketMut::Tcp(stream) => stream.peer_addr().ok(),
+            SocketMut::Unix(_) => None,
+            SocketMut::Memory(socket) => socket.peer(),
+        }
+    }
+}
+
+impl Transport for SocketMut<'_> {
+    #[inline(always)]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
+        match self {
+            SocketMut::Tcp(stream) => Plain(*stream).read(buffer),
+            SocketMut::Unix(stream) => Plain(*stream).read(buffer),
+            SocketMut::Memory(socket) => socket.read(buffer),
+        }
+    }
+
+    #[inline(always)]
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+        match self {
+            SocketMut::Tcp(stream) => Plain(*stream).write(slices),
+            SocketMut::Unix(stream) => Plain(*stream).write(slices),
+            SocketMut::Memory(socket) => socket.write(slices),
+        }
+    }
+
+    fn finish(&mut self) {
+        match self {
+            SocketMut::Tcp(stream) => Plain(*stream).finish(),
+            SocketMut::Unix(stream) => Plain(*stream).finish(),
+            SocketMut::Memory(socket) => socket.finish(),
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        match self {
+            SocketMut::Tcp(stream) => Plain(*stream).has_room(),
+            SocketMut::Unix(stream) => Plain(*stream).has_room(),
+            SocketMut::Memory(socket) => socket.has_room(),
+        }
+    }
+}
+
+/// What has become of a socket or a listener: the poller's word, or a connection's in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Readiness {
+    pub token: Token,
+    pub readable: bool,
+    pub writable: bool,
+    pub read_closed: bool,
+    pub write_closed: bool,
+    pub error: bool,
+}
+
+impl Readiness {
+    /// Makes one that says nothing.
+    pub fn of(token: Token) -> Readiness {
+        Readiness {
+            token,
+            readable: false,
+            writable: false,
+            read_closed: false,
+            write_closed: false,
+            error: false,
+        }
+    }
+
+    /// Says whether it says anything.
+    pub fn is_any(&self) -> bool {
+        self.readable || self.writable || self.read_closed || self.write_closed || self.error
+    }
+}
+
+impl From<&Event> for Readiness {
+    fn from(event: &Event) -> Readiness {
+        Readiness {
+            token: event.token(),
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            read_closed: event.is_read_closed(),
+            write_closed: event.is_write_closed(),
+            error: event.is_error(),
+        }
+    }
+}
+
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+const NOT_SENT_BYTES_MAX: u32 = 16 * 1024;

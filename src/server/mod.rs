@@ -1,0 +1,621 @@
+//! The library's face: building a server, running it, or turning it from somebody else's loop.
+
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use log::info;
+
+use crate::core::config::{Address, Config};
+use crate::core::contract::event::Accept;
+use crate::core::contract::route::{Face, Operation, Placement, RouteKind, RouteSpec};
+use crate::core::engine::Setup;
+use crate::core::observe::stats::Stats;
+use crate::core::wire::http::{Refusal, Request, Response};
+use crate::io::bind::Adopted;
+use crate::io::clock::Clock;
+use crate::io::event_loop::EventLoop;
+use crate::io::listener::LocalAddress;
+use crate::io::manual_clock::ManualClock;
+use crate::io::memory::MemoryNetwork;
+use crate::system::descriptors;
+use crate::system::machine;
+use crate::system::token_file;
+use crate::threads::handle::Handle;
+use crate::threads::handler::{AnswerEndpoint, Authorize, Endpoint, Handler, WebSocketEndpoint};
+
+/// A route: a path, a handler, and where the handler runs.
+pub struct Route {
+    spec: RouteSpec,
+    endpoint: Box<MakeEndpoint>,
+    authorize: Option<Box<Authorize>>,
+}
+
+type MakeEndpoint = dyn FnOnce(Option<Box<Authorize>>) -> Box<dyn Endpoint>;
+
+impl Route {
+    /// Serves WebSocket connections on `path`, which is compared exactly; one that ends in
+    /// `{topic}` takes one more segment, whatever it is. [`Builder::build`] refuses what no request
+    /// could match.
+    pub fn websocket(path: impl Into<String>, handler: impl Handler) -> Route {
+        Route::new(path, RouteKind::WebSocket, move |authorize| {
+            Box::new(WebSocketEndpoint { handler, authorize })
+        })
+    }
+
+    /// Answers GET and HEAD on `path`.
+    pub fn get<F>(path: impl Into<String>, answer: F) -> Route
+    where
+        F: Fn(&Request) -> Response + Send + Sync + 'static,
+    {
+        Route::new(path, RouteKind::Get, move |_| Box::new(AnswerEndpoint(answer)))
+    }
+
+    /// Answers POST on `path`; the body is complete when `answer` is called.
+    pub fn post<F>(path: impl Into<String>, answer: F) -> Route
+    where
+        F: Fn(&Request) -> Response + Send + Sync + 'static,
+    {
+        Route::new(path, RouteKind::Post, move |_| Box::new(AnswerEndpoint(answer)))
+    }
+
+    /// Runs the handler on the loop thread. It must never block: everything else waits for it.
+    /// Saves two wake-ups and two switches of context for each message.
+    pub fn inline(mut self) -> Route {
+        self.spec.placement = Placement::Inline;
+        self
+    }
+
+    /// Serves this route on the operator's listeners instead of the public ones.
+    pub fn admin(mut self) -> Route {
+        self.spec.face = Face::Admin;
+        self
+    }
+
+    /// Answers this route without a token, also where `admission.tokens` is set: for what everybody
+    /// may have, such as a page that then asks with a token.
+    pub fn open(mut self) -> Route {
+        self.spec.is_open = true;
+        self
+    }
+
+    /// Decides on each upgrade before it is answered: where the handler runs, and within
+    /// `deadlines.handshake`.
+    pub fn authorize<F>(mut self, authorize: F) -> Route
+    where
+        F: Fn(&Request) -> std::result::Result<Accept, Refusal> + Send + Sync + 'static,
+    {
+        self.spec.authorizes = true;
+        self.authorize = Some(Box::new(authorize));
+        self
+    }
+
+    /// Names a subprotocol (RFC 6455, 1.9). The first one that a client offers and that is named
+    /// here is answered.
+    pub fn protocol(mut self, name: impl Into<String>) -> Route {
+        self.spec.protocols.push(name.into());
+        self
+    }
+
+    /// Tells the handler the round trip of each ping.
+    pub fn with_pongs(mut self) -> Route {
+        self.spec.wants_pongs = true;
+        self
+    }
+
+    /// Tells the handler when everything queued for a peer is with the kernel, after it was not.
+    pub fn with_drained(mut self) -> Route {
+        self.spec.wants_drained = true;
+        self
+    }
+
+    fn new(
+        path: impl Into<String>,
+        kind: RouteKind,
+        endpoint: impl FnOnce(Option<Box<Authorize>>) -> Box<dyn Endpoint> + 'static,
+    ) -> Route {
+        let spec = RouteSpec {
+            path: path.into(),
+            kind,
+            placement: Placement::default(),
+            face: Face::default(),
+            is_open: false,
+            authorizes: false,
+            wants_pongs: false,
+            wants_drained: false,
+            protocols: Vec::new(),
+        };
+        Route { spec, endpoint: Box::new(endpoint), authorize: None }
+    }
+}
+
+/// Builds a [`Server`].
+#[derive(Default)]
+pub struct Builder {
+    config: Config,
+    routes: Vec<Route>,
+    adopted: Vec<(Adopted, Face)>,
+    seed: Option<u64>,
+    clock: Option<ManualClock>,
+    /// [`Builder::admin`] named the operator's addresses.
+    is_admin_set: bool,
+    log_lines_dropped: Option<Arc<AtomicUsize>>,
+}
+
+impl Builder {
+    /// Sets the whole configuration.
+    pub fn config(mut self, config: Config) -> Builder {
+        self.config = config;
+        self
+    }
+
+    /// Sets the number of worker threads; with 0 handlers run inside [`Server::turn`]. Default 2.
+    ///
+    /// Workers block all signals but those that a thread raises by its own fault (SIGSEGV, SIGBUS,
+    /// SIGFPE, SIGILL, SIGTRAP, SIGSYS): a host's signal handlers never run on them. Threads and
+    /// programs that a handler starts there inherit that, and SIGTERM does not end them: a program
+    /// that is to be ended by it has its mask emptied first, in `CommandExt::pre_exec` or by
+    /// `env --default-signal`.
+    pub fn workers(mut self, workers: usize) -> Builder {
+        self.config.workers = workers;
+        self
+    }
+
+    /// Adds a route. A later one for the same path and kind wins.
+    pub fn route(mut self, route: Route) -> Builder {
+        self.routes.push(route);
+        self
+    }
+
+    /// Adds WebSocket connections on `path`, with a handler that may block.
+    pub fn websocket(self, path: impl Into<String>, handler: impl Handler) -> Builder {
+        self.route(Route::websocket(path, handler))
+    }
+
+    /// Adds an answer to GET and HEAD on `path`, which may block.
+    pub fn get<F>(self, path: impl Into<String>, answer: F) -> Builder
+    where
+        F: Fn(&Request) -> Response + Send + Sync + 'static,
+    {
+        self.route(Route::get(path, answer))
+    }
+
+    /// Adds an answer to POST on `path`, which may block.
+    pub fn post<F>(self, path: impl Into<String>, answer: F) -> Builder
+    where
+        F: Fn(&Request) -> Response + Send + Sync + 'static,
+    {
+        self.route(Route::post(path, answer))
+    }
+
+    /// Adds topics on `path`, which ends in `{topic}`: a WebSocket or an event stream of one topic,
+    /// its newest event, publishing by POST.
+    pub fn topics(self, path: &str) -> Builder {
+        let kinds = [RouteKind::TopicSocket, RouteKind::TopicGet, RouteKind::TopicPost];
+        kinds.into_iter().fold(self, |builder, kind| builder.own(path, kind))
+    }
+
+    /// Adds WebSocket connections with many topics each, and JSON messages.
+    pub fn hub(self, path: &str) -> Builder {
+        self.own(path, RouteKind::Hub)
+    }
+
+    /// Adds event streams of the topics that `?topic=a&topic=b` names.
+    pub fn events(self, path: &str) -> Builder {
+        self.own(path, RouteKind::EventStream)
+    }
+
+    /// Adds a route that the engine answers by itself.
+    fn own(self, path: &str, kind: RouteKind) -> Builder {
+        let route = Route::new(path, kind, |_| Box::new(AnswerEndpoint(unused))).inline();
+        self.route(if kind == RouteKind::Hub { route.protocol("heartwheel.v1") } else { route })
+    }
+
+    /// Adds `GET /healthz` (200 as long as the loop turns) and `GET /readyz` (503 while draining),
+    /// on every listener.
+    pub fn health(self) -> Builder {
+        let route = |path, kind| {
+            let mut route = Route::new(path, kind, |_| Box::new(AnswerEndpoint(unused)));
+            route.spec.face = Face::Both;
+            route.spec.is_open = true;
+            route
+        };
+        self.route(route("/healthz", RouteKind::Health)).route(route("/readyz", RouteKind::Ready))
+    }
+
+    /// Serves on a listener that somebody else has bound, instead of `listen`; may be called again.
+    pub fn adopt(mut self, listener: impl Into<Adopted>) -> Builder {
+        self.adopted.push((listener.into(), Face::Public));
+        self
+    }
+
+    /// Serves the operator on a listener that somebody else has bound, instead of `admin_listen`.
+    pub fn adopt_admin(mut self, listener: impl Into<Adopted>) -> Builder {
+        self.adopted.push((listener.into(), Face::Admin));
+        self
+    }
+
+    /// Adds what the operator asks, on the operator's listeners alone: `GET /metrics` (Prometheus
+    /// text), `GET /connections` (JSON), `DELETE /connections/{id}`, `GET /config` (TOML),
+    /// `POST /drain`, `POST /shed?fraction=0.3`. See [`operating`](crate::guide::operating).
+    pub fn operator(self) -> Builder {
+        use Operation::{Config, Connections, Drain, Kick, Metrics, Shed};
+        let paths = [
+            ("/metrics", Metrics),
+            ("/connections", Connections),
+            ("/connections/{id}", Kick),
+            ("/config", Config),
+            ("/drain", Drain),
+            ("/shed", Shed),
+        ];
+        paths.into_iter().fold(self, |builder, (path, operation)| {
+            let kind = RouteKind::Operator(operation);
+            builder.route(Route::new(path, kind, |_| Box::new(AnswerEndpoint(unused))).admin())
+        })
+    }
+
+    /// Has the server listen for its operator on `address` alone (`host:port`, `[v6]:port`,
+    /// `*:port` or `unix:/path`), with [`Builder::operator`] and [`Builder::health`]. Whoever
+    /// reaches this address can end every connection: keep it local, or behind something that asks
+    /// who comes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if it is not an address.
+    pub fn admin(mut self, address: &str) -> Result<Builder> {
+        self.config.admin_listen = vec![parse("admin_listen", address)?];
+        self.is_admin_set = true;
+        Ok(self.health().operator())
+    }
+
+    /// Names where the host's logger counts lines that it drops, for `/metrics`.
+    pub fn log_lines_dropped(mut self, count: Arc<AtomicUsize>) -> Builder {
+        self.log_lines_dropped = Some(count);
+        self
+    }
+
+    /// Seeds jitter and spread, so that a run can be repeated.
+    pub fn seed(mut self, seed: u64) -> Builder {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Goes by a clock that is moved by hand, instead of the system's: for tests.
+    pub fn clock(mut self, clock: ManualClock) -> Builder {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Listens on `address` (`host:port`, `[v6]:port`, `*:port` or `unix:/path`), for the operator
+    /// only where [`Builder::admin`] says, and builds the server.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::build`].
+    pub fn listen(mut self, address: &str) -> Result<Server> {
+        self.config.listen = vec![parse("listen", address)?];
+        if !self.is_admin_set {
+            self.config.admin_listen = Vec::new();
+        }
+        self.build()
+    }
+
+    /// Listens in memory alone, and builds the server: for tests. No address is bound, and no
+    /// connection costs a descriptor.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::build`]; [`Error::Io`] if another server listens on this network.
+    pub fn listen_memory(mut self, network: &MemoryNetwork) -> Result<Server> {
+        self.config.listen = Vec::new();
+        self.config.admin_listen = Vec::new();
+        let mut server = self.build()?;
+        server.inner.listen_memory(network)?;
+        Ok(server)
+    }
+
+    /// Builds the server: checks the configuration, binds its addresses, starts the workers.
+    /// Nothing is served before [`Server::run`] or [`Server::turn`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the configuration contradicts itself, asks for more connections than
+    /// there are descriptors, or names a file of tokens that is at fault; [`Error::Route`] if no
+    /// request could ever match a path, or for the 4,097th route; [`Error::Bind`] if an
+    /// address cannot be had; [`Error::Io`] if the kernel refuses anything else.
+    pub fn build(mut self) -> Result<Server> {
+        let report = self.config.check();
+        if !report.faults.is_empty() {
+            return Err(Error::Config { text: report.faults.join("; ") });
+        }
+        let Config { listen, admin_listen, .. } = &self.config;
+        if !(listen.is_empty() && admin_listen.is_empty() && self.adopted.is_empty()) {
+            descriptors::fit(&mut self.config).map_err(|text| Error::Config { text })?;
+        }
+        check_routes(&self.routes)?;
+        let tokens = token_file::read(&self.config)
+            .map_err(|faults| Error::Config { text: faults.join("; ") })?;
+        let mut specs = Vec::new();
+        let mut endpoints = Vec::new();
+        for route in self.routes {
+            let mut spec = route.spec;
+            if self.config.workers == 0 {
+                spec.placement = Placement::Inline;
+            }
+            specs.push(spec);
+            endpoints.push((route.endpoint)(route.authorize));
+        }
+        let config = &self.config;
+        let is_adopted = |face| self.adopted.iter().any(|(_, adopted)| *adopted == face);
+        let mut listen = Vec::new();
+        for (addresses, face) in
+            [(&config.listen, Face::Public), (&config.admin_listen, Face::Admin)]
+        {
+            let own = addresses.iter().filter(|_| !is_adopted(face));
+            listen.extend(own.map(|address| (address.clone(), face)));
+        }
+        let clock = Clock::new(self.clock);
+        let memory_auto = machine::memory_auto(self.config.workers);
+        let setup = Setup {
+            config: self.config,
+            routes: specs,
+            machine_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            memory_auto,
+            seed: self.seed.unwrap_or_else(random_seed),
+            unix_ms: clock.unix_ms(),
+        };
+        let mut server = Server { inner: EventLoop::new(setup, endpoints.into(), clock)? };
+        server.inner.set_tokens(tokens);
+        if let Some(count) = self.log_lines_dropped {
+            server.inner.count_log_lines_dropped(count);
+        }
+        for (adopted, face) in self.adopted {
+            let address = server.inner.adopt(adopted, face)?;
+            tell_address(&address, face);
+        }
+        for (address, face) in listen {
+            server.listen(&address, face)?;
+        }
+        Ok(server)
+    }
+}
+
+/// A server: [run](Server::run) by itself, or [turned](Server::turn) by another loop.
+///
+/// In a loop of one's own, in the order that `poll(2)` programs have:
+///
+/// ```no_run
+/// # use heartwheel::{Event, Peer, Server};
+/// # fn wait_for(_: std::os::fd::BorrowedFd<'_>, _: Option<std::time::Duration>) {}
+/// # let handler = |_: &Peer, _: Event| {};
+/// let mut server =
+///     Server::builder().workers(0).websocket("/echo", handler).listen("127.0.0.1:8765")?;
+/// loop {
+///     wait_for(server.as_fd(), server.next_timeout()); // poll(2), with other descriptors too
+///     server.turn()?;
+/// }
+/// # #[allow(unreachable_code)] Ok::<(), heartwheel::Error>(())
+/// ```
+pub struct Server {
+    pub(crate) inner: EventLoop,
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The drain came to its end.
+    Drained,
+    /// It was told to end at once.
+    ShutDown,
+}
+
+impl Server {
+    /// Begins to build a server.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Serves until it was told to drain or to end, through [`Server::handle`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the kernel's poller fails: nothing can be served then.
+    pub fn run(mut self) -> Result<Ended> {
+        while !self.is_over() {
+            let wait = self.inner.next_wait();
+            self.inner.turn(wait)?;
+        }
+        match self.inner.was_shut_down() {
+            true => Ok(Ended::ShutDown),
+            false => Ok(Ended::Drained),
+        }
+    }
+
+    /// Gives the one descriptor to poll for reading: for new bytes, new connections, room to write,
+    /// and commands from other threads. It stays the same for the life of the server.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+
+    /// Gives how long a host may wait before it calls [`Server::turn`]: zero if work is left,
+    /// `None` if nothing is due.
+    ///
+    /// Rounded up to whole milliseconds. To be asked anew after each turn and just before waiting,
+    /// because it reads the clock. By a [`ManualClock`] it is that clock's time: how far to move it
+    /// for what is due next.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.inner.next_timeout()
+    }
+
+    /// Does one turn, without waiting. Its work is bounded by `turn.events` and `turn.bytes`; calls
+    /// that come early are harmless, late ones delay deadlines.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::run`].
+    pub fn turn(&mut self) -> Result<()> {
+        Ok(self.inner.turn(Some(Duration::ZERO))?)
+    }
+
+    /// Says whether a drain, or a shutdown, has come to its end.
+    pub fn is_over(&self) -> bool {
+        self.inner.is_over()
+    }
+
+    /// Gives a handle that works from any thread.
+    pub fn handle(&self) -> Handle {
+        self.inner.handle()
+    }
+
+    /// Gives the addresses really bound, the operator's left out.
+    pub fn local_addresses(&self) -> Vec<LocalAddress> {
+        let public = |(address, face)| (face == Face::Public).then_some(address);
+        self.inner.local_addresses().filter_map(public).collect()
+    }
+
+    /// Gives the operator's addresses really bound.
+    pub fn admin_addresses(&self) -> Vec<LocalAddress> {
+        let admin = |(address, face)| (face == Face::Admin).then_some(address);
+        self.inner.local_addresses().filter_map(admin).collect()
+    }
+
+    /// Gives the counters.
+    pub fn stats(&self) -> &Stats {
+        self.inner.engine().stats()
+    }
+
+    /// Gives all figures in the Prometheus text format, as `GET /metrics` of [`Builder::operator`]
+    /// does: for a host that serves them itself. Takes time by the number of connections, some
+    /// nanoseconds for each, and a few system calls.
+    pub fn metrics(&self) -> String {
+        self.inner.metrics()
+    }
+
+    /// Gives the number of open connections.
+    pub fn connections(&self) -> usize {
+        self.inner.engine().len()
+    }
+
+    /// Binds one more address and gives those really bound.
+    pub(crate) fn listen(&mut self, address: &Address, face: Face) -> Result<Vec<LocalAddress>> {
+        let bound = self.inner.listen(address, face).map_err(|source| Error::Bind {
+            key: key_of(face),
+            address: address.clone(),
+            source,
+        })?;
+        bound.iter().for_each(|address| tell_address(address, face));
+        Ok(bound)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("connections", &self.connections()).finish_non_exhaustive()
+    }
+}
+
+/// What can keep a server from being built or from running.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration contradicts itself, or this machine.
+    Config {
+        /// What is wrong, one sentence for each fault.
+        text: String,
+    },
+    /// A route could never be reached, or is one too many.
+    Route {
+        /// Its path.
+        path: String,
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
+    /// An address cannot be listened on.
+    Bind {
+        /// The key of the configuration that names it: `listen` or `admin_listen`.
+        key: &'static str,
+        /// The address.
+        address: Address,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel refused something else.
+    Io(io::Error),
+}
+
+/// What the library's functions give.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Config { text } => f.write_str(text),
+            Error::Bind { key, address, source } => write!(f, "{key} = {address}: {source}"),
+            Error::Route { path, rule } => write!(f, "route {path:?}: {rule}"),
+            Error::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Config { .. } | Error::Route { .. } => None,
+            Error::Bind { source, .. } => Some(source),
+            Error::Io(error) => Some(error),
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Io(error)
+    }
+}
+
+fn check_routes(routes: &[Route]) -> Result<()> {
+    for (count, Route { spec, .. }) in (1..).zip(routes) {
+        let is_too_many = count > RouteSpec::MAX;
+        let checked = match is_too_many {
+            true => Err("there must be at most 4096 routes"),
+            false => spec.check_path(),
+        };
+        checked.map_err(|rule| Error::Route { path: spec.path.clone(), rule })?;
+    }
+    Ok(())
+}
+
+fn tell_address(address: &LocalAddress, face: Face) {
+    match face {
+        Face::Admin => info!("listening address={address} for=admin"),
+        Face::Public | Face::Both => info!("listening address={address}"),
+    }
+}
+
+/// Gives the key of the configuration that names addresses of this face.
+fn key_of(face: Face) -> &'static str {
+    match face {
+        Face::Admin => "admin_listen",
+        Face::Public | Face::Both => "listen",
+    }
+}
+
+fn parse(key: &str, address: &str) -> Result<Address> {
+    address.parse().map_err(|_| Error::Config {
+        text: format!("{key} = {address}: must be host:port, [v6]:port, *:port or unix:/path"),
+    })
+}
+
+/// A seed that differs from process to process, from the standard library's own.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// The health routes are answered by the engine itself.
+fn unused(_: &Request) -> Response {
+    Response::new(500)
+}

@@ -1,0 +1,6 @@
+//! What the kernel and files tell: limits, memory, the process, tokens.
+
+pub mod descriptors;
+pub mod machine;
+pub mod process;
+pub mod token_file;

@@ -1,0 +1,94 @@
+//! What the process costs as a whole, as the kernel tells it: the figures that Prometheus names
+//! `process_*`.
+
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::core::observe::figures::Process;
+
+/// Reads the figures.
+#[derive(Debug)]
+pub(crate) struct Gauges {
+    /// Computed once: what is computed anew from clocks would seem to change, as if the process had
+    /// been started again.
+    started_at_seconds: Option<f64>,
+}
+
+impl Gauges {
+    pub fn new() -> Gauges {
+        Gauges { started_at_seconds: started_at_seconds() }
+    }
+
+    /// A few system calls, whatever the number of descriptors. What this kernel does not tell is
+    /// left out.
+    pub fn read(&self) -> Process {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        Process {
+            cpu_seconds: span(ClockId::ProcessCPUTime).as_secs_f64(),
+            open_descriptors: open_descriptors(),
+            descriptors_max: getrlimit(Resource::Nofile).current,
+            virtual_bytes: kilobytes(&status, "VmSize:").map(|kb| kb * 1024),
+            resident_bytes: kilobytes(&status, "VmRSS:").map(|kb| kb * 1024),
+            started_at_seconds: self.started_at_seconds,
+        }
+    }
+}
+
+/// Linux tells the number as the size of the directory since 6.2. Before, it is counted: a
+/// microsecond or so for each.
+fn open_descriptors() -> Option<u64> {
+    let directory = "/proc/self/fd";
+    match fs::metadata(directory).ok()?.len() {
+        // The one by which the directory is read is not there before and after.
+        0 => Some((fs::read_dir(directory).ok()?.count() as u64).saturating_sub(1)),
+        count => Some(count),
+    }
+}
+
+fn kilobytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.trim().parse().ok()
+}
+
+/// Seconds since 1970, from the start in ticks since the machine was booted.
+fn started_at_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // Behind the name, which may hold anything; the start is field 22.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: f64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    let age = span(ClockId::Boottime).as_secs_f64() - ticks / TICKS_PER_SECOND;
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Some(((unix.as_secs_f64() - age) * TICKS_PER_SECOND).round() / TICKS_PER_SECOND)
+}
+
+fn span(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec.clamp(0, 999_999_999) as u32)
+}
+
+/// Linux tells times in hundredths on every machine that Rust is built for.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_all_of_them() {
+        let gauges = Gauges::new();
+        let before = gauges.read();
+        let file = fs::File::open("/proc/self/stat").expect("it is there");
+        let after = gauges.read();
+        drop(file);
+        assert!(after.cpu_seconds > 0.0 && after.cpu_seconds >= before.cpu_seconds);
+        assert!(after.open_descriptors >= Some(4), "{after:?}");
+        assert!(after.descriptors_max >= after.open_descriptors);
+        assert!(after.resident_bytes > Some(100_000) && after.virtual_bytes > after.resident_bytes);
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later");
+        let age = unix.as_secs_f64() - after.started_at_seconds.expect("Linux tells");
+        assert!((-0.1..600.0).contains(&age), "{age} seconds old");
+    }
+}

@@ -1,0 +1,242 @@
+//! What applications write: handlers of WebSocket connections and of plain requests.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::core::contract::event::{Accept, Event, Outcome, Session, Task};
+use crate::core::ground::reason::CloseReason;
+use crate::core::wire::http::{Refusal, Request, Response};
+use crate::core::wire::message::Message;
+use crate::threads::handle::Peer;
+
+/// Takes the events of WebSocket connections.
+///
+/// Calls for one connection never overlap and come in order; those of different connections run
+/// side by side, on as many workers as there are. A call may block: it delays its own connection
+/// alone, as long as a worker is free. A panic closes the connection with 1011 and touches nothing
+/// else.
+///
+/// A closure `Fn(&Peer, Event)` is a handler without a session.
+pub trait Handler: Send + Sync + 'static {
+    /// What is kept for each connection. It travels with the calls, so it needs no lock; `()` costs
+    /// nothing.
+    type Session: Send + 'static;
+
+    /// Takes a connection that has just been opened by `request`.
+    fn open(&self, peer: &Peer, request: Request) -> Self::Session;
+
+    /// Takes a message.
+    fn message(&self, session: &mut Self::Session, peer: &Peer, message: Message);
+
+    /// Takes the end of a connection: the last call for it, and there is always one.
+    fn closed(&self, session: Self::Session, peer: &Peer, reason: CloseReason) {
+        let _ = (session, peer, reason);
+    }
+
+    /// Takes note that two pings in a row went unanswered: the peer may be gone.
+    fn suspect(&self, session: &mut Self::Session, peer: &Peer) {
+        let _ = (session, peer);
+    }
+
+    /// Takes the round trip of a ping. Only for routes with
+    /// [`Route::with_pongs`](crate::Route::with_pongs): an idle connection is to wake no worker.
+    fn pong(&self, session: &mut Self::Session, peer: &Peer, rtt: Duration) {
+        let _ = (session, peer, rtt);
+    }
+
+    /// Takes note that everything queued for the peer is with the kernel, after it was not. Only
+    /// for routes with [`Route::with_drained`](crate::Route::with_drained).
+    fn drained(&self, session: &mut Self::Session, peer: &Peer) {
+        let _ = (session, peer);
+    }
+}
+
+impl<F: Fn(&Peer, Event) + Send + Sync + 'static> Handler for F {
+    type Session = ();
+
+    fn open(&self, peer: &Peer, request: Request) {
+        self(peer, Event::Opened(Box::new(request)));
+    }
+
+    fn message(&self, _: &mut (), peer: &Peer, message: Message) {
+        self(peer, Event::Message(message));
+    }
+
+    fn closed(&self, _: (), peer: &Peer, reason: CloseReason) {
+        self(peer, Event::Closed(reason));
+    }
+
+    fn suspect(&self, _: &mut (), peer: &Peer) {
+        self(peer, Event::Suspect);
+    }
+
+    fn pong(&self, _: &mut (), peer: &Peer, rtt: Duration) {
+        self(peer, Event::Pong(rtt));
+    }
+
+    fn drained(&self, _: &mut (), peer: &Peer) {
+        self(peer, Event::Drained);
+    }
+}
+
+/// Decides on an upgrade.
+pub(crate) type Authorize = dyn Fn(&Request) -> Result<Accept, Refusal> + Send + Sync;
+
+/// What a route runs, whatever its handler's types.
+pub(crate) trait Endpoint: Send + Sync {
+    /// Does a job. `tick` is called before each call of the handler, and once after the last.
+    fn run(&self, peer: &Peer, task: Task, tick: &mut dyn FnMut()) -> Outcome;
+}
+
+/// The endpoint of a WebSocket route.
+pub(crate) struct WebSocketEndpoint<H> {
+    pub handler: H,
+    pub authorize: Option<Box<Authorize>>,
+}
+
+impl<H: Handler> Endpoint for WebSocketEndpoint<H> {
+    fn run(&self, peer: &Peer, task: Task, tick: &mut dyn FnMut()) -> Outcome {
+        let outcome = match task {
+            Task::Authorize(request) => self.decide(request, tick),
+            Task::Events { session, events } => self.take(peer, session, events, tick),
+            Task::Answer(_) => Outcome::Answer(Response::new(500)),
+        };
+        tick();
+        outcome
+    }
+}
+
+impl<H: Handler> WebSocketEndpoint<H> {
+    fn decide(&self, request: Box<Request>, tick: &mut dyn FnMut()) -> Outcome {
+        let Some(authorize) = &self.authorize else {
+            return Outcome::Verdict(request, Ok(Accept::default()));
+        };
+        tick();
+        match catch_unwind(AssertUnwindSafe(|| authorize(&request))) {
+            Ok(verdict) => Outcome::Verdict(request, verdict),
+            Err(_) => panicked(None, 0, 0),
+        }
+    }
+
+    fn take(
+        &self,
+        peer: &Peer,
+        session: Option<Session>,
+        mut events: VecDeque<Event>,
+        tick: &mut dyn FnMut(),
+    ) -> Outcome {
+        let mut session = session.and_then(|session| session.downcast::<H::Session>().ok());
+        let is_message = |event: &&Event| matches!(event, Event::Message(_));
+        let given = events.iter().filter(is_message).count() as u64;
+        let mut handled = 0;
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            while let Some(event) = events.pop_front() {
+                tick();
+                let is_message = matches!(event, Event::Message(_));
+                self.call(&mut session, peer, event);
+                handled += u64::from(is_message);
+            }
+        }));
+        if result.is_err()
+            && let Some(Event::Closed(reason)) = events.pop_back()
+        {
+            // The end is told, whatever became of the calls before.
+            let told = || self.call(&mut session, peer, Event::Closed(reason));
+            let _ = catch_unwind(AssertUnwindSafe(told));
+        }
+        let session = session.map(|session| session as Box<dyn Any + Send>);
+        match result {
+            Ok(()) => Outcome::Events { session, messages_handled: handled, events },
+            Err(_) => panicked(session, handled, given - handled),
+        }
+    }
+
+    fn call(&self, session: &mut Option<Box<H::Session>>, peer: &Peer, event: Event) {
+        if let Event::Opened(request) = event {
+            *session = Some(Box::new(self.handler.open(peer, *request)));
+            return;
+        }
+        if let Event::Closed(reason) = event {
+            if let Some(session) = session.take() {
+                self.handler.closed(*session, peer, reason);
+            }
+            return;
+        }
+        let Some(session) = session else { return };
+        match event {
+            Event::Message(message) => self.handler.message(session, peer, message),
+            Event::Suspect => self.handler.suspect(session, peer),
+            Event::Pong(rtt) => self.handler.pong(session, peer, rtt),
+            Event::Drained => self.handler.drained(session, peer),
+            Event::Opened(_) | Event::Closed(_) => {}
+        }
+    }
+}
+
+/// The endpoint of a route that answers plain requests.
+pub(crate) struct AnswerEndpoint<F>(pub F);
+
+impl<F: Fn(&Request) -> Response + Send + Sync> Endpoint for AnswerEndpoint<F> {
+    fn run(&self, _: &Peer, task: Task, tick: &mut dyn FnMut()) -> Outcome {
+        let Task::Answer(request) = task else { return panicked(None, 0, 0) };
+        tick();
+        let outcome = match catch_unwind(AssertUnwindSafe(|| self.0(&request))) {
+            Ok(response) => Outcome::Answer(response),
+            Err(_) => panicked(None, 0, 0),
+        };
+        tick();
+        outcome
+    }
+}
+
+fn panicked(session: Option<Session>, handled: u64, lost: u64) -> Outcome {
+    Outcome::Panicked { session, messages_handled: handled, messages_lost: lost }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use mio::{Poll, Token, Waker};
+
+    use super::*;
+    use crate::core::ground::id::{ConnectionId, Generation};
+    use crate::threads::handle::Inlet;
+
+    static CLOSED: AtomicU32 = AtomicU32::new(0);
+
+    struct Brittle;
+
+    impl Handler for Brittle {
+        type Session = ();
+
+        fn open(&self, _: &Peer, _: Request) {}
+
+        fn message(&self, _: &mut (), _: &Peer, _: Message) {
+            panic!("brittle");
+        }
+
+        fn closed(&self, _: (), _: &Peer, _: CloseReason) {
+            CLOSED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_panic_before_the_end_does_not_hide_the_end() {
+        let poll = Poll::new().unwrap();
+        let inlet = Inlet::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let peer = Peer::new(ConnectionId::new(0, Generation::FIRST), inlet.handle());
+        let endpoint = WebSocketEndpoint { handler: Brittle, authorize: None };
+        let message = || Event::Message("x".into());
+        let events = [message(), message(), Event::Closed(CloseReason::Eof)].into();
+        let task = Task::Events { session: Some(Box::new(())), events };
+        let outcome = endpoint.run(&peer, task, &mut || {});
+        assert!(matches!(
+            outcome,
+            Outcome::Panicked { session: None, messages_handled: 0, messages_lost: 2 }
+        ));
+        assert_eq!(CLOSED.load(Ordering::Relaxed), 1);
+    }
+}

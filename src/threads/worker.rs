@@ -1,0 +1,215 @@
+//! Threads for handlers that may block.
+//!
+//! A bounded channel of jobs, one thread per worker, and nothing shared but the channel and one
+//! moment per worker, by which the loop sees a handler that does not return. The loop never waits
+//! for a worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+
+use crate::core::config::JOBS_QUEUED_MAX;
+use crate::core::contract::event::{Calls, Done, Job};
+use crate::threads::handle::{Handle, Peer, Scope, Shared};
+use crate::threads::handler::Endpoint;
+
+/// The endpoints of all routes, by their place in the table.
+pub(crate) type Endpoints = Arc<[Box<dyn Endpoint>]>;
+
+/// A pool of worker threads.
+pub(crate) struct Pool {
+    jobs: Sender<Job>,
+    /// Kept to take back what no worker will run.
+    unclaimed: Receiver<Job>,
+    workers: Vec<Worker>,
+    began: Instant,
+}
+
+struct Worker {
+    thread: JoinHandle<()>,
+    watch: Arc<Watch>,
+    /// The call that was told to be stuck.
+    told: u32,
+}
+
+/// When a worker's present call began: milliseconds since the pool began, zero for none.
+#[derive(Debug, Default)]
+struct Watch(AtomicU32);
+
+/// What [`Pool::stuck`] saw.
+#[derive(Debug, Default)]
+pub(crate) struct Stuck {
+    /// Calls that run too long now.
+    pub now: u64,
+    /// Those among them that were not told before.
+    pub new: u64,
+    /// When to look again, if any worker is in a call.
+    pub again_after: Option<Duration>,
+}
+
+impl Pool {
+    /// Starts the threads.
+    pub fn new(
+        count: usize,
+        endpoints: &Endpoints,
+        handle: &Handle,
+        shared: &Arc<Shared>,
+    ) -> std::io::Result<Pool> {
+        let (jobs, unclaimed) = bounded(JOBS_QUEUED_MAX as usize);
+        let began = Instant::now();
+        let mut pool = Pool { jobs, unclaimed, workers: Vec::with_capacity(count), began };
+        // Threads begin with the mask of the one that starts them: no signal can come before.
+        let mask = for_others().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let started = pool.start(count, endpoints, handle, shared);
+        mask.thread_set_mask()?;
+        started.map(|()| pool)
+    }
+
+    fn start(
+        &mut self,
+        count: usize,
+        endpoints: &Endpoints,
+        handle: &Handle,
+        shared: &Arc<Shared>,
+    ) -> std::io::Result<()> {
+        for index in 0..count {
+            let watch = Arc::new(Watch::default());
+            let context = Context {
+                jobs: self.unclaimed.clone(),
+                endpoints: endpoints.clone(),
+                handle: handle.clone(),
+                shared: shared.clone(),
+                watch: watch.clone(),
+                began: self.began,
+            };
+            let thread = thread::Builder::new()
+                .name(format!("heartwheel-{index}"))
+                .spawn(move || context.run())?;
+            self.workers.push(Worker { thread, watch, told: 0 });
+        }
+        Ok(())
+    }
+
+    /// Gives a job to the pool, or gives it back if the pool has enough.
+    pub fn try_send(&self, job: Job) -> Result<(), Job> {
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
+        })
+    }
+
+    /// Gives the number of jobs that wait for a worker.
+    pub fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Looks for calls that have run longer than `limit`.
+    pub fn stuck(&mut self, limit: Duration) -> Stuck {
+        let now = millis_since(self.began);
+        let limit_ms = limit.as_millis() as u32;
+        let mut stuck = Stuck::default();
+        for worker in &mut self.workers {
+            let since = worker.watch.0.load(Ordering::Relaxed);
+            if since == 0 {
+                continue;
+            }
+            // A call that has begun just now may have read the clock after this did.
+            let ran_ms = (now.wrapping_sub(since) as i32).max(0) as u32;
+            // Both moments are cut to whole milliseconds: only one more than the limit has surely
+            // passed it.
+            let is_stuck = ran_ms > limit_ms;
+            stuck.now += u64::from(is_stuck);
+            if is_stuck && worker.told != since {
+                worker.told = since;
+                stuck.new += 1;
+            }
+            let again_ms = if is_stuck { limit_ms } else { limit_ms - ran_ms + 1 };
+            let again = Duration::from_millis(u64::from(again_ms));
+            stuck.again_after = stuck.again_after.into_iter().chain([again]).min();
+        }
+        stuck
+    }
+
+    /// Ends the pool: jobs that no worker has begun are given back, idle workers end, and one whose
+    /// handler does not return is left behind after a moment.
+    pub fn shut_down(self) -> Vec<Job> {
+        let cancelled = self.unclaimed.try_iter().collect();
+        drop(self.jobs);
+        drop(self.unclaimed);
+        let deadline = Instant::now() + JOIN_WAIT;
+        for worker in self.workers {
+            while !worker.thread.is_finished() && Instant::now() < deadline {
+                thread::park_timeout(Duration::from_millis(1));
+            }
+            if worker.thread.is_finished() {
+                // A worker catches its handlers' panics and has none of its own.
+                let _ = worker.thread.join();
+            }
+        }
+        cancelled
+    }
+}
+
+struct Context {
+    jobs: Receiver<Job>,
+    endpoints: Endpoints,
+    handle: Handle,
+    shared: Arc<Shared>,
+    watch: Arc<Watch>,
+    began: Instant,
+}
+
+impl Context {
+    /// Runs one job after the other until the pool, or the loop, has ended.
+    fn run(self) {
+        let mut scope = Scope::of_worker(self.shared.clone());
+        while let Ok(Job { id, route, task }) = self.jobs.recv() {
+            let peer = Peer::new(id, self.handle.clone());
+            scope.enter(id);
+            let mut last_ms = 0;
+            let mut calls = Calls::default();
+            let mut last: Option<Instant> = None;
+            let outcome = self.endpoints[route].run(&peer, task, &mut || {
+                let now = Instant::now();
+                if let Some(last) = last.replace(now) {
+                    calls.record(now - last);
+                }
+                let now_ms = millis_since(self.began);
+                if last_ms != 0 && now_ms.wrapping_sub(last_ms) > SLOW_CALL_MS {
+                    // The call before this one was slow: what it sent does not wait for the next.
+                    peer.flush();
+                }
+                last_ms = now_ms;
+                self.watch.0.store(now_ms, Ordering::Relaxed);
+            });
+            self.watch.0.store(0, Ordering::Relaxed);
+            scope = Scope::leave();
+            if !scope.finish(calls, Done { id, route, outcome }) {
+                return;
+            }
+        }
+    }
+}
+
+/// The signals that are for other threads: all but those that a thread raises by its own fault,
+/// which are for whoever reports crashes.
+fn for_others() -> SigSet {
+    use Signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+    let own = [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS];
+    let mut signals = SigSet::all();
+    own.into_iter().for_each(|signal| signals.remove(signal));
+    signals
+}
+
+/// Never zero.
+fn millis_since(began: Instant) -> u32 {
+    (began.elapsed().as_millis() as u32).max(1)
+}
+
+/// A call that took longer than this has what it sent sent at once.
+const SLOW_CALL_MS: u32 = 1;
+/// How long ending waits for workers that are just finishing.
+const JOIN_WAIT: Duration = Duration::from_millis(100);
