@@ -137,6 +137,8 @@ impl Engine {
                 true => connection.phase_at = now.into(),
                 false => connection.skip_pause(now),
             }
+            // What stood still is nearer than what the wheel was told.
+            self.touch(id);
         }
         if was_paused && !is_behind {
             self.mark_ready(id);
