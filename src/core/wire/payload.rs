@@ -5,7 +5,7 @@
 pub enum Payload<'a> {
     /// Text.
     Text(&'a str),
-    /// One JSON value, as it was published: [`json::value`](crate::core::ground::json::value) found it good.
+    /// One JSON value, as it was published: [`value`](crate::core::ground::json::value) found it good.
     Json(&'a str),
     /// Bytes.
     Binary(&'a [u8]),
