@@ -213,8 +213,8 @@ impl Handle {
     /// heartbeats change, each peer is pinged within one new interval and judged by nothing before.
     /// The file of tokens is read again: who is connected keeps its subscriptions, and may publish
     /// and subscribe from now on as its token may. Keys that take a restart
-    /// ([`Key::takes_restart`](crate::core::config::Key::takes_restart)) keep their values; the log says
-    /// which.
+    /// ([`Key::takes_restart`](crate::core::config::Key::takes_restart)) keep their values; the log
+    /// says which.
     ///
     /// # Errors
     ///

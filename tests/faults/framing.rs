@@ -109,8 +109,8 @@ fn conversation() -> (Vec<u8>, Vec<Frame>) {
     (sent, expected)
 }
 
-/// FAULTS 34. Every vector and every cut stands in src/core/wire/ws/decoder.rs; here one conversation is cut
-/// once at every byte.
+/// FAULTS 34. Every vector and every cut stands in src/core/wire/ws/decoder.rs; here one
+/// conversation is cut once at every byte.
 #[test]
 fn frames_cut_at_every_byte_are_the_same_frames() {
     let server = TestServer::start(&[]);

@@ -311,8 +311,9 @@ pub struct Admission {
     pub hosts: Hosts,
     /// The host names answered on the operator's listener; else 421. Default `auto`.
     pub admin_hosts: Hosts,
-    /// The file of tokens and their rights, as [`Tokens::parse`](crate::core::admission::tokens::Tokens::parse)
-    /// reads it; with it the public routes ask for a token. Default none.
+    /// The file of tokens and their rights, which
+    /// [`Tokens::parse`](crate::core::admission::tokens::Tokens::parse) reads. With it the public
+    /// routes ask for a token. Default none.
     pub tokens: Option<PathBuf>,
 }
 

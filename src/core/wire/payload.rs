@@ -5,7 +5,8 @@
 pub enum Payload<'a> {
     /// Text.
     Text(&'a str),
-    /// One JSON value, as it was published: [`value`](crate::core::ground::json::value) found it good.
+    /// One JSON value, as it was published, which [`value`](crate::core::ground::json::value)
+    /// found to be one.
     Json(&'a str),
     /// Bytes.
     Binary(&'a [u8]),
