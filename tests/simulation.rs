@@ -1,8 +1,8 @@
 //! The whole engine in a world made of a seed: no thread, no socket, no clock.
 //!
 //! The turn is production's own ([`heartwheel::core::engine::Engine::turn`]), and so is the pump;
-//! the sockets, the listeners, the workers and the time are made here. Every fourth seed goes over a
-//! transport that behaves as TLS does. Honest peers are real tungstenite clients, dishonest ones
+//! the sockets, the listeners, the workers and the time are made here. Every fourth seed goes over
+//! a transport that behaves as TLS does. Honest peers are real tungstenite clients, dishonest ones
 //! follow scripts, the application is slow, closes, panics and talks to peers that are gone. First
 //! faults fall on everything, and nothing wrong may happen; then they stop, and everything right
 //! must happen in time.
