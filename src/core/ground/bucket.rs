@@ -4,16 +4,16 @@ use crate::core::ground::time::Instant;
 
 /// Limits a rate: `rate` tokens come each second, at most twice as many are saved up.
 ///
-/// What is stored is no count but a time, the one at which all that was taken will have come. So a
-/// new bucket, zero, is full, and a rate may change while the bucket is in use. A token's time is
-/// cut to a nanosecond, however often one is taken. Rates are from 1 to 2^30, and so are counts.
+/// The bucket stores no count but a time: when all tokens taken will have come. So a new bucket,
+/// zero, is full, and a rate may change while the bucket is in use. Each take cuts the time of its
+/// tokens to whole nanoseconds. Rates and counts are from 1 to 2^30.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
     paid_at_ns: u64,
 }
 
 impl Bucket {
-    /// Takes one token, if there is one.
+    /// Takes one token; returns whether there was one.
     pub fn take(&mut self, now: Instant, rate: u64) -> bool {
         let is_there = self.tokens(now, rate) > 0;
         if is_there {
@@ -22,20 +22,20 @@ impl Bucket {
         is_there
     }
 
-    /// Takes so many tokens, also more than there are: what is missing has to come first.
+    /// Takes `count` tokens, also more than there are: the missing ones have to come first.
     pub fn spend(&mut self, now: Instant, rate: u64, count: u64) {
         let paid_at_ns = self.paid_at_ns.max(nanoseconds(now));
         self.paid_at_ns = paid_at_ns.saturating_add(count * SECOND_NS / rate);
     }
 
-    /// Gives how many tokens there are.
+    /// Returns how many tokens there are.
     pub fn tokens(&self, now: Instant, rate: u64) -> u64 {
         let debt_ns = self.paid_at_ns.saturating_sub(nanoseconds(now));
         SAVED_NS.saturating_sub(debt_ns) * rate / SECOND_NS
     }
 
-    /// Gives the first moment at which there will be so many tokens; at most twice the rate will
-    /// ever be.
+    /// Returns the first moment, at `now` or later, with `count` tokens in the bucket. It never has
+    /// more than twice the rate.
     pub fn ready_at(&self, now: Instant, rate: u64, count: u64) -> Instant {
         let needed_ns = (count * SECOND_NS).div_ceil(rate).min(SAVED_NS);
         let at_ns = (self.paid_at_ns + needed_ns).saturating_sub(SAVED_NS);

@@ -1,14 +1,14 @@
-//! Names of connections that are never used twice.
+//! Ids of connections. No id is used twice.
 
 use std::fmt;
 use std::num::NonZeroU64;
 
-/// Names one connection of one server, for good: a later connection in the same slot bears another
-/// generation.
+/// Identifies one connection of one server for good: a later connection in the same slot has
+/// another generation.
 ///
 /// As a number it is never zero: 40 bits of generation, then 24 of the slot. A server that accepts
 /// 10,000 connections a second comes to the end of its generations after three years, and begins
-/// them anew.
+/// anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(NonZeroU64);
 
@@ -22,17 +22,17 @@ impl ConnectionId {
         ConnectionId(generation.0 | key as u64)
     }
 
-    /// Gives the slot.
+    /// Returns the slot.
     pub(crate) fn key(self) -> usize {
         (self.0.get() & SLOT_MASK) as usize
     }
 
-    /// Gives the id as a number, for logs and for C.
+    /// Returns the id as a number, for logs and for C.
     pub fn as_u64(self) -> u64 {
         self.0.get()
     }
 
-    /// Gives the id that [`ConnectionId::as_u64`] made this number of.
+    /// Returns the id for a number that [`ConnectionId::as_u64`] returned.
     pub fn from_u64(id: NonZeroU64) -> Self {
         ConnectionId(id)
     }
@@ -45,12 +45,12 @@ pub(crate) struct Generation(NonZeroU64);
 impl Generation {
     pub const FIRST: Generation = Generation(NonZeroU64::new(1 << SLOT_BITS).unwrap());
 
-    /// Gives the generation that some number stands for.
+    /// Returns the generation with this number; for zero, the first.
     pub fn from_bits(bits: u64) -> Generation {
         Generation(NonZeroU64::new(bits << SLOT_BITS).unwrap_or(Generation::FIRST.0))
     }
 
-    /// Gives the generation that follows.
+    /// Returns the generation that follows.
     pub fn next(self) -> Generation {
         Generation::from_bits((self.0.get() >> SLOT_BITS) + 1)
     }

@@ -1,4 +1,4 @@
-//! Values that everything else is made of: time and the wheel, ids, reasons, chance, JSON.
+//! Values that all other modules use: time and the wheel, ids, reasons, chance, JSON.
 
 pub mod bucket;
 pub mod id;

@@ -1,7 +1,7 @@
 //! Chance from a seed: jitter and spread, nothing secret.
 
-/// A small generator (splitmix64). The engine is told its seed, so that a simulation repeats bit
-/// for bit.
+/// A small generator (splitmix64). Its seed is an argument, so that a simulation repeats bit for
+/// bit.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -11,7 +11,7 @@ impl Random {
         Random(seed)
     }
 
-    /// Gives the next 64 bits.
+    /// Returns the next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -20,7 +20,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Gives a number from `low` to `high`, both included, each as likely.
+    /// Returns a number from `low` to `high`, both included, each equally likely.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         debug_assert!(low <= high);
         let span = u128::from(high - low) + 1;

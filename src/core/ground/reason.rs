@@ -2,8 +2,8 @@
 //!
 //! The first *fault* names the end. A clean cause (the peer closed, the handler closed, the server
 //! drains) that then runs into a close deadline becomes [`CloseReason::CloseSend`] or
-//! [`CloseReason::CloseAck`], and one of the server's that a reset or a drop overtakes before its
-//! close frame has left gives way to that; every other cause keeps its label.
+//! [`CloseReason::CloseAck`]. If a reset or a drop overtakes a clean end by the server before its
+//! close frame has left, that names the end; every other cause keeps its label.
 
 use std::fmt;
 
@@ -23,8 +23,8 @@ pub enum CloseReason {
     TooBig,
     /// A message had more fragments than `limits.fragments`.
     Fragments,
-    /// The peer pinged (or sent pongs nobody asked for) faster than `limits.pings_per_second`, or,
-    /// with `limits.rate_action = close`, sent more than another rate allows.
+    /// The peer sent pings or unsolicited pongs faster than `limits.pings_per_second`, or, with
+    /// `limits.rate_action = close`, sent more than another rate allows.
     Rate,
     /// The operator ended this connection.
     Kicked,
@@ -60,7 +60,7 @@ pub enum CloseReason {
     Shed,
     /// No complete request head within `deadlines.handshake`.
     Handshake,
-    /// No answer begun within `deadlines.handshake` of the complete request: the peer is not to
+    /// No answer was begun within `deadlines.handshake` of the complete request: the peer is not to
     /// blame. The label is that of [`CloseReason::Handshake`].
     Answer,
     /// No complete request body within `deadlines.body`.
@@ -81,7 +81,7 @@ pub enum CloseReason {
 /// How loudly an end is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// Somebody wanted it: debug.
+    /// The end is no fault: debug.
     Clean,
     /// A deadline or a limit ended it: info.
     Deadline,
@@ -92,7 +92,7 @@ pub enum Severity {
 use CloseReason::*;
 
 impl CloseReason {
-    /// Gives the label: in log lines and metrics.
+    /// Returns the label for log lines and metrics.
     pub const fn label(self) -> &'static str {
         match self {
             Peer(_) => "peer",
@@ -126,8 +126,8 @@ impl CloseReason {
         }
     }
 
-    /// Gives the WebSocket close code of this end (RFC 6455, 7.4): the one exchanged, or 1006 where
-    /// none was.
+    /// Returns the WebSocket close code of this end (RFC 6455, 7.4): that of the close frame, or
+    /// 1006 where there was none.
     pub const fn code(self) -> u16 {
         match self {
             Peer(code) | Application(code) => code,
@@ -146,12 +146,12 @@ impl CloseReason {
         }
     }
 
-    /// Says whether running into a close deadline renames this end: nobody was at fault before.
+    /// Returns whether a close deadline that passes renames this end, which is no fault itself.
     pub const fn is_clean(self) -> bool {
         matches!(self, Peer(_) | Application(_) | Lifetime | Drain | Shed | Kicked)
     }
 
-    /// Says how loudly this end is logged.
+    /// Returns how loudly this end is logged.
     pub const fn severity(self) -> Severity {
         match self {
             Peer(_) | Application(_) | Lifetime | Drain | Shed | Kicked | KeepAlive | Done
@@ -162,7 +162,7 @@ impl CloseReason {
         }
     }
 
-    /// Gives a small number for each label, for tables of counters.
+    /// Returns a small number for each label, below [`CloseReason::COUNT`].
     pub const fn index(self) -> usize {
         match self {
             Peer(_) => 0,
@@ -232,7 +232,7 @@ impl CloseReason {
     ];
 }
 
-/// The sentence: what happened, for a human.
+/// The sentence that tells people what happened.
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

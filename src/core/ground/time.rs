@@ -1,9 +1,9 @@
 //! Moments of the loop's own clock.
 //!
-//! The engine never reads a clock: it is told `now`. An [`Instant`] counts milliseconds since the
-//! loop began, so it fits a device without a wall clock. A connection stores its moments as
-//! [`Moment`], 32 bits wide, compared by wrapping difference: good for spans up to 24 days, which
-//! is why no configured duration may be longer.
+//! The engine never reads a clock: `now` is an argument. An [`Instant`] counts milliseconds since
+//! the loop began, so it fits a device without a wall clock. A connection stores its moments as
+//! [`Moment`], 32 bits wide, compared by wrapping difference. That is good for spans up to 24 days:
+//! no configured duration may be longer.
 
 use std::num::NonZeroU32;
 use std::ops::{Add, Sub};
@@ -18,22 +18,22 @@ impl Instant {
     /// A deadline adds it to its span, so that it never acts early.
     pub const RESOLUTION: Duration = Duration::from_millis(1);
 
-    /// Gives the moment `ms` milliseconds after the loop began.
+    /// Returns the moment `ms` milliseconds after the loop began.
     pub const fn from_millis(ms: u64) -> Self {
         Instant(ms)
     }
 
-    /// Gives the milliseconds since the loop began.
+    /// Returns the milliseconds since the loop began.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// Gives the time from `earlier` to `self`, zero if `earlier` is later.
+    /// Returns the time from `earlier` to `self`, zero if `earlier` is later.
     pub const fn since(self, earlier: Instant) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// Moves the moment down to a multiple of `grid` (zero leaves it as it is).
+    /// Rounds the moment down to a multiple of `grid`; a `grid` of zero changes nothing.
     pub fn floor(self, grid: Duration) -> Instant {
         match millis_up(grid) {
             0 => self,
@@ -66,13 +66,13 @@ impl Sub<Duration> for Instant {
 pub struct Moment(u32);
 
 impl Moment {
-    /// Gives the full moment, the one of all that share these 32 bits that lies nearest to `now`.
+    /// Returns the full moment: of all with these 32 bits, the one nearest to `now`.
     pub const fn near(self, now: Instant) -> Instant {
         let ahead = self.0.wrapping_sub(now.0 as u32) as i32;
         Instant(now.0.saturating_add_signed(ahead as i64))
     }
 
-    /// Gives the 32 bits themselves, for instance as the payload of a ping.
+    /// Returns the 32 bits themselves, for instance as the payload of a ping.
     pub const fn bits(self) -> u32 {
         self.0
     }
@@ -84,13 +84,13 @@ impl From<Instant> for Moment {
     }
 }
 
-/// A [`Moment`] kept where there may be none, in no more room. The one of all whose bits are zero
-/// is taken for the next.
+/// A [`Moment`] whose `Option` takes no more room. The moment whose bits are all zero is stored as
+/// the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SomeMoment(NonZeroU32);
 
 impl SomeMoment {
-    /// Gives the full moment, as [`Moment::near`].
+    /// Returns the full moment, as [`Moment::near`].
     pub const fn near(self, now: Instant) -> Instant {
         Moment(self.0.get()).near(now)
     }
@@ -104,14 +104,14 @@ impl From<Instant> for SomeMoment {
 
 const _: () = assert!(size_of::<Option<SomeMoment>>() == size_of::<Moment>());
 
-/// Gives a span in whole milliseconds, rounded up: a truncated millisecond is a deadline before its
-/// time or a busy loop.
+/// Returns a span in whole milliseconds, rounded up. Rounded down it would end a deadline early or
+/// make a busy loop.
 pub fn millis_up(span: Duration) -> u64 {
     let part = u64::from(span.subsec_nanos().div_ceil(1_000_000));
     span.as_secs().saturating_mul(1000).saturating_add(part)
 }
 
-/// Gives the earlier of two moments, where there may be none.
+/// Returns the earlier of two moments; the only one, if the other is `None`.
 pub(crate) fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

@@ -1,9 +1,9 @@
 //! Hashed timing wheel over slab keys.
 //!
-//! Time is cut into ticks. A deadline belongs to the first tick that does not begin before it, so
-//! a key comes out up to one tick late and never early. The 4096 ticks from the cursor on have one
-//! slot each; what lies past this horizon waits in the far list, which is looked through when its
-//! earliest deadline comes up: a far deadline wakes nobody before its time.
+//! Time is cut into ticks. A deadline belongs to the first tick that does not begin before it, so a
+//! key comes out up to one tick late and never early. The 4096 ticks from the cursor on have one
+//! slot each. Deadlines past this horizon wait in the far list, which is looked through when its
+//! earliest deadline comes up: a far deadline causes no wake-up before its time.
 //!
 //! ```text
 //!  summary   one bit per word ─┐
@@ -12,14 +12,14 @@
 //!  entries   by key, 16 bytes each: due tick and list, next key, previous key
 //! ```
 //!
-//! The wheel reads no clock, calls nobody back and does not know what a key stands for.
+//! The wheel reads no clock, has no callbacks and does not know what a key stands for.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::core::ground::time::{Instant, millis_up};
 
-/// Deadlines of many keys, at most one each.
+/// Deadlines of many keys, at most one for each.
 ///
 /// Arming, moving and disarming take constant time, about 10 ns, and allocate nothing unless the
 /// key is larger than any before. Keys are small and dense, as a slab gives them: the wheel
@@ -85,7 +85,7 @@ impl Wheel {
     /// The horizon: how many ticks from the cursor on have a slot of their own.
     pub const SLOTS: usize = SLOTS;
 
-    /// Makes an empty wheel whose slots are `tick` wide: how late a deadline may act.
+    /// Makes an empty wheel. A deadline acts up to `tick` late, the width of a slot.
     ///
     /// # Panics
     ///
@@ -108,9 +108,9 @@ impl Wheel {
 
     /// Sets the deadline of `key`, or moves it.
     ///
-    /// It is rounded up to a tick: the key never comes out early. A moment in the past is due at
-    /// the next [`poll_expired`](Wheel::poll_expired), behind everything else that is due then, so
-    /// that a key which is armed like this again and again starves no other.
+    /// The deadline is rounded up to a tick: the key never comes out early. A moment in the past is
+    /// due at the next [`poll_expired`](Wheel::poll_expired), behind all else that is due then: a
+    /// key that is armed like this again and again starves no other.
     ///
     /// # Panics
     ///
@@ -126,7 +126,7 @@ impl Wheel {
         self.link(key as u32, due);
     }
 
-    /// Takes away the deadline of `key`, and says whether it had one.
+    /// Removes the deadline of `key`; returns whether it had one.
     pub fn disarm(&mut self, key: usize) -> bool {
         let armed = self.entries.get(key).is_some_and(|entry| entry.is_armed());
         if armed {
@@ -136,7 +136,7 @@ impl Wheel {
         armed
     }
 
-    /// Gives the moment from which `key` may come out: its deadline, rounded up to a tick.
+    /// Returns the moment from which `key` may come out, rounded up to a tick; `None` if unarmed.
     ///
     /// For a deadline that was past when armed, the tick of the last `poll_expired` before that.
     pub fn armed_at(&self, key: usize) -> Option<Instant> {
@@ -144,8 +144,8 @@ impl Wheel {
         Some(self.instant(entry.due()))
     }
 
-    /// Gives the moment when [`poll_expired`](Wheel::poll_expired) next has something to do; none
-    /// if no key is armed. It lies in the past while keys that are due have not been taken out.
+    /// Returns when [`poll_expired`](Wheel::poll_expired) next has something to do, `None` if no
+    /// key is armed. The moment lies in the past while keys that are due have not been taken out.
     ///
     /// Waking earlier is harmless, later makes deadlines late. The moment is exact, except that a
     /// far deadline which was disarmed or moved may still be waited for; such idle wake-ups are
@@ -154,17 +154,17 @@ impl Wheel {
         self.next_tick().map(|tick| self.instant(tick))
     }
 
-    /// Takes out one key whose deadline has come, and disarms it; none if no more is due at `now`.
+    /// Takes out one key whose deadline has come, and disarms it; `None` if none is due at `now`.
     ///
     /// Keys come out in the order of their ticks however far `now` jumps, and within a tick about
-    /// in the order of arming. How many come out in one turn is up to the caller: what it leaves
-    /// is there at the next call. Between calls any key may be armed or disarmed; but a loop that
-    /// arms each key it gets for `now` or before ends only by a budget of its own.
+    /// in the order of arming. The caller decides how many come out in one turn; the others come
+    /// out at the next call. Between calls any key may be armed or disarmed. A loop that arms each
+    /// key it gets for `now` or before needs a budget of its own to end.
     ///
-    /// `now` never goes back; if it does, that counts as no progress.
+    /// A `now` before that of an earlier call counts as no progress.
     ///
-    /// A call takes constant time. Only where the earliest far deadline has come up it also goes
-    /// once through the far deadlines, as often as every [`Wheel::SLOTS`] ticks; twice if that one
+    /// A call takes constant time. When the earliest far deadline has come up, the call also goes
+    /// once through the far deadlines, at most every [`Wheel::SLOTS`] ticks; twice if that deadline
     /// was disarmed or moved and `now` has jumped by more. The length of a jump does not matter.
     pub fn poll_expired(&mut self, now: Instant) -> Option<usize> {
         self.now = self.now.max((now.as_millis() / self.tick_ms).min(TICK_MAX));
@@ -183,12 +183,12 @@ impl Wheel {
         None
     }
 
-    /// Gives the number of armed keys.
+    /// Returns the number of armed keys.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Says whether no key is armed.
+    /// Returns whether no key is armed.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -320,7 +320,7 @@ impl Occupied {
         }
     }
 
-    /// Gives how many slots ahead of `slot`, round the end, the next one in use is: 0 for itself.
+    /// Returns the distance from `slot` to the next slot in use, round the end; 0 for itself.
     fn ahead_of(&self, slot: usize) -> Option<u64> {
         let (word, bit) = (slot / 64, slot % 64);
         let rest = self.words[word] >> bit;
