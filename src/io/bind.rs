@@ -1,4 +1,4 @@
-//! Binding addresses, and taking over listeners that somebody else has bound.
+//! Binding addresses, and taking over listeners that were bound elsewhere.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
@@ -13,7 +13,7 @@ use socket2::{Domain, SockAddr, Type};
 
 use crate::core::config::Unix;
 
-/// A listener that somebody else has bound: a service manager, a parent process, a test.
+/// A listener that was bound elsewhere: by a service manager, a parent process, a test.
 #[derive(Debug)]
 pub enum Adopted {
     /// TCP.
@@ -34,7 +34,7 @@ impl From<StdUnixListener> for Adopted {
     }
 }
 
-/// Binds a name's addresses, all to one port; `*:port` stands for all addresses of IPv4 and IPv6.
+/// Binds all addresses of a name to one port; `*:port` means all addresses of IPv4 and IPv6.
 pub(crate) fn bind_tcp(name: &str) -> io::Result<Vec<TcpListener>> {
     let addresses: Vec<SocketAddr> = match name.strip_prefix("*:").map(str::parse) {
         Some(Ok(port)) => {
@@ -55,8 +55,8 @@ pub(crate) fn bind_tcp(name: &str) -> io::Result<Vec<TcpListener>> {
     }
 }
 
-/// Binds addresses; where the port is 0 all get the one that the first of them was given. A family
-/// that this machine does not have is left out, as long as there is another.
+/// Binds addresses. Where the port is 0, all get the port that the first was given. A family that
+/// this machine does not have is left out, as long as there is another.
 fn bind_all(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
     let mut listeners: Vec<TcpListener> = Vec::new();
     let mut missing = None;
@@ -92,8 +92,8 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// Says whether an address cannot be bound because this machine does not have its family: IPv6 is
-/// switched off on many a device whose `localhost` still names `::1`.
+/// Returns whether an address cannot be bound because this machine does not have its family: IPv6
+/// is off on many devices whose `localhost` still names `::1`.
 fn is_missing(address: SocketAddr, error: &io::Error) -> bool {
     let ip = address.ip();
     let is_everywhere = ip.is_loopback() || ip.is_unspecified();
@@ -101,23 +101,23 @@ fn is_missing(address: SocketAddr, error: &io::Error) -> bool {
         || error.kind() == ErrorKind::AddrNotAvailable && ip.is_ipv6() && is_everywhere
 }
 
-/// Binds a path, with the access that is configured: it is set before anybody can connect.
+/// Binds a path, with the configured access: it is set before any client can connect.
 pub(crate) fn bind_unix(path: &Path, unix: &Unix) -> io::Result<(SocketFile, UnixListener)> {
     remove_stale(path)?;
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    // Made behind the socket, so that it is dropped before it: see there.
+    // Made after the socket, so that it is dropped first: see `SocketFile`.
     let file = SocketFile::of(path)?;
     give_access(path, unix)?;
     socket.listen(BACKLOG)?;
     Ok((file, UnixListener::from_std(socket.into())))
 }
 
-/// The file of a Unix socket that was bound here. It is removed when this is dropped, unless
-/// another file stands at its path by then: the socket of a second server, perhaps.
+/// The file of a Unix socket that was bound here. Dropping this value removes the file, unless
+/// another file stands at the path by then: the socket of a second server, perhaps.
 ///
-/// To be dropped before its socket: as long as that is open the kernel gives the number of its
-/// inode to no other file.
+/// The value must be dropped before its socket: while the socket is open the kernel gives the
+/// number of its inode to no other file.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
@@ -136,7 +136,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|found| found == self.identity) {
-            // Somebody else may remove it at this moment: nothing is lost.
+            // Another process may remove it at this moment: nothing is lost.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -147,9 +147,9 @@ fn identity(path: &Path) -> io::Result<Identity> {
     Ok((found.dev(), found.ino()))
 }
 
-/// Removes a socket that nobody listens to any more; one that is alive is refused.
+/// Removes a socket on which no server listens any more; refuses one on which a server does.
 fn remove_stale(path: &Path) -> io::Result<()> {
-    // Linux refuses to connect to a file of any other kind, too: that is not ours to remove.
+    // Linux also refuses to connect to files of other kinds, which are not ours to remove.
     if !fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         return Ok(());
     }
@@ -169,7 +169,7 @@ fn give_access(path: &Path, unix: &Unix) -> io::Result<()> {
     chown(path, user, group)
 }
 
-/// Finds the number of a user or group: in the third field of the line that begins with its name.
+/// Finds the number of a user or group: the third field of the line that begins with its name.
 fn number_of(name: &str, file: &str) -> io::Result<u32> {
     if let Ok(number) = name.parse() {
         return Ok(number);
@@ -183,7 +183,7 @@ fn number_of(name: &str, file: &str) -> io::Result<u32> {
     number.ok_or_else(missing)
 }
 
-/// How often a port for several addresses is looked for.
+/// How often to look for one port that several addresses have free.
 const ATTEMPTS: usize = 16;
 
 /// Linux cuts it to net.core.somaxconn, 4096 by default.

@@ -1,9 +1,8 @@
 //! The loop's clock: the system's, or one that a test or a host moves by hand.
 //!
-//! The system's notices that the loop had been stopped. Time in which the process could not run
-//! (SIGSTOP, a debugger, a starved container, a laptop's lid) is taken out of the loop's time:
-//! deadlines stand where they stood, and no peer is judged by what it could not have been heard
-//! saying.
+//! The system's clock notices that the process was stopped. Time in which the process could not run
+//! (SIGSTOP, a debugger, a starved container, a laptop's lid) is taken out of the loop's time: the
+//! time left to each deadline stays, and no peer is judged for what the server could not hear.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
@@ -24,14 +23,14 @@ pub(crate) enum Clock {
 /// How time passed since the loop asked to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Passed {
-    /// As asked.
+    /// As expected.
     Evenly,
-    /// It jumped: peers may be gone, and live ones had no chance to be heard.
+    /// Time jumped: peers may be gone, and live ones had no chance to be heard.
     Jumped(Duration),
 }
 
 impl Clock {
-    /// Makes the system's clock, or one that follows a manual one.
+    /// Makes the system's clock, or one that follows `manual`.
     pub fn new(manual: Option<ManualClock>) -> Clock {
         match manual {
             None => Clock::System(SystemClock::new()),
@@ -47,7 +46,7 @@ impl Clock {
         }
     }
 
-    /// Reads the clock at the start of a turn that was asked for at `asked_at` at the latest.
+    /// Reads the clock at the start of a turn that was due at `asked_at` at the latest.
     pub fn resume(&mut self, asked_at: Option<Instant>) -> (Instant, Passed) {
         let (now, jump) = match self {
             Clock::System(clock) => clock.resume(asked_at),
@@ -59,7 +58,7 @@ impl Clock {
         }
     }
 
-    /// Gives the time to wait until `at`, rounded up.
+    /// Returns the time to wait until `at`, rounded up.
     pub fn until(&self, at: Instant) -> Duration {
         let now = match self {
             Clock::System(clock) => clock.now(),
@@ -68,7 +67,7 @@ impl Clock {
         Duration::from_millis(millis_up(at.since(now)))
     }
 
-    /// Gives the date, in milliseconds since 1970.
+    /// Returns the date, in milliseconds since 1970.
     pub fn unix_ms(&self) -> u64 {
         let date = match self {
             Clock::System(_) => SystemTime::now(),
@@ -77,12 +76,12 @@ impl Clock {
         date.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
     }
 
-    /// Says whether time passes by itself.
+    /// Returns whether time passes by itself.
     pub fn is_running(&self) -> bool {
         matches!(self, Clock::System(_))
     }
 
-    /// Has `server` woken whenever somebody moves the clock.
+    /// Wakes `server` whenever a manual clock is moved.
     pub fn wake(&self, server: &Arc<Shared>) {
         if let Clock::Manual(follower) = self {
             follower.clock.attach(server);
@@ -96,7 +95,7 @@ pub(crate) struct SystemClock {
     began: StdInstant,
     /// Time in which the process was stopped.
     skipped: Duration,
-    /// How far the clock that counts suspended time was ahead when last looked at.
+    /// For how long the machine had been suspended at `looked_at`.
     suspended: Duration,
     looked_at: Instant,
 }
@@ -116,7 +115,7 @@ impl SystemClock {
         Instant::from_millis(elapsed.as_millis() as u64)
     }
 
-    /// Gives the time, and for how long nothing could run.
+    /// Returns the time, and for how long the process could not run.
     fn resume(&mut self, asked_at: Option<Instant>) -> (Instant, Duration) {
         let now = self.now();
         let late = asked_at.map_or(Duration::ZERO, |at| now.since(at));
@@ -127,8 +126,8 @@ impl SystemClock {
         (self.now(), late.max(suspended_for))
     }
 
-    /// Gives for how long the machine was suspended since the last look, at most one a second: not
-    /// every machine reads this clock without a system call.
+    /// Returns for how long the machine was suspended since the last look, with one look a second
+    /// at most: some machines need a system call to read this clock.
     fn look_for_suspension(&mut self, now: Instant) -> Duration {
         if now.since(self.looked_at) < LOOK_EVERY {
             return Duration::ZERO;
@@ -139,14 +138,14 @@ impl SystemClock {
     }
 }
 
-/// Follows a manual clock, to the next deadline and no further in one turn: however far it was
-/// moved, each acts in its own tick.
+/// Follows a manual clock, to the next deadline and no further in one turn: however far the clock
+/// was moved, each deadline acts in its own tick.
 #[derive(Debug)]
 pub(crate) struct Follower {
     clock: ManualClock,
     /// What the clock showed when the loop began.
     began: Duration,
-    /// What the last turn saw.
+    /// The time of the last turn.
     seen: Instant,
     suspended: Duration,
 }
@@ -158,13 +157,13 @@ impl Follower {
         Follower { clock, began, seen: Instant::default(), suspended }
     }
 
-    /// Gives what the clock shows.
+    /// Returns the time that the clock shows.
     fn shown(&self) -> Instant {
         let passed = self.clock.read().passed.saturating_sub(self.began);
         Instant::from_millis(passed.as_millis() as u64)
     }
 
-    /// Gives the time, and for how long nothing could run.
+    /// Returns the time, and for how long the process could not run.
     fn resume(&mut self, asked_at: Option<Instant>) -> (Instant, Duration) {
         let shown = self.shown();
         self.seen = asked_at.map_or(shown, |at| shown.min(at)).max(self.seen);
@@ -174,7 +173,7 @@ impl Follower {
     }
 }
 
-/// Gives how long the machine has been suspended since it was started.
+/// Returns how long the machine has been suspended since it was started.
 fn suspended() -> Duration {
     let read = |clock| {
         let time = clock_gettime(clock);
@@ -187,7 +186,7 @@ fn suspended() -> Duration {
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A turn this late means that the process could not run.
 const STOPPED_FOR_MIN: Duration = Duration::from_secs(1);
-/// A stop this long may have cost peers their patience: they are asked.
+/// After a stop this long peers may have given up: they are pinged.
 const JUMP_MIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -18,14 +18,14 @@ use crate::io::socket::Socket;
 pub(crate) struct Listener {
     kind: Kind,
     pub face: Face,
-    /// A connection may wait: edges are told once.
+    /// A connection may wait: the poller reports each edge once.
     pub is_ready: bool,
 }
 
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
-    /// With its file, if it was bound here. Fields are dropped in their order: the file first.
+    /// With its file, if it was bound here. Fields drop in their order: the file first.
     Unix {
         _file: Option<SocketFile>,
         listener: UnixListener,
@@ -39,11 +39,11 @@ enum Kind {
 pub(crate) enum Accepted {
     /// A connection.
     Socket(Socket),
-    /// Nobody waits.
+    /// No connection waits.
     Nobody,
-    /// This one failed; the next may not.
+    /// This connection failed; the next may not.
     Failed(io::Error),
-    /// Descriptors or memory have run out: accepting must pause, no edge will tell when to go on.
+    /// Descriptors or memory have run out: accepting must pause, and no edge tells its end.
     Exhausted(io::Error),
 }
 
@@ -61,7 +61,7 @@ impl Listener {
         Ok(kinds.into_iter().map(listener).collect())
     }
 
-    /// Takes over one that somebody else has bound.
+    /// Takes over a listener that was bound elsewhere.
     pub fn adopt(adopted: Adopted, face: Face) -> io::Result<Listener> {
         let kind = match adopted {
             Adopted::Tcp(listener) => {
@@ -76,7 +76,7 @@ impl Listener {
         Ok(Listener { kind, face, is_ready: true })
     }
 
-    /// Makes one for connections in memory.
+    /// Makes a listener for connections in memory.
     pub fn in_memory(exchange: Exchange, face: Face) -> Listener {
         Listener { kind: Kind::Memory(exchange), face, is_ready: true }
     }
@@ -115,7 +115,7 @@ impl Listener {
         }
     }
 
-    /// Gives the address really bound. In memory there is none.
+    /// Returns the address really bound; `AddrNotAvailable` in memory.
     pub fn local_address(&self) -> io::Result<LocalAddress> {
         match &self.kind {
             Kind::Tcp(listener) => listener.local_addr().map(LocalAddress::Tcp),
@@ -147,7 +147,7 @@ pub enum LocalAddress {
 }
 
 impl LocalAddress {
-    /// Gives the TCP address, if it is one.
+    /// Returns the TCP address, or `None` for a Unix socket.
     pub fn as_tcp(&self) -> Option<SocketAddr> {
         match self {
             LocalAddress::Tcp(address) => Some(*address),
@@ -168,17 +168,17 @@ impl std::fmt::Display for LocalAddress {
 /// What to do after an error of accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// Nobody waits: an edge tells when somebody does.
+    /// No connection waits: an edge tells of the next.
     Wait,
-    /// It is over with this connection, or with this call: the next one may succeed.
+    /// This connection, or this call, has failed: the next one may succeed.
     Next,
-    /// It would come again at once.
+    /// The error would come again at once.
     Pause,
 }
 
-/// Judges an error by accept(2). Linux hands on what has happened to a connection while it waited
-/// as an error of accept, and so do firewalls. What is no connection's own fault, or not known,
-/// stays as it is: then accepting must not be tried again and again.
+/// Judges an error of accept(2). Linux reports what has happened to a connection while it waited as
+/// an error of accept, and so do firewalls. Any other error, known or not, may stay: then accepting
+/// must not be tried again and again.
 fn verdict(error: &io::Error) -> Verdict {
     use rustix::io::Errno;
     if error.kind() == ErrorKind::WouldBlock {

@@ -7,23 +7,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::threads::handle::Shared;
 
 /// A clock for servers that moves only when it is told to: a day of deadlines passes in
-/// milliseconds, and a test of it never depends on how busy the machine is.
+/// milliseconds, and a test never depends on how busy the machine is.
 ///
-/// Cloning gives another handle of the same clock; any thread may move it, and any number of
-/// servers may go by it ([`Builder::clock`](crate::Builder::clock)). Moving it wakes them: also one
-/// that [runs](crate::Server::run) on a thread of its own, which then waits for nothing but this
-/// clock, its sockets and commands.
+/// Cloning gives another handle of the same clock. Any thread may move it, and any number of
+/// servers may use it ([`Builder::clock`](crate::Builder::clock)). Moving the clock wakes these
+/// servers: also one that [runs](crate::Server::run) on a thread of its own, which waits only for
+/// this clock, its sockets and commands.
 ///
-/// Everything that a server decides goes by it: every deadline, heartbeats, drains, what topics
-/// retain. So do the `Date` header and the ids of events, which begin on 1 January 2001. Only what
-/// really takes time is measured in real time: how long a handler runs (`deadlines.handler`) and
-/// how long a turn takes.
+/// Everything that a server decides depends on this clock: deadlines, heartbeats, drains, what
+/// topics retain. So do the `Date` header and the ids of events, which begin on 1 January 2001.
+/// Only real work is measured in real time: how long a handler runs (`deadlines.handler`) and how
+/// long a turn takes.
 ///
 /// However far the clock is moved, one turn takes its server to the next deadline and no further;
-/// [`Server::next_timeout`](crate::Server::next_timeout) is zero until it has caught up. So each
-/// deadline acts in its own tick and in order, and a peer can answer what it is asked in between.
-/// What a peer does is seen at the time that the server has come to: let it catch up before one
-/// acts.
+/// [`Server::next_timeout`](crate::Server::next_timeout) is zero until the server has caught up. So
+/// each deadline acts in its own tick and in order, and a peer can answer in between. The server
+/// sees what a peer does at the time that the server has come to: let the server catch up before a
+/// peer acts.
 ///
 /// ```
 /// use std::time::Duration;
@@ -65,9 +65,9 @@ struct State {
 /// What a manual clock shows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Time {
-    /// The time in which servers could run.
+    /// Time in which servers could run.
     pub passed: Duration,
-    /// The time in which they could not.
+    /// Time in which servers could not run.
     pub suspended: Duration,
     pub date: SystemTime,
 }
@@ -85,14 +85,14 @@ impl ManualClock {
         ManualClock::default()
     }
 
-    /// Gives all the time that went by since the clock was made.
+    /// Returns all the time that has passed since the clock was made, also by `suspend`.
     pub fn elapsed(&self) -> Duration {
         let time = self.read();
         time.passed.saturating_add(time.suspended)
     }
 
-    /// Lets time pass, for any span: the turns that follow act on what is due by then, one deadline
-    /// after the other.
+    /// Lets `span` pass: the following turns act on all deadlines that are due by then, one after
+    /// the other.
     pub fn advance(&self, span: Duration) {
         self.change(|time| {
             time.passed = time.passed.saturating_add(span);
@@ -100,17 +100,16 @@ impl ManualClock {
         });
     }
 
-    /// Lets time pass until [`elapsed`](ManualClock::elapsed) is this much: for a host that has a
-    /// clock of its own, and tells what it shows before each
-    /// [`next_timeout`](crate::Server::next_timeout) and [`turn`](crate::Server::turn). A moment
-    /// that has passed already changes nothing.
+    /// Lets time pass until [`elapsed`](ManualClock::elapsed) is this much. A host that has a clock
+    /// of its own calls this before each [`next_timeout`](crate::Server::next_timeout) and
+    /// [`turn`](crate::Server::turn). A moment that has passed already changes nothing.
     pub fn advance_to(&self, elapsed: Duration) {
         self.advance(elapsed.saturating_sub(self.elapsed()));
     }
 
-    /// Lets time pass in which nothing could run, as for a laptop with its lid closed, or a process
-    /// that was stopped: the date moves, the deadlines stand where they stood. From ten seconds on
-    /// every peer is then pinged within one interval, instead of being judged.
+    /// Lets time pass in which nothing could run, as when a laptop's lid is closed or a process is
+    /// stopped: the date moves, the deadlines do not. After ten seconds or more every peer is
+    /// pinged within one interval, instead of being judged.
     pub fn suspend(&self, span: Duration) {
         self.change(|time| {
             time.suspended = time.suspended.saturating_add(span);
@@ -118,13 +117,13 @@ impl ManualClock {
         });
     }
 
-    /// Gives the date.
+    /// Returns the date.
     pub fn date(&self) -> SystemTime {
         self.read().date
     }
 
-    /// Sets the date, forwards or backwards, as somebody who sets the machine's clock does. No
-    /// deadline goes by it.
+    /// Sets the date, forwards or backwards, as when a machine's clock is set. No deadline depends
+    /// on the date.
     pub fn set_date(&self, date: SystemTime) {
         self.change(|time| time.date = date);
     }
@@ -146,7 +145,7 @@ impl ManualClock {
         state.servers.iter().filter_map(Weak::upgrade).for_each(|server| server.wake());
     }
 
-    /// Nothing panics while it is held, but for a clock that would run over.
+    /// Nothing panics while the lock is held, except a clock that overflows.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }

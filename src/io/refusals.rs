@@ -1,8 +1,8 @@
 //! Connections that are answered 503 without a slot.
 //!
 //! Closing a socket with bytes unread resets it, and the reset may overtake the answer. So each
-//! waits, in a ring that bounds them, until its peer has read the answer and closed, or for
-//! `close_ack`.
+//! refused connection waits, in a ring that bounds their number, until its peer has read the answer
+//! and closed, or for `close_ack`.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -28,7 +28,7 @@ struct Refused {
 }
 
 impl Refusals {
-    /// The tokens of refused sockets are below this, counted from the first.
+    /// How many tokens there are for refused sockets.
     pub const TOKENS: usize = 1 << 16;
 
     /// Answers a connection and keeps its socket for a while. `first_token` is the first of
@@ -43,7 +43,7 @@ impl Refusals {
     ) {
         let mut transport = socket.lend();
         if transport.handshake() == Handshake::Done {
-            // A new socket has room for it; where it has not, the peer is told by the FIN alone.
+            // A new socket has room for the answer; without room the FIN alone tells the peer.
             let _ = transport.write(&[IoSlice::new(answer)]);
         }
         transport.finish();
@@ -58,7 +58,7 @@ impl Refusals {
         self.ring.push_back(Refused { socket, token, expires_at });
     }
 
-    /// Reads what a refused peer sent and throws it away; lets go of it at its end.
+    /// Reads and discards what a refused peer sent; closes the socket when the peer has closed.
     pub fn handle_readable(&mut self, token: usize, buffer: &mut [u8]) {
         let Some(index) = self.ring.iter().position(|refused| refused.token == token) else {
             return;
@@ -73,14 +73,14 @@ impl Refusals {
         self.ring.remove(index);
     }
 
-    /// Lets go of those that have waited long enough.
+    /// Closes the sockets that have waited long enough.
     pub fn expire(&mut self, now: Instant) {
         while self.ring.front().is_some_and(|refused| refused.expires_at <= now) {
             self.ring.pop_front();
         }
     }
 
-    /// Gives the moment at which the next one has waited long enough.
+    /// Returns the moment at which the next socket has waited long enough.
     pub fn next_at(&self) -> Option<Instant> {
         self.ring.front().map(|refused| refused.expires_at)
     }
@@ -88,5 +88,5 @@ impl Refusals {
 
 /// Fewer than the descriptors kept in reserve.
 const RING_MAX: usize = 16;
-/// A peer that still sends after this many reads is let go.
+/// A peer that still sends after this many reads is closed.
 const READS_MAX: usize = 16;

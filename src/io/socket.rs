@@ -23,7 +23,7 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Lends it, to be used.
+    /// Lends the socket for use.
     pub fn lend(&mut self) -> SocketMut<'_> {
         match self {
             Socket::Tcp(stream) => SocketMut::Tcp(stream),
@@ -42,12 +42,12 @@ pub(crate) enum SocketMut<'a> {
 }
 
 impl SocketMut<'_> {
-    /// Sets what a server for slow and vanishing peers needs.
+    /// Sets the options that a server for slow and vanishing peers needs.
     ///
-    /// A peer that does not read otherwise costs the kernel two to four megabytes: SO_SNDBUF bounds
-    /// that, and TCP_NOTSENT_LOWAT keeps what waits where it can still be dropped. LOWAT alone
-    /// makes large messages slow: both, or neither. What a kernel or an emulator does not know
-    /// costs memory or time, and no connection.
+    /// Without them a peer that does not read costs the kernel two to four megabytes. SO_SNDBUF
+    /// bounds that, and TCP_NOTSENT_LOWAT keeps waiting bytes where they can still be dropped.
+    /// LOWAT alone makes large messages slow: both, or neither. If a kernel or an emulator does not
+    /// know an option, that costs memory or time, and no connection.
     pub fn configure(&self) {
         let SocketMut::Tcp(stream) = self else { return };
         let socket = SockRef::from(&**stream);
@@ -58,14 +58,14 @@ impl SocketMut<'_> {
         }
     }
 
-    /// Sets how long the kernel goes on sending what is not acknowledged (RFC 5482). Linux only.
+    /// Sets how long the kernel goes on sending unacknowledged bytes (RFC 5482). Linux only.
     pub fn set_user_timeout(&self, timeout: Duration) {
         if let SocketMut::Tcp(stream) = self {
             let _ = SockRef::from(&**stream).set_tcp_user_timeout(Some(timeout.min(SPAN_MAX)));
         }
     }
 
-    /// Makes closing send a reset and throw away what waits in the kernel.
+    /// Makes closing send a reset and discard the bytes that wait in the kernel.
     pub fn set_abort(&mut self) {
         match self {
             SocketMut::Tcp(stream) => {
@@ -76,7 +76,7 @@ impl SocketMut<'_> {
         }
     }
 
-    /// Gives the error that the kernel has noted, if there is one.
+    /// Takes the error that the kernel has noted, if there is one.
     pub fn take_error(&self) -> Option<io::Error> {
         match self {
             SocketMut::Tcp(stream) => stream.take_error().ok().flatten(),
@@ -85,8 +85,7 @@ impl SocketMut<'_> {
         }
     }
 
-    /// Watches for both directions from now on: never changed afterwards, so no epoll_ctl but this
-    /// one.
+    /// Watches both directions from now on. This never changes, so no other epoll_ctl follows.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         match self {
@@ -99,7 +98,7 @@ impl SocketMut<'_> {
         }
     }
 
-    /// Gives the peer's address, `None` for Unix.
+    /// Returns the peer's address, if it has one.
     pub fn peer(&self) -> Option<SocketAddr> {
         match self {
             SocketMut::Tcp(stream) => stream.peer_addr().ok(),
@@ -145,7 +144,7 @@ impl Transport for SocketMut<'_> {
     }
 }
 
-/// What has become of a socket or a listener: the poller's word, or a connection's in memory.
+/// The state of a socket or a listener: from the poller, or from a connection in memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Readiness {
     pub token: Token,
@@ -157,7 +156,7 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    /// Makes one that says nothing.
+    /// Makes a readiness that reports nothing.
     pub fn of(token: Token) -> Readiness {
         Readiness {
             token,
@@ -169,7 +168,7 @@ impl Readiness {
         }
     }
 
-    /// Says whether it says anything.
+    /// Returns whether it reports anything.
     pub fn is_any(&self) -> bool {
         self.readable || self.writable || self.read_closed || self.write_closed || self.error
     }

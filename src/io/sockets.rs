@@ -1,4 +1,4 @@
-//! The table of sockets: one for each connection, in the slot that the connection has.
+//! The table of sockets: one for each connection, in the slot of the connection.
 
 use mio::net::{TcpStream, UnixStream};
 use slab::Slab;
@@ -47,7 +47,7 @@ impl Sockets {
     }
 }
 
-/// What a slot has. A descriptor takes four bytes: whatever is larger has its place elsewhere.
+/// The socket in a slot. A descriptor takes four bytes; a larger socket stands elsewhere.
 #[derive(Debug)]
 enum Place {
     Free,

@@ -1,4 +1,4 @@
-//! Listeners, and what becomes of a connection between the kernel's queue and the engine.
+//! Listeners, and the way of a connection from the kernel's queue to the engine.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,18 +20,18 @@ use crate::io::memory::MemoryNetwork;
 use crate::io::socket::Socket;
 
 impl EventLoop {
-    /// Binds an address and gives the ones really bound.
+    /// Binds an address and returns the addresses really bound.
     pub fn listen(&mut self, address: &Address, face: Face) -> io::Result<Vec<LocalAddress>> {
         let bound = Listener::bind(address, &self.engine.config().unix, face)?;
         bound.into_iter().map(|listener| self.add_bound(listener)).collect()
     }
 
-    /// Takes over a listener and gives its address.
+    /// Takes over a listener and returns its address.
     pub fn adopt(&mut self, adopted: Adopted, face: Face) -> io::Result<LocalAddress> {
         self.add_bound(Listener::adopt(adopted, face)?)
     }
 
-    /// Listens in memory, for all faces.
+    /// Listens in memory, for the public and the operator.
     pub fn listen_memory(&mut self, network: &MemoryNetwork) -> io::Result<()> {
         let exchange = network.listen(&self.outside.shared)?;
         for face in [Face::Public, Face::Admin] {
@@ -56,7 +56,7 @@ impl EventLoop {
 }
 
 impl Outside {
-    /// Takes the next connection from a listener, unless there has been enough.
+    /// Accepts the next connection of a listener, unless this turn has accepted enough.
     pub fn accept(
         &mut self,
         engine: &mut Engine,
@@ -84,7 +84,7 @@ impl Outside {
                         debug!("accept failed: {error}");
                         failed += 1;
                         if failed == ACCEPTS_PER_TURN {
-                            // A turn of nothing else: the next would be the same.
+                            // Every attempt of this turn failed: the next would be the same.
                             self.pause_accepting(engine, now, &error);
                         }
                     }
@@ -95,8 +95,8 @@ impl Outside {
         None
     }
 
-    /// Descriptors or memory have run out, or nothing succeeds. Linux tells no edge when there is
-    /// room again, so it is tried at each close and now and then.
+    /// Pauses accepting: descriptors or memory have run out, or nothing succeeds. Linux raises no
+    /// edge when there is room again, so the loop tries at each close and every 250 ms.
     fn pause_accepting(&mut self, engine: &mut Engine, now: Instant, error: &io::Error) {
         self.accept_at = Some(now + ACCEPT_RETRY + Instant::RESOLUTION);
         let open = engine.len();
@@ -117,7 +117,7 @@ impl Outside {
         self.refusals.refuse(socket, &answer, expires_at, registry, REFUSAL_TOKENS);
     }
 
-    /// Closes the listeners that are not the operator's.
+    /// Closes all listeners except the operator's.
     pub fn close_listeners(&mut self, open: usize) {
         let is_public = |listener: &Listener| listener.face != Face::Admin;
         if !self.listeners.iter().flatten().any(is_public) {

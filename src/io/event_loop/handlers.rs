@@ -1,4 +1,4 @@
-//! Handlers, on this thread or on the workers, and those that do not return.
+//! Handlers, on this thread or on the workers, and handlers that do not return.
 
 use std::time::Instant as StdInstant;
 
@@ -13,7 +13,7 @@ use crate::core::observe::stats::DeadlineKind;
 use crate::threads::handle::Scope;
 
 impl Outside {
-    /// Runs a job on the loop thread. Gives what its handler wants done, and what came of it.
+    /// Runs a job on the loop thread. Returns the commands of its handler, and the outcome.
     pub fn run_job(&mut self, engine: &mut Engine, job: Job) -> (Vec<Command>, Done) {
         let Job { id, route, task } = job;
         self.peer.turn_to(id);
@@ -25,7 +25,7 @@ impl Outside {
         let mut scope = Scope::leave();
         let commands = scope.take();
         self.scope = Some(scope);
-        // One tick is that of the end. To time each call of many small ones costs more than they.
+        // One tick is the end's. To time each of many small calls costs more than the calls.
         let calls = u32::max(ticks, 2) - 1;
         let each_us = (took / calls).as_micros() as u64;
         engine.stats_mut().handler_us.record_times(each_us, calls);
@@ -35,7 +35,7 @@ impl Outside {
         (commands, Done { id, route, outcome })
     }
 
-    /// Hands jobs to the workers until they have enough.
+    /// Hands jobs to the workers until their queue is full.
     pub fn dispatch_to_workers(&mut self, engine: &mut Engine) {
         let Some(pool) = &self.pool else { return };
         let mut sent = false;
@@ -54,7 +54,7 @@ impl Outside {
         }
     }
 
-    /// Looks for handlers on the workers that do not return, if it is time.
+    /// Counts and logs handlers on the workers that do not return, if it is time.
     pub fn watch_handlers(&mut self, engine: &mut Engine, now: Instant) {
         if self.watch_at.is_none_or(|at| at > now) {
             return;
@@ -63,7 +63,7 @@ impl Outside {
         let (Some(pool), Some(limit)) = (&mut self.pool, limit) else { return };
         let stuck = pool.stuck(limit);
         let waiting = pool.len();
-        // A worker may have taken a job and not begun its call.
+        // A worker may have taken a job without having begun the call.
         let is_busy = engine.jobs_out() > 0;
         self.watch_at = stuck.again_after.or(is_busy.then_some(limit)).map(|after| now + after);
         engine.stats_mut().handlers_stuck = stuck.now;
@@ -81,7 +81,7 @@ impl Outside {
         self.pool.is_some()
     }
 
-    /// Ends the workers, if there are any. Gives how many jobs nobody has begun.
+    /// Ends the workers, if there are any. Returns how many jobs no worker has begun.
     pub fn end_pool(&mut self) -> Option<usize> {
         self.pool.take().map(|pool| pool.shut_down().len())
     }

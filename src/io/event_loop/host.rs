@@ -1,9 +1,9 @@
-//! What a host asks of the loop between turns, on the loop's own thread: events are pulled like a
-//! worker's jobs, commands act at once and say what became of them. Bytes move in turns alone.
+//! What a host asks of the loop between turns, on the loop's thread. The host pulls events as
+//! workers take jobs; commands act at once and return what became of them. Only turns move bytes.
 //!
-//! One job is out at a time, the one whose events the host is at. All others stay in the engine, in
-//! inboxes whose limits pause the reading: a host that pulls no events costs what the limits say
-//! and no more.
+//! One job is out at a time: the one whose events the host handles. All others stay in the engine,
+//! in inboxes whose limits pause the reading. So a host that pulls no events costs what the limits
+//! allow and no more.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -25,8 +25,8 @@ use crate::io::manual_clock::ManualClock;
 use crate::io::sockets::Sockets;
 
 impl EventLoop {
-    /// Makes a descriptor that wakes the loop: the eight bytes of a 1, written to it by any thread
-    /// or signal handler, make the loop's own one readable until the next turn.
+    /// Makes a descriptor that wakes the loop. When a thread or a signal handler writes the eight
+    /// bytes of a 1 to it, the loop's own descriptor is readable until the next turn.
     pub fn wake_descriptor(&self) -> io::Result<OwnedFd> {
         let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         // Each write raises an edge, so it is never read.
@@ -35,8 +35,8 @@ impl EventLoop {
         Ok(descriptor)
     }
 
-    /// Goes by a clock that the host moves. Says whether that was still possible: not once a turn
-    /// was made by the system's.
+    /// Makes the loop follow a clock that the host moves. Returns whether that was possible: not
+    /// after the first turn.
     pub fn follow(&mut self, clock: ManualClock) -> bool {
         let is_new = self.engine.stats().turns == 0;
         if is_new {
@@ -48,18 +48,18 @@ impl EventLoop {
 
     /// Adds a WebSocket route whose events the host pulls.
     pub fn add_pulled_route(&mut self, path: String) -> Result<(), Refused> {
-        // No endpoint stands in its place: nothing but the host takes its jobs.
+        // The route has no endpoint: only the host takes its jobs.
         self.engine.add_pulled_route(path)
     }
 
-    /// Takes the next events for the host. They come back with [`EventLoop::finish_job`], and only
-    /// then are there more of the same connection.
+    /// Takes the next events for the host. [`EventLoop::finish_job`] gives the job back; only then
+    /// are there more events of the same connection.
     pub fn poll_job(&mut self) -> Option<Job> {
         self.engine.renew_budget();
         self.engine.poll_job(Placement::Worker)
     }
 
-    /// Takes back what the host is done with.
+    /// Takes back a job that the host has finished.
     pub fn finish_job(&mut self, done: Done) {
         let now = self.resume();
         self.engine.take_command(now, &mut self.outside, Some(done.id), Command::Done(done));
@@ -67,7 +67,7 @@ impl EventLoop {
     }
 
     /// Queues a message; it leaves in the next turn. `from` is the connection whose event the host
-    /// is at, `make` copies the `len` bytes when it is known that they are wanted.
+    /// handles. `make` copies the `len` bytes when it is known that the message is accepted.
     pub fn send(
         &mut self,
         from: Option<ConnectionId>,
@@ -78,7 +78,7 @@ impl EventLoop {
         let now = self.resume();
         let mut verdict = self.engine.check_send(from, id, len);
         if verdict == Err(Refused::OutboxFull) {
-            // Only bytes count that really wait for the peer.
+            // Bytes that the socket takes now do not count.
             self.engine.flush_one(now, &mut self.outside, id);
             verdict = self.engine.check_send(from, id, len);
         }
@@ -90,8 +90,8 @@ impl EventLoop {
         verdict
     }
 
-    /// Closes a connection, behind what was sent before. `cancelled` counts the messages of its job
-    /// that the host will not see.
+    /// Closes a connection, behind the messages sent before. `cancelled` counts the messages of its
+    /// job that the host will not see.
     pub fn close_for_host(
         &mut self,
         id: ConnectionId,
@@ -106,7 +106,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Publishes; what subscribers get leaves in the next turns.
+    /// Publishes an event; it leaves to subscribers in the next turns.
     pub fn publish(&mut self, topic: &str, payload: Payload) -> Result<(), Refused> {
         let now = self.resume();
         let verdict = self.engine.publish_for_host(now, topic, payload);
@@ -114,7 +114,7 @@ impl EventLoop {
         verdict
     }
 
-    /// Sends a peer the events of a topic from now on.
+    /// Subscribes a peer to the events of a topic from now on.
     pub fn subscribe(&mut self, id: ConnectionId, topic: &str) -> Result<(), Refused> {
         let now = self.resume();
         let verdict = self.engine.subscribe_for_host(now, id, topic);
@@ -122,7 +122,7 @@ impl EventLoop {
         verdict
     }
 
-    /// Sends a peer no more events of a topic.
+    /// Ends the subscription of a peer to a topic.
     pub fn unsubscribe(&mut self, id: ConnectionId, topic: &str) -> Result<(), Refused> {
         self.engine.check_open(id)?;
         let now = self.resume();
@@ -144,7 +144,7 @@ impl EventLoop {
         self.ask();
     }
 
-    /// Closes every socket and touches nothing else: after a panic nothing else can be relied on.
+    /// Closes every socket and touches nothing else: after a panic the rest cannot be relied on.
     pub fn abandon(&mut self) {
         self.outside.listeners.clear();
         self.outside.sockets = Sockets::default();

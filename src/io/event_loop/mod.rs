@@ -1,6 +1,6 @@
-//! The loop around the engine: sockets, listeners, the poller, the clock. The order of a turn is
-//! the engine's ([`Engine::turn`]): before it the loop polls and reads the clock, after it the loop
-//! says when the next turn must come.
+//! The loop around the engine: sockets, listeners, the poller, the clock. The engine has the order
+//! of a turn ([`Engine::turn`]). Before it the loop polls and reads the clock; after it the loop
+//! notes when the next turn must come.
 
 mod accepting;
 mod handlers;
@@ -34,12 +34,12 @@ use outside::Outside;
 pub(crate) struct EventLoop {
     engine: Engine,
     outside: Outside,
-    /// When the next turn was asked for.
+    /// When the next turn is due.
     asked_at: Option<Instant>,
 }
 
 impl EventLoop {
-    /// Makes a loop that goes by `clock`; `endpoints` stand in the order of the setup's routes.
+    /// Makes a loop that reads `clock`; `endpoints` stand in the order of the setup's routes.
     pub fn new(setup: Setup, endpoints: Endpoints, clock: Clock) -> io::Result<EventLoop> {
         let outside = Outside::new(&setup.config, endpoints, clock)?;
         let engine = Engine::new(setup);
@@ -60,12 +60,12 @@ impl EventLoop {
         self.engine.set_tokens(now, tokens);
     }
 
-    /// Gives all figures in the Prometheus text format.
+    /// Returns all figures in the Prometheus text format.
     pub fn metrics(&self) -> String {
         self.engine.metrics(&self.outside.surroundings())
     }
 
-    /// Names where lines are counted that the host's logger drops.
+    /// Sets the counter of log lines that the host's logger drops.
     pub fn count_log_lines_dropped(&mut self, count: Arc<AtomicUsize>) {
         self.outside.log_lines_dropped = Some(count);
     }
@@ -74,23 +74,23 @@ impl EventLoop {
         self.outside.poll.registry().as_fd()
     }
 
-    /// Gives the addresses bound, with what they are for.
+    /// Returns the bound addresses, each with the face it is for.
     pub fn local_addresses(&self) -> impl Iterator<Item = (LocalAddress, Face)> {
         let listeners = self.outside.listeners.iter().flatten();
         listeners.filter_map(|listener| Some((listener.local_address().ok()?, listener.face)))
     }
 
-    /// Says whether the drain, or the shutdown, has ended.
+    /// Returns whether the drain, or the shutdown, has ended.
     pub fn is_over(&self) -> bool {
         self.engine.was_shut_down() || self.engine.is_drained()
     }
 
-    /// Says whether it was told to end at once.
+    /// Returns whether the server was told to end at once.
     pub fn was_shut_down(&self) -> bool {
         self.engine.was_shut_down()
     }
 
-    /// Gives how long the loop may wait: zero if work is left, `None` if nothing is due.
+    /// Returns how long the loop may wait: zero if work is left, `None` if nothing is due.
     pub fn next_timeout(&self) -> Option<Duration> {
         if self.has_work_left() {
             return Some(Duration::ZERO);
@@ -98,14 +98,14 @@ impl EventLoop {
         self.next_deadline().map(|at| self.outside.clock.until(at))
     }
 
-    /// Gives how long to wait in the poller. By a clock that others move nothing comes due while
-    /// waiting, and moving it wakes.
+    /// Returns how long to wait in the poller. By a manual clock nothing comes due while the loop
+    /// waits: moving the clock wakes the loop.
     pub fn next_wait(&self) -> Option<Duration> {
         self.next_timeout().filter(|wait| wait.is_zero() || self.outside.clock.is_running())
     }
 
-    /// Does one turn, waiting for at most `wait` for something to happen (`None`: for as long as it
-    /// takes).
+    /// Does one turn. Before it waits for something to happen, for at most `wait` (`None`: for as
+    /// long as it takes).
     pub fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let has_commands = self.outside.inlet.fall_asleep();
         let wait = if has_commands { Some(Duration::ZERO) } else { wait };
@@ -125,7 +125,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Reads the clock. A host may have been stopped since the loop asked for its next turn.
+    /// Reads the clock. The process may have been stopped since the loop asked for its next turn.
     fn resume(&mut self) -> Instant {
         let (now, passed) = self.outside.clock.resume(self.asked_at);
         if let Passed::Jumped(jump) = passed {
@@ -135,7 +135,7 @@ impl EventLoop {
         now
     }
 
-    /// Notes when the next turn is asked for.
+    /// Notes when the next turn is due.
     fn ask(&mut self) {
         let now = self.outside.clock.now();
         self.engine.arm_touched(now);
@@ -157,8 +157,8 @@ impl EventLoop {
     }
 }
 
-/// Every handler is told of the end: on the loop at once, on the workers for as long as they are
-/// not blocked.
+/// Tells every handler of the end: on the loop at once, on the workers until none has returned a
+/// job for 100 ms.
 impl Drop for EventLoop {
     fn drop(&mut self) {
         let now = self.outside.clock.now();
@@ -194,5 +194,5 @@ const WAKER: Token = Token(usize::MAX);
 const LISTENER_TOKENS: usize = usize::MAX - 1024;
 const REFUSAL_TOKENS: usize = LISTENER_TOKENS - Refusals::TOKENS;
 
-/// How long the end waits for handlers on the workers, none of which returns.
+/// How long the end waits for the workers while no job returns.
 const GOODBYE_MAX: Duration = Duration::from_millis(100);

@@ -29,11 +29,11 @@ use crate::system::process::Gauges;
 use crate::threads::handle::{Inlet, Peer, Scope, Shared};
 use crate::threads::worker::{Endpoints, Pool};
 
-/// All that is the loop's own.
+/// What the loop has beside the engine.
 pub(super) struct Outside {
     pub poll: Poll,
     pub events: Events,
-    /// Readiness that is taken in one turn, of each of the two kinds.
+    /// How many readiness events a turn takes, from the poller and from memory each.
     events_max: usize,
     pub clock: Clock,
     pub sockets: Sockets,
@@ -47,7 +47,7 @@ pub(super) struct Outside {
     pub pool: Option<Pool>,
     /// A job that the pool had no room for.
     pub parked: Option<Job>,
-    /// What handlers on this thread are given, and what collects their commands.
+    /// The peer that handlers on this thread get, and the scope that collects their commands.
     pub peer: Peer,
     pub scope: Option<Scope>,
     pub shared_buffer: Box<[u8]>,
@@ -94,7 +94,7 @@ impl Outside {
         })
     }
 
-    /// Waits for something to happen.
+    /// Waits for events, for at most `wait`.
     pub fn poll(&mut self, wait: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, wait) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
@@ -102,7 +102,7 @@ impl Outside {
         }
     }
 
-    /// Says whether a turn would find something to do at once.
+    /// Returns whether a turn would find something to do at once.
     pub fn has_work_left(&self, engine: &Engine) -> bool {
         let mut listeners = self.listeners.iter().flatten();
         let accepts = self.accept_at.is_none()
@@ -111,13 +111,13 @@ impl Outside {
         accepts || has_news || self.inlet.has_commands()
     }
 
-    /// Gives the moments at which a turn must come.
+    /// Returns the moments at which a turn must come.
     pub fn next_deadlines(&self) -> [Option<Instant>; 3] {
         [self.accept_at, self.watch_at, self.refusals.next_at()]
     }
 
-    /// Gives the slot that a readiness is for, and what has become of its socket; what is for
-    /// listeners and refused peers is taken note of here.
+    /// Returns the slot that a readiness is for, with the state of its socket. Readiness of
+    /// listeners and refused peers is handled here, and gives `None`.
     #[inline(always)]
     fn sort(&mut self, readiness: Readiness) -> Option<(usize, engine::Readiness)> {
         let Readiness { readable, writable, read_closed, write_closed, error, .. } = readiness;
@@ -146,7 +146,7 @@ impl Outside {
 
     fn close(&mut self, key: usize) {
         self.sockets.close(key);
-        // There is a descriptor again: what waits for one is accepted in the next turn.
+        // A descriptor is free again: the next turn accepts a connection that waits for one.
         self.accept_at = None;
     }
 }
@@ -239,7 +239,7 @@ impl World for Outside {
 
     fn apply(&mut self, engine: &Engine, action: Action) {
         match action {
-            // It is done by the transport.
+            // The transport does it.
             Action::Shutdown(_) => {}
             Action::Upgraded(key) => {
                 if let Some(socket) = self.sockets.get_mut(key) {
@@ -257,7 +257,7 @@ impl World for Outside {
     }
 }
 
-/// How long the kernel may go on sending to a WebSocket peer what is not acknowledged.
+/// How long the kernel may go on sending unacknowledged bytes to a WebSocket peer.
 fn user_timeout_websocket(config: &Config) -> Duration {
     let deadlines = &config.deadlines;
     config.heartbeat.pong * config.heartbeat.max_missed

@@ -14,7 +14,7 @@ use crate::threads::handle::Shared;
 
 use super::line::{Line, UNREGISTERED};
 
-/// The lines of one server. Its lock is held for as long as bytes are copied, never longer.
+/// The lines of one server. Its lock is held only while bytes are copied.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     state: Arc<Mutex<State>>,
@@ -23,7 +23,7 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 struct State {
     lines: Slab<Line>,
-    /// Where the loop is to be told something.
+    /// Lines and doors of which the loop must be told.
     ready: VecDeque<Ready>,
     doors: Vec<Door>,
     server: Weak<Shared>,
@@ -35,7 +35,7 @@ enum Ready {
     Door(Token),
 }
 
-/// Where connections come in that are for one face of the server.
+/// Where connections for one face of the server come in.
 #[derive(Debug)]
 struct Door {
     face: Face,
@@ -56,7 +56,7 @@ impl Exchange {
         Exchange { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Takes the next thing that the loop is to be told.
+    /// Takes the next readiness that the loop must be told.
     pub fn poll(&self) -> Option<Readiness> {
         let mut state = self.lock();
         while let Some(ready) = state.ready.pop_front() {
@@ -78,17 +78,17 @@ impl Exchange {
         None
     }
 
-    /// Says whether the loop is to be told something.
+    /// Returns whether the loop must be told something.
     pub fn has_news(&self) -> bool {
         !self.lock().ready.is_empty()
     }
 
-    /// Opens a door.
+    /// Opens the door of a face.
     pub fn open(&self, face: Face, token: Token) {
         self.lock().doors.push(Door { face, token, waiting: VecDeque::new() });
     }
 
-    /// Closes a door: who waits there is reset, as a kernel does.
+    /// Closes a door. Connections that wait there are reset, as by a kernel.
     pub fn close(&self, face: Face) {
         let mut state = self.lock();
         let Some(index) = state.doors.iter().position(|door| door.face == face) else { return };
@@ -109,7 +109,7 @@ impl Exchange {
         Some(MemorySocket { exchange: self.clone(), key, aborts: false })
     }
 
-    /// Puts a line to a door.
+    /// Makes a line that waits at a door.
     pub(super) fn connect(&self, face: Face, address: Option<SocketAddr>) -> io::Result<usize> {
         let mut state = self.lock();
         let state = &mut *state;
@@ -127,7 +127,7 @@ impl Exchange {
         Ok(key)
     }
 
-    /// Does something to a line, and has the loop told what has come of it.
+    /// Changes a line, and tells the loop what has come of it.
     pub(super) fn change<T>(&self, key: usize, change: impl FnOnce(&mut Line) -> T) -> T {
         self.lock().change(key, change)
     }
@@ -160,7 +160,7 @@ impl State {
     }
 }
 
-/// The server's end of a line. Closed when it is dropped.
+/// The server's end of a line. Dropping it closes that end.
 #[derive(Debug)]
 pub(crate) struct MemorySocket {
     exchange: Exchange,
@@ -177,7 +177,7 @@ impl MemorySocket {
         self.exchange.change(self.key, Line::server_shut);
     }
 
-    /// Makes closing a reset.
+    /// Makes closing send a reset.
     pub fn set_abort(&mut self) {
         self.aborts = true;
     }

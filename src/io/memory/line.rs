@@ -1,4 +1,4 @@
-//! One connection between two ends in memory, with the manners of TCP.
+//! One connection between two ends in memory, with the behaviour of TCP.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read};
@@ -17,11 +17,11 @@ pub(super) struct Line {
     is_reset: bool,
     client_is_gone: bool,
     server_is_gone: bool,
-    /// The server found no room, and is to be told when there is some.
+    /// The server found no room, and must be told when there is some.
     server_waits: bool,
-    /// What the server's loop has not been told yet.
+    /// Readiness that the server's loop has not been told yet.
     pub news: Readiness,
-    /// The news wait in the exchange's queue.
+    /// The line waits in the exchange's queue.
     pub is_queued: bool,
 }
 
@@ -63,7 +63,7 @@ impl Line {
         }
     }
 
-    /// Says whether both ends have let go of it.
+    /// Returns whether both ends have closed.
     pub fn is_over(&self) -> bool {
         self.client_is_gone && self.server_is_gone
     }
@@ -105,7 +105,7 @@ impl Line {
         };
     }
 
-    /// The client lets go. With bytes unread that is a reset.
+    /// The client closes. With bytes unread that is a reset.
     pub fn client_close(&mut self) {
         match self.to_client.bytes.is_empty() {
             true => self.client_shut(),
@@ -115,7 +115,7 @@ impl Line {
         self.to_client.bytes = VecDeque::new();
     }
 
-    /// The server watches its end from now on: what is so already is told.
+    /// The server watches its end from now on, and is told what is ready already.
     pub fn register(&mut self, token: Token) {
         self.news.token = token;
         self.news.readable |= !self.to_server.bytes.is_empty();
@@ -133,7 +133,7 @@ impl Line {
         }
         let asked: usize = slices.iter().map(|slice| slice.len()).sum();
         if self.client_is_gone {
-            // It is taken, and answered with a reset.
+            // The bytes are taken, and answered with a reset.
             self.client_reset();
             return Ok(asked);
         }
@@ -146,7 +146,7 @@ impl Line {
         self.is_reset || self.to_client.room() > 0
     }
 
-    /// Gives the error that the client has caused.
+    /// Returns the error that the client has caused, if there is one.
     pub fn server_error(&self) -> Option<io::Error> {
         self.is_reset.then(|| ErrorKind::ConnectionReset.into())
     }
@@ -156,7 +156,7 @@ impl Line {
         self.to_client.has_ended = true;
     }
 
-    /// The server lets go. With bytes unread that is a reset, too.
+    /// The server closes. With bytes unread that is a reset, too.
     pub fn server_close(&mut self, aborts: bool) {
         self.is_reset |= aborts || !self.to_server.bytes.is_empty();
         self.to_client.has_ended = true;
@@ -165,7 +165,7 @@ impl Line {
         self.news.token = UNREGISTERED;
     }
 
-    /// Gives what a read that found `len` bytes gives.
+    /// Returns the result of a read that found `len` bytes.
     fn was_read(&self, len: usize, asked: usize, has_ended: bool) -> io::Result<usize> {
         match len {
             0 if asked == 0 => Ok(0),
@@ -177,7 +177,7 @@ impl Line {
     }
 }
 
-/// Bytes under way in one direction, as many as a socket of ours has in the kernel.
+/// Bytes under way in one direction, as many as the kernel holds for a socket of ours.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
 /// The token of a line that no server watches.
 pub(super) const UNREGISTERED: Token = Token(usize::MAX);

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A [`Line`](line::Line) is one connection: bytes in both directions, within bounds, and their
-//! ends. An [`Exchange`] has all the lines of one server, and tells its loop of each what a poller
-//! would: edges. From there on everything is as for any other socket, the pump included.
+//! ends. An [`Exchange`] has all the lines of one server, and reports edges of each to its loop, as
+//! a poller does. From there on a line is like any other socket, the pump included.
 
 mod exchange;
 mod line;

@@ -1,4 +1,4 @@
-//! What clients have of connections in memory.
+//! The client's side of connections in memory.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -54,18 +54,18 @@ pub struct MemoryNetwork {
 }
 
 impl MemoryNetwork {
-    /// Makes a network on which nobody listens.
+    /// Makes a network on which no server listens.
     pub fn new() -> MemoryNetwork {
         MemoryNetwork::default()
     }
 
-    /// Connects, without an address, as over a Unix socket. It can be written to at once; the
-    /// server takes it in with its next turn.
+    /// Connects without an address, as over a Unix socket. The client can write at once; the server
+    /// accepts the connection in its next turn.
     ///
     /// # Errors
     ///
-    /// `ConnectionRefused` if no server listens: none was built, or it drains, or is gone.
-    /// `WouldBlock` if 4,096 connections wait to be taken in.
+    /// `ConnectionRefused` if no server listens: none was built, or the server drains or is gone.
+    /// `WouldBlock` if 4,096 connections wait to be accepted.
     pub fn connect(&self) -> io::Result<MemoryPeer> {
         self.connect_to(Face::Public, None)
     }
@@ -95,7 +95,7 @@ impl MemoryNetwork {
         Ok(MemoryPeer { exchange, key })
     }
 
-    /// Makes the exchange of a server that begins to listen; it opens its doors at once.
+    /// Makes the exchange of a server that listens. The caller must open its doors at once.
     pub(crate) fn listen(&self, server: &Arc<Shared>) -> io::Result<Exchange> {
         let mut current = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         if current.as_ref().is_some_and(Exchange::has_doors) {
@@ -113,10 +113,10 @@ impl fmt::Debug for MemoryNetwork {
 
 /// The client's end of a connection in memory.
 ///
-/// It reads and writes without waiting, as a socket that is set to be non-blocking:
-/// [`BUFFER_BYTES`](MemoryPeer::BUFFER_BYTES) in each direction, `WouldBlock` where there is
-/// nothing or no room. The end of what the server sends is a read of 0 bytes, a reset is
-/// `ConnectionReset`, and what is sent to a server that has let go is `BrokenPipe`.
+/// It reads and writes without waiting, as a non-blocking socket does. Each direction holds
+/// [`BUFFER_BYTES`](MemoryPeer::BUFFER_BYTES); `WouldBlock` means that there is nothing to read or
+/// no room. A read of 0 bytes is the end of what the server sends, a reset is `ConnectionReset`,
+/// and a write to a server that has closed is `BrokenPipe`.
 ///
 /// Dropping it closes it: FIN, or a reset if bytes are unread.
 pub struct MemoryPeer {
@@ -133,7 +133,7 @@ impl MemoryPeer {
         self.exchange.change(self.key, Line::client_shut);
     }
 
-    /// Resets the connection, as a network does that has forgotten it.
+    /// Resets the connection, as a network does that has lost its state.
     pub fn reset(&mut self) {
         self.exchange.change(self.key, Line::client_reset);
     }

@@ -22,7 +22,7 @@ impl<S: Read + AsFd> Transport for Plain<'_, S> {
     #[inline]
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
         let socket = SockRef::from(&*self.0);
-        // Neither raises SIGPIPE, which would kill a C host.
+        // Neither call raises SIGPIPE, which would kill a C host.
         let taken = match slices {
             // One slice: `send` is cheaper than `sendmsg`.
             [slice] => socket.send_with_flags(slice, NO_SIGNAL)?,
@@ -35,13 +35,13 @@ impl<S: Read + AsFd> Transport for Plain<'_, S> {
     }
 
     fn finish(&mut self) {
-        // It fails if the peer is gone: the next read says so.
+        // It fails if the peer is gone: the next read reports that.
         let _ = SockRef::from(&*self.0).shutdown(Shutdown::Write);
     }
 
     fn has_room(&mut self) -> bool {
         let mut watched = [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::OUT)];
-        // Interrupted, it says nothing: then there is none.
+        // An interrupted poll reports nothing: that counts as no room.
         let found = poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
         found.is_ok() && watched[0].revents().contains(PollFlags::OUT)
     }
