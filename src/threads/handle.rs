@@ -1,9 +1,9 @@
 //! Commands from any thread: [`Handle`] for the server, [`Peer`] for one connection.
 //!
-//! Where a command goes depends on who gives it. A handler's go to a queue of its own call and are
-//! taken by the loop when the call returns; on a worker, a queue that has grown leaves earlier.
-//! Every other thread's go through one bounded channel, and it is told `Full` instead of having to
-//! wait.
+//! The thread that gives a command decides its way. Commands of a handler go to a queue of its
+//! call; the loop takes them when the call returns. On a worker, a queue that has grown leaves
+//! earlier. Commands of every other thread go through one bounded channel; `Full` tells such a
+//! thread that there is no room, instead of making it wait.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -26,14 +26,14 @@ use crate::core::wire::ws;
 use crate::system::descriptors;
 use crate::system::token_file;
 
-/// Speaks to a running server, from any thread. Cloning is cheap.
+/// Sends commands to a running server, from any thread. Cloning is cheap.
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
 }
 
-/// Speaks to one peer, from any thread. Cloning is cheap, and keeping it after the peer is gone is
-/// harmless.
+/// Sends commands to one peer, from any thread. Cloning is cheap, and a `Peer` may outlive its
+/// connection.
 #[derive(Clone)]
 pub struct Peer {
     id: ConnectionId,
@@ -43,11 +43,11 @@ pub struct Peer {
 /// What became of a message that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// The loop will queue it for the peer, if the peer is still there then.
+    /// The loop will queue the message, if the connection is still open then.
     Taken,
-    /// Too many commands are under way: it was not taken, try again later.
+    /// Too many commands are under way: the message was not taken, try again later.
     Full,
-    /// The server has ended: it was not taken.
+    /// The server has ended: the message was not taken.
     Ended,
 }
 
@@ -59,7 +59,7 @@ pub enum SendError {
     Full,
     /// The server has ended.
     Ended,
-    /// RFC 6455, 7.4 allows nobody to send this close code.
+    /// RFC 6455, 7.4 does not allow sending this close code.
     CloseCode,
 }
 
@@ -80,26 +80,26 @@ impl Peer {
         Peer { id, handle }
     }
 
-    /// Makes it speak to another peer of the same server.
+    /// Makes it stand for another peer of the same server.
     pub(crate) fn turn_to(&mut self, id: ConnectionId) {
         self.id = id;
     }
 
-    /// Gives the connection's id.
+    /// Returns the connection's id.
     pub fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// Gives the handle of the peer's server.
+    /// Returns the handle of the peer's server.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Sends a message. If the peer is gone by the time the loop takes it, it is counted and
-    /// dropped.
+    /// Sends a message. If the connection has ended when the loop takes the message, it is counted
+    /// and dropped.
     ///
-    /// From a handler it leaves when the call returns; see [`Peer::flush`]. A handler on a worker
-    /// waits instead of being told [`Sent::Full`].
+    /// A message from a handler leaves when the call returns; see [`Peer::flush`]. A handler on a
+    /// worker waits for room instead of getting [`Sent::Full`].
     pub fn send(&self, message: impl Into<Message>) -> Sent {
         match self.handle.submit(Command::Send(self.id, message.into())) {
             Ok(()) => Sent::Taken,
@@ -108,13 +108,13 @@ impl Peer {
         }
     }
 
-    /// Closes the connection with this code and text (cut at 123 bytes), behind what was sent
+    /// Closes the connection with this code and text (cut at 123 bytes), behind the messages sent
     /// before.
     ///
     /// # Errors
     ///
-    /// [`SendError::CloseCode`] if it is not 1000 to 1003, 1007 to 1014 or 3000 to 4999;
-    /// [`SendError::Full`] or [`SendError::Ended`] if it was not taken.
+    /// [`SendError::CloseCode`] if the code is not 1000 to 1003, 1007 to 1014 or 3000 to 4999;
+    /// [`SendError::Full`] or [`SendError::Ended`] if the command was not taken.
     pub fn close(&self, code: u16, text: impl Into<Utf8Bytes>) -> Result<(), SendError> {
         if !ws::is_allowed_close_code(code) {
             return Err(SendError::CloseCode);
@@ -122,20 +122,18 @@ impl Peer {
         self.handle.submit(Command::Close(self.id, code, text.into()))
     }
 
-    /// Sends the peer the events of a topic from now on, each payload as one message, as a
-    /// WebSocket of `/topics/{topic}` gets them. A name that is no topic's, or one topic too many,
-    /// is counted.
+    /// Subscribes the peer to a topic: from now on each payload reaches it as one message, as on a
+    /// WebSocket of `/topics/{topic}`. A bad name of a topic, or one topic too many, is counted.
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
+    /// [`SendError::Full`] or [`SendError::Ended`]: the command was not taken.
     pub fn subscribe(&self, topic: impl Into<String>) -> Result<(), SendError> {
         self.handle.submit(Command::Subscribe(self.id, topic.into(), After::Now))
     }
 
-    /// As [`Peer::subscribe`], but first come the retained events after a position, which the
-    /// client gave.
-    /// If some are missing, the peer has no word for it: that is counted.
+    /// As [`Peer::subscribe`], but first come the retained events after `position`, which the
+    /// client gave. If some of them are missing, the peer cannot be told: that is counted.
     ///
     /// # Errors
     ///
@@ -149,7 +147,7 @@ impl Peer {
         self.handle.submit(Command::Subscribe(self.id, topic.into(), after))
     }
 
-    /// Sends the peer no more events of a topic.
+    /// Ends the peer's subscription to a topic.
     ///
     /// # Errors
     ///
@@ -171,8 +169,8 @@ impl Peer {
         self.handle.publish(topic, payload)
     }
 
-    /// Lets what this handler call has sent so far leave now: for a handler that goes on to block.
-    /// On the loop thread (`workers = 0`, inline routes) it does nothing, because nothing can leave
+    /// Sends the commands of this handler call so far now: for a handler that goes on to block. On
+    /// the loop thread (`workers = 0`, inline routes) it does nothing, because nothing can leave
     /// before the call returns.
     pub fn flush(&self) {
         let batch = SCOPES.with_borrow_mut(|scopes| {
@@ -192,7 +190,7 @@ impl fmt::Debug for Peer {
 }
 
 impl Handle {
-    /// Gives the peer with this id, whether it is still there or not.
+    /// Returns the peer with this id, whether its connection is still open or not.
     pub fn peer(&self, id: ConnectionId) -> Peer {
         Peer { id, handle: self.clone() }
     }
@@ -202,23 +200,23 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
+    /// [`SendError::Full`] or [`SendError::Ended`]: the command was not taken.
     pub fn drain(&self) -> Result<(), SendError> {
         self.submit(Command::Drain)
     }
 
-    /// Follows another configuration: limits, deadlines, heartbeats, who is admitted, what topics
-    /// retain. Nobody is dropped by the change itself. Limits hold for what comes; deadlines count
-    /// from where they began, a lifetime is that under which a connection was opened; where
-    /// heartbeats change, each peer is pinged within one new interval and judged by nothing before.
-    /// The file of tokens is read again: who is connected keeps its subscriptions, and may publish
-    /// and subscribe from now on as its token may. Keys that take a restart
+    /// Puts another configuration in force: limits, deadlines, heartbeats, admission, what topics
+    /// retain. The change itself ends no connection. Limits hold for what comes; deadlines count
+    /// from where they began; a connection keeps the lifetime under which it was opened. If
+    /// heartbeats change, each peer is pinged within one new interval and not judged before. The
+    /// file of tokens is read again: a connected client keeps its subscriptions, and may from now
+    /// on publish and subscribe as its token may. Keys that take a restart
     /// ([`Key::takes_restart`](crate::core::config::Key::takes_restart)) keep their values; the log
-    /// says which.
+    /// names them.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, a line each; nothing changes then.
+    /// The faults of the configuration, a line each; nothing changes then.
     pub fn reload(&self, mut config: Config) -> Result<(), Vec<String>> {
         let faults = config.check().faults;
         if !faults.is_empty() {
@@ -230,19 +228,19 @@ impl Handle {
         self.submit(reload).map_err(|error| vec![error.to_string()])
     }
 
-    /// Asks the loop how it is and waits for the answer: it has turned, then. `None` if none came
-    /// within `wait`, or if the caller is a handler on the loop thread, which it would wait for.
+    /// Asks the loop for its vitals and waits for the answer, which shows that the loop turns.
+    /// `None` if none came within `wait`, or if the caller is a handler on the loop thread.
     pub fn vitals(&self, wait: Duration) -> Option<Vitals> {
         self.ask(wait, |sender| {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             Command::Report(Report(Box::new(move |vitals| drop(sender.try_send(vitals)))))
         })
     }
 
     /// Asks the loop for the table of connections, the JSON array of `GET /connections` with a row
-    /// on each line, and gives it to `take` in slices of about 16 KB; the loop goes on between two
-    /// of them. Says whether it came to its end: not if a slice did not come within `wait`, or as
-    /// for [`Handle::vitals`].
+    /// on each line. `take` gets it in slices of about 16 KB; the loop goes on between two of them.
+    /// Returns whether the table is complete: not if a slice did not come within `wait`, or where
+    /// [`Handle::vitals`] returns `None`.
     pub fn connections(&self, wait: Duration, mut take: impl FnMut(&str)) -> bool {
         let mut next = Some(Place::default());
         while let Some(place) = next {
@@ -257,13 +255,13 @@ impl Handle {
         true
     }
 
-    /// Counts alarms of whoever watches the figures.
+    /// Counts alarms of the thread that watches the figures.
     #[cfg(feature = "program")]
     pub(crate) fn count_alarms(&self, count: u64) -> Result<(), SendError> {
         self.submit(Command::Alarms(count))
     }
 
-    /// Gives a command to the loop and waits for what it sends back.
+    /// Returns a command to the loop and waits for the answer.
     fn ask<T>(&self, wait: Duration, command: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
         let is_on_loop = SCOPES.with_borrow_mut(|scopes| {
             find_scope(scopes, &self.shared).is_some_and(|scope| !scope.is_worker)
@@ -275,23 +273,23 @@ impl Handle {
         answer.recv_timeout(wait).ok()
     }
 
-    /// Ends one connection, whatever it is: a WebSocket by 1008 `kicked`, behind what is queued.
-    /// One that is gone is counted.
+    /// Ends one connection, of any kind; a WebSocket by 1008 `kicked`, behind what is queued. An id
+    /// whose connection has ended is counted.
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
+    /// [`SendError::Full`] or [`SendError::Ended`]: the command was not taken.
     pub fn kick(&self, id: ConnectionId) -> Result<(), SendError> {
         self.submit(Command::Kick(id))
     }
 
     /// Tells a fraction of the WebSockets and event streams, chosen at random, to come back later:
     /// 1012 `retry=MS`, spread over the smaller of half of `deadlines.drain` and two milliseconds
-    /// for each of them. More than 1 is all of them. A server that is draining does nothing.
+    /// for each of them. More than 1 means all of them. A server that drains ignores it.
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
+    /// [`SendError::Full`] or [`SendError::Ended`]: the command was not taken.
     pub fn shed(&self, fraction: f64) -> Result<(), SendError> {
         self.submit(Command::Shed(fraction))
     }
@@ -300,17 +298,17 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
+    /// [`SendError::Full`] or [`SendError::Ended`]: the command was not taken.
     pub fn shut_down(&self) -> Result<(), SendError> {
         self.submit(Command::Shutdown)
     }
 
-    /// Publishes to a topic: everyone who subscribes gets it, over WebSocket or an event stream. A
-    /// name that is no topic's, or one topic too many, is counted.
+    /// Publishes to a topic: every subscriber gets the event, over WebSocket or an event stream. A
+    /// bad name of a topic, or one topic too many, is counted.
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
+    /// [`SendError::Full`] or [`SendError::Ended`]: the command was not taken.
     pub fn publish(
         &self,
         topic: impl Into<String>,
@@ -329,7 +327,7 @@ impl Handle {
             Some(scope) => scope.submit(command),
             None => Submitted::Elsewhere(command),
         });
-        // Here the scopes are free again: to drop a payload may run the application's own code,
+        // Here the scopes are free again: dropping a payload may run the application's own code,
         // which may send.
         match submitted {
             Submitted::Kept => Ok(()),
@@ -351,9 +349,9 @@ impl fmt::Debug for Handle {
 
 /// What becomes of a command that a thread gives.
 enum Submitted {
-    /// It leaves with the others of its call.
+    /// It leaves with the other commands of its call.
     Kept,
-    /// The call has given too much.
+    /// The call has given too many bytes.
     Refused(#[expect(dead_code, reason = "dropped where that harms nothing")] Command),
     /// The commands of the call so far leave now.
     Leaves(Batch),
@@ -364,7 +362,7 @@ enum Submitted {
 /// Commands on their way to the loop together.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    /// The connection whose handler gave them.
+    /// The connection whose handler gave the commands.
     pub from: Option<ConnectionId>,
     pub commands: Vec<Command>,
     bytes: usize,
@@ -375,13 +373,13 @@ pub(crate) struct Batch {
 pub(crate) struct Shared {
     commands: Sender<Batch>,
     waker: Waker,
-    /// The loop waits, or is about to: it must be woken.
+    /// The loop waits, or is about to wait: it must be woken.
     is_asleep: AtomicBool,
     /// Bytes of the commands in the channel.
     bytes: AtomicUsize,
-    /// How many there may be; one batch always fits.
+    /// How many bytes there may be; one batch always fits.
     bytes_max: AtomicUsize,
-    /// Nobody takes commands any more.
+    /// The loop takes no more commands.
     has_ended: AtomicBool,
 }
 
@@ -422,36 +420,36 @@ impl Inlet {
         Some(batch)
     }
 
-    /// Says that the loop is about to wait. From now on whoever sends commands wakes it. Gives
-    /// whether some are there already.
+    /// Notes that the loop is about to wait: from now on a thread that sends commands wakes it.
+    /// Returns whether commands are there already.
     pub fn fall_asleep(&self) -> bool {
         self.shared.is_asleep.store(true, Ordering::SeqCst);
         !self.commands.is_empty()
     }
 
-    /// Has commands take a quarter of this memory at most.
+    /// Bounds the bytes of commands to a quarter of this memory.
     pub fn bound(&self, memory_bytes: u64) {
         let quarter = usize::try_from(memory_bytes / 4).unwrap_or(usize::MAX);
         self.shared.bytes_max.store(quarter.min(BYTES_MAX), Ordering::Relaxed);
     }
 
-    /// Gives the bytes of the commands that wait.
+    /// Returns the bytes of the commands that wait.
     pub fn bytes(&self) -> usize {
         self.shared.bytes.load(Ordering::Relaxed)
     }
 
-    /// Says whether commands wait.
+    /// Returns whether commands wait.
     pub fn has_commands(&self) -> bool {
         !self.commands.is_empty()
     }
 
-    /// Ends the channel: whoever waits to send is told that the loop is gone.
+    /// Ends the channel: a thread that waits to send learns that the loop is gone.
     pub fn close(&mut self) {
         self.shared.has_ended.store(true, Ordering::SeqCst);
         self.commands = crossbeam_channel::never();
     }
 
-    /// Says that the loop is awake and will look for commands by itself.
+    /// Notes that the loop is awake and will look for commands by itself.
     pub fn wake_up(&self) {
         self.shared.is_asleep.store(false, Ordering::SeqCst);
     }
@@ -461,12 +459,12 @@ impl Shared {
     /// Wakes the loop if it waits: one write for all commands until it has woken.
     pub fn wake(&self) {
         if self.is_asleep.swap(false, Ordering::SeqCst) {
-            // It cannot fail twice but for a closed descriptor: the loop is gone then.
+            // It fails twice only if the descriptor is closed: the loop is gone then.
             let _ = self.waker.wake().or_else(|_| self.waker.wake());
         }
     }
 
-    /// Sends a batch from a worker, waiting for room. Says whether the loop is still there.
+    /// Sends a batch from a worker, waiting for room. Returns whether the loop is still there.
     pub fn send_from_worker(&self, batch: Batch) -> bool {
         // The loop always takes commands before it does anything else, so this wait ends.
         while self.bytes.load(Ordering::Acquire) > self.bytes_max() && !self.has_ended() {
@@ -523,7 +521,7 @@ fn find_scope<'a>(scopes: &'a mut [Scope], shared: &Arc<Shared>) -> Option<&'a m
     scopes.iter_mut().rfind(|scope| Arc::ptr_eq(&scope.shared, shared))
 }
 
-/// The handler call that a thread is in. A thread has one for all its calls.
+/// The handler call that a thread is in. A thread reuses one for all its calls.
 #[derive(Debug)]
 pub(crate) struct Scope {
     shared: Arc<Shared>,
@@ -534,12 +532,12 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// Makes one for a worker: commands leave through the channel.
+    /// Makes a scope for a worker: commands leave through the channel.
     pub fn of_worker(shared: Arc<Shared>) -> Scope {
         Scope { shared, from: None, is_worker: true, commands: Vec::new(), bytes: 0 }
     }
 
-    /// Makes one for the loop thread: commands stay here until the loop takes them.
+    /// Makes a scope for the loop thread: commands stay here until the loop takes them.
     pub fn of_loop(shared: Arc<Shared>) -> Scope {
         Scope { is_worker: false, ..Scope::of_worker(shared) }
     }
@@ -561,21 +559,21 @@ impl Scope {
         std::mem::take(&mut self.commands)
     }
 
-    /// Takes the list of commands back, empty, to be used again.
+    /// Takes the empty list of commands back, to be used again.
     pub fn keep_spare(&mut self, commands: Vec<Command>) {
         debug_assert!(commands.is_empty() && self.commands.is_empty(), "no command is lost");
         self.commands = commands;
     }
 
-    /// Has the commands of a worker's call leave, together with how long it took and its outcome.
-    /// Says whether the loop is still there.
+    /// Sends the commands of a worker's call, with the times of its calls and its outcome. Returns
+    /// whether the loop is still there.
     pub fn finish(&mut self, calls: Calls, done: Done) -> bool {
         self.commands.extend([Command::Took(calls), Command::Done(done)]);
         let batch = self.take_batch();
         self.shared.send_from_worker(batch)
     }
 
-    /// Takes a command. Drops nothing and waits for nothing: the scopes are in use.
+    /// Takes a command. It drops nothing and waits for nothing: the scopes are in use.
     fn submit(&mut self, command: Command) -> Submitted {
         let bytes = command.bytes();
         let bytes_max = self.shared.bytes_max();
@@ -606,9 +604,9 @@ thread_local! {
 
 /// Batches in the channel.
 const BATCHES_MAX: usize = 1024;
-/// Bytes in the channel, where memory is not little.
+/// Bytes in the channel, unless a quarter of the memory is less.
 const BYTES_MAX: usize = 4 << 20;
-/// A worker's handler call that has sent this much lets it go before it returns.
+/// A worker's handler call that has sent this many bytes lets them go before it returns.
 const SCOPE_BYTES_MAX: usize = 64 << 10;
 const SCOPE_COMMANDS_MAX: usize = 256;
 

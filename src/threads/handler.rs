@@ -11,43 +11,43 @@ use crate::core::wire::http::{Refusal, Request, Response};
 use crate::core::wire::message::Message;
 use crate::threads::handle::Peer;
 
-/// Takes the events of WebSocket connections.
+/// Handles the events of WebSocket connections.
 ///
-/// Calls for one connection never overlap and come in order; those of different connections run
-/// side by side, on as many workers as there are. A call may block: it delays its own connection
-/// alone, as long as a worker is free. A panic closes the connection with 1011 and touches nothing
-/// else.
+/// Calls for one connection never overlap and come in order. Calls for different connections run
+/// side by side, on as many workers as there are. A call may block: it delays only its own
+/// connection, as long as a worker is free. A panic closes the connection with 1011 and affects
+/// nothing else.
 ///
 /// A closure `Fn(&Peer, Event)` is a handler without a session.
 pub trait Handler: Send + Sync + 'static {
-    /// What is kept for each connection. It travels with the calls, so it needs no lock; `()` costs
-    /// nothing.
+    /// The state that is kept for each connection. It travels with the calls, so it needs no lock;
+    /// `()` costs nothing.
     type Session: Send + 'static;
 
-    /// Takes a connection that has just been opened by `request`.
+    /// Called for a connection that `request` has just opened.
     fn open(&self, peer: &Peer, request: Request) -> Self::Session;
 
-    /// Takes a message.
+    /// Called for each message.
     fn message(&self, session: &mut Self::Session, peer: &Peer, message: Message);
 
-    /// Takes the end of a connection: the last call for it, and there is always one.
+    /// Called when a connection has ended: its last call, and there is always one.
     fn closed(&self, session: Self::Session, peer: &Peer, reason: CloseReason) {
         let _ = (session, peer, reason);
     }
 
-    /// Takes note that two pings in a row went unanswered: the peer may be gone.
+    /// Called when two pings in a row went unanswered: the peer may be gone.
     fn suspect(&self, session: &mut Self::Session, peer: &Peer) {
         let _ = (session, peer);
     }
 
-    /// Takes the round trip of a ping. Only for routes with
-    /// [`Route::with_pongs`](crate::Route::with_pongs): an idle connection is to wake no worker.
+    /// Called with the round trip of a ping. Only for routes with
+    /// [`Route::with_pongs`](crate::Route::with_pongs): an idle connection must wake no worker.
     fn pong(&self, session: &mut Self::Session, peer: &Peer, rtt: Duration) {
         let _ = (session, peer, rtt);
     }
 
-    /// Takes note that everything queued for the peer is with the kernel, after it was not. Only
-    /// for routes with [`Route::with_drained`](crate::Route::with_drained).
+    /// Called when all that was queued for the peer is with the kernel, after it was not. Only for
+    /// routes with [`Route::with_drained`](crate::Route::with_drained).
     fn drained(&self, session: &mut Self::Session, peer: &Peer) {
         let _ = (session, peer);
     }
@@ -84,7 +84,7 @@ impl<F: Fn(&Peer, Event) + Send + Sync + 'static> Handler for F {
 /// Decides on an upgrade.
 pub(crate) type Authorize = dyn Fn(&Request) -> Result<Accept, Refusal> + Send + Sync;
 
-/// What a route runs, whatever its handler's types.
+/// What a route runs, whatever the types of its handler.
 pub(crate) trait Endpoint: Send + Sync {
     /// Does a job. `tick` is called before each call of the handler, and once after the last.
     fn run(&self, peer: &Peer, task: Task, tick: &mut dyn FnMut()) -> Outcome;
@@ -142,7 +142,7 @@ impl<H: Handler> WebSocketEndpoint<H> {
         if result.is_err()
             && let Some(Event::Closed(reason)) = events.pop_back()
         {
-            // The end is told, whatever became of the calls before.
+            // The handler is told of the end, whatever became of the calls before.
             let told = || self.call(&mut session, peer, Event::Closed(reason));
             let _ = catch_unwind(AssertUnwindSafe(told));
         }

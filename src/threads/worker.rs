@@ -1,6 +1,6 @@
 //! Threads for handlers that may block.
 //!
-//! A bounded channel of jobs, one thread per worker, and nothing shared but the channel and one
+//! A bounded channel of jobs, and one thread per worker. They share nothing but the channel and one
 //! moment per worker, by which the loop sees a handler that does not return. The loop never waits
 //! for a worker.
 
@@ -17,13 +17,13 @@ use crate::core::contract::event::{Calls, Done, Job};
 use crate::threads::handle::{Handle, Peer, Scope, Shared};
 use crate::threads::handler::Endpoint;
 
-/// The endpoints of all routes, by their place in the table.
+/// The endpoints of all routes, in the order of the table of routes.
 pub(crate) type Endpoints = Arc<[Box<dyn Endpoint>]>;
 
 /// A pool of worker threads.
 pub(crate) struct Pool {
     jobs: Sender<Job>,
-    /// Kept to take back what no worker will run.
+    /// Kept to take back the jobs that no worker will run.
     unclaimed: Receiver<Job>,
     workers: Vec<Worker>,
     began: Instant,
@@ -32,11 +32,11 @@ pub(crate) struct Pool {
 struct Worker {
     thread: JoinHandle<()>,
     watch: Arc<Watch>,
-    /// The call that was told to be stuck.
+    /// The call that was last reported as stuck.
     told: u32,
 }
 
-/// When a worker's present call began: milliseconds since the pool began, zero for none.
+/// When a worker's present call began: milliseconds since the pool began, 0 without a call.
 #[derive(Debug, Default)]
 struct Watch(AtomicU32);
 
@@ -45,7 +45,7 @@ struct Watch(AtomicU32);
 pub(crate) struct Stuck {
     /// Calls that run too long now.
     pub now: u64,
-    /// Those among them that were not told before.
+    /// Calls among them that were not reported before.
     pub new: u64,
     /// When to look again, if any worker is in a call.
     pub again_after: Option<Duration>,
@@ -62,7 +62,7 @@ impl Pool {
         let (jobs, unclaimed) = bounded(JOBS_QUEUED_MAX as usize);
         let began = Instant::now();
         let mut pool = Pool { jobs, unclaimed, workers: Vec::with_capacity(count), began };
-        // Threads begin with the mask of the one that starts them: no signal can come before.
+        // A thread inherits the mask of the thread that starts it: no signal can come before.
         let mask = for_others().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let started = pool.start(count, endpoints, handle, shared);
         mask.thread_set_mask()?;
@@ -94,14 +94,14 @@ impl Pool {
         Ok(())
     }
 
-    /// Gives a job to the pool, or gives it back if the pool has enough.
+    /// Hands a job to the pool, or returns it if the queue is full.
     pub fn try_send(&self, job: Job) -> Result<(), Job> {
         self.jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
         })
     }
 
-    /// Gives the number of jobs that wait for a worker.
+    /// Returns the number of jobs that wait for a worker.
     pub fn len(&self) -> usize {
         self.jobs.len()
     }
@@ -116,10 +116,10 @@ impl Pool {
             if since == 0 {
                 continue;
             }
-            // A call that has begun just now may have read the clock after this did.
+            // A call that began just now may have read the clock later.
             let ran_ms = (now.wrapping_sub(since) as i32).max(0) as u32;
-            // Both moments are cut to whole milliseconds: only one more than the limit has surely
-            // passed it.
+            // Both moments are cut to whole milliseconds: only a difference above the limit has
+            // surely passed it.
             let is_stuck = ran_ms > limit_ms;
             stuck.now += u64::from(is_stuck);
             if is_stuck && worker.told != since {
@@ -133,8 +133,8 @@ impl Pool {
         stuck
     }
 
-    /// Ends the pool: jobs that no worker has begun are given back, idle workers end, and one whose
-    /// handler does not return is left behind after a moment.
+    /// Ends the pool and returns the jobs that no worker has begun. Idle workers end; a worker
+    /// whose handler does not return within 100 ms is left behind.
     pub fn shut_down(self) -> Vec<Job> {
         let cancelled = self.unclaimed.try_iter().collect();
         drop(self.jobs);
@@ -145,7 +145,7 @@ impl Pool {
                 thread::park_timeout(Duration::from_millis(1));
             }
             if worker.thread.is_finished() {
-                // A worker catches its handlers' panics and has none of its own.
+                // A worker catches the panics of its handlers and has none of its own.
                 let _ = worker.thread.join();
             }
         }
@@ -179,7 +179,7 @@ impl Context {
                 }
                 let now_ms = millis_since(self.began);
                 if last_ms != 0 && now_ms.wrapping_sub(last_ms) > SLOW_CALL_MS {
-                    // The call before this one was slow: what it sent does not wait for the next.
+                    // The call before this one was slow: its commands do not wait for the next.
                     peer.flush();
                 }
                 last_ms = now_ms;
@@ -195,7 +195,7 @@ impl Context {
 }
 
 /// The signals that are for other threads: all but those that a thread raises by its own fault,
-/// which are for whoever reports crashes.
+/// which are for a program that reports crashes.
 fn for_others() -> SigSet {
     use Signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
     let own = [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS];
@@ -209,7 +209,7 @@ fn millis_since(began: Instant) -> u32 {
     (began.elapsed().as_millis() as u32).max(1)
 }
 
-/// A call that took longer than this has what it sent sent at once.
+/// A call that took longer than this, in milliseconds, has its commands sent at once.
 const SLOW_CALL_MS: u32 = 1;
-/// How long ending waits for workers that are just finishing.
+/// How long the end waits for workers that are just finishing.
 const JOIN_WAIT: Duration = Duration::from_millis(100);
