@@ -1,4 +1,4 @@
-//! The library's face: building a server, running it, or turning it from somebody else's loop.
+//! The library's face: building a server, running it, or turning it from another loop.
 
 use std::fmt;
 use std::io;
@@ -37,9 +37,9 @@ pub struct Route {
 type MakeEndpoint = dyn FnOnce(Option<Box<Authorize>>) -> Box<dyn Endpoint>;
 
 impl Route {
-    /// Serves WebSocket connections on `path`, which is compared exactly; one that ends in
-    /// `{topic}` takes one more segment, whatever it is. [`Builder::build`] refuses what no request
-    /// could match.
+    /// Serves WebSocket connections on `path`, which is compared exactly. A path that ends in
+    /// `{topic}` takes one more segment, whatever it is. [`Builder::build`] refuses a path that no
+    /// request could match.
     pub fn websocket(path: impl Into<String>, handler: impl Handler) -> Route {
         Route::new(path, RouteKind::WebSocket, move |authorize| {
             Box::new(WebSocketEndpoint { handler, authorize })
@@ -62,8 +62,8 @@ impl Route {
         Route::new(path, RouteKind::Post, move |_| Box::new(AnswerEndpoint(answer)))
     }
 
-    /// Runs the handler on the loop thread. It must never block: everything else waits for it.
-    /// Saves two wake-ups and two switches of context for each message.
+    /// Runs the handler on the loop thread. The handler must never block: everything else waits for
+    /// it. This saves two wake-ups and two switches of context for each message.
     pub fn inline(mut self) -> Route {
         self.spec.placement = Placement::Inline;
         self
@@ -75,15 +75,15 @@ impl Route {
         self
     }
 
-    /// Answers this route without a token, also where `admission.tokens` is set: for what everybody
-    /// may have, such as a page that then asks with a token.
+    /// Answers this route without a token, even if `admission.tokens` is set: for public pages,
+    /// such as one that then asks with a token.
     pub fn open(mut self) -> Route {
         self.spec.is_open = true;
         self
     }
 
-    /// Decides on each upgrade before it is answered: where the handler runs, and within
-    /// `deadlines.handshake`.
+    /// Calls `authorize` for each upgrade before it is answered, where the handler runs. The answer
+    /// must come within `deadlines.handshake`.
     pub fn authorize<F>(mut self, authorize: F) -> Route
     where
         F: Fn(&Request) -> std::result::Result<Accept, Refusal> + Send + Sync + 'static,
@@ -93,20 +93,20 @@ impl Route {
         self
     }
 
-    /// Names a subprotocol (RFC 6455, 1.9). The first one that a client offers and that is named
-    /// here is answered.
+    /// Adds a subprotocol (RFC 6455, 1.9). The server answers with the first one offered by the
+    /// client that the route has.
     pub fn protocol(mut self, name: impl Into<String>) -> Route {
         self.spec.protocols.push(name.into());
         self
     }
 
-    /// Tells the handler the round trip of each ping.
+    /// Calls the handler with the round trip of each ping.
     pub fn with_pongs(mut self) -> Route {
         self.spec.wants_pongs = true;
         self
     }
 
-    /// Tells the handler when everything queued for a peer is with the kernel, after it was not.
+    /// Tells the handler when all that was queued for a peer is with the kernel, after it was not.
     pub fn with_drained(mut self) -> Route {
         self.spec.wants_drained = true;
         self
@@ -156,9 +156,9 @@ impl Builder {
     ///
     /// Workers block all signals but those that a thread raises by its own fault (SIGSEGV, SIGBUS,
     /// SIGFPE, SIGILL, SIGTRAP, SIGSYS): a host's signal handlers never run on them. Threads and
-    /// programs that a handler starts there inherit that, and SIGTERM does not end them: a program
-    /// that is to be ended by it has its mask emptied first, in `CommandExt::pre_exec` or by
-    /// `env --default-signal`.
+    /// programs that a handler starts inherit this mask, so SIGTERM does not end them. To start a
+    /// program that SIGTERM can end, empty its mask first, in `CommandExt::pre_exec` or by `env
+    /// --default-signal`.
     pub fn workers(mut self, workers: usize) -> Builder {
         self.config.workers = workers;
         self
@@ -191,8 +191,8 @@ impl Builder {
         self.route(Route::post(path, answer))
     }
 
-    /// Adds topics on `path`, which ends in `{topic}`: a WebSocket or an event stream of one topic,
-    /// its newest event, publishing by POST.
+    /// Adds topics on `path`, which ends in `{topic}`. Each topic has a WebSocket, an event stream,
+    /// a GET of its newest event, and a POST to publish.
     pub fn topics(self, path: &str) -> Builder {
         let kinds = [RouteKind::TopicSocket, RouteKind::TopicGet, RouteKind::TopicPost];
         kinds.into_iter().fold(self, |builder, kind| builder.own(path, kind))
@@ -203,7 +203,7 @@ impl Builder {
         self.own(path, RouteKind::Hub)
     }
 
-    /// Adds event streams of the topics that `?topic=a&topic=b` names.
+    /// Adds event streams of the topics that the query names: `?topic=a&topic=b`.
     pub fn events(self, path: &str) -> Builder {
         self.own(path, RouteKind::EventStream)
     }
@@ -226,21 +226,21 @@ impl Builder {
         self.route(route("/healthz", RouteKind::Health)).route(route("/readyz", RouteKind::Ready))
     }
 
-    /// Serves on a listener that somebody else has bound, instead of `listen`; may be called again.
+    /// Serves on a listener that was bound elsewhere, instead of `listen`; may be called again.
     pub fn adopt(mut self, listener: impl Into<Adopted>) -> Builder {
         self.adopted.push((listener.into(), Face::Public));
         self
     }
 
-    /// Serves the operator on a listener that somebody else has bound, instead of `admin_listen`.
+    /// Serves the operator on a listener that was bound elsewhere, instead of `admin_listen`.
     pub fn adopt_admin(mut self, listener: impl Into<Adopted>) -> Builder {
         self.adopted.push((listener.into(), Face::Admin));
         self
     }
 
-    /// Adds what the operator asks, on the operator's listeners alone: `GET /metrics` (Prometheus
-    /// text), `GET /connections` (JSON), `DELETE /connections/{id}`, `GET /config` (TOML),
-    /// `POST /drain`, `POST /shed?fraction=0.3`. See [`operating`](crate::guide::operating).
+    /// Adds the operator's routes, only on the operator's listeners: `GET /metrics` (Prometheus
+    /// text), `GET /connections` (JSON), `DELETE /connections/{id}`, `GET /config` (TOML), `POST
+    /// /drain`, `POST /shed?fraction=0.3`. See [`operating`](crate::guide::operating).
     pub fn operator(self) -> Builder {
         use Operation::{Config, Connections, Drain, Kick, Metrics, Shed};
         let paths = [
@@ -257,21 +257,21 @@ impl Builder {
         })
     }
 
-    /// Has the server listen for its operator on `address` alone (`host:port`, `[v6]:port`,
-    /// `*:port` or `unix:/path`), with [`Builder::operator`] and [`Builder::health`]. Whoever
-    /// reaches this address can end every connection: keep it local, or behind something that asks
-    /// who comes.
+    /// Listens for the operator on `address` alone (`host:port`, `[v6]:port`, `*:port` or
+    /// `unix:/path`), with [`Builder::operator`] and [`Builder::health`]. A client that reaches
+    /// this address can end every connection: keep the address local, or behind a proxy that
+    /// authenticates clients.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if it is not an address.
+    /// [`Error::Config`] if `address` is not an address.
     pub fn admin(mut self, address: &str) -> Result<Builder> {
         self.config.admin_listen = vec![parse("admin_listen", address)?];
         self.is_admin_set = true;
         Ok(self.health().operator())
     }
 
-    /// Names where the host's logger counts lines that it drops, for `/metrics`.
+    /// Sets the counter of log lines that the host's logger drops, for `/metrics`.
     pub fn log_lines_dropped(mut self, count: Arc<AtomicUsize>) -> Builder {
         self.log_lines_dropped = Some(count);
         self
@@ -283,14 +283,14 @@ impl Builder {
         self
     }
 
-    /// Goes by a clock that is moved by hand, instead of the system's: for tests.
+    /// Uses a clock that is moved by hand, instead of the system's: for tests.
     pub fn clock(mut self, clock: ManualClock) -> Builder {
         self.clock = Some(clock);
         self
     }
 
-    /// Listens on `address` (`host:port`, `[v6]:port`, `*:port` or `unix:/path`), for the operator
-    /// only where [`Builder::admin`] says, and builds the server.
+    /// Listens on `address` (`host:port`, `[v6]:port`, `*:port` or `unix:/path`) and builds the
+    /// server. For the operator it listens only if [`Builder::admin`] was called.
     ///
     /// # Errors
     ///
@@ -303,7 +303,7 @@ impl Builder {
         self.build()
     }
 
-    /// Listens in memory alone, and builds the server: for tests. No address is bound, and no
+    /// Listens only in memory, and builds the server: for tests. No address is bound, and no
     /// connection costs a descriptor.
     ///
     /// # Errors
@@ -323,9 +323,9 @@ impl Builder {
     /// # Errors
     ///
     /// [`Error::Config`] if the configuration contradicts itself, asks for more connections than
-    /// there are descriptors, or names a file of tokens that is at fault; [`Error::Route`] if no
-    /// request could ever match a path, or for the 4,097th route; [`Error::Bind`] if an
-    /// address cannot be had; [`Error::Io`] if the kernel refuses anything else.
+    /// there are descriptors, or names a faulty file of tokens. [`Error::Route`] if no request
+    /// could ever match a path, or for the 4,097th route. [`Error::Bind`] if an address cannot be
+    /// bound. [`Error::Io`] if the kernel refuses anything else.
     pub fn build(mut self) -> Result<Server> {
         let report = self.config.check();
         if !report.faults.is_empty() {
@@ -385,7 +385,7 @@ impl Builder {
 
 /// A server: [run](Server::run) by itself, or [turned](Server::turn) by another loop.
 ///
-/// In a loop of one's own, in the order that `poll(2)` programs have:
+/// In a loop of your own, in the order of programs that use `poll(2)`:
 ///
 /// ```no_run
 /// # use heartwheel::{Event, Peer, Server};
@@ -406,9 +406,9 @@ pub struct Server {
 /// How a server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The drain came to its end.
+    /// The drain has ended.
     Drained,
-    /// It was told to end at once.
+    /// The server was told to end at once.
     ShutDown,
 }
 
@@ -418,7 +418,7 @@ impl Server {
         Builder::default()
     }
 
-    /// Serves until it was told to drain or to end, through [`Server::handle`].
+    /// Serves until the drain or the shutdown that [`Server::handle`] began has ended.
     ///
     /// # Errors
     ///
@@ -434,24 +434,24 @@ impl Server {
         }
     }
 
-    /// Gives the one descriptor to poll for reading: for new bytes, new connections, room to write,
-    /// and commands from other threads. It stays the same for the life of the server.
+    /// Returns the one descriptor to poll for reading: for new bytes, new connections, room to
+    /// write, and commands from other threads. It stays the same for the life of the server.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.inner.as_fd()
     }
 
-    /// Gives how long a host may wait before it calls [`Server::turn`]: zero if work is left,
+    /// Returns how long a host may wait before it calls [`Server::turn`]: zero if work is left,
     /// `None` if nothing is due.
     ///
-    /// Rounded up to whole milliseconds. To be asked anew after each turn and just before waiting,
-    /// because it reads the clock. By a [`ManualClock`] it is that clock's time: how far to move it
-    /// for what is due next.
+    /// The time is rounded up to whole milliseconds. Ask again after each turn and just before
+    /// waiting, because this reads the clock. With a [`ManualClock`] it is the time by which to
+    /// move that clock for the next deadline.
     pub fn next_timeout(&self) -> Option<Duration> {
         self.inner.next_timeout()
     }
 
-    /// Does one turn, without waiting. Its work is bounded by `turn.events` and `turn.bytes`; calls
-    /// that come early are harmless, late ones delay deadlines.
+    /// Does one turn, without waiting. Its work is bounded by `turn.events` and `turn.bytes`. An
+    /// early call is harmless, a late one delays deadlines.
     ///
     /// # Errors
     ///
@@ -460,46 +460,46 @@ impl Server {
         Ok(self.inner.turn(Some(Duration::ZERO))?)
     }
 
-    /// Says whether a drain, or a shutdown, has come to its end.
+    /// Returns whether a drain or a shutdown has ended.
     pub fn is_over(&self) -> bool {
         self.inner.is_over()
     }
 
-    /// Gives a handle that works from any thread.
+    /// Returns a handle that works from any thread.
     pub fn handle(&self) -> Handle {
         self.inner.handle()
     }
 
-    /// Gives the addresses really bound, the operator's left out.
+    /// Returns the public addresses really bound.
     pub fn local_addresses(&self) -> Vec<LocalAddress> {
         let public = |(address, face)| (face == Face::Public).then_some(address);
         self.inner.local_addresses().filter_map(public).collect()
     }
 
-    /// Gives the operator's addresses really bound.
+    /// Returns the operator's addresses really bound.
     pub fn admin_addresses(&self) -> Vec<LocalAddress> {
         let admin = |(address, face)| (face == Face::Admin).then_some(address);
         self.inner.local_addresses().filter_map(admin).collect()
     }
 
-    /// Gives the counters.
+    /// Returns the counters.
     pub fn stats(&self) -> &Stats {
         self.inner.engine().stats()
     }
 
-    /// Gives all figures in the Prometheus text format, as `GET /metrics` of [`Builder::operator`]
-    /// does: for a host that serves them itself. Takes time by the number of connections, some
-    /// nanoseconds for each, and a few system calls.
+    /// Returns all figures in the Prometheus text format, as `GET /metrics` of
+    /// [`Builder::operator`] does: for a host that serves them itself. It takes some nanoseconds
+    /// for each connection, and a few system calls.
     pub fn metrics(&self) -> String {
         self.inner.metrics()
     }
 
-    /// Gives the number of open connections.
+    /// Returns the number of open connections.
     pub fn connections(&self) -> usize {
         self.inner.engine().len()
     }
 
-    /// Binds one more address and gives those really bound.
+    /// Binds one more address and returns the addresses really bound.
     pub(crate) fn listen(&mut self, address: &Address, face: Face) -> Result<Vec<LocalAddress>> {
         let bound = self.inner.listen(address, face).map_err(|source| Error::Bind {
             key: key_of(face),
@@ -523,30 +523,30 @@ impl fmt::Debug for Server {
 pub enum Error {
     /// The configuration contradicts itself, or this machine.
     Config {
-        /// What is wrong, one sentence for each fault.
+        /// The faults, one sentence each.
         text: String,
     },
-    /// A route could never be reached, or is one too many.
+    /// A route that no request could reach, or one route too many.
     Route {
         /// Its path.
         path: String,
         /// The rule that it breaks.
         rule: &'static str,
     },
-    /// An address cannot be listened on.
+    /// An address cannot be bound.
     Bind {
         /// The key of the configuration that names it: `listen` or `admin_listen`.
         key: &'static str,
         /// The address.
         address: Address,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The kernel refused something else.
     Io(io::Error),
 }
 
-/// What the library's functions give.
+/// What the library's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl fmt::Display for Error {
@@ -595,7 +595,7 @@ fn tell_address(address: &LocalAddress, face: Face) {
     }
 }
 
-/// Gives the key of the configuration that names addresses of this face.
+/// Returns the key of the configuration that names addresses of this face.
 fn key_of(face: Face) -> &'static str {
     match face {
         Face::Admin => "admin_listen",
@@ -609,13 +609,13 @@ fn parse(key: &str, address: &str) -> Result<Address> {
     })
 }
 
-/// A seed that differs from process to process, from the standard library's own.
+/// Returns a seed that differs between processes, from the standard library's own.
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
-/// The health routes are answered by the engine itself.
+/// Never called: the engine itself answers these routes.
 fn unused(_: &Request) -> Response {
     Response::new(500)
 }

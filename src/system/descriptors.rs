@@ -1,15 +1,15 @@
-//! How many connections the descriptors of this process leave room for.
+//! How many connections the descriptor limit of this process has room for.
 
 use log::warn;
 use rustix::process::{Resource, getrlimit};
 
 use crate::core::config::Config;
 
-/// Makes `limits.connections` fit. What the user asked for is not changed behind their back.
+/// Lowers a default `limits.connections` until it fits. A value that the user set is not changed.
 ///
 /// # Errors
 ///
-/// The fault, if more was asked for than there is room for.
+/// The fault, if the user set more than there is room for.
 pub(crate) fn fit(config: &mut Config) -> Result<(), String> {
     let limit = getrlimit(Resource::Nofile).current;
     let Some(room) = limit.map(|limit| limit.saturating_sub(RESERVED)) else {

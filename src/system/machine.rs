@@ -1,18 +1,18 @@
-//! How much memory this process may use: the machine's, or less where a control group or a limit of
-//! the process says so.
+//! How much memory this process may use: the machine's, or less if a control group or a limit of
+//! the process allows less.
 
 use std::fs;
 use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
-/// Gives what `limits.memory_bytes = auto` stands for: a quarter of what there is for this process,
-/// which is to start so many threads, but no less than may be written there.
+/// Returns the bytes that `limits.memory_bytes = auto` means: a quarter of the memory of this
+/// process, which will start `threads` workers, but no less than the key allows.
 pub(crate) fn memory_auto(threads: usize) -> u64 {
     memory(threads).map_or(u64::MAX, |bytes| (bytes / 4).max(MEMORY_BYTES_MIN))
 }
 
-/// Gives the bytes of memory that there are for this process; `None` if the kernel does not tell.
+/// Returns the bytes of memory for this process; `None` if the kernel does not tell.
 fn memory(threads: usize) -> Option<u64> {
     let read = |path: &Path| fs::read_to_string(path).ok();
     let machine = read(Path::new("/proc/meminfo")).as_deref().and_then(total_memory);
@@ -31,35 +31,35 @@ fn memory(threads: usize) -> Option<u64> {
 /// The least that `limits.memory_bytes` may be.
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 
-/// Threads beside the workers: of the program those of the log, of signals, of the watchdog, and
-/// one that a signal starts; of another program its own.
+/// Threads beside the workers. The program has those of the log, of signals, of the watchdog, and
+/// one that a signal starts; another program has its own.
 const OTHER_THREADS: u64 = 4;
 
 const THREAD_STACK: u64 = 2 << 20;
 /// The address space that glibc's allocator sets aside for each thread, as long as there is some.
 const ARENA: u64 = if cfg!(target_env = "gnu") { 64 << 20 } else { 0 };
 
-/// Gives what a limit of the address space leaves for data: code and stacks have taken their part
-/// already, and threads will take stacks and arenas.
+/// Returns what a limit of the address space leaves for data, in bytes: code and stacks have taken
+/// their part already, and `threads` will take stacks and arenas.
 fn left(limit: u64, taken: u64, threads: u64, arena: u64) -> u64 {
     let room = limit.saturating_sub(taken).saturating_sub(threads * THREAD_STACK);
     room - room.checked_div(arena).unwrap_or(0).min(threads) * arena
 }
 
-/// Reads the first line of proc(5)'s meminfo.
+/// Reads `MemTotal` of /proc/meminfo, in bytes.
 fn total_memory(text: &str) -> Option<u64> {
     kilobytes(text, "MemTotal:")
 }
 
-/// Gives what a line of a file of proc(5) says, in bytes.
+/// Returns the value of a line of a proc(5) file, in bytes.
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// Gives the limits of the control group that a line of /proc/self/cgroup names (cgroups(7)) and of
-/// all above it: the least counts. In a container the path may be that of the host, and the group
-/// stands at the root.
+/// Returns the limits of the control group that a line of /proc/self/cgroup names (cgroups(7)), and
+/// of all groups above it: the least counts. In a container the path may be that of the host, and
+/// the group stands at the root.
 fn group_limits(line: &str, read: impl Fn(&Path) -> Option<String>) -> Vec<u64> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { return Vec::new() };

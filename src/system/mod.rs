@@ -1,4 +1,4 @@
-//! What the kernel and files tell: limits, memory, the process, tokens.
+//! What the kernel and files report: limits, memory, the process, tokens.
 
 pub mod descriptors;
 pub mod machine;

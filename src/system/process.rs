@@ -1,4 +1,4 @@
-//! What the process costs as a whole, as the kernel tells it: the figures that Prometheus names
+//! What the process costs as a whole, as the kernel reports it: the figures that Prometheus names
 //! `process_*`.
 
 use std::fs;
@@ -12,7 +12,7 @@ use crate::core::observe::figures::Process;
 /// Reads the figures.
 #[derive(Debug)]
 pub(crate) struct Gauges {
-    /// Computed once: what is computed anew from clocks would seem to change, as if the process had
+    /// Computed once: computed again from clocks it would change a little, as if the process had
     /// been started again.
     started_at_seconds: Option<f64>,
 }
@@ -22,8 +22,8 @@ impl Gauges {
         Gauges { started_at_seconds: started_at_seconds() }
     }
 
-    /// A few system calls, whatever the number of descriptors. What this kernel does not tell is
-    /// left out.
+    /// Takes a few system calls, whatever the number of descriptors. A figure that this kernel does
+    /// not report is `None`.
     pub fn read(&self) -> Process {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Process {
@@ -37,12 +37,12 @@ impl Gauges {
     }
 }
 
-/// Linux tells the number as the size of the directory since 6.2. Before, it is counted: a
+/// Since 6.2 Linux reports the number as the size of the directory. Before, it is counted: a
 /// microsecond or so for each.
 fn open_descriptors() -> Option<u64> {
     let directory = "/proc/self/fd";
     match fs::metadata(directory).ok()?.len() {
-        // The one by which the directory is read is not there before and after.
+        // The descriptor that reads the directory is open only meanwhile.
         0 => Some((fs::read_dir(directory).ok()?.count() as u64).saturating_sub(1)),
         count => Some(count),
     }
@@ -56,7 +56,7 @@ fn kilobytes(status: &str, name: &str) -> Option<u64> {
 /// Seconds since 1970, from the start in ticks since the machine was booted.
 fn started_at_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // Behind the name, which may hold anything; the start is field 22.
+    // Behind the name, which may hold any character; the start is field 22.
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks: f64 = fields.split_whitespace().nth(19)?.parse().ok()?;
     let age = span(ClockId::Boottime).as_secs_f64() - ticks / TICKS_PER_SECOND;
@@ -69,7 +69,7 @@ fn span(clock: ClockId) -> Duration {
     Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec.clamp(0, 999_999_999) as u32)
 }
 
-/// Linux tells times in hundredths on every machine that Rust is built for.
+/// Linux reports times in hundredths on every machine that Rust is built for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 #[cfg(test)]

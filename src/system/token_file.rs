@@ -5,7 +5,7 @@ use std::fs;
 use crate::core::admission::tokens::Tokens;
 use crate::core::config::Config;
 
-/// Reads it, if one is named.
+/// Reads the file; `None` if the configuration names none.
 ///
 /// # Errors
 ///
