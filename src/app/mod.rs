@@ -8,8 +8,8 @@ use crate::server::{Builder, Route};
 use crate::threads::handle::Peer;
 
 /// Adds the program's routes: the status page, the browser client, topics, `/ws`, `/events`,
-/// `/echo`, `/healthz` and `/readyz`; on the operator's listener a page of links, and what is
-/// behind them.
+/// `/echo`, `/healthz` and `/readyz`. The operator's listener gets the operator's routes and a page
+/// of links to them.
 pub fn routes(builder: Builder) -> Builder {
     builder
         .health()
@@ -37,7 +37,7 @@ fn status_page(_: &Request) -> Response {
     policy.expect("these are good header lines")
 }
 
-/// Gives the operator's page, which names the address as the browser does.
+/// Returns the operator's page, which shows the address that the browser used.
 fn operators_page(request: &Request) -> Response {
     let host = escape(request.host().unwrap_or("HOST"));
     let text = include_str!("operator.html").replace("{host}", &host);
@@ -51,7 +51,7 @@ fn client(_: &Request) -> Response {
     page("text/javascript; charset=utf-8", include_str!("heartwheel.js"))
 }
 
-/// Writes what a peer sent as text in a page.
+/// Escapes what a peer sent, to be text in a page.
 fn escape(text: &str) -> String {
     text.chars().fold(String::new(), |escaped, character| match character {
         '&' | '<' | '>' | '"' | '\'' => format!("{escaped}&#{};", u32::from(character)),

@@ -6,14 +6,14 @@ use listenfd::ListenFd;
 
 use crate::server::Builder;
 
-/// Serves on the listeners that were passed on, if any were, instead of those of the configuration.
+/// Serves on the listeners that were passed on, if there are any, instead of the configured ones.
 /// The name `admin` (`FileDescriptorName=` of a socket unit) marks the operator's.
 ///
 /// # Errors
 ///
-/// The fault, if one is not a listening stream socket.
+/// The fault, if a descriptor is not a listening stream socket.
 pub(super) fn adopt(mut builder: Builder) -> Result<Builder, String> {
-    // Read first: taking the listeners removes what the environment says of them.
+    // Read first: taking the listeners removes these variables from the environment.
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let names: Vec<&str> = names.split(':').collect();
     let mut passed = ListenFd::from_env();

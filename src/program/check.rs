@@ -1,4 +1,4 @@
-//! What `check` says of a configuration that can be read: the values in force, the worst case,
+//! What `check` prints of a configuration that can be read: the values in force, the worst case,
 //! advice and warnings.
 
 use std::fmt::{self, Display};
@@ -6,13 +6,13 @@ use std::fmt::{self, Display};
 use crate::core::config::units::show_duration;
 use crate::core::config::{ClientAdvice, Config, KEYS, Term};
 
-/// The text that `check` prints. Faults are not in it: they go where all faults go.
+/// The text that `check` prints. Faults are not in it: they go to stderr, as all faults do.
 pub struct Judgement<'a> {
     /// The configuration in question.
     pub config: &'a Config,
     /// What is doubtful about it, a line each.
     pub warnings: &'a [String],
-    /// What `limits.memory_bytes = auto` is on this machine.
+    /// The bytes that `limits.memory_bytes = auto` means on this machine.
     pub memory_auto: u64,
 }
 
@@ -44,8 +44,8 @@ fn write_keys(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
     Ok(())
 }
 
-/// Writes what there may be of everything: first what no budget bounds, then what is held to
-/// `limits.memory_bytes`; and the one sum to plan with.
+/// Writes the most memory that everything may take: first what no budget bounds, then what
+/// `limits.memory_bytes` bounds; then the one sum to plan with.
 fn write_worst_case(f: &mut fmt::Formatter<'_>, terms: &[Term], budget: u64) -> fmt::Result {
     writeln!(f, "\nWorst-case memory: every connection takes all it may at once")?;
     let fixed = write_terms(f, terms, false)?;
@@ -66,7 +66,7 @@ fn write_worst_case(f: &mut fmt::Formatter<'_>, terms: &[Term], budget: u64) -> 
     writeln!(f, "  not in it: the kernel's buffers of sockets, and what handlers keep")
 }
 
-/// Writes the terms that `limits.memory_bytes` bounds, or the others; gives their sum.
+/// Writes the terms that `limits.memory_bytes` bounds, or the others; returns their sum in bytes.
 fn write_terms(
     f: &mut fmt::Formatter<'_>,
     terms: &[Term],
@@ -84,10 +84,10 @@ fn write_terms(
     Ok(sum)
 }
 
-/// With glibc, where large messages come and go: see the operator's page.
+/// With glibc, if large messages come and go: see the operator's page.
 const HOLES_PART: u64 = 4;
 
-/// What is resident of a server that has no connection, with two workers.
+/// Resident bytes of a server without connections, with two workers.
 const PROGRAM_BYTES: u64 = 4 << 20;
 
 fn write_advice(f: &mut fmt::Formatter<'_>, advice: ClientAdvice) -> fmt::Result {

@@ -1,7 +1,7 @@
-//! Cumulative sums (Page, 1954): small shifts that stay are told from noise that passes.
+//! Cumulative sums (Page, 1954): they tell a small shift that stays from noise that passes.
 //!
-//! Each sample is compared with what was learned so far, in standard deviations; what exceeds the
-//! allowed drift is summed up, and a sum beyond the threshold is a shift.
+//! Each sample is compared with the usual level learned so far, in standard deviations. What
+//! exceeds the allowed drift is summed up, and a sum beyond the threshold is a shift.
 
 /// Watches one signal.
 #[derive(Clone, Debug)]
@@ -14,23 +14,23 @@ pub struct Cusum {
     low: f64,
 }
 
-/// When a shift is one.
+/// What counts as a shift.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// What each sample may be off without being summed up, in standard deviations.
+    /// How far a sample may be off without being summed up, in standard deviations.
     pub drift: f64,
-    /// The sum that is a shift, in standard deviations.
+    /// The sum that makes a shift, in standard deviations.
     pub threshold: f64,
-    /// The least standard deviation, in units of the signal: less is no noise but silence.
+    /// The least standard deviation, in units of the signal: a smaller one counts as this.
     pub deviation_min: f64,
 }
 
 /// A shift of the signal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shift {
-    /// It has grown; else it has fallen.
+    /// The signal has grown; else it has fallen.
     pub is_up: bool,
-    /// What was usual before.
+    /// The usual level before.
     pub mean: f64,
     /// How far samples were usually off.
     pub deviation: f64,
@@ -42,8 +42,8 @@ impl Cusum {
         Cusum { rules, samples: 0, mean: 0.0, variance: 0.0, high: 0.0, low: 0.0 }
     }
 
-    /// Takes the next sample. The first [`Cusum::LEARNED`] only teach what is usual; after a shift
-    /// the new level is learned in the same way, so that a shift is told once.
+    /// Takes the next sample. The first [`Cusum::LEARNED`] samples only teach what is usual. After
+    /// a shift the new level is learned in the same way, so that a shift is reported once.
     pub fn add(&mut self, sample: f64) -> Option<Shift> {
         let Rules { drift, threshold, deviation_min } = self.rules;
         let deviation = self.variance.sqrt().max(deviation_min);
@@ -61,7 +61,7 @@ impl Cusum {
         None
     }
 
-    /// Moves what is usual towards the sample, one that is far off by three deviations only: a
+    /// Moves the usual level towards the sample. A sample far off counts as three deviations off: a
     /// slow shift must not be learned before it is noticed.
     fn learn(&mut self, sample: f64, deviation: f64) {
         self.samples = (self.samples + 1).min(MEMORY);
@@ -77,7 +77,7 @@ impl Cusum {
     pub const LEARNED: u32 = 16;
 }
 
-/// How many samples what is usual stands for.
+/// How many samples the usual level averages.
 const MEMORY: u32 = 256;
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use std::path::Path;
 use super::options::Options;
 use crate::core::config::{Config, KEYS};
 
-/// A configuration of good values. Whether its keys contradict each other is not judged yet.
+/// A configuration of valid values. Whether its keys contradict each other is not judged yet.
 #[derive(Debug, Default, PartialEq)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What was passed over, a line each.
+    /// What was ignored, a line each.
     pub warnings: Vec<String>,
 }
 
@@ -55,14 +55,14 @@ pub fn load(
     if faults.is_empty() { Ok(loaded) } else { Err(faults) }
 }
 
-/// Where the name of each variable begins. An orchestrator adds variables of its own to it
-/// (Kubernetes for a service of this name), which is why an unknown one is no fault.
+/// How the name of each variable begins. An orchestrator adds variables of its own with this prefix
+/// (Kubernetes for a service of this name), so an unknown one is no fault.
 const PREFIX: &str = "HEARTWHEEL_";
 
-/// Gives the variables meant for this program in the order of their names.
+/// Returns the variables for this program, ordered by name.
 fn variables(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(String, String)> {
-    // A value that is no text is kept as far as it goes: no key takes it, and the fault can show
-    // it.
+    // A value that is not UTF-8 is kept as far as possible: no key accepts it, and the fault can
+    // show it.
     let text = |text: OsString| text.to_string_lossy().into_owned();
     let all = environment.into_iter().map(|(name, value)| (text(name), text(value)));
     let mut ours: Vec<_> = all.filter(|(name, _)| name.starts_with(PREFIX)).collect();
@@ -70,7 +70,7 @@ fn variables(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec
     ours
 }
 
-/// Gives the name of the variable for a key: `HEARTWHEEL_DEADLINES_HANDSHAKE`.
+/// Returns the name of the variable for a key: `HEARTWHEEL_DEADLINES_HANDSHAKE`.
 fn variable_name(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())
 }

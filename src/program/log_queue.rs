@@ -1,6 +1,6 @@
 //! Log lines on their way to stderr: through a bounded queue and one thread, so that a full pipe
 //! never blocks the loop. Lines that find no room, or cannot be written, are dropped and counted;
-//! the count is the next line.
+//! the next line tells the count.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use simple_logger::SimpleLogger;
 /// The process's logger.
 struct LogQueue {
     lines: Sender<Line>,
-    /// Of all time.
+    /// Since the process began.
     dropped: Arc<AtomicUsize>,
 }
 
@@ -24,18 +24,18 @@ enum Line {
     Flush(Sender<()>),
 }
 
-/// Installs the logger and starts its thread. Gives where it counts the lines that it drops.
+/// Installs the logger and starts its thread. Returns the counter of dropped lines.
 pub(super) fn install(level: LevelFilter) -> Arc<AtomicUsize> {
     let (sender, lines) = bounded(LINES_MAX);
     let dropped = Arc::new(AtomicUsize::new(0));
     let queue: &'static LogQueue =
         Box::leak(Box::new(LogQueue { lines: sender, dropped: dropped.clone() }));
-    // The queue lets through what is to be written; how much that is may change.
+    // The queue passes only lines that are to be written; its level may change.
     let writer = SimpleLogger::new().with_level(LevelFilter::Trace).with_utc_timestamps();
     let started = thread::Builder::new()
         .name("heartwheel-log".into())
         .spawn(move || write_lines(&lines, &writer, queue));
-    // Without a thread, or with another logger installed, there is nobody to tell.
+    // Without a thread, or with another logger installed, nothing is logged here.
     if started.is_ok() && log::set_logger(queue).is_ok() {
         log::set_max_level(level);
     }
@@ -65,8 +65,8 @@ fn write_lines(lines: &Receiver<Line>, writer: &SimpleLogger, queue: &LogQueue) 
     }
 }
 
-/// Writes a line, and says whether it could. The writer panics where stderr fails, on a full disk
-/// for one; the lines after it shall come out again.
+/// Writes a line; returns whether it could. The writer panics if stderr fails, on a full disk for
+/// example; later lines must come out again.
 fn write(writer: &SimpleLogger, level: Level, target: &str, text: &str) -> bool {
     let write = || {
         let mut record = Record::builder();
@@ -94,7 +94,7 @@ impl Log for LogQueue {
         }
     }
 
-    /// Waits for a moment until all lines before it are written.
+    /// Waits until all lines before it are written, for 200 ms at most in each of two steps.
     fn flush(&self) {
         let (done, is_done) = bounded(1);
         if self.lines.send_timeout(Line::Flush(done), FLUSH_WAIT).is_ok() {

@@ -1,7 +1,7 @@
 //! The program around the library: options, configuration, exit status.
 //!
-//! [`run`] does all but serve; what is served is the caller's, so that another program can serve
-//! other routes under the same options. Stdout belongs to what was asked for; everything else goes
+//! [`run`] does everything but decide what is served: that is the caller's, so that another program
+//! can serve other routes under the same options. Stdout has only what was asked for; all else goes
 //! to stderr.
 
 use std::fmt::Display;
@@ -31,10 +31,10 @@ use load::{Loaded, load};
 use options::{Command, Options, Usage};
 use serve::serve;
 
-/// Runs the program: reads the command line, loads the configuration, does what was asked for. What
-/// is served is what `routes` adds.
+/// Runs the program: reads the command line, loads the configuration, runs the command. `routes`
+/// adds what is served.
 ///
-/// A faulty command line or configuration is status 2 and a line on stderr for each fault.
+/// A faulty command line or configuration gives status 2, and a line on stderr for each fault.
 pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
     let options = match Options::parse(arguments) {
@@ -95,8 +95,8 @@ fn print(text: impl Display) -> ExitCode {
     }
 }
 
-/// Writes one line to stderr, whatever stands in the message. If that fails there is nowhere left
-/// to say so.
+/// Writes one line to stderr, with control characters replaced. If that fails there is no place
+/// left to report it.
 fn complain(message: impl Display) {
     let line = message.to_string().replace(char::is_control, " ");
     let _ = writeln!(io::stderr().lock(), "heartwheel: {line}");

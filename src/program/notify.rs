@@ -1,4 +1,4 @@
-//! What a service manager is told, by the protocol of sd_notify(3): datagrams to the socket that
+//! What the service manager is told, by the protocol of sd_notify(3): datagrams to the socket that
 //! `NOTIFY_SOCKET` names. Without that variable nothing is sent.
 
 use std::env;
@@ -18,14 +18,14 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::core::observe::stats::Vitals;
 use crate::threads::handle::Handle;
 
-/// The way to the service manager.
+/// The connection to the service manager.
 #[derive(Clone, Default)]
 pub(super) struct Notify {
     socket: Option<Arc<UnixDatagram>>,
 }
 
 impl Notify {
-    /// Finds the way that the environment names.
+    /// Connects to the socket that the environment names, if it names one.
     pub fn from_environment() -> Notify {
         let Some(name) = env::var_os("NOTIFY_SOCKET") else { return Notify::default() };
         match connect(&name) {
@@ -37,7 +37,7 @@ impl Notify {
         }
     }
 
-    /// The listeners are bound; or a reload has ended.
+    /// Tells that the listeners are bound, or that a reload has ended.
     pub fn ready(&self) {
         self.send("READY=1\nSTATUS=serving");
     }
@@ -53,7 +53,7 @@ impl Notify {
     }
 
     /// Starts the thread that feeds the manager's watchdog, if there is one: twice in its span, and
-    /// only as long as the server makes real progress.
+    /// only while the server makes real progress.
     pub fn feed_watchdog(&self, handle: Handle, workers: usize) -> io::Result<()> {
         let Some(span) = watchdog().filter(|_| self.socket.is_some()) else { return Ok(()) };
         info!("watchdog span_ms={}", span.as_millis());
@@ -86,26 +86,26 @@ impl Notify {
 
     fn send(&self, state: &str) {
         let Some(socket) = &self.socket else { return };
-        // Nobody is to be told if the manager does not listen.
+        // If the manager does not listen, nothing else can be told.
         let _ = socket.send(state.as_bytes());
     }
 }
 
-/// The loop has turned, or nobody would have answered. Deadlines must act, too, and one worker at
-/// least must be able to take a job.
+/// The loop has turned, or it would not have answered. Also, deadlines must act, and at least one
+/// worker must be able to take a job.
 fn is_well(vitals: &Vitals, workers: usize, late_max: Duration) -> bool {
     let stuck = usize::try_from(vitals.stats.handlers_stuck).unwrap_or(usize::MAX);
     vitals.wheel_late < late_max && (workers == 0 || stuck < workers)
 }
 
-/// Gives the span within which the manager wants to hear of this process.
+/// Returns the span within which the manager expects a sign of life; `None` without a watchdog.
 fn watchdog() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     let is_meant = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(process::id()));
     number("WATCHDOG_USEC").filter(|us| is_meant && *us > 0).map(Duration::from_micros)
 }
 
-/// A name that begins with `@` is no file but a name of the kernel's own (unix(7)).
+/// A name that begins with `@` is no file but an abstract address of the kernel (unix(7)).
 fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
     let address = match name.as_bytes() {
         [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,

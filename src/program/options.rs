@@ -1,7 +1,7 @@
 //! The command line: which command, which file, which keys.
 //!
-//! [`COMMANDS`] and [`FLAGS`] are the only places that know them: reading, `--help`, the manual
-//! page and the completions of the shells all come from these tables.
+//! [`COMMANDS`] and [`FLAGS`] are the only lists: reading, `--help`, the manual page and the
+//! completions of the shells all come from these tables.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display};
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
-/// A command: what stands on the command line without a dash.
+/// A command: a word on the command line without a dash.
 pub struct CommandWord {
     /// Its name.
     pub name: &'static str,
@@ -24,7 +24,7 @@ pub struct Flag {
     pub short: Option<char>,
     /// Its name, behind two dashes.
     pub long: &'static str,
-    /// What its value is, as `--help` names it: `FILE`. Without it there is none.
+    /// The name of its value in `--help`: `FILE`. `None` if it takes no value.
     pub value: Option<&'static str>,
     /// What it does, in a few words.
     pub meaning: &'static str,
@@ -32,7 +32,7 @@ pub struct Flag {
 }
 
 impl Flag {
-    /// Gives the key of the configuration that it sets, if it sets just one.
+    /// Returns the key of the configuration that the option sets; `None` if it sets no single key.
     pub fn key(&self) -> Option<&'static str> {
         match self.does {
             Does::Key(key) => Some(key),
@@ -129,7 +129,7 @@ enum Does {
     Setting,
     /// Sets this key.
     Key(&'static str),
-    /// Ends the reading: only this is done.
+    /// Ends the reading: only this command runs.
     Only(Command),
 }
 
@@ -166,7 +166,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// The first argument that makes no sense: what comes after it may not mean what it seems to.
+    /// The first argument that is not understood: those after it may not mean what they seem to.
     pub fn parse<I>(arguments: I) -> Result<Options, lexopt::Error>
     where
         I: IntoIterator<Item = OsString, IntoIter: 'static>,
@@ -204,7 +204,7 @@ impl Options {
         Ok(())
     }
 
-    /// Takes the value of an option of its own; addresses add to those named so far.
+    /// Adds the value of an option that sets one key; addresses add to those named so far.
     fn push(&mut self, key: &str, value: String) {
         let adds_up = matches!(key, "listen" | "admin_listen");
         match self.settings.iter_mut().rfind(|(other, _)| adds_up && other == key) {

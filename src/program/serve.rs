@@ -63,7 +63,7 @@ pub(super) fn serve(
     status
 }
 
-/// Each connection is a descriptor: the process may use as many as it is allowed to ask for.
+/// Each connection takes a descriptor: raises the limit of the process to the maximum allowed.
 fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {

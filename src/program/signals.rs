@@ -19,7 +19,7 @@ pub(super) struct Watcher {
     pub notify: Notify,
     /// Reads the configuration from all its sources again.
     pub load: Box<dyn Fn() -> Result<Loaded, Vec<String>> + Send>,
-    /// How long a drain may take, the last turn left out.
+    /// How long a drain may take, without the last turn.
     pub drain: Duration,
 }
 
@@ -86,8 +86,8 @@ impl Watcher {
     }
 }
 
-/// Logs a line for each connection, from a thread of its own: other signals do not wait for whoever
-/// reads the log.
+/// Logs a line for each connection, from a thread of its own: other signals do not wait for the
+/// reader of the log.
 fn log_table(handle: &Handle) -> Option<JoinHandle<()>> {
     let handle = handle.clone();
     let write = move || {
@@ -97,7 +97,7 @@ fn log_table(handle: &Handle) -> Option<JoinHandle<()>> {
                 info!("connection row={}", line.trim_end_matches(','));
                 count += 1;
             }
-            // As fast as the lines are taken, so that none is dropped.
+            // At the pace of the log's writer, so that no line is dropped.
             log::logger().flush();
         });
         info!("connections logged={count} whole={is_whole}");
@@ -105,8 +105,8 @@ fn log_table(handle: &Handle) -> Option<JoinHandle<()>> {
     thread::Builder::new().name("heartwheel-table".into()).spawn(write).ok()
 }
 
-/// Has a thread give the command, and end the process if its loop does not: a handler on the loop
-/// thread may never return. Counts steps, not time: a process that is stopped is not late.
+/// Returns the command from a thread, which ends the process if the loop does not end: a handler on
+/// the loop thread may never return. It counts steps, not time: a stopped process is not late.
 fn see_to(handle: &Handle, command: fn(&Handle) -> Result<(), SendError>, span: Duration) {
     let given = handle.clone();
     let end = move || {
@@ -122,18 +122,18 @@ fn see_to(handle: &Handle, command: fn(&Handle) -> Result<(), SendError>, span: 
     };
     if thread::Builder::new().name("heartwheel-exit".into()).spawn(end).is_err() {
         // Memory is too short for another thread: the command is given all the same, and the next
-        // signal is taken.
+        // signal is handled.
         while command(handle) == Err(SendError::Full) {
             thread::park_timeout(STEP);
         }
     }
 }
 
-/// What SIGUSR2 sheds.
+/// The fraction of connections that SIGUSR2 sheds.
 const SHED_PART: f64 = 0.3;
-/// How long a slice of the table is waited for.
+/// How long to wait for a slice of the table.
 const TABLE_WAIT: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(10);
-/// What the last turn of a drain may take.
+/// How long the last turn of a drain may take.
 const GRACE: Duration = Duration::from_millis(700);
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(250);

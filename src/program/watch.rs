@@ -1,5 +1,5 @@
-//! Early warning: a thread that looks at a few rates, and tells when one of them has shifted for no
-//! reason that the server knows. It begins only where `watch.interval` is set.
+//! Early warning: a thread that watches a few rates, and warns when one of them has shifted for no
+//! reason that the server knows. It runs only if `watch.interval` is set.
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,21 +16,21 @@ use crate::core::observe::stats::Vitals;
 use crate::system::process::Gauges;
 use crate::threads::handle::Handle;
 
-/// Starts the thread, if it is wanted.
+/// Starts the thread, if `watch.interval` is set.
 pub(super) fn start(watch: Watch, handle: Handle) -> io::Result<()> {
     let Some(interval) = watch.interval else { return Ok(()) };
     let mut signals = SIGNALS.map(|signal| Watched::new(signal, &watch));
     let look = move || {
         loop {
             thread::sleep(interval);
-            // A loop that does not turn is the watchdog's business.
+            // A loop that does not turn is the watchdog's concern.
             let Some(vitals) = handle.vitals(interval) else { continue };
             let alarms: Vec<_> = signals.iter_mut().filter_map(|s| s.look(&vitals)).collect();
             for alarm in &alarms {
                 warn!("{alarm}");
             }
             if !alarms.is_empty() {
-                // It is not counted if the loop has no room for it: the line is there.
+                // The alarm is not counted if the loop has no room for it: the log line is there.
                 let _ = handle.count_alarms(alarms.len() as u64);
             }
             if let Some((alarm, dir)) = alarms.first().zip(watch.dir.as_deref()) {
@@ -50,9 +50,9 @@ pub(super) fn start(watch: Watch, handle: Handle) -> io::Result<()> {
 struct Signal {
     name: &'static str,
     read: fn(&Vitals) -> u64,
-    /// Less than that is no noise but silence.
+    /// A smaller deviation counts as this.
     deviation_min: f64,
-    /// Its falling is an alarm, too.
+    /// A fall is an alarm, too.
     falls: bool,
 }
 
@@ -63,7 +63,7 @@ const SIGNALS: [Signal; 4] = [
     Signal { name: "descriptors", read: |_| kernel().1, deviation_min: 1.0, falls: false },
 ];
 
-/// A signal, and what was learned of it.
+/// A signal, and the usual level learned of it.
 struct Watched {
     signal: Signal,
     cusum: Cusum,
@@ -110,7 +110,7 @@ impl Watched {
     }
 }
 
-/// Ends that a deadline made and nobody wanted.
+/// Ends by a deadline, planned ends left out.
 fn deadline_ends(vitals: &Vitals) -> u64 {
     use CloseReason::{
         Body, CloseAck, CloseSend, Handshake, Heartbeat, Message, ReadIdle, WriteStall,
@@ -121,14 +121,14 @@ fn deadline_ends(vitals: &Vitals) -> u64 {
         .sum()
 }
 
-/// Gives the memory in use, in bytes, and the number of descriptors.
+/// Returns the memory in use, in bytes, and the number of descriptors.
 fn kernel() -> (u64, u64) {
     let figures = Gauges::new().read();
     (figures.resident_bytes.unwrap_or(0), figures.open_descriptors.unwrap_or(0))
 }
 
-/// Writes what may be wanted to see why: the alarm, the counters, the connections. Of the snapshots
-/// there the newest `kept` stay.
+/// Writes a file that helps to find the cause: the alarm, the counters, the connections. Of all
+/// snapshots in `dir` the newest `kept` stay.
 fn write_snapshot(
     dir: &Path,
     alarm: &Alarm,
@@ -154,7 +154,7 @@ fn write_snapshot(
     Ok(path)
 }
 
-/// Their names begin with the time, so the oldest come first.
+/// The names begin with the time, so the oldest come first.
 fn remove_old(dir: &Path, kept: usize) -> io::Result<()> {
     let names = fs::read_dir(dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<_> = names.filter(|name| name.starts_with(PREFIX)).collect();
@@ -164,5 +164,5 @@ fn remove_old(dir: &Path, kept: usize) -> io::Result<()> {
 }
 
 const PREFIX: &str = "heartwheel-alarm-";
-/// How long a slice of the table is waited for.
+/// How long to wait for a slice of the table.
 const TABLE_WAIT: Duration = Duration::from_secs(5);
