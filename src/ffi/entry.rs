@@ -1,7 +1,7 @@
-//! The functions of `heartwheel.h`, in its order. What they promise is written there.
+//! The functions of `heartwheel.h`, in its order. The header says what they promise.
 //!
-//! Each takes what C gives, looks at it, and hands it on: to [`with`] where there is a handle, so
-//! that no panic and no second caller gets further than that.
+//! Each checks what C gives and passes it on: to [`with`] if there is a handle, so that no panic
+//! and no second caller gets further than that.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
@@ -16,7 +16,7 @@ use super::{input, logger};
 use crate::core::topics::Payload;
 use crate::{Bytes, Message};
 
-/// Makes a server of a configuration.
+/// Makes a server from a configuration.
 ///
 /// # Safety
 ///
@@ -41,7 +41,7 @@ pub unsafe extern "C" fn heartwheel_new(toml: *const c_char, out: *mut *mut Hear
     })
 }
 
-/// Binds an address and gives its port.
+/// Binds an address and returns its port.
 ///
 /// # Safety
 ///
@@ -69,7 +69,7 @@ pub unsafe extern "C" fn heartwheel_route_websocket(
     unsafe { with(handle, |host| host.add_route(input::text(path)?).map(|()| OK)) }
 }
 
-/// Gives the descriptor to poll.
+/// Returns the descriptor to poll.
 ///
 /// # Safety
 ///
@@ -80,7 +80,7 @@ pub unsafe extern "C" fn heartwheel_fd(handle: *const Heartwheel) -> c_int {
     unsafe { with(handle, |host| Ok(host.descriptor())) }
 }
 
-/// Gives the milliseconds until the next turn.
+/// Returns the milliseconds until the next turn.
 ///
 /// # Safety
 ///
@@ -211,7 +211,7 @@ pub unsafe extern "C" fn heartwheel_publish_binary(
     unsafe { with(handle, body) }
 }
 
-/// Sends a peer the events of a topic.
+/// Subscribes a peer to a topic.
 ///
 /// # Safety
 ///
@@ -231,7 +231,7 @@ pub unsafe extern "C" fn heartwheel_subscribe(
     unsafe { with(handle, body) }
 }
 
-/// Sends a peer no more events of a topic.
+/// Ends a peer's subscription to a topic.
 ///
 /// # Safety
 ///
@@ -288,7 +288,7 @@ pub unsafe extern "C" fn heartwheel_wake(handle: *const Heartwheel) -> c_int {
     unsafe { Heartwheel::find(handle) }.map_or(Code::Argument as c_int, Heartwheel::wake)
 }
 
-/// Moves the clock that the server goes by.
+/// Moves the clock of the server.
 ///
 /// # Safety
 ///
@@ -312,7 +312,7 @@ pub unsafe extern "C" fn heartwheel_set_log(callback: Option<logger::Callback>, 
     });
 }
 
-/// Gives the sentence of the last failure.
+/// Returns the sentence of the last failure.
 ///
 /// # Safety
 ///
@@ -323,13 +323,13 @@ pub unsafe extern "C" fn heartwheel_last_error(handle: *const Heartwheel) -> *co
     unsafe { handle::last_error(handle) }
 }
 
-/// Says what a code means.
+/// Returns what a code means.
 #[unsafe(no_mangle)]
 pub extern "C" fn heartwheel_error_string(code: c_int) -> *const c_char {
     describe(code).as_ptr()
 }
 
-/// Gives the version.
+/// Returns the version.
 #[unsafe(no_mangle)]
 pub extern "C" fn heartwheel_version() -> *const c_char {
     VERSION.as_ptr()

@@ -29,7 +29,7 @@ const SUSPECT: u32 = 5;
 const DRAINED: u32 = 6;
 
 impl HeartwheelEvent {
-    /// Looks at an event. What it lends lives as long as `event` does.
+    /// Describes an event. The data that it points to lives as long as `event`.
     pub(super) fn new(id: ConnectionId, event: &Event) -> HeartwheelEvent {
         let (kind, close_code, data): (u32, u16, &[u8]) = match event {
             Event::Opened(request) => (OPENED, 0, request.path().as_bytes()),
@@ -37,7 +37,7 @@ impl HeartwheelEvent {
             Event::Message(message @ Message::Binary(_)) => (BINARY, 0, message.as_bytes()),
             Event::Closed(reason) => (CLOSED, reason.code(), reason.label().as_bytes()),
             Event::Suspect => (SUSPECT, 0, b""),
-            // Pongs are not asked for: the routes of a host do not tell them.
+            // Routes of a host do not ask for pongs.
             Event::Drained | Event::Pong(_) => (DRAINED, 0, b""),
         };
         HeartwheelEvent {
@@ -51,16 +51,16 @@ impl HeartwheelEvent {
         }
     }
 
-    /// Looks at where an event is to be put.
+    /// Checks the place for an event.
     ///
     /// # Safety
     ///
-    /// `out` is null, or points to at least a `size_t` that says how much room there is.
+    /// `out` is null, or points to at least a `size_t` that tells how much room there is.
     pub(super) unsafe fn check_room(out: *const HeartwheelEvent) -> Result<(), Failure> {
         if out.is_null() || !out.is_aligned() {
             return Err(Failure::new(Code::Argument, c"out must point to an event"));
         }
-        // SAFETY: it is not null and aligned; the caller says that the first member can be read.
+        // it is not null and aligned; the caller says that the first member can be read.
         let size = unsafe { ptr::read(&raw const (*out).struct_size) };
         match size {
             SIZE..=SIZE_MAX => Ok(()),
@@ -68,12 +68,12 @@ impl HeartwheelEvent {
         }
     }
 
-    /// Puts an event where the host wants it. Of a struct that a later header made larger, only
-    /// what is known here is written.
+    /// Writes an event to the host's place. If a later header made the struct larger, only the
+    /// members known here are written.
     ///
     /// # Safety
     ///
-    /// [`HeartwheelEvent::check_room`] has found `out` good, and its size is true.
+    /// [`HeartwheelEvent::check_room`] has accepted `out`, and its size is true.
     pub(super) unsafe fn put(self, out: *mut HeartwheelEvent) {
         // SAFETY: there is room for all members, as the caller says; the size stays the host's.
         unsafe {
@@ -83,11 +83,11 @@ impl HeartwheelEvent {
     }
 }
 
-/// What an event without data points to: something that may be read, though nothing of it is meant.
+/// What an event without data points to: it may be read, but has no meaning.
 static NOTHING: [u8; 1] = [0];
 
 const SIZE: usize = size_of::<HeartwheelEvent>();
-/// No header makes the struct this large: such a size was never set.
+/// No header makes the struct this large: such a size was not set by the host.
 const SIZE_MAX: usize = 256;
 
 // The layout is the header's.

@@ -1,4 +1,4 @@
-//! What a C function answers when it cannot do what it was asked for.
+//! What a C function returns when it cannot do what was asked.
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_int};
@@ -22,7 +22,7 @@ pub(super) enum Code {
 pub(super) const OK: c_int = 0;
 pub(super) const DONE: c_int = 1;
 
-/// A code, and the sentence that `heartwheel_last_error` gives.
+/// A code, and the sentence that `heartwheel_last_error` returns.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub code: Code,
@@ -34,7 +34,7 @@ impl Failure {
         Failure { code, text: Cow::Borrowed(text) }
     }
 
-    /// Makes one of a sentence put together at run time.
+    /// Makes a failure with a sentence made at run time.
     pub fn told(code: Code, text: &str) -> Failure {
         Failure { code, text: Cow::Owned(c_text(text)) }
     }
@@ -77,13 +77,13 @@ impl From<Error> for Failure {
     }
 }
 
-/// Gives the text as C has it. A NUL inside, which no text of ours has, ends it.
+/// Returns the text as a C string. A NUL inside, which no text of ours has, ends it.
 pub(super) fn c_text(text: &str) -> CString {
     let end = text.find('\0').unwrap_or(text.len());
     CString::new(&text[..end]).unwrap_or_default()
 }
 
-/// Says what a code means.
+/// Returns what a code means.
 pub(super) fn describe(code: c_int) -> &'static CStr {
     match code {
         OK => c"done",

@@ -1,8 +1,8 @@
-//! The handle that C holds: who may use it now, and what becomes of a panic.
+//! The handle that C holds: who may use it now, and what happens after a panic.
 //!
-//! One thread at a time is inside: a second one, and a call from inside the log callback, are
-//! turned away instead of meeting a half-done turn. The descriptor to wake by stands beside the
-//! state, so that waking needs nothing of it.
+//! One thread at a time is inside. A second thread, and a call from inside the log callback, are
+//! refused instead of meeting a half-done turn. The wake descriptor stands beside the state, so
+//! that waking needs nothing of the state.
 
 use std::borrow::Cow;
 use std::cell::UnsafeCell;
@@ -17,14 +17,14 @@ use super::logger;
 
 /// `heartwheel` of the header: opaque there.
 pub struct Heartwheel {
-    /// What is not one, or was freed, hardly bears this word.
+    /// Memory that is no handle, or was freed, hardly has this word.
     magic: AtomicU32,
     is_entered: AtomicBool,
     wake: Option<OwnedFd>,
     state: UnsafeCell<State>,
 }
 
-/// What only the one who is inside may touch.
+/// What only the thread that is inside may touch.
 struct State {
     serving: Serving,
     last_error: Cow<'static, CStr>,
@@ -32,12 +32,12 @@ struct State {
 
 enum Serving {
     Host(Box<Host>),
-    /// It could not be built, or it panicked: all that it still does is to say so.
+    /// The server could not be built, or it panicked: each call returns this code.
     Failed(Code),
 }
 
 impl Heartwheel {
-    /// Makes a handle of a server, or of why there is none.
+    /// Makes a handle from a server, or from the failure to build it.
     pub fn new(built: Result<(Host, OwnedFd), Failure>) -> Box<Heartwheel> {
         let (serving, wake, last_error) = match built {
             Ok((host, wake)) => (Serving::Host(Box::new(host)), Some(wake), c"".into()),
@@ -51,12 +51,12 @@ impl Heartwheel {
         })
     }
 
-    /// Looks at a pointer that C says is a handle.
+    /// Checks a pointer that C says is a handle; `None` if it is not usable.
     ///
     /// # Safety
     ///
-    /// It is null, or points to memory of the size of a handle. What was freed is the host's
-    /// mistake: it is noticed where the memory still shows it.
+    /// It is null, or points to memory of the size of a handle. A freed handle is the host's
+    /// mistake: it is noticed if the memory still shows it.
     pub unsafe fn find<'a>(handle: *const Heartwheel) -> Option<&'a Heartwheel> {
         if handle.is_null() || !handle.is_aligned() {
             return None;
@@ -67,12 +67,12 @@ impl Heartwheel {
         (handle.magic.load(Ordering::Relaxed) == MAGIC).then_some(handle)
     }
 
-    /// Makes one mark of readiness on the loop's descriptor. Nothing but the descriptor is used,
-    /// and nothing that a signal handler must not do.
+    /// Makes the loop's descriptor readable. It uses nothing but the wake descriptor, and does
+    /// nothing that a signal handler must not do.
     pub fn wake(&self) -> c_int {
         let Some(wake) = &self.wake else { return Code::Config as c_int };
         match rustix::io::write(wake.as_fd(), &1u64.to_ne_bytes()) {
-            // So many wakes that none is needed.
+            // So many wakes wait that no other is needed.
             Ok(_) | Err(rustix::io::Errno::AGAIN) => OK,
             Err(_) => Code::Io as c_int,
         }
@@ -82,19 +82,19 @@ impl Heartwheel {
     ///
     /// # Safety
     ///
-    /// `handle` came from [`Box::into_raw`], once, and nobody else uses it from now on.
+    /// `handle` came from [`Box::into_raw`], once, and no other code uses it from now on.
     pub unsafe fn free(handle: *mut Heartwheel) {
-        // SAFETY: as the caller says; a word that is not ours is left alone.
+        // as the caller says; memory without our word is left alone.
         let Some(found) = (unsafe { Heartwheel::find(handle) }) else { return };
         if found.is_entered.swap(true, Ordering::Acquire) {
-            // From inside the log callback, or while another thread is in: it is in use.
+            // A call from inside the log callback, or another thread inside: the handle is in use.
             return;
         }
         found.magic.store(FREED, Ordering::Relaxed);
-        // SAFETY: it was a handle until now, and only one call comes as far as this.
+        // it was a handle until now, and only one call comes this far.
         let handle = unsafe { Box::from_raw(handle) };
         let level = handle.state.into_inner().into_host();
-        // What a broken server does at its end must not reach C.
+        // A panic of a broken server at its end must not reach C.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             if let Some(host) = level {
                 let _level = logger::enter(host.log_level());
@@ -113,7 +113,7 @@ impl State {
     }
 }
 
-/// Calls `body` with the server behind a handle, and gives C what came of it.
+/// Calls `body` with the server behind a handle, and returns the outcome for C.
 ///
 /// # Safety
 ///
@@ -122,7 +122,7 @@ pub(super) unsafe fn with<T: From<c_int>>(
     handle: *const Heartwheel,
     body: impl FnOnce(&mut Host) -> Result<T, Failure>,
 ) -> T {
-    // SAFETY: the caller keeps to the same.
+    // the caller promises the same.
     let found = unsafe { Heartwheel::find(handle) };
     let Some(inside) = found.and_then(Inside::enter) else {
         return T::from(Code::Argument as c_int);
@@ -138,7 +138,7 @@ pub(super) unsafe fn with<T: From<c_int>>(
         Ok(Err(failure)) => failure,
         Err(panic) => {
             // It stopped in the middle of something: its sockets are closed, and nothing else of it
-            // is used again, not even its end.
+            // is used again, not even its destructor.
             let _ = catch_unwind(AssertUnwindSafe(|| host.abandon()));
             let broken = std::mem::replace(&mut state.serving, Serving::Failed(Code::Panic));
             std::mem::forget(broken);
@@ -150,13 +150,13 @@ pub(super) unsafe fn with<T: From<c_int>>(
     T::from(code as c_int)
 }
 
-/// Gives the sentence of the last failure, which lives until the next call.
+/// Returns the sentence of the last failure, valid until the next call.
 ///
 /// # Safety
 ///
 /// As [`Heartwheel::find`].
 pub(super) unsafe fn last_error(handle: *const Heartwheel) -> *const std::ffi::c_char {
-    // SAFETY: the caller keeps to the same.
+    // the caller promises the same.
     match unsafe { Heartwheel::find(handle) } {
         None => c"this is not a handle".as_ptr(),
         Some(found) => match Inside::enter(found) {
@@ -166,7 +166,7 @@ pub(super) unsafe fn last_error(handle: *const Heartwheel) -> *const std::ffi::c
     }
 }
 
-/// Runs what has no handle; C gets nothing of a panic but its code.
+/// Runs a call without a handle; of a panic C gets only the code.
 pub(super) fn caught(body: impl FnOnce() -> c_int) -> c_int {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(Code::Panic as c_int)
 }
@@ -175,7 +175,7 @@ pub(super) fn caught(body: impl FnOnce() -> c_int) -> c_int {
 struct Inside<'a>(&'a Heartwheel);
 
 impl<'a> Inside<'a> {
-    /// Goes in, if nobody is.
+    /// Enters the handle; `None` if another call is inside.
     fn enter(handle: &'a Heartwheel) -> Option<Inside<'a>> {
         let is_entered = handle.is_entered.swap(true, Ordering::Acquire);
         (!is_entered).then(|| Inside(handle))
@@ -183,7 +183,7 @@ impl<'a> Inside<'a> {
 
     #[expect(clippy::mut_from_ref)]
     fn state(&self) -> &mut State {
-        // SAFETY: only one is inside at a time, and each asks once.
+        // only one call is inside at a time, and it asks once.
         unsafe { &mut *self.0.state.get() }
     }
 }
@@ -194,7 +194,7 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// Gives what a panic said.
+/// Returns the message of a panic.
 fn words(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no word")
@@ -203,7 +203,7 @@ fn words(panic: &(dyn std::any::Any + Send)) -> &str {
 const MAGIC: u32 = 0x6877_6865;
 const FREED: u32 = 0x6672_6565;
 
-// A handle may be used by one thread after the other.
+// One thread after the other may use a handle.
 const _: () = {
     const fn is_send<T: Send>() {}
     is_send::<State>();

@@ -19,17 +19,17 @@ use crate::io::listener::LocalAddress;
 use crate::io::manual_clock::ManualClock;
 use crate::server::Server;
 
-/// A server and what its host is at.
+/// A server, and what its host is handling.
 pub(super) struct Host {
     server: Server,
-    /// The events that the host is at, all of one connection.
+    /// The events that the host is handling, all of one connection.
     job: Option<Pulled>,
-    /// The event pulled last: what it bears is lent to the host.
+    /// The event pulled last: the host borrows its data.
     event: Option<Event>,
     level: LevelFilter,
-    /// The clock that the host moves, if it does, and what that showed at first.
+    /// The clock that the host moves, if it does, and its milliseconds at the first call.
     clock: Option<(ManualClock, u64)>,
-    /// A turn has said that the drain is over.
+    /// A turn has reported that the drain is over.
     is_over_told: bool,
 }
 
@@ -64,7 +64,7 @@ impl Host {
         self.level
     }
 
-    /// Moves the clock that the server goes by, from the first call on.
+    /// Moves the server's clock, which is the host's from the first call on.
     pub fn set_clock(&mut self, ms: u64) -> Result<(), Failure> {
         if let Some((clock, began)) = &self.clock {
             clock.advance_to(Duration::from_millis(ms.saturating_sub(*began)));
@@ -81,7 +81,7 @@ impl Host {
         Ok(())
     }
 
-    /// Binds an address and gives its port, 0 if it has none.
+    /// Binds an address and returns its port, 0 for a Unix socket.
     pub fn listen(&mut self, address: &str) -> Result<u16, Failure> {
         let address: Address = address
             .parse()
@@ -98,17 +98,17 @@ impl Host {
         self.server.as_fd().as_raw_fd()
     }
 
-    /// Gives the milliseconds until the next turn, -1 for none.
+    /// Returns the milliseconds until the next turn, -1 if nothing is due.
     pub fn next_timeout_ms(&self) -> i64 {
         if self.server.is_over() && !self.is_over_told {
-            // The next turn says so.
+            // The next turn reports it.
             return 0;
         }
         let wait = self.server.next_timeout();
         wait.map_or(-1, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Does a turn. Says whether a drain is over.
+    /// Does a turn. Returns whether a drain is over.
     pub fn turn(&mut self) -> Result<bool, Failure> {
         self.event = None;
         if self.job.as_ref().is_some_and(|job| job.events.is_empty()) {
@@ -119,7 +119,7 @@ impl Host {
         Ok(self.is_over_told)
     }
 
-    /// Pulls the next event; what it bears is lent until the next one, or the next turn.
+    /// Pulls the next event. The host may use its data until the next event or the next turn.
     pub fn next_event(&mut self) -> Option<HeartwheelEvent> {
         self.event = None;
         loop {
@@ -132,21 +132,21 @@ impl Host {
                 self.finish_job();
             }
             let job = self.server.inner.poll_job()?;
-            // A host decides on no upgrade and answers no plain request.
+            // A host authorizes no upgrade and answers no plain request.
             let Task::Events { session, events } = job.task else { continue };
             let (id, route) = (job.id, job.route);
             self.job = Some(Pulled { id, route, session, events, messages_handled: 0 });
         }
     }
 
-    /// Sends a message, which `make` copies if it is wanted.
+    /// Sends a message of `len` bytes, which `make` copies if it is accepted.
     pub fn send(
         &mut self,
         id: ConnectionId,
         len: usize,
         make: impl FnOnce() -> Option<Message>,
     ) -> Result<(), Failure> {
-        // What answers the event pulled last may be as long as that was.
+        // An answer to the event pulled last may be as long as that event.
         let from = self.job.as_ref().map(|job| job.id);
         Ok(self.server.inner.send(from, id, len, make)?)
     }
@@ -192,10 +192,10 @@ impl Host {
 }
 
 impl Pulled {
-    /// Keeps of an event what the engine wants to know.
+    /// Keeps what the engine wants to know of an event.
     fn note(&mut self, event: &Event) {
         match event {
-            // A session says that the host was told of the connection.
+            // A session means that the host was told of the connection.
             Event::Opened(_) => self.session = Some(Box::new(())),
             Event::Message(_) => self.messages_handled += 1,
             Event::Closed(_) => self.session = None,
@@ -203,7 +203,7 @@ impl Pulled {
         }
     }
 
-    /// Drops the messages that were not pulled yet and gives how many they were.
+    /// Drops the messages that were not pulled yet and returns their number.
     fn forget_messages(&mut self) -> u64 {
         let before = self.events.len();
         self.events.retain(|event| !matches!(event, Event::Message(_)));
@@ -221,8 +221,8 @@ fn merge(config: &mut Config, toml: &str) -> Vec<ConfigError> {
     config.merge_plain_toml(toml)
 }
 
-/// Makes the configuration a host's: it listens where it is told to, and the host is all the
-/// workers there are.
+/// Makes the configuration one for a host: no address unless it was set, no operator, and no
+/// workers.
 fn take_over(config: &mut Config) -> Result<(), Failure> {
     let fault = |text: &str| Failure::told(Code::Config, text);
     if config.workers > 0 && config.is_set("workers") {

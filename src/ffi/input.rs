@@ -1,4 +1,4 @@
-//! What C hands over: text and bytes, checked before anything is made of them.
+//! What C hands over: text and bytes, checked before use.
 
 use std::ffi::{CStr, c_char};
 use std::num::NonZeroU64;
@@ -7,31 +7,31 @@ use std::slice;
 use super::failure::{Code, Failure};
 use crate::core::ground::id::ConnectionId;
 
-/// Gives the peer of a number.
+/// Returns the id of a peer's number; a failure for 0.
 pub(super) fn peer(number: u64) -> Result<ConnectionId, Failure> {
     let number = NonZeroU64::new(number);
     number.map(ConnectionId::from_u64).ok_or(Failure::new(Code::Argument, c"0 is never a peer"))
 }
 
-/// Gives a C string as text.
+/// Returns a C string as text.
 ///
 /// # Safety
 ///
-/// `text` is null, or ends with a NUL and is not changed while `'a` lasts.
+/// `text` is null, or ends with a NUL and does not change during `'a`.
 pub(super) unsafe fn text<'a>(text: *const c_char) -> Result<&'a str, Failure> {
     if text.is_null() {
         return Err(Failure::new(Code::Argument, c"the text is NULL"));
     }
-    // SAFETY: it is not null and, as the caller says, ends with a NUL.
+    // it is not null, and the caller says that it ends with a NUL.
     let text = unsafe { CStr::from_ptr(text) };
     text.to_str().map_err(|_| Failure::new(Code::Argument, c"the text is not UTF-8"))
 }
 
-/// Gives `len` bytes; none may be at no address.
+/// Returns `len` bytes; if `len` is 0, `data` may be null.
 ///
 /// # Safety
 ///
-/// `data` is null, or there are `len` bytes that are not changed while `'a` lasts.
+/// `data` is null, or has `len` bytes that do not change during `'a`.
 pub(super) unsafe fn bytes<'a>(data: *const u8, len: usize) -> Result<&'a [u8], Failure> {
     match len {
         0 => Ok(&[]),
@@ -45,18 +45,18 @@ pub(super) unsafe fn bytes<'a>(data: *const u8, len: usize) -> Result<&'a [u8], 
     }
 }
 
-/// Gives bytes that are to be text.
+/// Returns bytes as text; a failure if they are not UTF-8.
 ///
 /// # Safety
 ///
 /// As [`bytes`].
 pub(super) unsafe fn utf8<'a>(data: *const c_char, len: usize) -> Result<&'a str, Failure> {
-    // SAFETY: the caller keeps to the same.
+    // the caller promises the same.
     let bytes = unsafe { bytes(data.cast(), len) }?;
     str::from_utf8(bytes).map_err(|_| Failure::new(Code::Argument, c"the text is not UTF-8"))
 }
 
-/// Copies bytes, or gives nothing if there is no memory for them.
+/// Copies bytes; `None` if there is no memory for them.
 pub(super) fn copy(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(bytes.len()).ok()?;
@@ -64,7 +64,7 @@ pub(super) fn copy(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(copy)
 }
 
-/// As [`copy`], of text.
+/// As [`copy`], for text.
 pub(super) fn copy_text(text: &str) -> Option<String> {
     let mut copy = String::new();
     copy.try_reserve_exact(text.len()).ok()?;
@@ -72,5 +72,5 @@ pub(super) fn copy_text(text: &str) -> Option<String> {
     Some(copy)
 }
 
-/// Messages are counted in 31 bits where pointers have 32, and nobody sends longer ones.
+/// 32-bit targets count messages in 31 bits, and longer ones are of no use.
 const LEN_MAX: usize = i32::MAX as usize;

@@ -1,9 +1,9 @@
 //! Log lines for a C host.
 //!
 //! The `log` facade is the process's: there can be one logger, and it does not know which server a
-//! line is from. So there is one callback for all servers, installed when a host first asks for
-//! one, and each server's own `log` level, which holds while a call is inside that server: all
-//! lines of a server are written by the thread that is in it, and it has no other.
+//! line is from. So one callback serves all servers; it is installed when a host first asks. Each
+//! server has its own `log` level, which holds while a call is inside that server: only the thread
+//! that is inside a server writes its lines, and a server has no other thread.
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
@@ -13,7 +13,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::failure::c_text;
 
-/// What C gives to be called with each line.
+/// The C function that is called with each line.
 pub(super) type Callback = unsafe extern "C" fn(*mut c_void, c_int, *const c_char);
 
 struct Target {
@@ -21,9 +21,9 @@ struct Target {
     user: *mut c_void,
 }
 
-// SAFETY: the header says that the callback is called by any thread that is inside a server.
+// the header says that any thread inside a server calls the callback.
 unsafe impl Send for Target {}
-// SAFETY: as above; and by several at a time.
+// as above; and several threads may call it at a time.
 unsafe impl Sync for Target {}
 
 struct Facade;
@@ -39,7 +39,7 @@ impl Log for Facade {
             return;
         }
         let line = c_text(&record.args().to_string());
-        // Held while the callback runs: once it was replaced, it is not called any more.
+        // Held while the callback runs: after `set` has replaced it, it is not called any more.
         let target = TARGET.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(Target { callback, user }) = &*target {
             // SAFETY: the host gave both, and took them back in no other way than by `set`.
@@ -61,18 +61,18 @@ pub(super) fn set(callback: Option<Callback>, user: *mut c_void) {
     let is_on = callback.is_some();
     let target = callback.map(|callback| Target { callback, user });
     *TARGET.write().unwrap_or_else(PoisonError::into_inner) = target;
-    // A Rust program that links this may have a logger of its own: that one stays, level and all.
+    // A Rust program that links this may have its own logger: that one stays, with its level.
     if *IS_OURS.get_or_init(|| log::set_logger(&Facade).is_ok()) {
         log::set_max_level(if is_on { LevelFilter::Trace } else { LevelFilter::Off });
     }
 }
 
-/// Makes a server's level hold for this thread, until the guard goes.
+/// Sets a server's level for this thread, until the guard is dropped.
 pub(super) fn enter(level: LevelFilter) -> Inside {
     Inside(LEVEL.replace(level))
 }
 
-/// A call is inside a server.
+/// The guard of a call inside a server.
 pub(super) struct Inside(LevelFilter);
 
 impl Drop for Inside {

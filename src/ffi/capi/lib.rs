@@ -1,4 +1,4 @@
-//! The C library: what `heartwheel::ffi` exports. Without the feature `ffi` there is nothing in it.
+//! The C library: what `heartwheel::ffi` exports. Without the feature `ffi` it is empty.
 
 #[cfg(feature = "ffi")]
 extern crate heartwheel as _;
