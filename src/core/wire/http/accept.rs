@@ -1,23 +1,23 @@
-//! What a client wants back (RFC 9110, 12.5.1).
+//! What a client wants to get (RFC 9110, 12.5.1).
 
 use super::request::Request;
 use super::syntax::trim;
 
-/// What a client says of a media type.
+/// What a client's Accept header says about a media type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// The client names the type.
     Named,
-    /// The client names the type, only to say that it does not want it: `q=0`.
+    /// The client names the type to say that it does not want it: `q=0`.
     Refused,
-    /// The client does not name the type: it says nothing, or speaks of ranges such as `*/*`.
+    /// The client does not name the type: there is no Accept, or only ranges such as `*/*`.
     Unsaid,
 }
 
-/// Says what the Accept header, over all its lines, has to say of a media type.
+/// Returns what the Accept header, over all its lines, says about a media type.
 ///
-/// Parameters of the type other than `q` do not matter, and of several mentions one that wants the
-/// type is enough. A weight that cannot be read counts as none, which is 1.
+/// Parameters of the type other than `q` do not matter; if the type is named several times, one
+/// that wants it is enough. A weight that cannot be read counts as none, which is 1.
 pub fn wanted(request: &Request, media_type: &str) -> Wanted {
     let mut found = Wanted::Unsaid;
     for range in request.header_list("accept") {
@@ -34,7 +34,7 @@ pub fn wanted(request: &Request, media_type: &str) -> Wanted {
     found
 }
 
-/// Says whether a parameter is the weight zero: `q=0`, `q=0.` or with up to three digits more.
+/// Returns whether a parameter is the weight zero: `q=0`, `q=0.` or with up to three digits more.
 fn is_zero_weight(parameter: &[u8]) -> bool {
     let Some(at) = parameter.iter().position(|byte| *byte == b'=') else { return false };
     let (name, value) = (trim(&parameter[..at]), trim(&parameter[at + 1..]));

@@ -2,21 +2,21 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// A host and, perhaps, a port.
+/// A host, and a port if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Authority<'a> {
-    /// The name or the address, IPv6 in its brackets, as it was sent.
+    /// The name or the address (IPv6 in its brackets), as it was sent.
     pub host: &'a str,
-    /// The port, if one was named.
+    /// The port, if there is one.
     pub port: Option<u16>,
 }
 
 impl<'a> Authority<'a> {
-    /// Takes text apart.
+    /// Parses `host[:port]`; `None` if the text is something else.
     ///
-    /// Stricter than RFC 3986: a name has letters, digits, `-`, `.`, `_` and `~`. No user
+    /// This is stricter than RFC 3986: a name has letters, digits, `-`, `.`, `_` and `~`. No user
     /// information, no percent-encoding, nothing empty but the port (`host:`). A link-local address
-    /// may bear the zone that some clients leave in it (`[fe80::1%eth0]`, RFC 6874).
+    /// may have the zone that some clients leave in it (`[fe80::1%eth0]`, RFC 6874).
     pub fn parse(text: &'a str) -> Option<Authority<'a>> {
         let host_end = match text.strip_prefix('[') {
             Some(rest) => rest.find(']')? + 2,
@@ -32,12 +32,12 @@ impl<'a> Authority<'a> {
         (is_ipv6(host) || is_name(host)).then_some(Authority { host, port })
     }
 
-    /// Says whether the host is an IPv4 or a bracketed IPv6 address.
+    /// Returns whether the host is an IPv4 or a bracketed IPv6 address.
     pub fn is_address(&self) -> bool {
         is_ipv6(self.host) || self.host.parse::<Ipv4Addr>().is_ok()
     }
 
-    /// Gives the host without the dot that may end a full domain name.
+    /// Returns the host without the final dot of a full domain name.
     pub fn name(&self) -> &'a str {
         self.host.strip_suffix('.').unwrap_or(self.host)
     }
@@ -59,7 +59,7 @@ fn is_name(host: &str) -> bool {
     !host.is_empty() && host.bytes().all(is_name_byte)
 }
 
-/// Gives the number: digits alone, because `u16::from_str` also takes a sign.
+/// Parses a port of digits only, because `u16::from_str` also takes a sign.
 fn parse_port(digits: &str) -> Option<u16> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }

@@ -1,11 +1,11 @@
-//! Where a request bears its token (RFC 6750, 2).
+//! Where a request carries its token (RFC 6750, 2).
 
 use std::borrow::Cow;
 
 use super::request::Request;
 
-/// Gives the token that a request bears: of `Authorization: Bearer TOKEN`; else of the subprotocol
-/// `heartwheel.bearer.TOKEN`, because a page can set no header of a WebSocket; else of
+/// Returns the token of a request: from `Authorization: Bearer TOKEN`; else from the subprotocol
+/// `heartwheel.bearer.TOKEN`, because a page can set no header of a WebSocket; else from
 /// `?access_token=TOKEN`.
 pub fn bearer(request: &Request) -> Option<Cow<'_, str>> {
     let mut protocols = request.header_list("sec-websocket-protocol");
@@ -18,12 +18,12 @@ pub fn bearer(request: &Request) -> Option<Cow<'_, str>> {
         .or_else(|| request.query_value("access_token"))
 }
 
-/// Says whether a subprotocol bears a token: it is never answered.
+/// Returns whether a subprotocol carries a token: the answer never names it.
 pub(super) fn is_bearer(protocol: &str) -> bool {
     protocol.starts_with(PROTOCOL_PREFIX)
 }
 
-/// Another scheme is for somebody else, a proxy perhaps.
+/// Another scheme may be for another program, such as a proxy.
 fn of_authorization(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))

@@ -23,17 +23,17 @@ pub struct BodyReader {
 enum Rest {
     Length(u64),
     Chunks(Chunks),
-    /// Whatever comes until the connection is closed.
+    /// All bytes until the connection is closed.
     Close,
 }
 
 impl BodyReader {
-    /// Makes a reader of a body that may have `limit` bytes. A trailer section behind it is held
-    /// to the limits of a head, and thrown away.
+    /// Makes a reader of a body of at most `limit` bytes. A trailer section behind it must keep
+    /// within the limits of a head, and is thrown away.
     ///
     /// # Errors
     ///
-    /// 413, if it was announced to be longer.
+    /// 413, if the announced length is more.
     pub fn new(
         length: BodyLength,
         limit: u64,
@@ -49,9 +49,9 @@ impl BodyReader {
         Ok(BodyReader { bytes: Vec::new(), rest, limit })
     }
 
-    /// Takes bytes from the front of `input`. Gives how many were used, and the body once it is
-    /// complete; without a body all of them were used. A body of no bytes is complete at the first
-    /// call, with whatever input: ask with an empty one rather than wait for bytes.
+    /// Takes bytes from the front of `input`. Returns how many were used, and the body once it is
+    /// complete; without a body all were used. A body of no bytes is complete at the first call,
+    /// with any input: call with an empty one rather than wait for bytes.
     ///
     /// # Errors
     ///
@@ -65,11 +65,11 @@ impl BodyReader {
         }
     }
 
-    /// Gives the body that ends because the connection was closed.
+    /// Returns the body that ends because the connection was closed.
     ///
     /// # Errors
     ///
-    /// If it should have ended otherwise, and so is cut off.
+    /// If the body should have ended otherwise: it is cut off.
     pub fn close(mut self) -> Result<Bytes, Refusal> {
         match self.rest {
             Rest::Close => Ok(self.finish()),
@@ -77,7 +77,7 @@ impl BodyReader {
         }
     }
 
-    /// Gives the heap bytes held: at most about twice what was received.
+    /// Returns the heap bytes held: at most about twice what was received.
     pub fn held_bytes(&self) -> usize {
         self.bytes.capacity()
     }
@@ -132,7 +132,7 @@ impl BodyReader {
     }
 
     fn finish(&mut self) -> Bytes {
-        // A body may be retained for long: it keeps no room to spare.
+        // A body may be retained for long: it keeps no spare room.
         std::mem::take(&mut self.bytes).into_boxed_slice().into()
     }
 }

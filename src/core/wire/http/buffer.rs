@@ -2,8 +2,8 @@
 
 /// Appends bytes to a buffer that never holds more than `len_max`.
 ///
-/// The buffer grows to twice its length at most, so that many small pieces cost linear work, and
-/// not beyond `len_max`, so that a buffer which is full has no room to spare.
+/// The buffer grows to twice its length at most, so that many small pieces cost linear work. It
+/// does not grow beyond `len_max`, so that a full buffer has no spare room.
 pub(super) fn append(buffer: &mut Vec<u8>, bytes: &[u8], len_max: usize) {
     let needed = buffer.len() + bytes.len();
     if needed > buffer.capacity() {

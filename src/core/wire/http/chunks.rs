@@ -4,16 +4,16 @@
 //! SIZE [;extension] CRLF  data CRLF  ..  0 [;extension] CRLF  (trailer CRLF)*  CRLF
 //! ```
 //!
-//! Extensions and trailers are thrown away, and there are not many of them: trailers keep within
-//! the limits of a head. Refused: a size of more than 16 digits or none, blanks around it, bare CR
-//! or LF, control characters, and a trailer line that is no header line. A request that somebody
-//! took the last chunk's end for is one of these.
+//! Extensions and trailers are thrown away, and their amount is limited: trailers keep within the
+//! limits of a head. Refused: a size of more than 16 digits or none, blanks around it, bare CR or
+//! LF, control characters, and a trailer line that is no header line. A request that begins before
+//! the last CRLF is such a line.
 
 use super::refusal::Refusal;
 use super::scan::HeadLimits;
 use super::syntax::is_tchar;
 
-/// Where in the coding the next byte stands.
+/// The position of the next byte in the coding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunks {
     place: Place,
@@ -28,13 +28,13 @@ pub(super) struct Chunks {
 
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// In a size, of which so many digits have come.
+    /// In a size, after this many digits.
     Size { size: u64, digits: u8 },
     /// Behind `;`.
     Extension { size: u64 },
     /// Behind the CR of the size line.
     SizeLf { size: u64 },
-    /// In the data, of which so many bytes are left.
+    /// In the data, of which this many bytes are left.
     Data { left: u64 },
     /// Behind the data, before its CR.
     DataCr,
@@ -52,12 +52,12 @@ enum Place {
     EndLf,
 }
 
-/// What the bytes taken were.
+/// What the taken bytes were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chunk {
-    /// Nothing of the body.
+    /// No bytes of the body.
     Between,
-    /// The end of a size line: so many bytes follow.
+    /// The end of a size line: this many bytes of data follow.
     Begins(u64),
     /// Bytes of the body.
     Data,
@@ -71,8 +71,8 @@ impl Chunks {
         Chunks { place, limits, extension_bytes: 0, trailer_bytes: 0, trailers: 0 }
     }
 
-    /// Takes one byte between the data, or data as far as it goes. Gives how many bytes were taken
-    /// and what they were. `input` must not be empty.
+    /// Takes one byte between the data, or as much data as there is. Returns how many bytes were
+    /// taken, and what they were. `input` must not be empty.
     pub fn next(&mut self, input: &[u8]) -> Result<(usize, Chunk), Refusal> {
         let Place::Data { left } = self.place else {
             return self.step(input[0]).map(|chunk| (1, chunk));
@@ -157,14 +157,14 @@ fn malformed() -> Refusal {
 /// Sixteen digits fill 64 bits.
 const DIGITS_MAX: u8 = 16;
 
-/// Extensions of a whole body.
+/// Bytes of extensions in a whole body.
 const EXTENSION_BYTES_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Gives the bytes taken and the verdict.
+    /// Returns the bytes taken and the verdict.
     fn run(input: &[u8]) -> (usize, Result<Chunk, u16>) {
         let mut chunks = Chunks::new(HeadLimits { head_bytes: 100, headers: 2 });
         let mut used = 0;

@@ -1,31 +1,31 @@
-//! What a browser is told about foreign pages (WHATWG Fetch, 3.2): in preflights, by which it asks
-//! whether a page may send a request, and in the answers themselves.
+//! What a browser is told about foreign pages (WHATWG Fetch, 3.2): in preflights, which ask whether
+//! a page may send a request, and in the answers themselves.
 
 use super::header_lines::HeaderLines;
 use super::request::Request;
 use super::response::Response;
 use super::syntax;
 
-/// Says whether a request is a preflight, and not one that asks about the resource itself.
+/// Returns whether a request is a preflight, and not an OPTIONS about the resource itself.
 pub fn is_preflight(request: &Request) -> bool {
     request.method() == "OPTIONS"
         && request.header_values("access-control-request-method").next().is_some()
 }
 
-/// What the answer to a request owes to a page of another origin.
+/// The CORS headers that an answer needs for a page of another origin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cors {
     /// Nothing: the page is of this server, or there is no page.
     #[default]
     None,
-    /// The page of this origin may read the answer, with the headers that are ours.
+    /// The page of this origin may read the answer, with the headers of this server.
     Admitted(Box<str>),
-    /// The page of this origin is refused, and may read that.
+    /// The page of this origin is refused, and may read the refusal.
     Refused(Box<str>),
 }
 
 impl Cors {
-    /// Gives what the refusal of this request's Origin bears; nothing where no one origin stands.
+    /// Returns the headers for refusing this request's Origin; none unless there is one origin.
     pub fn refused(request: &Request) -> Cors {
         let mut lines = request.header_values("origin");
         match (lines.next().map(str::from_utf8), lines.next()) {
@@ -34,7 +34,7 @@ impl Cors {
         }
     }
 
-    /// Writes the lines, each once, whatever was there before.
+    /// Writes each line once, whatever was there before.
     pub(super) fn write(&self, lines: &mut HeaderLines) {
         let (Cors::Admitted(origin) | Cors::Refused(origin)) = self else { return };
         lines.set("Access-Control-Allow-Origin", origin);
@@ -45,10 +45,10 @@ impl Cors {
     }
 }
 
-/// Gives the answer to a preflight of an admitted page: 204. As every answer it needs the lines of
-/// [`Cors`] besides.
+/// Returns the answer to a preflight of an admitted page: 204. Like every answer it also needs the
+/// lines of [`Cors`].
 ///
-/// It allows all that the routes have to offer, and of the headers asked for the first few; the
+/// It allows all methods of all routes, and the first few of the headers that were asked for; the
 /// request itself is judged when it comes.
 pub fn preflight(request: &Request) -> Response {
     let mut lines = HeaderLines::default();
@@ -66,7 +66,7 @@ pub fn preflight(request: &Request) -> Response {
     Response::new(204).headers(&lines)
 }
 
-/// Header names allowed in one answer.
+/// The most header names allowed in one answer.
 const HEADERS_MAX: usize = 16;
 
 #[cfg(test)]

@@ -10,9 +10,9 @@
 //! | codings unknown here, `chunked` last or missing | 501 |
 //! | `chunked` twice or not last, what only looks like it, two lines, or in HTTP/1.0 | 400 |
 //!
-//! A response is judged in the same way; an answer that is none of these is an error to its reader.
-//! Then: an answer to HEAD and one with 1xx, 204 or 304 has no body, whatever its headers say, and
-//! an answer without either header ends with the connection.
+//! The length of a response follows the same rules; where the table has a status, its reader gets
+//! an error. Besides: an answer to HEAD and one with 1xx, 204 or 304 has no body, whatever its
+//! headers say, and an answer without either header ends with the connection.
 
 use super::headers::Headers;
 use super::refusal::Refusal;
@@ -22,43 +22,43 @@ use super::syntax::{is_token, trim};
 /// How long the body of a request or of a response is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
-    /// There is none, and nothing was said of one.
+    /// There is no body, and no header announces one.
     None,
-    /// So many bytes, perhaps zero.
+    /// This many bytes, perhaps zero.
     Length(u64),
     /// As many as the chunks say.
     Chunked,
-    /// As many as come until the connection is closed: in a response alone.
+    /// All bytes until the connection is closed: only in a response.
     Close,
 }
 
-/// What a request that was sent lets its response be.
+/// What the request allows its response to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// Any response, with or without a body.
     Any,
-    /// It was a HEAD request: no response to it has a body.
+    /// The request was HEAD: no response to it has a body.
     Head,
-    /// It was an upgrade: 101 may answer it.
+    /// The request was an upgrade: 101 may answer it.
     Upgrade,
 }
 
 /// The versions of HTTP spoken here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
-    /// HTTP/1.0, of simple health checks: answered and closed.
+    /// HTTP/1.0, used by simple health checks: answered, then closed.
     Http10,
     /// HTTP/1.1.
     Http11,
 }
 
 impl BodyLength {
-    /// Says whether no byte of a body follows.
+    /// Returns whether no byte of a body follows.
     pub fn is_empty(self) -> bool {
         matches!(self, BodyLength::None | BodyLength::Length(0))
     }
 
-    /// Judges the headers of a request.
+    /// Returns the length of a request's body, by its headers.
     pub(super) fn of(headers: &Headers, version: Version) -> Result<BodyLength, Refusal> {
         let lengths: Vec<_> = headers.values("content-length").collect();
         let codings: Vec<_> = headers.values("transfer-encoding").collect();
@@ -71,7 +71,7 @@ impl BodyLength {
         }
     }
 
-    /// Judges the headers of a response to what was asked.
+    /// Returns the length of a response's body, by its headers and what was asked.
     pub(super) fn of_response(
         asked: Asked,
         status: u16,
@@ -86,7 +86,7 @@ impl BodyLength {
     }
 }
 
-/// Checks that a body is not encoded: nothing is decoded here.
+/// Checks that a body is not encoded: no body is decoded here.
 ///
 /// # Errors
 ///
@@ -103,7 +103,7 @@ fn parse_length(digits: &[u8]) -> Result<u64, Refusal> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(Refusal::bad_request("Content-Length is not a number"));
     }
-    // What does not fit is longer than any limit; the limit is the body reader's.
+    // A number that does not fit is longer than any limit, which the body reader checks.
     Ok(digits.iter().fold(0u64, |length, digit| {
         length.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
     }))

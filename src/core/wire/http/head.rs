@@ -1,6 +1,6 @@
 //! Request heads, read as their bytes come.
 //!
-//! What is refused, and how, stands in scan.rs for lines, in target.rs for targets and in
+//! Which errors get which answer stands in scan.rs for lines, in target.rs for targets and in
 //! framing.rs for the lengths of bodies. Besides: a blank before a colon and other malformed
 //! headers, no Host in HTTP/1.1, two Hosts or one that is not `host[:port]` get 400.
 
@@ -15,7 +15,7 @@ use super::request::Request;
 use super::scan::{EMPTY_LINES_MAX, HeadLimits, Scan, Start};
 use super::target::Target;
 
-/// The part of a head that has arrived so far; no heap while there is none.
+/// The part of a head that has come so far. Before its first byte it uses no heap.
 #[derive(Debug, Default)]
 pub struct HeadReader(Option<Box<Partial>>);
 
@@ -26,15 +26,15 @@ struct Partial {
 }
 
 impl HeadReader {
-    /// Takes bytes from the front of `input`. Gives how many were used, and the head once it is
-    /// complete; without a head all of them were used.
+    /// Takes bytes from the front of `input`. Returns how many were used, and the head once it is
+    /// complete; without a head all were used.
     ///
-    /// A head that lies in `input` as a whole is not copied into a partial one first. Each byte is
-    /// looked at once, however small the pieces are.
+    /// A head that is whole in `input` is not copied into a partial one first. Each byte is looked
+    /// at once, however small the pieces are.
     ///
     /// # Errors
     ///
-    /// If this is no head to be answered. Nothing more can be read on this connection then.
+    /// If this is no acceptable head. Nothing more can be read on this connection then.
     pub fn read(
         &mut self,
         input: &[u8],
@@ -45,8 +45,8 @@ impl HeadReader {
         Ok((used, head))
     }
 
-    /// Takes bytes as [`HeadReader::read`] does, of a head that begins in this way. Gives the bytes
-    /// of a complete one, and how many header lines it has.
+    /// Takes bytes as [`HeadReader::read`] does, of a head that begins with `start`. Returns the
+    /// bytes of a complete head, and the number of its header lines.
     pub(super) fn find(
         &mut self,
         start: Start,
@@ -74,29 +74,29 @@ impl HeadReader {
         Ok((end, Some((bytes, scan.headers()))))
     }
 
-    /// Gives how many bytes at the front of `input` go on with the empty lines that are forgiven
+    /// Returns how many bytes at the front of `input` continue the empty lines that are allowed
     /// between two requests, of which `blank` bytes have come: they begin no request.
     pub fn blank_bytes(blank: u8, input: &[u8]) -> usize {
         let rest = BLANK.get(usize::from(blank)..).unwrap_or_default();
         rest.iter().zip(input).take_while(|(expected, byte)| expected == byte).count()
     }
 
-    /// Makes a reader for what follows so many bytes of empty lines.
+    /// Makes a reader for what follows `blank` bytes of empty lines.
     pub fn behind_blank(blank: u8, limits: &HeadLimits) -> HeadReader {
         let mut reader = HeadReader::default();
         let blank = &BLANK[..usize::from(blank).min(BLANK.len())];
-        // If the limits do not even allow these, they allow no head that follows either.
+        // If the limits do not even allow these, they allow no head behind them either.
         let _ = reader.read(blank, limits);
         reader
     }
 
-    /// Says whether no byte of a head has come yet.
+    /// Returns whether no byte of a head has come yet.
     pub fn is_idle(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Says whether the head that has begun, and goes on with `input`, is that of a HEAD request,
-    /// as far as can be seen: no answer to it has a body.
+    /// Returns whether the head that has begun, and continues with `input`, is that of a HEAD
+    /// request, as far as it shows: no answer to HEAD has a body.
     pub fn is_for_head(&self, input: &[u8]) -> bool {
         let held = self.0.as_ref().map_or(&[][..], |partial| &partial.bytes);
         let line = held.iter().chain(input).skip_while(|byte| b"\r\n".contains(byte));
@@ -104,13 +104,13 @@ impl HeadReader {
         begun.peek().is_some() && begun.all(|(byte, expected)| byte == expected)
     }
 
-    /// Gives the heap bytes held: at most about `head_bytes`.
+    /// Returns the heap bytes held: at most about `head_bytes`.
     pub fn held_bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |partial| size_of::<Partial>() + partial.bytes.capacity())
     }
 }
 
-/// A request head, and what it says of the connection.
+/// A request head, and what it means for the connection.
 #[derive(Clone, Debug)]
 pub struct Head {
     /// The request, still without its body.
@@ -126,7 +126,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Takes a complete head apart, which the scan has found to have so many header lines.
+    /// Parses a complete head, in which the scan has found `headers` header lines.
     fn parse(bytes: &Bytes, headers: usize) -> Result<Head, Refusal> {
         let mut headers = vec![EMPTY_HEADER; headers];
         let mut parsed = httparse::Request::new(&mut headers);
@@ -192,7 +192,7 @@ pub(super) mod tests {
         read(text).unwrap().request
     }
 
-    /// Gives a source of numbers below a bound, the same ones each time (xorshift).
+    /// Returns a source of numbers below a bound, the same ones each time (xorshift).
     pub fn random() -> impl FnMut(usize) -> usize {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         move |below| {

@@ -1,4 +1,4 @@
-//! Header lines on their way out, checked when they are added.
+//! Header lines to be sent, checked when they are added.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use super::syntax::{is_field_value, is_token};
 
 /// Header lines of a response or of a request, as they go on the wire.
 ///
-/// A name is a token and a value bears no CR, LF, NUL or other control character, so no line can
-/// end early and none can begin where it should not (response splitting).
+/// A name is a token and a value has no CR, LF, NUL or other control character, so no line can end
+/// early, and no other line can begin inside it (response splitting).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderLines(String);
 
@@ -16,13 +16,13 @@ impl HeaderLines {
     ///
     /// # Errors
     ///
-    /// If the name is no token, if the value bears a control character, or if the name is one that
-    /// the server itself writes (see [`HeaderError::Reserved`]). Nothing is added then.
+    /// If the name is no token, if the value has a control character, or if the server writes this
+    /// header itself (see [`HeaderError::Reserved`]). Nothing is added then.
     pub fn push(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
         self.push_unless(&RESERVED, name, value)
     }
 
-    /// Adds a line as [`HeaderLines::push`] does; these names are refused.
+    /// Adds a line as [`HeaderLines::push`] does, but with other reserved names.
     pub(super) fn push_unless(
         &mut self,
         reserved: &[&str],
@@ -50,18 +50,18 @@ impl HeaderLines {
         }
     }
 
-    /// Adds all lines of another.
+    /// Adds all lines of `other`.
     pub fn append(&mut self, other: &HeaderLines) {
         self.0.push_str(&other.0);
     }
 
-    /// Sets a line of the server's own: it stands for all that had this name.
+    /// Sets a line of the server's own: it replaces all lines with this name.
     pub(super) fn set(&mut self, name: &str, value: &str) {
         self.remove(name);
         self.push_own(name, value);
     }
 
-    /// Adds elements to a list that stands on one line: those that were there already stay, first.
+    /// Adds elements to a list on one line, behind the elements that are there already.
     pub(super) fn add_to_list(&mut self, name: &str, elements: &[&'static str]) {
         let found = self.values(name).flat_map(|value| value.split(','));
         let mut list: Vec<&str> = found.map(str::trim).filter(|one| !one.is_empty()).collect();
@@ -86,17 +86,17 @@ impl HeaderLines {
         lines.filter(move |(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Gives the value of the first line with this name, in any case.
+    /// Returns the value of the first line with this name, in any case.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values(name).next()
     }
 
-    /// Gives the lines as they go on the wire, each with its CRLF.
+    /// Returns the lines as they go on the wire, each with its CRLF.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Says whether there is no line.
+    /// Returns whether there is no line.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -111,7 +111,7 @@ fn name_of(line: &str) -> &str {
 pub enum HeaderError {
     /// The name is not a token of RFC 9110.
     Name,
-    /// The value bears CR, LF, NUL or another control character.
+    /// The value has CR, LF, NUL or another control character.
     Value,
     /// The server writes this header itself: it delimits the message or names its type.
     Reserved,
@@ -129,7 +129,7 @@ impl fmt::Display for HeaderError {
 
 impl std::error::Error for HeaderError {}
 
-/// What the encoder of a response writes by itself; a second line would contradict the first.
+/// The encoder of a response writes these itself; a second line would contradict the first.
 const RESERVED: [&str; 11] = [
     "Connection",
     "Content-Length",

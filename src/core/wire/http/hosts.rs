@@ -1,7 +1,7 @@
-//! Which Host names are answered: what keeps DNS rebinding out.
+//! Which Host names are answered: this keeps DNS rebinding out.
 //!
-//! A page of a foreign site can point its own name at this machine, and then everything it asks for
-//! here is of its own origin. What it cannot do is to send another Host than its own name.
+//! A page of a foreign site can make its own name point to this machine; then all its requests here
+//! are of its own origin. But it cannot send another Host than its own name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,22 +17,22 @@ pub enum Hosts {
     /// IP addresses, `localhost`, this machine's name and names under `.local`.
     #[default]
     Auto,
-    /// Every one.
+    /// All names.
     Any,
-    /// These alone. An entry `*.example.com` means every name under `example.com`, not the name
+    /// Only these. An entry `*.example.com` means every name under `example.com`, not the name
     /// itself. Ports, case and the dot at the end of a full name do not matter.
     List(Vec<String>),
 }
 
 impl Hosts {
-    /// Checks the host of a request, [`Request::host`](super::Request::host). `key` is the key of
-    /// the configuration that this is the value of.
+    /// Checks the host of a request, [`Request::host`](super::Request::host). `key` is the
+    /// configuration key that has this value.
     ///
     /// A request without a host is answered: it is HTTP/1.0, which no browser sends.
     ///
     /// # Errors
     ///
-    /// 421, if the name is not answered to.
+    /// 421, if the name is not answered.
     pub fn check(&self, host: Option<&str>, machine_name: &str, key: &str) -> Result<(), Refusal> {
         let Some(host) = host else { return Ok(()) };
         let is_answered = match (self, Authority::parse(host)) {
@@ -59,7 +59,7 @@ fn is_own(host: Authority, machine_name: &str) -> bool {
         || matches("*.local", name)
 }
 
-/// Says whether an entry of the list means this name.
+/// Returns whether an entry of the list means this name.
 fn matches(entry: &str, name: &str) -> bool {
     let Some(domain) = entry.strip_prefix('*') else { return entry.eq_ignore_ascii_case(name) };
     // `domain` begins with its dot: something must stand before it.
@@ -75,7 +75,7 @@ impl FromStr for Hosts {
             return Ok(Hosts::Any);
         }
         let list: Vec<String> = text.split(',').map(parse_entry).collect::<Result<_, _>>()?;
-        // However it is written: as names are, a list of it alone prints the same.
+        // Case aside, a list of only `auto` prints the same as `auto`.
         Ok(if list == ["auto"] { Hosts::Auto } else { Hosts::List(list) })
     }
 }

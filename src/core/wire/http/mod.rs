@@ -1,7 +1,7 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112): requests in, responses out, and the step to a WebSocket; and for
 //! clients the other way round.
 //!
-//! Pure: bytes in, values out; no socket and no clock. The order in which a connection uses it:
+//! It is pure: bytes in, values out; no socket and no clock. A connection uses it in this order:
 //!
 //! ```text
 //! bytes ──► HeadReader ──► Head ──► BodyReader ──► Request ──► Hosts, Origins ──► upgrade ──► 101
@@ -13,13 +13,13 @@
 //! OutgoingRequest ──► bytes ──► ResponseReader ──► ResponseHead ──► BodyReader, or check_switch
 //! ```
 //!
-//! The readers take pieces of any size, give the same verdict however the bytes were cut, look at
-//! each byte once and hold no more than they received. A [`Refusal`] from a reader means that the
-//! connection cannot be read on. Where senders and readers have disagreed in the past, and requests
-//! were smuggled between them, nothing is guessed: it is 400.
+//! The readers take pieces of any size, and their verdict does not depend on how the bytes were
+//! cut. They look at each byte once and hold no more than they received. After a [`Refusal`] of a
+//! reader nothing more can be read on the connection. Where senders and readers have disagreed in
+//! the past, and requests were smuggled between them, the readers do not guess: they answer 400.
 //!
-//! Left out: routes, HTTP/2, content codings, WebSocket extensions (declined by not being
-//! answered).
+//! Left out: routes, HTTP/2, content codings, WebSocket extensions (the answer names none, which
+//! declines them).
 
 mod accept;
 mod authority;

@@ -1,7 +1,7 @@
-//! Which web pages may ask.
+//! Which web pages may send requests.
 //!
-//! Browsers let every page open WebSockets and event streams to every host; the Origin header says
-//! which page it is. Programs that are no browsers send none, and are let in: they could send any.
+//! Browsers let every page open WebSockets and event streams to every host; the Origin header names
+//! the page. Programs other than browsers send none, and are let in: they could send any.
 //!
 //! | Origin | `same` | a list | `*` |
 //! |---|---|---|---|
@@ -11,12 +11,12 @@
 //! | `https://example.com.evil`, another port, `null`, not an origin | 403 | 403 | foreign |
 //! | two Origin lines, or not UTF-8 | 403 | 403 | 403 |
 //!
-//! A list may name `null`, which is the Origin of pages from files, of sandboxed frames and of
+//! A list may have `null`, which is the Origin of pages from files, of sandboxed frames and of
 //! `data:` URLs, and `file://`, which some applications send.
 //!
-//! Case does not matter. A port left out is the default of the Origin's scheme, on both sides: a
-//! proxy that ends TLS leaves us an `https` Origin and a Host without a port. On a TLS listener of
-//! our own, an `http` Origin is foreign.
+//! Case does not matter. A missing port is the default of the Origin's scheme, on both sides:
+//! behind a proxy that ends TLS the Origin is `https` and the Host has no port. On a TLS listener
+//! of our own, an `http` Origin is foreign.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,7 +26,7 @@ use super::cors::Cors;
 use super::refusal::Refusal;
 use super::request::Request;
 
-/// Which web pages may ask. The default is `same`.
+/// Which web pages may send requests. The default is `same`.
 ///
 /// Read from text and written as text: `same`, `*`, or a comma-separated list of origins, each
 /// `scheme://host[:port]`, `null` or `file://`.
@@ -35,7 +35,7 @@ pub enum Origins {
     /// Pages of this server.
     #[default]
     Same,
-    /// Every one.
+    /// All pages.
     Any,
     /// Pages of this server and of these origins, each in lower case without a default port.
     List(Vec<String>),
@@ -46,16 +46,16 @@ pub enum Origins {
 pub enum Admitted<'r> {
     /// From a page of this server, or from no page.
     Same,
-    /// From a page of another origin, this one. Its answers need [`Cors`].
+    /// From a page of this other origin. Its answers need [`Cors`].
     Foreign(&'r str),
 }
 
 impl Origins {
-    /// Checks where a request comes from.
+    /// Checks the origin of a request.
     ///
     /// # Errors
     ///
-    /// 403, if the page may not ask.
+    /// 403, if pages of this origin may not send requests.
     pub fn check<'r>(&self, request: &'r Request, is_tls: bool) -> Result<Admitted<'r>, Refusal> {
         let mut lines = request.header_values("origin");
         let Some(line) = lines.next() else { return Ok(Admitted::Same) };
@@ -75,7 +75,7 @@ impl Origins {
 }
 
 impl Admitted<'_> {
-    /// Gives what the answer owes to the page.
+    /// Returns the CORS headers that the answer needs.
     pub fn cors(&self) -> Cors {
         match self {
             Admitted::Same => Cors::None,
@@ -97,7 +97,7 @@ fn is_same(origin: &str, host: &str, is_tls: bool) -> bool {
         && page.port.unwrap_or(default_port) == own.port.unwrap_or(default_port)
 }
 
-/// Gives an origin in the one way that it is compared in.
+/// Returns an origin in the form in which origins are compared; `None` if it is none.
 fn canonical(origin: &str) -> Option<String> {
     if is_without_host(origin) {
         return Some(origin.to_ascii_lowercase());
@@ -111,7 +111,7 @@ fn canonical(origin: &str) -> Option<String> {
     }
 }
 
-/// Says whether an origin is one of those that name no host.
+/// Returns whether an origin is one of those that name no host.
 fn is_without_host(origin: &str) -> bool {
     origin.eq_ignore_ascii_case("null") || origin.eq_ignore_ascii_case("file://")
 }
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::core::wire::http::head::tests::{read, request};
 
-    /// Gives S(ame), F(oreign) or - (refused).
+    /// Returns S(ame), F(oreign) or - (refused).
     fn verdict(origins: &str, host: &str, origin: &str, is_tls: bool) -> char {
         let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n\r\n");
         let request = request(&text);

@@ -1,4 +1,4 @@
-//! Requests on their way out: what a client writes.
+//! Requests of a client, to be sent.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ use super::syntax::{is_field_value, is_token};
 
 /// A request to a server: built step by step, encoded once.
 ///
-/// Nothing in it can end a line early: what would is an error, and nothing is written. It bears
-/// `Host`, but no `Origin`, no cookie and no `User-Agent` unless they are added.
+/// A value that could end a line early is an error, and no request is made. The request has `Host`,
+/// but no `Origin`, no cookie and no `User-Agent` unless they are added.
 #[derive(Clone, Debug)]
 pub struct OutgoingRequest {
     first_line: String,
-    /// What is written by itself.
+    /// The lines that the request has by itself.
     own: HeaderLines,
     lines: HeaderLines,
     body: Bytes,
@@ -28,8 +28,8 @@ impl OutgoingRequest {
     ///
     /// # Errors
     ///
-    /// If the method is no token, the host is none, or the path does not begin with `/` or bears
-    /// anything but visible ASCII.
+    /// If the method is no token, the host is not `host[:port]`, or the path does not begin with
+    /// `/` or has anything but visible ASCII.
     pub fn new(method: &str, host: &str, target: &str) -> Result<OutgoingRequest, RequestError> {
         if !is_token(method.as_bytes()) {
             return Err(RequestError::Method);
@@ -52,12 +52,12 @@ impl OutgoingRequest {
         })
     }
 
-    /// Makes a request to switch to a WebSocket (RFC 6455, 4.1) that offers these subprotocols, the
-    /// one that is wanted most first, and no extension.
+    /// Makes a request to switch to a WebSocket (RFC 6455, 4.1). It offers these subprotocols, the
+    /// most wanted first, and no extension.
     ///
     /// # Errors
     ///
-    /// As [`OutgoingRequest::new`], and if a subprotocol is no token or stands there twice.
+    /// As [`OutgoingRequest::new`], and if a subprotocol is no token or is there twice.
     pub fn upgrade(
         host: &str,
         target: &str,
@@ -85,8 +85,8 @@ impl OutgoingRequest {
     ///
     /// # Errors
     ///
-    /// If the name is no token, if the value bears a control character, or if the request bears
-    /// this header by itself: it delimits the message, or names the host or the protocol.
+    /// If the name is no token, if the value has a control character, or if the request has this
+    /// header by itself: it delimits the message, or names the host or the protocol.
     pub fn header(mut self, name: &str, value: &str) -> Result<OutgoingRequest, RequestError> {
         self.lines.push_unless(&RESERVED, name, value).map_err(RequestError::Header)?;
         Ok(self)
@@ -96,8 +96,8 @@ impl OutgoingRequest {
     ///
     /// # Errors
     ///
-    /// If it is an upgrade, which has none, or has a body already, or the type bears a control
-    /// character.
+    /// If the request is an upgrade, which has no body, or has a body already, or the type has a
+    /// control character.
     pub fn body(
         mut self,
         content_type: &str,
@@ -115,7 +115,7 @@ impl OutgoingRequest {
         Ok(self)
     }
 
-    /// Gives the bytes on the wire.
+    /// Returns the bytes on the wire.
     pub fn encode(&self) -> Bytes {
         let head = [&self.first_line, self.own.as_str(), self.lines.as_str(), "\r\n"];
         let head = head.into_iter().map(str::as_bytes);
@@ -134,9 +134,9 @@ pub enum RequestError {
     Target,
     /// A subprotocol is not a token, or was offered twice.
     Protocol,
-    /// There can be no body, or no second one.
+    /// The request cannot have a body, or has one already.
     Body,
-    /// A header line was not taken.
+    /// A header line was refused.
     Header(HeaderError),
 }
 
@@ -156,7 +156,7 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
-/// What a request bears by itself or has no use for; a second line would contradict the first.
+/// A request has these by itself or has no use for them; a second would contradict the first.
 const RESERVED: [&str; 13] = [
     "Connection",
     "Content-Length",

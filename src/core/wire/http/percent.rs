@@ -1,10 +1,10 @@
-//! Percent-encoding (RFC 3986, 2.1), and its form in queries where `+` is a blank.
+//! Percent-encoding (RFC 3986, 2.1), and its form in queries, where `+` is a blank.
 
 use std::borrow::Cow;
 
 /// Decodes a part of a path.
 ///
-/// Gives nothing if a `%` is not followed by two hexadecimal digits, or if the outcome is no UTF-8.
+/// Returns `None` if a `%` has no two hexadecimal digits behind it, or if the result is not UTF-8.
 pub fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
@@ -17,8 +17,8 @@ pub fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(unescape(text, Plus::Literal)).ok().map(Cow::Owned)
 }
 
-/// Decodes a name or a value of a query as browsers encode them: a stray `%` stands for itself and
-/// what is not UTF-8 becomes U+FFFD.
+/// Decodes a name or a value of a query as browsers encode them: a stray `%` stays, and bytes that
+/// are not UTF-8 become U+FFFD.
 pub(super) fn query_decode(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text);
@@ -51,7 +51,7 @@ fn unescape(text: &str, plus: Plus) -> Vec<u8> {
     decoded
 }
 
-/// Gives the byte whose two digits stand here.
+/// Returns the byte of the two hexadecimal digits at the front.
 fn escaped(text: &[u8]) -> Option<u8> {
     let digit = |index: usize| char::from(*text.get(index)?).to_digit(16);
     Some((digit(0)? * 16 + digit(1)?) as u8)

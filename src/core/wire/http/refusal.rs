@@ -6,11 +6,11 @@ use std::fmt;
 use super::header_lines::{HeaderError, HeaderLines};
 use super::response::Response;
 
-/// A request refused: a status, one sentence for a human, and the headers that the status asks for.
+/// A refused request: a status, one sentence for people, and the headers that the status needs.
 ///
-/// It becomes a [`Response`] with the sentence as a line of plain text. Added by itself, unless it
-/// is set: `WWW-Authenticate: Bearer` to 401, `Upgrade: websocket` to 426, `Retry-After: 5` to 429
-/// and 503.
+/// It becomes a [`Response`] with the sentence as a line of plain text. Unless it is set, the
+/// response gets `WWW-Authenticate: Bearer` for 401, `Upgrade: websocket` for 426, `Retry-After: 5`
+/// for 429 and 503.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     status: u16,
@@ -23,7 +23,7 @@ impl Refusal {
     ///
     /// # Panics
     ///
-    /// If the status is not within 300 to 599: nothing else refuses.
+    /// If the status is not within 300 to 599: no other status refuses.
     pub fn new(status: u16, sentence: impl Into<Cow<'static, str>>) -> Refusal {
         assert!((300..600).contains(&status), "a refusal's status is within 300 to 599");
         Refusal { status, sentence: sentence.into(), headers: HeaderLines::default() }
@@ -34,14 +34,14 @@ impl Refusal {
         Refusal::new(400, sentence)
     }
 
-    /// Makes a 405 with the methods that would have been right, for instance `GET, HEAD`.
+    /// Makes a 405 that names the allowed methods, for instance `GET, HEAD`.
     pub fn method_not_allowed(allow: &'static str) -> Refusal {
         let mut refusal = Refusal::new(405, "this method is not allowed here");
         refusal.headers.push_own("Allow", allow);
         refusal
     }
 
-    /// Makes a 426: only a WebSocket is to be had here.
+    /// Makes a 426: only a WebSocket is served here.
     pub fn upgrade_required() -> Refusal {
         Refusal::new(426, "this is a WebSocket: upgrade")
     }
@@ -53,7 +53,7 @@ impl Refusal {
         refusal
     }
 
-    /// Makes a 415: the body is encoded, and is taken only as it is.
+    /// Makes a 415: a body must not be encoded.
     pub fn unsupported_encoding() -> Refusal {
         let mut refusal = Refusal::new(415, "a body is taken without a Content-Encoding only");
         refusal.headers.push_own("Accept-Encoding", "identity");
@@ -70,12 +70,12 @@ impl Refusal {
         Ok(self)
     }
 
-    /// Gives the status.
+    /// Returns the status.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// Gives the sentence alone.
+    /// Returns the sentence alone.
     pub(super) fn into_sentence(self) -> Cow<'static, str> {
         self.sentence
     }
@@ -102,7 +102,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Gives the header without which a status is not complete.
+/// Returns the header that a status needs; `None` if it needs none.
 fn header_of(status: u16) -> Option<(&'static str, &'static str)> {
     match status {
         401 => Some(("WWW-Authenticate", "Bearer")),

@@ -10,10 +10,10 @@ use super::headers::{Headers, Span};
 use super::percent::query_decode;
 use super::target::Target;
 
-/// A request: the head as it came, an index into it, and the body.
+/// A request: the head's bytes, an index into them, and the body.
 ///
-/// Names of headers are compared without regard to case. What was checked before: the method and
-/// the header names are tokens, values bear no control characters, the path is UTF-8 once decoded.
+/// Names of headers are compared without regard to case. Already checked: the method and the header
+/// names are tokens, values have no control characters, the decoded path is UTF-8.
 #[derive(Clone)]
 pub struct Request {
     headers: Headers,
@@ -26,7 +26,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Makes a request of a head and of the parts that were found in it.
+    /// Makes a request from a head and the parts that were found in it.
     pub(super) fn new(
         head: &Bytes,
         method: &str,
@@ -46,30 +46,30 @@ impl Request {
         }
     }
 
-    /// Gives the method, as sent: methods are case-sensitive.
+    /// Returns the method as sent: methods are case-sensitive.
     pub fn method(&self) -> &str {
         self.headers.text(self.method)
     }
 
-    /// Gives the path, percent-encoded as it was sent, without the query; `*` for `OPTIONS *`.
+    /// Returns the path without the query, percent-encoded as sent; `*` for `OPTIONS *`.
     ///
-    /// It begins with `/` otherwise. [`percent_decode`](super::percent_decode) decodes its parts.
+    /// Any other begins with `/`. [`percent_decode`](super::percent_decode) decodes its parts.
     pub fn path(&self) -> &str {
         self.path.map_or("/", |span| self.headers.text(span))
     }
 
-    /// Gives what follows the `?`, as it was sent.
+    /// Returns what follows the `?`, as sent; `None` without a `?`.
     pub fn query(&self) -> Option<&str> {
         self.query.map(|span| self.headers.text(span))
     }
 
-    /// Gives the first value of this name in the query, decoded (`+` is a blank; what is not UTF-8
-    /// becomes U+FFFD).
+    /// Returns the first value of this name in the query, decoded: `+` is a blank, and bytes that
+    /// are not UTF-8 become U+FFFD.
     pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
         self.query_values(name).next()
     }
 
-    /// Gives all values of this name in the query, decoded.
+    /// Returns all values of this name in the query, decoded.
     pub fn query_values<'r>(&'r self, name: &str) -> impl Iterator<Item = Cow<'r, str>> {
         let pairs = self.query().unwrap_or_default().split('&');
         let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
@@ -78,50 +78,50 @@ impl Request {
             .map(|(_, value)| query_decode(value))
     }
 
-    /// Gives the host and port that the request is for: of an absolute target, else of Host.
+    /// Returns the host and port that the request names: in an absolute target, else in Host.
     ///
-    /// Only an HTTP/1.0 request may have none.
+    /// Only in HTTP/1.0 there may be none.
     pub fn host(&self) -> Option<&str> {
         self.authority.map(|span| self.headers.text(span)).or_else(|| self.header("host"))
     }
 
-    /// Gives the first header of this name; nothing if it is not UTF-8.
+    /// Returns the first header of this name; `None` if it is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)
     }
 
-    /// Gives the values of all lines with this name.
+    /// Returns the values of all lines with this name.
     pub fn header_values<'r>(&'r self, name: &str) -> impl Iterator<Item = &'r [u8]> {
         self.headers.values(name)
     }
 
-    /// Gives all header lines in their order.
+    /// Returns all header lines in their order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.headers.iter()
     }
 
-    /// Gives the elements of a comma-separated list. All lines with this name are one list (RFC
+    /// Returns the elements of a comma-separated list. All lines with this name are one list (RFC
     /// 9110, 5.3); empty elements are skipped.
     pub fn header_list<'r>(&'r self, name: &str) -> impl Iterator<Item = &'r [u8]> {
         self.headers.elements(name)
     }
 
-    /// Says whether a comma-separated list, over all lines of this name, has the token in any case.
+    /// Returns whether the list in all lines of this name has the token, in any case.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.headers.has_token(name, token)
     }
 
-    /// Gives the body, whole; empty if there is none.
+    /// Returns the whole body; empty if there is none.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// Sets the body, once it is there.
+    /// Sets the body.
     pub fn set_body(&mut self, body: Bytes) {
         self.body = body;
     }
 
-    /// Gives the peer's address; nothing for a Unix socket.
+    /// Returns the peer's address; `None` for a Unix socket.
     pub fn peer(&self) -> Option<IpAddr> {
         self.peer
     }
@@ -131,14 +131,13 @@ impl Request {
         self.peer = peer;
     }
 
-    /// Gives the header lines, for what looks further into them.
+    /// Returns the header lines, for modules that read more of them.
     pub(super) fn lines(&self) -> &Headers {
         &self.headers
     }
 }
 
-/// Without the query, the headers and the body: there stand tokens, and what else is nobody's
-/// business.
+/// Without the query, the headers and the body, which may have tokens and other private data.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut request = f.debug_struct("Request");

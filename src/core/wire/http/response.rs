@@ -26,7 +26,7 @@ pub struct Response {
     delimited: Delimited,
 }
 
-/// By what a body ends.
+/// How the end of a body is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Delimited {
     Length,
@@ -56,7 +56,7 @@ impl Response {
         self.bytes("text/plain; charset=utf-8", text.into())
     }
 
-    /// Sets a body of JSON, which is not looked into.
+    /// Sets a body of JSON, which is not checked.
     pub fn json(self, json: impl Into<Bytes>) -> Response {
         self.bytes("application/json", json)
     }
@@ -65,7 +65,7 @@ impl Response {
     ///
     /// # Panics
     ///
-    /// If the type bears a control character.
+    /// If the type has a control character.
     pub fn bytes(mut self, content_type: &'static str, body: impl Into<Bytes>) -> Response {
         assert!(is_field_value(content_type.as_bytes()), "a content type is one line");
         self.content_type = Some(content_type);
@@ -73,20 +73,20 @@ impl Response {
         self
     }
 
-    /// Says that a body of this type follows, piece by piece, until the connection is closed.
+    /// Announces a body of this type that follows piece by piece, until the connection is closed.
     ///
     /// # Panics
     ///
-    /// If the type bears a control character.
+    /// If the type has a control character.
     pub fn stream(self, content_type: &'static str) -> Response {
         Response { delimited: Delimited::Close, ..self.bytes(content_type, Bytes::new()) }
     }
 
-    /// Says that a body of this type follows in chunks ([`chunk`]), for HTTP/1.1 alone.
+    /// Announces a body of this type that follows in chunks ([`chunk`]), for HTTP/1.1 only.
     ///
     /// # Panics
     ///
-    /// If the type bears a control character.
+    /// If the type has a control character.
     pub fn chunked(self, content_type: &'static str) -> Response {
         Response { delimited: Delimited::Chunks, ..self.bytes(content_type, Bytes::new()) }
     }
@@ -95,7 +95,7 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// As [`HeaderLines::push`]; nothing of it goes on the wire then.
+    /// As [`HeaderLines::push`]; there is no response then.
     pub fn header(mut self, name: &str, value: &str) -> Result<Response, HeaderError> {
         self.headers.push(name, value)?;
         Ok(self)
@@ -107,7 +107,7 @@ impl Response {
         self
     }
 
-    /// Says what caches may do with it.
+    /// Sets what caches may do with the response.
     pub fn caching(mut self, caching: Caching) -> Response {
         if caching != Caching::Handlers && self.headers.get("Cache-Control").is_none() {
             self.headers.push_own("Cache-Control", "no-store");
@@ -118,35 +118,35 @@ impl Response {
         self
     }
 
-    /// Adds what the answer owes to a page of another origin.
+    /// Adds the CORS headers for a page of another origin.
     pub fn cors(mut self, cors: &Cors) -> Response {
         cors.write(&mut self.headers);
         self
     }
 
-    /// Makes the answer to OPTIONS (RFC 9110, 9.3.7): the methods, for instance `GET, HEAD`.
+    /// Makes the answer to OPTIONS (RFC 9110, 9.3.7) with the methods, for instance `GET, HEAD`.
     pub fn options(allow: &'static str) -> Response {
         let mut response = Response::new(204);
         response.headers.push_own("Allow", allow);
         response
     }
 
-    /// Gives the status.
+    /// Returns the status.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// Gives the header lines added so far, without those that encoding writes by itself.
+    /// Returns the header lines added so far, without those that encoding adds.
     pub fn header_lines(&self) -> &HeaderLines {
         &self.headers
     }
 
-    /// Gives the body.
+    /// Returns the body.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// Gives the bytes on the wire.
+    /// Returns the bytes on the wire.
     pub fn encode(&self, wire: &Wire) -> Bytes {
         let mut bytes = self.encode_head(wire);
         if !wire.head_only && self.has_body() {
@@ -155,7 +155,7 @@ impl Response {
         bytes.into()
     }
 
-    /// Gives the bytes on the wire, of which a long body stands apart: it is not copied.
+    /// Returns the bytes on the wire, with a long body apart, which is not copied.
     pub(crate) fn encode_apart(&self, wire: &Wire) -> (Bytes, Bytes) {
         if wire.head_only || !self.has_body() || self.body.len() <= JOINED_BODY_BYTES_MAX {
             return (self.encode(wire), Bytes::new());
@@ -163,7 +163,7 @@ impl Response {
         (self.encode_head(wire).into(), self.body.clone())
     }
 
-    /// Gives the head alone, for a body that is sent beside it without being copied.
+    /// Returns the head alone, for a body that is sent after it without being copied.
     pub fn encode_head(&self, wire: &Wire) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status));
         let mut line = |name: &str, value: &str| {
@@ -173,7 +173,7 @@ impl Response {
         let kept = wire.keep_alive.filter(|_| self.delimited != Delimited::Close);
         let is_final = self.status >= 200;
         let option = is_final.then_some(if kept.is_some() { "keep-alive" } else { "close" });
-        // RFC 9110, 7.8: who sends Upgrade also names it in Connection.
+        // RFC 9110, 7.8: a sender of Upgrade also names it in Connection.
         let upgrade = self.headers.get("Upgrade").map(|_| "Upgrade");
         let options: Vec<&str> = [option, upgrade].into_iter().flatten().collect();
         if !options.is_empty() {
@@ -198,7 +198,7 @@ impl Response {
         head.into_bytes()
     }
 
-    /// Says whether this status has a body, be it an empty one (RFC 9110, 8.6).
+    /// Returns whether this status has a body, even an empty one (RFC 9110, 8.6).
     fn has_body(&self) -> bool {
         self.status >= 200 && self.status != 204
     }
@@ -207,16 +207,16 @@ impl Response {
 /// What caches may do with an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Caching {
-    /// They may not keep it: it tells how things stand now.
+    /// They may not keep it: it tells the present state.
     #[default]
     NoStore,
-    /// It is for the route's handler to say.
+    /// The route's handler decides.
     Handlers,
-    /// They may not keep it, and it depends on what was asked for: one URL has many forms.
+    /// They may not keep it, and it depends on the request's headers: one URL has many forms.
     Topics,
 }
 
-/// Gives a piece of a body as a chunk (RFC 9112, 7.1), and the end of the body if it is the last.
+/// Returns a piece of a body as a chunk (RFC 9112, 7.1), with the body's end if it is the last.
 pub fn chunk(piece: &str, is_last: bool) -> Vec<u8> {
     // An empty chunk would be the end.
     let mut bytes = match piece.len() {
@@ -229,26 +229,26 @@ pub fn chunk(piece: &str, is_last: bool) -> Vec<u8> {
     bytes
 }
 
-/// What encoding must know of the connection and of the request that is answered.
+/// What encoding must know of the connection and of the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Wire<'a> {
-    /// Now, as [`date`] writes it.
+    /// Now, in the form of [`date`].
     pub date: &'a str,
-    /// How long the next request is waited for, of which the peer is told; without it the peer is
-    /// told `Connection: close`.
+    /// How long the server waits for the next request, as the peer is told; `None` sends
+    /// `Connection: close`.
     pub keep_alive: Option<Duration>,
     /// Whether it was a HEAD request: the head is the same, the body is left out.
     pub head_only: bool,
 }
 
-/// Gives a moment as the `Date` header has it, from milliseconds since 1970.
+/// Returns the value of the `Date` header for milliseconds since 1970.
 pub fn date(unix_ms: u64) -> String {
     // The format has four digits for the year.
     let unix_ms = unix_ms.min(LAST_SECOND_OF_9999 * 1000);
     httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms))
 }
 
-/// Gives the reason phrase of a status that this server uses; empty for others, which is legal.
+/// Returns the reason phrase of a status that this server uses; empty for others, which is legal.
 fn reason_phrase(status: u16) -> &'static str {
     match status {
         101 => "Switching Protocols",
@@ -283,10 +283,10 @@ fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// The interim answer to `Expect: 100-continue`, complete as it stands.
+/// The complete interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A body up to this long is rather copied behind its head than sent apart.
+/// A body up to this many bytes is copied behind its head rather than sent apart.
 const JOINED_BODY_BYTES_MAX: usize = 1024;
 
 const LAST_SECOND_OF_9999: u64 = 253_402_300_799;

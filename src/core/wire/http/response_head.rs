@@ -1,8 +1,8 @@
 //! Response heads, read as their bytes come: what a client reads.
 //!
-//! As strict as with requests, line by line and for the length of the body. Besides: a status that
-//! is not within 100 to 599, a 1xx of HTTP/1.0, a 101 that nobody asked for and too many interim
-//! responses are errors.
+//! They are judged as strictly as requests, line by line and for the length of the body. Errors are
+//! also: a status outside 100 to 599, a 1xx of HTTP/1.0, a 101 that was not asked for, and too many
+//! interim responses.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,7 +16,7 @@ use super::headers::Headers;
 use super::refusal::Refusal;
 use super::scan::{HeadLimits, Start};
 
-/// Reads the response to one request; no heap while none of it has come.
+/// Reads the response to one request. Before its first byte it uses no heap.
 #[derive(Debug, Default)]
 pub struct ResponseReader {
     head: HeadReader,
@@ -25,15 +25,15 @@ pub struct ResponseReader {
 }
 
 impl ResponseReader {
-    /// Takes bytes from the front of `input`. Gives how many were used, and the head of the final
-    /// response once it is complete; without a head all of them were used. What follows a 101 is of
-    /// the other protocol.
+    /// Takes bytes from the front of `input`. Returns how many were used, and the head of the final
+    /// response once it is complete; without a head all were used. Bytes after a 101 belong to the
+    /// other protocol.
     ///
-    /// Interim responses (1xx but for 101) are skipped: at most eight.
+    /// Interim responses (1xx except 101) are skipped: at most eight.
     ///
     /// # Errors
     ///
-    /// If this is no response to what was asked. Nothing more can be read on this connection then.
+    /// If this is no response to the request. Nothing more can be read on this connection then.
     pub fn read(
         &mut self,
         asked: Asked,
@@ -56,12 +56,12 @@ impl ResponseReader {
         }
     }
 
-    /// Says whether no byte of a response has come yet.
+    /// Returns whether no byte of a response has come yet.
     pub fn is_idle(&self) -> bool {
         self.interim == 0 && self.head.is_idle()
     }
 
-    /// Gives the heap bytes held: at most about `head_bytes`.
+    /// Returns the heap bytes held: at most about `head_bytes`.
     pub fn held_bytes(&self) -> usize {
         self.head.held_bytes()
     }
@@ -77,7 +77,7 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// Takes a complete head apart, which the scan has found to have so many header lines.
+    /// Parses a complete head, in which the scan has found `lines` header lines.
     fn parse(asked: Asked, bytes: &Bytes, lines: usize) -> Result<ResponseHead, Refusal> {
         let mut lines = vec![EMPTY_HEADER; lines];
         let mut parsed = httparse::Response::new(&mut lines);
@@ -99,38 +99,38 @@ impl ResponseHead {
         Ok(ResponseHead { status, body, keep_alive, headers })
     }
 
-    /// Gives the status: 101, or 200 to 599.
+    /// Returns the status: 101, or 200 to 599.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// Gives how long the body is: [`BodyReader`](super::BodyReader) reads it.
+    /// Returns the length of the body, which [`BodyReader`](super::BodyReader) reads.
     pub fn body(&self) -> BodyLength {
         self.body
     }
 
-    /// Says whether another request may follow on the connection once the body is read.
+    /// Returns whether another request may follow on the connection once the body is read.
     pub fn keep_alive(&self) -> bool {
         self.keep_alive
     }
 
-    /// Gives the first header of this name; nothing if it is not UTF-8.
+    /// Returns the first header of this name; `None` if it is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)
     }
 
-    /// Gives all header lines in their order.
+    /// Returns all header lines in their order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.headers.iter()
     }
 
-    /// Gives the header lines, for what looks further into them.
+    /// Returns the header lines, for modules that read more of them.
     pub(super) fn lines(&self) -> &Headers {
         &self.headers
     }
 }
 
-/// Without the headers: there stand cookies.
+/// Without the headers, which may have cookies.
 impl fmt::Debug for ResponseHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut head = f.debug_struct("ResponseHead");
@@ -139,13 +139,13 @@ impl fmt::Debug for ResponseHead {
     }
 }
 
-/// Why a response cannot be read on: one sentence for a human.
+/// Why a response cannot be read: one sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseError(Cow<'static, str>);
 
 impl From<Refusal> for ResponseError {
-    /// The readers say what is wrong with a head or a body in the words of a server. A client has
-    /// nobody to answer, so that the sentence alone is left.
+    /// The readers describe an error in a head or a body as a server's answer. A client sends no
+    /// answer, so only the sentence is kept.
     fn from(refusal: Refusal) -> ResponseError {
         ResponseError(refusal.into_sentence())
     }
@@ -173,7 +173,7 @@ fn check_status(asked: Asked, status: u16, version: Version) -> Result<(), Refus
     }
 }
 
-/// Real servers send one, or one for each header that they can tell early (103).
+/// Real servers send one, or one for each header that is known early (103).
 const INTERIM_MAX: u8 = 8;
 
 #[cfg(test)]

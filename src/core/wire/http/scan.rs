@@ -5,20 +5,20 @@
 //! CRLF*4   HTTP/1.1 200 reason CRLF      (header CRLF)*   CRLF    a response
 //! ```
 //!
-//! The scan knows lines, not headers. It refuses each byte that no head contains where it stands,
-//! so that the verdict does not depend on how the bytes were cut, and garbage (a TLS hello, a
-//! preface of HTTP/2) is told at once: a control character, a first word that is no method, a first
-//! line that does not end with a version; in a response, a first word that is no version.
+//! The scan knows lines, not headers. It refuses each byte that cannot stand in a head at its
+//! place. So the verdict does not depend on how the bytes were cut, and garbage (a TLS hello, a
+//! preface of HTTP/2) is refused at once: a control character, a first word that is no method, a
+//! first line that does not end with a version; in a response, a first word that is no version.
 
 use super::refusal::Refusal;
 use super::syntax::is_tchar;
 
-/// How much of a head is taken.
+/// How much of a head is accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
-    /// Bytes from the first one to the empty line, both included; beyond it: 431.
+    /// Bytes from the first one to the empty line, both included; more get 431.
     pub head_bytes: usize,
-    /// Header lines; beyond it: 431.
+    /// Header lines; more get 431.
     pub headers: usize,
 }
 
@@ -46,9 +46,9 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Looks through the next bytes. Gives the position behind the head's last byte, if it came.
+    /// Scans the next bytes. Returns the position behind the head's last byte, if it came.
     ///
-    /// Costs a few steps per byte of `input`, whatever came before.
+    /// It costs a few steps per byte of `input`, whatever came before.
     pub fn find_end(
         &mut self,
         start: Start,
@@ -67,12 +67,12 @@ impl Scan {
         Ok(None)
     }
 
-    /// Gives the number of header lines found.
+    /// Returns the number of header lines found.
     pub fn headers(&self) -> usize {
         self.lines.saturating_sub(1)
     }
 
-    /// Takes one byte and says whether the head ends with it.
+    /// Takes one byte and returns whether the head ends with it.
     fn step(&mut self, start: Start, byte: u8, limits: &HeadLimits) -> Result<bool, Refusal> {
         match byte {
             b'\n' if self.after_cr => return self.step_line_end(start, limits),
@@ -119,7 +119,7 @@ impl Scan {
     fn step_line_end(&mut self, start: Start, limits: &HeadLimits) -> Result<bool, Refusal> {
         self.after_cr = false;
         match (std::mem::take(&mut self.line_len), self.lines) {
-            // RFC 9112, 2.2: some empty lines before the first line are forgiven.
+            // RFC 9112, 2.2: some empty lines before the first line are allowed.
             (0, 0) => {
                 self.empty_lines += 1;
                 if self.empty_lines > EMPTY_LINES_MAX {
@@ -152,10 +152,10 @@ fn check_version(tail: [u8; 8]) -> Result<(), Refusal> {
     }
 }
 
-/// How a status line begins; the rest of it is the parser's.
+/// How a status line begins; the parser checks the rest.
 const STATUS_LINE: &[u8] = b"HTTP/1.";
 
-/// Empty lines forgiven before the first line.
+/// Empty lines allowed before the first line.
 pub(super) const EMPTY_LINES_MAX: u8 = 4;
 
 /// The longest method registered with IANA has 17 bytes.
@@ -170,7 +170,7 @@ mod tests {
 
     const LIMITS: HeadLimits = HeadLimits { head_bytes: 100, headers: 2 };
 
-    /// Gives how many bytes were looked at, and the verdict, for bytes cut into pieces.
+    /// Returns how many bytes were looked at, and the verdict, for bytes cut into pieces.
     fn scan(bytes: &[u8], piece_len: usize) -> (usize, Result<bool, u16>) {
         scan_as(Start::Request, bytes, piece_len)
     }

@@ -7,7 +7,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::response_head::ResponseHead;
 
-/// The key of one upgrade: 16 bytes that its client drew for it alone.
+/// The key of one upgrade: 16 bytes that the client drew for it alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpgradeKey(String);
 
@@ -17,19 +17,19 @@ impl UpgradeKey {
         UpgradeKey(BASE64.encode(&bytes))
     }
 
-    /// Gives the value of `Sec-WebSocket-Key`.
+    /// Returns the value of `Sec-WebSocket-Key`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Checks the answer to an upgrade that bore this key and offered these subprotocols, no extension
-/// at all. Gives the subprotocol chosen, if one was.
+/// Checks the answer to an upgrade that had this key, offered these subprotocols, and offered no
+/// extension. Returns the chosen subprotocol, if there is one.
 ///
 /// # Errors
 ///
-/// What is wrong with it: the connection is to be ended then. [`SwitchError::Status`] means that
-/// the server has refused, in plain HTTP.
+/// What is wrong with it: the connection must be ended then. [`SwitchError::Status`] means that the
+/// server has refused, in plain HTTP.
 pub fn check_switch<'o>(
     head: &ResponseHead,
     key: &UpgradeKey,
@@ -66,17 +66,17 @@ pub fn check_switch<'o>(
 /// What is wrong with the answer to an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwitchError {
-    /// The status is another than 101.
+    /// The status is not 101.
     Status,
-    /// `Upgrade` is not `websocket` and nothing else.
+    /// `Upgrade` is not `websocket` alone.
     Upgrade,
     /// `Connection` does not name `Upgrade`.
     Connection,
-    /// There is not exactly one accept key, made of ours.
+    /// There is not exactly one accept key, or it was not made from ours.
     AcceptKey,
     /// The server uses an extension that was not offered.
     Extension,
-    /// The server chose no single subprotocol of those that were offered.
+    /// The server chose not exactly one of the offered subprotocols.
     Protocol,
 }
 
@@ -109,7 +109,7 @@ mod tests {
 
     const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-    /// Gives the verdict on a good answer in which one header is replaced by other lines.
+    /// Returns the verdict on a good answer in which one header is replaced by other lines.
     fn verdict(
         replaced: &str,
         lines: &str,

@@ -1,27 +1,27 @@
 //! The smallest words of the HTTP grammar (RFC 9110, 5.6).
 
-/// Says whether a byte may stand in a token: a method, a header name, a subprotocol.
+/// Returns whether a byte may stand in a token: a method, a header name, a subprotocol.
 pub(super) fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Says whether the text is one token.
+/// Returns whether the text is one token.
 pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|byte| is_tchar(*byte))
 }
 
-/// Says whether the bytes may stand in a header line as its value: no CR, LF, NUL or other control.
+/// Returns whether a header line may have this value: no CR, LF, NUL or other control.
 pub(super) fn is_field_value(value: &[u8]) -> bool {
     value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
 }
 
-/// Gives the elements of a comma-separated list, without blanks around them; empty ones are skipped
-/// (RFC 9110, 5.6.1.2).
+/// Returns the elements of a comma-separated list, without blanks around them; empty ones are
+/// skipped (RFC 9110, 5.6.1.2).
 pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim).filter(|element| !element.is_empty())
 }
 
-/// Takes blanks and tabs off both ends.
+/// Removes blanks and tabs from both ends.
 pub(super) fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
         text = rest;

@@ -2,15 +2,15 @@
 //!
 //! | target | answer |
 //! |---|---|
-//! | `/path?query` | taken; `..` and `//` mean nothing here and stay as they are |
+//!  `/path?query` | taken; `..` and `//` have no meaning here and stay as they are |
 //! | `http://host/path`, `https://..` | taken; its authority replaces Host (RFC 9112, 3.2.2) |
 //! | `*` | with OPTIONS; else 400 |
 //! | `host:port` (CONNECT) and anything else | 400 |
 //! | with a `#fragment` | 400: a client keeps it to itself |
 //! | a path with a bad `%`, with `%00` or another control character, or not UTF-8 | 400 |
-//! | as long as it likes | 431 once the head is over its limit |
+//!  of any length | 431 once the head is over its limit |
 //!
-//! UTF-8 that was not percent-encoded is taken. A query is not looked into.
+//! UTF-8 that was not percent-encoded is taken. A query is not checked.
 
 use super::authority::Authority;
 use super::percent::percent_decode;
@@ -19,7 +19,7 @@ use super::refusal::Refusal;
 /// The parts of a request target, still encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target<'a> {
-    /// Of the absolute form alone.
+    /// Only in the absolute form.
     pub authority: Option<&'a str>,
     /// Missing in `http://host`, where it means `/`.
     pub path: Option<&'a str>,
@@ -28,7 +28,7 @@ pub(super) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Takes a target apart and refuses what is ambiguous in it.
+    /// Parses a target and refuses what is ambiguous in it.
     pub fn parse(method: &str, target: &'a str) -> Result<Target<'a>, Refusal> {
         if target == "*" && method == "OPTIONS" {
             return Ok(Target { authority: None, path: Some(target), query: None });
@@ -49,8 +49,8 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Splits `http://host` off. What is left begins with `/`; behind an authority it may also be empty
-/// or begin with the query.
+/// Splits `http://host` off. The rest begins with `/`; behind an authority it may also be empty or
+/// begin with the query.
 fn split_authority(target: &str) -> Result<(Option<&str>, &str), Refusal> {
     if target.starts_with('/') {
         return Ok((None, target));

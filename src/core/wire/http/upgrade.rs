@@ -1,8 +1,8 @@
 //! The step from HTTP to a WebSocket (RFC 6455, 4.2).
 //!
-//! Stricter than the RFC where leniency buys nothing: one key, one version, no body. All lines of
-//! Connection and Upgrade are looked at, because proxies add their own. Extensions are declined by
-//! not being answered, whatever their parameters.
+//! This is stricter than the RFC where leniency buys nothing: one key, one version, no body. All
+//! lines of Connection and Upgrade are read, because proxies add their own. The answer never names
+//! an extension, which declines them all.
 
 use tungstenite::handshake::derive_accept_key;
 
@@ -16,25 +16,25 @@ use super::request::Request;
 use super::response::Response;
 use super::syntax;
 
-/// Says whether a request asks for a WebSocket, rightly or wrongly; [`upgrade`] tells which.
+/// Returns whether a request asks for a WebSocket; [`upgrade`] judges whether rightly.
 pub fn wants_websocket(request: &Request) -> bool {
     request.has_token("upgrade", "websocket")
 }
 
-/// What an upgrade is accepted with.
+/// The outcome of an accepted upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// The value of `Sec-WebSocket-Accept`: what only one who read the key can send.
+    /// The value of `Sec-WebSocket-Accept`: only a server that read the key can send it.
     pub accept_key: String,
 }
 
-/// Decides on an upgrade, or, for HEAD, on what it would be with GET.
+/// Judges an upgrade; for HEAD, as if it were GET.
 ///
 /// # Errors
 ///
-/// 405 if it is neither; 426 if it does not ask for a WebSocket, or for another version than 13;
-/// 400 if it is HTTP/1.0, has a body, lacks `Connection: upgrade`, or has not exactly one key of 16
-/// bytes.
+/// 405 if the method is neither; 426 if it does not ask for a WebSocket, or for another version
+/// than 13; 400 if it is HTTP/1.0, has a body, lacks `Connection: upgrade`, or has not exactly one
+/// key of 16 bytes.
 pub fn upgrade(head: &Head) -> Result<Accepted, Refusal> {
     let request = &head.request;
     if !matches!(request.method(), "GET" | "HEAD") {
@@ -61,9 +61,9 @@ pub fn upgrade(head: &Head) -> Result<Accepted, Refusal> {
     }
 }
 
-/// Gives the first subprotocol offered that is configured, as the peer prefers them.
+/// Returns the first of the offered subprotocols, in the peer's order, that is configured.
 ///
-/// Subprotocols are compared as they are, with regard to case (RFC 6455, 11.5).
+/// Subprotocols are compared with regard to case (RFC 6455, 11.5).
 pub fn choose_protocol<'c>(request: &Request, configured: &'c [String]) -> Option<&'c str> {
     request
         .header_list("sec-websocket-protocol")
@@ -71,22 +71,22 @@ pub fn choose_protocol<'c>(request: &Request, configured: &'c [String]) -> Optio
         .map(String::as_str)
 }
 
-/// Says whether the Upgrade header names a WebSocket anywhere, be it in a form that is none here
-/// (`websocket/13`).
+/// Returns whether the Upgrade header names a WebSocket anywhere, even in a form that is not valid
+/// here (`websocket/13`).
 ///
-/// Where the answer is not 101, such a request ends its connection: a proxy that looks for the word
-/// alone, as is usual for Varnish, takes what follows for the bytes of a WebSocket and passes it
-/// on unseen. Other offers (`h2c`) are ignored.
+/// If the answer is not 101, such a request ends its connection. A proxy that looks only for the
+/// word, as Varnish usually does, takes what follows for the bytes of a WebSocket and passes it on
+/// unseen. Other offers (`h2c`) are ignored.
 pub fn offers_websocket(request: &Request) -> bool {
     let has_word =
         |value: &[u8]| value.windows(WORD.len()).any(|part| part.eq_ignore_ascii_case(WORD));
     request.header_values("upgrade").any(has_word)
 }
 
-/// Gives the response that accepts an upgrade.
+/// Returns the response that accepts an upgrade.
 ///
-/// `protocol` is what [`choose_protocol`] gave; one that is no token, in the sense of RFC 9110, is
-/// left out, and one that bears a token to be let in with, too.
+/// `protocol` is what [`choose_protocol`] returned. A subprotocol that is no token of RFC 9110, or
+/// that carries an access token, is left out.
 pub fn switching_protocols(
     accept_key: &str,
     protocol: Option<&str>,
@@ -105,7 +105,7 @@ pub fn switching_protocols(
 
 const WORD: &[u8] = b"websocket";
 
-/// Says whether these are 16 bytes in base64: 22 digits. The last digit has four bits to spare,
+/// Returns whether these are 16 bytes in base64: 22 digits. The last digit has four spare bits,
 /// whose values do not matter: the example of RFC 6455, 4.1 has some set.
 fn is_key(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
@@ -126,7 +126,7 @@ mod tests {
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-    /// Gives the verdict on a good upgrade in which one header is replaced by other lines.
+    /// Returns the verdict on a good upgrade in which one header is replaced by other lines.
     fn verdict(replaced: &str, lines: &str) -> Result<String, u16> {
         let good = [
             ("Upgrade", "websocket"),
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(accepted, 3 * 2 * 2);
     }
 
-    /// Gives the accept key of tungstenite, if it accepts.
+    /// Returns the accept key of tungstenite, if it accepts.
     fn oracle(lines: &str) -> Option<String> {
         let mut request = OracleRequest::new(());
         *request.version_mut() = http::Version::HTTP_11;
