@@ -1,7 +1,7 @@
-//! A payload inside of a text: what stands around it, and how its bytes are written there.
+//! A payload inside a text: what stands around it, and how its bytes are written there.
 //!
-//! A payload of control characters is six times as long in JSON, one of line feeds seven times as
-//! long on an event stream. So a large one is not encoded at once: its length is known beforehand,
+//! In JSON a payload of control characters is six times as long, on an event stream one of line
+//! feeds seven times. So a large payload is not encoded at once: its length is computed beforehand,
 //! and the text is written piece by piece, from the payload that all share, as a socket takes it.
 
 use data_encoding::BASE64;
@@ -17,7 +17,7 @@ pub enum Coding {
     Plain,
     /// As the content of a JSON string.
     Json,
-    /// As lines of `data:`, each but the first with its field's name.
+    /// As lines of `data:`. Each line but the first begins with that name.
     Lines,
     /// As base64.
     Base64,
@@ -66,11 +66,11 @@ impl Around {
 }
 
 impl Encoded {
-    /// Puts a text around a payload. Looks at each byte of the payload once, and copies none.
+    /// Puts a text around a payload. This looks at each byte of the payload once, and copies none.
     pub fn new(around: Around, payload: Bytes) -> Encoded {
         let Around { head, coding, tail } = around;
         let coded_len = coding.len_of(&payload);
-        // Most texts bear nothing that must be escaped: such a payload is sent as it lies there.
+        // Most texts have nothing that must be escaped: such a payload is sent as it is.
         let is_plain = coding != Coding::Base64 && coded_len == payload.len();
         Encoded {
             head: head.into(),
@@ -81,17 +81,17 @@ impl Encoded {
         }
     }
 
-    /// Gives the length of the whole text.
+    /// Returns the length of the whole text in bytes.
     pub fn len(&self) -> usize {
         self.head.len() + self.coded_len + self.tail.len()
     }
 
-    /// Says whether the text is empty.
+    /// Returns whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives the text as a chunk of an HTTP body (RFC 9112, 7.1); behind the last one the body
+    /// Returns the text as a chunk of an HTTP body (RFC 9112, 7.1); behind the last chunk the body
     /// ends.
     pub fn into_chunk(self, is_last: bool) -> Encoded {
         let end: &[u8] = if is_last { b"\r\n0\r\n\r\n" } else { b"\r\n" };
@@ -100,14 +100,14 @@ impl Encoded {
         Encoded { tail, ..self.behind(size.as_bytes()) }
     }
 
-    /// Gives what was made a chunk as it was before: the bytes stay shared.
+    /// Returns the text that [`Encoded::into_chunk`] made a chunk of: the bytes stay shared.
     pub fn without_chunk(&self) -> Encoded {
         let head = self.head.slice(frame::size_len(&self.head)..);
         let tail = self.tail.slice(..self.tail.len().saturating_sub(b"\r\n".len()));
         Encoded { head, tail, ..self.clone() }
     }
 
-    /// Gives the text behind another.
+    /// Returns this text with `text` in front.
     pub fn behind(self, text: &[u8]) -> Encoded {
         Encoded { head: [text, &self.head].concat().into(), ..self }
     }
@@ -126,38 +126,38 @@ impl Encoded {
         out.extend_from_slice(&self.tail);
     }
 
-    /// Gives what stands before the payload.
+    /// Returns what stands before the payload.
     pub fn head(&self) -> &[u8] {
         &self.head
     }
 
-    /// Gives the payload.
+    /// Returns the payload.
     pub fn payload(&self) -> &Bytes {
         &self.payload
     }
 
-    /// Gives how the payload is written.
+    /// Returns how the payload is written.
     pub fn coding(&self) -> Coding {
         self.coding
     }
 
-    /// Gives the length of the payload as it is written.
+    /// Returns the length of the payload as it is written, in bytes.
     pub fn coded_len(&self) -> usize {
         self.coded_len
     }
 
-    /// Gives what stands behind the payload.
+    /// Returns what stands behind the payload.
     pub fn tail(&self) -> &[u8] {
         &self.tail
     }
 
-    /// Gives the memory that is this text's own, the payload left out.
+    /// Returns the bytes of memory that this text has of its own, without the payload.
     pub fn own_bytes(&self) -> usize {
         size_of::<Encoded>() + self.head.len() + self.tail.len()
     }
 
-    /// Lends the payload as it is written, from its byte `from` on and about `room` bytes of it;
-    /// `cursor` is a place at or before `from`. `scratch` is where they are written.
+    /// Lends the payload as it is written, from its byte `from` on, about `room` bytes of it.
+    /// `cursor` is a place at or before `from`. The bytes are written into `scratch`.
     pub fn piece<'a>(
         &self,
         cursor: Cursor,
@@ -181,7 +181,7 @@ impl Encoded {
 }
 
 impl Coding {
-    /// Gives how long a payload is when it is written.
+    /// Returns the length of a payload when it is written, in bytes.
     pub fn len_of(self, payload: &[u8]) -> usize {
         match self {
             Coding::Plain => payload.len(),
@@ -198,7 +198,7 @@ impl Coding {
         }
     }
 
-    /// Writes a payload from `at` on, as far as about `room` bytes go.
+    /// Writes a payload from its byte `at` on, about `room` bytes.
     fn write(self, payload: &[u8], at: usize, room: usize, out: &mut Vec<u8>) {
         let end = out.len().saturating_add(room);
         let mut rest = &payload[at..];
@@ -206,7 +206,7 @@ impl Coding {
             Coding::Plain => out.extend_from_slice(&rest[..rest.len().min(room)]),
             Coding::Json | Coding::Lines => {
                 while !rest.is_empty() && out.len() < end {
-                    // They often come in rows.
+                    // Special bytes often come in rows.
                     if self.is_special(&rest[0]) {
                         rest = &rest[self.write_special(rest, out)..];
                         continue;
@@ -229,8 +229,8 @@ impl Coding {
         }
     }
 
-    /// Gives how many bytes from `at` on take up to `most` bytes when they are written, and how
-    /// many they take.
+    /// Returns how many bytes of the payload from `at` on fit into `most` written bytes, and how
+    /// many written bytes they are.
     fn pass(self, payload: &[u8], at: usize, most: usize) -> (usize, usize) {
         let rest = &payload[at..];
         match self {
@@ -261,7 +261,7 @@ impl Coding {
         }
     }
 
-    /// Writes what stands for the first byte, or for CRLF, and gives how many bytes that were.
+    /// Writes the replacement of the first byte, or of CRLF; returns how many bytes it replaces.
     fn write_special(self, rest: &[u8], out: &mut Vec<u8>) -> usize {
         match self {
             Coding::Json => {
@@ -276,7 +276,7 @@ impl Coding {
         self.unit(rest).0
     }
 
-    /// Gives how many bytes are written as one, and how many that makes.
+    /// Returns how many bytes are written as one, and how many written bytes that makes.
     fn unit(self, rest: &[u8]) -> (usize, usize) {
         match self {
             Coding::Json => (1, json::escape(rest[0]).map_or(1, |escape| escape.bytes().len())),
@@ -287,8 +287,8 @@ impl Coding {
     }
 }
 
-/// Counts the pairs of two texts that are so, in parts whose counts fit a byte: many bytes are
-/// looked at by one instruction.
+/// Counts the pairs of two texts for which `is_so` holds, in parts whose counts fit a byte: then
+/// one instruction handles many bytes.
 fn count(one: &[u8], other: &[u8], is_so: impl Fn((&u8, &u8)) -> bool) -> usize {
     let parts = one.chunks(255).zip(other.chunks(255));
     let in_part = |(one, other): (&[u8], &[u8])| {

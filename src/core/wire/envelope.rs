@@ -1,9 +1,9 @@
 //! The messages of `/ws`: many topics on one WebSocket, as JSON text.
 //!
 //! [`ClientMessage::parse`] reads what clients send, [`ServerMessage::encode`] writes what they
-//! get. Pure: whether a topic's name is good, an id is known or a client may publish is for the
-//! caller to judge. JSON that is published is passed on as the slice it came as, never encoded
-//! anew: numbers keep their digits, objects the order of their members and what blanks there are.
+//! get. It is pure: the caller judges whether a topic's name is good, an id is known or a client
+//! may publish. Published JSON is passed on as it came, never encoded again: numbers keep their
+//! digits, objects keep the order of their members and their blanks.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,35 +12,35 @@ use crate::core::ground::json::{self, JsonError, Object};
 use crate::core::wire::encoded::{Around, Coding};
 use crate::core::wire::payload::Payload;
 
-/// What a client says, borrowed from the message it came in.
+/// A message of a client, borrowed from its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage<'a> {
-    /// Send the events of this topic, first those after this id.
+    /// Subscribe to this topic; first send the events after this id.
     Subscribe {
         /// The topic.
         topic: Cow<'a, str>,
-        /// The id of the last event that the client has, or whatever it says is one.
+        /// The id of the last event that the client has, as the client sent it.
         after: Option<Cow<'a, str>>,
-        /// What the answer has to repeat if it is an error: JSON, raw.
+        /// What an error answer must repeat: JSON, raw.
         reference: Option<&'a str>,
     },
-    /// Send no more events of this topic.
+    /// Unsubscribe from this topic.
     Unsubscribe {
         /// The topic.
         topic: Cow<'a, str>,
     },
-    /// Publish this.
+    /// Publish an event.
     Publish {
         /// The topic.
         topic: Cow<'a, str>,
         /// What to publish.
         data: Published<'a>,
-        /// What the answer has to repeat: JSON, raw.
+        /// What the answer must repeat: JSON, raw.
         reference: Option<&'a str>,
     },
-    /// Answer this.
+    /// Answer with a pong.
     Ping {
-        /// What the answer has to repeat: JSON, raw.
+        /// What the answer must repeat: JSON, raw.
         reference: Option<&'a str>,
     },
 }
@@ -49,12 +49,12 @@ impl<'a> ClientMessage<'a> {
     /// Reads a message: one JSON object.
     ///
     /// Members of unknown names are ignored; of members with the same name the last one counts. An
-    /// `after` of `null` is none; a `ref` of `null` is one. Takes time linear in the length of the
-    /// text, whatever stands in it, and does not recurse.
+    /// `after` of `null` counts as none, a `ref` of `null` as a value. It takes time linear in the
+    /// length of any text, and does not recurse.
     ///
     /// # Errors
     ///
-    /// With what to answer, if it is no message; the connection stays.
+    /// The answer, if the text is no message; the connection stays open.
     pub fn parse(text: &'a str) -> Result<ClientMessage<'a>, Problem<'a>> {
         let members = Members::read(text).map_err(|error| {
             Problem::unreadable(
@@ -83,7 +83,7 @@ pub enum Published<'a> {
 }
 
 impl Published<'_> {
-    /// Gives it as the payload of an event.
+    /// Returns it as the payload of an event.
     pub fn payload(&self) -> Payload<'_> {
         match self {
             Published::Text(text) => Payload::Text(text),
@@ -92,19 +92,19 @@ impl Published<'_> {
     }
 }
 
-/// Why a message of a client was not taken: what the answer says.
+/// Why a message of a client was refused: the content of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem<'a> {
-    /// What kind of problem.
+    /// The kind of problem.
     pub code: ErrorCode,
     /// The problem in words.
     pub sentence: &'static str,
-    /// What the answer has to repeat, if it can be found: JSON, raw.
+    /// What the answer must repeat, if it can be found: JSON, raw.
     pub reference: Option<&'a str>,
 }
 
 impl<'a> Problem<'a> {
-    /// A message that cannot be understood: its `ref` may be found all the same.
+    /// A message that cannot be understood: its `ref` is repeated if it can be found.
     pub(crate) fn unreadable(text: &'a str, sentence: &'static str) -> Problem<'a> {
         let reference = json::recover_member(text, "ref");
         Problem { code: ErrorCode::BadRequest, sentence, reference }
@@ -118,7 +118,7 @@ impl<'a> From<Problem<'a>> for ServerMessage<'a> {
     }
 }
 
-/// What kind of problem an `error` message tells.
+/// The kind of problem that an `error` message reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCode {
     /// The message is not one of those that clients send.
@@ -132,7 +132,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// Gives the code as it stands in the message.
+    /// Returns the code as it stands in the message.
     pub const fn label(self) -> &'static str {
         match self {
             ErrorCode::BadRequest => "bad_request",
@@ -149,25 +149,25 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// What the server says.
+/// A message of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerMessage<'a> {
-    /// First of all: what the connection is called, and which of its limits concern the client.
+    /// The first message: the name of the connection, and the limits that concern the client.
     Hello {
         /// The connection's id.
         connection: &'a str,
-        /// After how much silence the server pings, in milliseconds; 0 for never.
+        /// After how many milliseconds of silence the server pings; 0 for never.
         heartbeat_ms: u64,
-        /// After how much silence the server closes, in milliseconds; 0 for never.
+        /// After how many milliseconds of silence the server closes; 0 for never.
         read_idle_ms: u64,
-        /// The longest message the server takes.
+        /// The longest message that the server takes, in bytes.
         message_bytes: u64,
     },
-    /// The client has what it missed; what follows is live.
+    /// The client has the events it missed; those that follow are live.
     Subscribed {
         /// The topic.
         topic: &'a str,
-        /// The position from which on it is live.
+        /// The position from which on the topic is live.
         last: &'a str,
     },
     /// No more events of this topic follow.
@@ -184,7 +184,7 @@ pub enum ServerMessage<'a> {
         /// What was published.
         payload: Payload<'a>,
     },
-    /// Events were lost to this client.
+    /// Events were lost for this client.
     Gap {
         /// The topic.
         topic: &'a str,
@@ -212,9 +212,9 @@ pub enum ServerMessage<'a> {
         /// The client's `ref`: JSON, raw.
         reference: Option<&'a str>,
     },
-    /// How much waits for this client.
+    /// How full the outbox of this client is.
     Pressure {
-        /// 0 for nothing; 1, 2, 3 for more than 50, 75, 90% of what may.
+        /// 0 for empty; 1, 2, 3 for more than 50, 75, 90% of the limit.
         level: u8,
     },
     /// The server closes soon.
@@ -225,10 +225,10 @@ pub enum ServerMessage<'a> {
 }
 
 impl ServerMessage<'_> {
-    /// Gives the message's text, which holds no more memory than it needs.
+    /// Returns the message's text, without spare memory.
     ///
-    /// A payload of text may take six times its length (control characters are escaped), a binary
-    /// one takes four thirds of it.
+    /// A payload of text may become six times as long (control characters are escaped), a binary
+    /// one four thirds.
     pub fn encode(&self) -> String {
         let op = |name| Object::new().string("op", name);
         if let ServerMessage::Event { topic, id, payload } = *self {
@@ -266,13 +266,13 @@ impl ServerMessage<'_> {
     }
 }
 
-/// Gives what stands around the payload of an event on `/ws`.
+/// Returns what stands around the payload of an event on `/ws`.
 pub fn event_around(topic: &str, id: &str, payload: Payload) -> Around {
     let object = Object::new().string("op", "event").string("topic", topic).string("id", id);
     around(object, payload)
 }
 
-/// Gives what stands around the payload of an event in an array of events: `{"id":..,"data":..}`,
+/// Returns what stands around the payload of an event in an array of events: `{"id":..,"data":..}`,
 /// with `base64` instead of `data` if it is binary.
 pub fn row_around(id: &str, payload: Payload) -> Around {
     around(Object::new().string("id", id), payload)
@@ -313,11 +313,11 @@ fn with_reference(object: Object, reference: Option<&str>) -> Object {
     }
 }
 
-/// As [`JsonError::TooDeep`] says it.
+/// The sentence for [`JsonError::TooDeep`].
 const TOO_DEEP: &str = "JSON nested deeper than 100 levels";
 const _: () = assert!(json::DEPTH_MAX == 100, "the sentence names the limit");
 
-/// The members that mean something, raw.
+/// The members that have a meaning, raw.
 #[derive(Default)]
 struct Members<'a> {
     op: Option<&'a str>,

@@ -4,13 +4,13 @@ use tungstenite::Bytes;
 
 use crate::core::wire::encoded::Encoded;
 
-/// What is written to a peer in one piece: a short head of its own and a payload shared with
-/// everyone who gets it.
+/// The bytes that are written to a peer in one piece: a short head of its own, and a payload that
+/// all receivers share.
 ///
 /// A clone costs a reference count. The head is a WebSocket frame header (2 to 10 bytes from a
-/// server), the size of a chunk (RFC 9112, 7.1), or empty, where the payload already is what goes
-/// on the wire (an HTTP response). A payload that would grow large by being encoded is encoded as
-/// it is written.
+/// server), the size of a chunk (RFC 9112, 7.1), or empty, if the payload is already the bytes on
+/// the wire (an HTTP response). A payload that encoding would make large is encoded while it is
+/// written.
 #[derive(Clone, Debug)]
 pub struct Frame {
     head: [u8; Frame::HEAD_BYTES_MAX],
@@ -24,7 +24,7 @@ enum Body {
     Encoded(Box<Encoded>),
 }
 
-/// A length in an enum, whose other values an entry of an outbox uses.
+/// A length as an enum: an entry of an outbox uses its spare values.
 #[derive(Clone, Copy, Debug)]
 #[rustfmt::skip]
 enum HeadLen { L0, L1, L2, L3, L4, L5, L6, L7, L8, L9, L10, L11 }
@@ -47,18 +47,18 @@ impl Frame {
         Frame::new(&[], payload.into())
     }
 
-    /// Makes a chunk of a piece of a body. The end of the chunk goes with it, so that its reader
-    /// need not wait for the next one.
+    /// Makes a chunk of a piece of a body. The frame includes the chunk's end, so that its reader
+    /// need not wait for the next chunk.
     pub fn chunk(piece: Bytes) -> Frame {
         let size = format!("{:x}\r\n", piece.len());
-        // Its memory is this piece's alone: nothing is copied unless it has to move.
+        // Only this piece owns the memory: nothing is copied unless it must move.
         let mut payload = Vec::from(piece);
         payload.reserve_exact(CRLF.len());
         payload.extend_from_slice(CRLF);
         Frame::new(size.as_bytes(), payload.into())
     }
 
-    /// Gives what is in a chunk, for a peer that knows no chunks. The bytes stay shared.
+    /// Returns the content of a chunk, for a peer that knows no chunks. The bytes stay shared.
     pub fn without_chunk(&self) -> Frame {
         let payload = match &self.body {
             Body::Whole(payload) => payload,
@@ -72,8 +72,8 @@ impl Frame {
         Frame::raw(payload.slice(start..end))
     }
 
-    /// Makes a frame of a head and a text around a payload: at once if it is small, else it is
-    /// encoded as it is written.
+    /// Makes a frame of a head and a text around a payload. A small text is encoded at once, a
+    /// larger one while it is written.
     ///
     /// # Panics
     ///
@@ -93,7 +93,7 @@ impl Frame {
         Frame { head, head_len, body }
     }
 
-    /// Gives a small frame as one piece: it is written with a cheaper system call.
+    /// Returns a small frame as one piece, which is written with a cheaper system call.
     pub fn joined_if_small(self) -> Frame {
         match &self.body {
             Body::Whole(payload) if !self.head().is_empty() && self.len() <= JOINED_BYTES_MAX => {
@@ -103,12 +103,12 @@ impl Frame {
         }
     }
 
-    /// Gives the head.
+    /// Returns the head.
     pub fn head(&self) -> &[u8] {
         &self.head[..self.head_len as usize]
     }
 
-    /// Gives the payload; of one that is encoded as it is written, what it is encoded from.
+    /// Returns the payload; before encoding, if it is encoded while it is written.
     pub fn payload(&self) -> &Bytes {
         match &self.body {
             Body::Whole(payload) => payload,
@@ -116,7 +116,7 @@ impl Frame {
         }
     }
 
-    /// Gives the text that is encoded as it is written, if it is one.
+    /// Returns the text that is encoded while it is written, if it is one.
     pub fn text(&self) -> Option<&Encoded> {
         match &self.body {
             Body::Whole(_) => None,
@@ -138,7 +138,7 @@ impl Frame {
         }
     }
 
-    /// Gives the length of the bytes on the wire.
+    /// Returns the length on the wire, in bytes.
     pub fn len(&self) -> usize {
         let body = match &self.body {
             Body::Whole(payload) => payload.len(),
@@ -147,7 +147,7 @@ impl Frame {
         self.head_len as usize + body
     }
 
-    /// Gives the memory that making the frame took, if its payload was made for it.
+    /// Returns the memory that the frame took, in bytes, if its payload was made for it.
     pub fn made_bytes(&self) -> usize {
         match &self.body {
             Body::Whole(payload) => payload.len(),
@@ -155,24 +155,24 @@ impl Frame {
         }
     }
 
-    /// Says whether nothing would be written.
+    /// Returns whether nothing would be written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Gives how long the size of a chunk is, with its CRLF.
+/// Returns the length of a chunk's size line, with its CRLF.
 pub(crate) fn size_len(chunk: &[u8]) -> usize {
     chunk.windows(2).position(|two| two == CRLF).map_or(0, |at| at + CRLF.len())
 }
 
 const CRLF: &[u8] = b"\r\n";
 
-/// A payload of that size is rather copied once than kept apart from its head.
+/// A payload up to this many bytes is copied behind its head rather than kept apart.
 const JOINED_BYTES_MAX: usize = 1024;
 
-/// A text up to this long is encoded once, for all who get it. To encode a longer one for each of
-/// them costs less than its memory.
+/// A text up to this many bytes is encoded once, for all receivers. To encode a longer one for each
+/// costs less than its memory.
 const AT_ONCE_BYTES_MAX: usize = 32 * 1024;
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ impl Message {
         Message::Binary(bytes.into())
     }
 
-    /// Gives the payload's bytes.
+    /// Returns the payload's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Message::Text(text) => text.as_str().as_bytes(),
@@ -30,7 +30,7 @@ impl Message {
         }
     }
 
-    /// Gives the text, if it is text.
+    /// Returns the text, or `None` if the message is binary.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Message::Text(text) => Some(text.as_str()),
@@ -38,17 +38,17 @@ impl Message {
         }
     }
 
-    /// Gives the payload's length in bytes.
+    /// Returns the payload's length in bytes.
     pub fn len(&self) -> usize {
         self.as_bytes().len()
     }
 
-    /// Says whether the payload is empty.
+    /// Returns whether the payload is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives the payload, shared.
+    /// Returns the payload, shared.
     pub fn into_bytes(self) -> Bytes {
         match self {
             Message::Text(text) => text.into(),

@@ -1,4 +1,4 @@
-//! What an event bears.
+//! The payload of an event.
 
 /// The payload of an event, borrowed: what was published, without its topic and id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// Gives the bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &'a [u8] {
         match self {
             Payload::Text(text) | Payload::Json(text) => text.as_bytes(),

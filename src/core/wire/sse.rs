@@ -1,12 +1,12 @@
 //! Event streams: Server-Sent Events as the HTML standard of the WHATWG reads them (9.2).
 //!
-//! Every function gives one piece of a stream: whole lines, an empty one last. Pieces can thus be
-//! sent in any order, and one left out harms no other.
+//! Every function returns one piece of a stream: whole lines, the last one empty. So pieces can be
+//! sent in any order, and leaving one out harms no other.
 //!
-//! A stream is text in lines, so two things do not pass as they are. Line breaks: CR, LF and CRLF
-//! in a payload each begin another `data:` line, and a reader joins these lines by LF; whoever
-//! needs the very bytes publishes binary. Bytes: they go as base64 in an event named `binary`. A
-//! byte order mark in a payload stays what it is, since a stream never begins with a payload.
+//! A stream is text in lines, so two things change on the way. Line breaks: CR, LF and CRLF in a
+//! payload each begin another `data:` line, and a reader joins these lines by LF; to keep the exact
+//! bytes, publish binary. Bytes: they go as base64 in an event named `binary`. A byte order mark in
+//! a payload stays, since a stream never begins with a payload.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,20 +24,20 @@ pub const CONTENT_TYPE: &str = "text/event-stream";
 
 /// Encodes an event.
 ///
-/// On a stream of one topic `name` is nothing; a payload of bytes is named `binary`, and its data
-/// is base64. On a stream of several topics `name` is the topic; a payload of bytes is named
-/// `binary` and its data is `{"topic":T,"base64":..}`.
+/// On a stream of one topic `name` is `None`; a payload of bytes is named `binary`, and its data is
+/// base64. On a stream of several topics `name` is the topic; a payload of bytes is named `binary`
+/// and its data is `{"topic":T,"base64":..}`.
 ///
 /// At worst, for a payload of nothing but line breaks, the event is seven times as long.
 ///
 /// # Errors
 ///
-/// If the id or the name bears CR, LF or NUL: it would end its line, or be ignored by readers.
+/// If the id or the name has CR, LF or NUL: it would end its line, or readers would ignore it.
 pub fn event(id: &str, name: Option<&str>, payload: Payload) -> Result<Bytes, FieldError> {
     Ok(event_around(id, name, payload)?.encode(payload.as_bytes()).into())
 }
 
-/// Gives what stands around the payload of an event, which is written as [`event`] says.
+/// Returns what stands around the payload of an event, which is written as [`event`] says.
 ///
 /// # Errors
 ///
@@ -69,10 +69,10 @@ pub fn event_around(id: &str, name: Option<&str>, payload: Payload) -> Result<Ar
     })
 }
 
-/// Encodes word of a gap: events were lost to this stream, and `first` is the next one, if there is
-/// one yet. `topic` is named on a stream of several topics.
+/// Encodes a gap: events were lost on this stream, and `first` is the next one, if there is one
+/// yet. `topic` is the topic on a stream of several topics.
 ///
-/// It has no id, so that the position a reader remembers stays what it is.
+/// It has no id, so that the position that a reader remembers stays.
 pub fn gap(topic: Option<&str>, first: Option<&str>) -> Bytes {
     let data: Cow<str> = match topic {
         None => first.unwrap_or_default().into(),
@@ -82,7 +82,7 @@ pub fn gap(topic: Option<&str>, first: Option<&str>) -> Bytes {
     Around { head, coding: Coding::Lines, tail: "\n\n" }.encode(data.as_bytes()).into()
 }
 
-/// Encodes a position: readers remember it as their last id, and hand out no event.
+/// Encodes a position: readers remember it as their last id, and deliver no event.
 ///
 /// # Errors
 ///
@@ -92,28 +92,28 @@ pub fn position(id: &str) -> Result<Bytes, FieldError> {
     Ok(format!("id: {id}\n\n").into())
 }
 
-/// Encodes how long readers wait before they come back, in milliseconds.
+/// Encodes how long readers wait before they reconnect, in milliseconds.
 pub fn retry(ms: u64) -> Bytes {
     format!("retry: {ms}\n\n").into()
 }
 
-/// Gives a comment, which readers ignore: a sign of life.
+/// Returns a comment, which readers ignore: a sign of life.
 pub fn comment() -> Bytes {
     Bytes::from_static(b":\n\n")
 }
 
-/// Says whether a topic's name is one that streams of several topics use for something else:
-/// `gap` and `binary` for events of their own, the others because browsers do.
+/// Returns whether a topic's name has another meaning on streams of several topics: `gap` and
+/// `binary` name events of their own, browsers use the others.
 pub fn is_reserved(topic: &str) -> bool {
     matches!(topic, "gap" | "open" | "error" | "message" | "binary")
 }
 
-/// Gives the id of the last event that the client says it has, to be judged by the caller.
+/// Returns the id of the last event that the client claims to have, unchecked.
 ///
 /// It is taken from the header `Last-Event-ID`, else from `last_event_id`, `lastEventId` or `after`
-/// in the query, which mean the same: the header is newer where a browser comes back to a URL that
-/// names an id. An empty header is none. What is not UTF-8 becomes U+FFFD, so that garbage is seen
-/// and not taken for nothing.
+/// in the query, which mean the same: if a browser reconnects to a URL that names an id, the header
+/// is newer. An empty header counts as none. Bytes that are not UTF-8 become U+FFFD, so that
+/// garbage is seen and not taken for nothing.
 pub fn last_event_id(request: &Request) -> Option<Cow<'_, str>> {
     let header = request.header_values("Last-Event-ID").next().map(String::from_utf8_lossy);
     let header = header.filter(|id| !id.is_empty());
@@ -124,9 +124,9 @@ pub fn last_event_id(request: &Request) -> Option<Cow<'_, str>> {
 /// Which field cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldError {
-    /// The id bears CR, LF or NUL.
+    /// The id has CR, LF or NUL.
     Id,
-    /// The name of the event bears CR, LF or NUL.
+    /// The name of the event has CR, LF or NUL.
     Name,
 }
 
@@ -141,7 +141,7 @@ impl fmt::Display for FieldError {
 
 impl std::error::Error for FieldError {}
 
-/// Adds a line. The blank is the one that readers take off, whatever the value begins with.
+/// Adds a line. Readers remove the one blank, whatever the value begins with.
 fn write_line(lines: &mut String, field: &str, value: &str) {
     for part in [field, ": ", value, "\n"] {
         lines.push_str(part);

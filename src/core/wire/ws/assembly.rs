@@ -1,14 +1,14 @@
-//! A message of which only a part is here.
+//! A message of which only a part has come.
 //!
-//! Memory grows with what was received: at most doubling, and never past the end of a message whose
-//! length is known.
+//! Memory grows with what was received: it doubles at most, and never passes the end of a message
+//! whose length is known.
 
 use tungstenite::Utf8Bytes;
 
 use super::Violation;
 use crate::core::wire::message::Message;
 
-/// The part of a message that is here, unmasked.
+/// The part of a message that has come, unmasked.
 #[derive(Debug)]
 pub(super) enum Assembly {
     Text(Text),
@@ -16,7 +16,7 @@ pub(super) enum Assembly {
 }
 
 impl Assembly {
-    /// Gives how many bytes are here.
+    /// Returns how many bytes have come.
     pub fn len(&self) -> usize {
         match self {
             Assembly::Text(text) => text.len(),
@@ -24,7 +24,7 @@ impl Assembly {
         }
     }
 
-    /// Gives how many bytes of memory are held.
+    /// Returns how many bytes of memory are held.
     pub fn capacity(&self) -> usize {
         match self {
             Assembly::Text(text) => text.checked.capacity(),
@@ -32,7 +32,7 @@ impl Assembly {
         }
     }
 
-    /// Adds a piece, when at most `outstanding` bytes can still come, the piece among them.
+    /// Adds a piece; at most `outstanding` bytes can still come, the piece included.
     pub fn push(&mut self, piece: &[u8], outstanding: usize) -> Result<(), Violation> {
         match self {
             Assembly::Text(text) => text.push(piece, outstanding),
@@ -56,11 +56,11 @@ impl Assembly {
     }
 }
 
-/// Text, checked once: as it comes.
+/// Text, checked once: while it comes.
 #[derive(Debug, Default)]
 pub(super) struct Text {
     checked: String,
-    /// The beginning of a character of which more must come, zero behind it.
+    /// The beginning of a character whose other bytes must follow; the rest is zero.
     tail: [u8; 4],
     tail_len: usize,
 }
@@ -88,7 +88,7 @@ impl Text {
         Ok(())
     }
 
-    /// Adds a byte to the character that is not whole yet.
+    /// Adds a byte to the unfinished character.
     fn push_tail(&mut self, byte: u8) -> Result<(), Violation> {
         self.tail[self.tail_len] = byte;
         self.tail_len += 1;
@@ -108,13 +108,13 @@ impl Text {
     }
 }
 
-/// Gives the capacity for `len` bytes and `more`, where it was `capacity` and at most `outstanding`
-/// can still come.
+/// Returns the new capacity for `len` bytes and `more`, if it was `capacity` and at most
+/// `outstanding` bytes can still come.
 fn grown(len: usize, more: usize, capacity: usize, outstanding: usize) -> usize {
     (2 * capacity).min(len.saturating_add(outstanding)).max(len + more)
 }
 
-/// Gives how many bytes at the end begin a character and do not end it.
+/// Returns how many bytes at the end begin a character without finishing it.
 fn unfinished(text: &[u8]) -> usize {
     let begins_character = |&length: &usize| {
         let tail = &text[text.len() - length..];

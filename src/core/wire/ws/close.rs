@@ -33,7 +33,7 @@ impl CloseFrame {
     }
 }
 
-/// Says whether a close frame may bear the code: those of the RFC and its IANA registry, and the
+/// Returns whether a close frame may have the code: those of the RFC and its IANA registry, and the
 /// free ones.
 pub fn is_allowed(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)

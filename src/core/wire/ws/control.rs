@@ -25,12 +25,12 @@ impl Control {
         control
     }
 
-    /// Gives the payload.
+    /// Returns the payload.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
 
-    /// Adds to the payload. Panics as [`Control::new`] does.
+    /// Appends to the payload. Panics as [`Control::new`] does.
     pub(super) fn append(&mut self, piece: &[u8]) {
         let start = usize::from(self.length);
         self.bytes[start..start + piece.len()].copy_from_slice(piece);

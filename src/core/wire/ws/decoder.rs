@@ -1,8 +1,8 @@
 //! Bytes from a peer to messages and control frames.
 //!
-//! A frame that is whole in the input is unmasked in place, and if it is a whole message, copied
-//! once into memory of its own. Only what the input leaves unfinished is kept. The decoder is in
-//! one of these places:
+//! A frame that is whole in the input is unmasked in place. If it is a whole message, it is then
+//! copied once into memory of its own. Only what the input leaves unfinished is kept. The decoder
+//! is in one of these places:
 //!
 //! ```text
 //!             ┌────────────────────────────────────────────────────┐
@@ -24,18 +24,18 @@ use crate::core::wire::message::Message;
 
 /// Decodes what one peer sends.
 ///
-/// Each call is told the `role` of our side, always the same one: from a client all frames are
-/// masked, from a server none.
+/// Each call takes the `role` of our side, always the same: all frames of a client are masked, none
+/// of a server.
 ///
-/// After a [`Violation`] the frames' borders are lost: the decoder has let go of its memory and
-/// must not be used again.
+/// After a [`Violation`] the frames' borders are lost: the decoder has freed its memory and must
+/// not be used again.
 #[derive(Debug, Default)]
 pub struct Decoder {
     /// `None` at rest.
     partial: Option<Box<Partial>>,
 }
 
-/// What a message may be at most.
+/// The most that a message may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The longest payload in bytes, over all its frames.
@@ -53,7 +53,7 @@ pub enum Incoming {
     Ping(Bytes),
     /// A pong.
     Pong(Bytes),
-    /// The peer closes: nothing it sends from here on counts.
+    /// The peer closes: what it sends after this does not count.
     Close(Option<CloseFrame>),
 }
 
@@ -61,8 +61,8 @@ impl Decoder {
     /// Decodes at most one item from the front of `input`, which is unmasked in place.
     ///
     /// Returns how many bytes were used, and the item if one is complete. Without an item all bytes
-    /// were used, or those of one fragment of a message: a fragment costs about as much as a
-    /// message, whatever its length, and whoever keeps a budget is to count it.
+    /// were used, or those of one fragment of a message. A fragment costs about as much as a
+    /// message, whatever its length: a caller with a budget must count it.
     ///
     /// # Errors
     ///
@@ -81,10 +81,10 @@ impl Decoder {
         self.decode_any(role, input, Some(limits))
     }
 
-    /// Decodes as [`Decoder::decode`] does, once our own close frame is sent: only the peer's close
-    /// frame comes out, messages are neither kept nor judged, pings not answered any more.
+    /// Decodes as [`Decoder::decode`] does, after our own close frame: only the peer's close frame
+    /// comes out, messages are neither kept nor judged, pings are no longer answered.
     ///
-    /// The first call, which may be one without input, lets go of the message in progress.
+    /// The first call, which may have no input, drops the message in progress.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl Decoder {
         self.decode_any(role, input, None)
     }
 
-    /// Says whether nothing is outstanding: no part of a header, of a frame or of a message.
+    /// Returns whether nothing is outstanding: no part of a header, of a frame or of a message.
     ///
     /// Inside a fragmented message this is false, also right after a control frame among its
     /// fragments. If it turns false over a call, what is outstanding began in that call.
@@ -107,7 +107,7 @@ impl Decoder {
         self.partial.is_none()
     }
 
-    /// Keeps when what is outstanding began. To be told after each input: where nothing is
+    /// Keeps the moment when what is outstanding began. Call it after each input: if nothing is
     /// outstanding, or only a header was, nothing is kept.
     pub fn set_begun_at(&mut self, at: Moment) {
         if let Some(partial) = &mut self.partial {
@@ -115,23 +115,23 @@ impl Decoder {
         }
     }
 
-    /// Gives when what is outstanding began.
+    /// Returns the moment when what is outstanding began; `None` if nothing is kept.
     pub fn begun_at(&self) -> Option<Moment> {
         self.partial.as_ref().map(|partial| partial.begun_at)
     }
 
-    /// Says whether a message is in progress, and no frame.
+    /// Returns whether a message is in progress, but no frame.
     fn is_between_fragments(&self) -> bool {
         let place = self.partial.as_deref().map(|partial| &partial.place);
         matches!(place, Some(Place::Header(spill)) if spill.is_empty())
     }
 
-    /// Gives how many bytes of memory are held.
+    /// Returns how many bytes of memory are held.
     pub fn held_bytes(&self) -> usize {
         self.partial.as_deref().map_or(0, Partial::held_bytes)
     }
 
-    /// Decodes at most one item; without limits all but a close frame is skipped.
+    /// Decodes at most one item; without limits everything but a close frame is skipped.
     fn decode_any(
         &mut self,
         role: Role,
@@ -153,7 +153,7 @@ impl Decoder {
         Ok((length, None))
     }
 
-    /// Takes from the front of the input what belongs to one frame.
+    /// Takes the bytes of one frame from the front of the input.
     fn decode_next(
         &mut self,
         role: Role,
@@ -163,7 +163,7 @@ impl Decoder {
         match self.partial.as_deref() {
             None => {
                 if limits.is_none() {
-                    // Behind the end of a flood come masses of them.
+                    // Such frames come in masses after the end of a flood.
                     skip_short_frames(role, input)?;
                     if input.is_empty() {
                         return Ok(None);
@@ -198,7 +198,7 @@ impl Decoder {
         self.decode_body(header, input, limits)
     }
 
-    /// Decodes a frame of whose header a part came before.
+    /// Decodes a frame whose header began in an earlier input.
     fn decode_spilled(
         &mut self,
         role: Role,
@@ -253,8 +253,8 @@ impl Decoder {
         self.decode_payload(input)
     }
 
-    /// Checks what a data frame's header says against the message in progress and the limits.
-    /// Returns how many bytes of the message may come behind this frame.
+    /// Checks a data frame's header against the message in progress and the limits. Returns how
+    /// many bytes of the message may come behind this frame.
     fn check_message(&self, header: &Header, limits: &Limits) -> Result<u64, Violation> {
         let partial = self.partial.as_deref();
         let message = partial.and_then(|partial| partial.message.as_ref());
@@ -267,7 +267,7 @@ impl Decoder {
         if fragments >= limits.fragments {
             return Err(Violation::Fragments);
         }
-        // In 64 bits, and within what one piece of memory can be: a `usize` may be smaller.
+        // In 64 bits, and no longer than one allocation can be: a `usize` may be smaller.
         let received = message.map_or(0, Assembly::len) as u64;
         let most = limits.message_bytes.min(isize::MAX as u64);
         let beyond = most.saturating_sub(received).checked_sub(header.length);
@@ -306,7 +306,7 @@ impl Decoder {
         }
     }
 
-    /// Ends a data frame of which nothing is outstanding, and its message with the last one.
+    /// Ends a data frame that is complete, and its message with the last frame.
     fn finish_data(&mut self) -> Decoded {
         let partial = self.partial.as_deref_mut().expect("data is outstanding");
         let Place::Data(Span { outstanding, is_final, .. }) = partial.place else {
@@ -329,7 +329,7 @@ impl Decoder {
         }
     }
 
-    /// Lets go of the message in progress; of a payload in progress only the length is kept.
+    /// Drops the message in progress; of a payload in progress only the length is kept.
     fn forget_message(&mut self) {
         let Some(partial) = self.partial.as_deref_mut() else { return };
         if partial.message.take().is_none() {
@@ -347,7 +347,7 @@ impl Decoder {
 /// What the bytes completed, if anything.
 type Decoded = Result<Option<Incoming>, Violation>;
 
-/// Takes a message in one frame that is whole in the input: most are. None if it is anything else.
+/// Takes a message in one frame that is whole in the input, as most are; `None` for all else.
 fn whole_message(
     role: Role,
     input: &mut [u8],
@@ -386,7 +386,7 @@ fn control(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {
 }
 
 const _: () = assert!(size_of::<Decoder>() == size_of::<usize>());
-// It is handed on with each message.
+// Each message passes one on.
 const _: () = assert!(size_of::<Incoming>() <= 6 * size_of::<usize>() + 8);
 
 #[cfg(test)]
@@ -472,7 +472,7 @@ mod tests {
         feed(&mut Decoder::default(), [bytes])
     }
 
-    /// Gives how many bytes must come, one by one, until the first violation.
+    /// Returns how many bytes must come, one by one, until the first violation.
     fn refused_at(bytes: &[u8]) -> Option<(usize, Violation)> {
         let mut decoder = Decoder::default();
         let refuse =

@@ -42,7 +42,7 @@ pub fn pong(payload: Bytes) -> Frame {
     frame(PONG, payload)
 }
 
-/// Encodes a close frame. Of the reason as many characters are kept as fit 123 bytes.
+/// Encodes a close frame. The reason is cut to as many characters as fit 123 bytes.
 pub fn close(code: u16, reason: &str) -> Frame {
     let mut end = reason.len().min(REASON_BYTES_MAX);
     while !reason.is_char_boundary(end) {
@@ -52,16 +52,16 @@ pub fn close(code: u16, reason: &str) -> Frame {
     frame(CLOSE, payload.into())
 }
 
-/// Makes of a frame that a server could send the frame that a client sends: with a new mask, which
-/// `random` gives (RFC 6455, 5.3).
+/// Makes a client's frame from a server's frame, with a new mask that `random` gives (RFC 6455,
+/// 5.3).
 ///
 /// The payload is copied once, because it may be shared, and masked in the copy; header and payload
-/// are one piece. What comes out belongs to one peer and is not to be shared: two peers, or two
-/// frames, never have a mask in common.
+/// become one piece. The frame is for one peer and must not be shared: two peers, or two frames,
+/// never use the same mask.
 ///
 /// # Panics
 ///
-/// If the frame has no header apart from its payload: one that is joined cannot be masked.
+/// If the frame has no header apart from its payload: a joined frame cannot be masked.
 pub fn masked(frame: &Frame, random: &mut Random) -> Frame {
     let &[first, second, ref length @ ..] = frame.head() else {
         panic!("a frame that is masked has a header")
@@ -106,7 +106,7 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-/// What a close frame has left behind the code.
+/// The bytes that a close frame has left behind the code.
 const REASON_BYTES_MAX: usize = Control::BYTES_MAX - 2;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The header of one frame that was received (RFC 6455, 5.2).
 //!
-//! tungstenite reads the length and the mask. What it leaves to its caller is checked here, as far
-//! as one frame alone can show it; the order and the size of frames are the decoder's business.
+//! tungstenite reads the length and the mask. This module checks what it leaves to its caller, as
+//! far as one frame alone shows it; the decoder checks the order and the size of frames.
 
 use std::io::Cursor;
 
@@ -9,18 +9,18 @@ use tungstenite::protocol::frame::FrameHeader;
 
 use super::{Control, Role, Violation};
 
-/// A header that is right in itself.
+/// A header that is valid in itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub opcode: Opcode,
     pub is_final: bool,
-    /// Zero in a frame from a server, which changes nothing.
+    /// Zero in a frame from a server: unmasking then changes nothing.
     pub mask: [u8; 4],
     /// Below 2^63.
     pub length: u64,
 }
 
-/// What a frame bears.
+/// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opcode {
     Continuation,
@@ -40,13 +40,13 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// What the first two bytes get wrong is told as soon as they are there.
+    /// An error in the first two bytes is reported as soon as they are there.
     pub fn parse(role: Role, bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
         let &[first, second, ..] = bytes else { return Ok(None) };
         let (opcode, is_final) = parse_start(role, first, second)?;
         let short = second & 0x7f;
         if short <= SHORT_MAX {
-            // Small frames come in masses. These need no more than this.
+            // Small frames come in masses, and need no more than this.
             let mask = match role {
                 Role::Server => bytes[2..].first_chunk().copied(),
                 Role::Client => Some([0; 4]),
@@ -56,7 +56,7 @@ impl Header {
             return Ok(Some((header, short_header_bytes(role))));
         }
         let mut cursor = Cursor::new(bytes);
-        // The opcode is all that the parser refuses.
+        // The parser refuses nothing but the opcode.
         let parsed = FrameHeader::parse(&mut cursor).map_err(|_| Violation::Opcode)?;
         let Some((header, length)) = parsed else { return Ok(None) };
         let size = cursor.position() as usize;
@@ -70,7 +70,7 @@ impl Header {
 }
 
 impl Opcode {
-    /// Says whether the frame may stand inside a message.
+    /// Returns whether the frame may stand inside a message.
     pub fn is_control(self) -> bool {
         matches!(self, Opcode::Close | Opcode::Ping | Opcode::Pong)
     }
@@ -92,7 +92,7 @@ impl Spill {
         self.length == 0
     }
 
-    /// Adds as much of the input as a header can need.
+    /// Adds as many bytes of the input as a header can need.
     pub fn append(&mut self, input: &[u8]) {
         let room = &mut self.bytes[usize::from(self.length)..];
         let taken = room.len().min(input.len());
@@ -101,7 +101,7 @@ impl Spill {
     }
 }
 
-/// Skips the frames at the front of the input, up to one that closes, is not short or not whole.
+/// Skips frames at the front of the input, up to one that closes, is not short or not whole.
 ///
 /// # Errors
 ///
@@ -119,10 +119,10 @@ pub(super) fn skip_short_frames(role: Role, input: &mut &mut [u8]) -> Result<(),
     Ok(())
 }
 
-/// The longest length that the second byte tells by itself.
+/// The longest length that fits the second byte.
 const SHORT_MAX: u8 = 125;
 
-/// Gives the length of the header of such a frame: two bytes, and the mask if a client sent it.
+/// Returns the length of a short frame's header: two bytes, and a client's mask.
 fn short_header_bytes(role: Role) -> usize {
     match role {
         Role::Server => 6,
@@ -130,7 +130,7 @@ fn short_header_bytes(role: Role) -> usize {
     }
 }
 
-/// Parses what the first two bytes say by themselves.
+/// Parses the first two bytes.
 fn parse_start(role: Role, first: u8, second: u8) -> Result<(Opcode, bool), Violation> {
     if first & 0x70 != 0 {
         return Err(Violation::Rsv);
@@ -162,7 +162,7 @@ fn parse_start(role: Role, first: u8, second: u8) -> Result<(Opcode, bool), Viol
     Ok((opcode, is_final))
 }
 
-/// Takes bytes from the front of the input, which has them.
+/// Takes bytes from the front of the input, which must have them.
 pub(super) fn take<'a>(input: &mut &'a mut [u8], length: usize) -> &'a mut [u8] {
     input.split_off_mut(..length).expect("the input is as long")
 }

@@ -1,13 +1,13 @@
-//! The mask that a client lays over its payload (RFC 6455, 5.3).
+//! The mask that a client applies to its payload (RFC 6455, 5.3).
 
-/// Takes the mask off a piece of payload, or lays it over one, in place. Returns the mask for the
-/// piece that follows.
+/// Applies the mask to a piece of payload, or removes it, in place. Returns the mask for the piece
+/// that follows.
 ///
 /// Pieces may have any length and alignment. Whole words are independent of each other, so that the
 /// compiler makes vectors of them.
 #[inline]
 pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4]) -> [u8; 4] {
-    // What a server sends bears none.
+    // A server's frames have no mask.
     if mask == [0; 4] {
         return mask;
     }

@@ -1,7 +1,7 @@
 //! WebSocket, RFC 6455, from either side: bytes to messages, messages to frames, and how both end.
 //!
-//! Everything here is pure. It knows no socket, thread, channel or clock, and no handshake: that is
-//! HTTP.
+//! Everything here is pure: it knows no socket, thread, channel or clock. The handshake is HTTP's,
+//! not here.
 //!
 //! ```text
 //!   bytes ──► header ──► mask ──► assembly ──► Incoming        Message ──► encoder ──► Frame
@@ -9,12 +9,12 @@
 //! ```
 //!
 //! A [`Decoder`] at rest is one null pointer. It owns memory only while a part of a header, of a
-//! control frame or of a message is outstanding, and that memory grows with what was received,
-//! never with what was announced. What a peer does wrong is a [`Violation`], told at the first byte
+//! control frame or of a message is outstanding. That memory grows with what was received, never
+//! with what was announced. An error of the peer is a [`Violation`], reported at the first byte
 //! that makes it certain.
 //!
-//! Two things depend on the [`Role`] of our side, and no others: which frames are to be masked, and
-//! that a client lays a mask over what it sends ([`encoder::masked`]).
+//! Only two things depend on the [`Role`] of our side: which frames must be masked, and that a
+//! client masks what it sends ([`encoder::masked`]).
 
 mod assembly;
 mod close;

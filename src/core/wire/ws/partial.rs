@@ -8,24 +8,24 @@ use super::{
 };
 use crate::core::ground::time::Moment;
 
-/// What is outstanding.
+/// The unfinished part of the input.
 ///
-/// - Never at rest: there is a message, or the place is inside a header or a payload.
-/// - In `Place::Data` there is a message, and 0 bytes are outstanding only while its last piece is
-///   taken in.
+/// - Never at rest: there is a message, or the input ended inside a header or a payload.
+/// - In `Place::Data` there is a message, and 0 bytes are outstanding only while its last piece
+///   is taken in.
 #[derive(Debug, Default)]
 pub(super) struct Partial {
     pub place: Place,
-    /// The message of which fragments are outstanding, or the rest of its only frame.
+    /// The message whose fragments, or the rest of its only frame, are outstanding.
     pub message: Option<Assembly>,
     /// How many frames of the message have begun.
     pub fragments: u32,
-    /// When it began, as its owner says.
+    /// When it began, as set by its owner.
     pub begun_at: Moment,
 }
 
 impl Partial {
-    /// Enters a payload that comes in pieces or is one of several fragments; `beyond` bytes of its
+    /// Begins a payload that comes in pieces or is one of several fragments; `beyond` bytes of its
     /// message may follow it.
     pub fn begin(&mut self, header: &Header, beyond: u64) {
         let &Header { opcode, mask, is_final, length: outstanding } = header;
@@ -43,7 +43,7 @@ impl Partial {
         }
     }
 
-    /// Gives how many bytes of memory are held, its own included.
+    /// Returns how many bytes of memory are held, including its own.
     pub fn held_bytes(&self) -> usize {
         let message = self.message.as_ref().map_or(0, Assembly::capacity);
         let control = match self.place {
@@ -63,7 +63,7 @@ pub(super) enum Place {
     Data(Span),
     /// Inside the payload of a control frame.
     Control { opcode: Opcode, span: Span, payload: Box<Control> },
-    /// Inside a payload that nobody wants.
+    /// Inside a payload that is skipped.
     Skip { outstanding: u64 },
 }
 
@@ -93,13 +93,13 @@ impl Span {
         piece
     }
 
-    /// Gives how many bytes of the message can still come at most.
+    /// Returns how many bytes of the message can still come at most.
     pub fn message_outstanding(&self) -> usize {
         (self.outstanding + self.beyond) as usize
     }
 }
 
-/// Gives how much of the input belongs to a payload.
+/// Returns how many bytes of the input belong to a payload.
 pub(super) fn piece_len(outstanding: u64, input_len: usize) -> usize {
     outstanding.min(input_len as u64) as usize
 }

@@ -1,8 +1,8 @@
 //! The two sides of a WebSocket.
 
-/// Which side of a WebSocket ours is.
+/// Which side of a WebSocket we are.
 ///
-/// RFC 6455, 5.1: a client masks each frame that it sends, a server none; each side ends a
+/// RFC 6455, 5.1: a client masks each frame that it sends, a server none. Each side ends a
 /// connection on which its peer does otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {

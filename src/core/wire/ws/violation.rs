@@ -19,7 +19,7 @@ pub enum Violation {
     ControlFragmented,
     /// The payload length is not in its shortest form, or has its top bit set.
     Length,
-    /// A continuation frame came where no message had begun.
+    /// A continuation frame came, but no message had begun.
     ContinuationWithoutStart,
     /// A new message began before the last one had ended.
     StartInsideMessage,
@@ -61,7 +61,7 @@ impl Violation {
         Masked,
     ];
 
-    /// Gives the reason for which the connection ends, and with it the close code.
+    /// Returns the reason of the connection's end, which has the close code.
     pub const fn reason(self) -> CloseReason {
         match self {
             Rsv
@@ -81,7 +81,7 @@ impl Violation {
         }
     }
 
-    /// Gives the label: in log lines and metrics.
+    /// Returns the label for log lines and metrics.
     pub const fn kind(self) -> &'static str {
         match self {
             Rsv => "rsv",
@@ -102,7 +102,7 @@ impl Violation {
     }
 }
 
-/// The sentence: what was wrong, for a human.
+/// The sentence that tells people what was wrong.
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
