@@ -1,6 +1,6 @@
-//! How fast one connection may send and be sent to: its buckets, and until when it waits for them.
+//! How fast one connection may send and be sent to: its buckets, and how long it waits for them.
 //!
-//! Made for a connection when it first takes a token, so that an idle one owns none.
+//! A connection gets them when it first takes a token, so that an idle one has none.
 
 use crate::core::ground::bucket::Bucket;
 use crate::core::ground::time::{Instant, Moment};
@@ -14,23 +14,23 @@ pub(crate) struct Rates {
     pub bytes: Bucket,
     /// `limits.send_per_second`.
     pub sends: Bucket,
-    /// Nothing is read before.
+    /// Nothing is read before this moment.
     pub read_at: Option<Instant>,
     /// Since when nothing is read.
     pub unread_since: Moment,
-    /// No message is sent before.
+    /// No message is sent before this moment.
     pub send_at: Option<Instant>,
 }
 
 impl Rates {
-    /// Gives when one of the waits ends.
+    /// Returns the moment when the next wait ends; `None` without a wait.
     pub fn next_at(&self) -> Option<Instant> {
         [self.read_at, self.send_at].into_iter().flatten().min()
     }
 }
 
-/// Gives how many tokens a wait is for: as many as come in a twentieth of a second, so that it ends
-/// twenty times a second at most, whatever the rate.
+/// Returns how many tokens a wait is for: those of a twentieth of a second, so that at most twenty
+/// waits end in a second, whatever the rate.
 pub(crate) fn enough(rate: u64) -> u64 {
     rate.div_ceil(20)
 }

@@ -6,12 +6,12 @@
 //! kR4mNz8sWy subscribe=devices.* subscribe=alarms
 //! ```
 //!
-//! A line for each token: characters of RFC 6750's, then any number of rights. In a pattern `*`
-//! stands for one character or more. Empty lines and lines that begin with `#` mean nothing.
+//! A line for each token: characters that RFC 6750 allows, then any number of rights. In a pattern
+//! `*` means one character or more. Empty lines and lines that begin with `#` are ignored.
 //!
-//! A token is found by a hash under a key drawn at random, and then compared without stopping at
-//! the first difference: how long it takes tells nothing of the tokens there are. None of them is
-//! ever shown, in a fault or by `Debug`.
+//! A token is found by a hash with a random key, and then compared without stopping at the first
+//! difference: the time it takes reveals nothing about the other tokens. No token is ever shown, in
+//! a fault or by `Debug`.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -28,7 +28,7 @@ pub struct Tokens {
     key: RandomState,
 }
 
-/// A token's place among the others, as long as these are not replaced.
+/// The position of a token, valid until the tokens are replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenIndex(NonZeroU16);
 
@@ -41,7 +41,7 @@ pub enum Right {
     Subscribe,
 }
 
-/// What is wrong with a line.
+/// A fault of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokensError {
     line: usize,
@@ -56,7 +56,7 @@ struct Entry {
     subscribe: Vec<Pattern>,
 }
 
-/// A topic's name in which `*` stands for one character or more.
+/// A topic's name in which `*` means one character or more.
 #[derive(Clone, Debug)]
 struct Pattern(Box<str>);
 
@@ -64,11 +64,11 @@ impl Tokens {
     /// How many tokens there may be.
     pub const MAX: usize = u16::MAX as usize;
 
-    /// Reads them, a line each.
+    /// Reads tokens, one a line.
     ///
     /// # Errors
     ///
-    /// Every line that is at fault.
+    /// Every faulty line.
     pub fn parse(text: &str) -> Result<Tokens, Vec<TokensError>> {
         let mut tokens = Tokens { entries: Vec::new(), key: RandomState::new() };
         let mut lines = Vec::new();
@@ -98,13 +98,13 @@ impl Tokens {
         if faults.is_empty() { Ok(tokens) } else { Err(faults) }
     }
 
-    /// Gives how many there are.
+    /// Returns how many there are.
     #[expect(clippy::len_without_is_empty, reason = "there is always one")]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Finds a token.
+    /// Finds a token; `None` if it is none of these.
     pub fn find(&self, token: &str) -> Option<TokenIndex> {
         let hash = self.key.hash_one(token);
         let from = self.entries.partition_point(|entry| entry.hash < hash);
@@ -113,8 +113,8 @@ impl Tokens {
         TokenIndex::new(from + ahead)
     }
 
-    /// Says whether a token has a right. What [`Tokens::find`] of other tokens gave has none, or
-    /// another's.
+    /// Returns whether a token has a right. An index that [`Tokens::find`] of other tokens returned
+    /// has none, or another token's.
     pub fn may(&self, index: TokenIndex, right: Right, topic: &str) -> bool {
         let Some(entry) = self.entries.get(index.place()) else { return false };
         let patterns = match right {
@@ -124,7 +124,7 @@ impl Tokens {
         patterns.iter().any(|pattern| pattern.matches(topic))
     }
 
-    /// Finds a token of `other`'s among these.
+    /// Finds a token of `other` among these.
     pub(crate) fn find_again(&self, other: &Tokens, index: TokenIndex) -> Option<TokenIndex> {
         self.find(&other.entries.get(index.place())?.token)
     }
@@ -148,7 +148,7 @@ impl TokenIndex {
 }
 
 impl Entry {
-    /// Reads a line; nothing if it means nothing. A fault does not repeat what stands there.
+    /// Reads a line; `None` if it has no token. A fault does not repeat the line's text.
     fn parse(line: &str, key: &RandomState) -> Result<Option<Entry>, &'static str> {
         let mut words = line.split_ascii_whitespace();
         let Some(token) = words.next().filter(|word| !word.starts_with('#')) else {
@@ -177,17 +177,17 @@ impl Entry {
 
 impl Pattern {
     fn parse(text: &str) -> Result<Pattern, &'static str> {
-        // With a character for each `*` it is a topic's name.
+        // With a character for each `*` it must be a topic's name.
         match Name::is_valid(&text.replace('*', "x")) {
             true => Ok(Pattern(text.into())),
             false => Err("a pattern must be 1 to 128 characters of A-Z a-z 0-9 . _ - : and *"),
         }
     }
 
-    /// Says whether it means this topic, in time linear in both.
+    /// Returns whether the pattern matches this topic, in time linear in both.
     ///
-    /// Each piece between two `*` is taken where it first occurs: if it can be taken later and all
-    /// is well, then here, too.
+    /// Each piece between two `*` is matched where it first occurs: if a later place leads to a
+    /// match, this one does, too.
     fn matches(&self, topic: &str) -> bool {
         let Some((first, rest)) = self.0.split_once('*') else { return *self.0 == *topic };
         let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
@@ -198,7 +198,7 @@ impl Pattern {
         };
         if has_middle {
             for piece in middle.split('*') {
-                // At least one character stands for the `*` before it.
+                // The `*` before it takes at least one character.
                 let Some(at) = left.get(1..).and_then(|behind| behind.find(piece)) else {
                     return false;
                 };
@@ -209,14 +209,14 @@ impl Pattern {
     }
 }
 
-/// Compares without stopping at the first difference. That lengths differ may be learnt.
+/// Compares without stopping at the first difference. A difference in length may show.
 fn is_same(one: &str, other: &str) -> bool {
     let pairs = one.bytes().zip(other.bytes());
     let difference = pairs.fold(0, |so_far, (one, other)| black_box(so_far | (one ^ other)));
     one.len() == other.len() && difference == 0
 }
 
-/// RFC 6750, 2.1: what may stand behind `Bearer`.
+/// RFC 6750, 2.1: the characters allowed behind `Bearer`.
 fn is_token(text: &str) -> bool {
     let digits = text.trim_end_matches('=');
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);

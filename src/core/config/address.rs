@@ -10,10 +10,10 @@ use std::str::FromStr;
 /// A host name is looked up when the listener is bound, not before; port 0 lets the system choose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// `host:port` or `[v6]:port`, in the form that [`std::net::ToSocketAddrs`] takes; or `*:port`,
-    /// all addresses of this machine, IPv4 and IPv6.
+    /// `host:port` or `[v6]:port`, in the form that [`std::net::ToSocketAddrs`] takes; or `*:port`
+    /// for all addresses of this machine, IPv4 and IPv6.
     Tcp(String),
-    /// An absolute path of at most 107 bytes, which is what the kernel takes.
+    /// An absolute path of at most 107 bytes, the limit of the kernel.
     Unix(PathBuf),
 }
 
@@ -22,20 +22,20 @@ pub enum Address {
 pub struct AddressError;
 
 impl Address {
-    /// Says whether it stands for all IPv6 addresses of this machine, and for no IPv4 address.
+    /// Returns whether it means all IPv6 addresses of this machine, and no IPv4 address.
     fn is_any_ipv6_alone(&self) -> bool {
         let Address::Tcp(text) = self else { return false };
         text.parse::<SocketAddrV6>().is_ok_and(|address| address.ip().is_unspecified())
     }
 
-    /// Says whether it stands for all IPv4 addresses of this machine, or for these too.
+    /// Returns whether it means all IPv4 addresses of this machine, alone or with others.
     fn takes_any_ipv4(&self) -> bool {
         let Address::Tcp(text) = self else { return false };
         let host = text.rsplit_once(':').map(|(host, _)| host);
         host == Some("*") || host.is_some_and(|host| host.parse() == Ok(Ipv4Addr::UNSPECIFIED))
     }
 
-    /// Gives the addresses among these that look as if they took IPv4 connections, and do not.
+    /// Returns the addresses that seem to take IPv4 connections too, but do not.
     pub(super) fn without_ipv4(all: &[Address]) -> impl Iterator<Item = &Address> {
         let has_any_ipv4 = all.iter().any(Address::takes_any_ipv4);
         all.iter().filter(move |address| address.is_any_ipv6_alone() && !has_any_ipv4)
@@ -85,7 +85,7 @@ fn is_host_and_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let in_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     let in_number = |byte: u8| byte.is_ascii_digit() || byte == b'.';
-    // A mistyped number such as 127.0.0.256 must not become a question to the name server.
+    // A mistyped number such as 127.0.0.256 must not become a query to the name server.
     let is_host = host == "*"
         || !host.is_empty()
             && host.bytes().all(in_host)

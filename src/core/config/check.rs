@@ -1,23 +1,23 @@
-//! What cannot be, and what is doubtful: bounds, contradictions and warnings.
+//! Faults and doubts of a configuration: bounds, contradictions and warnings.
 
 use std::time::Duration;
 
 use super::units::{show_duration, show_size};
 use super::{Address, Config, ConfigError, KEYS, Key, RateAction};
 
-/// What [`Config::check`] found, a line each.
+/// The findings of [`Config::check`], a line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Values out of bounds and keys that contradict each other: such a configuration is not to be
+    /// Values out of bounds and keys that contradict each other: such a configuration must not be
     /// served.
     pub faults: Vec<String>,
-    /// What works, but probably not as intended.
+    /// Settings that work, but probably not as intended.
     pub warnings: Vec<String>,
 }
 
 impl Config {
-    /// Looks for values out of bounds, also those assigned in code, for contradictions and for
-    /// doubtful choices.
+    /// Looks for values out of bounds, also those set in code, for contradictions and for doubtful
+    /// choices.
     pub fn check(&self) -> Report {
         let mut faults = self.out_of_bounds();
         if faults.is_empty() {
@@ -26,7 +26,7 @@ impl Config {
         Report { faults, warnings: self.doubts() }
     }
 
-    /// Reads each value as it would be shown: the table knows the bounds.
+    /// Reads each value as it would be shown: the table has the bounds.
     fn out_of_bounds(&self) -> Vec<String> {
         let mut scratch = self.clone();
         let fault = |key: &Key| {
@@ -44,7 +44,7 @@ impl Config {
             .collect()
     }
 
-    /// A silent connection is pinged and then closed: something must notice it, the ping first.
+    /// A silent connection is pinged, then closed: one of both must be on, and the ping come first.
     fn silence_contradiction(&self) -> Option<String> {
         match (self.deadlines.read_idle, self.heartbeat.interval) {
             (None, None) => Some(
@@ -82,12 +82,12 @@ impl Config {
         })
     }
 
-    /// What works, but hardly as intended.
+    /// Settings that work, but hardly as intended.
     fn doubts(&self) -> Vec<String> {
         [self.address_doubts(), self.silence_doubts(), self.limit_doubts()].concat()
     }
 
-    /// Elsewhere `[::]` often takes IPv4 too.
+    /// On other systems `[::]` often takes IPv4 too.
     fn address_doubts(&self) -> Vec<String> {
         let doubts = |key: &'static str, addresses| {
             Address::without_ipv4(addresses).map(move |address| {
@@ -155,15 +155,15 @@ impl Config {
         warnings
     }
 
-    /// Gives how long a peer may be silent until its last ping is missed; nothing where no pings
-    /// are sent.
+    /// Returns how long a peer may be silent until its last ping is missed; `None` if no pings are
+    /// sent.
     fn given_up_after(&self) -> Option<Duration> {
         let beat = &self.heartbeat;
         Some(beat.interval?.saturating_add(beat.pong.saturating_mul(beat.max_missed)))
     }
 }
 
-/// What common balancers allow a connection to be silent.
+/// How long common balancers let a connection be silent.
 const BALANCER_PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,34 +1,34 @@
-//! What a client must use so that both ends agree when a connection is dead and when to come back.
+//! The times of a client that let both ends agree when a connection is dead, and when to reconnect.
 
 use std::time::Duration;
 
 use super::Config;
 
-/// The times a client must keep, from [`Config::client_advice`].
+/// The times that a client must use, from [`Config::client_advice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientAdvice {
     /// Nothing received for this long on a WebSocket: the server is gone. `None`: the server sends
-    /// no pings, so the silence of the server means nothing.
+    /// no pings, so its silence means nothing.
     pub read_timeout: Option<Duration>,
     /// Nothing received for this long on an event stream: the server is gone.
     pub events_read_timeout: Duration,
-    /// The client must itself send something at least this often. `None`: the server's pings see to
-    /// it.
+    /// The client must itself send something at least this often. `None`: answers to the server's
+    /// pings are enough.
     pub send_every: Option<Duration>,
-    /// A client that was cut off comes back after a random time up to this; one that was told
-    /// `retry=MS` after MS.
+    /// A client that was cut off reconnects after a random time up to this; a client that was told
+    /// `retry=MS`, after MS milliseconds.
     pub reconnect_within: Duration,
 }
 
 impl Config {
-    /// Derives what a client must use from the heartbeat and the drain.
+    /// Derives the times of a client from the heartbeat and the drain.
     pub fn client_advice(&self) -> ClientAdvice {
         let beat = &self.heartbeat;
         let patience = beat.pong.saturating_mul(beat.max_missed);
-        // The server pings who is silent, so a client that sends nothing hears from it at least
-        // once in an interval. It waits as long as the server would: a full interval and every
-        // pong.
+        // The server pings a silent peer, so a client that sends nothing hears from the server at
+        // least once in an interval. It waits as long as the server would: a full interval and
+        // every pong.
         let longest = beat.interval.map(|fixed| match (beat.adaptive, self.deadlines.read_idle) {
             (false, _) => fixed,
             (true, None) => beat.max,
@@ -36,7 +36,7 @@ impl Config {
         });
         ClientAdvice {
             read_timeout: longest.map(|interval| interval.saturating_add(patience)),
-            // Two comments may be late or lost in a slow network before the third is missed.
+            // In a slow network two comments may be late or lost before the third is missed.
             events_read_timeout: beat.comment.saturating_mul(3),
             send_every: match beat.interval {
                 Some(_) => None,

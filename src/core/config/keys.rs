@@ -1,8 +1,8 @@
-//! The table of keys: one row for each, the only place that knows its name, its kind, its bounds
-//! and its meaning.
+//! The table of keys: one row for each, the only place with its name, its kind, its bounds and its
+//! meaning.
 //!
-//! A key is named as its field in [`Config`] is; a new one is a field with a default and a row
-//! here. Rows of one section stand together.
+//! A key has the name of its field in [`Config`]. For a new key add a field with a default, and a
+//! row here. Rows of one section stand together.
 
 use std::time::Duration;
 
@@ -26,23 +26,23 @@ pub struct Key {
 }
 
 impl Key {
-    /// Gives the key of this name.
+    /// Returns the key with this name; `None` if there is none.
     pub fn find(name: &str) -> Option<&'static Key> {
         KEYS.iter().find(|key| key.name == name)
     }
 
-    /// Gives the section the key belongs to, empty for the keys before the first section.
+    /// Returns the section of the key, empty for the keys before the first section.
     pub fn section(&self) -> &'static str {
         self.name.split_once('.').map_or("", |(section, _)| section)
     }
 
-    /// Says whether a running server keeps its value of this key: another takes a restart.
+    /// Returns whether a running server keeps its value of this key until a restart.
     pub fn takes_restart(&self) -> bool {
         matches!(self.section(), "unix" | "watch")
             || matches!(self.name, "listen" | "admin_listen" | "workers" | "tick" | "turn.events")
     }
 
-    /// Gives the value of this key as text, in the form that [`Config::set`] takes.
+    /// Returns the value of this key as text, in the form that [`Config::set`] takes.
     pub fn value(&self, config: &Config) -> String {
         (self.show)(config).to_string()
     }
@@ -128,7 +128,7 @@ pub const KEYS: &[Key] = &[
     key!(watch.snapshots, Count(1..=1000), "how many snapshots are kept"),
 ];
 
-/// The preset is no plain field: choosing it moves the closing deadlines too.
+/// The preset is no plain field: choosing it also moves the closing deadlines.
 const PRESET: Key = Key {
     name: "deadlines.preset",
     meaning: "close_send and close_ack in one word",

@@ -11,8 +11,7 @@ use super::{Address, Owner};
 
 /// Reads and shows the values of one kind.
 ///
-/// What `show` gives is what `read` takes; so a value set in code is checked by showing and reading
-/// it.
+/// `read` takes what `show` returns; so a value set in code is checked by showing and reading it.
 pub(super) trait Kind<T> {
     /// Reads a value.
     ///
@@ -25,13 +24,13 @@ pub(super) trait Kind<T> {
     fn show(&self, value: &T) -> Shown;
 }
 
-/// A value as text; which variant it is depends on the kind alone. Its [`Display`] is the form that
+/// A value as text; the kind alone decides the variant. Its [`Display`] is the form that
 /// [`Kind::read`] takes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Shown {
     /// A number or a truth value: bare in TOML.
     Bare(String),
-    /// A number, perhaps with a unit: bare in TOML or quoted.
+    /// A number, perhaps with a unit: bare in TOML, or quoted.
     Amount(String),
     /// A word or a duration: quoted in TOML.
     Text(String),
@@ -66,7 +65,7 @@ impl Kind<Duration> for Span {
     }
 }
 
-/// A value of the kind inside, or `off`.
+/// A value of the inner kind, or `off`.
 pub(super) struct OrOff<K>(pub K);
 
 impl<T, K: Kind<T>> Kind<Option<T>> for OrOff<K> {
@@ -85,7 +84,7 @@ impl<T, K: Kind<T>> Kind<Option<T>> for OrOff<K> {
     }
 }
 
-/// A value of the kind inside, or `auto`.
+/// A value of the inner kind, or `auto`.
 pub(super) struct OrAuto<K>(pub K);
 
 impl<T, K: Kind<T>> Kind<Option<T>> for OrAuto<K> {
@@ -175,7 +174,7 @@ impl Kind<Owner> for Ownership {
     }
 }
 
-/// A part of a whole: 0 to 1.
+/// A fraction: 0 to 1.
 pub(super) struct Share;
 
 impl Kind<f64> for Share {
@@ -253,7 +252,7 @@ impl Kind<Vec<Address>> for Addresses {
     }
 }
 
-/// A type that reads and shows itself, one word or a comma-separated list; with the rule for it.
+/// A type that reads and shows itself, one word or a comma-separated list; with its rule.
 pub(super) struct List(pub &'static str);
 
 impl<T: FromStr + Display> Kind<T> for List {
@@ -266,7 +265,7 @@ impl<T: FromStr + Display> Kind<T> for List {
     }
 }
 
-/// Gives the number if it is within the bounds and fits the field.
+/// Returns the number if it is within the bounds and fits the field.
 fn narrow<T: TryFrom<u64>>(number: Option<u64>, bounds: &RangeInclusive<u64>) -> Option<T> {
     number.filter(|number| bounds.contains(number))?.try_into().ok()
 }

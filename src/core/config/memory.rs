@@ -1,7 +1,7 @@
-//! The worst case: how much memory the limits allow if every connection takes all it may at once.
+//! The worst case: the memory that the limits allow if every connection takes its most at once.
 //!
-//! It is a ceiling, not a forecast: an idle connection costs its slot and nothing else. The
-//! kernel's socket buffers and what handlers keep for themselves are not in it.
+//! It is a ceiling, not a forecast: an idle connection costs only its slot. The kernel's socket
+//! buffers and the memory of handlers are not in it.
 
 use super::Config;
 use crate::core::admission::rates::Rates;
@@ -11,33 +11,33 @@ use crate::core::topics::log::Log;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Term {
-    /// What it is that takes the memory.
+    /// What takes the memory.
     pub what: &'static str,
-    /// How many of it there may be.
+    /// How many of them there may be.
     pub count: u64,
-    /// The most bytes that one of it takes.
+    /// The most bytes that each takes.
     pub bytes: u64,
-    /// Whether `limits.memory_bytes` bounds it, together with all others of which this is so.
+    /// Whether `limits.memory_bytes` bounds it, together with all other such parts.
     pub is_budgeted: bool,
 }
 
 impl Term {
-    /// Gives the bytes of all of it, capped at `u64::MAX`.
+    /// Returns the bytes of all of them, capped at `u64::MAX`.
     pub fn total(&self) -> u64 {
         self.count.saturating_mul(self.bytes)
     }
 }
 
 impl Config {
-    /// Gives the parts of the worst case; their sum is the ceiling.
+    /// Returns the parts of the worst case; their sum is the ceiling.
     pub fn worst_case(&self) -> Vec<Term> {
         let limits = &self.limits;
         let message = limits.message_bytes;
-        // A message is never refused by an empty queue, so a queue holds its limit or one message.
+        // An empty queue takes any message, so a queue holds its limit or one message.
         let inbox = message.max(limits.inbox_bytes as u64);
         // Its entries count in the limit; a queue that has just grown takes a third more.
         let outbox = message.max((limits.outbox_bytes as u64).saturating_mul(4) / 3);
-        // A connection is in one phase: a head or a message is incomplete, not both.
+        // A connection is in one phase: either a head or a message is incomplete, not both.
         let partial = message.max(limits.head_bytes as u64);
         let connections = limits.connections as u64;
         let fixed = |what, count, bytes| Term { what, count, bytes, is_budgeted: false };
@@ -45,7 +45,7 @@ impl Config {
         vec![
             // Slab entry and wheel entry.
             fixed("connection itself", connections, IDLE_CONNECTION_BYTES as u64),
-            // The count of its address, were each of another.
+            // The count of its address, if each had another address.
             fixed(
                 "count of its address",
                 connections,
@@ -62,24 +62,24 @@ impl Config {
             fixed("readiness event", self.turn.events as u64, 12),
             // The heads of the lists of deadlines.
             fixed("wheel slot", WHEEL_SLOTS, 4),
-            // What has come of a head, a body or a message that is not complete.
+            // The part that has come of an incomplete head, body or message.
             budgeted("incomplete message", connections, partial),
-            // The rest of one read that waits because the inbox is full.
+            // The rest of one read, which waits because the inbox is full.
             budgeted("read but not decoded", connections, READ_BUFFER_BYTES),
             // Messages that wait for the handler.
             budgeted("inbox", connections, inbox),
-            // Frames that wait for the peer, were each of them shared with nobody.
+            // Frames that wait for the peer, if none of them were shared.
             budgeted("outbox", connections, outbox),
-            // A job takes an inbox along; the connection can fill another while it is away.
+            // A job takes an inbox along; the connection can fill another meanwhile.
             budgeted("job", self.jobs_max(), inbox),
-            // What topics retain for who comes back.
+            // What topics retain for clients that come back.
             budgeted(
                 "topic log",
                 limits.topics as u64,
                 self.topics.retain_bytes as u64
                     + (self.topics.retain_events * Log::EVENT_BYTES) as u64,
             ),
-            // What handlers have sent and the loop has not taken yet; one always fits.
+            // Commands that the loop has not taken yet; one always fits.
             budgeted("commands", 1, message.max(COMMAND_BYTES)),
         ]
     }
@@ -89,37 +89,37 @@ impl Config {
         limits.messages_per_second > 0 || limits.bytes_per_second > 0 || limits.send_per_second > 0
     }
 
-    /// Gives the most jobs that can be under way: the queue and one with each worker; on the loop
-    /// thread it is one.
+    /// Returns the most jobs that can be under way: the queue and one with each worker; one on the
+    /// loop thread.
     fn jobs_max(&self) -> u64 {
         let jobs = if self.workers == 0 { 1 } else { JOBS_QUEUED_MAX + self.workers as u64 };
         jobs.min(self.limits.connections as u64)
     }
 }
 
-/// What an idle connection costs at most: its slab entry, its wheel entry and the place of its
-/// socket. It owns no heap. The compiler holds all three against this.
+/// The most bytes that an idle connection costs: its slab entry, its wheel entry and the place of
+/// its socket. It owns no heap. The compiler checks all three against this.
 pub const IDLE_CONNECTION_BYTES: usize = 240;
 
-/// The share of the socket's place in it. Eight bytes, but for mio's debug assertions.
+/// The bytes of the socket's place in it: eight, but more with mio's debug assertions.
 pub(crate) const SOCKET_PLACE_BYTES: usize = 24;
 
-/// An entry of a hash table that has just grown: 16 bytes and a tag, at less than half full.
+/// An entry of a hash table that has just grown: 16 bytes and a tag, less than half full.
 const ADDRESS_BYTES: u64 = 40;
 
-/// The buckets of one connection, with what the allocator adds.
+/// The buckets of one connection, with the overhead of the allocator.
 const RATES_BYTES: u64 = 80;
 
 const _: () = assert!(size_of::<Rates>() as u64 + 16 <= RATES_BYTES);
 
-/// The loop's read buffer; also what one connection keeps of a read at most. Messages of 1 MiB cost
-/// a tenth less through it than through 64 KiB; bare bytes through more than 127 KiB cost more.
+/// The loop's read buffer, and the most that one connection keeps of a read. Messages of 1 MiB cost
+/// a tenth less with it than with 64 KiB; with more than 127 KiB bare bytes cost more.
 pub(crate) const READ_BUFFER_BYTES: u64 = 120 << 10;
 
-/// The bytes of commands under way.
+/// The most bytes of commands under way.
 const COMMAND_BYTES: u64 = 4 << 20;
 
-/// The jobs that wait for a worker.
+/// The most jobs that wait for a worker.
 pub(crate) const JOBS_QUEUED_MAX: u64 = 256;
 
 /// The slots of the timing wheel.

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! [`KEYS`] drives everything that knows keys by name: [`Config::set`], TOML both ways and
-//! [`Config::check`]. Here is no file, no environment and no option; those belong to the program.
+//! [`Config::check`]. This module has no file, no environment and no option; the program has those.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -44,9 +44,9 @@ pub use sections::{
     Topics, Turn, Unix, Watch,
 };
 
-/// Everything that can be set. Each field is a key of the same name.
+/// All settings. Each field is a key of the same name.
 ///
-/// Two configurations are equal if their values are, however these came about.
+/// Two configurations are equal if their values are, however they were set.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
@@ -83,14 +83,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// Sets the key `name` to the value that `text` stands for. A later call wins over an earlier
-    /// one, except that `deadlines.preset` leaves alone what was set by its own key, whichever came
+    /// Sets the key `name` to the value that `text` means. A later call wins over an earlier one,
+    /// but `deadlines.preset` never changes a deadline that was set by its own key, whichever came
     /// first.
     ///
     /// # Errors
     ///
-    /// An unknown key or a value out of its bounds; nothing has changed then. Whether keys
-    /// contradict each other is for [`Config::check`] to say, when all are set.
+    /// An unknown key or a value out of its bounds; nothing has changed then. [`Config::check`]
+    /// finds keys that contradict each other, when all are set.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
         let key =
             Key::find(name).ok_or_else(|| ConfigError::new(name, text, "there is no such key"))?;
@@ -99,17 +99,17 @@ impl Config {
         Ok(())
     }
 
-    /// Says whether [`Config::set`] or TOML set this key; a field assigned in code does not count.
+    /// Returns whether [`Config::set`] or TOML set this key; a field set in code does not count.
     pub fn is_set(&self, name: &str) -> bool {
         self.chosen.0.contains(name)
     }
 
-    /// Gives the keys whose values differ.
+    /// Returns the keys whose values differ.
     pub(crate) fn differences(&self, other: &Config) -> Vec<&'static Key> {
         KEYS.iter().filter(|key| (key.show)(self) != (key.show)(other)).collect()
     }
 
-    /// Takes over the values of these keys.
+    /// Takes the values of these keys from another configuration.
     pub(crate) fn keep(&mut self, keys: &[&Key], from: &Config) {
         for key in keys {
             let kept = (key.read)(self, &key.value(from));
@@ -160,7 +160,7 @@ impl PartialEq for Chosen {
     }
 }
 
-/// What is wrong with one key: always a single line that names the key, the value and the rule.
+/// A fault of one key: always a single line with the key, the value and the rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     line: Option<usize>,

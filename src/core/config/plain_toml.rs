@@ -2,15 +2,15 @@
 //! one `key = value` on a line, strings in double quotes without escapes, lists of them, numbers,
 //! `true` and `false`, comments.
 //!
-//! Whatever is read here, TOML reads to the same end; what is not plain is refused with its line.
-//! It is what a C host writes into its source, and takes a tenth of a megabyte less.
+//! TOML reads the same from every text that is accepted here; a line that is not plain is refused.
+//! It suits the source of a C host, and takes a tenth of a megabyte less.
 
 use super::kinds::Shown;
 use super::{Config, ConfigError, KEYS, Key};
 
 impl Config {
-    /// Sets every key that stands in the text, and gives every fault in the order of lines. A text
-    /// with a line that is not plain TOML sets nothing.
+    /// Sets every key in the text, and returns every fault in the order of lines. A text with a
+    /// line that is not plain TOML sets nothing.
     #[must_use]
     pub(crate) fn merge_plain_toml(&mut self, text: &str) -> Vec<ConfigError> {
         let mut reader = Reader::default();
@@ -52,7 +52,7 @@ impl Config {
     }
 }
 
-/// What a text says, line by line.
+/// The content of a text, line by line.
 #[derive(Default)]
 struct Reader<'a> {
     section: Option<&'a str>,
@@ -72,7 +72,7 @@ enum Value {
     Text(String),
     /// Strings, with commas between.
     List(String),
-    /// A number or a truth.
+    /// A number or a truth value.
     Bare,
 }
 
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads a value and gives how many bytes it takes.
+/// Reads a value; returns it and how many bytes it takes.
 fn read_value(text: &str) -> Result<(Value, usize), &'static str> {
     match text.as_bytes().first() {
         Some(b'"') => {
@@ -139,7 +139,7 @@ fn read_value(text: &str) -> Result<(Value, usize), &'static str> {
     }
 }
 
-/// Gives what stands between the quotes at the beginning.
+/// Returns the text between the quotes at the beginning.
 fn read_string(text: &str) -> Result<&str, &'static str> {
     let inner = text.strip_prefix('"').ok_or("an entry of a list is \"text\"")?;
     let (inner, rest) = inner.split_once('"').ok_or("a text ends with a quote")?;
@@ -165,7 +165,7 @@ fn read_list(text: &str) -> Result<(Value, usize), &'static str> {
     Ok((Value::List(entries.join(",")), text.len() - rest.len() + 1))
 }
 
-/// Says whether this is a number in decimal, or a truth.
+/// Returns whether this is a decimal number, or a truth value.
 fn is_bare_value(text: &str) -> bool {
     if matches!(text, "true" | "false") {
         return true;

@@ -4,11 +4,11 @@ use super::kinds::Shown;
 use super::{Config, KEYS};
 
 impl Config {
-    /// Gives all keys and their values as TOML. Read back it gives an equal configuration.
+    /// Returns all keys and their values as TOML, which reads back as an equal configuration.
     ///
-    /// Durations and sizes are in the largest unit that divides them. Beside `deadlines.preset`
-    /// stand the values in force, so that the preset itself has nothing left to say when the text
-    /// is read.
+    /// Durations and sizes are in the largest unit that divides them. The closing deadlines in
+    /// force stand beside `deadlines.preset`, so that the preset changes nothing when the text is
+    /// read.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         let mut section = "";
@@ -24,7 +24,7 @@ impl Config {
     }
 }
 
-/// Gives a value as TOML writes it.
+/// Returns a value as TOML.
 fn literal(shown: &Shown) -> String {
     match shown {
         Shown::Bare(text) => text.clone(),
@@ -38,7 +38,7 @@ fn literal(shown: &Shown) -> String {
     }
 }
 
-/// Gives a basic string (TOML 1.0, String).
+/// Returns a basic string (TOML 1.0, String).
 fn quote(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {

@@ -1,7 +1,7 @@
 //! Reading TOML against the table of keys.
 //!
-//! Each value becomes the text that [`Config::set`] takes, so a file is held to the same rules as
-//! an option. TOML itself refuses a key that stands twice.
+//! Each value becomes the text that [`Config::set`] takes, so the rules for a file are those for an
+//! option. TOML itself refuses a repeated key.
 
 use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeTable, DeValue, Error};
@@ -10,12 +10,12 @@ use super::kinds::Shown;
 use super::{Config, ConfigError, KEYS, Key};
 
 impl Config {
-    /// Reads a configuration from TOML; keys not mentioned keep their defaults.
+    /// Reads a configuration from TOML; keys that are not in it keep their defaults.
     ///
     /// # Errors
     ///
-    /// The first of the faults that [`Config::merge_toml`] finds. Contradictions are for
-    /// [`Config::check`].
+    /// The first of the faults that [`Config::merge_toml`] finds. [`Config::check`] finds
+    /// contradictions.
     pub fn from_toml(text: &str) -> Result<Config, ConfigError> {
         let mut config = Config::default();
         match config.merge_toml(text).into_iter().next() {
@@ -24,9 +24,9 @@ impl Config {
         }
     }
 
-    /// Sets every key that stands in the text, and gives every fault in the order of lines: what is
-    /// not TOML, unknown and repeated keys, values of a wrong type or out of bounds. A text that is
-    /// not TOML sets nothing.
+    /// Sets every key in the text, and returns every fault in the order of lines: text that is not
+    /// TOML, unknown and repeated keys, values of a wrong type or out of bounds. A text that is not
+    /// TOML sets nothing.
     #[must_use]
     pub fn merge_toml(&mut self, text: &str) -> Vec<ConfigError> {
         let (root, errors) = DeTable::parse_recoverable(text);
@@ -71,7 +71,7 @@ impl ConfigError {
 
 type Entry<'a> = (Option<&'a str>, &'a str, &'a Spanned<DeValue<'a>>);
 
-/// Gives all values with their sections and names. An empty table is a section without keys, or a
+/// Returns all values with their sections and names. An empty table is a section without keys, or a
 /// name like any other.
 fn entries<'a>(root: &'a DeTable<'a>) -> Vec<Entry<'a>> {
     let mut entries = Vec::new();
@@ -93,10 +93,10 @@ fn is_section(name: &str) -> bool {
     KEYS.iter().any(|key| key.name.split_once('.').is_some_and(|(section, _)| section == name))
 }
 
-/// Gives a value as the text that a key takes whose values are shown like `shown`.
+/// Returns a value as the text for a key whose values are shown like `shown`.
 ///
-/// A quoted number and an array for a single value are wrong types; whether a number will do is for
-/// the key to say.
+/// A quoted number, and an array for a single value, are wrong types; the key judges whether a
+/// number is allowed.
 fn plain(value: &DeValue, shown: &Shown) -> Result<String, &'static str> {
     match (value, shown) {
         (DeValue::String(_), Shown::Bare(_)) => Err("must be written without quotes"),
@@ -115,7 +115,7 @@ fn list(array: &DeArray) -> Result<String, &'static str> {
     Ok(entries.ok_or("must be a string or a list of strings")?.join(","))
 }
 
-/// Gives the number in decimal, also where it was written in hexadecimal.
+/// Returns the number in decimal, even if it was written in hexadecimal.
 fn decimal(number: &DeInteger) -> String {
     match i128::from_str_radix(number.as_str(), number.radix()) {
         Ok(number) => number.to_string(),
@@ -123,14 +123,14 @@ fn decimal(number: &DeInteger) -> String {
     }
 }
 
-/// Gives the fault for text that is not TOML, with the line it stands in.
+/// Returns the fault for text that is not TOML, with its line.
 fn syntax_fault(text: &str, error: &Error) -> ConfigError {
     let line = line_of(text, error.span().map_or(text.len(), |span| span.start));
     let given = text.lines().nth(line - 1).unwrap_or_default().trim().into();
     ConfigError { line: Some(line), given, rule: error.message().replace('\n', ", ") }
 }
 
-/// Gives the number of the line that a byte stands in; the first is 1.
+/// Returns the number of the line of a byte; the first line is 1.
 fn line_of(text: &str, at: usize) -> usize {
     1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }

@@ -1,5 +1,5 @@
-//! The sections of a [`Config`](super::Config): what each value means, its default and what it
-//! costs.
+//! The sections of a [`Config`](super::Config): the meaning of each value, its default and its
+//! cost.
 //!
 //! Durations are from 1 ms to 24 days (see [`crate::core::ground::time`]); `None` is `off`.
 
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::core::wire::http::{Hosts, Origins};
 
-/// Who may connect to a Unix socket: whoever may write to its file (unix(7)).
+/// Who may connect to a Unix socket: each user who may write to its file (unix(7)).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Unix {
-    /// The permissions of its file. Default 600: its owner alone; 660 lets a group in.
+    /// The permissions of its file. Default 600: only its owner; 660 lets a group in.
     pub mode: u32,
     /// Its owner and group, looked up when it is bound. Default: those of the process.
     pub owner: Option<Owner>,
@@ -28,9 +28,9 @@ impl Default for Unix {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Owner {
-    /// The user; `None` leaves the process's own.
+    /// The user; `None` keeps the process's own.
     pub user: Option<String>,
-    /// The group; `None` leaves the process's own.
+    /// The group; `None` keeps the process's own.
     pub group: Option<String>,
 }
 
@@ -38,13 +38,13 @@ pub struct Owner {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Turn {
-    /// Readiness events taken per turn. Default 1024, 1 to 65536; each costs 12 bytes once.
+    /// Readiness events taken per turn. Default 1024, 1 to 65536; each takes 12 bytes once.
     pub events: usize,
     /// Bytes read in one turn, plus 128 for each message decoded or delivered, plus the bytes of
-    /// long texts that are encoded as they are written. Default 256 KiB.
+    /// long texts that are encoded while they are written. Default 256 KiB.
     ///
-    /// What is left is ready in the next turn, before new events. At least one read per turn is
-    /// always done.
+    /// The rest is ready in the next turn, before new events. At least one read per turn is always
+    /// done.
     pub bytes: usize,
 }
 
@@ -64,35 +64,34 @@ pub struct Deadlines {
     /// From the response to the first byte of the next request; empty lines do not count. Default
     /// 75 s, longer than balancers and pools keep a connection (60 s).
     ///
-    /// Told in each answer, in whole seconds: `Keep-Alive: timeout=75`.
+    /// Each answer tells it, in whole seconds: `Keep-Alive: timeout=75`.
     pub keep_alive: Duration,
     /// From the last byte received to the end, WebSocket only. Default 60 s.
     ///
-    /// It must be longer than [`Heartbeat::interval`], and may be off only where heartbeats are on.
+    /// It must be longer than [`Heartbeat::interval`], and may be off only if heartbeats are on.
     pub read_idle: Option<Duration>,
     /// From the first byte of a WebSocket message to its last: a slow drip is not activity. Default
     /// 30 s.
     pub message: Duration,
-    /// How long bytes may wait with none accepted by the peer. Default 10 s; the oldest may wait
-    /// three times as long, and 24 days at the most.
+    /// How long bytes may wait while the peer accepts none. Default 10 s. The oldest byte may wait
+    /// three times as long, but at most 24 days.
     pub write_stall: Duration,
-    /// From the decision to close to the close frame in the kernel's hands. Default 5 s, by
-    /// [`Preset`].
+    /// From the decision to close to the close frame with the kernel. Default 5 s, by [`Preset`].
     pub close_send: Duration,
     /// From the close frame to the peer's; and again from there to its EOF. Default 3 s, by
     /// [`Preset`].
     pub close_ack: Duration,
-    /// A handler call that runs longer is counted and logged as stuck; it ends nothing. Default 30
+    /// A handler call that runs longer is counted and logged as stuck; nothing is ended. Default 30
     /// s.
     pub handler: Option<Duration>,
-    /// From open to a close with 1001, jittered as the heartbeat. Default off.
+    /// From open to a close with 1001, with the jitter of the heartbeat. Default off.
     pub lifetime: Option<Duration>,
-    /// From the beginning of a drain to the drop of everything still open. Default 30 s.
+    /// From the beginning of a drain to the drop of all connections still open. Default 30 s.
     pub drain: Duration,
 }
 
 impl Deadlines {
-    /// Gives the preset that was chosen last.
+    /// Returns the preset that was chosen last.
     ///
     /// Choose one by `config.set("deadlines.preset", "strict")`.
     pub fn preset(&self) -> Preset {
@@ -108,7 +107,7 @@ pub enum Preset {
     /// `close_send` 5 s, `close_ack` 3 s.
     #[default]
     Balanced,
-    /// `close_send` 2 s, `close_ack` 1 s: peers nearby, slots are dear.
+    /// `close_send` 2 s, `close_ack` 1 s: peers nearby, slots are scarce.
     Strict,
 }
 
@@ -136,21 +135,20 @@ impl Preset {
 pub struct Heartbeat {
     /// Nothing received for this long: ping. Default 30 s; `None` sends none.
     pub interval: Option<Duration>,
-    /// Each interval is drawn anew from `interval` x (1 - jitter .. 1). Default 0.3, 0 to 1.
+    /// Each interval is random, from `interval` x (1 - jitter .. 1). Default 0.3, 0 to 1.
     ///
-    /// Less of it makes pings of connections that came together go out together.
+    /// With less jitter, connections that came together are pinged together.
     pub jitter: f64,
-    /// From the ping in the kernel's hands to any byte received; else the ping is missed. Default
-    /// 10 s.
+    /// From the ping with the kernel to any byte received; else the ping is missed. Default 10 s.
     pub pong: Duration,
     /// This many pings missed in a row: closed. Default 3, 1 to 100.
     pub max_missed: u32,
-    /// Takes the pong wait from the measured round trip and stretches the interval while all is
-    /// well. Default false.
+    /// Takes the pong wait from the measured round trip, and lengthens the interval while all pings
+    /// are answered. Default false.
     pub adaptive: bool,
-    /// The shortest interval where `adaptive`. Default 5 s.
+    /// The shortest interval if `adaptive`. Default 5 s.
     pub min: Duration,
-    /// The longest interval where `adaptive`. Default 5 min.
+    /// The longest interval if `adaptive`. Default 5 min.
     pub max: Duration,
     /// An event stream silent for this long gets a comment line. Default 15 s.
     pub comment: Duration,
@@ -160,88 +158,88 @@ pub struct Heartbeat {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections at once; beyond it 503 at accept. Default 10000, 1 to 10 million; each costs
+    /// Connections at once; more get 503 at accept. Default 10000, 1 to 10 million; each costs
     /// [`IDLE_CONNECTION_BYTES`](super::IDLE_CONNECTION_BYTES) at most when idle.
     pub connections: usize,
-    /// Connections from one address at once; beyond it 429 at accept. Default 0, which is off; at
+    /// Connections from one address at once; more get 429 at accept. Default 0, which is off; at
     /// most 10 million. An IPv6 network of 64 bits counts as one address; loopback, Unix sockets
     /// and the operator's listeners do not count.
     pub connections_per_ip: u32,
     /// Connections accepted in a second, twice as many at once; the others wait to be accepted.
     /// Default 0, which is off; at most a million. The operator's do not count.
     pub handshakes_per_second: u32,
-    /// Bytes of a request head; beyond it 431. Default 8 KiB, at most 1 MiB; held only while a head
+    /// Bytes of a request head; more get 431. Default 8 KiB, at most 1 MiB; held only while a head
     /// is incomplete. A trailer section behind a body may be as long.
     pub head_bytes: usize,
-    /// Header lines of a request, and lines of a trailer section; beyond it 431. Default 64, 1 to
+    /// Header lines of a request, and lines of a trailer section; more get 431. Default 64, 1 to
     /// 1024.
     pub headers: usize,
-    /// Bytes of one WebSocket message or request body; beyond it 1009 or 413. Default 1 MiB, at
-    /// most 1 GiB.
+    /// Bytes of one WebSocket message or request body; more get 1009 or 413. Default 1 MiB, at most
+    /// 1 GiB.
     ///
-    /// Each connection may hold that much of an incomplete message, by what it sent, not by what it
-    /// claimed.
+    /// Each connection may hold this much of an incomplete message: what was received, not what was
+    /// announced.
     pub message_bytes: u64,
-    /// Fragments of one message, empty ones included; beyond it 1008. Default 1024, 1 to a million.
+    /// Fragments of one message, with empty ones; more get 1008. Default 1024, 1 to a million.
     pub fragments: u32,
-    /// Decoded messages of one connection that wait for its handler; beyond it reading pauses.
+    /// Decoded messages of one connection that wait for its handler; with more, reading pauses.
     /// Default 64, 1 to 65536.
     pub inbox_messages: usize,
     /// Bytes of the messages that wait for the handler; one always fits. Default 256 KiB, at most 1
     /// GiB.
     pub inbox_bytes: usize,
     /// Bytes that wait for one peer, and 128 for each entry (a message or an event, or many small
-    /// messages together); an empty outbox takes one message of any size; beyond it [`Overflow`].
-    /// Default 256 KiB, at most 1 GiB.
+    /// messages together). An empty outbox takes one message of any size; for more see
+    /// [`Overflow`]. Default 256 KiB, at most 1 GiB.
     pub outbox_bytes: usize,
-    /// Bytes of incomplete messages, inboxes, outboxes, commands and topic logs, in all; a frame
-    /// that many wait for counts once. Default `None`, in text `auto`: a quarter of the least of
-    /// the machine's memory, the control group's, and what `RLIMIT_AS` and `RLIMIT_DATA` leave free
-    /// at the start, the part of the worker threads left out; 1 MiB to 1 TiB.
+    /// Bytes of incomplete messages, inboxes, outboxes, commands and topic logs together; a frame
+    /// that waits for many peers counts once. 1 MiB to 1 TiB. Default `None`, in text `auto`: a
+    /// quarter of the least of the machine's memory, the control group's, and what `RLIMIT_AS` and
+    /// `RLIMIT_DATA` leave free at the start, without the part of the worker threads.
     ///
-    /// Logs keep within half of it. Beyond 80% they shrink further, down to nothing; only if that
-    /// does not help are new connections and POSTs refused with 503 and publishers not heard.
-    /// Beyond all of it the connection with most bytes of its own goes, with 1013.
+    /// Logs keep within half of it. Beyond 80% they shrink further, down to nothing. If that does
+    /// not help, new connections and POSTs are refused with 503 and publishers are not read. Beyond
+    /// all of it the connection with most bytes of its own is closed, with 1013.
     pub memory_bytes: Option<u64>,
-    /// WebSocket messages, or requests, of one peer in a second, twice as many at once; beyond it
-    /// [`Limits::rate_action`]. Default 0, which is off; at most a million. The operator's
+    /// WebSocket messages, or requests, of one peer in a second, twice as many at once; for more
+    /// see [`Limits::rate_action`]. Default 0, which is off; at most a million. The operator's
     /// connections have no rates.
     pub messages_per_second: u32,
-    /// Bytes of one peer in a second, twice as many at once; beyond it [`Limits::rate_action`].
+    /// Bytes of one peer in a second, twice as many at once; for more see [`Limits::rate_action`].
     /// Default 0, which is off; at most 1 GiB.
     pub bytes_per_second: u64,
-    /// What becomes of a peer that sends more. Default [`RateAction::Pause`].
+    /// What happens to a peer that sends more. Default [`RateAction::Pause`].
     pub rate_action: RateAction,
     /// Messages and events to one peer in a second, twice as many at once; the others wait in its
     /// outbox. Default 0, which is off; at most a million.
     pub send_per_second: u32,
-    /// Pings from one peer in a second; beyond it 1008. Default 10, 1 to a million.
+    /// Pings from one peer in a second; more get 1008. Default 10, 1 to a million.
     pub pings_per_second: u32,
-    /// Topics; beyond it 503 or an `error` message. Default 1024, 1 to a million.
+    /// Topics; more get 503 or an `error` message. Default 1024, 1 to a million.
     pub topics: usize,
     /// Subscriptions of one connection. Default 64, 1 to 65536.
     pub subscriptions: usize,
 }
 
-/// What becomes of a peer that sends more than it may in a second.
+/// What happens to a peer that sends more than it may in a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateAction {
-    /// It is not read from until it may send again. What waits for its bytes stands still
-    /// meanwhile.
+    /// The server does not read from the peer until it may send again. Deadlines that wait for its
+    /// bytes are paused meanwhile.
     #[default]
     Pause,
     /// Its connection ends: 1008, or 429 to a request.
     Close,
 }
 
-/// What topics retain, so that who was away can resume.
+/// What topics retain, so that a client that was away can resume.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Topics {
     /// Events of one topic. Default 256, at most a million.
     pub retain_events: usize,
-    /// Their payloads' bytes. Default 1 MiB, at most 1 GiB.
+    /// Bytes of their payloads. Default 1 MiB, at most 1 GiB.
     pub retain_bytes: usize,
     /// Their age. Default 10 min.
     pub retain_for: Duration,
@@ -257,23 +255,23 @@ impl Default for Topics {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Overflow {
-    /// Who has to give way. Default [`OverflowPolicy::Close`].
+    /// What gives way. Default [`OverflowPolicy::Close`].
     pub policy: OverflowPolicy,
 }
 
-/// Who gives way when an outbox is full.
+/// What gives way when an outbox is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OverflowPolicy {
     /// The connection: it is closed with 1013.
     #[default]
     Close,
-    /// The new event: it is not queued, and a gap is told before the next one, or when the outbox
-    /// has drained if none comes before. What handlers send still closes.
+    /// The new event: it is not queued. The peer is told of a gap before its next event, or when
+    /// the outbox has drained. Messages of handlers still close the connection.
     DropNewest,
-    /// The oldest event that waits and has not been begun; a gap is told in its place.
+    /// The oldest event that waits and has not begun; a gap is told in its place.
     DropOldest,
-    /// All but the newest event of each topic; gaps are told in their place.
+    /// All but the newest event of each topic; gaps are told in their places.
     Latest,
 }
 
@@ -289,7 +287,7 @@ impl OverflowPolicy {
         OverflowPolicy::Latest,
     ];
 
-    /// Gives the word for it in the configuration and in metrics.
+    /// Returns the word for it in the configuration and in metrics.
     pub const fn label(self) -> &'static str {
         match self {
             OverflowPolicy::Close => "close",
@@ -311,9 +309,9 @@ pub struct Admission {
     pub hosts: Hosts,
     /// The host names answered on the operator's listener; else 421. Default `auto`.
     pub admin_hosts: Hosts,
-    /// The file of tokens and their rights, which
-    /// [`Tokens::parse`](crate::core::admission::tokens::Tokens::parse) reads. With it the public
-    /// routes ask for a token. Default none.
+    /// The file of tokens and their rights, as
+    /// [`Tokens::parse`](crate::core::admission::tokens::Tokens::parse) reads it; with it the
+    /// public routes need a token. Default none.
     pub tokens: Option<PathBuf>,
 }
 
@@ -321,14 +319,14 @@ pub struct Admission {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Watch {
-    /// How often the figures are looked at; `None`, the default, never. One wake-up each.
+    /// How often the figures are read, one wake-up each; `None`, the default, never.
     pub interval: Option<Duration>,
-    /// What is not summed up of each sample's distance from what is usual, in standard deviations.
-    /// Default 0.5, 0 to 1.
+    /// The part of each sample's distance from the usual that is not summed up, in standard
+    /// deviations. Default 0.5, 0 to 1.
     pub drift: f64,
-    /// The sum that is an alarm, in standard deviations. Default 8, 1 to 1000.
+    /// The sum that makes an alarm, in standard deviations. Default 8, 1 to 1000.
     pub threshold: u32,
-    /// Where a snapshot of figures and connections is written at an alarm. Default none.
+    /// The directory for a snapshot of figures and connections at an alarm. Default none.
     pub dir: Option<PathBuf>,
     /// How many snapshots are kept, the newest. Default 8, 1 to 1000.
     pub snapshots: usize,

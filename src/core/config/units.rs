@@ -1,13 +1,13 @@
 //! Durations and sizes as text: `250ms`, `5s`, `2m`, `1h`, `1d` and `64k`, `1m`, `1g`.
 //!
-//! A duration always names its unit; a size without one is in bytes. Both are whole numbers, and
-//! are shown in the largest unit that divides them.
+//! A duration always has its unit; a size without one is in bytes. Both are whole numbers, shown in
+//! the largest unit that divides them.
 
 use std::time::Duration;
 
 use crate::core::ground::time::millis_up;
 
-/// Reads a duration; nothing if it is not one or does not fit.
+/// Reads a duration; `None` if the text is not one, or too long a one.
 pub(crate) fn read_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let (_, ms) = MILLISECONDS.iter().find(|(name, _)| *name == unit)?;
@@ -19,7 +19,7 @@ pub(crate) fn show_duration(span: Duration) -> String {
     show(millis_up(span), &MILLISECONDS)
 }
 
-/// Reads a size in bytes; nothing if it is not one or does not fit.
+/// Reads a size in bytes; `None` if the text is not one, or too large a one.
 pub(crate) fn read_size(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let (_, bytes) = BYTES.iter().find(|(name, _)| *name == unit)?;
@@ -38,7 +38,7 @@ const MILLISECONDS: [(&str, u64); 5] =
 /// Units of memory in bytes, the largest first.
 const BYTES: [(&str, u64); 4] = [("g", 1 << 30), ("m", 1 << 20), ("k", 1 << 10), ("", 1)];
 
-/// Splits a text into its digits, of which there is at least one, and the rest.
+/// Splits a text into its digits, at least one, and the rest.
 fn split(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
