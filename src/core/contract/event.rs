@@ -36,7 +36,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Says whether this event, not told yet, means nothing any more once `newer` is.
+    /// Returns whether `newer` makes this event obsolete, if it was not delivered yet.
     pub(crate) fn is_superseded_by(&self, newer: &Event) -> bool {
         matches!(
             (self, newer),
@@ -55,7 +55,7 @@ pub type Session = Box<dyn Any + Send>;
 pub struct Job {
     /// The connection.
     pub id: ConnectionId,
-    /// The route, by its place in the table.
+    /// The route, by its index in the table.
     pub route: usize,
     /// What to do.
     pub task: Task,
@@ -68,16 +68,16 @@ pub enum Task {
     Authorize(Box<Request>),
     /// Answer a plain request.
     Answer(Box<Request>),
-    /// Take these events.
+    /// Handle these events.
     Events {
-        /// What the handler kept, from `Opened` on.
+        /// The handler's state of the connection, from `Opened` on.
         session: Option<Session>,
         /// The events, oldest first.
         events: VecDeque<Event>,
     },
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Debug)]
 pub struct Done {
     /// The connection.
@@ -88,13 +88,13 @@ pub struct Done {
     pub outcome: Outcome,
 }
 
-/// How long the calls of a job took: mostly it is one.
+/// How long the calls of a job took: mostly there is one.
 #[derive(Clone, Debug, Default)]
 pub enum Calls {
     /// There was none.
     #[default]
     None,
-    /// One, that took so many microseconds.
+    /// One, in microseconds.
     One(u64),
     /// Several, in microseconds.
     Several(Box<Histogram>),
@@ -116,7 +116,7 @@ impl Calls {
         }
     }
 
-    /// Counts them among all.
+    /// Adds the calls to a histogram.
     pub fn add_to(&self, histogram: &mut Histogram) {
         match self {
             Calls::None => {}
@@ -133,27 +133,27 @@ pub enum Outcome {
     Verdict(Box<Request>, Result<Accept, Refusal>),
     /// The answer to a plain request.
     Answer(Response),
-    /// The events were taken.
+    /// The events were handled.
     Events {
-        /// What the handler keeps.
+        /// The handler's state of the connection.
         session: Option<Session>,
-        /// How many messages were among them.
+        /// How many of them were messages.
         messages_handled: u64,
-        /// The events' own memory, empty, to be used again.
+        /// The empty memory of the events, to be used again.
         events: VecDeque<Event>,
     },
-    /// The handler panicked. What it kept comes back, if the panic left it.
+    /// The handler panicked. Its state comes back, if the panic left it.
     Panicked {
-        /// What the handler kept.
+        /// The handler's state of the connection.
         session: Option<Session>,
-        /// How many messages it had taken before.
+        /// How many messages the handler had taken before.
         messages_handled: u64,
-        /// How many it had not, the one it panicked at included.
+        /// How many messages it had not taken, with the one at which it panicked.
         messages_lost: u64,
     },
 }
 
-/// How an upgrade is accepted. By default with the first subprotocol offered that the route names.
+/// How an upgrade is accepted. Default: with the first offered subprotocol that the route has.
 #[derive(Clone, Debug, Default)]
 pub struct Accept {
     protocol: Option<String>,
@@ -164,7 +164,7 @@ impl Accept {
     ///
     /// # Errors
     ///
-    /// If it is not a token; it cannot go on the wire then.
+    /// If the name is not a token; it cannot go on the wire then.
     pub fn with_protocol(name: impl Into<String>) -> Result<Accept, HeaderError> {
         let name = name.into();
         match http::is_token(name.as_bytes()) {
@@ -187,25 +187,25 @@ pub enum Command {
     Close(ConnectionId, u16, Utf8Bytes),
     /// Publish to a topic.
     Publish(String, Payload),
-    /// Send a WebSocket the events of a topic, first those after a position.
+    /// Subscribe a WebSocket to a topic; first send it the events after a position.
     Subscribe(ConnectionId, String, After),
-    /// Send no more of them.
+    /// Unsubscribe it.
     Unsubscribe(ConnectionId, String),
     /// A job came back.
     Done(Done),
     /// How long the calls of a job took.
     Took(Calls),
-    /// End a connection, as its operator wants it.
+    /// End a connection, as the operator asks.
     Kick(ConnectionId),
     /// Tell this fraction of the connections to come back later.
     Shed(f64),
-    /// Follow another configuration, in which there is no fault, with the tokens of its file.
+    /// Put a configuration without faults in force, with the tokens of its file.
     Reload(Box<(Config, Option<Tokens>)>),
-    /// Tell how the loop is.
+    /// Report the state of the loop.
     Report(Report),
-    /// Give a slice of the table of connections, from this place on.
+    /// Return a slice of the table of connections, from this place on.
     Table(Place, TableReport),
-    /// Count alarms of whoever watches the figures.
+    /// Count alarms of the thread that watches the figures.
     Alarms(u64),
     /// Close the listeners and end every connection in turn.
     Drain,
@@ -213,7 +213,7 @@ pub enum Command {
     Shutdown,
 }
 
-/// Takes a report to whoever asked for it. It must not block.
+/// Takes a report to the thread that asked for it. It must not block.
 pub struct Report(pub Box<dyn FnOnce(Vitals) + Send>);
 
 impl fmt::Debug for Report {
@@ -222,8 +222,8 @@ impl fmt::Debug for Report {
     }
 }
 
-/// Takes a slice of the table of connections to whoever asked for it, with the place to go on from
-/// if there is more. It must not block.
+/// Takes a slice of the table of connections to the thread that asked for it, with the place to go
+/// on from if there is more. It must not block.
 pub struct TableReport(pub Box<dyn FnOnce(String, Option<Place>) + Send>);
 
 impl fmt::Debug for TableReport {
@@ -232,7 +232,7 @@ impl fmt::Debug for TableReport {
     }
 }
 
-/// How far through the table of connections somebody is.
+/// How far a reader of the table of connections has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The slot to go on with.
@@ -242,8 +242,8 @@ pub struct Place {
 }
 
 impl Command {
-    /// Gives the memory that the command takes, for the bound on commands in flight; nothing for
-    /// those that are not bounded.
+    /// Returns the bytes that the command takes, for the bound on commands in flight; 0 for a
+    /// command that is not bounded.
     pub fn bytes(&self) -> usize {
         let carried = match self {
             Command::Send(_, message) => message.len(),

@@ -13,9 +13,9 @@ pub struct RouteSpec {
     pub placement: Placement,
     /// On which listeners.
     pub face: Face,
-    /// Whether it is answered without a token, where others take one.
+    /// Whether it is answered without a token, even if others need one.
     pub is_open: bool,
-    /// Whether `authorize` decides on an upgrade.
+    /// Whether `authorize` judges an upgrade.
     pub authorizes: bool,
     /// Whether the handler wants `Event::Pong`.
     pub wants_pongs: bool,
@@ -26,10 +26,10 @@ pub struct RouteSpec {
 }
 
 impl RouteSpec {
-    /// How many routes there may be: a connection notes its own in two bytes.
+    /// How many routes there may be: a connection stores its own in two bytes.
     pub const MAX: usize = 1 << 12;
 
-    /// Checks that there are requests which this route serves.
+    /// Checks that there are requests that this route serves.
     ///
     /// # Errors
     ///
@@ -60,8 +60,8 @@ impl RouteSpec {
         }
     }
 
-    /// Says whether this route serves a path. A pattern that ends in `{topic}` or `{id}` takes one
-    /// more segment, whatever it is.
+    /// Returns whether this route serves a path. A pattern that ends in `{topic}` or `{id}` takes
+    /// one more segment, whatever it is.
     fn has_path(&self, path: &str) -> bool {
         match self.path.strip_suffix("{topic}").or(self.path.strip_suffix("{id}")) {
             Some(prefix) => path.strip_prefix(prefix).is_some_and(|rest| !rest.contains('/')),
@@ -93,12 +93,12 @@ pub enum RouteKind {
     Health,
     /// `GET /readyz`: 200, or 503 while draining.
     Ready,
-    /// What the operator asks.
+    /// An operation of the operator.
     Operator(Operation),
 }
 
 impl RouteKind {
-    /// Says what caches may do with the answers.
+    /// Returns what caches may do with the answers.
     pub(crate) fn caching(self) -> Caching {
         match self {
             RouteKind::TopicSocket
@@ -111,7 +111,7 @@ impl RouteKind {
     }
 }
 
-/// What the operator asks.
+/// An operation of the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// `GET /metrics`: the figures, as Prometheus reads them.
@@ -124,7 +124,7 @@ pub enum Operation {
     Config,
     /// `POST /drain`.
     Drain,
-    /// `POST /shed?fraction=0.3`: tell a part of the connections to go elsewhere.
+    /// `POST /shed?fraction=0.3`: tell a part of the connections to reconnect later.
     Shed,
 }
 
@@ -151,22 +151,22 @@ pub enum Face {
 }
 
 impl Face {
-    /// Says whether a route with this face is reached through a listener of `listener`'s.
+    /// Returns whether a route with this face is reached through a listener for `listener`.
     pub fn is_seen_by(self, listener: Face) -> bool {
         self == Face::Both || self == listener
     }
 }
 
-/// What a path answers for one listener: the routes by kind.
+/// The routes of a path for one listener, by kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Found {
     pub websocket: Option<usize>,
     pub get: Option<usize>,
     pub post: Option<usize>,
     pub delete: Option<usize>,
-    /// What is posted needs no body.
+    /// A POST needs no body.
     pub is_bare: bool,
-    /// It says how the server is: whoever watches it may call it by any name.
+    /// It reports the server's health: a watcher may use any Host name for it.
     pub is_health: bool,
     /// What caches may do with its answers.
     pub caching: Caching,
@@ -205,12 +205,12 @@ pub(crate) fn find(routes: &[RouteSpec], face: Face, path: &str) -> Option<Found
 }
 
 impl Found {
-    /// Gives one of the routes.
+    /// Returns one of the routes.
     pub fn any(&self) -> Option<usize> {
         self.websocket.or(self.get).or(self.post)
     }
 
-    /// Gives the value of the Allow header (RFC 9110, 10.2.1).
+    /// Returns the value of the Allow header (RFC 9110, 10.2.1).
     pub fn allow(&self) -> &'static str {
         match (self.get.is_some(), self.post.is_some()) {
             (true, true) => "GET, HEAD, POST, OPTIONS",

@@ -1,5 +1,5 @@
-//! Every figure that a server tells, declared once: [`FIGURES`] is to `/metrics`, to the topic
-//! `$stats` and to the operator's page what the table of keys is to the configuration.
+//! Every figure that a server reports, declared once. `/metrics`, the topic `$stats` and the
+//! operator's page come from [`FIGURES`], as the configuration comes from the table of keys.
 //!
 //! To add a figure: count it in [`Stats`], and add a row here. `BLESS=1 cargo test --test operator
 //! figures` then writes it into the operator's page, where the last column is written by hand.
@@ -16,15 +16,15 @@ use crate::core::wire::ws::Violation;
 pub struct Figure {
     /// The name in `/metrics`.
     pub name: &'static str,
-    /// What is counted, in a sentence.
+    /// What it counts, in a sentence.
     pub help: &'static str,
     /// How the figure is read.
     pub read: Read,
-    /// The member of `$stats` that bears the figure, if one does.
+    /// The member of `$stats` that has the figure, if there is one.
     pub member: Option<Member>,
 }
 
-/// How a figure is read, and of which type its samples are.
+/// How a figure is read, and the type of its samples.
 #[derive(Clone, Copy, Debug)]
 pub enum Read {
     /// A number that only grows.
@@ -35,37 +35,37 @@ pub enum Read {
     Gauge(fn(&Snapshot) -> u64),
     /// Numbers that go up and down, one for each value of the labels.
     Gauges(&'static [&'static str], Samples),
-    /// Values by size, in seconds where they are written.
+    /// Counts of values by size, written in seconds.
     Histogram(Unit, fn(&Stats) -> &Histogram),
-    /// What only grows of the process, where the kernel tells it.
+    /// A number of the process that only grows, if the kernel reports it.
     ProcessCounter(fn(&Process) -> Option<f64>),
-    /// What the kernel tells of the process.
+    /// A number of the process, if the kernel reports it.
     ProcessGauge(fn(&Process) -> Option<f64>),
 }
 
-/// Gives each sample: the values of the labels, and the number.
+/// Calls the closure for each sample: the values of the labels, and the number.
 pub type Samples = fn(&Snapshot, &mut dyn FnMut(&[&str], u64));
 
 /// A member of the JSON object of a `$stats` event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Member {
-    /// The sum of all samples; of a histogram an object with `mean` and `max` in its own unit, and
+    /// The sum of all samples; for a histogram an object with `mean` and `max` in its own unit, or
     /// `null` before the first value. A dot in the name makes an object of the members that share
-    /// what stands before the dot; they are neighbours in the table.
+    /// the part before the dot; they are neighbours in the table.
     Number(&'static str),
     /// An object with a member for each value of one label; samples that differ in other labels
     /// are summed.
     By(&'static str, &'static str),
 }
 
-/// What the figures are read from: one look at a server.
+/// The source of the figures: the state of a server at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot<'a> {
     /// The counters.
     pub stats: &'a Stats,
     /// Connections, by [`Transport`] and [`PhaseName`].
     pub connections: [[u64; PhaseName::COUNT]; Transport::COUNT],
-    /// The most that may be open.
+    /// The most connections that may be open.
     pub connections_limit: u64,
     /// Bytes that wait for peers.
     pub outbox_bytes: u64,
@@ -73,7 +73,7 @@ pub struct Snapshot<'a> {
     pub deadlines_armed: u64,
     /// Jobs that wait for a worker in the engine.
     pub jobs_waiting: u64,
-    /// Handler calls asked for that have not come back.
+    /// Handler calls that were requested and have not returned.
     pub jobs_out: u64,
     /// Topics.
     pub topics: u64,
@@ -83,7 +83,7 @@ pub struct Snapshot<'a> {
     pub events_published: u64,
     /// Memory in use, by kind.
     pub memory: [(&'static str, u64); 5],
-    /// How much of it there may be.
+    /// The most memory that may be in use.
     pub memory_limit: u64,
     /// What the loop around the engine knows.
     pub around: &'a Surroundings,
@@ -92,7 +92,7 @@ pub struct Snapshot<'a> {
 /// What the loop around the engine knows and the engine does not.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// Jobs handed to the workers that none of them has begun.
+    /// Jobs that were handed to the workers and that no worker has begun.
     pub jobs_queued: usize,
     /// Bytes of commands on their way to the loop.
     pub command_bytes: usize,
@@ -102,24 +102,24 @@ pub struct Surroundings {
     pub process: Process,
 }
 
-/// What the kernel tells of the process. What it does not tell is left out.
+/// What the kernel reports of the process. A figure that it does not report is `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
     /// CPU time of all threads, in seconds.
     pub cpu_seconds: f64,
     /// Descriptors in use.
     pub open_descriptors: Option<u64>,
-    /// How many there may be.
+    /// How many descriptors there may be.
     pub descriptors_max: Option<u64>,
-    /// Address space.
+    /// Address space, in bytes.
     pub virtual_bytes: Option<u64>,
-    /// Memory in use.
+    /// Resident memory, in bytes.
     pub resident_bytes: Option<u64>,
-    /// When it was started, in seconds since 1970.
+    /// When the process was started, in seconds since 1970.
     pub started_at_seconds: Option<f64>,
 }
 
-/// All figures, in the order in which they are told.
+/// All figures, in the order in which they are written.
 pub const FIGURES: &[Figure] = &[
     told(
         figure(
@@ -459,7 +459,7 @@ pub const FIGURES: &[Figure] = &[
 ];
 
 impl Snapshot<'_> {
-    /// Gives all figures in the Prometheus text format.
+    /// Returns all figures in the Prometheus text format.
     pub fn exposition(&self) -> String {
         let mut out = Exposition::default();
         for figure in FIGURES {
@@ -468,7 +468,7 @@ impl Snapshot<'_> {
         out.end()
     }
 
-    /// Adds the figures that `$stats` bears to its object.
+    /// Adds the figures of `$stats` to its object.
     pub fn members(&self, object: Object) -> Object {
         let mut object = object;
         let mut group: Option<(&str, Object)> = None;
@@ -495,7 +495,7 @@ impl Snapshot<'_> {
 }
 
 impl Figure {
-    /// Gives the labels of the samples.
+    /// Returns the names of the samples' labels.
     pub fn labels(&self) -> &'static [&'static str] {
         match self.read {
             Read::Counters(labels, _) | Read::Gauges(labels, _) => labels,
@@ -549,7 +549,7 @@ impl Figure {
 }
 
 impl Member {
-    /// Gives the name.
+    /// Returns the name.
     pub const fn name(self) -> &'static str {
         match self {
             Member::Number(name) | Member::By(name, _) => name,
@@ -587,7 +587,7 @@ fn sums_by(label: &str, labels: &[&str], read: Samples, snapshot: &Snapshot) -> 
     sums.iter().fold(Object::new(), |object, (name, sum)| object.number(name, *sum)).end()
 }
 
-/// Gives `null` where nothing was measured: a mean of 0 would be a figure.
+/// Returns `null` if nothing was measured: a mean of 0 would be a figure.
 fn mean_and_max(histogram: &Histogram) -> String {
     match histogram.sum().checked_div(histogram.count()) {
         Some(mean) => Object::new().number("mean", mean).number("max", histogram.max()).end(),

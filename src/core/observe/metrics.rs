@@ -1,8 +1,8 @@
-//! The Prometheus text format (version 0.0.4): families of samples on their way out.
+//! The Prometheus text format (version 0.0.4): writes families of samples.
 //!
 //! A small writer of our own: the counters are plain numbers that the loop owns, so nothing is
-//! registered, shared or locked, and machines without 64-bit atomics are served too. What there is
-//! to tell stands in the engine; here is how it is written.
+//! registered, shared or locked, and machines without 64-bit atomics are served too. `figures` has
+//! the content, this module the form.
 
 use std::fmt::{Display, Write};
 
@@ -11,7 +11,7 @@ use crate::core::observe::stats::Histogram;
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A text on its way out, family by family.
+/// A text that is written family by family.
 ///
 /// ```
 /// use heartwheel::core::observe::metrics::Exposition;
@@ -34,7 +34,7 @@ pub struct Family<'a> {
     name: &'a str,
 }
 
-/// In what unit a histogram was counted. Seconds are written.
+/// The unit in which a histogram was counted. It is written in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Milliseconds.
@@ -75,7 +75,7 @@ impl Exposition {
         line(family.out, format_args!("{name}_count {count}"));
     }
 
-    /// Gives the text.
+    /// Returns the text.
     pub fn end(self) -> String {
         self.0
     }
@@ -90,12 +90,12 @@ impl Exposition {
 }
 
 impl Family<'_> {
-    /// Writes the family's one sample.
+    /// Writes the one sample of the family.
     pub fn value(self, value: impl Display) {
         line(self.out, format_args!("{} {value}", self.name));
     }
 
-    /// Writes a sample with labels, whose values may be anything.
+    /// Writes a sample with labels, whose values may be any text.
     pub fn labelled(&mut self, labels: &[(&str, &str)], value: impl Display) -> &mut Self {
         self.out.push_str(self.name);
         for (index, (name, text)) in labels.iter().enumerate() {
@@ -128,7 +128,7 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     writeln!(out, "{text}").expect("a String takes all that is written");
 }
 
-/// In seconds: nothing that is measured here takes longer in any sense that matters.
+/// In seconds: nothing measured here takes longer in any sense that matters.
 const LONGEST_BOUND: f64 = 100.0;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a server counts, and how its figures are told.
+//! What a server counts, and how its figures are written.
 
 pub mod figures;
 pub mod metrics;

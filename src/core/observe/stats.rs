@@ -1,4 +1,4 @@
-//! Counters of one server: plain numbers, owned by the loop.
+//! Counters of one server: plain numbers that the loop owns.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::core::config::OverflowPolicy;
 use crate::core::ground::reason::CloseReason;
 use crate::core::wire::ws::Violation;
 
-/// Everything a server counts. Counters only grow, and wrap never in practice; gauges say so.
+/// Everything that a server counts. Counters only grow, and do not overflow in practice.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -19,9 +19,9 @@ pub struct Stats {
     pub rejected_per_ip: u64,
     /// Connections refused because memory was short.
     pub rejected_memory: u64,
-    /// Requests answered 401: without a token, or with one that is none of ours.
+    /// Requests answered 401: without a token, or with an unknown one.
     pub rejected_tokens: u64,
-    /// Publishes and subscriptions, by requests and on WebSockets, that the token had no right to.
+    /// Publishes and subscriptions, by requests and on WebSockets, without the right to them.
     pub rejected_rights: u64,
     /// Ends, by [`Transport`] and [`CloseReason::index`].
     pub closed: [[u64; CloseReason::COUNT]; Transport::COUNT],
@@ -32,21 +32,21 @@ pub struct Stats {
     /// Upgrades that the route's `authorize` refused.
     pub rejected_by_handlers: u64,
     /// How long connections took to become WebSockets or event streams, in milliseconds: from
-    /// accept, or from the first byte of a later request, to the answer queued.
+    /// accept, or from the first byte of a later request, until the answer was queued.
     pub handshake: Histogram,
     /// Connections upgraded to WebSocket.
     pub upgraded: u64,
-    /// HTTP requests, refused ones included, by the class of the status that answered (1xx to 5xx).
+    /// HTTP requests, also refused ones, by the class of the answer's status (1xx to 5xx).
     pub answers: [u64; 5],
     /// Event streams begun.
     pub streams: u64,
     /// Events and subscriptions of the application that were refused: a bad name, too many topics.
     pub publishes_refused: u64,
-    /// Gaps told to subscribers, or counted where there is no word for them.
+    /// Gaps told to subscribers, or counted if the subscriber cannot be told.
     pub gaps: u64,
-    /// Subscriptions that began at a position that was good: nothing was missing.
+    /// Subscriptions that began at a valid position: no event was missing.
     pub resumes_complete: u64,
-    /// Subscriptions that began at a position after which something was missing.
+    /// Subscriptions that began at a position after which events were missing.
     pub resumes_gap: u64,
     /// Breaches of RFC 6455 or of a limit on messages, by [`Violation`].
     pub violations: [u64; Violation::COUNT],
@@ -64,25 +64,25 @@ pub struct Stats {
     /// Messages received and lost to a panic: the one that the handler was given, and those that
     /// waited behind it in the same job.
     pub messages_panicked: u64,
-    /// Messages received that no handler was given, because the end of their connection came first.
+    /// Messages received that no handler got, because the end of their connection came first.
     pub messages_cancelled: u64,
     /// WebSocket messages and events queued for a peer. Each waits, was written whole, or is
     /// counted among `messages_discarded`.
     pub messages_sent: u64,
-    /// Those among them that were queued for event streams.
+    /// Those of `messages_sent` that were queued for event streams.
     pub messages_streamed: u64,
     /// Bodies published by POST.
     pub messages_posted: u64,
     /// Messages and events queued for a peer that were discarded before they were written whole, by
-    /// [`OverflowPolicy`]; `close` counts what any end cut off.
+    /// [`OverflowPolicy`]; `close` counts those that the end of a connection cut off.
     pub messages_discarded: [u64; OverflowPolicy::COUNT],
     /// Messages and events for a peer that were never queued, by [`OverflowPolicy`]; `close` counts
-    /// also what was for a peer that was gone.
+    /// also those for a peer that was gone.
     pub messages_refused: [u64; OverflowPolicy::COUNT],
     /// Bytes queued for peers. Each waits, or is counted among `sent_bytes` or `discarded_bytes`.
     pub queued_bytes: u64,
-    /// Bytes queued for peers and then discarded: an end cut them off, an event gave way, or a ping
-    /// or pong was replaced by a newer one.
+    /// Bytes queued for peers and then discarded: an end cut them off, an event gave way, or a
+    /// newer ping or pong replaced them.
     pub discarded_bytes: u64,
     /// Commands for connections that were gone.
     pub commands_stale: u64,
@@ -104,16 +104,16 @@ pub struct Stats {
     pub handler_panics: u64,
     /// Handler calls that ran longer than `deadlines.handler`.
     pub handlers_stuck_total: u64,
-    /// Gauge: handler calls that run longer than `deadlines.handler` now.
+    /// Gauge: handler calls that now run longer than `deadlines.handler`.
     pub handlers_stuck: u64,
-    /// Times that the process had been stopped, or suspended, and pings were spread instead of
-    /// evictions.
+    /// Times that the process had been stopped or suspended, so that peers were pinged instead of
+    /// ended.
     pub time_jumps: u64,
     /// Times that accepting failed and the loop went on.
     pub accept_errors: u64,
     /// Times that accepting paused, because descriptors or memory had run out.
     pub accept_pauses: u64,
-    /// Times that reading from a connection paused, because it had sent more than
+    /// Times that reading from a connection paused, because its peer had sent more than
     /// `limits.messages_per_second` or `limits.bytes_per_second` allow.
     pub read_pauses: u64,
     /// Times that messages began to wait for `limits.send_per_second`.
@@ -124,23 +124,23 @@ pub struct Stats {
     pub watch_alarms: u64,
     /// Turns of the loop.
     pub turns: u64,
-    /// How long turns took, in microseconds, the wait left out.
+    /// How long turns took, in microseconds, without the wait.
     pub turn_us: Histogram,
 }
 
 impl Stats {
-    /// Gives how many connections ended for this reason.
+    /// Returns how many connections ended for this reason.
     pub fn closed_by(&self, reason: CloseReason) -> u64 {
         self.closed.iter().map(|ends| ends[reason.index()]).sum()
     }
 
-    /// Gives how many connections ended.
+    /// Returns how many connections ended.
     pub fn closed_total(&self) -> u64 {
         self.closed.iter().flatten().sum()
     }
 
-    /// Gives the refusals of connections and of what they asked for, each with its label. The first
-    /// two are of those that got no slot.
+    /// Returns the refusals of connections and of requests, each with its label. The first two are
+    /// of connections that got no slot.
     pub fn rejected(&self) -> [(&'static str, u64); 8] {
         [
             ("connections", self.rejected_connections),
@@ -154,8 +154,8 @@ impl Stats {
         ]
     }
 
-    /// Gives the messages and events that were lost under a policy, in both directions: what came
-    /// and was not handled counts under `close`, as everything that an end cuts off.
+    /// Returns how many messages and events were lost under a policy, in both directions: received
+    /// messages that were not handled count under `close`, as all that an end cuts off.
     pub fn dropped_by(&self, policy: OverflowPolicy) -> u64 {
         let received = match policy {
             OverflowPolicy::Close => self.messages_panicked + self.messages_cancelled,
@@ -165,18 +165,18 @@ impl Stats {
         received + self.messages_discarded[policy] + self.messages_refused[policy]
     }
 
-    /// Gives all messages and events that were lost, in both directions.
+    /// Returns how many messages and events were lost, in both directions.
     pub fn messages_dropped(&self) -> u64 {
         OverflowPolicy::ALL.into_iter().map(|policy| self.dropped_by(policy)).sum()
     }
 
-    /// Gives how often deadlines of this kind acted.
+    /// Returns how often deadlines of this kind acted.
     pub fn fired(&self, kind: DeadlineKind) -> u64 {
         self.deadlines_fired[kind as usize]
     }
 }
 
-/// How a loop is, as it says itself ([`Handle::vitals`](crate::Handle::vitals)).
+/// The state of a loop, as it reports itself ([`Handle::vitals`](crate::Handle::vitals)).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Vitals {
@@ -184,15 +184,15 @@ pub struct Vitals {
     pub stats: Stats,
     /// Connections open.
     pub connections: usize,
-    /// Handler calls asked for that have not come back.
+    /// Handler calls that were requested and have not returned.
     pub jobs: usize,
-    /// By how much the earliest deadline is overdue.
+    /// How late the earliest deadline is.
     pub wheel_late: Duration,
-    /// Whether a drain was begun.
+    /// Whether a drain has begun.
     pub is_draining: bool,
 }
 
-/// What a deadline is for. Where several are due in one tick, the first named here is the reason.
+/// The purpose of a deadline. Of several due in one tick, the first in this order is the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeadlineKind {
     /// `deadlines.handshake`.
@@ -247,7 +247,7 @@ impl DeadlineKind {
         DeadlineKind::Drain,
     ];
 
-    /// Gives the label: the key's name, without its section.
+    /// Returns the label: the key's name, without its section.
     pub const fn label(self) -> &'static str {
         match self {
             DeadlineKind::Handshake => "handshake",
@@ -267,8 +267,8 @@ impl DeadlineKind {
         }
     }
 
-    /// Says whether bytes that already lie in the socket could move this deadline: one attempt is
-    /// made before it acts.
+    /// Returns whether bytes that wait in the socket could move this deadline: one attempt is made
+    /// before it acts.
     pub(crate) const fn is_inactivity(self) -> bool {
         matches!(
             self,
@@ -301,7 +301,7 @@ impl Transport {
     pub const ALL: [Transport; Transport::COUNT] =
         [Transport::WebSocket, Transport::EventStream, Transport::Http];
 
-    /// Gives the label: in log lines and metrics.
+    /// Returns the label for log lines and metrics.
     pub const fn label(self) -> &'static str {
         match self {
             Transport::Http => "http",
@@ -311,12 +311,12 @@ impl Transport {
     }
 }
 
-/// How far a connection has come, in the words of an operator.
+/// How far a connection has come, in an operator's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PhaseName {
-    /// Its first request is awaited.
+    /// The server waits for the first request.
     Handshake,
-    /// A request is being received, decided on or answered, or the next one is awaited.
+    /// A request is received, authorized or answered, or the next one is awaited.
     Request,
     /// A WebSocket or an event stream.
     Open,
@@ -332,7 +332,7 @@ impl PhaseName {
     pub const ALL: [PhaseName; PhaseName::COUNT] =
         [PhaseName::Handshake, PhaseName::Request, PhaseName::Open, PhaseName::Closing];
 
-    /// Gives the label: in metrics and in `/connections`.
+    /// Returns the label for metrics and `/connections`.
     pub const fn label(self) -> &'static str {
         match self {
             PhaseName::Handshake => "handshake",
@@ -343,9 +343,9 @@ impl PhaseName {
     }
 }
 
-/// Counts values in buckets whose bounds are 1, 2, 4, 8, 20, 40, 80, 200, ... and one for all above
-/// the last: three to a power of ten, so that 800 ms is a bound in milliseconds and in
-/// microseconds.
+/// Counts values in buckets with the bounds 1, 2, 4, 8, 20, 40, 80, 200, ... and one bucket for all
+/// above the last. There are three to a power of ten, so that 800 ms is a bound in milliseconds and
+/// in microseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
     buckets: [u64; Histogram::BUCKETS],
@@ -354,7 +354,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// The greatest value of each bucket but the last, which takes what is greater than all.
+    /// The greatest value of each bucket but the last, which counts all above.
     pub const BOUNDS: [u64; Histogram::BUCKETS - 1] = bounds();
 
     /// How many buckets there are.
@@ -365,7 +365,7 @@ impl Histogram {
         self.record_times(value, 1);
     }
 
-    /// Counts a value so many times.
+    /// Counts a value `times` times.
     pub fn record_times(&mut self, value: u64, times: u32) {
         let times = times.into();
         self.buckets[Histogram::BOUNDS.partition_point(|bound| *bound < value)] += times;
@@ -378,7 +378,7 @@ impl Histogram {
         self.record(span.as_millis() as u64);
     }
 
-    /// Counts all that another has counted.
+    /// Adds all values that another histogram has counted.
     pub fn add(&mut self, other: &Histogram) {
         for (bucket, count) in self.buckets.iter_mut().zip(other.buckets) {
             *bucket += count;
@@ -387,23 +387,23 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
-    /// Gives the counts; bucket `n` holds values up to `BOUNDS[n]`, those of the buckets before it
-    /// left out.
+    /// Returns the counts; bucket `n` counts values up to `BOUNDS[n]` that are above the bound of
+    /// the bucket before.
     pub fn buckets(&self) -> &[u64; Histogram::BUCKETS] {
         &self.buckets
     }
 
-    /// Gives how many values were counted.
+    /// Returns how many values were counted.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// Gives the sum of all values.
+    /// Returns the sum of all values.
     pub fn sum(&self) -> u64 {
         self.sum
     }
 
-    /// Gives the greatest value.
+    /// Returns the greatest value; 0 without values.
     pub fn max(&self) -> u64 {
         self.max
     }

@@ -1,10 +1,10 @@
 //! Frames that wait for one peer.
 //!
-//! A queue of frames, shared or packed: small frames that belong to this peer alone are copied
-//! together, so that a thousand tiny replies cost their bytes and not a thousand entries. Pings and
-//! pongs go ahead of what is queued but never inside a frame; until they can, one ping and a few
-//! pongs wait apart, where the newest wins, so that a flood of pings grows nothing. An empty outbox
-//! owns no memory: it leaves a little to the next one, among the [`Spares`].
+//! A queue of frames, shared or packed: small frames for this peer alone are copied together, so
+//! that a thousand tiny replies cost their bytes and not a thousand entries. Pings and pongs go
+//! ahead of other frames but never inside one. Until they can, one ping and a few pongs wait apart,
+//! where the newest replaces the last, so that a flood of pings grows nothing. An empty outbox owns
+//! no memory: it leaves a little to the next one, among the [`Spares`].
 
 mod queue;
 mod room;
@@ -25,23 +25,23 @@ use queue::{Body, Entry, Queue};
 #[derive(Debug, Default)]
 pub struct Outbox(Option<Box<Queue>>);
 
-/// Memory that outboxes have left, for the next that is used: a few, none of them large.
+/// Memory that empty outboxes have left for the next ones: a few, none of them large.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "boxed as an outbox holds it")]
 pub struct Spares(Vec<Box<Queue>>);
 
-/// What a frame is, for the one who asked to have it sent.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A WebSocket message.
     Message,
     /// An event, by its subscription: a WebSocket message, or a piece of a stream.
     Event(SubscriptionKey, EventId),
-    /// Word of a gap, in the place of events of this subscription that were dropped.
+    /// A gap, in the place of dropped events of this subscription.
     Gap(SubscriptionKey),
     /// Bytes that are no message: an HTTP response.
     Response,
-    /// A ping: its wait begins when its last byte is with the kernel.
+    /// A ping: the wait for its pong begins when its last byte is with the kernel.
     Ping,
     /// A pong.
     Pong,
@@ -49,19 +49,19 @@ pub enum Kind {
     Close,
 }
 
-/// What left with the bytes that the kernel took.
+/// The special frames that left with the bytes that the kernel took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// A ping went whole.
+    /// A ping left whole.
     pub ping: bool,
-    /// The close frame went whole.
+    /// The close frame left whole.
     pub close: bool,
 }
 
 /// What was discarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Discarded {
-    /// Messages of which not every byte had been written.
+    /// Messages that had not been written whole.
     pub messages: u64,
     /// Bytes that had not been written.
     pub bytes: u64,
@@ -70,34 +70,34 @@ pub struct Discarded {
 /// The memory that an outbox takes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Frames that nobody else has.
+    /// Frames that no other outbox has.
     pub own: usize,
-    /// Frames that others have too.
+    /// Frames that other outboxes have too.
     pub shared: usize,
     /// The queue itself.
     pub room: usize,
 }
 
 impl Outbox {
-    /// Says whether nothing waits.
+    /// Returns whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.0.as_ref().is_none_or(|queue| queue.is_empty())
     }
 
-    /// Gives the bytes that wait, pings and pongs that are to go ahead left out.
+    /// Returns the bytes that wait, without pings and pongs that must go ahead.
     pub fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
-    /// Gives what `limits.outbox_bytes` bounds: the bytes that wait, and what each entry takes
-    /// beside them. Zero exactly if no bytes wait.
+    /// Returns what `limits.outbox_bytes` bounds: the bytes that wait, and the overhead of each
+    /// entry. Zero exactly if no bytes wait.
     pub fn held_bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.held_bytes())
     }
 
-    /// Gives the memory in use. Of a frame that others wait for too only the first who has it is
-    /// told of; `seen` is who had what. A payload that is retained in its topic's log counts there
-    /// as well: to tell would take a look at all logs.
+    /// Returns the memory in use. A frame in several outboxes counts only for the first of them;
+    /// `seen` has the payloads counted before. A payload that is retained in its topic's log counts
+    /// there as well: to exclude it would need a look at all logs.
     pub fn memory(&self, seen: &mut HashSet<*const u8>) -> Memory {
         let Some(queue) = &self.0 else { return Memory::default() };
         let entries = queue.entries.capacity() + queue.ahead.capacity();
@@ -120,12 +120,12 @@ impl Outbox {
         memory
     }
 
-    /// What an entry takes beside its bytes, with what the allocator adds to a small frame.
+    /// The bytes of an entry beside its frame, with the allocator's overhead for a small frame.
     pub const ENTRY_BYTES: usize = 128;
 
-    /// Queues a frame: behind all others, or, a ping or a pong, ahead of them. Gives the bytes of
-    /// the frame that it replaces: of pings the newest waits, of pongs the newest few (RFC 6455,
-    /// 5.5.3 allows to answer the newest ping only).
+    /// Queues a frame: behind all others, but a ping or a pong ahead of them. Returns the bytes of
+    /// the frame that it replaces: of pings only the newest waits, of pongs the newest few (RFC
+    /// 6455, 5.5.3 allows answering only the newest ping).
     pub fn push(&mut self, now: Instant, frame: Frame, kind: Kind, spares: &mut Spares) -> usize {
         let queue = self.0.get_or_insert_with(|| spares.take(now));
         queue.note_control(now, kind);
@@ -137,7 +137,7 @@ impl Outbox {
                 return 0;
             }
             Kind::Close => {
-                // RFC 6455, 5.5.1: nothing follows it, so what is to go ahead may not wait.
+                // RFC 6455, 5.5.1: nothing follows it, so pings and pongs must go now.
                 queue.stage();
                 queue.place_ahead(queue.entries.len());
                 queue.push(now, frame, kind);
@@ -156,11 +156,11 @@ impl Outbox {
         }
     }
 
-    /// Lends the bytes to write next, in order, as at most `slices.len()` slices. Gives how many
+    /// Lends the bytes to write next, in order, as at most `slices.len()` slices. Returns how many
     /// were filled, and how many bytes were encoded.
     ///
-    /// A text that is encoded as it is written ends them: about `room` bytes of it are encoded into
-    /// `scratch`, none if there is no room.
+    /// A text that is encoded while it is written comes last: about `room` bytes of it are encoded
+    /// into `scratch`, none if there is no room.
     pub fn gather<'a>(
         &'a mut self,
         slices: &mut [IoSlice<'a>],
@@ -197,21 +197,21 @@ impl Outbox {
         (gathered.count, encoded)
     }
 
-    /// Says whether what is written next is encoded as it is written.
+    /// Returns whether the next frame is encoded while it is written.
     pub fn is_encoding(&self) -> bool {
         let first = self.0.as_ref().and_then(|queue| queue.entries.front());
         first.and_then(Entry::text).is_some()
     }
 
-    /// Takes note that it was not the peer for whom what waits had to wait until now.
+    /// Notes that the peer is not to blame for the wait until now.
     pub fn excuse(&mut self, now: Instant) {
         if let Some(queue) = &mut self.0 {
             queue.progress_at = now.into();
         }
     }
 
-    /// Takes away `len` bytes that the kernel took: none, if it took some of what the transport
-    /// keeps. An outbox that is empty then gives its memory back.
+    /// Removes `len` bytes that the kernel took; 0 if it only took bytes that the transport still
+    /// counts as its own. An outbox that is empty then gives its memory back.
     pub fn written(&mut self, now: Instant, len: usize, spares: &mut Spares) -> Left {
         let mut left = Left::default();
         let Some(queue) = self.0.as_mut() else { return left };
@@ -258,9 +258,9 @@ impl Outbox {
         discarded
     }
 
-    /// Lets up to `most` messages go, if what was let go before has left, and whatever else stands
-    /// before the next message. From then on messages wait until they are let go. Gives how many
-    /// went.
+    /// Releases up to `most` messages, if all released before have left, and all other frames
+    /// before the next message. From then on messages wait until they are released. Returns how
+    /// many were released.
     pub fn release(&mut self, now: Instant, most: u64) -> u64 {
         let Some(queue) = self.0.as_mut() else { return 0 };
         if queue.released.is_some_and(|released| released > 0) {
@@ -268,7 +268,7 @@ impl Outbox {
         }
         let (messages, bytes) = queue.prefix(most);
         if bytes > 0 && !queue.gave_way {
-            // Until now it was the server that held them back, and not a peer that takes nothing.
+            // Until now the server held them back, so the peer is not to blame.
             queue.progress_at = now.into();
         }
         queue.released = Some(bytes);
@@ -276,7 +276,7 @@ impl Outbox {
         messages
     }
 
-    /// Lets everything go.
+    /// Releases everything.
     pub fn release_all(&mut self, now: Instant) {
         if let Some(queue) = self.0.as_mut()
             && queue.released.take() == Some(0)
@@ -285,7 +285,7 @@ impl Outbox {
         }
     }
 
-    /// Says whether the next message waits to be let go, and nothing before it waits for the peer.
+    /// Returns whether the next message waits for release and nothing before it waits for the peer.
     pub fn is_held(&self) -> bool {
         self.0.as_ref().is_some_and(|queue| queue.is_held())
     }
@@ -297,7 +297,7 @@ impl Outbox {
         discarded
     }
 
-    /// Gives what waits, to the last byte: what an end would discard now. Looks at every frame.
+    /// Returns all that waits: what an end would discard now. It looks at every frame.
     pub fn waiting(&self) -> Discarded {
         self.0.as_ref().map_or(Discarded::default(), |queue| Discarded {
             messages: queue.messages(),
@@ -305,11 +305,11 @@ impl Outbox {
         })
     }
 
-    /// Gives the moments that judge a peer that does not read: when it last took a byte, and since
-    /// when the oldest one waits. `None` if nothing waits for the peer.
+    /// Returns the moments that judge a peer that does not read: when it last took a byte, and
+    /// since when the oldest byte waits. `None` if nothing waits for the peer.
     ///
-    /// What is held waits for it too while its socket is blocked: what had been let go gave way to
-    /// newer events.
+    /// While the peer's socket is blocked, unreleased messages count as waiting too: released ones
+    /// gave way to newer events.
     pub fn waiting_since(&self, is_blocked: bool) -> Option<(Moment, Moment)> {
         let queue = self.0.as_ref().filter(|queue| !queue.is_empty())?;
         if queue.is_held() && !is_blocked {
@@ -339,18 +339,18 @@ impl Spares {
     }
 }
 
-/// What is to be written next, as far as there are slices for it.
+/// The bytes to write next, as far as there are slices for them.
 struct Gathered<'s, 'a> {
     slices: &'s mut [IoSlice<'a>],
     count: usize,
     /// Bytes that are written already.
     skip: usize,
-    /// Bytes that were let go.
+    /// Bytes that were released.
     left: usize,
 }
 
 impl<'a> Gathered<'_, 'a> {
-    /// Adds a part. Says whether there is room for another.
+    /// Adds a part. Returns whether there is room for another.
     fn add(&mut self, part: &'a [u8]) -> bool {
         let (gone, part) = part.split_at(self.skip.min(part.len()));
         self.skip -= gone.len();
@@ -366,8 +366,8 @@ impl<'a> Gathered<'_, 'a> {
         self.count < self.slices.len()
     }
 
-    /// Adds a piece of an encoded payload, and what follows the payload if that is its end. Gives
-    /// how many bytes were encoded.
+    /// Adds a piece of an encoded payload, and the tail behind the payload at its end. Returns how
+    /// many bytes were encoded.
     fn add_text(
         &mut self,
         text: &'a Encoded,
@@ -390,10 +390,10 @@ impl<'a> Gathered<'_, 'a> {
     }
 }
 
-/// How much of a payload is encoded for one write.
+/// The most bytes of a payload that are encoded for one write.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Pongs that wait apart until they can go ahead.
+/// The most pongs that wait apart until they can go ahead.
 const PONGS_MAX: usize = 16;
 
 /// How many outboxes' memory is kept: as many as are often in use in one turn.

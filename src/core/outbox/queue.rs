@@ -12,21 +12,21 @@ pub(super) struct Queue {
     pub entries: VecDeque<Entry>,
     /// Bytes of the first entry that are written already.
     pub begun: usize,
-    /// Where that is in the payload of a text that is encoded as it is written.
+    /// The same place in the payload of a text that is encoded while it is written.
     pub cursor: Cursor,
-    /// Bytes of all entries that are not.
+    /// Bytes of all entries that are not written.
     pub bytes: usize,
-    /// Pings and pongs that are to go ahead, oldest first.
+    /// Pings and pongs that must go ahead, oldest first.
     pub ahead: Vec<Entry>,
-    /// The memory of a packed entry that has been written, for the next.
+    /// The memory of a packed entry that was written, for the next.
     pub spare: Vec<u8>,
-    /// When the kernel last took a byte, or the queue ceased to be empty, or something was let go.
+    /// When the kernel last took a byte, the queue stopped being empty, or messages were released.
     pub progress_at: Moment,
-    /// How many of the bytes may leave, all frames whole, where messages wait to be let go.
+    /// How many of the bytes may leave, all frames whole; `None` if messages wait for no release.
     pub released: Option<usize>,
-    /// When these were let go.
+    /// When these bytes were released.
     pub released_at: Moment,
-    /// All that had been let go gave way to newer events, and the peer has taken nothing since.
+    /// All released bytes gave way to newer events, and the peer has taken nothing since.
     pub gave_way: bool,
 }
 
@@ -49,12 +49,12 @@ impl Queue {
         self.entries.is_empty() && self.ahead.is_empty()
     }
 
-    /// Gives the bytes that are not written, and what each entry takes beside them.
+    /// Returns the bytes that are not written, and the overhead of each entry.
     pub fn held_bytes(&self) -> usize {
         self.bytes + self.entries.len() * Outbox::ENTRY_BYTES
     }
 
-    /// Says whether a message waits to be let go and nothing before it waits for the peer.
+    /// Returns whether a message waits to be released and nothing before it waits for the peer.
     pub fn is_held(&self) -> bool {
         self.released == Some(0) && self.ahead.is_empty() && !self.entries.is_empty()
     }
@@ -66,8 +66,8 @@ impl Queue {
         }
     }
 
-    /// Gives how many of the first messages there are, `most` at most, and the bytes to their end
-    /// and to the end of what else follows them.
+    /// Returns how many of the first messages there are, at most `most`, and the bytes up to the
+    /// end of the last and of the other frames behind it.
     pub fn prefix(&self, most: u64) -> (u64, usize) {
         let (mut messages, mut bytes) = (0, 0);
         let mut begun = self.begun;
@@ -75,7 +75,7 @@ impl Queue {
             let left = usize::try_from(most - messages).unwrap_or(usize::MAX);
             let (count, len) = match (&entry.body, entry.kind) {
                 (Body::Packed(packed), _) => {
-                    // A frame in progress went before anybody counted.
+                    // A frame in progress was released before the counting.
                     let is_whole = begun == 0 || frame_ends(packed).any(|end| end == begun);
                     let most = left.saturating_add(usize::from(!is_whole));
                     let ends = frame_ends(packed).filter(|end| *end > begun).take(most);
@@ -123,7 +123,7 @@ impl Queue {
         self.entries.push_back(Entry { body, kind, queued_at: now.into() });
     }
 
-    /// Moves the cursor on to what is written of the first entry.
+    /// Moves the cursor to the end of what is written of the first entry.
     pub fn advance_cursor(&mut self) {
         let Some(Body::Shared(frame)) = self.entries.front().map(|entry| &entry.body) else {
             return;
@@ -135,7 +135,7 @@ impl Queue {
         }
     }
 
-    /// Takes away the first entry, which is written.
+    /// Removes the first entry, which is written.
     pub fn pop(&mut self) {
         self.cursor = Cursor::default();
         let Some(Entry { body: Body::Packed(mut packed), .. }) = self.entries.pop_front() else {
@@ -151,8 +151,8 @@ impl Queue {
         self.ahead.iter().map(Entry::len).sum()
     }
 
-    /// Copies a small frame behind others of its kind, if the last entry takes it: one of the same
-    /// tenth of a second or so. The entry is as young as its newest byte, so that nobody is judged
+    /// Copies a small frame behind others of its kind, if the last entry takes it: one of about the
+    /// same tenth of a second. The entry is as young as its newest byte, so that no peer is judged
     /// too early.
     pub fn pack(&mut self, now: Instant, frame: &Frame) -> bool {
         match self.entries.back_mut() {
@@ -169,20 +169,20 @@ impl Queue {
         }
     }
 
-    /// Moves pings and pongs to the front, behind a frame that is in progress, as soon as those
-    /// that were moved before have left.
+    /// Moves pings and pongs to the front, behind a frame in progress, as soon as those that were
+    /// moved before have left.
     pub fn stage(&mut self) {
         let is_control = |entry: &Entry| matches!(entry.kind, Kind::Ping | Kind::Pong);
         if self.ahead.is_empty() || self.entries.iter().take(2).any(is_control) {
             return;
         }
         let at = self.first_place();
-        // It is behind what has been begun, which was let go.
+        // They stand behind a begun frame, which was released.
         self.released = self.released.map(|released| released + self.bytes_ahead());
         self.place_ahead(at);
     }
 
-    /// Moves pings and pongs to this place.
+    /// Moves pings and pongs to the index `at`.
     pub fn place_ahead(&mut self, at: usize) {
         self.bytes += self.bytes_ahead();
         for (offset, entry) in std::mem::take(&mut self.ahead).into_iter().enumerate() {
@@ -190,7 +190,7 @@ impl Queue {
         }
     }
 
-    /// Gives the first place where a frame may go: behind an HTTP response, after which the peer
+    /// Returns the first index where a frame may go: behind an HTTP response, after which the peer
     /// understands frames, and behind the frame in progress.
     pub fn first_place(&mut self) -> usize {
         let is_response = |entry: &&Entry| entry.kind == Kind::Response;
@@ -198,7 +198,7 @@ impl Queue {
         responses.max(self.place_behind_begun())
     }
 
-    /// Gives the place behind the frame in progress, cutting a packed entry there.
+    /// Returns the index behind the frame in progress, cutting a packed entry there.
     pub fn place_behind_begun(&mut self) -> usize {
         let Some(first) = self.entries.front_mut() else { return 0 };
         if self.begun == 0 {
@@ -219,7 +219,7 @@ impl Queue {
         1
     }
 
-    /// Counts the messages of which not every byte is written.
+    /// Counts the messages that are not written whole.
     pub fn messages(&self) -> u64 {
         let mut begun = self.begun;
         let mut count = 0;
@@ -236,7 +236,7 @@ impl Queue {
 }
 
 impl Entry {
-    /// Gives the text that is encoded as it is written, if it is one.
+    /// Returns the text that is encoded while it is written, if it is one.
     pub fn text(&self) -> Option<&Encoded> {
         match &self.body {
             Body::Shared(frame) => frame.text(),
@@ -244,7 +244,7 @@ impl Entry {
         }
     }
 
-    /// Gives what it adds to what the limit bounds, nothing of it being written.
+    /// Returns what it adds to the limited bytes while nothing of it is written.
     pub fn held_bytes(&self) -> usize {
         self.len() + Outbox::ENTRY_BYTES
     }
@@ -257,7 +257,7 @@ impl Entry {
     }
 }
 
-/// Gives the end of each frame in `packed`, which holds whole frames of a server (RFC 6455, 5.2).
+/// Returns the end of each frame in `packed`, which has whole frames of a server (RFC 6455, 5.2).
 fn frame_ends(packed: &[u8]) -> impl Iterator<Item = usize> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -270,17 +270,17 @@ fn frame_ends(packed: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Frames up to this long are copied together. A copy of a kilobyte costs less than an entry and a
-/// slice of its own.
+/// Frames up to this many bytes are copied together. A copy of a kilobyte costs less than an entry
+/// and a slice of its own.
 const PACKED_FRAME_BYTES_MAX: usize = 1024;
 
-/// How long a packed entry grows before another is begun, so that what was written is freed step by
-/// step.
+/// The length at which a packed entry is full and another begins, so that written bytes are freed
+/// step by step.
 const PACKED_BYTES_MAX: usize = 16 * 1024;
 
 const SPARE_PACKED_BYTES_MAX: usize = 2048;
 
-/// Gives the tenth of a second or so that a moment lies in: small frames that dribble in share an
+/// Returns which tenth of a second, about, a moment lies in: small frames that come slowly share an
 /// entry too.
 fn window(at: Moment) -> u32 {
     at.bits() >> 7

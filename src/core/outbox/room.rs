@@ -1,10 +1,10 @@
-//! Room for an event that would overflow an outbox: which events give way, and what is said in
-//! their place.
+//! Room for an event that would overflow an outbox: which events give way, and which gaps are told
+//! in their place.
 //!
-//! Of each subscription the oldest events give way, so one word of a gap stands for all of them,
-//! where the first of them stood, or where word of an earlier gap did. A plan is made in one pass
-//! over the queue, or two, and carried out in one more: whoever asks charges the entries that were
-//! looked at to its turn.
+//! The oldest events of each subscription give way, so one gap stands for all of them, where the
+//! first of them stood, or where an earlier gap did. A plan is made in one pass over the queue, or
+//! two, and carried out in one more. The caller charges the entries that were looked at to its
+//! turn.
 
 use std::collections::HashMap;
 
@@ -17,61 +17,61 @@ use crate::core::wire::frame::Frame;
 /// The event that has no room.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// Whose it is.
+    /// Its subscription.
     pub subscription: SubscriptionKey,
     /// Its id.
     pub id: EventId,
-    /// Its bytes.
+    /// Its length in bytes.
     pub len: usize,
-    /// How much may wait, as [`Outbox::held_bytes`] counts it.
+    /// How many bytes may wait, as [`Outbox::held_bytes`] counts them.
     pub limit: usize,
-    /// What may give way to it.
+    /// Which events may give way to it.
     pub yielding: Yielding,
 }
 
-/// Which events give way to a newer one, those that have not been begun.
+/// Which events give way to a newer one. None of them has begun to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Yielding {
-    /// All of them, the oldest first.
+    /// All events, the oldest first.
     Oldest,
-    /// Those of the same subscription, the oldest first; then all that a newer one of their own
-    /// follows.
+    /// Events of the same subscription, the oldest first; then all events that a newer one of their
+    /// own subscription follows.
     Superseded,
 }
 
-/// Events that are to give way.
+/// Events that must give way.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Whether the event has room then.
+    /// Whether the new event has room then.
     pub is_enough: bool,
     /// How many give way.
     pub events: u64,
-    /// Their bytes, and those of words that are said anew.
+    /// Their bytes, and those of gaps that are told again.
     pub bytes: usize,
-    /// By subscription, in the order in which they stand.
+    /// By subscription, in the order of the queue.
     pub losses: Vec<Loss>,
     /// How many entries were looked at.
     pub looked_at: usize,
 }
 
-/// Events of one subscription that are to give way.
+/// Events of one subscription that must give way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// Whose they are.
+    /// Their subscription.
     pub subscription: SubscriptionKey,
-    /// The next event of this subscription, if one waits or is the one wanted.
+    /// The next event of this subscription, if one waits or is the new event.
     pub next: Option<EventId>,
-    /// Word of a gap stands there already, to be said anew.
+    /// A gap is told there already, and is told again.
     pub is_told: bool,
-    /// Where word of the gap goes.
+    /// Where the gap goes.
     place: usize,
-    /// The last entry that goes, event or word.
+    /// The last entry that goes, event or gap.
     last: usize,
 }
 
 impl Outbox {
-    /// Says which events are to give way to one that has no room. `word_held` gives the most that
-    /// word of a gap in a subscription takes of the limit: nothing, if there is no word for it.
+    /// Returns which events must give way to one that has no room. `word_held` returns the most
+    /// bytes of the limit that a gap of a subscription takes: 0 if its peer cannot be told of one.
     pub fn plan_room(&self, wanted: &Wanted, word_held: impl Fn(SubscriptionKey) -> usize) -> Plan {
         let Some(queue) = &self.0 else { return Plan { is_enough: true, ..Plan::default() } };
         let own = wanted.subscription;
@@ -79,7 +79,7 @@ impl Outbox {
         match wanted.yielding {
             Yielding::Oldest => {
                 planner.walk(queue, &word_held, |_| true, |_, _| true);
-                // Words of gaps hold nothing up: as an empty outbox, it takes an event of any size.
+                // Gaps do not count as waiting: like an empty outbox, it takes any event.
                 planner.is_enough |= planner.others == 0;
             }
             Yielding::Superseded => {
@@ -87,7 +87,7 @@ impl Outbox {
                 if !planner.is_enough {
                     let last = last_events(queue);
                     planner.looked_at += queue.entries.len();
-                    // What is lost of its own is followed by the event itself.
+                    // The new event itself follows the lost events of its subscription.
                     planner.open = 0;
                     let is_followed = |place, key| last.get(&key).is_some_and(|last| place < *last);
                     planner.walk(queue, &word_held, |key| key != own, is_followed);
@@ -97,8 +97,8 @@ impl Outbox {
         planner.into_plan(wanted)
     }
 
-    /// Drops the events of a plan, which was made just now, and puts words of gaps into their
-    /// places, one for each loss that has one.
+    /// Drops the events of a plan, which was made just now, and puts gaps into their places, one
+    /// for each loss that has one.
     pub fn drop_planned(&mut self, now: Instant, plan: &Plan, words: Vec<Option<Frame>>) {
         debug_assert_eq!(plan.losses.len(), words.len());
         let Some(queue) = self.0.as_mut() else { return };
@@ -117,7 +117,7 @@ impl Outbox {
         let released = queue.released.unwrap_or(0);
         let (mut before, mut still_released) = (0, released);
         let mut kept: Vec<Entry> = Vec::new();
-        // Words that stand before something that was let go are let go, too: it is a prefix.
+        // Gaps before a released entry are released, too: what is released is a prefix.
         let (mut word_bytes, mut released_word_bytes) = (0, 0);
         let begun = queue.begun;
         for (place, entry) in queue.entries.drain(..end).enumerate() {
@@ -159,13 +159,13 @@ impl Outbox {
 #[derive(Debug)]
 struct Trail {
     subscription: SubscriptionKey,
-    /// The first word of a gap, the bytes of all of them, and what they take of the limit.
+    /// The first gap, the bytes of all gaps, and what they take of the limit.
     word: Option<usize>,
     word_bytes: usize,
     word_held: usize,
     dropped: Option<usize>,
     last: usize,
-    /// The event that follows those that are dropped.
+    /// The event that follows the dropped ones.
     next: Option<EventId>,
 }
 
@@ -177,11 +177,11 @@ struct Planner {
     is_enough: bool,
     trails: Vec<Trail>,
     by_key: HashMap<SubscriptionKey, usize>,
-    /// How many subscriptions have events that are dropped and none yet that follows.
+    /// How many subscriptions have dropped events and no following event yet.
     open: usize,
     events: u64,
     dropped_bytes: usize,
-    /// Entries that are neither events that give way nor words of gaps.
+    /// Entries that are neither events that give way nor gaps.
     others: usize,
     looked_at: usize,
 }
@@ -203,7 +203,7 @@ impl Planner {
         }
     }
 
-    /// Goes through the queue until there is room and it is known what follows each loss.
+    /// Goes through the queue until there is room and the event after each loss is known.
     fn walk(
         &mut self,
         queue: &Queue,
@@ -300,7 +300,7 @@ fn fits(held: usize, room: usize) -> bool {
     held == 0 || held <= room
 }
 
-/// Gives the place of each subscription's newest event.
+/// Returns the index of each subscription's newest event.
 fn last_events(queue: &Queue) -> HashMap<SubscriptionKey, usize> {
     let events = queue.entries.iter().enumerate().filter_map(|(place, entry)| match entry.kind {
         Kind::Event(key, _) => Some((key, place)),
@@ -405,7 +405,7 @@ mod tests {
             }
         }
 
-        /// Puts word into the place of the first word, or of the event. Gives where to go on.
+        /// Puts a gap into the place of the first gap, or of the event. Returns where to go on.
         fn drop_at(&mut self, place: usize, key: SubscriptionKey, word_len: usize) -> usize {
             self.events += 1;
             self.entries.remove(place);
@@ -427,7 +427,7 @@ mod tests {
         }
     }
 
-    /// Gives a random queue, in both forms.
+    /// Returns a random queue, in both forms.
     fn draw(random: &mut Random, keys: &[SubscriptionKey]) -> (Outbox, Model) {
         let mut outbox = Outbox::default();
         let mut entries = Vec::new();
