@@ -21,11 +21,11 @@ pub struct Heartwheel {
     magic: AtomicU32,
     is_entered: AtomicBool,
     wake: Option<OwnedFd>,
-    state: UnsafeCell<State>,
+    state: UnsafeCell<HandleState>,
 }
 
 /// What only the thread that is inside may touch.
-struct State {
+struct HandleState {
     serving: Serving,
     last_error: Cow<'static, CStr>,
 }
@@ -47,7 +47,7 @@ impl Heartwheel {
             magic: AtomicU32::new(MAGIC),
             is_entered: AtomicBool::new(false),
             wake,
-            state: UnsafeCell::new(State { serving, last_error }),
+            state: UnsafeCell::new(HandleState { serving, last_error }),
         })
     }
 
@@ -104,7 +104,7 @@ impl Heartwheel {
     }
 }
 
-impl State {
+impl HandleState {
     fn into_host(self) -> Option<Box<Host>> {
         match self.serving {
             Serving::Host(host) => Some(host),
@@ -182,7 +182,7 @@ impl<'a> Inside<'a> {
     }
 
     #[expect(clippy::mut_from_ref)]
-    fn state(&self) -> &mut State {
+    fn state(&self) -> &mut HandleState {
         // only one call is inside at a time, and it asks once.
         unsafe { &mut *self.0.state.get() }
     }
@@ -206,7 +206,7 @@ const FREED: u32 = 0x6672_6565;
 // One thread after the other may use a handle.
 const _: () = {
     const fn is_send<T: Send>() {}
-    is_send::<State>();
+    is_send::<HandleState>();
 };
 
 #[cfg(test)]

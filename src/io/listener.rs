@@ -16,14 +16,14 @@ use crate::io::socket::Socket;
 /// A bound listener.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    kind: Kind,
+    kind: ListenerSocket,
     pub face: Face,
     /// A connection may wait: the poller reports each edge once.
     pub is_ready: bool,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum ListenerSocket {
     Tcp(TcpListener),
     /// With its file, if it was bound here. Fields drop in their order: the file first.
     Unix {
@@ -51,10 +51,10 @@ impl Listener {
     /// Binds all addresses that a name stands for.
     pub fn bind(address: &Address, unix: &Unix, face: Face) -> io::Result<Vec<Listener>> {
         let kinds = match address {
-            Address::Tcp(name) => bind_tcp(name)?.into_iter().map(Kind::Tcp).collect(),
+            Address::Tcp(name) => bind_tcp(name)?.into_iter().map(ListenerSocket::Tcp).collect(),
             Address::Unix(path) => {
                 let (file, listener) = bind_unix(path, unix)?;
-                vec![Kind::Unix { _file: Some(file), listener }]
+                vec![ListenerSocket::Unix { _file: Some(file), listener }]
             }
         };
         let listener = |kind| Listener { kind, face, is_ready: true };
@@ -66,11 +66,11 @@ impl Listener {
         let kind = match adopted {
             Adopted::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
-                Kind::Tcp(TcpListener::from_std(listener))
+                ListenerSocket::Tcp(TcpListener::from_std(listener))
             }
             Adopted::Unix(listener) => {
                 listener.set_nonblocking(true)?;
-                Kind::Unix { _file: None, listener: UnixListener::from_std(listener) }
+                ListenerSocket::Unix { _file: None, listener: UnixListener::from_std(listener) }
             }
         };
         Ok(Listener { kind, face, is_ready: true })
@@ -78,15 +78,17 @@ impl Listener {
 
     /// Makes a listener for connections in memory.
     pub fn in_memory(exchange: Exchange, face: Face) -> Listener {
-        Listener { kind: Kind::Memory(exchange), face, is_ready: true }
+        Listener { kind: ListenerSocket::Memory(exchange), face, is_ready: true }
     }
 
     /// Watches for connections.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.kind {
-            Kind::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
-            Kind::Unix { listener, .. } => listener.register(registry, token, Interest::READABLE),
-            Kind::Memory(exchange) => {
+            ListenerSocket::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
+            ListenerSocket::Unix { listener, .. } => {
+                listener.register(registry, token, Interest::READABLE)
+            }
+            ListenerSocket::Memory(exchange) => {
                 exchange.open(self.face, token);
                 Ok(())
             }
@@ -96,11 +98,13 @@ impl Listener {
     /// Takes a connection that waits, if there is one.
     pub fn accept(&self) -> Accepted {
         let accepted = match &self.kind {
-            Kind::Tcp(listener) => listener.accept().map(|(stream, _)| Socket::Tcp(stream)),
-            Kind::Unix { listener, .. } => {
+            ListenerSocket::Tcp(listener) => {
+                listener.accept().map(|(stream, _)| Socket::Tcp(stream))
+            }
+            ListenerSocket::Unix { listener, .. } => {
                 listener.accept().map(|(stream, _)| Socket::Unix(stream))
             }
-            Kind::Memory(exchange) => {
+            ListenerSocket::Memory(exchange) => {
                 let socket = exchange.accept(self.face).map(Socket::Memory);
                 socket.ok_or_else(|| ErrorKind::WouldBlock.into())
             }
@@ -118,20 +122,20 @@ impl Listener {
     /// Returns the address really bound; `AddrNotAvailable` in memory.
     pub fn local_address(&self) -> io::Result<LocalAddress> {
         match &self.kind {
-            Kind::Tcp(listener) => listener.local_addr().map(LocalAddress::Tcp),
-            Kind::Unix { listener, .. } => {
+            ListenerSocket::Tcp(listener) => listener.local_addr().map(LocalAddress::Tcp),
+            ListenerSocket::Unix { listener, .. } => {
                 let address = listener.local_addr()?;
                 let path = address.as_pathname().unwrap_or(Path::new(""));
                 Ok(LocalAddress::Unix(path.to_owned()))
             }
-            Kind::Memory(_) => Err(ErrorKind::AddrNotAvailable.into()),
+            ListenerSocket::Memory(_) => Err(ErrorKind::AddrNotAvailable.into()),
         }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Kind::Memory(exchange) = &self.kind {
+        if let ListenerSocket::Memory(exchange) = &self.kind {
             exchange.close(self.face);
         }
     }

@@ -52,11 +52,11 @@ use crate::threads::handle::Shared;
 /// ```
 #[derive(Clone, Default)]
 pub struct ManualClock {
-    shared: Arc<Mutex<State>>,
+    shared: Arc<Mutex<ClockState>>,
 }
 
 #[derive(Default)]
-struct State {
+struct ClockState {
     time: Time,
     /// Servers that go by this clock.
     servers: Vec<Weak<Shared>>,
@@ -146,7 +146,7 @@ impl ManualClock {
     }
 
     /// Nothing panics while the lock is held, except a clock that overflows.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ClockState> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,7 @@ use crate::io::socket::{Socket, SocketMut};
 /// The sockets of all connections, by slot.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    table: Vec<Place>,
+    table: Vec<SocketSlot>,
     memory: Slab<MemorySocket>,
 }
 
@@ -18,29 +18,31 @@ impl Sockets {
     /// Keeps the socket of a slot.
     pub fn insert(&mut self, key: usize, socket: Socket) {
         if self.table.len() <= key {
-            self.table.resize_with(key + 1, || Place::Free);
+            self.table.resize_with(key + 1, || SocketSlot::Free);
         }
         self.table[key] = match socket {
-            Socket::Tcp(stream) => Place::Tcp(stream),
-            Socket::Unix(stream) => Place::Unix(stream),
-            Socket::Memory(socket) => Place::Memory(self.memory.insert(socket) as u32),
+            Socket::Tcp(stream) => SocketSlot::Tcp(stream),
+            Socket::Unix(stream) => SocketSlot::Unix(stream),
+            Socket::Memory(socket) => SocketSlot::Memory(self.memory.insert(socket) as u32),
         };
     }
 
     /// Lends the socket of a slot.
     pub fn get_mut(&mut self, key: usize) -> Option<SocketMut<'_>> {
         match self.table.get_mut(key)? {
-            Place::Free => None,
-            Place::Tcp(stream) => Some(SocketMut::Tcp(stream)),
-            Place::Unix(stream) => Some(SocketMut::Unix(stream)),
-            Place::Memory(index) => self.memory.get_mut(*index as usize).map(SocketMut::Memory),
+            SocketSlot::Free => None,
+            SocketSlot::Tcp(stream) => Some(SocketMut::Tcp(stream)),
+            SocketSlot::Unix(stream) => Some(SocketMut::Unix(stream)),
+            SocketSlot::Memory(index) => {
+                self.memory.get_mut(*index as usize).map(SocketMut::Memory)
+            }
         }
     }
 
     /// Closes the socket of a slot.
     pub fn close(&mut self, key: usize) {
         if let Some(place) = self.table.get_mut(key)
-            && let Place::Memory(index) = std::mem::replace(place, Place::Free)
+            && let SocketSlot::Memory(index) = std::mem::replace(place, SocketSlot::Free)
         {
             self.memory.remove(index as usize);
         }
@@ -49,7 +51,7 @@ impl Sockets {
 
 /// The socket in a slot. A descriptor takes four bytes; a larger socket stands elsewhere.
 #[derive(Debug)]
-enum Place {
+enum SocketSlot {
     Free,
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -57,4 +59,4 @@ enum Place {
 }
 
 // One for each connection, beside its slab entry.
-const _: () = assert!(size_of::<Place>() <= SOCKET_PLACE_BYTES);
+const _: () = assert!(size_of::<SocketSlot>() <= SOCKET_PLACE_BYTES);

@@ -6,7 +6,7 @@
 /// Watches one signal.
 #[derive(Clone, Debug)]
 pub struct Cusum {
-    rules: Rules,
+    rules: ShiftRules,
     samples: u32,
     mean: f64,
     variance: f64,
@@ -16,7 +16,7 @@ pub struct Cusum {
 
 /// What counts as a shift.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct ShiftRules {
     /// How far a sample may be off without being summed up, in standard deviations.
     pub drift: f64,
     /// The sum that makes a shift, in standard deviations.
@@ -38,14 +38,14 @@ pub struct Shift {
 
 impl Cusum {
     /// Begins without having learned anything.
-    pub fn new(rules: Rules) -> Cusum {
+    pub fn new(rules: ShiftRules) -> Cusum {
         Cusum { rules, samples: 0, mean: 0.0, variance: 0.0, high: 0.0, low: 0.0 }
     }
 
     /// Takes the next sample. The first [`Cusum::LEARNED`] samples only teach what is usual. After
     /// a shift the new level is learned in the same way, so that a shift is reported once.
     pub fn add(&mut self, sample: f64) -> Option<Shift> {
-        let Rules { drift, threshold, deviation_min } = self.rules;
+        let ShiftRules { drift, threshold, deviation_min } = self.rules;
         let deviation = self.variance.sqrt().max(deviation_min);
         let (mean, off) = (self.mean, (sample - self.mean) / deviation);
         if self.samples >= Cusum::LEARNED {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
     use crate::core::ground::random::Random;
 
-    const RULES: Rules = Rules { drift: 0.5, threshold: 8.0, deviation_min: 1.0 };
+    const RULES: ShiftRules = ShiftRules { drift: 0.5, threshold: 8.0, deviation_min: 1.0 };
 
     /// About normal: the sum of twelve uniform ones.
     fn noise(random: &mut Random) -> f64 {

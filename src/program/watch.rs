@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
 
-use super::cusum::{Cusum, Rules, Shift};
+use super::cusum::{Cusum, Shift, ShiftRules};
 use crate::core::config::Watch;
 use crate::core::ground::reason::CloseReason;
 use crate::core::observe::stats::Vitals;
@@ -92,7 +92,7 @@ impl std::fmt::Display for Alarm {
 
 impl Watched {
     fn new(signal: Signal, watch: &Watch) -> Watched {
-        let rules = Rules {
+        let rules = ShiftRules {
             drift: watch.drift,
             threshold: watch.threshold.into(),
             deviation_min: signal.deviation_min,

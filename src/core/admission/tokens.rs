@@ -24,7 +24,7 @@ use crate::core::topics::Name;
 #[derive(Clone)]
 pub struct Tokens {
     /// In the order of their hashes.
-    entries: Vec<Entry>,
+    entries: Vec<TokenEntry>,
     key: RandomState,
 }
 
@@ -49,7 +49,7 @@ pub struct TokensError {
 }
 
 #[derive(Clone)]
-struct Entry {
+struct TokenEntry {
     hash: u64,
     token: Box<str>,
     publish: Vec<Pattern>,
@@ -74,7 +74,7 @@ impl Tokens {
         let mut lines = Vec::new();
         let mut faults = Vec::new();
         for (line, text) in (1..).zip(text.lines()) {
-            match Entry::parse(text, &tokens.key) {
+            match TokenEntry::parse(text, &tokens.key) {
                 Ok(None) => {}
                 Ok(Some(entry)) => lines.push((line, entry)),
                 Err(rule) => faults.push(TokensError { line, rule }),
@@ -147,9 +147,9 @@ impl TokenIndex {
     }
 }
 
-impl Entry {
+impl TokenEntry {
     /// Reads a line; `None` if it has no token. A fault does not repeat the line's text.
-    fn parse(line: &str, key: &RandomState) -> Result<Option<Entry>, &'static str> {
+    fn parse(line: &str, key: &RandomState) -> Result<Option<TokenEntry>, &'static str> {
         let mut words = line.split_ascii_whitespace();
         let Some(token) = words.next().filter(|word| !word.starts_with('#')) else {
             return Ok(None);
@@ -157,7 +157,7 @@ impl Entry {
         if !is_token(token) {
             return Err("a token must be of A-Z a-z 0-9 - . _ ~ + /, perhaps with = at its end");
         }
-        let mut entry = Entry {
+        let mut entry = TokenEntry {
             hash: key.hash_one(token),
             token: token.into(),
             publish: Vec::new(),

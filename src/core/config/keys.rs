@@ -9,8 +9,8 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::kinds::{
-    Addresses, Count, File, Kind, List, Mode, OneOf, OrAuto, OrOff, Ownership, Share, Shown, Size,
-    Span, Switch,
+    Addresses, Count, File, List, Mode, OneOf, OrAuto, OrOff, Ownership, Share, Shown, Size, Span,
+    Switch, ValueKind,
 };
 use super::{Config, OverflowPolicy, Preset, RateAction};
 use crate::core::ground::time::SPAN_MAX;

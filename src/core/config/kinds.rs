@@ -12,7 +12,7 @@ use super::{Address, Owner};
 /// Reads and shows the values of one kind.
 ///
 /// `read` takes what `show` returns; so a value set in code is checked by showing and reading it.
-pub(super) trait Kind<T> {
+pub(super) trait ValueKind<T> {
     /// Reads a value.
     ///
     /// # Errors
@@ -25,7 +25,7 @@ pub(super) trait Kind<T> {
 }
 
 /// A value as text; the kind alone decides the variant. Its [`Display`] is the form that
-/// [`Kind::read`] takes.
+/// [`ValueKind::read`] takes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Shown {
     /// A number or a truth value: bare in TOML.
@@ -51,7 +51,7 @@ impl Display for Shown {
 /// A duration within bounds.
 pub(super) struct Span(pub RangeInclusive<Duration>);
 
-impl Kind<Duration> for Span {
+impl ValueKind<Duration> for Span {
     fn read(&self, text: &str) -> Result<Duration, String> {
         let Span(bounds) = self;
         read_duration(text).filter(|span| bounds.contains(span)).ok_or_else(|| {
@@ -68,7 +68,7 @@ impl Kind<Duration> for Span {
 /// A value of the inner kind, or `off`.
 pub(super) struct OrOff<K>(pub K);
 
-impl<T, K: Kind<T>> Kind<Option<T>> for OrOff<K> {
+impl<T, K: ValueKind<T>> ValueKind<Option<T>> for OrOff<K> {
     fn read(&self, text: &str) -> Result<Option<T>, String> {
         match text {
             "off" => Ok(None),
@@ -87,7 +87,7 @@ impl<T, K: Kind<T>> Kind<Option<T>> for OrOff<K> {
 /// A value of the inner kind, or `auto`.
 pub(super) struct OrAuto<K>(pub K);
 
-impl<T, K: Kind<T>> Kind<Option<T>> for OrAuto<K> {
+impl<T, K: ValueKind<T>> ValueKind<Option<T>> for OrAuto<K> {
     fn read(&self, text: &str) -> Result<Option<T>, String> {
         match text {
             "auto" => Ok(None),
@@ -106,7 +106,7 @@ impl<T, K: Kind<T>> Kind<Option<T>> for OrAuto<K> {
 /// A size in bytes within bounds.
 pub(super) struct Size(pub RangeInclusive<u64>);
 
-impl<T: TryFrom<u64> + TryInto<u64> + Copy> Kind<T> for Size {
+impl<T: TryFrom<u64> + TryInto<u64> + Copy> ValueKind<T> for Size {
     fn read(&self, text: &str) -> Result<T, String> {
         let Size(bounds) = self;
         narrow(read_size(text), bounds).ok_or_else(|| {
@@ -123,7 +123,7 @@ impl<T: TryFrom<u64> + TryInto<u64> + Copy> Kind<T> for Size {
 /// A count within bounds.
 pub(super) struct Count(pub RangeInclusive<u64>);
 
-impl<T: TryFrom<u64> + TryInto<u64> + Copy> Kind<T> for Count {
+impl<T: TryFrom<u64> + TryInto<u64> + Copy> ValueKind<T> for Count {
     fn read(&self, text: &str) -> Result<T, String> {
         let Count(bounds) = self;
         let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -141,7 +141,7 @@ impl<T: TryFrom<u64> + TryInto<u64> + Copy> Kind<T> for Count {
 /// Permissions of a file, in octal as chmod(1) takes them.
 pub(super) struct Mode;
 
-impl Kind<u32> for Mode {
+impl ValueKind<u32> for Mode {
     fn read(&self, text: &str) -> Result<u32, String> {
         let is_octal = (3..=4).contains(&text.len()) && !text.starts_with('+');
         let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
@@ -156,7 +156,7 @@ impl Kind<u32> for Mode {
 /// A user, a group or both.
 pub(super) struct Ownership;
 
-impl Kind<Owner> for Ownership {
+impl ValueKind<Owner> for Ownership {
     fn read(&self, text: &str) -> Result<Owner, String> {
         let (user, group) = text.split_once(':').unwrap_or((text, ""));
         let is_name = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
@@ -177,7 +177,7 @@ impl Kind<Owner> for Ownership {
 /// A fraction: 0 to 1.
 pub(super) struct Share;
 
-impl Kind<f64> for Share {
+impl ValueKind<f64> for Share {
     fn read(&self, text: &str) -> Result<f64, String> {
         let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
         share.ok_or_else(|| "must be a number from 0 to 1, such as 0.3".into())
@@ -191,7 +191,7 @@ impl Kind<f64> for Share {
 /// `true` or `false`.
 pub(super) struct Switch;
 
-impl Kind<bool> for Switch {
+impl ValueKind<bool> for Switch {
     fn read(&self, text: &str) -> Result<bool, String> {
         text.parse().map_err(|_| "must be true or false".into())
     }
@@ -204,7 +204,7 @@ impl Kind<bool> for Switch {
 /// One of a few words.
 pub(super) struct OneOf<T: 'static>(pub &'static [(&'static str, T)]);
 
-impl<T: Copy + PartialEq> Kind<T> for OneOf<T> {
+impl<T: Copy + PartialEq> ValueKind<T> for OneOf<T> {
     fn read(&self, text: &str) -> Result<T, String> {
         let found = self.0.iter().find(|(word, _)| *word == text);
         found.map(|(_, value)| *value).ok_or_else(|| {
@@ -222,7 +222,7 @@ impl<T: Copy + PartialEq> Kind<T> for OneOf<T> {
 /// The path of a file.
 pub(super) struct File;
 
-impl Kind<PathBuf> for File {
+impl ValueKind<PathBuf> for File {
     fn read(&self, text: &str) -> Result<PathBuf, String> {
         match text {
             "" => Err("must be the path of a file".into()),
@@ -238,7 +238,7 @@ impl Kind<PathBuf> for File {
 /// A comma-separated list of addresses, or `off` for none.
 pub(super) struct Addresses;
 
-impl Kind<Vec<Address>> for Addresses {
+impl ValueKind<Vec<Address>> for Addresses {
     fn read(&self, text: &str) -> Result<Vec<Address>, String> {
         if text == "off" {
             return Ok(Vec::new());
@@ -255,7 +255,7 @@ impl Kind<Vec<Address>> for Addresses {
 /// A type that reads and shows itself, one word or a comma-separated list; with its rule.
 pub(super) struct List(pub &'static str);
 
-impl<T: FromStr + Display> Kind<T> for List {
+impl<T: FromStr + Display> ValueKind<T> for List {
     fn read(&self, text: &str) -> Result<T, String> {
         text.parse().map_err(|_| self.0.into())
     }

@@ -24,7 +24,6 @@ mod check;
 mod client;
 mod keys;
 mod kinds;
-mod memory;
 #[cfg(any(test, all(feature = "ffi", not(feature = "toml"))))]
 mod plain_toml;
 mod print_toml;
@@ -32,17 +31,18 @@ mod print_toml;
 mod read_toml;
 mod sections;
 pub(crate) mod units;
+mod worst_case;
 
 pub use address::{Address, AddressError};
 pub use check::Report;
 pub use client::ClientAdvice;
 pub use keys::{KEYS, Key};
-pub use memory::{IDLE_CONNECTION_BYTES, Term};
-pub(crate) use memory::{JOBS_QUEUED_MAX, READ_BUFFER_BYTES, SOCKET_PLACE_BYTES};
 pub use sections::{
     Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, RateAction,
     Topics, Turn, Unix, Watch,
 };
+pub use worst_case::{IDLE_CONNECTION_BYTES, Term};
+pub(crate) use worst_case::{JOBS_QUEUED_MAX, READ_BUFFER_BYTES, SOCKET_PLACE_BYTES};
 
 /// All settings. Each field is a key of the same name.
 ///

@@ -24,11 +24,11 @@ impl Config {
         if !faults.is_empty() {
             return faults;
         }
-        let merge = |entry: &Entry| self.merge_plain(entry).err();
+        let merge = |entry: &PlainEntry| self.merge_plain(entry).err();
         reader.entries.iter().filter_map(merge).collect()
     }
 
-    fn merge_plain(&mut self, entry: &Entry) -> Result<(), ConfigError> {
+    fn merge_plain(&mut self, entry: &PlainEntry) -> Result<(), ConfigError> {
         let fault = |rule: &str| ConfigError {
             line: Some(entry.line),
             given: format!("{} = {}", entry.path, entry.given),
@@ -57,10 +57,10 @@ impl Config {
 struct Reader<'a> {
     section: Option<&'a str>,
     sections: Vec<&'a str>,
-    entries: Vec<Entry<'a>>,
+    entries: Vec<PlainEntry<'a>>,
 }
 
-struct Entry<'a> {
+struct PlainEntry<'a> {
     line: usize,
     path: String,
     /// The value as it was written.
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         if self.entries.iter().any(|entry| entry.path == path) {
             return Err("stands here twice");
         }
-        self.entries.push(Entry { line, path, given, value: read });
+        self.entries.push(PlainEntry { line, path, given, value: read });
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
         if !KEYS.iter().any(is_section) {
             return Err("there is no such section");
         }
-        let of_it = |entry: &Entry| entry.path.split('.').next() == Some(name);
+        let of_it = |entry: &PlainEntry| entry.path.split('.').next() == Some(name);
         if self.sections.contains(&name) || self.entries.iter().any(of_it) {
             return Err("stands here twice");
         }

@@ -69,11 +69,11 @@ impl ConfigError {
     }
 }
 
-type Entry<'a> = (Option<&'a str>, &'a str, &'a Spanned<DeValue<'a>>);
+type TomlEntry<'a> = (Option<&'a str>, &'a str, &'a Spanned<DeValue<'a>>);
 
 /// Returns all values with their sections and names. An empty table is a section without keys, or a
 /// name like any other.
-fn entries<'a>(root: &'a DeTable<'a>) -> Vec<Entry<'a>> {
+fn entries<'a>(root: &'a DeTable<'a>) -> Vec<TomlEntry<'a>> {
     let mut entries = Vec::new();
     for (name, value) in root {
         let name = name.get_ref().as_ref();

@@ -67,7 +67,7 @@ pub struct Wheel {
     far_due: Option<u64>,
     occupied: Occupied,
     heads: Box<[u32; SLOTS + 1]>,
-    entries: Vec<Entry>,
+    entries: Vec<WheelEntry>,
     len: usize,
 }
 
@@ -118,7 +118,7 @@ impl Wheel {
     pub fn arm(&mut self, key: usize, at: Instant) {
         assert!(key < NONE as usize, "keys are below u32::MAX");
         if key >= self.entries.len() {
-            self.entries.resize(key + 1, Entry::UNARMED);
+            self.entries.resize(key + 1, WheelEntry::UNARMED);
         }
         self.disarm(key);
         self.len += 1;
@@ -207,7 +207,7 @@ impl Wheel {
         self.far_due = None;
         let mut key = first;
         loop {
-            let Entry { next, .. } = self.entries[key as usize];
+            let WheelEntry { next, .. } = self.entries[key as usize];
             self.link(key, self.entries[key as usize].due());
             if next == first {
                 return;
@@ -235,11 +235,11 @@ impl Wheel {
             self.entries[last as usize].next = key;
             (head, last)
         };
-        self.entries[key as usize] = Entry { place: due << 16 | list as u64, next, prev };
+        self.entries[key as usize] = WheelEntry { place: due << 16 | list as u64, next, prev };
     }
 
     fn unlink(&mut self, key: u32) {
-        let entry = std::mem::replace(&mut self.entries[key as usize], Entry::UNARMED);
+        let entry = std::mem::replace(&mut self.entries[key as usize], WheelEntry::UNARMED);
         let list = entry.list();
         if entry.next != key {
             self.entries[entry.prev as usize].next = entry.next;
@@ -274,7 +274,7 @@ impl fmt::Debug for Wheel {
 
 /// A key's deadline and its neighbours in the ring of its list.
 #[derive(Clone, Copy)]
-struct Entry {
+struct WheelEntry {
     /// The due tick in the upper 48 bits: it does not wrap within 8,900 years of milliseconds,
     /// however long a wheel stood still. The list in the lower 16: a slot, or `FAR`.
     place: u64,
@@ -282,8 +282,8 @@ struct Entry {
     prev: u32,
 }
 
-impl Entry {
-    const UNARMED: Entry = Entry { place: u64::MAX, next: NONE, prev: NONE };
+impl WheelEntry {
+    const UNARMED: WheelEntry = WheelEntry { place: u64::MAX, next: NONE, prev: NONE };
 
     fn is_armed(self) -> bool {
         self.next != NONE
@@ -348,7 +348,7 @@ const FAR: usize = SLOTS;
 const NONE: u32 = u32::MAX;
 const TICK_MAX: u64 = u64::MAX >> 16;
 
-const _: () = assert!(size_of::<Entry>() == Wheel::ENTRY_BYTES);
+const _: () = assert!(size_of::<WheelEntry>() == Wheel::ENTRY_BYTES);
 const _: () = assert!(SLOTS == 64 * 64, "one summary word covers all slots");
 const _: () = assert!(FAR <= u16::MAX as usize);
 

@@ -19,13 +19,13 @@ use crate::core::wire::frame::Frame;
 
 pub use room::{Loss, Plan, Wanted, Yielding};
 
-use queue::{Body, Entry, Queue};
+use queue::{Body, Queue, QueueEntry};
 
 /// The frames that wait for one peer. Empty, it is one null pointer.
 #[derive(Debug, Default)]
 pub struct Outbox(Option<Box<Queue>>);
 
-/// Memory that empty outboxes have left for the next ones: a few, none of them large.
+/// OutboxMemory that empty outboxes have left for the next ones: a few, none of them large.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "boxed as an outbox holds it")]
 pub struct Spares(Vec<Box<Queue>>);
@@ -69,7 +69,7 @@ pub struct Discarded {
 
 /// The memory that an outbox takes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
+pub struct OutboxMemory {
     /// Frames that no other outbox has.
     pub own: usize,
     /// Frames that other outboxes have too.
@@ -98,11 +98,11 @@ impl Outbox {
     /// Returns the memory in use. A frame in several outboxes counts only for the first of them;
     /// `seen` has the payloads counted before. A payload that is retained in its topic's log counts
     /// there as well: to exclude it would need a look at all logs.
-    pub fn memory(&self, seen: &mut HashSet<*const u8>) -> Memory {
-        let Some(queue) = &self.0 else { return Memory::default() };
+    pub fn memory(&self, seen: &mut HashSet<*const u8>) -> OutboxMemory {
+        let Some(queue) = &self.0 else { return OutboxMemory::default() };
         let entries = queue.entries.capacity() + queue.ahead.capacity();
-        let room = size_of::<Queue>() + entries * size_of::<Entry>() + queue.spare.capacity();
-        let mut memory = Memory { room, ..Memory::default() };
+        let room = size_of::<Queue>() + entries * size_of::<QueueEntry>() + queue.spare.capacity();
+        let mut memory = OutboxMemory { room, ..OutboxMemory::default() };
         for entry in queue.entries.iter().chain(&queue.ahead) {
             match &entry.body {
                 Body::Packed(bytes) => memory.own += bytes.capacity(),
@@ -144,7 +144,7 @@ impl Outbox {
                 return 0;
             }
         };
-        let entry = Entry { body: Body::Shared(frame), kind, queued_at: now.into() };
+        let entry = QueueEntry { body: Body::Shared(frame), kind, queued_at: now.into() };
         let same = queue.ahead.iter().filter(|other| other.kind == kind).count();
         let newest = queue.ahead.iter_mut().rfind(|other| other.kind == kind);
         match newest.filter(|_| same == most) {
@@ -200,7 +200,7 @@ impl Outbox {
     /// Returns whether the next frame is encoded while it is written.
     pub fn is_encoding(&self) -> bool {
         let first = self.0.as_ref().and_then(|queue| queue.entries.front());
-        first.and_then(Entry::text).is_some()
+        first.and_then(QueueEntry::text).is_some()
     }
 
     /// Notes that the peer is not to blame for the wait until now.
@@ -246,7 +246,7 @@ impl Outbox {
         queue.ahead.clear();
         let kept = queue.first_place();
         queue.entries.truncate(kept);
-        queue.bytes = queue.entries.iter().map(Entry::len).sum::<usize>() - queue.begun;
+        queue.bytes = queue.entries.iter().map(QueueEntry::len).sum::<usize>() - queue.begun;
         queue.released = queue.released.map(|released| released.min(queue.bytes));
         let discarded = Discarded {
             messages: messages_before - queue.messages(),

@@ -9,7 +9,7 @@ use crate::core::wire::frame::Frame;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    pub entries: VecDeque<Entry>,
+    pub entries: VecDeque<QueueEntry>,
     /// Bytes of the first entry that are written already.
     pub begun: usize,
     /// The same place in the payload of a text that is encoded while it is written.
@@ -17,7 +17,7 @@ pub(super) struct Queue {
     /// Bytes of all entries that are not written.
     pub bytes: usize,
     /// Pings and pongs that must go ahead, oldest first.
-    pub ahead: Vec<Entry>,
+    pub ahead: Vec<QueueEntry>,
     /// The memory of a packed entry that was written, for the next.
     pub spare: Vec<u8>,
     /// When the kernel last took a byte, the queue stopped being empty, or messages were released.
@@ -31,7 +31,7 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct QueueEntry {
     pub body: Body,
     pub kind: Kind,
     /// When its oldest byte was queued; once a part of it is written, when its newest was.
@@ -120,7 +120,7 @@ impl Queue {
             // Thousands of peers may each wait for one event, or for thousands.
             self.entries.reserve_exact(1 + self.entries.len() / 4);
         }
-        self.entries.push_back(Entry { body, kind, queued_at: now.into() });
+        self.entries.push_back(QueueEntry { body, kind, queued_at: now.into() });
     }
 
     /// Moves the cursor to the end of what is written of the first entry.
@@ -138,7 +138,8 @@ impl Queue {
     /// Removes the first entry, which is written.
     pub fn pop(&mut self) {
         self.cursor = Cursor::default();
-        let Some(Entry { body: Body::Packed(mut packed), .. }) = self.entries.pop_front() else {
+        let Some(QueueEntry { body: Body::Packed(mut packed), .. }) = self.entries.pop_front()
+        else {
             return;
         };
         if packed.capacity() <= SPARE_PACKED_BYTES_MAX {
@@ -148,7 +149,7 @@ impl Queue {
     }
 
     pub fn bytes_ahead(&self) -> usize {
-        self.ahead.iter().map(Entry::len).sum()
+        self.ahead.iter().map(QueueEntry::len).sum()
     }
 
     /// Copies a small frame behind others of its kind, if the last entry takes it: one of about the
@@ -156,7 +157,7 @@ impl Queue {
     /// too early.
     pub fn pack(&mut self, now: Instant, frame: &Frame) -> bool {
         match self.entries.back_mut() {
-            Some(Entry { body: Body::Packed(packed), queued_at, .. })
+            Some(QueueEntry { body: Body::Packed(packed), queued_at, .. })
                 if window(*queued_at) == window(now.into())
                     && packed.len() + frame.len() <= PACKED_BYTES_MAX =>
             {
@@ -172,7 +173,7 @@ impl Queue {
     /// Moves pings and pongs to the front, behind a frame in progress, as soon as those that were
     /// moved before have left.
     pub fn stage(&mut self) {
-        let is_control = |entry: &Entry| matches!(entry.kind, Kind::Ping | Kind::Pong);
+        let is_control = |entry: &QueueEntry| matches!(entry.kind, Kind::Ping | Kind::Pong);
         if self.ahead.is_empty() || self.entries.iter().take(2).any(is_control) {
             return;
         }
@@ -193,7 +194,7 @@ impl Queue {
     /// Returns the first index where a frame may go: behind an HTTP response, after which the peer
     /// understands frames, and behind the frame in progress.
     pub fn first_place(&mut self) -> usize {
-        let is_response = |entry: &&Entry| entry.kind == Kind::Response;
+        let is_response = |entry: &&QueueEntry| entry.kind == Kind::Response;
         let responses = self.entries.iter().take_while(is_response).count();
         responses.max(self.place_behind_begun())
     }
@@ -213,7 +214,7 @@ impl Queue {
         }
         if end < packed.len() {
             let body = Body::Packed(packed.split_off(end));
-            let entry = Entry { body, kind: first.kind, queued_at: first.queued_at };
+            let entry = QueueEntry { body, kind: first.kind, queued_at: first.queued_at };
             self.entries.insert(1, entry);
         }
         1
@@ -235,7 +236,7 @@ impl Queue {
     }
 }
 
-impl Entry {
+impl QueueEntry {
     /// Returns the text that is encoded while it is written, if it is one.
     pub fn text(&self) -> Option<&Encoded> {
         match &self.body {
@@ -286,4 +287,4 @@ fn window(at: Moment) -> u32 {
     at.bits() >> 7
 }
 
-const _: () = assert!(size_of::<Entry>() <= 80);
+const _: () = assert!(size_of::<QueueEntry>() <= 80);

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use super::queue::{Body, Entry, Queue};
+use super::queue::{Body, Queue, QueueEntry};
 use super::{Kind, Outbox};
 use crate::core::ground::time::Instant;
 use crate::core::topics::{EventId, SubscriptionKey};
@@ -105,18 +105,21 @@ impl Outbox {
         let Some(end) = plan.losses.iter().map(|loss| loss.last + 1).max() else { return };
         let goes: HashMap<_, _> =
             plan.losses.iter().map(|loss| (loss.subscription, loss.last)).collect();
-        let mut words: HashMap<usize, Entry> = plan
+        let mut words: HashMap<usize, QueueEntry> = plan
             .losses
             .iter()
             .zip(words)
             .filter_map(|(loss, word)| {
                 let kind = Kind::Gap(loss.subscription);
-                Some((loss.place, Entry { body: Body::Shared(word?), kind, queued_at: now.into() }))
+                Some((
+                    loss.place,
+                    QueueEntry { body: Body::Shared(word?), kind, queued_at: now.into() },
+                ))
             })
             .collect();
         let released = queue.released.unwrap_or(0);
         let (mut before, mut still_released) = (0, released);
-        let mut kept: Vec<Entry> = Vec::new();
+        let mut kept: Vec<QueueEntry> = Vec::new();
         // Gaps before a released entry are released, too: what is released is a prefix.
         let (mut word_bytes, mut released_word_bytes) = (0, 0);
         let begun = queue.begun;

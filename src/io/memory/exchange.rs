@@ -17,11 +17,11 @@ use super::line::{Line, UNREGISTERED};
 /// The lines of one server. Its lock is held only while bytes are copied.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ExchangeState>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ExchangeState {
     lines: Slab<Line>,
     /// Lines and doors of which the loop must be told.
     ready: VecDeque<Ready>,
@@ -47,7 +47,7 @@ struct Door {
 impl Exchange {
     /// Makes the exchange of a server, with no doors.
     pub fn new(server: &Arc<Shared>) -> Exchange {
-        let state = State {
+        let state = ExchangeState {
             lines: Slab::new(),
             ready: VecDeque::new(),
             doors: Vec::new(),
@@ -132,12 +132,12 @@ impl Exchange {
         self.lock().change(key, change)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ExchangeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl ExchangeState {
     fn change<T>(&mut self, key: usize, change: impl FnOnce(&mut Line) -> T) -> T {
         let line = &mut self.lines[key];
         let outcome = change(line);

@@ -16,7 +16,7 @@ use super::syntax::is_tchar;
 /// The position of the next byte in the coding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunks {
-    place: Place,
+    position: Position,
     limits: HeadLimits,
     /// Bytes of extensions so far.
     extension_bytes: usize,
@@ -27,7 +27,7 @@ pub(super) struct Chunks {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum Position {
     /// In a size, after this many digits.
     Size { size: u64, digits: u8 },
     /// Behind `;`.
@@ -67,76 +67,76 @@ pub(super) enum Chunk {
 
 impl Chunks {
     pub fn new(limits: HeadLimits) -> Chunks {
-        let place = Place::Size { size: 0, digits: 0 };
-        Chunks { place, limits, extension_bytes: 0, trailer_bytes: 0, trailers: 0 }
+        let position = Position::Size { size: 0, digits: 0 };
+        Chunks { position, limits, extension_bytes: 0, trailer_bytes: 0, trailers: 0 }
     }
 
     /// Takes one byte between the data, or as much data as there is. Returns how many bytes were
     /// taken, and what they were. `input` must not be empty.
     pub fn next(&mut self, input: &[u8]) -> Result<(usize, Chunk), Refusal> {
-        let Place::Data { left } = self.place else {
+        let Position::Data { left } = self.position else {
             return self.step(input[0]).map(|chunk| (1, chunk));
         };
         let taken = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        self.place = match left - taken as u64 {
-            0 => Place::DataCr,
-            left => Place::Data { left },
+        self.position = match left - taken as u64 {
+            0 => Position::DataCr,
+            left => Position::Data { left },
         };
         Ok((taken, Chunk::Data))
     }
 
     fn step(&mut self, byte: u8) -> Result<Chunk, Refusal> {
         let mut chunk = Chunk::Between;
-        self.place = match (self.place, byte) {
-            (Place::Size { digits: 1.., size }, b'\r') => Place::SizeLf { size },
-            (Place::Size { digits: 1.., size }, b';') => Place::Extension { size },
-            (Place::Size { size, digits }, _) if digits < DIGITS_MAX => {
+        self.position = match (self.position, byte) {
+            (Position::Size { digits: 1.., size }, b'\r') => Position::SizeLf { size },
+            (Position::Size { digits: 1.., size }, b';') => Position::Extension { size },
+            (Position::Size { size, digits }, _) if digits < DIGITS_MAX => {
                 let digit = char::from(byte).to_digit(16).ok_or_else(malformed)?;
-                Place::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
+                Position::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
             }
-            (Place::Extension { size }, b'\r') => Place::SizeLf { size },
-            (Place::SizeLf { size }, b'\n') => {
+            (Position::Extension { size }, b'\r') => Position::SizeLf { size },
+            (Position::SizeLf { size }, b'\n') => {
                 chunk = Chunk::Begins(size);
-                if size == 0 { Place::TrailerStart } else { Place::Data { left: size } }
+                if size == 0 { Position::TrailerStart } else { Position::Data { left: size } }
             }
-            (Place::DataCr, b'\r') => Place::DataLf,
-            (Place::DataLf, b'\n') => Place::Size { size: 0, digits: 0 },
-            (Place::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => {
+            (Position::DataCr, b'\r') => Position::DataLf,
+            (Position::DataLf, b'\n') => Position::Size { size: 0, digits: 0 },
+            (Position::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => {
                 self.count_extension()?;
-                Place::Extension { size }
+                Position::Extension { size }
             }
-            (place, _) => {
+            (position, _) => {
                 self.trailer_bytes += 1;
                 if self.trailer_bytes > self.limits.head_bytes {
                     return Err(Refusal::new(431, "the trailer section is too long"));
                 }
-                let place = self.step_trailer(place, byte)?;
-                if matches!((self.place, byte), (Place::EndLf, b'\n')) {
+                let position = self.step_trailer(position, byte)?;
+                if matches!((self.position, byte), (Position::EndLf, b'\n')) {
                     chunk = Chunk::End;
                 }
-                place
+                position
             }
         };
         Ok(chunk)
     }
 
     /// Takes a byte of the trailer section: header lines, then an empty line.
-    fn step_trailer(&mut self, place: Place, byte: u8) -> Result<Place, Refusal> {
-        Ok(match (place, byte) {
-            (Place::TrailerStart, b'\r') => Place::EndLf,
-            (Place::EndLf, b'\n') => Place::EndLf,
-            (Place::TrailerStart, _) if is_tchar(byte) => {
+    fn step_trailer(&mut self, position: Position, byte: u8) -> Result<Position, Refusal> {
+        Ok(match (position, byte) {
+            (Position::TrailerStart, b'\r') => Position::EndLf,
+            (Position::EndLf, b'\n') => Position::EndLf,
+            (Position::TrailerStart, _) if is_tchar(byte) => {
                 self.trailers += 1;
                 if self.trailers > self.limits.headers {
                     return Err(Refusal::new(431, "the trailer section has too many lines"));
                 }
-                Place::TrailerName
+                Position::TrailerName
             }
-            (Place::TrailerName, _) if is_tchar(byte) => Place::TrailerName,
-            (Place::TrailerName, b':') => Place::TrailerValue,
-            (Place::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => Place::TrailerValue,
-            (Place::TrailerValue, b'\r') => Place::TrailerLf,
-            (Place::TrailerLf, b'\n') => Place::TrailerStart,
+            (Position::TrailerName, _) if is_tchar(byte) => Position::TrailerName,
+            (Position::TrailerName, b':') => Position::TrailerValue,
+            (Position::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => Position::TrailerValue,
+            (Position::TrailerValue, b'\r') => Position::TrailerLf,
+            (Position::TrailerLf, b'\n') => Position::TrailerStart,
             _ => return Err(malformed()),
         })
     }

@@ -17,7 +17,7 @@ use super::{
     assembly::Assembly,
     header::{Header, Opcode, Spill, skip_short_frames, take},
     mask::unmask,
-    partial::{Partial, Place, Span, piece_len},
+    partial::{InputEnd, Partial, Span, piece_len},
 };
 use crate::core::ground::time::Moment;
 use crate::core::wire::message::Message;
@@ -122,8 +122,8 @@ impl Decoder {
 
     /// Returns whether a message is in progress, but no frame.
     fn is_between_fragments(&self) -> bool {
-        let place = self.partial.as_deref().map(|partial| &partial.place);
-        matches!(place, Some(Place::Header(spill)) if spill.is_empty())
+        let input_end = self.partial.as_deref().map(|partial| &partial.input_end);
+        matches!(input_end, Some(InputEnd::Header(spill)) if spill.is_empty())
     }
 
     /// Returns how many bytes of memory are held.
@@ -171,10 +171,10 @@ impl Decoder {
                 }
                 self.decode_frame(role, input, limits)
             }
-            Some(Partial { place: Place::Header(spill), .. }) if spill.is_empty() => {
+            Some(Partial { input_end: InputEnd::Header(spill), .. }) if spill.is_empty() => {
                 self.decode_frame(role, input, limits)
             }
-            Some(&Partial { place: Place::Header(spill), .. }) => {
+            Some(&Partial { input_end: InputEnd::Header(spill), .. }) => {
                 self.decode_spilled(role, spill, input, limits)
             }
             Some(_) => self.decode_payload(input),
@@ -191,7 +191,7 @@ impl Decoder {
         let Some((header, size)) = Header::parse(role, input)? else {
             let mut spill = Spill::default();
             spill.append(take(input, input.len()));
-            self.partial.get_or_insert_default().place = Place::Header(spill);
+            self.partial.get_or_insert_default().input_end = InputEnd::Header(spill);
             return Ok(None);
         };
         take(input, size);
@@ -210,7 +210,7 @@ impl Decoder {
         spill.append(input);
         let Some((header, size)) = Header::parse(role, spill.as_bytes())? else {
             take(input, input.len());
-            self.partial.get_or_insert_default().place = Place::Header(spill);
+            self.partial.get_or_insert_default().input_end = InputEnd::Header(spill);
             return Ok(None);
         };
         take(input, size - spilled);
@@ -248,7 +248,7 @@ impl Decoder {
         if !is_skipped {
             partial.begin(&header, beyond);
         } else {
-            partial.place = Place::Skip { outstanding: header.length };
+            partial.input_end = InputEnd::Skip { outstanding: header.length };
         }
         self.decode_payload(input)
     }
@@ -278,15 +278,15 @@ impl Decoder {
     /// Decodes the next piece of a payload.
     fn decode_payload(&mut self, input: &mut &mut [u8]) -> Decoded {
         let partial = self.partial.as_deref_mut().expect("a payload is outstanding");
-        match &mut partial.place {
-            Place::Header(_) => unreachable!("a payload is outstanding"),
-            Place::Data(span) => {
+        match &mut partial.input_end {
+            InputEnd::Header(_) => unreachable!("a payload is outstanding"),
+            InputEnd::Data(span) => {
                 let message = partial.message.as_mut().expect("data belongs to a message");
                 let outstanding = span.message_outstanding();
                 message.push(span.take(input), outstanding)?;
                 self.finish_data()
             }
-            Place::Control { opcode, span, payload } => {
+            InputEnd::Control { opcode, span, payload } => {
                 payload.append(span.take(input));
                 if span.outstanding > 0 {
                     return Ok(None);
@@ -295,7 +295,7 @@ impl Decoder {
                 self.end_frame();
                 Ok(Some(item))
             }
-            Place::Skip { outstanding } => {
+            InputEnd::Skip { outstanding } => {
                 let piece = take(input, piece_len(*outstanding, input.len()));
                 *outstanding -= piece.len() as u64;
                 if *outstanding == 0 {
@@ -309,7 +309,7 @@ impl Decoder {
     /// Ends a data frame that is complete, and its message with the last frame.
     fn finish_data(&mut self) -> Decoded {
         let partial = self.partial.as_deref_mut().expect("data is outstanding");
-        let Place::Data(Span { outstanding, is_final, .. }) = partial.place else {
+        let InputEnd::Data(Span { outstanding, is_final, .. }) = partial.input_end else {
             unreachable!("data is outstanding")
         };
         if outstanding > 0 {
@@ -323,7 +323,7 @@ impl Decoder {
     /// Goes back between frames, and to rest if no message is in progress.
     fn end_frame(&mut self) {
         let partial = self.partial.as_deref_mut().expect("a frame is outstanding");
-        partial.place = Place::default();
+        partial.input_end = InputEnd::default();
         if partial.message.is_none() {
             self.partial = None;
         }
@@ -336,9 +336,11 @@ impl Decoder {
             return;
         }
         partial.fragments = 0;
-        match &partial.place {
-            Place::Data(span) => partial.place = Place::Skip { outstanding: span.outstanding },
-            Place::Header(spill) if spill.is_empty() => self.partial = None,
+        match &partial.input_end {
+            InputEnd::Data(span) => {
+                partial.input_end = InputEnd::Skip { outstanding: span.outstanding }
+            }
+            InputEnd::Header(spill) if spill.is_empty() => self.partial = None,
             _ => {}
         }
     }

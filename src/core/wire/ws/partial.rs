@@ -11,11 +11,11 @@ use crate::core::ground::time::Moment;
 /// The unfinished part of the input.
 ///
 /// - Never at rest: there is a message, or the input ended inside a header or a payload.
-/// - In `Place::Data` there is a message, and 0 bytes are outstanding only while its last piece
+/// - In `InputEnd::Data` there is a message, and 0 bytes are outstanding only while its last piece
 ///   is taken in.
 #[derive(Debug, Default)]
 pub(super) struct Partial {
-    pub place: Place,
+    pub input_end: InputEnd,
     /// The message whose fragments, or the rest of its only frame, are outstanding.
     pub message: Option<Assembly>,
     /// How many frames of the message have begun.
@@ -31,10 +31,11 @@ impl Partial {
         let &Header { opcode, mask, is_final, length: outstanding } = header;
         let span = Span { outstanding, beyond, mask, is_final };
         if opcode.is_control() {
-            self.place = Place::Control { opcode, span, payload: Box::new(Control::new(&[])) };
+            self.input_end =
+                InputEnd::Control { opcode, span, payload: Box::new(Control::new(&[])) };
             return;
         }
-        self.place = Place::Data(span);
+        self.input_end = InputEnd::Data(span);
         self.fragments += 1;
         match opcode {
             Opcode::Text => self.message = Some(Assembly::Text(Text::default())),
@@ -46,8 +47,8 @@ impl Partial {
     /// Returns how many bytes of memory are held, including its own.
     pub fn held_bytes(&self) -> usize {
         let message = self.message.as_ref().map_or(0, Assembly::capacity);
-        let control = match self.place {
-            Place::Control { .. } => size_of::<Control>(),
+        let control = match self.input_end {
+            InputEnd::Control { .. } => size_of::<Control>(),
             _ => 0,
         };
         size_of::<Partial>() + message + control
@@ -56,7 +57,7 @@ impl Partial {
 
 /// Where the input ended.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum InputEnd {
     /// Between frames or inside a header.
     Header(Spill),
     /// Inside the payload of a message.
@@ -67,9 +68,9 @@ pub(super) enum Place {
     Skip { outstanding: u64 },
 }
 
-impl Default for Place {
-    fn default() -> Place {
-        Place::Header(Spill::default())
+impl Default for InputEnd {
+    fn default() -> InputEnd {
+        InputEnd::Header(Spill::default())
     }
 }
 
