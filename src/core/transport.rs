@@ -23,7 +23,7 @@
 //!   engine wait for an edge of the poller.
 //! - It may give nothing because it must first write. Then `read` fails with `WouldBlock` and
 //!   [`wants_write`](Transport::wants_write) is true. The pump calls `write`, if need be without
-//!   bytes, as soon as the poller tells of room; [`wants_read`](Transport::wants_read) may then hold.
+//!   bytes, as soon as the poller tells of room. [`wants_read`](Transport::wants_read) may hold then.
 //! - It may take nothing because it must first read. Then `write` fails with `WouldBlock`,
 //!   [`wants_read`](Transport::wants_read) is true, and after that read `wants_write`.
 //! - It may seal (encrypt) bytes and find that the socket does not take them all. It keeps the
@@ -35,8 +35,8 @@
 //!   [`wants_write`](Transport::wants_write) is true, the pump calls `write` without bytes; the FIN
 //!   follows the transport's last byte.
 //! - A step that takes long, such as a signature, does not run on the loop. The transport hands it
-//!   to a worker and fails with `WouldBlock` both ways. When the step is done, the world reports the
-//!   socket as readable and writable ([`Readiness`](crate::core::engine::Readiness)).
+//!   to a worker and fails with `WouldBlock` both ways. When the step is done, the world reports
+//!   the socket as readable and writable ([`Readiness`](crate::core::engine::Readiness)).
 //! - Until [`handshake`](Transport::handshake) is [`Handshake::Done`], the server writes nothing in
 //!   plain text to the peer: a connection that is refused before is closed without an answer.
 //!
