@@ -23,7 +23,7 @@
 //!   engine wait for an edge of the poller.
 //! - It may give nothing because it must first write. Then `read` fails with `WouldBlock` and
 //!   [`wants_write`](Transport::wants_write) is true. The pump calls `write`, if need be without
-//!   bytes, as soon as the poller tells of room. [`wants_read`](Transport::wants_read) may hold then.
+//!   bytes, as soon as the poller tells of room. [`wants_read`](Transport::wants_read) may be true.
 //! - It may take nothing because it must first read. Then `write` fails with `WouldBlock`,
 //!   [`wants_read`](Transport::wants_read) is true, and after that read `wants_write`.
 //! - It may seal (encrypt) bytes and find that the socket does not take them all. It keeps the
