@@ -219,7 +219,7 @@ mod tests {
         let mut host = Host::new(None).unwrap();
         let port = host.0.listen("127.0.0.1:0").unwrap();
         let handle = Box::into_raw(Heartwheel::new(Ok(host)));
-        // SAFETY: it is a handle until it is freed, and nobody else has it.
+        // SAFETY: it is a handle until it is freed, and no other code has it.
         unsafe {
             let code: c_int = with(handle, |_| panic!("for a test"));
             assert_eq!(code, Code::Panic as c_int);

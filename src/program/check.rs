@@ -142,11 +142,11 @@ mod tests {
             assert_eq!(lines.next(), None, "{text}");
             line
         };
-        // 1,000 x 240 B, and 148 KiB that are shared; the budget and a quarter of it; the program.
+        // 1,000 x 240 B, and 148 KiB for all; the budget and a quarter of it; the program.
         assert_eq!(line(&config, 40 * MIB), "Memory to plan with: 54.4 MiB");
         config.set("limits.memory_bytes", "4m").unwrap();
         assert_eq!(line(&config, 40 * MIB), "Memory to plan with: 9.4 MiB");
-        // Where all that may wait is less than the budget, it is that.
+        // If all that may wait is less than the budget, that counts.
         for (name, text) in [("limits.connections", "1"), ("limits.topics", "1"), ("workers", "0")]
         {
             config.set(name, text).unwrap();

@@ -87,12 +87,12 @@ mod tests {
 
     const RULES: ShiftRules = ShiftRules { drift: 0.5, threshold: 8.0, deviation_min: 1.0 };
 
-    /// About normal: the sum of twelve uniform ones.
+    /// Returns an about normal number: the sum of twelve uniform ones.
     fn noise(random: &mut Random) -> f64 {
         (0..12).map(|_| random.between(0, 1000) as f64 / 1000.0).sum::<f64>() - 6.0
     }
 
-    /// Feeds noise around `mean` and gives the sample at which a shift was told, if any was.
+    /// Feeds noise around `mean`. Returns the number of the sample that was a shift, if any was.
     fn first_shift(
         watch: &mut Cusum,
         random: &mut Random,
@@ -114,7 +114,7 @@ mod tests {
                 left -= n + 1;
             }
         }
-        // 40,000 samples: once in some thousand is what this threshold means.
+        // 40,000 samples: this threshold allows one in some thousand.
         assert!(alarms <= 12, "{alarms}");
     }
 

@@ -253,7 +253,7 @@ mod tests {
         }
     }
 
-    /// Whatever is taken, TOML takes to the same end; it may take more.
+    /// TOML reads the same from each text that is accepted here; it may accept more.
     #[cfg(feature = "toml")]
     #[test]
     fn toml_reads_the_same() {

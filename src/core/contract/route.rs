@@ -241,7 +241,7 @@ mod tests {
         }
     }
 
-    // They were taken, and every request for them was answered 404.
+    // The builder took these paths, and every request for them was answered 404.
     #[test]
     fn a_path_that_no_request_can_match_is_told_by_its_rule() {
         for (path, rule) in [

@@ -81,7 +81,7 @@ mod tests {
         }
     }
 
-    // Invariant 6: with 32 bits a busy server gave an id of its first days again after a week.
+    // Invariant 6: with 32 bits a busy server reused an id of its first days after a week.
     #[test]
     fn a_generation_comes_again_after_40_bits_and_is_never_zero() {
         let first = Generation::from_bits(u64::from(u32::MAX));

@@ -555,7 +555,7 @@ mod tests {
     }
 
     /// Makes events give way to one of this subscription, with this id, until only so many entries
-    /// and bytes wait, and has this said in the place of each loss.
+    /// and bytes wait, and puts this text in the place of each loss.
     fn drop_for(
         outbox: &mut Outbox,
         yielding: Yielding,
@@ -650,7 +650,7 @@ mod tests {
         }
     }
 
-    /// Lets messages go one by one, and gives what leaves each time.
+    /// Releases messages one by one; returns what leaves each time.
     fn release_one_by_one(outbox: &mut Outbox) -> Vec<Vec<u8>> {
         let mut pieces = Vec::new();
         while !outbox.is_empty() {
@@ -744,7 +744,7 @@ mod tests {
         let later = Instant::from_millis(70_000);
         outbox.release(later, 1);
         assert_eq!(outbox.waiting_since(false), Some((later.into(), later.into())));
-        // A pong alone is let go by itself.
+        // A pong alone needs no release.
         let mut outbox = Outbox::default();
         outbox.push(later, ping(), Kind::Pong, &mut Spares::default());
         outbox.release(later, 0);
@@ -752,7 +752,7 @@ mod tests {
         assert_eq!(outbox.waiting_since(false), Some((later.into(), later.into())));
     }
 
-    /// Events that give way to newer ones are no progress of the peer's.
+    /// Events that give way to newer ones are no progress of the peer.
     #[test]
     fn a_peer_is_judged_however_many_events_give_way() {
         let [subscription, _] = subscriptions();
@@ -772,7 +772,7 @@ mod tests {
             assert_eq!(progress_at, Some(now().into()), "{is_rated}");
             assert_eq!(outbox.waiting_since(false).is_none(), is_rated, "held by the server");
             if is_rated {
-                // The attempt to write, before it is judged, lets the newer one go.
+                // The attempt to write, before the peer is judged, releases the newer one.
                 outbox.release(later, 1);
                 let progress_at = outbox.waiting_since(true).map(|(progress_at, _)| progress_at);
                 assert_eq!(progress_at, Some(now().into()));

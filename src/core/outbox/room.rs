@@ -342,8 +342,8 @@ mod tests {
     /// An entry of the model.
     type Plain = (Kind, Vec<u8>);
 
-    /// One entry goes after the other, in their order: an event while there is no room, and word of
-    /// a gap behind events that went, up to the next of the same subscription.
+    /// Drops one entry after the other, in order: an event while there is no room, and a gap behind
+    /// dropped events, up to the next event of the same subscription.
     struct Model {
         entries: Vec<Plain>,
         begun: usize,
@@ -503,7 +503,7 @@ mod tests {
             let is_whole = released.is_empty() || ends.any(|at| at == model.begun + released.len());
             assert!(is_whole, "{round}: what was let go are whole frames");
             outbox.release_all(NOW);
-            // Words that lost nothing new keep their text, in both.
+            // Gaps without a new loss keep their text, in both.
             assert_eq!(wire(&mut outbox), left[model.begun..], "{round} {wanted:?}");
             match plan.is_enough {
                 true => enough += 1,

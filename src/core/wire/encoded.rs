@@ -319,7 +319,7 @@ mod tests {
         vec![vec![], b"plain".to_vec(), vec![1; 50], vec![b'\n'; 50], all, breaks, vec![7; 1000]]
     }
 
-    /// Written in pieces of any size, marked anywhere between, a text is what it is at once.
+    /// A text written in pieces of any size, with cursors anywhere between, equals the whole text.
     #[test]
     fn pieces_make_the_text_that_is_written_at_once() {
         for coding in CODINGS {

@@ -480,7 +480,7 @@ mod tests {
         );
     }
 
-    /// FAULTS 177: an error bears the `ref` that was sent, whatever else could not be understood.
+    /// FAULTS 177: an error has the `ref` that was sent, even if nothing else was understood.
     #[test]
     fn a_problem_repeats_the_reference_of_what_could_not_be_read() {
         let deep = "[".repeat(101) + &"]".repeat(101);
@@ -499,7 +499,7 @@ mod tests {
         }
     }
 
-    /// FAULTS 177: `"party 🎉".slice(0, 7)` is what JavaScript calls a string.
+    /// FAULTS 177: `"party 🎉".slice(0, 7)` is a string in JavaScript.
     #[test]
     fn half_a_surrogate_pair_is_taken() {
         let text = r#"{"op":"publish","topic":"t","data":"party \ud83c","ref":"\udf89"}"#;

@@ -146,8 +146,8 @@ mod tests {
     use super::*;
     use crate::core::wire::http::head::tests::{LIMITS, random};
 
-    /// Reads a body in pieces; gives the bytes used and the body, or the status, 0 if there is no
-    /// verdict yet.
+    /// Reads a body in pieces. Returns the bytes used, and the body or the status; the status is 0
+    /// without a verdict yet.
     fn read(length: BodyLength, input: &[u8], piece_len: usize) -> Result<(usize, Bytes), u16> {
         let reader = BodyReader::new(length, 100, &LIMITS);
         let mut reader = reader.map_err(|refusal| refusal.status())?;

@@ -205,7 +205,7 @@ mod tests {
             ("0\r\nA: b\n", 7),
             ("0\r\nA: b\rc", 8),
             ("0\r\n A: b\r\n", 3),
-            // FAULTS 176: what is no header line is no trailer, a request line least of all.
+            // FAULTS 176: a trailer must be a header line, and a request line is none.
             ("0\r\nPOST /x HTTP/1.1\r\n\r\n", 7),
             ("0\r\nGET\r\n\r\n", 6),
             ("0\r\n: b\r\n", 3),

@@ -388,8 +388,8 @@ pub(super) mod tests {
         }
     }
 
-    /// A head dripped byte by byte: memory follows what was received, moves seldom, and never
-    /// passes the limit. That no byte is looked at twice is the scan's own test.
+    /// A head dripped byte by byte: memory follows what was received, is rarely moved, and never
+    /// passes the limit. The scan's own test shows that no byte is looked at twice.
     #[test]
     fn a_dripped_head_costs_linear_work() {
         let text = format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(8000));

@@ -221,7 +221,7 @@ mod tests {
         }
     }
 
-    /// Pages from files and of applications: a list names them, and they are nobody else.
+    /// Pages from files and of applications: a list can name them; no other page sends that Origin.
     #[test]
     fn origins_without_a_host_may_be_listed() {
         for (list, origin, expected) in [

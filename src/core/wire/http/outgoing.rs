@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(read(&text(&get)).unwrap().body, BodyLength::None);
     }
 
-    // FAULTS 24, for what a client writes: an error, and nothing on the wire.
+    // FAULTS 24, for requests: an error, and nothing on the wire.
     #[test]
     fn a_request_cannot_be_split() {
         use RequestError::*;

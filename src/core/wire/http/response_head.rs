@@ -248,7 +248,7 @@ pub(super) mod tests {
         assert!(!closing.keep_alive());
     }
 
-    // FAULTS 20, 21, for what a server sends: no guess about where a response ends.
+    // FAULTS 20, 21, for responses: the reader does not guess where one ends.
     #[test]
     fn what_is_ambiguous_in_a_response_is_an_error() {
         for headers in [
@@ -300,7 +300,7 @@ pub(super) mod tests {
             "HTTP/2 200",
             "ICY 200 OK",
             "GET / HTTP/1.1",
-            // Nobody asked to switch, and HTTP/1.0 has no 1xx.
+            // The request did not ask to switch, and HTTP/1.0 has no 1xx.
             "HTTP/1.1 101 Switching Protocols",
             "HTTP/1.0 100 Continue",
         ] {
@@ -321,7 +321,7 @@ pub(super) mod tests {
         assert!(!reader.is_idle() && reader.held_bytes() == 0);
     }
 
-    // FAULTS 17, for what a server sends.
+    // FAULTS 17, for responses.
     #[test]
     fn the_limits_of_heads_are_kept_for_responses() {
         let reason = "x".repeat(8192);

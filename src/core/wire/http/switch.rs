@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(verdict("", "", &offered), Ok(None), "a server may choose none");
     }
 
-    // RFC 6455, 4.1, the six rules for what the server sent.
+    // RFC 6455, 4.1, the six rules for the server's answer.
     #[test]
     fn an_answer_that_is_no_switch_is_told_by_what_is_wrong() {
         use SwitchError::*;

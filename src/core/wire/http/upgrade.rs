@@ -197,10 +197,10 @@ mod tests {
         assert_eq!(verdict, Ok("OfS0wDaT5NoxF2gqm7Zj2YtetzM=".into()));
     }
 
-    /// What is accepted here is accepted by tungstenite, with the same accept key, and for one line
-    /// of each header the other way round. (It knows one Connection line, an Upgrade of one token
-    /// and a key whose pad bits are zero only; lists, further lines and other keys are this
-    /// module's own.)
+    /// tungstenite accepts each upgrade that is accepted here, with the same accept key; with one
+    /// line of each header it accepts no other. (tungstenite knows only one Connection line, an
+    /// Upgrade of one token and a key whose pad bits are zero; only this module takes lists,
+    /// further lines and other keys.)
     #[test]
     fn tungstenite_agrees() {
         let keys = [
@@ -286,7 +286,7 @@ mod tests {
         }
     }
 
-    // FAULTS 11: one pass over the list, however it is made of nothing.
+    // FAULTS 11: one pass over the list, even if all its elements are empty.
     #[test]
     fn a_list_of_blanks_and_commas_offers_nothing() {
         let configured = ["v1".to_string()];

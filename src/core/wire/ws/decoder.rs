@@ -424,7 +424,7 @@ mod tests {
         bytes
     }
 
-    /// Lays the mask over a payload.
+    /// Masks a payload.
     fn masked(payload: &[u8]) -> Vec<u8> {
         payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key).collect()
     }
@@ -666,7 +666,7 @@ mod tests {
         }
     }
 
-    /// Makes of a client's frames those of a server: without their masks.
+    /// Makes server's frames from a client's: without their masks.
     fn from_server(mut bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         while let &[first, second, ref rest @ ..] = bytes {
@@ -687,7 +687,7 @@ mod tests {
         out
     }
 
-    // RFC 6455, 5.1: what a server may send is what a client may, but for the mask.
+    // RFC 6455, 5.1: a server may send what a client may, but unmasked.
     #[test]
     fn a_client_reads_unmasked_frames_as_a_server_reads_masked_ones() {
         for (bytes, expected) in vectors() {
