@@ -353,6 +353,13 @@ impl Inbox {
         self.messages >= limits.inbox_messages || self.bytes >= limits.inbox_bytes
     }
 
+    /// Empties it. Its events keep their room.
+    pub fn empty(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        events.clear();
+        *self = Inbox { events, ..Inbox::default() };
+    }
+
     /// Says whether nothing is in it and no job is out: it can be given back.
     pub fn is_idle(&self) -> bool {
         self.events.is_empty() && self.rest.is_empty() && self.given == 0

@@ -12,7 +12,7 @@ use log::{info, warn};
 use crate::core::config::Config;
 use crate::core::connection::Phase;
 use crate::core::engine::census::{Census, OwnBytes};
-use crate::core::engine::{End, Engine, TRIM_COST};
+use crate::core::engine::{End, Engine};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
@@ -171,7 +171,7 @@ impl Engine {
             let (used, limit) = (self.budget.used(), self.budget.limit);
             warn!("memory short used={used} limit={limit}: refusing connections and publishers");
         }
-        self.budget.short_until = Some(now + self.setup.config.tick);
+        self.budget.short_until = Some(now + self.settings.config.tick);
         if self.budget.used() > self.budget.full() {
             self.shed_largest(now, BinaryHeap::from(owners));
         }
@@ -188,7 +188,7 @@ impl Engine {
                 break;
             }
             *left -= 1;
-            self.turn_left = self.turn_left.saturating_sub(TRIM_COST);
+            self.allowance.charge_trim();
         }
     }
 
@@ -319,13 +319,13 @@ mod tests {
         let mut turns = 0;
         while engine.topics.bytes() > 512 << 10 {
             engine.begin_turn(1);
-            let (before, budget) = (engine.topics.bytes(), engine.turn_left);
+            let (before, budget) = (engine.topics.bytes(), engine.allowance.left());
             publish(&mut engine);
             publish(&mut engine);
             let gone = (before + 2 * (Log::EVENT_BYTES + 1) - engine.topics.bytes())
                 / (Log::EVENT_BYTES + 1);
             assert!(gone <= Topics::SWEEP_EVENTS_MAX + 4, "{gone} in a turn");
-            assert_eq!(engine.turn_left, budget - gone * TRIM_COST, "it is charged");
+            assert_eq!(engine.allowance.left(), budget - gone * 8, "it is charged");
             turns += 1;
         }
         assert!(turns > 10);

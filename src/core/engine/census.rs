@@ -76,7 +76,7 @@ impl Engine {
             }
         }
         census.inbox_bytes += self.jobs.left_bytes() as u64;
-        for payload in self.forms.payloads() {
+        for payload in self.spares.forms.payloads() {
             if seen.insert(payload.as_ptr()) {
                 census.queued_bytes += payload.len() as u64;
             }

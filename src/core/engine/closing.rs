@@ -77,7 +77,7 @@ impl Engine {
     /// Says whether an open WebSocket is settled when it has been written to, at the end of the
     /// turn, or when what waits for its handler has been taken.
     fn is_settled_later(&self, connection: &Connection) -> bool {
-        let limits = &self.setup.config.limits;
+        let limits = &self.settings.config.limits;
         let is_taken =
             |inbox: &Inbox| connection.marks.has(Mark::Runnable) && !inbox.is_full(limits);
         matches!(connection.phase, Phase::Open(_))
@@ -238,8 +238,8 @@ impl Engine {
     /// goes with it.
     fn draw_retry(&mut self, reason: CloseReason) -> u64 {
         let turns = match reason {
-            CloseReason::Drain => self.drain.as_ref().map(Drain::turns),
-            CloseReason::Shed => self.shed.as_ref(),
+            CloseReason::Drain => self.schedule.drain.as_ref().map(Drain::turns),
+            CloseReason::Shed => self.schedule.shed.as_ref(),
             _ => None,
         };
         self.random.between(0, turns.map_or(RETRY_MS, Turns::retry_ms_max))
@@ -321,7 +321,8 @@ impl Engine {
         self.unsubscribe_all(id);
         let mut connection = self.connections.remove(id.key());
         self.wheel.disarm(id.key());
-        self.public -= usize::from(connection.face != crate::core::contract::route::Face::Admin);
+        self.admission.public -=
+            usize::from(connection.face != crate::core::contract::route::Face::Admin);
         self.release_address(&connection);
         let so_far = match &connection.phase {
             // What the server wanted and the peer was not told of gives way to what came before.
@@ -355,14 +356,14 @@ impl Engine {
         } else if connection.flags.job {
             let events = std::mem::take(&mut inbox.events);
             self.jobs.note_left(id, inbox.promised + memory_of(&events));
-            self.orphans.insert(id, Orphan { events, reason });
+            self.jobs.orphans.insert(id, Orphan { events, reason });
         } else {
             let mut events = std::mem::take(&mut inbox.events);
             events.push_back(Event::Closed(reason));
             let task = Task::Events { session: connection.session.take(), events };
             self.queue_job(Job { id, route, task });
         }
-        self.keep_spare_inbox(inbox);
+        self.spares.keep_inbox(inbox);
     }
 
     pub(super) fn count_discarded(&mut self, discarded: Discarded) {

@@ -23,7 +23,7 @@ impl Engine {
     ) -> Option<ConnectionId> {
         let Command::Send(id, message) = command else { return None };
         let connection = self.get(*id)?;
-        let limit = self.setup.config.limits.outbox_bytes;
+        let limit = self.settings.config.limits.outbox_bytes;
         let len = message.len() + Frame::HEAD_BYTES_MAX;
         let overflows = connection.overflows(from == Some(*id), len, limit);
         (overflows && connection.flags.writable).then_some(*id)
@@ -64,7 +64,7 @@ impl Engine {
             }
             Command::Drain => self.begin_drain(now),
             Command::Shutdown => {
-                self.was_shut_down = true;
+                self.schedule.was_shut_down = true;
                 self.shut_down(now);
             }
         }
@@ -78,7 +78,7 @@ impl Engine {
         id: ConnectionId,
         message: Message,
     ) {
-        let limit = self.setup.config.limits.outbox_bytes;
+        let limit = self.settings.config.limits.outbox_bytes;
         let connection = find_mut(&mut self.connections, id);
         let Some(connection) = connection.filter(|connection| connection.takes_messages()) else {
             self.stats.commands_stale += 1;

@@ -33,7 +33,7 @@ impl Engine {
             self.drain_at(),
             self.shed_at(),
             self.topics.next_sweep_at(),
-            self.figures_at,
+            self.reports.figures_at,
             self.accepts_at(),
             self.budget.next_at(),
         ];
@@ -55,9 +55,9 @@ impl Engine {
             let waited = self.end_waits(now, id);
             *budget -= usize::from(waited);
             let connection = &self.connections[key];
-            let (at, kind) = connection.deadline(&self.rules, now);
+            let (at, kind) = connection.deadline(&self.settings.rules, now);
             if at > now {
-                self.wheel.arm(key, connection.next_at(&self.rules, now));
+                self.wheel.arm(key, connection.next_at(&self.settings.rules, now));
                 continue;
             }
             *budget = budget.saturating_sub(1);
@@ -74,7 +74,7 @@ impl Engine {
     /// Lets the deadline of a connection act, if it is still due.
     pub fn expire(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get(id) else { return };
-        let (at, kind) = connection.deadline(&self.rules, now);
+        let (at, kind) = connection.deadline(&self.settings.rules, now);
         if at <= now {
             self.fired(now, at, kind);
             self.act(now, id, kind);
@@ -120,7 +120,7 @@ impl Engine {
     }
 
     fn act_pong(&mut self, now: Instant, id: ConnectionId) {
-        let rules = self.rules.heartbeat;
+        let rules = self.settings.rules.heartbeat;
         self.stats.pings_missed += 1;
         let Some(connection) = self.get_mut(id) else { return };
         let Phase::Open(open) = &mut connection.phase else { return };
@@ -138,7 +138,7 @@ impl Engine {
     }
 
     fn ping(&mut self, now: Instant, id: ConnectionId) {
-        let rules = self.rules.heartbeat;
+        let rules = self.settings.rules.heartbeat;
         let Some(connection) = self.connections.get_mut(id.key()) else { return };
         if connection.flags.paused {
             // However long the pause: moments stay near to now.

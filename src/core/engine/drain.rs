@@ -29,11 +29,11 @@ impl Drain {
 impl Engine {
     /// Begins to drain; a second call changes nothing. The listeners are for the loop to close.
     pub(super) fn begin_drain(&mut self, now: Instant) {
-        if self.drain.is_some() {
+        if self.schedule.drain.is_some() {
             return;
         }
         let mut told = 0;
-        let mut waiting: Vec<ConnectionId> = Vec::with_capacity(self.public);
+        let mut waiting: Vec<ConnectionId> = Vec::with_capacity(self.admission.public);
         for (_, connection) in &self.connections {
             if connection.face != Face::Admin {
                 waiting.push(connection.id);
@@ -41,7 +41,7 @@ impl Engine {
                     u64::from(matches!(connection.phase, Phase::Open(_) | Phase::Stream { .. }));
             }
         }
-        let window = self.setup.config.deadlines.drain;
+        let window = self.settings.config.deadlines.drain;
         let turns = Turns::new(now, waiting, told, window);
         info!(
             "drain begun connections={} spread_ms={} window_ms={}",
@@ -50,10 +50,10 @@ impl Engine {
             millis_up(window)
         );
         // In whole ticks, as the wheel acts: the loop does not wait for it awake.
-        let tick_ms = self.rules.tick_ms;
+        let tick_ms = self.settings.rules.tick_ms;
         let ends_ms = (now + window + Instant::RESOLUTION).as_millis().next_multiple_of(tick_ms);
-        self.rules.drain_ends_at = Some(Instant::from_millis(ends_ms));
-        self.drain = Some(Drain { turns, ended: false });
+        self.settings.rules.drain_ends_at = Some(Instant::from_millis(ends_ms));
+        self.schedule.drain = Some(Drain { turns, ended: false });
         self.begin_round(now, Change::default());
     }
 
@@ -61,9 +61,9 @@ impl Engine {
     /// once if all handlers have been told, else when its time is over. As long as there are
     /// connections, their own deadlines see to the rest.
     pub(super) fn drain_at(&self) -> Option<Instant> {
-        let drain = self.drain.as_ref().filter(|drain| !drain.ended)?;
+        let drain = self.schedule.drain.as_ref().filter(|drain| !drain.ended)?;
         match drain.turns.next_at() {
-            None if self.public > 0 => None,
+            None if self.admission.public > 0 => None,
             None if self.is_told() => Some(drain.turns.began_at()),
             None => self.told_at(),
             next_at => next_at,
@@ -73,14 +73,14 @@ impl Engine {
     /// Gives when handlers have had their time to hear of the ends: those dropped at the deadline
     /// are only told then.
     fn told_at(&self) -> Option<Instant> {
-        self.rules.drain_ends_at.map(|at| at + TELLING)
+        self.settings.rules.drain_ends_at.map(|at| at + TELLING)
     }
 
     /// Drains the connections whose turn has come, as many as the budget allows: where the loop was
     /// held up, it may be the turn of thousands.
     pub(super) fn drain_on(&mut self, now: Instant, budget: &mut usize) {
         while *budget > 0
-            && let Some(drain) = &mut self.drain
+            && let Some(drain) = &mut self.schedule.drain
             && let Some(id) = drain.turns.poll(now)
         {
             *budget -= 1;
@@ -118,8 +118,8 @@ impl Engine {
     /// told, or when its time is over.
     fn end_drain(&mut self, now: Instant) {
         let is_late = self.told_at().is_some_and(|at| at <= now);
-        let is_over = self.public == 0 && (self.is_told() || is_late);
-        if let Some(drain) = &mut self.drain
+        let is_over = self.admission.public == 0 && (self.is_told() || is_late);
+        if let Some(drain) = &mut self.schedule.drain
             && is_over
             && !std::mem::replace(&mut drain.ended, true)
         {
@@ -159,12 +159,12 @@ impl Engine {
 
     /// Says whether a drain was begun.
     pub fn is_draining(&self) -> bool {
-        self.drain.is_some()
+        self.schedule.drain.is_some()
     }
 
     /// Says whether a drain has come to its end: no connection is left but the operator's.
     pub fn is_drained(&self) -> bool {
-        self.drain.as_ref().is_some_and(|drain| drain.ended)
+        self.schedule.drain.as_ref().is_some_and(|drain| drain.ended)
     }
 
     /// Ends every connection at once: with a reset, or, behind a drain that has come to its end,

@@ -8,7 +8,8 @@ use tungstenite::Bytes;
 use crate::core::config::OverflowPolicy;
 use crate::core::connection::{Connection, Mark, Phase};
 use crate::core::contract::route::{RouteKind, RouteSpec};
-use crate::core::engine::{ENCODE_COST, Engine, LOOK_COST, MESSAGE_COST, find_mut};
+use crate::core::engine::allowance::Allowance;
+use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
@@ -79,19 +80,19 @@ impl FormCache {
 
 impl Engine {
     fn form(&self, connection: &Connection) -> Option<Form> {
-        form(&self.setup.routes, connection)
+        form(&self.settings.routes, connection)
     }
 
     /// Goes on with the replay of a connection, as far as its outbox and the turn's budget allow.
     pub(super) fn feed(&mut self, now: Instant, id: ConnectionId) {
-        let half = self.setup.config.limits.outbox_bytes / 2;
+        let half = self.settings.config.limits.outbox_bytes / 2;
         loop {
             let Some(connection) = self.get(id) else { return };
             if !connection.flags.replays || connection.outbox.held_bytes() > half {
                 return;
             }
             let Some(form) = self.form(connection) else { return };
-            if self.turn_left == 0 {
+            if self.allowance.is_spent() {
                 return self.mark_hungry(id);
             }
             let Some((key, step)) = self.poll_replay(id, form) else {
@@ -100,7 +101,7 @@ impl Engine {
                 }
                 return;
             };
-            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+            self.allowance.charge_message();
             match step {
                 Replay::Event(event) => {
                     let frame = self.encode(form, key, &event, false);
@@ -130,7 +131,7 @@ impl Engine {
     /// Charges the subscriptions that were looked at to the turn.
     pub(super) fn charge_looks(&mut self) {
         let looked_at = self.topics.take_looked_at();
-        self.turn_left = self.turn_left.saturating_sub(looked_at * LOOK_COST);
+        self.allowance.charge_looks(looked_at);
     }
 
     /// Hands live events to their subscribers, as far as the turn's budget allows: one published to
@@ -140,27 +141,27 @@ impl Engine {
     pub fn deliver(&mut self, now: Instant) -> Option<ConnectionId> {
         self.publish_figures(now);
         self.halve_logs(0);
-        if let Some(delivery) = self.held.take() {
+        if let Some(delivery) = self.queues.held.take() {
             let id = delivery.connection;
             if self.is_hungry(id) {
                 // It is this turn's budget that its outbox waits for, or was that of the last one.
-                self.held = Some(delivery);
+                self.queues.held = Some(delivery);
                 return self.take_hunger(id);
             }
             if self.get(id).is_some_and(|peer| peer.marks.has(Mark::Dirty) && peer.flags.writable) {
                 // It was told that its outbox has drained: that is to leave first.
-                self.held = Some(delivery);
+                self.queues.held = Some(delivery);
                 return Some(id);
             }
             self.deliver_one(now, &delivery, true);
         }
-        while self.turn_left > 0
+        while !self.allowance.is_spent()
             && let Some(delivery) = self.topics.poll_delivery()
         {
-            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+            self.allowance.charge_message();
             let (id, is_last) = (delivery.connection, delivery.is_last);
             if !self.deliver_one(now, &delivery, false) {
-                self.held = Some(delivery);
+                self.queues.held = Some(delivery);
                 return Some(id);
             }
             if is_last && self.get(id).is_some_and(|connection| connection.flags.writable) {
@@ -168,10 +169,10 @@ impl Engine {
             }
         }
         if self.topics.waiting_events() == 0 {
-            self.forms.keep_newest();
+            self.spares.forms.keep_newest();
         }
-        while self.turn_left > 0
-            && let Some(id) = self.hungry.pop(&mut self.connections)
+        while !self.allowance.is_spent()
+            && let Some(id) = self.queues.hungry.pop(&mut self.connections)
         {
             self.weigh(now);
             if self.get(id).is_some_and(|connection| connection.outbox.is_encoding()) {
@@ -197,7 +198,7 @@ impl Engine {
         let Some(form) = self.form(connection) else { return true };
         let frame = self.encode(form, key, &delivery.event, true);
         let overflows =
-            waiting > 0 && waiting + frame.len() > self.setup.config.limits.outbox_bytes;
+            waiting > 0 && waiting + frame.len() > self.settings.config.limits.outbox_bytes;
         if overflows && is_writable && !was_flushed {
             return false;
         }
@@ -221,19 +222,20 @@ impl Engine {
     /// Says whether more has been published and not delivered than a turn may read: who publishes
     /// has to wait.
     pub fn is_flooded(&self) -> bool {
-        let waiting = self.topics.waiting_bytes() + self.topics.waiting_events() * MESSAGE_COST;
-        waiting > self.setup.config.turn.bytes
+        let (bytes, events) = (self.topics.waiting_bytes(), self.topics.waiting_events());
+        let waiting = Allowance::cost_of_events(bytes, events);
+        waiting > self.settings.config.turn.bytes
     }
 
     /// Says whether a turn is for events that were left over, and not for reading: whenever it is
     /// flooded, so that publishers in a hurry are held up, and else in turns with reading.
     pub(super) fn is_delivery_first(&self) -> bool {
-        self.is_flooded() || self.has_events_left() && !self.deliver_first
+        self.is_flooded() || self.has_events_left() && !self.allowance.is_for_delivery()
     }
 
     /// Says whether events wait that the turn's budget did not allow.
     pub(super) fn has_events_left(&self) -> bool {
-        self.topics.has_deliveries() || self.held.is_some() || !self.hungry.is_empty()
+        self.topics.has_deliveries() || self.queues.held.is_some() || !self.queues.hungry.is_empty()
     }
 
     fn is_hungry(&self, id: ConnectionId) -> bool {
@@ -242,14 +244,14 @@ impl Engine {
 
     /// Gives a connection that waits for budget, if there is some: from now on it does not wait.
     fn take_hunger(&mut self, id: ConnectionId) -> Option<ConnectionId> {
-        let has_budget = self.turn_left > 0;
+        let has_budget = !self.allowance.is_spent();
         let connection = self.get_mut(id)?;
         (has_budget && connection.marks.clear(Mark::Hungry)).then_some(id)
     }
 
     pub(super) fn mark_hungry(&mut self, id: ConnectionId) {
         if let Some(connection) = find_mut(&mut self.connections, id) {
-            self.hungry.push(connection);
+            self.queues.hungry.push(connection);
         }
     }
 
@@ -297,10 +299,10 @@ impl Engine {
         }
         let mut behind = None;
         while let Some(connection) = find_mut(&mut self.connections, id)
-            && let Some(form) = form(&self.setup.routes, connection)
+            && let Some(form) = form(&self.settings.routes, connection)
             && let Some(key) = self.topics.poll_lost(&connection.subscriptions, behind)
         {
-            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+            self.allowance.charge_message();
             self.tell_lost(now, id, form, key, Gap { first: None });
             behind = Some(key);
         }
@@ -310,7 +312,7 @@ impl Engine {
     /// The gap that a replay begins with was a header of the 101, or was counted; one that comes
     /// later ends the connection, unless the policy drops.
     fn tell_plain_gap(&mut self, now: Instant, id: ConnectionId) {
-        if self.setup.config.overflow.policy == OverflowPolicy::Close {
+        if self.settings.config.overflow.policy == OverflowPolicy::Close {
             self.fail(now, id, CloseReason::Overflow);
         }
     }
@@ -331,7 +333,7 @@ impl Engine {
 
     /// Tells a client of `/ws` when its outbox fills up, and when it has drained.
     pub(super) fn tell_pressure(&mut self, now: Instant, id: ConnectionId) {
-        let limit = self.setup.config.limits.outbox_bytes as u64;
+        let limit = self.settings.config.limits.outbox_bytes as u64;
         let Some(connection) = self.get(id) else { return };
         // Word of pressure makes none: beside a small limit it would be answered by the next word.
         let waiting = connection.outbox.held_bytes().saturating_sub(PRESSURE_WORD_BYTES) as u64;
@@ -360,7 +362,7 @@ impl Engine {
         delivery: &Delivery,
         len: usize,
     ) -> bool {
-        let policy = self.setup.config.overflow.policy;
+        let policy = self.settings.config.overflow.policy;
         let yielding = match policy {
             OverflowPolicy::Close => {
                 self.count_refused(policy);
@@ -374,7 +376,7 @@ impl Engine {
             OverflowPolicy::DropOldest => Yielding::Oldest,
             OverflowPolicy::Latest => Yielding::Superseded,
         };
-        let limit = self.setup.config.limits.outbox_bytes;
+        let limit = self.settings.config.limits.outbox_bytes;
         let subscription = delivery.subscription;
         let wanted = Wanted { subscription, id: delivery.event.id, len, limit, yielding };
         let Some(connection) = self.get(id) else { return false };
@@ -383,7 +385,7 @@ impl Engine {
             let word = topic.and_then(|topic| encode_gap(form, topic, Some(LONGEST_ID)));
             word.map_or(0, |word| word.len() + Outbox::ENTRY_BYTES)
         });
-        self.turn_left = self.turn_left.saturating_sub(plan.looked_at * LOOK_COST);
+        self.allowance.charge_looks(plan.looked_at);
         // Of each topic the newest stays, however many topics there are; and nothing goes in vain.
         if !plan.is_enough && yielding == Yielding::Oldest {
             self.drop_newest(id, delivery);
@@ -395,14 +397,14 @@ impl Engine {
 
     /// Does not queue an event. That is told before the next one, or when the outbox has drained.
     fn drop_newest(&mut self, id: ConnectionId, delivery: &Delivery) {
-        self.count_refused(self.setup.config.overflow.policy);
+        self.count_refused(self.settings.config.overflow.policy);
         self.mark_lost(id, delivery.subscription);
     }
 
     /// Tells each gap where the dropped events were, or before the next one if none follows yet. On
     /// `/ws` always there: a `subscribed` that follows says that nothing before it is missing.
     fn drop_planned(&mut self, now: Instant, id: ConnectionId, form: Form, plan: &Plan) {
-        let policy = self.setup.config.overflow.policy;
+        let policy = self.settings.config.overflow.policy;
         self.stats.messages_discarded[policy as usize] += plan.events;
         self.stats.discarded_bytes += plan.bytes as u64;
         let mut words = Vec::with_capacity(plan.losses.len());
@@ -438,7 +440,7 @@ impl Engine {
 
     /// Encodes an event for a form, once.
     fn encode(&mut self, form: Form, key: SubscriptionKey, event: &Event, is_live: bool) -> Frame {
-        if let Some(frame) = self.forms.find(event.id, form) {
+        if let Some(frame) = self.spares.forms.find(event.id, form) {
             return frame.clone();
         }
         let topic = self.topics.topic_of(key);
@@ -450,15 +452,14 @@ impl Engine {
         } else {
             0
         };
-        let cost = event.payload.len() / LOOKS_PER_BYTE + grown * ENCODE_COST;
-        self.turn_left = self.turn_left.saturating_sub(cost);
+        self.allowance.charge_event(event.payload.len(), grown);
         // A replay beside a fan-out would drive out what all the others are yet to get.
         match self.topics.waiting_events() {
             0 => {
-                self.forms.keep(event.id, form, frame.clone());
-                self.forms.keep_newest();
+                self.spares.forms.keep(event.id, form, frame.clone());
+                self.spares.forms.keep_newest();
             }
-            _ if is_live => self.forms.keep(event.id, form, frame.clone()),
+            _ if is_live => self.spares.forms.keep(event.id, form, frame.clone()),
             _ => {}
         }
         frame
@@ -515,9 +516,6 @@ fn encode(form: Form, topic: &str, event: &Event) -> Frame {
         Form::NamedStream => stream(Some(topic)),
     }
 }
-
-/// So many bytes are looked at in the time in which one is read and decoded.
-const LOOKS_PER_BYTE: usize = 16;
 
 /// Lends a payload to an encoder.
 pub(super) fn payload(payload: &Payload) -> crate::core::wire::payload::Payload<'_> {

@@ -50,17 +50,17 @@ impl Engine {
         if let Err(rule) = spec.check_path() {
             return Err(Refused::Path(spec.path, rule));
         }
-        if self.setup.routes.len() == RouteSpec::MAX {
+        if self.settings.routes.len() == RouteSpec::MAX {
             return Err(Refused::Routes);
         }
-        self.setup.routes.push(spec);
+        self.settings.routes.push(spec);
         Ok(())
     }
 
     /// Makes the turn's budget whole again: events that are pulled between turns are the host's own
     /// work, and no turn's.
     pub fn renew_budget(&mut self) {
-        self.turn_left = self.setup.config.turn.bytes;
+        self.allowance.renew(self.settings.config.turn.bytes);
     }
 
     /// Says whether a message of `len` bytes for a peer would be taken; `from` is the connection
@@ -76,7 +76,7 @@ impl Engine {
         id: ConnectionId,
         len: usize,
     ) -> Result<(), Refused> {
-        let limit = self.setup.config.limits.outbox_bytes;
+        let limit = self.settings.config.limits.outbox_bytes;
         let len = len.saturating_add(Frame::HEAD_BYTES_MAX);
         let connection = self.get(id).filter(|connection| connection.takes_messages());
         let connection = connection.ok_or(Refused::Gone)?;

@@ -5,7 +5,7 @@ use std::io;
 use crate::core::connection::{Phase, Stage};
 use crate::core::contract::event::Event;
 use crate::core::engine::upgraded::is_handled;
-use crate::core::engine::{End, Engine, MESSAGE_COST, find_mut};
+use crate::core::engine::{End, Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
@@ -34,23 +34,22 @@ impl Engine {
     /// Takes the next connection to read from, as long as the budget lasts: at least one in each
     /// turn, unless it is the turn of events that were left over.
     pub fn poll_ready(&mut self) -> Option<ConnectionId> {
-        if self.deliver_first || self.turn_left == 0 && !self.first_read {
+        if !self.allowance.may_read() {
             return None;
         }
-        self.first_read = false;
-        self.ready.pop(&mut self.connections)
+        self.allowance.note_read();
+        self.queues.ready.pop(&mut self.connections)
     }
 
     /// Says whether work is left for the next turn, which must then come at once.
     pub fn has_work_left(&self) -> bool {
-        let scrapes = !self.scrapes.is_empty();
-        !self.ready.is_empty()
-            || !self.touched.is_empty()
-            || scrapes
+        !self.queues.ready.is_empty()
+            || !self.queues.touched.is_empty()
+            || self.reports.has_asked()
             || self.jobs.has_inline()
             || self.has_events_left()
             || self.budget.is_trimming()
-            || self.round.is_some()
+            || self.schedule.round.is_some()
             || self.has_logs_to_trim()
     }
 
@@ -88,7 +87,7 @@ impl Engine {
 
     /// Says whether the turn's budget is spent.
     pub fn is_turn_spent(&self) -> bool {
-        self.turn_left == 0
+        self.allowance.is_spent()
     }
 
     /// Takes note that reading stopped before the socket was empty: it goes on in the next turn.
@@ -158,7 +157,7 @@ impl Engine {
     fn note_input(&mut self, now: Instant, id: ConnectionId, len: usize) -> bool {
         self.stats.received_bytes += len as u64;
         self.budget.add(len);
-        self.turn_left = self.turn_left.saturating_sub(len);
+        self.allowance.charge_bytes(len);
         let Some(connection) = self.get_mut(id) else { return false };
         connection.counters.bytes_in += len as u64;
         connection.heard_at = now.into();
@@ -221,7 +220,7 @@ impl Engine {
     fn decode_some(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) -> usize {
         let mut used = 0;
         while used < input.len() {
-            let spent = self.turn_left == 0 && used > 0;
+            let spent = self.allowance.is_spent() && used > 0;
             let Some(connection) = self.get(id) else { return input.len() };
             if spent || self.is_behind(connection) || !self.may_begin(now, id) {
                 break;
@@ -240,14 +239,14 @@ impl Engine {
                 let used = HeadReader::blank_bytes(*blank, input);
                 *blank += used as u8;
                 if used < input.len() {
-                    let reader = HeadReader::behind_blank(*blank, &self.head_limits);
+                    let reader = HeadReader::behind_blank(*blank, &self.settings.head_limits);
                     connection.begin_request(now, reader);
                 }
                 used
             }
             Phase::Head { reader, .. } => {
                 let head_only = reader.is_for_head(input);
-                match reader.read(input, &self.head_limits) {
+                match reader.read(input, &self.settings.head_limits) {
                     Ok((used, None)) => used,
                     Ok((used, Some(head))) => {
                         self.handle_head(now, id, head);
@@ -281,24 +280,24 @@ impl Engine {
     /// Decodes messages for the handler of an open WebSocket, as many as there is room for: they
     /// come in masses. Anything else that a frame says is acted on, and ends the call.
     fn decode_frames(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) -> usize {
-        let limits = &self.setup.config.limits;
+        let limits = &self.settings.config.limits;
         let is_paced = limits.messages_per_second > 0;
         let Some(connection) = find_mut(&mut self.connections, id) else { return input.len() };
-        let is_handled = is_handled(&self.setup.routes, connection);
+        let is_handled = is_handled(&self.settings.routes, connection);
         let Phase::Open(open) = &mut connection.phase else { return input.len() };
         let mut begun_at = open.decoder.begun_at().unwrap_or(now.into());
         let (mut used, mut messages) = (0, 0);
         let other = loop {
-            match open.decoder.decode(Role::Server, &mut input[used..], &self.frame_limits) {
+            match open.decoder.decode(Role::Server, &mut input[used..], &self.settings.frame_limits)
+            {
                 Ok((len, Some(Incoming::Message(message)))) if is_handled && !is_paced => {
                     used += len;
                     messages += 1;
                     begun_at = now.into();
-                    self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
-                    let spare = || self.spare_inboxes.pop().unwrap_or_default();
-                    let inbox = connection.inbox.get_or_insert_with(spare);
+                    self.allowance.charge_message();
+                    let inbox = connection.inbox.get_or_insert_with(|| self.spares.inbox());
                     inbox.push(Event::Message(message));
-                    let is_over = used == input.len() || self.turn_left == 0;
+                    let is_over = used == input.len() || self.allowance.is_spent();
                     if is_over || inbox.is_full(limits) {
                         break None;
                     }
@@ -306,7 +305,9 @@ impl Engine {
                 Ok((len, item)) => {
                     used += len;
                     let is_fragment = item.is_none() && used < input.len();
-                    self.turn_left -= usize::from(is_fragment) * MESSAGE_COST.min(self.turn_left);
+                    if is_fragment {
+                        self.allowance.charge_fragment();
+                    }
                     break item.map(Ok);
                 }
                 Err(violation) => {
@@ -351,8 +352,7 @@ impl Engine {
     /// Puts an event into the inbox.
     pub(super) fn push_event(&mut self, id: ConnectionId, event: Event) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        let spare = || self.spare_inboxes.pop().unwrap_or_default();
-        let inbox = connection.inbox.get_or_insert_with(spare);
+        let inbox = connection.inbox.get_or_insert_with(|| self.spares.inbox());
         inbox.push(event);
         self.mark_runnable(id);
     }

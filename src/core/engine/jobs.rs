@@ -3,11 +3,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::core::connection::{Connection, Inbox, Mark, Phase};
+use crate::core::connection::{Connection, Mark, Phase};
 use crate::core::contract::event::{Done, Event, Job, Outcome, Session, Task};
 use crate::core::contract::route::Placement;
 use crate::core::engine::queue::pop;
-use crate::core::engine::{Engine, MESSAGE_COST, find_mut};
+use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
@@ -17,7 +17,7 @@ use crate::core::wire::http::Response;
 /// What waits for handlers, on the loop thread and on the workers apart, so that a blocked pool
 /// holds up no other.
 #[derive(Debug, Default)]
-pub(super) struct Queues {
+pub(super) struct Jobs {
     inline: Queue,
     workers: Queue,
     /// Jobs that were taken and have not come back.
@@ -28,6 +28,8 @@ pub(super) struct Queues {
     left: HashMap<ConnectionId, usize>,
     /// The sum of it.
     left_bytes: usize,
+    /// Connections that ended while a job was out.
+    pub orphans: HashMap<ConnectionId, Orphan>,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +53,7 @@ pub(super) struct Orphan {
     pub reason: CloseReason,
 }
 
-impl Queues {
+impl Jobs {
     /// Says whether no job waits or is out.
     pub fn is_empty(&self) -> bool {
         self.inline.is_empty() && self.workers.is_empty() && self.out == 0
@@ -155,8 +157,8 @@ impl Engine {
     /// Makes a job of the events of a connection, as many as its outbox has room for the answers
     /// to.
     fn take_job(&mut self, id: ConnectionId) -> Option<Job> {
-        let outbox_limit = self.setup.config.limits.outbox_bytes;
-        let budget = 1 + self.turn_left / MESSAGE_COST;
+        let outbox_limit = self.settings.config.limits.outbox_bytes;
+        let budget = self.allowance.messages_left();
         let connection = self.get_mut(id)?;
         let waiting = connection.outbox.held_bytes();
         let route = usize::from(connection.route?);
@@ -190,7 +192,7 @@ impl Engine {
         connection.flags.job = true;
         connection.flags.opened = true;
         let session = connection.session.take();
-        self.turn_left = self.turn_left.saturating_sub(given * MESSAGE_COST);
+        self.allowance.charge_messages(given);
         Some(Job { id, route, task: Task::Events { session, events } })
     }
 
@@ -247,7 +249,7 @@ impl Engine {
     }
 
     fn take_back_orphan(&mut self, route: usize, id: ConnectionId, session: Option<Session>) {
-        let Some(mut orphan) = self.orphans.remove(&id) else { return };
+        let Some(mut orphan) = self.jobs.orphans.remove(&id) else { return };
         if session.is_none() {
             // It panicked in its first call.
             return;
@@ -287,7 +289,7 @@ impl Engine {
 
     /// Drops the messages that still wait for the handler of a connection, be it gone or not.
     pub(super) fn forget_messages(&mut self, id: ConnectionId) {
-        let events = match self.orphans.get_mut(&id) {
+        let events = match self.jobs.orphans.get_mut(&id) {
             Some(orphan) => &mut orphan.events,
             None => {
                 let connection = find_mut(&mut self.connections, id);
@@ -309,7 +311,7 @@ impl Engine {
             Task::Events { events, .. } => Some(events),
             _ => None,
         });
-        let orphaned = self.orphans.values().map(|orphan| &orphan.events);
+        let orphaned = self.jobs.orphans.values().map(|orphan| &orphan.events);
         let is_message = |event: &&Event| matches!(event, Event::Message(_));
         last.chain(orphaned).flatten().filter(is_message).count() as u64
     }
@@ -318,7 +320,7 @@ impl Engine {
         if let Task::Events { events, .. } = &job.task {
             self.jobs.note_left(job.id, memory_of(events));
         }
-        let placement = self.setup.routes[job.route].placement;
+        let placement = self.settings.routes[job.route].placement;
         self.jobs.of(placement).last.push_back(job);
     }
 
@@ -329,7 +331,7 @@ impl Engine {
         }
         let Some(route) = connection.route else { return };
         connection.marks.set(Mark::Runnable);
-        let placement = self.setup.routes[usize::from(route)].placement;
+        let placement = self.settings.routes[usize::from(route)].placement;
         let runnable = &mut self.jobs.of(placement).runnable;
         runnable.push_back(id);
         // Behind a pool that is blocked, connections come and go: those that have gone are
@@ -344,23 +346,7 @@ impl Engine {
     pub(super) fn release_inbox(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
         if let Some(inbox) = connection.inbox.take_if(|inbox| inbox.is_idle()) {
-            self.keep_spare_inbox(inbox);
-        }
-    }
-
-    /// Keeps the memory of a few inboxes for the next messages. An idle connection owns none.
-    pub(super) fn keep_spare_inbox(&mut self, mut inbox: Box<Inbox>) {
-        if self.spare_inboxes.len() < SPARE_INBOXES_MAX
-            && inbox.events.capacity() <= SPARE_EVENTS_MAX
-        {
-            inbox.events.clear();
-            inbox.messages = 0;
-            inbox.bytes = 0;
-            inbox.promised = 0;
-            inbox.given = 0;
-            inbox.rest = Vec::new();
-            inbox.rest_from = 0;
-            self.spare_inboxes.push(inbox);
+            self.spares.keep_inbox(inbox);
         }
     }
 }
@@ -375,6 +361,4 @@ pub(super) fn memory_of(events: &VecDeque<Event>) -> usize {
 }
 
 const LEFT_KEPT_MAX: usize = 64;
-const SPARE_INBOXES_MAX: usize = 16;
-const SPARE_EVENTS_MAX: usize = 64;
 const RUNNABLE_SPARE: usize = 64;

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 
 use crate::core::connection::{Mark, Phase};
 use crate::core::contract::event::Event;
-use crate::core::engine::{ENCODE_COST, Engine, find_mut};
+use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 use crate::core::observe::stats::Transport;
@@ -25,14 +25,14 @@ impl Engine {
         if !connection.flags.writable {
             return 0;
         }
-        if self.turn_left == 0 && connection.outbox.is_encoding() {
+        if self.allowance.is_spent() && connection.outbox.is_encoding() {
             // To encode costs budget: it goes on in the next turn.
             connection.outbox.excuse(now);
-            self.hungry.push(connection);
+            self.queues.hungry.push(connection);
         }
-        let room = self.turn_left.div_ceil(ENCODE_COST);
-        let (count, encoded) = connection.outbox.gather(slices, &mut self.scratch, room);
-        self.turn_left = self.turn_left.saturating_sub(encoded * ENCODE_COST);
+        let room = self.allowance.encoding_left();
+        let (count, encoded) = connection.outbox.gather(slices, &mut self.spares.scratch, room);
+        self.allowance.charge_encoded(encoded);
         count
     }
 
@@ -42,7 +42,7 @@ impl Engine {
         self.stats.sent_bytes += len as u64;
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         connection.counters.bytes_out += len as u64;
-        let left = connection.outbox.written(now, len, &mut self.spare_queues);
+        let left = connection.outbox.written(now, len, &mut self.spares.queues);
         if left.ping
             && let Phase::Open(open) = &mut connection.phase
         {
@@ -96,7 +96,7 @@ impl Engine {
         let replays = connection.flags.replays;
         if is_empty && was_filled {
             let is_open = matches!(connection.phase, Phase::Open(_));
-            if is_open && self.setup.routes[route].wants_drained {
+            if is_open && self.settings.routes[route].wants_drained {
                 self.push_event(id, Event::Drained);
             }
         }
@@ -118,8 +118,8 @@ impl Engine {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let frame = connection.framed(frame);
         let (len, made) = (frame.len() as u64, frame.made_bytes());
-        let replaced = connection.outbox.push(now, frame, kind, &mut self.spare_queues);
-        self.dirty.push(connection);
+        let replaced = connection.outbox.push(now, frame, kind, &mut self.spares.queues);
+        self.queues.dirty.push(connection);
         if matches!(connection.phase, Phase::Stream { .. }) {
             connection.phase_at = now.into();
         }

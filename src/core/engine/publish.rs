@@ -35,7 +35,7 @@ impl Engine {
     ) -> Result<EventId, PublishError> {
         let added = payload.len() + Log::EVENT_BYTES;
         self.budget.add(added);
-        let published = self.topics.publish(now, self.date.unix_ms, topic, payload);
+        let published = self.topics.publish(now, self.reports.date.unix_ms, topic, payload);
         self.halve_logs(added);
         published
     }
@@ -175,7 +175,7 @@ impl Engine {
         request: &Request,
         route: usize,
     ) -> Result<HeaderLines, Refusal> {
-        let spec = &self.setup.routes[route];
+        let spec = &self.settings.routes[route];
         if spec.kind != RouteKind::TopicSocket {
             return Ok(HeaderLines::default());
         }
@@ -246,10 +246,10 @@ impl Engine {
     /// Begins what a WebSocket of a topic, or `/ws`, begins with. Nothing for other routes.
     pub(super) fn begin_feed(&mut self, now: Instant, id: ConnectionId) {
         let Some(route) = self.get(id).and_then(|connection| connection.route) else { return };
-        match self.setup.routes[usize::from(route)].kind {
+        match self.settings.routes[usize::from(route)].kind {
             RouteKind::TopicSocket => self.feed(now, id),
             RouteKind::Hub => {
-                let config = &self.setup.config;
+                let config = &self.settings.config;
                 let hello = ServerMessage::Hello {
                     connection: &id.to_string(),
                     heartbeat_ms: config.heartbeat.interval.map_or(0, millis_up),
@@ -271,7 +271,7 @@ impl Engine {
     ) -> Option<Message> {
         let connection = self.get(id)?;
         let route = usize::from(connection.route?);
-        match self.setup.routes[route].kind {
+        match self.settings.routes[route].kind {
             RouteKind::TopicSocket => self.publish_plain(now, id, message),
             RouteKind::Hub => self.take_envelope(now, id, &message),
             _ => return Some(message),

@@ -11,6 +11,34 @@ use slab::Slab;
 use crate::core::connection::{Connection, Mark};
 use crate::core::engine::find_mut;
 use crate::core::ground::id::ConnectionId;
+use crate::core::topics::Delivery;
+
+/// Who waits for what.
+#[derive(Debug)]
+pub(super) struct Queues {
+    /// Connections to be read from.
+    pub ready: Queue,
+    /// Connections to be written to.
+    pub dirty: Queue,
+    /// Connections whose deadlines may have changed in this turn.
+    pub touched: Queue,
+    /// Connections whose replay, or long answer, goes on when the turn allows it.
+    pub hungry: Queue,
+    /// An event that waits for its subscriber's outbox to be flushed.
+    pub held: Option<Delivery>,
+}
+
+impl Default for Queues {
+    fn default() -> Queues {
+        Queues {
+            ready: Queue::new(Mark::Ready),
+            dirty: Queue::new(Mark::Dirty),
+            touched: Queue::new(Mark::Touched),
+            hungry: Queue::new(Mark::Hungry),
+            held: None,
+        }
+    }
+}
 
 /// Connections that wait, first in, first out.
 #[derive(Debug)]
@@ -20,7 +48,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub fn new(mark: Mark) -> Queue {
+    fn new(mark: Mark) -> Queue {
         Queue { mark, ids: VecDeque::new() }
     }
 

@@ -17,7 +17,7 @@ impl Engine {
     /// Takes a token for a message, or for a request. Says whether the connection may go on: it may
     /// where it would have had to wait, and has.
     pub(super) fn spend_message(&mut self, now: Instant, id: ConnectionId) -> bool {
-        let limits = &self.setup.config.limits;
+        let limits = &self.settings.config.limits;
         let (rate, action) = (limits.messages_per_second.into(), limits.rate_action);
         if rate == 0 {
             return true;
@@ -34,7 +34,7 @@ impl Engine {
 
     /// Takes tokens for bytes that were read. Where more than these ends the connection, it ends.
     pub(super) fn spend_bytes(&mut self, now: Instant, id: ConnectionId, len: usize) {
-        let limits = &self.setup.config.limits;
+        let limits = &self.settings.config.limits;
         let (rate, action) = (limits.bytes_per_second, limits.rate_action);
         if rate == 0 {
             return;
@@ -57,8 +57,8 @@ impl Engine {
     /// Says whether a peer whose bytes begin a message, or a request, may; else nothing is read
     /// until it may. One that is under way goes on: its token is there.
     pub(super) fn may_begin(&mut self, now: Instant, id: ConnectionId) -> bool {
-        let rate = self.setup.config.limits.messages_per_second.into();
-        if rate == 0 || self.setup.config.limits.rate_action == RateAction::Close {
+        let rate = self.settings.config.limits.messages_per_second.into();
+        if rate == 0 || self.settings.config.limits.rate_action == RateAction::Close {
             return true;
         }
         let Some(connection) = self.get(id) else { return true };
@@ -77,7 +77,7 @@ impl Engine {
 
     /// Gives how many bytes may be read now. If none, nothing is read until some may be.
     pub(super) fn bytes_left(&mut self, now: Instant, id: ConnectionId) -> usize {
-        let limits = &self.setup.config.limits;
+        let limits = &self.settings.config.limits;
         let rate = limits.bytes_per_second;
         if rate == 0 || limits.rate_action == RateAction::Close {
             return usize::MAX;
@@ -114,7 +114,7 @@ impl Engine {
     ///
     /// Not held back is what a connection that ends has still to say: it would be cut off.
     pub(super) fn let_go(&mut self, now: Instant, id: ConnectionId) {
-        let rate = self.setup.config.limits.send_per_second.into();
+        let rate = self.settings.config.limits.send_per_second.into();
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let is_live = matches!(connection.phase, Phase::Open(_) | Phase::Stream { .. });
         if rate == 0 || !is_live || connection.flags.draining || connection.face == Face::Admin {

@@ -39,7 +39,7 @@ impl Engine {
         let Some(connection) = self.get(id) else { return };
         head.request.set_peer(connection.peer.address().map(|address| address.ip()));
         let face = connection.face;
-        let draining = self.drain.is_some() && face != Face::Admin;
+        let draining = self.schedule.drain.is_some() && face != Face::Admin;
         let began_at = connection.phase_at;
         let mut pending = Pending {
             began_at,
@@ -63,7 +63,7 @@ impl Engine {
                 self.answer(now, id, response, &pending);
             }
             Ok(Aim::Upgrade { route, accept_key }) => {
-                let offered = &self.setup.routes[route].protocols;
+                let offered = &self.settings.routes[route].protocols;
                 let protocol = http::choose_protocol(&head.request, offered).map(str::to_owned);
                 pending.route = route;
                 pending.upgrade = Some((accept_key, protocol));
@@ -80,9 +80,9 @@ impl Engine {
         if head.body.is_empty() {
             return self.decide(now, id, Box::new(head.request), pending);
         }
-        let limit = self.setup.config.limits.message_bytes;
+        let limit = self.settings.config.limits.message_bytes;
         let reader = http::check_encoding(&head.request)
-            .and_then(|()| BodyReader::new(head.body, limit, &self.head_limits));
+            .and_then(|()| BodyReader::new(head.body, limit, &self.settings.head_limits));
         match reader {
             Err(refusal) => {
                 pending.keep = false;
@@ -115,7 +115,7 @@ impl Engine {
 
     /// Has the handler decide on a complete request, or answers where none is needed.
     fn decide(&mut self, now: Instant, id: ConnectionId, request: Box<Request>, pending: Pending) {
-        let spec = &self.setup.routes[pending.route];
+        let spec = &self.settings.routes[pending.route];
         let (kind, authorizes) = (spec.kind, spec.authorizes);
         let Some(connection) = self.get_mut(id) else { return };
         connection.route = RouteIndex::new(pending.route);
@@ -133,7 +133,7 @@ impl Engine {
             }
             RouteKind::Operator(operation) => self.operate(now, id, &request, operation),
             RouteKind::Health => self.handle_answer(now, id, Response::new(200).text("ok\n")),
-            RouteKind::Ready if self.drain.is_some() => {
+            RouteKind::Ready if self.schedule.drain.is_some() => {
                 let response = Refusal::new(503, "the server is draining").into();
                 self.handle_answer(now, id, response);
             }
@@ -154,7 +154,7 @@ impl Engine {
         kind: RouteKind,
     ) {
         let Some(pending) = self.take_pending(id) else { return };
-        let pattern = self.setup.routes[pending.route].path.clone();
+        let pattern = self.settings.routes[pending.route].path.clone();
         let topic = publish::topic_of(&pattern, request.path()).unwrap_or_default();
         let wanted = http::wanted(request, sse::CONTENT_TYPE);
         let answer = match kind {
@@ -204,7 +204,9 @@ impl Engine {
         let Some((accept_key, offered)) = pending.upgrade.take() else { return };
         self.stats.rejected_by_handlers += u64::from(verdict.is_err());
         let accept = match verdict {
-            Ok(_) if self.drain.is_some() => Err(Refusal::new(503, "the server is draining")),
+            Ok(_) if self.schedule.drain.is_some() => {
+                Err(Refusal::new(503, "the server is draining"))
+            }
             verdict => verdict,
         };
         match accept {
@@ -309,8 +311,9 @@ impl Engine {
         pending: &Pending,
     ) {
         self.stats.answers[usize::from(response.status() / 100).clamp(1, 5) - 1] += 1;
-        let keep_alive = pending.keep.then_some(self.rules.keep_alive);
-        let wire = Wire { date: self.date(), keep_alive, head_only: pending.head_only };
+        let keep_alive = pending.keep.then_some(self.settings.rules.keep_alive);
+        let wire =
+            Wire { date: self.reports.date.text(), keep_alive, head_only: pending.head_only };
         let response = response.caching(pending.caching).cors(&pending.cors);
         let (head, body) = response.encode_apart(&wire);
         self.push_frame(now, id, Frame::raw(head), Kind::Response);
@@ -377,15 +380,15 @@ impl Engine {
         pending: &mut Pending,
     ) -> Result<(Aim, Option<TokenIndex>), Refusal> {
         let request = &head.request;
-        let found = route::find(&self.setup.routes, face, request.path());
+        let found = route::find(&self.settings.routes, face, request.path());
         pending.caching = found.map_or(Caching::default(), |found| found.caching);
-        let admission = &self.setup.config.admission;
+        let admission = &self.settings.config.admission;
         if !found.is_some_and(|found| found.is_health) {
             let (hosts, key) = match face {
                 Face::Admin => (&admission.admin_hosts, "admission.admin_hosts"),
                 Face::Public | Face::Both => (&admission.hosts, "admission.hosts"),
             };
-            let hosts = hosts.check(request.host(), &self.setup.machine_name, key);
+            let hosts = hosts.check(request.host(), &self.settings.machine_name, key);
             hosts.inspect_err(|_| self.stats.rejected_hosts += 1)?;
         }
         let admitted = admission.origins.check(request, false);

@@ -43,8 +43,8 @@ impl Engine {
     /// first: changes come seldom, and each has few turns before the next.
     pub(super) fn begin_round(&mut self, now: Instant, change: Change) {
         self.finish_round(now);
-        self.round_parity = !self.round_parity;
-        self.round = Some(Round { now, next: 0, change });
+        self.schedule.round_parity = !self.schedule.round_parity;
+        self.schedule.round = Some(Round { now, next: 0, change });
     }
 
     /// Finishes the round that is under way, if one is.
@@ -56,7 +56,7 @@ impl Engine {
     /// Goes on with a round, as far as the budget allows.
     pub(super) fn round_on(&mut self, now: Instant, budget: &mut usize) {
         while *budget > 0
-            && let Some(round) = &mut self.round
+            && let Some(round) = &mut self.schedule.round
         {
             *budget -= 1;
             round.now = now;
@@ -64,23 +64,23 @@ impl Engine {
             round.next += 1;
             self.catch_up(key);
             if key >= self.connections.capacity() {
-                self.round = None;
+                self.schedule.round = None;
             }
         }
     }
 
     /// Has a connection follow the change of the round, if it has not yet.
     pub(super) fn catch_up(&mut self, key: usize) {
-        let Some(Round { now, change, .. }) = &self.round else { return };
+        let Some(Round { now, change, .. }) = &self.schedule.round else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if std::mem::replace(&mut connection.flags.round_parity, self.round_parity)
-            == self.round_parity
+        if std::mem::replace(&mut connection.flags.round_parity, self.schedule.round_parity)
+            == self.schedule.round_parity
         {
             return;
         }
         let (now, beats) = (*now, change.beats);
         if let Some(before) = &change.tokens {
-            connection.token = match (before, &self.tokens, connection.token) {
+            connection.token = match (before, &self.settings.tokens, connection.token) {
                 (Some(before), Some(now), Some(token)) => now.find_again(before, token),
                 _ => None,
             };
@@ -93,7 +93,9 @@ impl Engine {
             && beats != Beats::Stay
         {
             match beats {
-                Beats::Reload => open.heartbeat.reload(&self.rules.heartbeat, &mut self.random),
+                Beats::Reload => {
+                    open.heartbeat.reload(&self.settings.rules.heartbeat, &mut self.random)
+                }
                 _ => open.heartbeat.spread(&mut self.random),
             }
             open.unread_ms = 0;
@@ -132,7 +134,7 @@ mod tests {
 
     fn following(engine: &Engine) -> usize {
         let follows = |connection: &&crate::core::connection::Connection| {
-            connection.flags.round_parity == engine.round_parity
+            connection.flags.round_parity == engine.schedule.round_parity
         };
         engine.connections.iter().map(|(_, connection)| connection).filter(follows).count()
     }
@@ -180,7 +182,7 @@ mod tests {
         engine.finish_round(NOW);
         for (nth, id) in ids.iter().enumerate() {
             let token = ["first", "second"][nth % 2];
-            let token = engine.tokens.as_ref().unwrap().find(token);
+            let token = engine.settings.tokens.as_ref().unwrap().find(token);
             engine.get_mut(*id).unwrap().token = token;
         }
         engine.set_tokens(NOW, tokens("third publish=c\nsecond publish=d\n"));

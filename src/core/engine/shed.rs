@@ -17,7 +17,7 @@ impl Engine {
     ///
     /// Plain requests are left alone: they end by themselves.
     pub(super) fn begin_shed(&mut self, now: Instant, fraction: f64) -> usize {
-        if self.drain.is_some() {
+        if self.schedule.drain.is_some() {
             // Everybody is on the way out.
             return 0;
         }
@@ -42,23 +42,23 @@ impl Engine {
                 connection.flags.shed = true;
             }
         }
-        ids.extend(self.shed.take().into_iter().flat_map(Turns::into_waiting));
+        ids.extend(self.schedule.shed.take().into_iter().flat_map(Turns::into_waiting));
         let told = ids.len() as u64;
-        let turns = Turns::new(now, ids, told, self.setup.config.deadlines.drain);
+        let turns = Turns::new(now, ids, told, self.settings.config.deadlines.drain);
         info!("shed begun connections={count} of={open} spread_ms={}", turns.spread_ms());
-        self.shed = Some(turns);
+        self.schedule.shed = Some(turns);
         count
     }
 
     /// Gives when the next connection's turn to be shed comes.
     pub(super) fn shed_at(&self) -> Option<Instant> {
-        self.shed.as_ref().filter(|_| self.public > 0)?.next_at()
+        self.schedule.shed.as_ref().filter(|_| self.admission.public > 0)?.next_at()
     }
 
     /// Sheds the connections whose turn has come, as many as the budget allows.
     pub(super) fn shed_on(&mut self, now: Instant, budget: &mut usize) {
         while *budget > 0
-            && let Some(turns) = &mut self.shed
+            && let Some(turns) = &mut self.schedule.shed
             && let Some(id) = turns.poll(now)
         {
             *budget -= 1;
@@ -69,7 +69,7 @@ impl Engine {
                 _ => {}
             }
         }
-        self.shed.take_if(|turns| turns.next_at().is_none());
+        self.schedule.shed.take_if(|turns| turns.next_at().is_none());
     }
 
     /// Ends one connection, whatever it is: a WebSocket by 1008, an event stream and an answer

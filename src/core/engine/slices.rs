@@ -52,10 +52,10 @@ impl Engine {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let Phase::Answering { more: Some(listing), .. } = &mut connection.phase else { return };
         connection.phase_at = now.into();
-        if self.turn_left == 0 {
+        if self.allowance.is_spent() {
             return self.mark_hungry(id);
         }
-        self.turn_left = self.turn_left.saturating_sub(SLICE_COST);
+        self.allowance.charge_slice(SLICE_BYTES);
         let is_chunked = listing.is_chunked;
         let slice = match &mut listing.rest {
             Rest::Table(place) => {
@@ -136,5 +136,3 @@ fn whole(text: impl Into<Vec<u8>>) -> Encoded {
 const CONTENT_TYPE: &str = "application/json";
 /// A slice, about fifty rows of the table.
 pub(super) const SLICE_BYTES: usize = 16 * 1024;
-/// What a slice costs of `turn.bytes`: writing a row takes longer than reading its bytes.
-const SLICE_COST: usize = 4 * SLICE_BYTES;

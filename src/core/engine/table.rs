@@ -59,7 +59,7 @@ impl Engine {
             _ => (0, None),
         };
         let rtt_ms = rtt.map_or(Cow::Borrowed("null"), |rtt| millis_up(rtt).to_string().into());
-        let (at, kind) = connection.deadline(&self.rules, now);
+        let (at, kind) = connection.deadline(&self.settings.rules, now);
         let deadline = Object::new()
             .string("kind", kind.label())
             .number("in_ms", millis_up(at.since(now)))
@@ -74,7 +74,7 @@ impl Engine {
             None => object.raw("path", "null"),
         };
         object
-            .number("opened_at", self.date.unix_ms.saturating_sub(age_ms))
+            .number("opened_at", self.reports.date.unix_ms.saturating_sub(age_ms))
             .number("last_heard_ms", heard_ms)
             .number("messages_in", counters.messages_in)
             .number("messages_out", counters.messages_out)
@@ -91,7 +91,7 @@ impl Engine {
     /// Gives the path of a connection's route, with the topic it is subscribed to where the route
     /// is of topics; nothing before a request has named one.
     fn path_of(&self, connection: &Connection) -> Option<Cow<'_, str>> {
-        let path = &*self.setup.routes[usize::from(connection.route?)].path;
+        let path = &*self.settings.routes[usize::from(connection.route?)].path;
         let mut topics = self.topics.subscriptions_of(&connection.subscriptions);
         let topic = path.strip_suffix("{topic}").zip(topics.next());
         Some(match topic {

@@ -348,23 +348,24 @@ impl Engine {
     fn check_connection(&self, now: Instant, id: ConnectionId) -> bool {
         let Some(connection) = self.get(id) else { return true };
         let armed_at = self.wheel.armed_at(id.key()).expect("each connection has its deadline");
-        let latest = connection.next_at(&self.rules, now).max(now) + self.setup.config.tick;
+        let latest =
+            connection.next_at(&self.settings.rules, now).max(now) + self.settings.config.tick;
         let marks = [Mark::Touched, Mark::Dirty, Mark::Runnable];
         let is_marked = marks.iter().any(|mark| connection.marks.has(*mark));
         // A change that all connections follow, a drain perhaps, comes to each in its round.
-        is_marked || self.round.is_some() || armed_at <= latest
+        is_marked || self.schedule.round.is_some() || armed_at <= latest
     }
 
     /// Says whether it was told to end at once.
     pub fn was_shut_down(&self) -> bool {
-        self.was_shut_down
+        self.schedule.was_shut_down
     }
 
     /// What a turn must leave.
     fn check_turn(&self) {
         debug_assert_eq!(self.wheel.len(), self.connections.len(), "one deadline for each");
         debug_assert!(self.actions.is_empty(), "all that was to be done to sockets is done");
-        debug_assert!(self.touched.is_empty(), "each changed deadline is on the wheel");
+        debug_assert!(self.queues.touched.is_empty(), "each changed deadline is on the wheel");
     }
 }
 
