@@ -10,7 +10,6 @@ use std::collections::BinaryHeap;
 use log::{info, warn};
 
 use crate::core::config::Config;
-use crate::core::connection::Phase;
 use crate::core::engine::census::{Census, OwnBytes};
 use crate::core::engine::{End, Engine};
 use crate::core::ground::id::ConnectionId;
@@ -18,7 +17,6 @@ use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 use crate::core::topics::Topics;
 use crate::core::topics::log::Log;
-use crate::core::wire::ws::Role;
 
 /// What is known of the memory in use.
 #[derive(Debug)]
@@ -216,7 +214,7 @@ impl Engine {
             return;
         }
         info!("memory suffices again used={} limit={}", self.budget.used(), self.budget.limit);
-        let paused = self.connections.iter().filter(|(_, connection)| connection.flags.paused);
+        let paused = self.connections.iter().filter(|(_, connection)| connection.is_paused());
         let paused: Vec<ConnectionId> = paused.map(|(_, connection)| connection.id).collect();
         for id in paused {
             self.update_pause(now, id);
@@ -237,7 +235,7 @@ impl Engine {
         while self.budget.used() > self.budget.full()
             && let Some((own, id)) = owners.pop()
         {
-            self.let_go_of(now, id);
+            self.end_for_memory(now, id);
             // What it shared goes with the last who waits for it, so this may be too much, and the
             // next count shows it: nobody goes in vain.
             let freed = if own.bytes > 0 { own.bytes } else { own.waiting };
@@ -246,38 +244,20 @@ impl Engine {
     }
 
     /// Ends a connection for want of memory: what waits with it goes at once.
-    fn let_go_of(&mut self, now: Instant, id: ConnectionId) {
+    fn end_for_memory(&mut self, now: Instant, id: ConnectionId) {
         let reason = CloseReason::Memory;
         self.forget_messages(id);
         let Some(connection) = self.get_mut(id) else { return };
         if let Some(inbox) = &mut connection.inbox {
             (inbox.rest, inbox.rest_from) = (Vec::new(), 0);
         }
-        match &connection.phase {
-            Phase::Open(_) | Phase::Stream { .. } => self.fail(now, id, reason),
-            Phase::Head { .. } | Phase::Body(_) | Phase::Deciding(_) => {
-                self.refuse_late(now, id, 503, reason);
-            }
-            Phase::KeepAlive { .. } | Phase::Answering { .. } | Phase::Closing(_) => {
-                return self.finish(now, id, reason, End::Abort);
-            }
-        }
-        self.stop_assembling(id);
-        // A frame that has begun would have to be finished before the peer could be told why.
-        if self.get(id).is_some_and(|connection| connection.outbox.bytes() > FAREWELL_BYTES_MAX) {
-            self.finish(now, id, reason, End::Abort);
-        }
-    }
-
-    /// Frees what had come of a message that will not be completed: a peer's close frame is no
-    /// longer looked for behind it.
-    fn stop_assembling(&mut self, id: ConnectionId) {
+        let effect = connection.end_by_memory();
+        self.act_on(now, id, effect);
         let Some(connection) = self.get_mut(id) else { return };
-        if let Phase::Closing(closing) = &mut connection.phase
-            && let Some(decoder) = &mut closing.decoder
-        {
-            // It finds no close frame in nothing.
-            let _ = decoder.discard(Role::Server, &mut []);
+        connection.stop_assembling();
+        // A frame that has begun would have to be finished before the peer could be told why.
+        if connection.outbox.bytes() > FAREWELL_BYTES_MAX {
+            self.finish(now, id, reason, End::Abort);
         }
     }
 

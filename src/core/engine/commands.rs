@@ -1,7 +1,8 @@
 //! What the application tells the engine.
 
 use crate::core::config::OverflowPolicy;
-use crate::core::connection::Phase;
+use crate::core::connection::Connection;
+use crate::core::connection::effect::Effect;
 use crate::core::contract::event::{Command, Report, TableReport};
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
@@ -26,7 +27,7 @@ impl Engine {
         let limit = self.settings.config.limits.outbox_bytes;
         let len = message.len() + Frame::HEAD_BYTES_MAX;
         let overflows = connection.overflows(from == Some(*id), len, limit);
-        (overflows && connection.flags.writable).then_some(*id)
+        (overflows && connection.flags.writing.has_room()).then_some(*id)
     }
 
     /// Takes a command; `from` is the connection whose handler gave it.
@@ -91,7 +92,8 @@ impl Engine {
             self.count_refused(OverflowPolicy::Close);
             self.fail(now, id, CloseReason::Overflow);
             // If it is closing already, what follows would leave a gap: it is taken no more.
-            return self.end_handling(now, id);
+            let effect = self.get(id).map_or(Effect::None, Connection::end_handling);
+            return self.act_on(now, id, effect);
         }
         if is_own && let Some(inbox) = &mut connection.inbox {
             inbox.promised = inbox.promised.saturating_sub(frame.len());
@@ -120,7 +122,7 @@ impl Engine {
             self.stats.commands_stale += 1;
             return;
         };
-        if !matches!(connection.phase, Phase::Open(_)) {
+        if !connection.is_open() {
             return;
         }
         self.forget_messages(id);

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use log::info;
 
-use crate::core::connection::Phase;
 use crate::core::contract::route::Face;
 use crate::core::engine::rounds::Change;
 use crate::core::engine::turns::Turns;
@@ -37,8 +36,7 @@ impl Engine {
         for (_, connection) in &self.connections {
             if connection.face != Face::Admin {
                 waiting.push(connection.id);
-                told +=
-                    u64::from(matches!(connection.phase, Phase::Open(_) | Phase::Stream { .. }));
+                told += u64::from(connection.is_live());
             }
         }
         let window = self.settings.config.deadlines.drain;
@@ -50,9 +48,9 @@ impl Engine {
             millis_up(window)
         );
         // In whole ticks, as the wheel acts: the loop does not wait for it awake.
-        let tick_ms = self.settings.rules.tick_ms;
+        let tick_ms = self.settings.spans.tick_ms;
         let ends_ms = (now + window + Instant::RESOLUTION).as_millis().next_multiple_of(tick_ms);
-        self.settings.rules.drain_ends_at = Some(Instant::from_millis(ends_ms));
+        self.settings.spans.drain_ends_at = Some(Instant::from_millis(ends_ms));
         self.schedule.drain = Some(Drain { turns, ended: false });
         self.begin_round(now, Change::default());
     }
@@ -73,7 +71,7 @@ impl Engine {
     /// Gives when handlers have had their time to hear of the ends: those dropped at the deadline
     /// are only told then.
     fn told_at(&self) -> Option<Instant> {
-        self.settings.rules.drain_ends_at.map(|at| at + TELLING)
+        self.settings.spans.drain_ends_at.map(|at| at + TELLING)
     }
 
     /// Drains the connections whose turn has come, as many as the budget allows: where the loop was
@@ -91,26 +89,8 @@ impl Engine {
 
     fn drain_one(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        connection.flags.draining = true;
-        match &mut connection.phase {
-            Phase::KeepAlive { .. } => self.hang_up(now, id, CloseReason::Drain),
-            Phase::Head { reader, .. } if reader.is_idle() => {
-                self.hang_up(now, id, CloseReason::Drain);
-            }
-            Phase::Head { .. } | Phase::Body(_) => {
-                self.refuse_late(now, id, 503, CloseReason::Drain);
-            }
-            Phase::Deciding(pending) => pending.keep = false,
-            Phase::Answering { keep, .. } => *keep = false,
-            // What is published from now on is for when it has come back.
-            Phase::Open(_) => {
-                self.unsubscribe_all(id);
-                // Nothing is held back any more.
-                self.mark_dirty(id);
-            }
-            Phase::Stream { .. } => self.end_stream(now, id, CloseReason::Drain),
-            Phase::Closing(_) => {}
-        }
+        let effect = connection.end_by_drain();
+        self.act_on(now, id, effect);
         self.settle(now, id);
     }
 

@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use tungstenite::Bytes;
 
 use crate::core::config::OverflowPolicy;
-use crate::core::connection::{Connection, Mark, Phase};
+use crate::core::connection::allowance::Allowance;
+use crate::core::connection::{Connection, Mark};
 use crate::core::contract::route::{RouteKind, RouteSpec};
-use crate::core::engine::allowance::Allowance;
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
@@ -88,7 +88,7 @@ impl Engine {
         let half = self.settings.config.limits.outbox_bytes / 2;
         loop {
             let Some(connection) = self.get(id) else { return };
-            if !connection.flags.replays || connection.outbox.held_bytes() > half {
+            if !connection.flags.feed.replays || connection.outbox.held_bytes() > half {
                 return;
             }
             let Some(form) = self.form(connection) else { return };
@@ -97,7 +97,7 @@ impl Engine {
             }
             let Some((key, step)) = self.poll_replay(id, form) else {
                 if let Some(connection) = self.get_mut(id) {
-                    connection.flags.replays = false;
+                    connection.flags.feed.replays = false;
                 }
                 return;
             };
@@ -148,7 +148,10 @@ impl Engine {
                 self.queues.held = Some(delivery);
                 return self.take_hunger(id);
             }
-            if self.get(id).is_some_and(|peer| peer.marks.has(Mark::Dirty) && peer.flags.writable) {
+            if self
+                .get(id)
+                .is_some_and(|peer| peer.marks.has(Mark::Dirty) && peer.flags.writing.has_room())
+            {
                 // It was told that its outbox has drained: that is to leave first.
                 self.queues.held = Some(delivery);
                 return Some(id);
@@ -164,7 +167,8 @@ impl Engine {
                 self.queues.held = Some(delivery);
                 return Some(id);
             }
-            if is_last && self.get(id).is_some_and(|connection| connection.flags.writable) {
+            if is_last && self.get(id).is_some_and(|connection| connection.flags.writing.has_room())
+            {
                 return Some(id);
             }
         }
@@ -194,7 +198,8 @@ impl Engine {
     fn deliver_one(&mut self, now: Instant, delivery: &Delivery, was_flushed: bool) -> bool {
         let (id, key) = (delivery.connection, delivery.subscription);
         let Some(connection) = self.get(id) else { return true };
-        let (waiting, is_writable) = (connection.outbox.held_bytes(), connection.flags.writable);
+        let (waiting, is_writable) =
+            (connection.outbox.held_bytes(), connection.flags.writing.has_room());
         let Some(form) = self.form(connection) else { return true };
         let frame = self.encode(form, key, &delivery.event, true);
         let overflows =
@@ -294,7 +299,7 @@ impl Engine {
     /// any of them, for a client that comes back with its id does not ask for what is older.
     pub(super) fn tell_losses(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        if !std::mem::take(&mut connection.flags.has_lost) {
+        if !std::mem::take(&mut connection.flags.feed.has_lost) {
             return;
         }
         let mut behind = None;
@@ -337,7 +342,7 @@ impl Engine {
         let Some(connection) = self.get(id) else { return };
         // Word of pressure makes none: beside a small limit it would be answered by the next word.
         let waiting = connection.outbox.held_bytes().saturating_sub(PRESSURE_WORD_BYTES) as u64;
-        let before = connection.flags.pressure;
+        let before = connection.flags.feed.pressure;
         let level = match waiting * 100 / limit {
             _ if connection.outbox.is_empty() => 0,
             51.. if before < 1 => 1,
@@ -347,7 +352,7 @@ impl Engine {
         };
         if level != before && self.form(connection) == Some(Form::Envelope) {
             if let Some(connection) = self.get_mut(id) {
-                connection.flags.pressure = level;
+                connection.flags.feed.pressure = level;
             }
             self.tell(now, id, &ServerMessage::Pressure { level });
         }
@@ -434,7 +439,7 @@ impl Engine {
     fn mark_lost(&mut self, id: ConnectionId, key: SubscriptionKey) {
         self.topics.mark_lost(id, key);
         if let Some(connection) = self.get_mut(id) {
-            connection.flags.has_lost = true;
+            connection.flags.feed.has_lost = true;
         }
     }
 
@@ -469,11 +474,11 @@ impl Engine {
 /// Says how a connection is fed, if it is.
 pub(super) fn form(routes: &[RouteSpec], connection: &Connection) -> Option<Form> {
     let route = &routes[usize::from(connection.route?)];
-    match (&connection.phase, route.kind) {
-        (Phase::Open(_), RouteKind::TopicSocket | RouteKind::WebSocket) => Some(Form::Plain),
-        (Phase::Open(_), RouteKind::Hub) => Some(Form::Envelope),
-        (Phase::Stream { .. }, RouteKind::TopicGet) => Some(Form::Stream),
-        (Phase::Stream { .. }, RouteKind::EventStream) => Some(Form::NamedStream),
+    match route.kind {
+        RouteKind::TopicSocket | RouteKind::WebSocket if connection.is_open() => Some(Form::Plain),
+        RouteKind::Hub if connection.is_open() => Some(Form::Envelope),
+        RouteKind::TopicGet if connection.is_stream() => Some(Form::Stream),
+        RouteKind::EventStream if connection.is_stream() => Some(Form::NamedStream),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! What a host may ask that waits for the answer: the C boundary. Whoever sends commands instead
 //! hears nothing back.
 
-use crate::core::connection::Phase;
+use crate::core::connection::Connection;
 use crate::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
 use crate::core::engine::Engine;
 use crate::core::ground::id::ConnectionId;
@@ -92,7 +92,7 @@ impl Engine {
     ///
     /// [`Refused::Gone`].
     pub fn check_open(&self, id: ConnectionId) -> Result<(), Refused> {
-        let is_open = self.get(id).is_some_and(|c| matches!(c.phase, Phase::Open(_)));
+        let is_open = self.get(id).is_some_and(Connection::is_open);
         if is_open { Ok(()) } else { Err(Refused::Gone) }
     }
 

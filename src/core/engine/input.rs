@@ -2,15 +2,14 @@
 
 use std::io;
 
-use crate::core::connection::{Phase, Stage};
+use crate::core::connection::receive::{Context, Found, Taken};
 use crate::core::contract::event::Event;
+use crate::core::engine::settings::Settings;
 use crate::core::engine::upgraded::is_handled;
 use crate::core::engine::{End, Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
-use crate::core::wire::http::HeadReader;
-use crate::core::wire::ws::{Incoming, Role};
 
 impl Engine {
     /// Takes note of what the poller said about a slot's socket. A stale note is harmless: it is a
@@ -18,10 +17,9 @@ impl Engine {
     pub fn handle_readiness(&mut self, key: usize, readable: bool, writable: bool, closed: bool) {
         let Some(id) = self.id_of(key) else { return };
         let connection = &mut self.connections[key];
-        connection.flags.readable |= readable || closed;
-        connection.flags.read_closed |= closed;
-        connection.flags.writable |= writable;
-        let waits = connection.flags.wants_write || !connection.outbox.is_empty();
+        connection.flags.reading.note(readable, closed);
+        connection.flags.writing.note(writable);
+        let waits = connection.flags.writing.is_wanted() || !connection.outbox.is_empty();
         let writes = writable && waits;
         if readable || closed {
             self.mark_ready(id);
@@ -65,7 +63,8 @@ impl Engine {
             }
         }
         let may_read = self.update_pause(now, id);
-        match may_read && self.get(id).is_some_and(|connection| connection.flags.readable) {
+        match may_read && self.get(id).is_some_and(|connection| connection.flags.reading.is_ready())
+        {
             true => self.bytes_left(now, id),
             false => 0,
         }
@@ -74,14 +73,14 @@ impl Engine {
     /// Says that something may wait in the socket, or that it is worth an attempt.
     pub fn mark_readable(&mut self, id: ConnectionId) {
         if let Some(connection) = self.get_mut(id) {
-            connection.flags.readable = true;
+            connection.flags.reading.attempt();
         }
     }
 
     /// Says that the socket may take something, or that it is worth an attempt.
     pub fn mark_writable(&mut self, id: ConnectionId) {
         if let Some(connection) = self.get_mut(id) {
-            connection.flags.writable = true;
+            connection.flags.writing.note(true);
         }
     }
 
@@ -92,7 +91,7 @@ impl Engine {
 
     /// Takes note that reading stopped before the socket was empty: it goes on in the next turn.
     pub fn handle_budget_spent(&mut self, now: Instant, id: ConnectionId) {
-        if self.get(id).is_some_and(|connection| connection.flags.readable) {
+        if self.get(id).is_some_and(|connection| connection.flags.reading.is_ready()) {
             self.mark_ready_unless_waiting(now, id);
         }
     }
@@ -100,13 +99,13 @@ impl Engine {
     /// Takes note that the last read gave all that there was.
     pub fn handle_drained_socket(&mut self, id: ConnectionId) {
         if let Some(connection) = self.get_mut(id) {
-            connection.flags.readable = connection.flags.read_closed && !connection.flags.eof;
+            connection.flags.reading.drain();
         }
     }
 
     /// Says whether the socket must be read until it gives nothing: its end is known to be near.
     pub fn must_read_to_end(&self, id: ConnectionId) -> bool {
-        self.get(id).is_some_and(|connection| connection.flags.read_closed)
+        self.get(id).is_some_and(|connection| connection.flags.reading.is_ending())
     }
 
     /// Takes bytes that were read into the shared buffer. What cannot be decoded yet is copied.
@@ -120,27 +119,8 @@ impl Engine {
     /// Takes note that the peer has ended its side.
     pub fn handle_eof(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        connection.flags.eof = true;
-        connection.flags.readable = false;
-        match &connection.phase {
-            Phase::Head { .. } | Phase::Body(_) => {
-                self.finish(now, id, CloseReason::Eof, End::Close);
-            }
-            Phase::KeepAlive { .. } => self.finish(now, id, CloseReason::Done, End::Close),
-            // A client may end its side and still want its answer.
-            Phase::Deciding(_) | Phase::Answering { .. } => {}
-            Phase::Stream { .. } => self.finish(now, id, CloseReason::Eof, End::Close),
-            Phase::Open(_) => {
-                self.close_when_handled(now, id, CloseReason::Eof);
-            }
-            Phase::Closing(closing) => match closing.stage {
-                Stage::Handling | Stage::Sending { .. } => {}
-                Stage::Awaiting | Stage::Lingering => {
-                    let reason = closing.reason;
-                    self.finish(now, id, reason, End::Close);
-                }
-            },
-        }
+        let effect = connection.receive_eof();
+        self.act_on(now, id, effect);
     }
 
     /// Takes note that the socket failed.
@@ -159,12 +139,7 @@ impl Engine {
         self.budget.add(len);
         self.allowance.charge_bytes(len);
         let Some(connection) = self.get_mut(id) else { return false };
-        connection.counters.bytes_in += len as u64;
-        connection.heard_at = now.into();
-        if let Phase::Open(open) = &mut connection.phase {
-            open.unread_ms = 0;
-            connection.flags.relink |= open.heartbeat.heard();
-        }
+        connection.note_heard(now, len);
         self.spend_bytes(now, id, len);
         true
     }
@@ -232,127 +207,48 @@ impl Engine {
 
     /// Decodes one head, body or frame, or a part of it, and acts on it.
     fn decode_one(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) -> usize {
-        let all = input.len();
-        let Some(connection) = self.connections.get_mut(id.key()) else { return all };
-        match &mut connection.phase {
-            Phase::KeepAlive { blank } => {
-                let used = HeadReader::blank_bytes(*blank, input);
-                *blank += used as u8;
-                if used < input.len() {
-                    let reader = HeadReader::behind_blank(*blank, &self.settings.head_limits);
-                    connection.begin_request(now, reader);
-                }
-                used
-            }
-            Phase::Head { reader, .. } => {
-                let head_only = reader.is_for_head(input);
-                match reader.read(input, &self.settings.head_limits) {
-                    Ok((used, None)) => used,
-                    Ok((used, Some(head))) => {
-                        self.handle_head(now, id, head);
-                        used
-                    }
-                    Err(refusal) => {
-                        self.refuse(now, id, refusal, head_only);
-                        all
-                    }
-                }
-            }
-            Phase::Body(body) => match body.reader.read(input) {
-                Ok((used, None)) => used,
-                Ok((used, Some(bytes))) => {
-                    self.handle_body(now, id, bytes);
-                    used
-                }
-                Err(refusal) => {
-                    self.refuse(now, id, refusal, false);
-                    all
-                }
-            },
-            Phase::Open(_) => self.decode_frames(now, id, input),
-            Phase::Closing(_) => self.discard_some(now, id, input),
-            // A request pipelined behind it is never answered.
-            Phase::Stream { .. } => all,
-            Phase::Deciding(_) | Phase::Answering { .. } => 0,
-        }
-    }
-
-    /// Decodes messages for the handler of an open WebSocket, as many as there is room for: they
-    /// come in masses. Anything else that a frame says is acted on, and ends the call.
-    fn decode_frames(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) -> usize {
-        let limits = &self.settings.config.limits;
-        let is_paced = limits.messages_per_second > 0;
         let Some(connection) = find_mut(&mut self.connections, id) else { return input.len() };
-        let is_handled = is_handled(&self.settings.routes, connection);
-        let Phase::Open(open) = &mut connection.phase else { return input.len() };
-        let mut begun_at = open.decoder.begun_at().unwrap_or(now.into());
-        let (mut used, mut messages) = (0, 0);
-        let other = loop {
-            match open.decoder.decode(Role::Server, &mut input[used..], &self.settings.frame_limits)
-            {
-                Ok((len, Some(Incoming::Message(message)))) if is_handled && !is_paced => {
-                    used += len;
-                    messages += 1;
-                    begun_at = now.into();
-                    self.allowance.charge_message();
-                    let inbox = connection.inbox.get_or_insert_with(|| self.spares.inbox());
-                    inbox.push(Event::Message(message));
-                    let is_over = used == input.len() || self.allowance.is_spent();
-                    if is_over || inbox.is_full(limits) {
-                        break None;
-                    }
-                }
-                Ok((len, item)) => {
-                    used += len;
-                    let is_fragment = item.is_none() && used < input.len();
-                    if is_fragment {
-                        self.allowance.charge_fragment();
-                    }
-                    break item.map(Ok);
-                }
-                Err(violation) => {
-                    used = input.len();
-                    break Some(Err(violation));
-                }
-            }
+        let Settings { config, routes, head_limits, frame_limits, .. } = &self.settings;
+        let is_paced = config.limits.messages_per_second > 0;
+        let context = Context {
+            now,
+            limits: &config.limits,
+            head_limits,
+            frame_limits,
+            allowance: &mut self.allowance,
+            inboxes: &mut self.spares.inboxes,
+            is_for_handler: !is_paced && is_handled(routes, connection),
         };
-        open.decoder.set_begun_at(begun_at);
-        connection.counters.messages_in += messages;
-        self.stats.messages_received += messages;
+        let Taken { used, messages, found } = connection.receive(input, context);
         if messages > 0 {
+            self.stats.messages_received += messages;
             self.mark_runnable(id);
         }
-        match other {
-            None => {}
-            Some(Ok(item)) => self.handle_incoming(now, id, item),
-            Some(Err(violation)) => self.handle_violation(now, id, violation),
+        if let Some(found) = found {
+            self.act_on_found(now, id, found);
         }
         used
     }
 
-    /// Looks for the peer's close frame in what comes behind ours.
-    fn discard_some(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) -> usize {
-        let all = input.len();
-        let Some(connection) = self.get_mut(id) else { return all };
-        let Phase::Closing(closing) = &mut connection.phase else { return all };
-        let Some(decoder) = &mut closing.decoder else { return all };
-        match decoder.discard(Role::Server, input) {
-            Ok((used, Some(Incoming::Close(_)))) => {
-                self.handle_close_reply(now, id);
-                used
+    fn act_on_found(&mut self, now: Instant, id: ConnectionId, found: Found) {
+        match found {
+            Found::Frame(item) => self.handle_incoming(now, id, item),
+            Found::Violation(violation) => self.handle_violation(now, id, violation),
+            Found::CloseReply => {
+                let Some(connection) = self.get_mut(id) else { return };
+                let effect = connection.take_close_reply();
+                self.act_on(now, id, effect);
             }
-            Ok((used, _)) => used,
-            Err(_) => {
-                closing.decoder = None;
-                all
-            }
+            Found::Head(head) => self.handle_head(now, id, *head),
+            Found::Body(bytes) => self.handle_body(now, id, bytes),
+            Found::Refusal { refusal, is_for_head } => self.refuse(now, id, refusal, is_for_head),
         }
     }
 
     /// Puts an event into the inbox.
     pub(super) fn push_event(&mut self, id: ConnectionId, event: Event) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        let inbox = connection.inbox.get_or_insert_with(|| self.spares.inbox());
+        let inbox = connection.inbox.get_or_insert_with(|| self.spares.inboxes.take());
         inbox.push(event);
         self.mark_runnable(id);
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::core::connection::{Connection, Mark, Phase};
+use crate::core::connection::{Connection, Mark, Told};
 use crate::core::contract::event::{Done, Event, Job, Outcome, Session, Task};
 use crate::core::contract::route::Placement;
 use crate::core::engine::queue::pop;
@@ -135,9 +135,7 @@ impl Engine {
     /// Makes a job of the request that a connection waits to have decided.
     fn take_request(&mut self, id: ConnectionId) -> Option<Job> {
         let connection = self.get_mut(id)?;
-        let Phase::Deciding(pending) = &mut connection.phase else { return None };
-        let request = pending.request.take()?;
-        pending.given_bytes = request.body().len();
+        let (request, pending) = connection.take_request()?;
         let task = match pending.upgrade {
             Some(_) => Task::Authorize(request),
             None => Task::Answer(request),
@@ -148,7 +146,7 @@ impl Engine {
     /// Goes on reading from a connection whose inbox has just been emptied.
     fn mark_ready_again(&mut self, id: ConnectionId) {
         let is_ready =
-            |connection: &Connection| connection.flags.paused && !self.is_behind(connection);
+            |connection: &Connection| connection.is_paused() && !self.is_behind(connection);
         if self.get(id).is_some_and(is_ready) {
             self.mark_ready(id);
         }
@@ -162,7 +160,7 @@ impl Engine {
         let connection = self.get_mut(id)?;
         let waiting = connection.outbox.held_bytes();
         let route = usize::from(connection.route?);
-        let inbox = connection.inbox.as_mut().filter(|_| !connection.flags.job)?;
+        let inbox = connection.inbox.as_mut().filter(|_| connection.flags.told != Told::Out)?;
         let mut count = 0;
         for event in &inbox.events {
             if let Event::Message(message) = event {
@@ -189,8 +187,7 @@ impl Engine {
             false => inbox.events.drain(..count).collect(),
         };
         let given = inbox.given as usize;
-        connection.flags.job = true;
-        connection.flags.opened = true;
+        connection.flags.told = Told::Out;
         let session = connection.session.take();
         self.allowance.charge_messages(given);
         Some(Job { id, route, task: Task::Events { session, events } })
@@ -237,7 +234,9 @@ impl Engine {
             return self.take_back_orphan(route, id, session);
         };
         connection.session = session;
-        connection.flags.job = false;
+        if connection.flags.told == Told::Out {
+            connection.flags.told = Told::Yes;
+        }
         if let Some(inbox) = &mut connection.inbox {
             inbox.promised = 0;
             inbox.given = 0;
@@ -272,18 +271,18 @@ impl Engine {
         self.take_back(route, id, session, VecDeque::new());
         let Some(connection) = self.get_mut(id) else { return };
         // A handler that panicked in its first call keeps nothing and is told nothing more.
-        connection.flags.opened &= !is_first;
-        if is_first && let Some(inbox) = &mut connection.inbox {
-            inbox.events.clear();
-        }
-        match &mut connection.phase {
-            Phase::Deciding(pending) => {
-                // A refused upgrade ends the connection.
-                pending.keep &= pending.upgrade.is_none();
-                let response = Response::new(500).text("the handler panicked\n");
-                self.handle_answer(now, id, response);
+        if is_first {
+            connection.flags.told = Told::Not;
+            if let Some(inbox) = &mut connection.inbox {
+                inbox.events.clear();
             }
-            _ => self.fail(now, id, CloseReason::Panic),
+        }
+        if connection.is_deciding() {
+            connection.end_behind_upgrade();
+            let response = Response::new(500).text("the handler panicked\n");
+            self.handle_answer(now, id, response);
+        } else {
+            self.fail(now, id, CloseReason::Panic);
         }
     }
 
@@ -326,7 +325,10 @@ impl Engine {
 
     pub(super) fn mark_runnable(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        if connection.flags.job || connection.marks.has(Mark::Runnable) || !connection.has_job() {
+        if connection.flags.told == Told::Out
+            || connection.marks.has(Mark::Runnable)
+            || !connection.has_job()
+        {
             return;
         }
         let Some(route) = connection.route else { return };
@@ -346,7 +348,7 @@ impl Engine {
     pub(super) fn release_inbox(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
         if let Some(inbox) = connection.inbox.take_if(|inbox| inbox.is_idle()) {
-            self.spares.keep_inbox(inbox);
+            self.spares.inboxes.keep(inbox);
         }
     }
 }

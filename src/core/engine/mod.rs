@@ -9,7 +9,6 @@
 //! the next turn must come at the latest.
 
 mod admission;
-mod allowance;
 mod budget;
 mod census;
 mod closing;
@@ -51,9 +50,9 @@ use slab::Slab;
 
 use crate::core::config::Config;
 use crate::core::connection::Connection;
+use crate::core::connection::allowance::Allowance;
 use crate::core::contract::route::RouteSpec;
 use crate::core::engine::admission::Admission;
-use crate::core::engine::allowance::Allowance;
 use crate::core::engine::budget::Budget;
 use crate::core::engine::jobs::Jobs;
 use crate::core::engine::queue::Queues;
@@ -235,7 +234,7 @@ impl Engine {
     /// set anew then.
     fn rearm(&mut self, now: Instant, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let at = connection.next_at(&self.settings.rules, now);
+        let at = connection.next_at(&self.settings.spans, now);
         let relink = std::mem::take(&mut connection.flags.relink);
         if relink || self.wheel.armed_at(key).is_none_or(|armed_at| at < armed_at) {
             self.wheel.arm(key, at);

@@ -3,7 +3,8 @@
 
 use std::num::NonZeroU64;
 
-use crate::core::connection::{Phase, Rest};
+use crate::core::connection::Connection;
+use crate::core::connection::http::Rest;
 use crate::core::contract::event::Place;
 use crate::core::contract::route::Operation;
 use crate::core::engine::Engine;
@@ -73,12 +74,10 @@ impl Engine {
         let target = number.and_then(NonZeroU64::new).map(ConnectionId::from_u64);
         let unknown = || Refusal::new(404, "there is no such connection");
         let target = target.filter(|target| self.contains(*target)).ok_or_else(unknown)?;
-        match self.get_mut(target).map(|connection| &mut connection.phase) {
-            // Whoever ends itself is answered first.
-            Some(Phase::Deciding(pending)) if target == id => pending.keep = false,
-            _ => {
-                self.kick(now, target);
-            }
+        // A connection that ends itself is answered first.
+        let is_own = target == id;
+        if !is_own || !self.get_mut(id).is_some_and(Connection::end_behind_answer) {
+            self.kick(now, target);
         }
         Ok(Response::new(204))
     }

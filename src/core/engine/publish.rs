@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tungstenite::{Bytes, Utf8Bytes};
 
 use crate::core::admission::tokens::Right;
-use crate::core::connection::{History, Pending, Phase, Rest};
+use crate::core::connection::http::{History, Pending, Rest};
 use crate::core::contract::route::RouteKind;
 use crate::core::engine::Engine;
 use crate::core::engine::requests::begin_of_body;
@@ -13,7 +13,6 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::json;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::{Instant, millis_up};
-use crate::core::observe::stats::Transport;
 use crate::core::outbox::Kind;
 use crate::core::topics::log::Log;
 use crate::core::topics::{
@@ -138,8 +137,7 @@ impl Engine {
         self.stats.streams += 1;
         self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
         let Some(connection) = self.get_mut(id) else { return Ok(()) };
-        connection.flags.transport = Transport::EventStream;
-        connection.enter(now, Phase::Stream { is_chunked: !pending.is_http10 });
+        connection.begin_stream(now, !pending.is_http10);
         if let Ok(bytes) = sse::position(&begin.to_string()) {
             self.push_frame(now, id, Frame::chunk(bytes), Kind::Response);
         }
@@ -217,7 +215,7 @@ impl Engine {
         let Some(connection) = super::find_mut(&mut self.connections, id) else { return Ok(None) };
         let list = &mut connection.subscriptions;
         let subscribed = self.topics.subscribe(now, id, list, topic, after);
-        let key = subscribed.inspect(|_| connection.flags.replays = true);
+        let key = subscribed.inspect(|_| connection.flags.feed.replays = true);
         self.charge_looks();
         let key = key?;
         if after != After::Now {

@@ -6,11 +6,10 @@
 
 use crate::core::admission::rates::enough;
 use crate::core::config::RateAction;
-use crate::core::connection::{Connection, Phase};
+use crate::core::connection::{Connection, Leaving};
 use crate::core::contract::route::Face;
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
-use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 
 impl Engine {
@@ -47,10 +46,8 @@ impl Engine {
         let fits = bytes.tokens(now, rate) >= len as u64;
         bytes.spend(now, rate, len as u64);
         if action == RateAction::Close && !fits {
-            match connection.phase {
-                Phase::Open(_) | Phase::Stream { .. } => self.fail(now, id, CloseReason::Rate),
-                _ => self.refuse_late(now, id, 429, CloseReason::Rate),
-            }
+            let effect = connection.end_by_rate();
+            self.act_on(now, id, effect);
         }
     }
 
@@ -113,14 +110,14 @@ impl Engine {
     /// Lets go of messages to a peer, as many as it may have now.
     ///
     /// Not held back is what a connection that ends has still to say: it would be cut off.
-    pub(super) fn let_go(&mut self, now: Instant, id: ConnectionId) {
+    pub(super) fn release(&mut self, now: Instant, id: ConnectionId) {
         let rate = self.settings.config.limits.send_per_second.into();
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        let is_live = matches!(connection.phase, Phase::Open(_) | Phase::Stream { .. });
-        if rate == 0 || !is_live || connection.flags.draining || connection.face == Face::Admin {
+        let is_live = connection.is_live() && connection.flags.leaving != Leaving::Draining;
+        if rate == 0 || !is_live || connection.face == Face::Admin {
             return connection.outbox.release_all(now);
         }
-        if !connection.flags.writable || connection.outbox.is_empty() {
+        if !connection.flags.writing.has_room() || connection.outbox.is_empty() {
             return;
         }
         let rates = connection.rates.get_or_insert_default();
@@ -156,5 +153,5 @@ impl Engine {
 /// Says whether what comes from a peer is counted. Not while its connection ends: what still comes
 /// is discarded, and the sooner its close frame is read the better.
 fn is_paced(connection: &Connection) -> bool {
-    connection.face != Face::Admin && !matches!(connection.phase, Phase::Closing(_))
+    connection.face != Face::Admin && !connection.is_closing()
 }

@@ -3,10 +3,11 @@
 use tungstenite::Bytes;
 
 use crate::core::admission::tokens::TokenIndex;
-use crate::core::connection::{Body, Closing, Pending, Phase, RouteIndex, Stage};
+use crate::core::connection::Connection;
+use crate::core::connection::http::{Answering, Body, Pending};
 use crate::core::contract::event::Accept;
 use crate::core::contract::route::{self, Face, Found, RouteKind};
-use crate::core::engine::{End, Engine, publish};
+use crate::core::engine::{Engine, publish};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
@@ -40,7 +41,7 @@ impl Engine {
         head.request.set_peer(connection.peer.address().map(|address| address.ip()));
         let face = connection.face;
         let draining = self.schedule.drain.is_some() && face != Face::Admin;
-        let began_at = connection.phase_at;
+        let began_at = connection.phase_at();
         let mut pending = Pending {
             began_at,
             is_http10: head.version == http::Version::Http10,
@@ -94,7 +95,7 @@ impl Engine {
                 }
                 let Some(connection) = self.get_mut(id) else { return };
                 let body = Body { request: head.request, reader, pending };
-                connection.enter(now, Phase::Body(Box::new(body)));
+                connection.begin_body(now, body);
             }
         }
     }
@@ -102,14 +103,8 @@ impl Engine {
     /// Takes the complete body.
     pub(super) fn handle_body(&mut self, now: Instant, id: ConnectionId, bytes: Bytes) {
         let Some(connection) = self.get_mut(id) else { return };
-        let placeholder = Phase::Answering { keep: false, reason: CloseReason::Done, more: None };
-        match std::mem::replace(&mut connection.phase, placeholder) {
-            Phase::Body(body) => {
-                let Body { mut request, pending, .. } = *body;
-                request.set_body(bytes);
-                self.decide(now, id, Box::new(request), pending);
-            }
-            other => connection.phase = other,
+        if let Some((request, pending)) = connection.take_body(bytes) {
+            self.decide(now, id, Box::new(request), pending);
         }
     }
 
@@ -118,8 +113,7 @@ impl Engine {
         let spec = &self.settings.routes[pending.route];
         let (kind, authorizes) = (spec.kind, spec.authorizes);
         let Some(connection) = self.get_mut(id) else { return };
-        connection.route = RouteIndex::new(pending.route);
-        connection.enter(now, Phase::Deciding(Box::new(pending)));
+        connection.begin_deciding(now, pending);
         match kind {
             RouteKind::WebSocket if !authorizes => {
                 self.handle_verdict(now, id, request, Ok(Accept::default()));
@@ -186,9 +180,7 @@ impl Engine {
     /// along.
     fn ask(&mut self, id: ConnectionId, request: Box<Request>) {
         let Some(connection) = self.get_mut(id) else { return };
-        if let Phase::Deciding(pending) = &mut connection.phase {
-            pending.request = Some(request);
-        }
+        connection.keep_request(request);
         self.mark_runnable(id);
     }
 
@@ -234,10 +226,7 @@ impl Engine {
     }
 
     pub(super) fn take_pending(&mut self, id: ConnectionId) -> Option<Pending> {
-        match &mut self.get_mut(id)?.phase {
-            Phase::Deciding(pending) => Some(std::mem::take(pending)),
-            _ => None,
-        }
+        self.get_mut(id)?.take_pending()
     }
 
     /// Refuses a request that cannot be read on: the connection ends behind the answer, which has
@@ -258,17 +247,10 @@ impl Engine {
     /// Takes what is known of the request that is refused: an answer to HEAD has no body, whatever
     /// it says. The connection ends behind it.
     fn give_up_request(&mut self, id: ConnectionId) -> Pending {
-        let pending = match self.get_mut(id).map(|connection| &mut connection.phase) {
-            Some(Phase::Body(body)) => std::mem::take(&mut body.pending),
-            Some(Phase::Deciding(pending)) => std::mem::take(&mut **pending),
-            Some(Phase::Head { reader, .. }) => {
-                Pending { head_only: reader.is_for_head(&[]), ..Pending::default() }
-            }
-            _ => Pending::default(),
-        };
+        let pending = self.get_mut(id).map_or_else(Pending::default, Connection::give_up_request);
         // Its handler still has the request.
         self.jobs.note_left(id, pending.given_bytes);
-        Pending { keep: false, ..pending }
+        pending
     }
 
     /// Refuses a request in the name of a deadline, or of a rate.
@@ -293,10 +275,8 @@ impl Engine {
     ) {
         let sentence = reason.to_string();
         self.answer(now, id, Refusal::new(status, sentence).into(), pending);
-        if let Some(connection) = self.get_mut(id)
-            && let Phase::Answering { reason: done, .. } = &mut connection.phase
-        {
-            *done = reason;
+        if let Some(connection) = self.get_mut(id) {
+            connection.blame(reason);
         }
         self.settle(now, id);
     }
@@ -311,7 +291,7 @@ impl Engine {
         pending: &Pending,
     ) {
         self.stats.answers[usize::from(response.status() / 100).clamp(1, 5) - 1] += 1;
-        let keep_alive = pending.keep.then_some(self.settings.rules.keep_alive);
+        let keep_alive = pending.keep.then_some(self.settings.spans.keep_alive);
         let wire =
             Wire { date: self.reports.date.text(), keep_alive, head_only: pending.head_only };
         let response = response.caching(pending.caching).cors(&pending.cors);
@@ -335,39 +315,16 @@ impl Engine {
         if let Some(connection) = self.get_mut(id) {
             let reason = CloseReason::Done;
             let keep = pending.keep;
-            connection.enter(now, Phase::Answering { keep, reason, more: None });
+            connection.begin_answer(now, Answering { keep, reason, more: None });
         }
     }
 
-    /// The answer is with the kernel: the next request may come, or FIN goes.
-    pub(super) fn answered(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        keep: bool,
-        reason: CloseReason,
-    ) {
-        let Some(connection) = self.get_mut(id) else { return };
-        if connection.flags.eof {
-            return self.finish(now, id, reason, End::Close);
-        }
-        if keep && !connection.flags.draining {
-            connection.enter(now, Phase::KeepAlive { blank: 0 });
+    /// The answer is with the kernel: the next request may come.
+    pub(super) fn keep_alive(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.keep_alive(now);
             self.mark_ready(id);
-            return;
         }
-        self.hang_up(now, id, reason);
-    }
-
-    /// Ends a connection that has nothing more to say: FIN, behind what may still wait (`100
-    /// Continue`), and what still comes is discarded.
-    pub(super) fn hang_up(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
-        let Some(connection) = self.get_mut(id) else { return };
-        if !connection.outbox.is_empty() {
-            return connection.enter(now, Phase::Answering { keep: false, reason, more: None });
-        }
-        connection.enter(now, Phase::Closing(Closing::new(Stage::Lingering, reason)));
-        self.linger(now, id);
     }
 
     /// Checks Host, Origin and token, and finds out what the request is to become.

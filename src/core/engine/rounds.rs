@@ -5,7 +5,6 @@
 //! something is to be decided, is brought up to date first: nothing is judged by half a change.
 
 use crate::core::admission::tokens::Tokens;
-use crate::core::connection::Phase;
 use crate::core::engine::Engine;
 use crate::core::ground::time::Instant;
 
@@ -85,21 +84,12 @@ impl Engine {
                 _ => None,
             };
         }
-        if connection.flags.paused {
-            connection.skip_pause(now);
-        }
-        let heard_at = connection.heard_at.near(now).max(now);
-        if let Phase::Open(open) = &mut connection.phase
-            && beats != Beats::Stay
-        {
-            match beats {
-                Beats::Reload => {
-                    open.heartbeat.reload(&self.settings.rules.heartbeat, &mut self.random)
-                }
-                _ => open.heartbeat.spread(&mut self.random),
-            }
-            open.unread_ms = 0;
-            connection.heard_at = heard_at.into();
+        connection.skip_pause(now);
+        let (rhythm, random) = (&self.settings.spans.heartbeat, &mut self.random);
+        match beats {
+            Beats::Stay => {}
+            Beats::Reload => connection.restart_heartbeat(now, |beat| beat.reload(rhythm, random)),
+            Beats::Spread => connection.restart_heartbeat(now, |beat| beat.spread(random)),
         }
         connection.flags.relink = true;
         self.rearm(now, key);
@@ -111,6 +101,7 @@ mod tests {
     use super::*;
     use crate::core::admission::tokens::Right;
     use crate::core::config::Config;
+    use crate::core::connection::Leaving;
     use crate::core::contract::route::Face;
     use crate::core::engine::Setup;
     use crate::core::ground::id::ConnectionId;
@@ -203,7 +194,11 @@ mod tests {
         engine.begin_drain(NOW);
         let later = NOW + std::time::Duration::from_secs(20);
         let draining = |engine: &Engine| {
-            engine.connections.iter().filter(|(_, connection)| connection.flags.draining).count()
+            engine
+                .connections
+                .iter()
+                .filter(|(_, connection)| connection.flags.leaving == Leaving::Draining)
+                .count()
         };
         for turns in 1..=10 {
             let mut budget = 100;

@@ -2,7 +2,7 @@
 
 use crate::core::admission::tokens::Tokens;
 use crate::core::config::Config;
-use crate::core::connection::Rules;
+use crate::core::connection::Spans;
 use crate::core::contract::route::RouteSpec;
 use crate::core::engine::Setup;
 use crate::core::topics;
@@ -19,7 +19,7 @@ pub(super) struct Settings {
     /// What `limits.memory_bytes = auto` stands for.
     pub memory_auto: u64,
     /// What deadlines are derived from.
-    pub rules: Rules,
+    pub spans: Spans,
     pub frame_limits: ws::Limits,
     pub head_limits: HeadLimits,
     /// What requests must bear, if they must.
@@ -30,7 +30,7 @@ impl Settings {
     pub fn new(setup: Setup) -> Settings {
         let Setup { config, routes, machine_name, memory_auto, .. } = setup;
         Settings {
-            rules: Rules::from(&config),
+            spans: Spans::from(&config),
             frame_limits: frame_limits(&config),
             head_limits: head_limits(&config),
             tokens: None,
@@ -43,8 +43,8 @@ impl Settings {
 
     /// Follows another configuration. A drain in progress ends when it would have.
     pub fn follow(&mut self, config: Config) {
-        let drain_ends_at = self.rules.drain_ends_at;
-        self.rules = Rules { drain_ends_at, ..Rules::from(&config) };
+        let drain_ends_at = self.spans.drain_ends_at;
+        self.spans = Spans { drain_ends_at, ..Spans::from(&config) };
         self.frame_limits = frame_limits(&config);
         self.head_limits = head_limits(&config);
         self.config = config;

@@ -2,12 +2,11 @@
 
 use log::info;
 
-use crate::core::connection::Phase;
+use crate::core::connection::{Connection, Leaving};
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
 use crate::core::engine::turns::Turns;
 use crate::core::ground::id::ConnectionId;
-use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 
 impl Engine {
@@ -21,13 +20,14 @@ impl Engine {
             // Everybody is on the way out.
             return 0;
         }
-        let is_candidate = |face, phase: &Phase| {
-            face != Face::Admin && matches!(phase, Phase::Open(_) | Phase::Stream { .. })
+        let is_candidate = |connection: &Connection| {
+            let is_chosen = connection.flags.leaving != Leaving::No;
+            connection.face != Face::Admin && connection.is_live() && !is_chosen
         };
         let mut ids: Vec<ConnectionId> = self
             .connections
             .iter()
-            .filter(|(_, c)| is_candidate(c.face, &c.phase) && !c.flags.shed)
+            .filter(|(_, connection)| is_candidate(connection))
             .map(|(_, connection)| connection.id)
             .collect();
         let open = ids.len();
@@ -39,7 +39,7 @@ impl Engine {
         ids.truncate(count);
         for id in &ids {
             if let Some(connection) = self.get_mut(*id) {
-                connection.flags.shed = true;
+                connection.flags.leaving = Leaving::Shed;
             }
         }
         ids.extend(self.schedule.shed.take().into_iter().flat_map(Turns::into_waiting));
@@ -63,11 +63,8 @@ impl Engine {
         {
             *budget -= 1;
             let Some(connection) = self.get(id) else { continue };
-            match &connection.phase {
-                Phase::Open(_) => self.retire(now, id, CloseReason::Shed),
-                Phase::Stream { .. } => self.end_stream(now, id, CloseReason::Shed),
-                _ => {}
-            }
+            let effect = connection.end_by_shed();
+            self.act_on(now, id, effect);
         }
         self.schedule.shed.take_if(|turns| turns.next_at().is_none());
     }
@@ -76,19 +73,8 @@ impl Engine {
     /// behind what is queued, anything else by FIN. Says whether it was there.
     pub(super) fn kick(&mut self, now: Instant, id: ConnectionId) -> bool {
         let Some(connection) = self.get_mut(id) else { return false };
-        match &mut connection.phase {
-            Phase::Open(_) => {
-                self.forget_messages(id);
-                self.close(now, id, CloseReason::Kicked, CloseReason::Kicked.label());
-            }
-            Phase::Stream { .. } => self.end_stream(now, id, CloseReason::Kicked),
-            Phase::Answering { keep, reason, more } => {
-                (*keep, *reason, *more) = (false, CloseReason::Kicked, None);
-                self.settle(now, id);
-            }
-            Phase::Closing(_) => {}
-            _ => self.hang_up(now, id, CloseReason::Kicked),
-        }
+        let effect = connection.end_by_kick();
+        self.act_on(now, id, effect);
         true
     }
 }

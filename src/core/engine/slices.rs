@@ -2,7 +2,8 @@
 //! next slice is made when the one before is with the kernel, and is charged to the turn. So such
 //! an answer takes the memory of a slice, however long it is and however slow its reader.
 
-use crate::core::connection::{History, Listing, Pending, Phase, Rest};
+use crate::core::connection::Connection;
+use crate::core::connection::http::{Answering, History, Listing, Pending, Rest};
 use crate::core::engine::requests::begin_of_body;
 use crate::core::engine::{End, Engine, feed, find_mut};
 use crate::core::ground::id::ConnectionId;
@@ -42,7 +43,7 @@ impl Engine {
         let more = (!pending.head_only).then_some(listing);
         if let Some(connection) = self.get_mut(id) {
             let reason = CloseReason::Done;
-            connection.enter(now, Phase::Answering { keep, reason, more });
+            connection.begin_answer(now, Answering { keep, reason, more });
         }
     }
 
@@ -50,12 +51,15 @@ impl Engine {
     /// the turn's budget allows it, else when there is budget again.
     pub(super) fn list_on(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        let Phase::Answering { more: Some(listing), .. } = &mut connection.phase else { return };
-        connection.phase_at = now.into();
+        if !connection.is_listing() {
+            return;
+        }
+        connection.note_listing(now);
         if self.allowance.is_spent() {
             return self.mark_hungry(id);
         }
         self.allowance.charge_slice(SLICE_BYTES);
+        let Some(listing) = connection.listing_mut() else { return };
         let is_chunked = listing.is_chunked;
         let slice = match &mut listing.rest {
             Rest::Table(place) => {
@@ -75,18 +79,15 @@ impl Engine {
         };
         let text = if is_chunked { text.into_chunk(rest.is_none()) } else { text };
         self.push_frame(now, id, Frame::encoded(&[], text), Kind::Response);
-        if let Some(connection) = self.get_mut(id)
-            && let Phase::Answering { more, .. } = &mut connection.phase
-        {
-            *more = rest.map(|rest| Listing { rest, is_chunked });
+        if let Some(connection) = self.get_mut(id) {
+            connection.list_on(rest);
         }
         self.touch(id);
     }
 
     /// Says whether the answer to a connection's request has more to come.
     pub(super) fn is_listing(&self, id: ConnectionId) -> bool {
-        let phase = self.get(id).map(|connection| &connection.phase);
-        matches!(phase, Some(Phase::Answering { more: Some(_), .. }))
+        self.get(id).is_some_and(Connection::is_listing)
     }
 
     /// Makes a slice of a history: small events, or one that is encoded as it is written.

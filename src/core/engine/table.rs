@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 
-use crate::core::connection::{Connection, Phase};
+use crate::core::connection::Connection;
+use crate::core::connection::heartbeat::Heartbeat;
 use crate::core::contract::event::Place;
 use crate::core::engine::Engine;
-use crate::core::engine::census::phase_of;
 use crate::core::engine::slices::SLICE_BYTES;
 use crate::core::ground::json::Object;
 use crate::core::ground::time::{Instant, millis_up};
@@ -54,12 +54,11 @@ impl Engine {
         let age_ms = millis_up(now.since(connection.opened_at));
         let heard_ms = millis_up(now.since(connection.heard_at.near(now)));
         let counters = &connection.counters;
-        let (missed, rtt) = match &connection.phase {
-            Phase::Open(open) => (open.heartbeat.missed(), open.heartbeat.rtt()),
-            _ => (0, None),
-        };
+        let heartbeat = connection.heartbeat();
+        let missed = heartbeat.map_or(0, Heartbeat::missed);
+        let rtt = heartbeat.and_then(Heartbeat::rtt);
         let rtt_ms = rtt.map_or(Cow::Borrowed("null"), |rtt| millis_up(rtt).to_string().into());
-        let (at, kind) = connection.deadline(&self.settings.rules, now);
+        let (at, kind) = connection.deadline(&self.settings.spans, now);
         let deadline = Object::new()
             .string("kind", kind.label())
             .number("in_ms", millis_up(at.since(now)))
@@ -67,7 +66,7 @@ impl Engine {
         let object = Object::new()
             .string("id", &id.to_string())
             .string("transport", connection.flags.transport.label())
-            .string("phase", phase_of(connection).label())
+            .string("phase", connection.name_of_phase().label())
             .string("peer", &connection.peer.to_string());
         let object = match self.path_of(connection) {
             Some(path) => object.string("path", &path),

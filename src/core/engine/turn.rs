@@ -349,7 +349,7 @@ impl Engine {
         let Some(connection) = self.get(id) else { return true };
         let armed_at = self.wheel.armed_at(id.key()).expect("each connection has its deadline");
         let latest =
-            connection.next_at(&self.settings.rules, now).max(now) + self.settings.config.tick;
+            connection.next_at(&self.settings.spans, now).max(now) + self.settings.config.tick;
         let marks = [Mark::Touched, Mark::Dirty, Mark::Runnable];
         let is_marked = marks.iter().any(|mark| connection.marks.has(*mark));
         // A change that all connections follow, a drain perhaps, comes to each in its round.

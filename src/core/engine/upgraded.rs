@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::core::connection::heartbeat::Heartbeat;
-use crate::core::connection::{Connection, Open, Phase, Stage};
+use crate::core::connection::{Connection, WebSocket};
 use crate::core::contract::event::Event;
 use crate::core::contract::route::{RouteKind, RouteSpec};
 use crate::core::engine::feed::{Form, form};
@@ -12,7 +12,6 @@ use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::{Instant, SomeMoment};
-use crate::core::observe::stats::Transport;
 use crate::core::outbox::Kind;
 use crate::core::wire::http::Request;
 use crate::core::wire::ws::{self, Incoming};
@@ -21,28 +20,15 @@ impl Engine {
     /// Makes a WebSocket of a connection whose 101 has been queued.
     pub(super) fn open(&mut self, now: Instant, id: ConnectionId, request: Box<Request>) {
         let config = &self.settings.config;
-        let heartbeat = Heartbeat::new(&self.settings.rules.heartbeat, &mut self.random);
+        let heartbeat = Heartbeat::new(&self.settings.spans.heartbeat, &mut self.random);
         let lifetime_at = config.deadlines.lifetime.map(|lifetime| {
             let most = lifetime.as_millis() as u64;
             let least = (most as f64 * (1.0 - config.heartbeat.jitter)) as u64;
             let lived_ms = self.random.between(least.min(most), most);
             SomeMoment::from(now + Duration::from_millis(lived_ms) + Instant::RESOLUTION)
         });
-        let open = Open {
-            decoder: ws::Decoder::default(),
-            heartbeat,
-            unread_ms: 0,
-            lifetime_at,
-            pings: Default::default(),
-        };
         let Some(connection) = self.get_mut(id) else { return };
-        connection.flags.transport = Transport::WebSocket;
-        connection.heard_at = now.into();
-        connection.enter(now, Phase::Open(open));
-        if let Some(rates) = &mut connection.rates {
-            // The upgrade is no message.
-            rates.messages = Default::default();
-        }
+        connection.upgrade(now, WebSocket::new(heartbeat, lifetime_at));
         self.stats.upgraded += 1;
         self.actions.push_back(crate::core::engine::Action::Upgraded(id.key()));
         match self.has_handler(id) {
@@ -85,11 +71,11 @@ impl Engine {
     }
 
     fn handle_pong(&mut self, now: Instant, id: ConnectionId, payload: &[u8]) {
-        let rules = self.settings.rules.heartbeat;
+        let rhythm = self.settings.spans.heartbeat;
         let Some(connection) = self.get_mut(id) else { return };
         let route = connection.route.map_or(0, usize::from);
-        let Phase::Open(open) = &mut connection.phase else { return };
-        let Some(rtt) = open.heartbeat.pong(&rules, payload, now) else {
+        let Some(heartbeat) = connection.heartbeat_mut() else { return };
+        let Some(rtt) = heartbeat.pong(&rhythm, payload, now) else {
             // Nobody asked for this one, or it comes too late to be measured.
             self.spend_ping(now, id);
             return;
@@ -104,8 +90,10 @@ impl Engine {
     fn spend_ping(&mut self, now: Instant, id: ConnectionId) -> bool {
         let rate = self.settings.config.limits.pings_per_second;
         let Some(connection) = self.get_mut(id) else { return false };
-        let Phase::Open(open) = &mut connection.phase else { return false };
-        let fits = open.pings.take(now, rate.into());
+        if !connection.is_open() {
+            return false;
+        }
+        let fits = connection.spend_ping(now, rate.into());
         if !fits {
             self.fail(now, id, CloseReason::Rate);
         }
@@ -130,41 +118,19 @@ impl Engine {
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         let is_behind = is_behind(&self.settings, connection)
             || is_short && is_publisher(&self.settings.routes, connection);
-        let was_paused = connection.flags.paused;
-        if matches!(connection.phase, Phase::Open(_)) && was_paused != is_behind {
-            connection.flags.paused = is_behind;
-            connection.flags.relink = true;
-            match is_behind {
-                true => connection.phase_at = now.into(),
-                false => connection.skip_pause(now),
-            }
+        if connection.set_paused(now, is_behind) {
             // What stood still is nearer than what the wheel was told.
             self.touch(id);
-        }
-        if was_paused && !is_behind {
-            self.mark_ready(id);
+            if !is_behind {
+                self.mark_ready(id);
+            }
         }
         !is_behind
     }
 }
 
 fn is_behind(settings: &Settings, connection: &Connection) -> bool {
-    if connection.reads_at().is_some() {
-        return true;
-    }
-    let limits = &settings.config.limits;
-    match &connection.phase {
-        Phase::Head { .. } | Phase::KeepAlive { .. } | Phase::Body(_) | Phase::Stream { .. } => {
-            false
-        }
-        Phase::Deciding(_) | Phase::Answering { .. } => true,
-        Phase::Open(_) => {
-            connection.flags.draining
-                || connection.inbox.as_ref().is_some_and(|inbox| inbox.is_full(limits))
-                || is_deaf(settings, connection)
-        }
-        Phase::Closing(closing) => closing.stage == Stage::Handling && closing.decoder.is_some(),
-    }
+    connection.is_behind(&settings.config.limits) || is_deaf(settings, connection)
 }
 
 /// Says whether a client of `/ws` leaves unread what it is answered: it may not ask for more.
@@ -179,9 +145,8 @@ fn is_deaf(settings: &Settings, connection: &Connection) -> bool {
 fn is_publisher(routes: &[RouteSpec], connection: &Connection) -> bool {
     let kind = connection.route.map(|route| routes[usize::from(route)].kind);
     let has_rest = connection.inbox.as_ref().is_some_and(|inbox| !inbox.rest.is_empty());
-    let is_open = matches!(connection.phase, Phase::Open(_));
     kind == Some(RouteKind::TopicSocket)
-        && is_open
+        && connection.is_open()
         && connection.counters.messages_in > 0
         && !has_rest
 }

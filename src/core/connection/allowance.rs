@@ -3,12 +3,12 @@
 //!
 //! The unit is a byte that is read and decoded; `turn.bytes` are given to each turn. Other work is
 //! charged by how long it takes beside that. Deadlines that act are counted apart
-//! ([`World::expiries_max`](super::World::expiries_max)): they come by the clock, not by what peers
+//! (`World::expiries_max`): they come by the clock, not by what peers
 //! do.
 
 /// What is left of a turn.
 #[derive(Debug)]
-pub(super) struct Allowance {
+pub(crate) struct Allowance {
     left: usize,
     /// A connection has been read from: until then one may, whatever is left.
     has_read: bool,
