@@ -141,6 +141,20 @@ impl Closing {
         }
     }
 
+    /// Asserts what is so in each stage.
+    pub(super) fn check(&self) {
+        let reads_on = self.decoder.is_some();
+        match self.stage {
+            Stage::Handling => debug_assert!(!reads_on || !self.is_by_peer(), "nothing follows it"),
+            Stage::Sending { then } => {
+                debug_assert!(!reads_on || then == After::Await, "for the peer's close frame");
+            }
+            Stage::Awaiting => debug_assert!(!self.is_by_peer(), "its close frame has come"),
+            Stage::Lingering => debug_assert!(!reads_on, "what still comes is discarded"),
+        }
+        debug_assert!(self.violation.is_none() || !self.reason.is_clean(), "a fault");
+    }
+
     /// Moves on to another stage.
     fn enter(&mut self, stage: Stage) {
         let is_next = match (self.stage, stage) {
@@ -269,7 +283,7 @@ impl Connection {
         self.phase_at = now.into();
         self.flags.relink = true;
         if let Some(inbox) = &mut self.inbox {
-            inbox.rest = Vec::new();
+            inbox.drop_rest();
         }
         debug_assert!(self.outbox.is_empty(), "nothing is written behind FIN");
         true

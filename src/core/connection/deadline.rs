@@ -202,6 +202,11 @@ impl Earliest {
 const COMMENT_GRID: Duration = Duration::from_secs(1);
 const COMMENT_GRID_AHEAD: Duration = Duration::from_secs(5);
 
+const _: () = assert!(
+    COMMENT_GRID.as_millis() <= COMMENT_GRID_AHEAD.as_millis(),
+    "what is moved down to the grid stays ahead"
+);
+
 /// Gives the first moment at which `span` has surely passed since `at`.
 fn after(at: Instant, span: Duration) -> Instant {
     at + span + Instant::RESOLUTION

@@ -274,6 +274,9 @@ fn interval_ms(rhythm: &Rhythm) -> u32 {
 
 const GRID: Duration = Duration::from_secs(1);
 const GRID_AHEAD: Duration = Duration::from_secs(5);
+
+const _: () = assert!(GRID.as_millis() <= GRID_AHEAD.as_millis(), "what is moved stays ahead");
+
 /// RFC 6298, 2.4 asks for a second at least.
 const PONG_WAIT_MIN: Duration = Duration::from_secs(1);
 

@@ -14,8 +14,8 @@ pub(crate) struct Inbox {
     /// Their bytes.
     pub bytes: usize,
     /// Bytes of one read that could not be decoded yet, from `rest_from` on.
-    pub rest: Vec<u8>,
-    pub rest_from: usize,
+    rest: Vec<u8>,
+    rest_from: usize,
     /// Bytes that the handler of the job that is out may send beyond the outbox limit: as many as
     /// it was given.
     pub promised: usize,
@@ -39,6 +39,35 @@ impl Inbox {
         }
     }
 
+    /// Keeps bytes that could not be decoded yet, from `from` on.
+    pub fn keep_rest(&mut self, rest: Vec<u8>, from: usize) {
+        debug_assert!(self.rest.is_empty(), "what was read before is decoded first");
+        debug_assert!(from < rest.len(), "something is left");
+        (self.rest, self.rest_from) = (rest, from);
+    }
+
+    /// Takes them.
+    pub fn take_rest(&mut self) -> (Vec<u8>, usize) {
+        (std::mem::take(&mut self.rest), std::mem::take(&mut self.rest_from))
+    }
+
+    /// Drops them.
+    pub fn drop_rest(&mut self) {
+        self.rest = Vec::new();
+        self.rest_from = 0;
+    }
+
+    /// Says whether there are some.
+    #[inline]
+    pub fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
+    /// Gives the memory that they take.
+    pub fn rest_bytes(&self) -> usize {
+        self.rest.capacity()
+    }
+
     /// Says whether the handler has enough waiting.
     pub fn is_full(&self, limits: &Limits) -> bool {
         self.messages >= limits.inbox_messages || self.bytes >= limits.inbox_bytes
@@ -46,13 +75,33 @@ impl Inbox {
 
     /// Empties it. Its events keep their room.
     pub fn empty(&mut self) {
-        let mut events = std::mem::take(&mut self.events);
-        events.clear();
-        *self = Inbox { events, ..Inbox::default() };
+        self.events.clear();
+        self.messages = 0;
+        self.bytes = 0;
+        self.promised = 0;
+        self.given = 0;
+        self.drop_rest();
     }
 
     /// Says whether nothing is in it and no job is out: it can be given back.
     pub fn is_idle(&self) -> bool {
         self.events.is_empty() && self.rest.is_empty() && self.given == 0
     }
+
+    /// Asserts what is so whatever came.
+    pub(super) fn check(&self) {
+        // Looked through where that is quick.
+        if self.events.len() <= EVENTS_LOOKED_AT {
+            let messages = self.events.iter().filter_map(|event| match event {
+                Event::Message(message) => Some(message.len()),
+                _ => None,
+            });
+            let (count, bytes) = messages.fold((0, 0), |(count, sum), len| (count + 1, sum + len));
+            debug_assert_eq!((count, bytes), (self.messages, self.bytes), "as they were counted");
+        }
+        debug_assert!(self.rest_from <= self.rest.len(), "no more was decoded than there was");
+    }
 }
+
+/// Up to so many events are looked through, in a build that asserts.
+const EVENTS_LOOKED_AT: usize = 64;

@@ -32,10 +32,12 @@
 //! | `effect`, `receive` | what a machine asks of the engine, and what it is lent |
 //! | `deadline` | when each phase must be looked at: there is none without a deadline |
 //! | `flags`, `inbox`, `peer`, `heartbeat`, `allowance` | what the machines are made of |
+//! | `check` | what is so between two steps, asserted |
 //!
 //! A machine knows no other connection and no topic, and calls nothing of the engine.
 
 pub(crate) mod allowance;
+mod check;
 pub(crate) mod closing;
 mod deadline;
 pub(crate) mod effect;

@@ -114,6 +114,7 @@ impl Engine {
         let connection = entry.insert(Connection::new(id, face, Peer::new(peer), now));
         connection.flags.round_parity = self.schedule.round_parity;
         self.stats.accepted += 1;
+        debug_assert!(self.wheel.armed_at(id.key()).is_none(), "the slot was given back");
         self.rearm(now, id.key());
         Ok(id)
     }
@@ -162,6 +163,7 @@ impl ByAddress {
     fn give_back(&mut self, network: u64) {
         // While the limit is off nothing is counted.
         let Some(open) = self.0.get_mut(&network) else { return };
+        debug_assert!(*open > 0, "an address without connections is not remembered");
         *open -= 1;
         if *open == 0 {
             self.0.remove(&network);
@@ -193,6 +195,8 @@ const ADMIN_CONNECTIONS_MAX: usize = 16;
 
 /// All others: more slots than these no id can tell apart.
 const PUBLIC_MAX: usize = ConnectionId::SLOTS_MAX - ADMIN_CONNECTIONS_MAX;
+
+const _: () = assert!(ADMIN_CONNECTIONS_MAX < PUBLIC_MAX, "the operator takes the smaller part");
 
 #[cfg(test)]
 mod tests {

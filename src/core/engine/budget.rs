@@ -17,6 +17,7 @@ use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 use crate::core::topics::Topics;
 use crate::core::topics::log::Log;
+use crate::core::wire::frame::Frame;
 
 /// What is known of the memory in use.
 #[derive(Debug)]
@@ -169,6 +170,7 @@ impl Engine {
             let (used, limit) = (self.budget.used(), self.budget.limit);
             warn!("memory short used={used} limit={limit}: refusing connections and publishers");
         }
+        debug_assert!(!self.budget.is_trimming, "nobody is refused while a log can shrink");
         self.budget.short_until = Some(now + self.settings.config.tick);
         if self.budget.used() > self.budget.full() {
             self.shed_largest(now, BinaryHeap::from(owners));
@@ -249,7 +251,7 @@ impl Engine {
         self.forget_messages(id);
         let Some(connection) = self.get_mut(id) else { return };
         if let Some(inbox) = &mut connection.inbox {
-            (inbox.rest, inbox.rest_from) = (Vec::new(), 0);
+            inbox.drop_rest();
         }
         let effect = connection.end_by_memory();
         self.act_on(now, id, effect);
@@ -269,6 +271,11 @@ impl Engine {
 
 /// A close frame, or a refusal, and what may have been begun before it.
 const FAREWELL_BYTES_MAX: usize = 4096;
+
+const _: () = assert!(
+    FAREWELL_BYTES_MAX > 2 * (125 + Frame::HEAD_BYTES_MAX),
+    "a close frame fits behind another control frame"
+);
 
 #[cfg(test)]
 mod tests {

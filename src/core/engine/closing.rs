@@ -43,6 +43,7 @@ impl Engine {
         let effect = connection.advance();
         self.act_on(now, id, effect);
         self.touch(id);
+        debug_assert!(self.check_connection(now, id));
     }
 
     /// Does what a connection asks for.
@@ -255,7 +256,8 @@ impl Engine {
         }
         self.unsubscribe_all(id);
         let mut connection = self.connections.remove(id.key());
-        self.wheel.disarm(id.key());
+        let was_armed = self.wheel.disarm(id.key());
+        debug_assert!(was_armed, "there is no connection without a deadline");
         self.admission.public -=
             usize::from(connection.face != crate::core::contract::route::Face::Admin);
         self.release_address(&connection);
@@ -264,6 +266,7 @@ impl Engine {
         self.count_discarded(discarded);
         self.stats.closed[connection.flags.transport as usize][reason.index()] += 1;
         log_end(now, id, &connection, reason);
+        debug_assert!(connection.outbox.is_empty(), "all that waited was counted as discarded");
         self.actions.push_back(match end {
             End::Close => Action::Close(id.key()),
             End::Abort => Action::Abort(id.key()),
@@ -282,7 +285,8 @@ impl Engine {
             Told::Out => {
                 let events = std::mem::take(&mut inbox.events);
                 self.jobs.note_left(id, inbox.promised + memory_of(&events));
-                self.jobs.orphans.insert(id, Orphan { events, reason });
+                let before = self.jobs.orphans.insert(id, Orphan { events, reason });
+                debug_assert!(before.is_none(), "a connection ends once");
             }
             Told::Yes => {
                 let mut events = std::mem::take(&mut inbox.events);

@@ -119,6 +119,7 @@ impl Engine {
         self.stats.pings_missed += 1;
         let Some(connection) = self.get_mut(id) else { return };
         let Some(heartbeat) = connection.heartbeat_mut() else { return };
+        debug_assert!(heartbeat.is_waiting(), "a pong is missed that was waited for");
         match heartbeat.miss(&rhythm) {
             Missed::Again => self.ping(now, id),
             Missed::Suspect => {

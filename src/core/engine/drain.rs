@@ -51,6 +51,7 @@ impl Engine {
         let tick_ms = self.settings.spans.tick_ms;
         let ends_ms = (now + window + Instant::RESOLUTION).as_millis().next_multiple_of(tick_ms);
         self.settings.spans.drain_ends_at = Some(Instant::from_millis(ends_ms));
+        debug_assert!(turns.spread_ms() <= millis_up(window), "all are told before the end");
         self.schedule.drain = Some(Drain { turns, ended: false });
         self.begin_round(now, Change::default());
     }

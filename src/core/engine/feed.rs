@@ -163,6 +163,7 @@ impl Engine {
         {
             self.allowance.charge_message();
             let (id, is_last) = (delivery.connection, delivery.is_last);
+            debug_assert!(self.queues.held.is_none(), "events of a subscriber go in order");
             if !self.deliver_one(now, &delivery, false) {
                 self.queues.held = Some(delivery);
                 return Some(id);
@@ -201,6 +202,7 @@ impl Engine {
         let (waiting, is_writable) =
             (connection.outbox.held_bytes(), connection.flags.writing.has_room());
         let Some(form) = self.form(connection) else { return true };
+        debug_assert!(!connection.subscriptions.is_none(), "it is subscribed");
         let frame = self.encode(form, key, &delivery.event, true);
         let overflows =
             waiting > 0 && waiting + frame.len() > self.settings.config.limits.outbox_bytes;

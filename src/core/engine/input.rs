@@ -150,10 +150,7 @@ impl Engine {
         if used < input.len()
             && let Some(connection) = self.get_mut(id)
         {
-            let inbox = connection.inbox();
-            debug_assert!(inbox.rest.is_empty());
-            inbox.rest = input[used..].to_vec();
-            inbox.rest_from = 0;
+            connection.inbox().keep_rest(input[used..].to_vec(), 0);
             self.mark_ready_unless_waiting(now, id);
         }
     }
@@ -164,16 +161,12 @@ impl Engine {
             return;
         }
         let Some(connection) = self.get_mut(id) else { return };
-        let inbox = connection.inbox();
-        let mut rest = std::mem::take(&mut inbox.rest);
-        let from = inbox.rest_from;
+        let (mut rest, from) = connection.inbox().take_rest();
         let used = from + self.decode_some(now, id, &mut rest[from..]);
         if used < rest.len()
             && let Some(connection) = self.get_mut(id)
         {
-            let inbox = connection.inbox();
-            inbox.rest = rest;
-            inbox.rest_from = used;
+            connection.inbox().keep_rest(rest, used);
             self.mark_ready_unless_waiting(now, id);
         }
         self.release_inbox(id);
@@ -182,7 +175,7 @@ impl Engine {
 
     fn has_rest(&self, id: ConnectionId) -> bool {
         let inbox = self.get(id).and_then(|connection| connection.inbox.as_ref());
-        inbox.is_some_and(|inbox| !inbox.rest.is_empty())
+        inbox.is_some_and(|inbox| inbox.has_rest())
     }
 
     fn mark_ready_unless_waiting(&mut self, now: Instant, id: ConnectionId) {

@@ -80,6 +80,7 @@ impl Jobs {
     /// Takes note that it has come back.
     fn forget_left(&mut self, id: ConnectionId) {
         self.left_bytes -= self.left.remove(&id).unwrap_or(0);
+        debug_assert!(!self.left.is_empty() || self.left_bytes == 0, "the sum of none is none");
         if self.left.is_empty() {
             self.left.shrink_to(LEFT_KEPT_MAX);
         }
@@ -187,6 +188,7 @@ impl Engine {
             false => inbox.events.drain(..count).collect(),
         };
         let given = inbox.given as usize;
+        debug_assert!(connection.flags.told != Told::Out, "one job at a time");
         connection.flags.told = Told::Out;
         let session = connection.session.take();
         self.allowance.charge_messages(given);
@@ -249,6 +251,7 @@ impl Engine {
 
     fn take_back_orphan(&mut self, route: usize, id: ConnectionId, session: Option<Session>) {
         let Some(mut orphan) = self.jobs.orphans.remove(&id) else { return };
+        debug_assert!(self.get(id).is_none(), "it has ended");
         if session.is_none() {
             // It panicked in its first call.
             return;
@@ -332,7 +335,8 @@ impl Engine {
             return;
         }
         let Some(route) = connection.route else { return };
-        connection.marks.set(Mark::Runnable);
+        let is_new = connection.marks.set(Mark::Runnable);
+        debug_assert!(is_new, "it waits once");
         let placement = self.settings.routes[usize::from(route)].placement;
         let runnable = &mut self.jobs.of(placement).runnable;
         runnable.push_back(id);

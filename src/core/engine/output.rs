@@ -40,6 +40,7 @@ impl Engine {
     /// whether there is more.
     pub fn handle_written(&mut self, now: Instant, id: ConnectionId, len: usize) -> bool {
         self.stats.sent_bytes += len as u64;
+        debug_assert!(self.contains(id), "what was taken was lent by a connection");
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         connection.counters.bytes_out += len as u64;
         let left = connection.outbox.written(now, len, &mut self.spares.queues);

@@ -123,3 +123,5 @@ pub fn finish(engine: &mut Engine, key: usize, transport: &mut impl Transport) {
 
 const READS_MAX: usize = 16;
 const SLICES_MAX: usize = 16;
+
+const _: () = assert!(SLICES_MAX <= 1024, "no kernel takes more in one call (IOV_MAX)");

@@ -40,6 +40,15 @@ impl Default for Queues {
     }
 }
 
+impl Queues {
+    /// Says whether the lists and the marks agree: for `debug_assert!`. Looked through where that
+    /// is quick.
+    pub fn are_in_order(&self, connections: &Slab<Connection>) -> bool {
+        let all = [&self.ready, &self.dirty, &self.touched, &self.hungry];
+        connections.len() > CHECKED_MAX || all.iter().all(|queue| queue.is_in_order(connections))
+    }
+}
+
 /// Connections that wait, first in, first out.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -58,6 +67,12 @@ impl Queue {
         if connection.marks.set(self.mark) {
             self.ids.push_back(connection.id);
         }
+    }
+
+    /// Says whether each connection that bears the mark waits here.
+    fn is_in_order(&self, connections: &Slab<Connection>) -> bool {
+        let mut marked = connections.iter().filter(|(_, peer)| peer.marks.has(self.mark));
+        marked.all(|(_, connection)| self.ids.contains(&connection.id))
     }
 
     /// Takes the next connection that still bears the mark.
@@ -89,5 +104,7 @@ pub(super) fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
     next
 }
 
+/// Up to so many connections are looked through.
+const CHECKED_MAX: usize = 64;
 /// How many entries an empty queue keeps room for.
 const QUEUE_KEPT_MAX: usize = 1024;

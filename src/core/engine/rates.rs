@@ -99,6 +99,7 @@ impl Engine {
         let Some(connection) = self.get_mut(id) else { return };
         let rates = connection.rates.get_or_insert_default();
         if rates.read_at.is_none() {
+            debug_assert!(at > now, "a wait takes time");
             rates.unread_since = now.into();
             rates.read_at = Some(at);
             self.stats.read_pauses += 1;
@@ -122,6 +123,7 @@ impl Engine {
         }
         let rates = connection.rates.get_or_insert_default();
         let sent = connection.outbox.release(now, rates.sends.tokens(now, rate));
+        debug_assert!(sent <= rates.sends.tokens(now, rate), "no more leave than may");
         if sent > 0 {
             rates.sends.spend(now, rate, sent);
         }

@@ -42,6 +42,7 @@ impl Engine {
     /// first: changes come seldom, and each has few turns before the next.
     pub(super) fn begin_round(&mut self, now: Instant, change: Change) {
         self.finish_round(now);
+        debug_assert!(self.schedule.round.is_none(), "a change is followed by all before the next");
         self.schedule.round_parity = !self.schedule.round_parity;
         self.schedule.round = Some(Round { now, next: 0, change });
     }

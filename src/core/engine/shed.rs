@@ -37,6 +37,7 @@ impl Engine {
             ids.swap(place, other as usize);
         }
         ids.truncate(count);
+        debug_assert!(ids.len() == count && count <= open, "each is chosen once");
         for id in &ids {
             if let Some(connection) = self.get_mut(*id) {
                 connection.flags.leaving = Leaving::Shed;

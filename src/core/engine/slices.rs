@@ -115,6 +115,7 @@ impl Engine {
             }
             row.write(&mut text);
         }
+        debug_assert!(history.after <= history.until || !history.has_rows, "none is newer");
         let is_last = history.after >= history.until;
         if is_last {
             text.push(b']');

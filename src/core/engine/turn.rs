@@ -345,8 +345,9 @@ impl Engine {
 
     /// Says whether a connection, if it is there, is as a step must leave it: the wheel comes to it
     /// by its deadline, or something is still to be done in this turn that looks after that.
-    fn check_connection(&self, now: Instant, id: ConnectionId) -> bool {
+    pub(super) fn check_connection(&self, now: Instant, id: ConnectionId) -> bool {
         let Some(connection) = self.get(id) else { return true };
+        debug_assert!(connection.is_in_order());
         let armed_at = self.wheel.armed_at(id.key()).expect("each connection has its deadline");
         let latest =
             connection.next_at(&self.settings.spans, now).max(now) + self.settings.config.tick;
@@ -366,10 +367,24 @@ impl Engine {
         debug_assert_eq!(self.wheel.len(), self.connections.len(), "one deadline for each");
         debug_assert!(self.actions.is_empty(), "all that was to be done to sockets is done");
         debug_assert!(self.queues.touched.is_empty(), "each changed deadline is on the wheel");
+        debug_assert!(self.admission.public <= self.connections.len(), "some are the operator's");
+        debug_assert!(self.queues.are_in_order(&self.connections));
+        debug_assert!(
+            self.connections.len() > CHECKED_MAX
+                || self.connections.iter().all(|(_, connection)| connection.is_in_order())
+        );
     }
 }
+
+/// Up to so many connections all are looked at after each turn, in a build that asserts.
+const CHECKED_MAX: usize = 64;
 
 const COMMANDS_PER_TURN: usize = 4096;
 /// Attempts to accept.
 pub(crate) const ACCEPTS_PER_TURN: usize = 256;
 const EXPIRIES_PER_TURN: usize = 1024;
+
+const _: () = assert!(
+    ACCEPTS_PER_TURN <= EXPIRIES_PER_TURN,
+    "no more connections come in a turn than may go in it"
+);

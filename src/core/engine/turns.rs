@@ -75,6 +75,8 @@ const STARTS_PER_SECOND: u64 = 500;
 pub(super) const RETRY_MS: u64 = 1000;
 const RETRY_MS_EACH: u64 = 10;
 
+const _: () = assert!(RETRY_MS_EACH < RETRY_MS && STARTS_PER_SECOND > 0);
+
 #[cfg(test)]
 mod tests {
     use super::*;

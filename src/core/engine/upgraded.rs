@@ -144,7 +144,7 @@ fn is_deaf(settings: &Settings, connection: &Connection) -> bool {
 /// was read of it is decoded, or shortage might be kept up by nothing but those who wait.
 fn is_publisher(routes: &[RouteSpec], connection: &Connection) -> bool {
     let kind = connection.route.map(|route| routes[usize::from(route)].kind);
-    let has_rest = connection.inbox.as_ref().is_some_and(|inbox| !inbox.rest.is_empty());
+    let has_rest = connection.inbox.as_ref().is_some_and(|inbox| inbox.has_rest());
     kind == Some(RouteKind::TopicSocket)
         && connection.is_open()
         && connection.counters.messages_in > 0
