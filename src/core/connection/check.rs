@@ -28,6 +28,7 @@ impl Connection {
         if let Some(closing) = self.closing() {
             closing.check();
             let is_silent = self.outbox.is_empty();
+            debug_assert!(!is_silent || !closing.is_sending(), "the close frame is on its way");
             debug_assert!(is_silent || !closing.is_lingering(), "nothing goes behind FIN");
         }
         self.check_handler();

@@ -9,16 +9,18 @@
 //! ```
 
 use crate::core::connection::Connection;
+use crate::core::connection::deadline::{Spans, after};
 use crate::core::connection::effect::Effect;
 use crate::core::connection::receive::{Found, Taken};
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
+use crate::core::observe::stats::DeadlineKind;
 use crate::core::wire::ws::{Decoder, Incoming, Role, Violation};
 
 /// An ending connection.
 #[derive(Debug)]
 pub(crate) struct Closing {
-    pub stage: Stage,
+    stage: Stage,
     pub reason: CloseReason,
     /// Reads on for the peer's close frame, as long as frames can be told apart.
     pub decoder: Option<Decoder>,
@@ -118,6 +120,22 @@ impl Closing {
             Err(_) => {
                 self.decoder = None;
                 Taken::nothing(all)
+            }
+        }
+    }
+
+    /// Gives when the stage is over that began at `since`.
+    pub(super) fn deadline(&self, since: Instant, spans: &Spans) -> (Instant, DeadlineKind) {
+        match self.stage {
+            // Half is left to send the close frame in, if it is not the peer that closed.
+            Stage::Handling if !self.is_by_peer() => {
+                (after(since, spans.close_send / 2), DeadlineKind::CloseSend)
+            }
+            Stage::Handling | Stage::Sending { .. } => {
+                (after(since, spans.close_send), DeadlineKind::CloseSend)
+            }
+            Stage::Awaiting | Stage::Lingering => {
+                (after(since, spans.close_ack), DeadlineKind::CloseAck)
             }
         }
     }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::core::config::Config;
 use crate::core::connection::Connection;
-use crate::core::connection::closing::Stage;
 use crate::core::connection::heartbeat::{self, Due};
 use crate::core::connection::http::Answering;
 use crate::core::connection::phase::Phase;
@@ -91,18 +90,10 @@ impl Connection {
                 earliest.offer(due, DeadlineKind::Comment);
             }
             Phase::Open(open) => self.deadline_open(open, spans, now, &mut earliest),
-            Phase::Closing(closing) => match closing.stage {
-                // Half is left to send the close frame in, if it is not the peer that closed.
-                Stage::Handling if !closing.is_by_peer() => {
-                    earliest.offer(after(phase_at, spans.close_send / 2), DeadlineKind::CloseSend);
-                }
-                Stage::Handling | Stage::Sending { .. } => {
-                    earliest.offer(after(phase_at, spans.close_send), DeadlineKind::CloseSend);
-                }
-                Stage::Awaiting | Stage::Lingering => {
-                    earliest.offer(after(phase_at, spans.close_ack), DeadlineKind::CloseAck);
-                }
-            },
+            Phase::Closing(closing) => {
+                let (at, kind) = closing.deadline(phase_at, spans);
+                earliest.offer(at, kind);
+            }
         }
         if let Some((progress_at, oldest_at)) =
             self.outbox.waiting_since(!self.flags.writing.has_room())
@@ -208,7 +199,7 @@ const _: () = assert!(
 );
 
 /// Gives the first moment at which `span` has surely passed since `at`.
-fn after(at: Instant, span: Duration) -> Instant {
+pub(super) fn after(at: Instant, span: Duration) -> Instant {
     at + span + Instant::RESOLUTION
 }
 
