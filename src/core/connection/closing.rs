@@ -11,7 +11,7 @@
 use crate::core::connection::Connection;
 use crate::core::connection::deadline::{Spans, after};
 use crate::core::connection::effect::Effect;
-use crate::core::connection::receive::{Found, Taken};
+use crate::core::connection::receive::{Decoded, Received};
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 use crate::core::observe::stats::DeadlineKind;
@@ -79,7 +79,7 @@ impl Closing {
 
     /// Says whether the reason stands, whatever cuts the rest short: it is the peer's, or a fault,
     /// or the peer has been told.
-    pub fn is_settled(&self) -> bool {
+    pub fn is_final(&self) -> bool {
         let is_with_kernel = matches!(self.stage, Stage::Awaiting | Stage::Lingering);
         is_with_kernel || self.is_by_peer() || !self.reason.is_clean()
     }
@@ -109,17 +109,17 @@ impl Closing {
     }
 
     /// Looks for the peer's close frame in what comes behind ours.
-    pub(super) fn receive(&mut self, input: &mut [u8]) -> Taken {
+    pub(super) fn receive(&mut self, input: &mut [u8]) -> Decoded {
         let all = input.len();
-        let Some(decoder) = &mut self.decoder else { return Taken::nothing(all) };
+        let Some(decoder) = &mut self.decoder else { return Decoded::nothing(all) };
         match decoder.discard(Role::Server, input) {
             Ok((used, Some(Incoming::Close(_)))) => {
-                Taken { found: Some(Found::CloseReply), ..Taken::nothing(used) }
+                Decoded { found: Some(Received::CloseReply), ..Decoded::nothing(used) }
             }
-            Ok((used, _)) => Taken::nothing(used),
+            Ok((used, _)) => Decoded::nothing(used),
             Err(_) => {
                 self.decoder = None;
-                Taken::nothing(all)
+                Decoded::nothing(all)
             }
         }
     }

@@ -9,13 +9,13 @@ pub(crate) enum Effect {
     /// Nothing, for now.
     None,
     /// It is looked at for what it is due.
-    Settle,
+    Advance,
     /// The next slice of its answer.
     ListOn,
     /// The next request may come.
     ReadOn,
-    /// A client of `/ws` is told when to come back, then the close frame goes.
-    SayGoodbye,
+    /// The close frame goes behind all that was handled and written, and says when to come back.
+    CloseDrained,
     /// What is published from now on is for when the client has come back.
     Unsubscribe,
     /// What was received before is handled and answered, then the close frame says when to come

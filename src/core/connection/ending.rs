@@ -70,7 +70,7 @@ impl Connection {
             Phase::Stream(_) => Effect::EndStream(reason),
             Phase::Answering(answering) => {
                 (answering.keep, answering.reason, answering.more) = (false, reason, None);
-                Effect::Settle
+                Effect::Advance
             }
             Phase::Closing(_) => Effect::None,
             Phase::Head { .. } | Phase::KeepAlive { .. } | Phase::Body(_) | Phase::Deciding(_) => {
@@ -120,5 +120,112 @@ impl Connection {
             Some(closing) if closing.is_sending() => Effect::Abort(CloseReason::CloseSend),
             _ => Effect::None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::config::Config;
+    use crate::core::connection::closing::{After, Stage};
+    use crate::core::connection::heartbeat::{Heartbeat, Rhythm};
+    use crate::core::connection::http::{Answering, Pending};
+    use crate::core::connection::{Peer, WebSocket};
+    use crate::core::contract::route::Face;
+    use crate::core::ground::id::{ConnectionId, Generation};
+    use crate::core::ground::random::Random;
+    use crate::core::ground::time::Instant;
+
+    const NOW: Instant = Instant::from_millis(1000);
+
+    fn accepted() -> Connection {
+        let id = ConnectionId::new(0, Generation::FIRST);
+        Connection::new(id, Face::Public, Peer::new(None), NOW)
+    }
+
+    fn deciding() -> Connection {
+        let mut connection = accepted();
+        connection.begin_deciding(NOW, Pending { keep: true, ..Pending::default() });
+        connection
+    }
+
+    fn answering() -> Connection {
+        let mut connection = deciding();
+        let reason = CloseReason::Done;
+        connection.begin_answer(NOW, Answering { keep: true, reason, more: None });
+        connection
+    }
+
+    fn keep_alive() -> Connection {
+        let mut connection = answering();
+        connection.keep_alive(NOW);
+        connection
+    }
+
+    fn open() -> Connection {
+        let mut connection = deciding();
+        let rhythm = Rhythm::from(&Config::default());
+        let heartbeat = Heartbeat::new(&rhythm, &mut Random::new(1));
+        connection.upgrade(NOW, WebSocket::new(heartbeat, None));
+        connection
+    }
+
+    fn stream() -> Connection {
+        let mut connection = deciding();
+        connection.begin_stream(NOW, true);
+        connection
+    }
+
+    fn closing() -> Connection {
+        let mut connection = open();
+        let stage = Stage::Sending { then: After::Await };
+        connection.begin_closing(NOW, CloseReason::Application(1000), stage);
+        connection
+    }
+
+    /// The table at the top of this file: by drain, shed, kick, memory and rate.
+    #[test]
+    fn each_cause_ends_each_phase_as_the_table_says() {
+        use CloseReason::{Drain, Kicked, Memory, Rate, Shed};
+        use Effect::{Abort, Close, EndStream, Fail, HangUp, None, Refuse, Retire};
+        let refuse = (Refuse(503, Memory), Some(Refuse(429, Rate)));
+        let abort = (Abort(Memory), Some(Refuse(429, Rate)));
+        let fail = (Fail(Memory), Some(Fail(Rate)));
+        let table = [
+            (accepted as fn() -> Connection, HangUp(Drain), None, HangUp(Kicked), refuse),
+            (deciding, None, None, HangUp(Kicked), refuse),
+            (answering, None, None, Effect::Advance, abort),
+            (keep_alive, HangUp(Drain), None, HangUp(Kicked), abort),
+            (open, Effect::Unsubscribe, Retire(Shed), Close(Kicked), fail),
+            (stream, EndStream(Drain), EndStream(Shed), EndStream(Kicked), fail),
+            (closing, None, None, None, (Abort(Memory), Option::None)),
+        ];
+        for (made, drain, shed, kick, (memory, rate)) in table {
+            let phase = format!("{:?}", made().phase);
+            assert_eq!(made().end_by_drain(), drain, "{phase}");
+            assert_eq!(made().end_by_shed(), shed, "{phase}");
+            assert_eq!(made().end_by_kick(), kick, "{phase}");
+            assert_eq!(made().end_by_memory(), memory, "{phase}");
+            if let Some(rate) = rate {
+                assert_eq!(made().end_by_rate(), rate, "{phase}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_under_way_is_the_last_one_when_a_drain_comes_or_the_operator_kicks() {
+        for end in [Connection::end_by_drain, Connection::end_by_kick] {
+            let mut connection = answering();
+            assert_eq!(connection.advance(), Effect::ReadOn);
+            end(&mut connection);
+            assert!(matches!(connection.advance(), Effect::HangUp(_)));
+        }
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "does not follow")]
+    fn an_arrow_that_is_not_in_the_graph_is_caught() {
+        closing().begin_answer(NOW, Answering::last(CloseReason::Done));
     }
 }

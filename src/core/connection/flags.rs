@@ -108,7 +108,7 @@ impl Writing {
 
     /// Takes note of what the transport still has to write of its own, after all was tried.
     #[inline]
-    pub fn settle(&mut self, is_wanted: bool) {
+    pub fn set_wanted(&mut self, is_wanted: bool) {
         self.is_wanted = is_wanted;
     }
 

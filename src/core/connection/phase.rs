@@ -9,7 +9,7 @@ use crate::core::connection::effect::Effect;
 use crate::core::connection::event_stream::EventStream;
 use crate::core::connection::flags::Leaving;
 use crate::core::connection::http::{Answering, Body, Pending};
-use crate::core::connection::receive::{Context, Taken};
+use crate::core::connection::receive::{Context, Decoded};
 use crate::core::connection::websocket::WebSocket;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
@@ -254,7 +254,7 @@ impl Connection {
     /// Takes bytes of the peer: one head, body or frame, or a part of it. Of messages for a handler
     /// that come in masses as many as there is room for.
     #[inline]
-    pub fn receive(&mut self, input: &mut [u8], context: Context<'_>) -> Taken {
+    pub fn receive(&mut self, input: &mut [u8], context: Context<'_>) -> Decoded {
         match &mut self.phase {
             Phase::Open(open) => {
                 let taken = open.receive(input, &mut self.inbox, context);
@@ -268,14 +268,14 @@ impl Connection {
                     let reader = HeadReader::behind_blank(*blank, context.head_limits);
                     self.begin_request(context.now, reader);
                 }
-                Taken::nothing(used)
+                Decoded::nothing(used)
             }
-            Phase::Head { reader, .. } => Taken::head(reader, input, context.head_limits),
-            Phase::Body(body) => Taken::body(&mut body.reader, input),
+            Phase::Head { reader, .. } => Decoded::head(reader, input, context.head_limits),
+            Phase::Body(body) => Decoded::body(&mut body.reader, input),
             Phase::Closing(closing) => closing.receive(input),
             // A request pipelined behind it is never answered.
-            Phase::Stream(_) => Taken::nothing(input.len()),
-            Phase::Deciding(_) | Phase::Answering(_) => Taken::nothing(0),
+            Phase::Stream(_) => Decoded::nothing(input.len()),
+            Phase::Deciding(_) | Phase::Answering(_) => Decoded::nothing(0),
         }
     }
 
@@ -302,7 +302,7 @@ impl Connection {
             Phase::Answering(answering) if is_written => answering.advance(self.flags),
             Phase::Open(_) if self.flags.leaving == Leaving::Draining => {
                 match is_written && self.is_handled() {
-                    true => Effect::SayGoodbye,
+                    true => Effect::CloseDrained,
                     false => Effect::None,
                 }
             }
@@ -317,7 +317,7 @@ impl Connection {
     pub fn reason_so_far(&self) -> Option<CloseReason> {
         match &self.phase {
             // What the server wanted and the peer was not told of gives way to what came before.
-            Phase::Closing(closing) => closing.is_settled().then_some(closing.reason),
+            Phase::Closing(closing) => closing.is_final().then_some(closing.reason),
             Phase::Answering(answering) => {
                 Some(answering.reason).filter(|reason| *reason != CloseReason::Done)
             }

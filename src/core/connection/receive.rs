@@ -25,18 +25,18 @@ pub(crate) struct Context<'a> {
 
 /// What has become of some bytes.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct Decoded {
     /// So many are done with.
     pub used: usize,
     /// So many messages went to the inbox.
     pub messages: u64,
     /// What the engine is to act on.
-    pub found: Option<Found>,
+    pub found: Option<Received>,
 }
 
 /// What was found in the bytes of a peer.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum Received {
     /// A frame, or a message.
     Frame(Incoming),
     /// What is no frame.
@@ -51,32 +51,32 @@ pub(crate) enum Found {
     Refusal { refusal: Refusal, is_for_head: bool },
 }
 
-impl Taken {
+impl Decoded {
     #[inline]
-    pub(super) fn nothing(used: usize) -> Taken {
-        Taken { used, messages: 0, found: None }
+    pub(super) fn nothing(used: usize) -> Decoded {
+        Decoded { used, messages: 0, found: None }
     }
 
-    pub(super) fn head(reader: &mut HeadReader, input: &[u8], limits: &HeadLimits) -> Taken {
+    pub(super) fn head(reader: &mut HeadReader, input: &[u8], limits: &HeadLimits) -> Decoded {
         let is_for_head = reader.is_for_head(input);
         match reader.read(input, limits) {
             Ok((used, head)) => {
-                let found = head.map(|head| Found::Head(Box::new(head)));
-                Taken { used, messages: 0, found }
+                let found = head.map(|head| Received::Head(Box::new(head)));
+                Decoded { used, messages: 0, found }
             }
             Err(refusal) => {
-                let found = Some(Found::Refusal { refusal, is_for_head });
-                Taken { used: input.len(), messages: 0, found }
+                let found = Some(Received::Refusal { refusal, is_for_head });
+                Decoded { used: input.len(), messages: 0, found }
             }
         }
     }
 
-    pub(super) fn body(reader: &mut BodyReader, input: &[u8]) -> Taken {
+    pub(super) fn body(reader: &mut BodyReader, input: &[u8]) -> Decoded {
         match reader.read(input) {
-            Ok((used, bytes)) => Taken { used, messages: 0, found: bytes.map(Found::Body) },
+            Ok((used, bytes)) => Decoded { used, messages: 0, found: bytes.map(Received::Body) },
             Err(refusal) => {
-                let found = Some(Found::Refusal { refusal, is_for_head: false });
-                Taken { used: input.len(), messages: 0, found }
+                let found = Some(Received::Refusal { refusal, is_for_head: false });
+                Decoded { used: input.len(), messages: 0, found }
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::core::connection::flags::Leaving;
 use crate::core::connection::heartbeat::Heartbeat;
-use crate::core::connection::receive::{Context, Found, Taken};
+use crate::core::connection::receive::{Context, Decoded, Received};
 use crate::core::connection::{Connection, Inbox};
 use crate::core::contract::event::Event;
 use crate::core::ground::bucket::Bucket;
@@ -48,7 +48,7 @@ impl WebSocket {
         input: &mut [u8],
         inbox: &mut Option<Box<Inbox>>,
         context: Context<'_>,
-    ) -> Taken {
+    ) -> Decoded {
         let Context { now, limits, frame_limits, allowance, inboxes, is_for_handler, .. } = context;
         let mut begun_at = self.decoder.begun_at().unwrap_or(now.into());
         let (mut used, mut messages) = (0, 0);
@@ -70,17 +70,17 @@ impl WebSocket {
                     if item.is_none() && used < input.len() {
                         allowance.charge_fragment();
                     }
-                    break item.map(Found::Frame);
+                    break item.map(Received::Frame);
                 }
                 Err(violation) => {
                     used = input.len();
-                    break Some(Found::Violation(violation));
+                    break Some(Received::Violation(violation));
                 }
             }
         };
         debug_assert!(used <= input.len(), "no more is used than there is");
         self.decoder.set_begun_at(begun_at);
-        Taken { used, messages, found }
+        Decoded { used, messages, found }
     }
 }
 

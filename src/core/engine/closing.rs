@@ -5,13 +5,12 @@ use log::{Level, log};
 
 use crate::core::config::OverflowPolicy;
 use crate::core::connection::closing::{After, Stage};
-use crate::core::connection::effect::Effect;
 use crate::core::connection::http::Answering;
-use crate::core::connection::{Connection, Inbox, Leaving, Mark, Told};
+use crate::core::connection::{Connection, Told};
 use crate::core::contract::event::{Event, Job, Task};
+use crate::core::engine::departures::{Departures, RETRY_MS};
 use crate::core::engine::drain::Drain;
 use crate::core::engine::jobs::{Orphan, memory_of};
-use crate::core::engine::turns::{RETRY_MS, Turns};
 use crate::core::engine::{Action, End, Engine, find_mut, first_fault};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::{CloseReason, Severity};
@@ -24,74 +23,6 @@ use crate::core::wire::sse;
 use crate::core::wire::ws;
 
 impl Engine {
-    /// Moves a connection on as far as it goes without new input: an answer that has left, a close
-    /// that nothing holds up.
-    pub(super) fn settle(&mut self, now: Instant, id: ConnectionId) {
-        self.release_inbox(id);
-        let Some(connection) = self.get(id) else { return };
-        if self.is_settled_later(connection) {
-            if !connection.marks.has(Mark::Dirty) && !connection.is_in_step() {
-                self.touch(id);
-            }
-            return;
-        }
-        self.update_pause(now, id);
-        let Some(connection) = self.get(id) else { return };
-        if connection.is_in_step() {
-            return;
-        }
-        let effect = connection.advance();
-        self.act_on(now, id, effect);
-        self.touch(id);
-        debug_assert!(self.check_connection(now, id));
-    }
-
-    /// Does what a connection asks for.
-    pub(super) fn act_on(&mut self, now: Instant, id: ConnectionId, effect: Effect) {
-        match effect {
-            Effect::None => {}
-            Effect::Settle => self.settle(now, id),
-            Effect::ListOn => self.list_on(now, id),
-            Effect::ReadOn => self.keep_alive(now, id),
-            Effect::SayGoodbye => {
-                let retry_ms = self.draw_retry(CloseReason::Drain);
-                self.say_goodbye(now, id, retry_ms);
-                self.close(now, id, CloseReason::Drain, &format!("retry={retry_ms}"));
-            }
-            Effect::Unsubscribe => {
-                self.unsubscribe_all(id);
-                // Nothing is held back any more.
-                self.mark_dirty(id);
-            }
-            Effect::Retire(reason) => self.retire(now, id, reason),
-            Effect::CloseWhenHandled(reason) => self.close_when_handled(now, id, reason),
-            Effect::Close(reason) => {
-                self.forget_messages(id);
-                self.close(now, id, reason, reason.label());
-            }
-            Effect::SendClose => self.send_close_frame(now, id),
-            Effect::EndStream(reason) => self.end_stream(now, id, reason),
-            Effect::Fail(reason) => self.fail(now, id, reason),
-            Effect::Refuse(status, reason) => self.refuse_late(now, id, status, reason),
-            Effect::Linger => self.linger(now, id),
-            Effect::HangUp(reason) => self.hang_up(now, id, reason),
-            Effect::Finish(reason) => self.finish(now, id, reason, End::Close),
-            Effect::Abort(reason) => self.finish(now, id, reason, End::Abort),
-        }
-    }
-
-    /// Says whether an open WebSocket is settled when it has been written to, at the end of the
-    /// turn, or when what waits for its handler has been taken.
-    fn is_settled_later(&self, connection: &Connection) -> bool {
-        let limits = &self.settings.config.limits;
-        let is_taken =
-            |inbox: &Inbox| connection.marks.has(Mark::Runnable) && !inbox.is_full(limits);
-        connection.is_open()
-            && connection.flags.leaving != Leaving::Draining
-            && (connection.marks.has(Mark::Dirty)
-                || connection.inbox.as_deref().is_some_and(is_taken))
-    }
-
     /// Begins to end an open connection for a cause that is nobody's fault: what was received
     /// before is handled and answered first, for `close_send` at the most.
     pub(super) fn close_when_handled(
@@ -101,7 +32,7 @@ impl Engine {
         reason: CloseReason,
     ) {
         self.begin_closing(now, id, reason, Stage::Handling);
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Has a client come back later: as [`Engine::close_when_handled`], and it is told when.
@@ -115,7 +46,7 @@ impl Engine {
         {
             connection.promise_retry(retry_ms as u32);
         }
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Ends an open connection: the close frame goes behind what is queued, nothing more is taken
@@ -132,6 +63,14 @@ impl Engine {
             self.mark_ready(id);
             self.touch(id);
         }
+    }
+
+    /// Ends a WebSocket that drains, of which all is handled and written: its client is told when to
+    /// come back.
+    pub(super) fn close_drained(&mut self, now: Instant, id: ConnectionId) {
+        let retry_ms = self.draw_retry(CloseReason::Drain);
+        self.say_goodbye(now, id, retry_ms);
+        self.close(now, id, CloseReason::Drain, &format!("retry={retry_ms}"));
     }
 
     /// Ends an open connection for cause: the frame in progress is finished, the rest dropped.
@@ -165,7 +104,7 @@ impl Engine {
             connection.begin_answer(now, Answering::last(reason));
         }
         self.mark_dirty(id);
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Takes the WebSocket out of an open connection, whose end begins; a pause of reading ends
@@ -188,7 +127,7 @@ impl Engine {
 
     /// Has the close frame of an end that has begun go: it answers the peer's close, or says that
     /// the server closes.
-    fn send_close_frame(&mut self, now: Instant, id: ConnectionId) {
+    pub(super) fn send_close_frame(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
         let Some(frame) = connection.begin_sending(now) else { return };
         let discarded = match frame.is_for_fault {
@@ -206,12 +145,12 @@ impl Engine {
     /// that not all come at once. After a lifetime there is no restart to wait for, and no other
     /// goes with it.
     fn draw_retry(&mut self, reason: CloseReason) -> u64 {
-        let turns = match reason {
-            CloseReason::Drain => self.schedule.drain.as_ref().map(Drain::turns),
+        let departures = match reason {
+            CloseReason::Drain => self.schedule.drain.as_ref().map(Drain::departures),
             CloseReason::Shed => self.schedule.shed.as_ref(),
             _ => None,
         };
-        self.random.between(0, turns.map_or(RETRY_MS, Turns::retry_ms_max))
+        self.random.between(0, departures.map_or(RETRY_MS, Departures::retry_ms_max))
     }
 
     /// Ends an open connection whose peer broke the protocol. Messages that came before are handled
@@ -227,11 +166,11 @@ impl Engine {
         if let Some(connection) = self.get_mut(id) {
             connection.note_violation(violation);
         }
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Sends FIN and discards what still comes, so that a reset does not overtake what was written.
-    fn linger(&mut self, now: Instant, id: ConnectionId) {
+    pub(super) fn linger(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
         if connection.linger(now) {
             self.actions.push_back(Action::Shutdown(id.key()));

@@ -43,25 +43,25 @@ impl Engine {
 
     /// Lets deadlines act until one needs an attempt first. `None` when none is due any more, or
     /// when the turn's budget is spent: the next timeout is zero then.
-    pub fn handle_timeout(&mut self, now: Instant, budget: &mut usize) -> Option<Attempt> {
+    pub fn handle_timeout(&mut self, now: Instant, acts_left: &mut usize) -> Option<Attempt> {
         self.weigh(now);
-        self.round_on(now, budget);
-        self.drain_on(now, budget);
+        self.round_on(now, acts_left);
+        self.drain_on(now, acts_left);
         self.accept_on(now);
-        self.shed_on(now, budget);
-        while *budget > 0 {
+        self.shed_on(now, acts_left);
+        while *acts_left > 0 {
             let key = self.wheel.poll_expired(now)?;
             let id = self.id_of(key)?;
             self.catch_up(key);
             let waited = self.end_waits(now, id);
-            *budget -= usize::from(waited);
+            *acts_left -= usize::from(waited);
             let connection = &self.connections[key];
             let (at, kind) = connection.deadline(&self.settings.spans, now);
             if at > now {
                 self.wheel.arm(key, connection.next_at(&self.settings.spans, now));
                 continue;
             }
-            *budget = budget.saturating_sub(1);
+            *acts_left = acts_left.saturating_sub(1);
             self.wheel.arm(key, now);
             match kind {
                 DeadlineKind::WriteStall => return Some(Attempt::Write(id)),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use log::info;
 
 use crate::core::contract::route::Face;
+use crate::core::engine::departures::Departures;
 use crate::core::engine::rounds::Change;
-use crate::core::engine::turns::Turns;
 use crate::core::engine::{End, Engine};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
@@ -15,13 +15,13 @@ use crate::core::ground::time::{Instant, millis_up};
 /// A drain in progress.
 #[derive(Debug)]
 pub(super) struct Drain {
-    turns: Turns,
+    departures: Departures,
     ended: bool,
 }
 
 impl Drain {
-    pub fn turns(&self) -> &Turns {
-        &self.turns
+    pub fn departures(&self) -> &Departures {
+        &self.departures
     }
 }
 
@@ -40,19 +40,19 @@ impl Engine {
             }
         }
         let window = self.settings.config.deadlines.drain;
-        let turns = Turns::new(now, waiting, told, window);
+        let departures = Departures::new(now, waiting, told, window);
         info!(
             "drain begun connections={} spread_ms={} window_ms={}",
-            turns.total(),
-            turns.spread_ms(),
+            departures.total(),
+            departures.spread_ms(),
             millis_up(window)
         );
         // In whole ticks, as the wheel acts: the loop does not wait for it awake.
         let tick_ms = self.settings.spans.tick_ms;
         let ends_ms = (now + window + Instant::RESOLUTION).as_millis().next_multiple_of(tick_ms);
         self.settings.spans.drain_ends_at = Some(Instant::from_millis(ends_ms));
-        debug_assert!(turns.spread_ms() <= millis_up(window), "all are told before the end");
-        self.schedule.drain = Some(Drain { turns, ended: false });
+        debug_assert!(departures.spread_ms() <= millis_up(window), "all are told before the end");
+        self.schedule.drain = Some(Drain { departures, ended: false });
         self.begin_round(now, Change::default());
     }
 
@@ -61,9 +61,9 @@ impl Engine {
     /// connections, their own deadlines see to the rest.
     pub(super) fn drain_at(&self) -> Option<Instant> {
         let drain = self.schedule.drain.as_ref().filter(|drain| !drain.ended)?;
-        match drain.turns.next_at() {
+        match drain.departures.next_at() {
             None if self.admission.public > 0 => None,
-            None if self.is_told() => Some(drain.turns.began_at()),
+            None if self.is_told() => Some(drain.departures.began_at()),
             None => self.told_at(),
             next_at => next_at,
         }
@@ -77,12 +77,12 @@ impl Engine {
 
     /// Drains the connections whose turn has come, as many as the budget allows: where the loop was
     /// held up, it may be the turn of thousands.
-    pub(super) fn drain_on(&mut self, now: Instant, budget: &mut usize) {
-        while *budget > 0
+    pub(super) fn drain_on(&mut self, now: Instant, acts_left: &mut usize) {
+        while *acts_left > 0
             && let Some(drain) = &mut self.schedule.drain
-            && let Some(id) = drain.turns.poll(now)
+            && let Some(id) = drain.departures.poll(now)
         {
-            *budget -= 1;
+            *acts_left -= 1;
             self.drain_one(now, id);
         }
         self.end_drain(now);
@@ -92,7 +92,7 @@ impl Engine {
         let Some(connection) = self.get_mut(id) else { return };
         let effect = connection.end_by_drain();
         self.act_on(now, id, effect);
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Ends the drain when no connection is left but the operator's and every handler has been
@@ -108,9 +108,9 @@ impl Engine {
                 [crate::core::observe::stats::DeadlineKind::Drain as usize];
             info!(
                 "drain ended connections={} dropped={dropped} handlers_left={} after_ms={}",
-                drain.turns.total(),
+                drain.departures.total(),
                 self.jobs.out(),
-                millis_up(now.since(drain.turns.began_at()))
+                millis_up(now.since(drain.departures.began_at()))
             );
         }
     }

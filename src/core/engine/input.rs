@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::core::connection::receive::{Context, Found, Taken};
+use crate::core::connection::receive::{Context, Decoded, Received};
 use crate::core::contract::event::Event;
 use crate::core::engine::settings::Settings;
 use crate::core::engine::upgraded::is_handled;
@@ -113,7 +113,7 @@ impl Engine {
         if self.note_input(now, id, input.len()) {
             self.decode(now, id, input);
         }
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Takes note that the peer has ended its side.
@@ -170,7 +170,7 @@ impl Engine {
             self.mark_ready_unless_waiting(now, id);
         }
         self.release_inbox(id);
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     fn has_rest(&self, id: ConnectionId) -> bool {
@@ -212,29 +212,31 @@ impl Engine {
             inboxes: &mut self.spares.inboxes,
             is_for_handler: !is_paced && is_handled(routes, connection),
         };
-        let Taken { used, messages, found } = connection.receive(input, context);
+        let Decoded { used, messages, found } = connection.receive(input, context);
         if messages > 0 {
             self.stats.messages_received += messages;
             self.mark_runnable(id);
         }
         if let Some(found) = found {
-            self.act_on_found(now, id, found);
+            self.act_on_received(now, id, found);
         }
         used
     }
 
-    fn act_on_found(&mut self, now: Instant, id: ConnectionId, found: Found) {
+    fn act_on_received(&mut self, now: Instant, id: ConnectionId, found: Received) {
         match found {
-            Found::Frame(item) => self.handle_incoming(now, id, item),
-            Found::Violation(violation) => self.handle_violation(now, id, violation),
-            Found::CloseReply => {
+            Received::Frame(item) => self.handle_incoming(now, id, item),
+            Received::Violation(violation) => self.handle_violation(now, id, violation),
+            Received::CloseReply => {
                 let Some(connection) = self.get_mut(id) else { return };
                 let effect = connection.take_close_reply();
                 self.act_on(now, id, effect);
             }
-            Found::Head(head) => self.handle_head(now, id, *head),
-            Found::Body(bytes) => self.handle_body(now, id, bytes),
-            Found::Refusal { refusal, is_for_head } => self.refuse(now, id, refusal, is_for_head),
+            Received::Head(head) => self.handle_head(now, id, *head),
+            Received::Body(bytes) => self.handle_body(now, id, bytes),
+            Received::Refusal { refusal, is_for_head } => {
+                self.refuse(now, id, refusal, is_for_head)
+            }
         }
     }
 

@@ -220,7 +220,7 @@ impl Engine {
                 self.handle_panic(now, done.route, id, session);
             }
         }
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Gives a session back to its connection, or, if that has ended, to the handler for the last

@@ -9,12 +9,14 @@
 //! the next turn must come at the latest.
 
 mod admission;
-mod budget;
+
 mod census;
 mod closing;
 mod commands;
 mod deadlines;
+mod departures;
 mod drain;
+mod effects;
 mod feed;
 mod figures;
 #[cfg(feature = "ffi")]
@@ -22,6 +24,7 @@ mod host;
 mod hub;
 mod input;
 mod jobs;
+mod memory_budget;
 mod metrics;
 mod operator;
 mod output;
@@ -41,7 +44,6 @@ mod slices;
 mod spares;
 mod table;
 mod turn;
-mod turns;
 mod upgraded;
 
 use std::collections::VecDeque;
@@ -53,8 +55,8 @@ use crate::core::connection::Connection;
 use crate::core::connection::allowance::Allowance;
 use crate::core::contract::route::RouteSpec;
 use crate::core::engine::admission::Admission;
-use crate::core::engine::budget::Budget;
 use crate::core::engine::jobs::Jobs;
+use crate::core::engine::memory_budget::MemoryBudget;
 use crate::core::engine::queue::Queues;
 use crate::core::engine::reports::Reports;
 use crate::core::engine::schedule::Schedule;
@@ -102,7 +104,7 @@ pub struct Engine {
     queues: Queues,
     admission: Admission,
     allowance: Allowance,
-    budget: Budget,
+    budget: MemoryBudget,
     jobs: Jobs,
     actions: VecDeque<Action>,
     schedule: Schedule,
@@ -140,7 +142,7 @@ impl Engine {
             queues: Queues::default(),
             admission: Admission::new(generation),
             allowance: Allowance::new(config.turn.bytes),
-            budget: Budget::new(config, setup.memory_auto),
+            budget: MemoryBudget::new(config, setup.memory_auto),
             jobs: Jobs::default(),
             actions: VecDeque::new(),
             schedule: Schedule::default(),

@@ -61,7 +61,7 @@ impl Engine {
         let text = self.metrics(around);
         let response = Response::new(200).bytes(metrics::CONTENT_TYPE, text);
         self.handle_answer(now, id, response);
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     fn answer_kick(

@@ -20,7 +20,7 @@ impl Engine {
         id: ConnectionId,
         slices: &mut [IoSlice<'a>],
     ) -> usize {
-        self.release(now, id);
+        self.release_messages(now, id);
         let Some(connection) = find_mut(&mut self.connections, id) else { return 0 };
         if !connection.flags.writing.has_room() {
             return 0;
@@ -85,7 +85,7 @@ impl Engine {
     /// transport has something to write that the socket does not take.
     pub fn handle_flushed(&mut self, now: Instant, id: ConnectionId, wants_write: bool) {
         let Some(connection) = self.get_mut(id) else { return };
-        connection.flags.writing.settle(wants_write);
+        connection.flags.writing.set_wanted(wants_write);
         connection.marks.clear(Mark::Dirty);
         let is_empty = connection.outbox.is_empty();
         let was_filled = std::mem::replace(&mut connection.flags.feed.filled, !is_empty);
@@ -108,7 +108,7 @@ impl Engine {
         if replays {
             self.feed(now, id);
         }
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Queues a frame for a peer.

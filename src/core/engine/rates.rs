@@ -111,7 +111,7 @@ impl Engine {
     /// Lets go of messages to a peer, as many as it may have now.
     ///
     /// Not held back is what a connection that ends has still to say: it would be cut off.
-    pub(super) fn release(&mut self, now: Instant, id: ConnectionId) {
+    pub(super) fn release_messages(&mut self, now: Instant, id: ConnectionId) {
         let rate = self.settings.config.limits.send_per_second.into();
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let is_live = connection.is_live() && connection.flags.leaving != Leaving::Draining;

@@ -213,7 +213,7 @@ impl Engine {
                 let accepted = http::switching_protocols(&accept_key, protocol.as_deref(), &lines);
                 self.push_answer(now, id, accepted, &pending);
                 self.open(now, id, request);
-                self.settle(now, id);
+                self.advance(now, id);
             }
         }
     }
@@ -278,7 +278,7 @@ impl Engine {
         if let Some(connection) = self.get_mut(id) {
             connection.blame(reason);
         }
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Queues the bytes of an answer, and counts it. What every answer owes to its request is

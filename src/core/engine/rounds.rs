@@ -54,11 +54,11 @@ impl Engine {
     }
 
     /// Goes on with a round, as far as the budget allows.
-    pub(super) fn round_on(&mut self, now: Instant, budget: &mut usize) {
-        while *budget > 0
+    pub(super) fn round_on(&mut self, now: Instant, acts_left: &mut usize) {
+        while *acts_left > 0
             && let Some(round) = &mut self.schedule.round
         {
-            *budget -= 1;
+            *acts_left -= 1;
             round.now = now;
             let key = round.next;
             round.next += 1;

@@ -5,7 +5,7 @@ use log::info;
 use crate::core::connection::{Connection, Leaving};
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
-use crate::core::engine::turns::Turns;
+use crate::core::engine::departures::Departures;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 
@@ -43,11 +43,11 @@ impl Engine {
                 connection.flags.leaving = Leaving::Shed;
             }
         }
-        ids.extend(self.schedule.shed.take().into_iter().flat_map(Turns::into_waiting));
+        ids.extend(self.schedule.shed.take().into_iter().flat_map(Departures::into_waiting));
         let told = ids.len() as u64;
-        let turns = Turns::new(now, ids, told, self.settings.config.deadlines.drain);
-        info!("shed begun connections={count} of={open} spread_ms={}", turns.spread_ms());
-        self.schedule.shed = Some(turns);
+        let departures = Departures::new(now, ids, told, self.settings.config.deadlines.drain);
+        info!("shed begun connections={count} of={open} spread_ms={}", departures.spread_ms());
+        self.schedule.shed = Some(departures);
         count
     }
 
@@ -57,17 +57,17 @@ impl Engine {
     }
 
     /// Sheds the connections whose turn has come, as many as the budget allows.
-    pub(super) fn shed_on(&mut self, now: Instant, budget: &mut usize) {
-        while *budget > 0
-            && let Some(turns) = &mut self.schedule.shed
-            && let Some(id) = turns.poll(now)
+    pub(super) fn shed_on(&mut self, now: Instant, acts_left: &mut usize) {
+        while *acts_left > 0
+            && let Some(departures) = &mut self.schedule.shed
+            && let Some(id) = departures.poll(now)
         {
-            *budget -= 1;
+            *acts_left -= 1;
             let Some(connection) = self.get(id) else { continue };
             let effect = connection.end_by_shed();
             self.act_on(now, id, effect);
         }
-        self.schedule.shed.take_if(|turns| turns.next_at().is_none());
+        self.schedule.shed.take_if(|departures| departures.next_at().is_none());
     }
 
     /// Ends one connection, whatever it is: a WebSocket by 1008, an event stream and an answer

@@ -21,7 +21,7 @@ use crate::core::wire::frame::Frame;
 
 /// What is known of the memory in use.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct MemoryBudget {
     /// `limits.memory_bytes`.
     limit: u64,
     /// What was counted last, commands left out.
@@ -40,9 +40,9 @@ pub(super) struct Budget {
     short_until: Option<Instant>,
 }
 
-impl Budget {
-    pub fn new(config: &Config, memory_auto: u64) -> Budget {
-        Budget {
+impl MemoryBudget {
+    pub fn new(config: &Config, memory_auto: u64) -> MemoryBudget {
+        MemoryBudget {
             limit: limit(config, memory_auto),
             counted: 0,
             fresh: 0,
