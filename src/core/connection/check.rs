@@ -1,7 +1,6 @@
 //! What is so of a connection between two steps, whatever has happened to it. Each line can fail:
 //! it names two things that are kept apart and must agree.
 
-use crate::core::connection::phase::Phase;
 use crate::core::connection::{Connection, Leaving, Mark, Told};
 use crate::core::observe::stats::Transport;
 
@@ -9,21 +8,11 @@ impl Connection {
     /// Says whether it is in order: for `debug_assert!`, whose build costs nothing else.
     pub fn is_in_order(&self) -> bool {
         let transport = self.flags.transport;
-        match &self.phase {
-            Phase::Open(_) => debug_assert_eq!(transport, Transport::WebSocket),
-            Phase::Stream(_) => debug_assert_eq!(transport, Transport::EventStream),
-            Phase::Head { .. } | Phase::KeepAlive { .. } | Phase::Body(_) | Phase::Deciding(_) => {
-                debug_assert_eq!(transport, Transport::Http);
-            }
-            // The last answer of a stream, and the end of anything.
-            Phase::Answering(_) | Phase::Closing(_) => {}
-        }
+        debug_assert!(!self.is_open() || transport == Transport::WebSocket);
+        debug_assert!(!self.is_stream() || transport == Transport::EventStream);
+        let is_at_request = self.is_requesting() || self.is_deciding();
+        debug_assert!(!is_at_request || transport == Transport::Http, "nothing comes back to one");
         debug_assert!(!self.is_live() || self.route.is_some(), "what is for long was routed");
-        debug_assert!(
-            self.subscriptions.is_none() || transport != Transport::Http,
-            "a request is not subscribed: {:?}",
-            self.phase
-        );
         debug_assert!(self.paused_at.is_none() || self.is_open(), "a pause is of a WebSocket");
         if let Some(closing) = self.closing() {
             closing.check();

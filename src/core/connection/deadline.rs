@@ -79,7 +79,7 @@ impl Connection {
             }
             Phase::Body(_) => earliest.offer(after(read_since, spans.body), DeadlineKind::Body),
             Phase::Answering(Answering { more: Some(_), .. }) if self.outbox.is_empty() => {
-                // It waits for the next turn's budget, not for the peer.
+                // It waits for the next turn's allowance, not for the peer.
                 earliest.offer(after(phase_at, spans.write_stall), DeadlineKind::WriteStall);
             }
             Phase::Answering(_) => {}
@@ -206,7 +206,7 @@ pub(super) fn after(at: Instant, span: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::connection::Peer;
+    use crate::core::connection::PeerAddress;
     use crate::core::ground::id::{ConnectionId, Generation};
     use crate::core::ground::reason::CloseReason;
     use crate::core::outbox::{Kind, Spares};
@@ -224,7 +224,7 @@ mod tests {
             let spans = Spans::from(&config);
             let at = |days| Instant::from_millis((1 << 31) + days * DAY_MS);
             let id = ConnectionId::new(0, Generation::FIRST);
-            let mut connection = Connection::new(id, Face::Public, Peer::new(None), at(0));
+            let mut connection = Connection::new(id, Face::Public, PeerAddress::new(None), at(0));
             connection.enter(at(0), Answering::last(CloseReason::Done));
             let spares = &mut Spares::default();
             connection.outbox.push(at(0), Frame::raw(vec![0; 100]), Kind::Response, spares);

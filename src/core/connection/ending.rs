@@ -130,7 +130,7 @@ mod tests {
     use crate::core::connection::closing::{After, Stage};
     use crate::core::connection::heartbeat::{Heartbeat, Rhythm};
     use crate::core::connection::http::{Answering, Pending};
-    use crate::core::connection::{Peer, WebSocket};
+    use crate::core::connection::{PeerAddress, WebSocket};
     use crate::core::contract::route::Face;
     use crate::core::ground::id::{ConnectionId, Generation};
     use crate::core::ground::random::Random;
@@ -140,7 +140,7 @@ mod tests {
 
     fn accepted() -> Connection {
         let id = ConnectionId::new(0, Generation::FIRST);
-        Connection::new(id, Face::Public, Peer::new(None), NOW)
+        Connection::new(id, Face::Public, PeerAddress::new(None), NOW)
     }
 
     fn deciding() -> Connection {

@@ -31,7 +31,7 @@
 //! | `ending` | how each phase is ended, by each cause |
 //! | `effect`, `receive` | what a machine asks of the engine, and what it is lent |
 //! | `deadline` | when each phase must be looked at: there is none without a deadline |
-//! | `flags`, `inbox`, `peer`, `heartbeat`, `allowance` | what the machines are made of |
+//! | `flags`, `inbox`, `peer_address`, `heartbeat`, `allowance` | what the machines are made of |
 //! | `check` | what is so between two steps, asserted |
 //!
 //! A machine knows no other connection and no topic, and calls nothing of the engine.
@@ -47,7 +47,7 @@ mod flags;
 pub mod heartbeat;
 pub(crate) mod http;
 mod inbox;
-mod peer;
+mod peer_address;
 mod phase;
 pub(crate) mod receive;
 mod websocket;
@@ -69,7 +69,7 @@ use crate::core::topics::FirstSubscription;
 pub(crate) use deadline::Spans;
 pub(crate) use flags::{Flags, Leaving, Mark, Marks, Told};
 pub(crate) use inbox::Inbox;
-pub(crate) use peer::Peer;
+pub(crate) use peer_address::PeerAddress;
 pub(crate) use websocket::WebSocket;
 
 /// One connection, without its socket.
@@ -82,7 +82,7 @@ pub(crate) struct Connection {
     /// The lists in which the connection waits.
     pub marks: Marks,
     phase: Phase,
-    pub peer: Peer,
+    pub peer: PeerAddress,
     pub opened_at: Instant,
     /// When the last byte was received.
     pub heard_at: Moment,
@@ -131,7 +131,7 @@ pub(crate) struct Counters {
 }
 
 impl Connection {
-    pub fn new(id: ConnectionId, face: Face, peer: Peer, now: Instant) -> Connection {
+    pub fn new(id: ConnectionId, face: Face, peer: PeerAddress, now: Instant) -> Connection {
         Connection {
             id,
             face,

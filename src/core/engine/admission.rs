@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::core::admission::rates::enough;
-use crate::core::connection::{Connection, Peer};
+use crate::core::connection::{Connection, PeerAddress};
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
 use crate::core::engine::publish::SHORT_OF_MEMORY;
@@ -111,7 +111,7 @@ impl Engine {
         self.admission.generation = self.admission.generation.next();
         let entry = self.connections.vacant_entry();
         let id = ConnectionId::new(entry.key(), self.admission.generation);
-        let connection = entry.insert(Connection::new(id, face, Peer::new(peer), now));
+        let connection = entry.insert(Connection::new(id, face, PeerAddress::new(peer), now));
         connection.flags.round_parity = self.schedule.round_parity;
         self.stats.accepted += 1;
         debug_assert!(self.wheel.armed_at(id.key()).is_none(), "the slot was given back");

@@ -42,7 +42,7 @@ impl Engine {
     }
 
     /// Lets deadlines act until one needs an attempt first. `None` when none is due any more, or
-    /// when the turn's budget is spent: the next timeout is zero then.
+    /// when the turn's allowance is spent: the next timeout is zero then.
     pub fn handle_timeout(&mut self, now: Instant, acts_left: &mut usize) -> Option<Attempt> {
         self.weigh(now);
         self.round_on(now, acts_left);

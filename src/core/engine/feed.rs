@@ -83,7 +83,7 @@ impl Engine {
         form(&self.settings.routes, connection)
     }
 
-    /// Goes on with the replay of a connection, as far as its outbox and the turn's budget allow.
+    /// Goes on with the replay of a connection, as far as its outbox and the turn's allowance allow.
     pub(super) fn feed(&mut self, now: Instant, id: ConnectionId) {
         let half = self.settings.config.limits.outbox_bytes / 2;
         loop {
@@ -134,7 +134,7 @@ impl Engine {
         self.allowance.charge_looks(looked_at);
     }
 
-    /// Hands live events to their subscribers, as far as the turn's budget allows: one published to
+    /// Hands live events to their subscribers, as far as the turn's allowance allows: one published to
     /// thousands takes several turns. Gives a connection that is to be flushed before it goes on:
     /// one that has been given all there is, while it is at hand, or one whose outbox would
     /// overflow, so that only bytes count that really wait for the peer.
@@ -144,7 +144,7 @@ impl Engine {
         if let Some(delivery) = self.queues.held.take() {
             let id = delivery.connection;
             if self.is_hungry(id) {
-                // It is this turn's budget that its outbox waits for, or was that of the last one.
+                // It is this turn's allowance that its outbox waits for, or was that of the last one.
                 self.queues.held = Some(delivery);
                 return self.take_hunger(id);
             }
@@ -240,7 +240,7 @@ impl Engine {
         self.is_flooded() || self.has_events_left() && !self.allowance.is_for_delivery()
     }
 
-    /// Says whether events wait that the turn's budget did not allow.
+    /// Says whether events wait that the turn's allowance did not allow.
     pub(super) fn has_events_left(&self) -> bool {
         self.topics.has_deliveries() || self.queues.held.is_some() || !self.queues.hungry.is_empty()
     }
@@ -249,11 +249,11 @@ impl Engine {
         self.get(id).is_some_and(|connection| connection.marks.has(Mark::Hungry))
     }
 
-    /// Gives a connection that waits for budget, if there is some: from now on it does not wait.
+    /// Gives a connection that waits for an allowance, if some is left: from now on it does not wait.
     fn take_hunger(&mut self, id: ConnectionId) -> Option<ConnectionId> {
-        let has_budget = !self.allowance.is_spent();
+        let has_allowance = !self.allowance.is_spent();
         let connection = self.get_mut(id)?;
-        (has_budget && connection.marks.clear(Mark::Hungry)).then_some(id)
+        (has_allowance && connection.marks.clear(Mark::Hungry)).then_some(id)
     }
 
     pub(super) fn mark_hungry(&mut self, id: ConnectionId) {

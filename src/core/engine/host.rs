@@ -57,9 +57,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes the turn's budget whole again: events that are pulled between turns are the host's own
+    /// Makes the turn's allowance whole again: events that are pulled between turns are the host's own
     /// work, and no turn's.
-    pub fn renew_budget(&mut self) {
+    pub fn renew_allowance(&mut self) {
         self.allowance.renew(self.settings.config.turn.bytes);
     }
 

@@ -29,7 +29,7 @@ impl Engine {
         }
     }
 
-    /// Takes the next connection to read from, as long as the budget lasts: at least one in each
+    /// Takes the next connection to read from, as long as the allowance lasts: at least one in each
     /// turn, unless it is the turn of events that were left over.
     pub fn poll_ready(&mut self) -> Option<ConnectionId> {
         if !self.allowance.may_read() {
@@ -84,13 +84,13 @@ impl Engine {
         }
     }
 
-    /// Says whether the turn's budget is spent.
+    /// Says whether the turn's allowance is spent.
     pub fn is_turn_spent(&self) -> bool {
         self.allowance.is_spent()
     }
 
     /// Takes note that reading stopped before the socket was empty: it goes on in the next turn.
-    pub fn handle_budget_spent(&mut self, now: Instant, id: ConnectionId) {
+    pub fn handle_unfinished_read(&mut self, now: Instant, id: ConnectionId) {
         if self.get(id).is_some_and(|connection| connection.flags.reading.is_ready()) {
             self.mark_ready_unless_waiting(now, id);
         }
@@ -144,7 +144,7 @@ impl Engine {
         true
     }
 
-    /// Decodes `input` as far as the application and the budget allow, and keeps the rest.
+    /// Decodes `input` as far as the application and the allowance allow, and keeps the rest.
     fn decode(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) {
         let used = self.decode_some(now, id, input);
         if used < input.len()

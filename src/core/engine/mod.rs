@@ -155,7 +155,7 @@ impl Engine {
         }
     }
 
-    /// Begins a turn: the budget is whole again. `unix_ms` is the wall clock, for the Date header
+    /// Begins a turn: its allowance is whole. `unix_ms` is the wall clock, for the Date header
     /// alone.
     pub fn begin_turn(&mut self, unix_ms: u64) {
         let is_for_delivery = self.is_delivery_first();

@@ -26,7 +26,7 @@ impl Engine {
             return 0;
         }
         if self.allowance.is_spent() && connection.outbox.is_encoding() {
-            // To encode costs budget: it goes on in the next turn.
+            // To encode is charged to the turn: it goes on in the next turn.
             connection.outbox.excuse(now);
             self.queues.hungry.push(connection);
         }

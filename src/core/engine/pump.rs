@@ -64,7 +64,7 @@ fn read_some(
             break;
         }
     }
-    engine.handle_budget_spent(now, id);
+    engine.handle_unfinished_read(now, id);
 }
 
 /// Lets a transport read what is for itself alone, while nothing is read for the engine.

@@ -53,7 +53,7 @@ impl Engine {
         self.round_on(now, &mut all);
     }
 
-    /// Goes on with a round, as far as the budget allows.
+    /// Goes on with a round, as many connections as may act in this turn.
     pub(super) fn round_on(&mut self, now: Instant, acts_left: &mut usize) {
         while *acts_left > 0
             && let Some(round) = &mut self.schedule.round

@@ -56,7 +56,7 @@ impl Engine {
         self.schedule.shed.as_ref().filter(|_| self.admission.public > 0)?.next_at()
     }
 
-    /// Sheds the connections whose turn has come, as many as the budget allows.
+    /// Sheds the connections whose turn has come, as many as may act in this turn.
     pub(super) fn shed_on(&mut self, now: Instant, acts_left: &mut usize) {
         while *acts_left > 0
             && let Some(departures) = &mut self.schedule.shed

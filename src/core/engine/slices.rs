@@ -48,7 +48,7 @@ impl Engine {
     }
 
     /// Goes on with an answer, when what was sent of it before is with the kernel: with a slice, if
-    /// the turn's budget allows it, else when there is budget again.
+    /// the turn's allowance allows it, else when there is one again.
     pub(super) fn list_on(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         if !connection.is_listing() {

@@ -270,7 +270,7 @@ impl Engine {
         world.dispatch(self);
     }
 
-    /// Runs handlers on this thread, as long as the turn's budget lasts.
+    /// Runs handlers on this thread, as long as the turn's allowance lasts.
     fn run_inline(&mut self, now: Instant, world: &mut impl World) {
         while let Some(job) = self.poll_job(Placement::Inline) {
             let from = Some(job.id);

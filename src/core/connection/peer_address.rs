@@ -6,19 +6,19 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 /// The peer's address in 18 bytes: an IPv4 address as IPv6 maps it, and of a Unix socket the
 /// address that stands for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Peer {
+pub(crate) struct PeerAddress {
     ip: [u8; 16],
     port: u16,
 }
 
-impl Peer {
-    pub fn new(address: Option<SocketAddr>) -> Peer {
+impl PeerAddress {
+    pub fn new(address: Option<SocketAddr>) -> PeerAddress {
         let ip = match address.map(|address| address.ip()) {
             Some(IpAddr::V4(ip)) => ip.to_ipv6_mapped(),
             Some(IpAddr::V6(ip)) => ip,
             None => Ipv6Addr::UNSPECIFIED,
         };
-        Peer { ip: ip.octets(), port: address.map_or(0, |address| address.port()) }
+        PeerAddress { ip: ip.octets(), port: address.map_or(0, |address| address.port()) }
     }
 
     pub fn address(&self) -> Option<SocketAddr> {
@@ -27,7 +27,7 @@ impl Peer {
     }
 }
 
-impl fmt::Display for Peer {
+impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address() {
             Some(address) => address.fmt(f),
