@@ -13,11 +13,14 @@
 //! without one.
 
 pub mod heartbeat;
+mod posted;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
+
+use tungstenite::Bytes;
 
 use crate::core::admission::rates::Rates;
 use crate::core::admission::tokens::TokenIndex;
@@ -33,9 +36,12 @@ use crate::core::ground::wheel::Wheel;
 use crate::core::observe::stats::{DeadlineKind, Transport};
 use crate::core::outbox::Outbox;
 use crate::core::topics::{EventId, FirstSubscription};
+use crate::core::wire::envelope::Reading;
 use crate::core::wire::frame::Frame;
-use crate::core::wire::http::{BodyReader, Caching, Cors, HeadReader, Request};
+use crate::core::wire::http::{BodyReader, Caching, Cors, HeadReader, Refusal, Request};
 use crate::core::wire::ws::{Decoder, Violation};
+
+pub(crate) use posted::Posted;
 
 /// One connection, without its socket.
 #[derive(Debug)]
@@ -197,7 +203,24 @@ pub(crate) enum Phase {
 pub(crate) struct Body {
     pub request: Request,
     pub reader: BodyReader,
+    /// What is published, which is taken from the reader as it comes.
+    pub posted: Option<Box<Posted>>,
     pub pending: Pending,
+}
+
+impl Body {
+    /// Reads as [`BodyReader::read`] does. What is published is checked, and none of it is left in
+    /// the reader.
+    pub fn read(&mut self, input: &[u8]) -> Result<(usize, Option<Bytes>), Refusal> {
+        let (used, whole) = self.reader.read(input)?;
+        let Some(posted) = &mut self.posted else { return Ok((used, whole)) };
+        let piece = match &whole {
+            Some(piece) => piece.clone(),
+            None => self.reader.take().into(),
+        };
+        posted.push(&piece, self.reader.outstanding());
+        Ok((used, whole))
+    }
 }
 
 /// What is known of a request until it is answered.
@@ -219,6 +242,8 @@ pub(crate) struct Pending {
     pub given_bytes: usize,
     /// The accept key of an upgrade, and the first subprotocol that was offered and is configured.
     pub upgrade: Option<(String, Option<String>)>,
+    /// Its body, if it is to be published.
+    pub posted: Option<Box<Posted>>,
 }
 
 /// An answer that is made in slices, as its connection takes it.
@@ -327,6 +352,8 @@ pub(crate) struct Inbox {
     /// Bytes of one read that could not be decoded yet, from `rest_from` on.
     pub rest: Vec<u8>,
     pub rest_from: usize,
+    /// What has been read of a message of `/ws` of which the decoder has a part.
+    pub reading: Option<Box<Reading>>,
     /// Bytes that the handler of the job that is out may send beyond the outbox limit: as many as
     /// it was given.
     pub promised: usize,
@@ -355,7 +382,8 @@ impl Inbox {
 
     /// Says whether nothing is in it and no job is out: it can be given back.
     pub fn is_idle(&self) -> bool {
-        self.events.is_empty() && self.rest.is_empty() && self.given == 0
+        let is_empty = self.events.is_empty() && self.rest.is_empty() && self.reading.is_none();
+        is_empty && self.given == 0
     }
 }
 

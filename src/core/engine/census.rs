@@ -87,10 +87,16 @@ impl Engine {
 
 /// What has come of a head, a body or a message, and what was read and is not decoded.
 fn partial_bytes(connection: &Connection) -> usize {
-    let rest = connection.inbox.as_ref().map_or(0, |inbox| inbox.rest.capacity());
+    let rest = connection.inbox.as_ref().map_or(0, |inbox| {
+        let reading = inbox.reading.as_ref().map_or(0, |reading| reading.held_bytes());
+        inbox.rest.capacity() + reading
+    });
     rest + match &connection.phase {
         Phase::Head { reader, .. } => reader.held_bytes(),
-        Phase::Body(body) => body.reader.held_bytes(),
+        Phase::Body(body) => {
+            let posted = body.posted.as_ref().map_or(0, |posted| posted.held_bytes());
+            body.reader.held_bytes() + posted
+        }
         Phase::Open(open) => open.decoder.held_bytes(),
         Phase::Closing(closing) => closing.decoder.as_ref().map_or(0, |d| d.held_bytes()),
         _ => 0,

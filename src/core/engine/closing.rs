@@ -306,6 +306,7 @@ impl Engine {
         connection.flags.relink = true;
         if let Some(inbox) = &mut connection.inbox {
             inbox.rest = Vec::new();
+            inbox.reading = None;
         }
         self.actions.push_back(Action::Shutdown(id.key()));
         self.mark_ready(id);

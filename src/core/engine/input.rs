@@ -5,7 +5,7 @@ use std::io;
 use crate::core::connection::{Phase, Stage};
 use crate::core::contract::event::Event;
 use crate::core::engine::upgraded::is_handled;
-use crate::core::engine::{End, Engine, MESSAGE_COST, find_mut};
+use crate::core::engine::{CHECK_COST, End, Engine, MESSAGE_COST, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
@@ -259,17 +259,21 @@ impl Engine {
                     }
                 }
             }
-            Phase::Body(body) => match body.reader.read(input) {
-                Ok((used, None)) => used,
-                Ok((used, Some(bytes))) => {
-                    self.handle_body(now, id, bytes);
-                    used
+            Phase::Body(body) => {
+                let checked = if body.posted.is_some() { all } else { 0 };
+                self.turn_left = self.turn_left.saturating_sub(checked * CHECK_COST);
+                match body.read(input) {
+                    Ok((used, None)) => used,
+                    Ok((used, Some(bytes))) => {
+                        self.handle_body(now, id, bytes);
+                        used
+                    }
+                    Err(refusal) => {
+                        self.refuse(now, id, refusal, false);
+                        all
+                    }
                 }
-                Err(refusal) => {
-                    self.refuse(now, id, refusal, false);
-                    all
-                }
-            },
+            }
             Phase::Open(_) => self.decode_frames(now, id, input),
             Phase::Closing(_) => self.discard_some(now, id, input),
             // A request pipelined behind it is never answered.
@@ -322,7 +326,8 @@ impl Engine {
             self.mark_runnable(id);
         }
         match other {
-            None => {}
+            None if is_handled => {}
+            None => self.read_ahead(id),
             Some(Ok(item)) => self.handle_incoming(now, id, item),
             Some(Err(violation)) => self.handle_violation(now, id, violation),
         }

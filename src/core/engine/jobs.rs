@@ -360,6 +360,7 @@ impl Engine {
             inbox.given = 0;
             inbox.rest = Vec::new();
             inbox.rest_from = 0;
+            inbox.reading = None;
             self.spare_inboxes.push(inbox);
         }
     }

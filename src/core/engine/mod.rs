@@ -382,6 +382,9 @@ const MESSAGE_COST: usize = 128;
 /// What a byte costs of it that is written for another, as an escape or a line.
 const ENCODE_COST: usize = 4;
 
+/// What a byte costs of it that is checked when it has been read: to be JSON, or text.
+const CHECK_COST: usize = 3;
+
 /// What a look at one of many costs of it: an entry of an outbox, a subscription.
 const LOOK_COST: usize = 4;
 

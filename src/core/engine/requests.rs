@@ -3,7 +3,7 @@
 use tungstenite::Bytes;
 
 use crate::core::admission::tokens::TokenIndex;
-use crate::core::connection::{Body, Closing, Pending, Phase, RouteIndex, Stage};
+use crate::core::connection::{Body, Closing, Pending, Phase, Posted, RouteIndex, Stage};
 use crate::core::contract::event::Accept;
 use crate::core::contract::route::{self, Face, Found, RouteKind};
 use crate::core::engine::{End, Engine, publish};
@@ -92,8 +92,11 @@ impl Engine {
                 if head.expects_continue {
                     self.push_frame(now, id, Frame::raw(http::CONTINUE), Kind::Response);
                 }
+                let is_posted = self.setup.routes[pending.route].kind == RouteKind::TopicPost;
+                let posted = if is_posted { Posted::new(&head.request) } else { None };
+                let posted = posted.map(Box::new);
+                let body = Body { request: head.request, reader, posted, pending };
                 let Some(connection) = self.get_mut(id) else { return };
-                let body = Body { request: head.request, reader, pending };
                 connection.enter(now, Phase::Body(Box::new(body)));
             }
         }
@@ -105,7 +108,8 @@ impl Engine {
         let placeholder = Phase::Answering { keep: false, reason: CloseReason::Done, more: None };
         match std::mem::replace(&mut connection.phase, placeholder) {
             Phase::Body(body) => {
-                let Body { mut request, pending, .. } = *body;
+                let Body { mut request, posted, mut pending, .. } = *body;
+                pending.posted = posted;
                 request.set_body(bytes);
                 self.decide(now, id, Box::new(request), pending);
             }
@@ -153,12 +157,12 @@ impl Engine {
         request: &Request,
         kind: RouteKind,
     ) {
-        let Some(pending) = self.take_pending(id) else { return };
+        let Some(mut pending) = self.take_pending(id) else { return };
         let pattern = self.setup.routes[pending.route].path.clone();
         let topic = publish::topic_of(&pattern, request.path()).unwrap_or_default();
         let wanted = http::wanted(request, sse::CONTENT_TYPE);
         let answer = match kind {
-            RouteKind::TopicPost => self.post_topic(now, request, &topic),
+            RouteKind::TopicPost => self.post_topic(now, request, &topic, pending.posted.take()),
             RouteKind::TopicGet if wanted != Wanted::Named => match request.query_value("after") {
                 None => self.read_topic(now, &topic),
                 Some(after) => match self.read_history(now, id, &topic, &after, &pending) {
