@@ -1,5 +1,5 @@
-//! Values that all other modules use: time and the wheel, ids, reasons, chance, JSON,
-//! numbers and bytes in text.
+//! Values that all other modules use: time and the wheel, ids, reasons, chance, JSON, numbers and
+//! bytes in text.
 
 pub(crate) mod base64;
 pub mod bucket;

@@ -29,8 +29,8 @@ impl Content {
         self.make(text, end, ESCAPE_LEN_MAX);
     }
 
-    /// Returns the content of the whole string, whose closing quote is at `end`. Copies only if there
-    /// are escapes in it.
+    /// Returns the content of the whole string, whose closing quote is at `end`. Copies only if
+    /// there are escapes in it.
     pub fn finish(mut self, text: &str, end: usize) -> Cow<'_, str> {
         self.make(text, end, 1);
         match self.made.is_empty() {

@@ -269,8 +269,8 @@ impl Nesting {
 
 const _: () = assert!(DEPTH_MAX < u128::BITS, "one bit for each level, and one around them");
 
-/// Returns how many bytes at the beginning may stand in a string as they are, or some of them: eight
-/// are looked at at once.
+/// Returns how many bytes at the beginning may stand in a string as they are, or some of them:
+/// eight are looked at at once.
 fn plain_len(text: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     // The highest bit of a byte is set where the byte is less than another; behind the first such

@@ -126,7 +126,7 @@ impl Decoder {
         matches!(input_end, Some(InputEnd::Header(spill)) if spill.is_empty())
     }
 
-    /// Returns what has come of a text of which more is outstanding, up to its last whole character.
+    /// Returns what has come of a text of which more is outstanding, to its last whole character.
     pub fn text_in_progress(&self) -> Option<&str> {
         self.partial.as_deref()?.message.as_ref()?.text()
     }
