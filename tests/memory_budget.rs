@@ -1,43 +1,42 @@
 //! `limits.memory_bytes`: what is done where memory is short, in which order, and that it ends. In
 //! virtual time, turn by turn, and on the program, by what the kernel counts.
 
-#[cfg(feature = "program")]
 mod common;
-mod support;
 
 use heartwheel::core::contract::event::Command;
 use heartwheel::core::contract::route::Face;
 use heartwheel::{CloseReason, ConnectionId, Payload};
 
-use support::peer::frame;
-use support::virtual_server::{VirtualServer, upgrade};
+use common::engine::TestEngine;
+use common::frame::frame;
+use common::http::upgrade_request;
 
 const KIB: usize = 1024;
 
-fn publish(server: &mut VirtualServer, topic: &str, len: usize) {
+fn publish(server: &mut TestEngine, topic: &str, len: usize) {
     let payload = Payload::from(vec![b'x'; len]);
     server.command(Command::Publish(topic.into(), payload));
     server.settle();
 }
 
 /// Gives a figure by its name and labels.
-fn figure(server: &VirtualServer, name: &str) -> u64 {
+fn figure(server: &TestEngine, name: &str) -> u64 {
     let text = server.engine.metrics(&Default::default());
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
 }
 
-fn in_use(server: &VirtualServer) -> u64 {
+fn in_use(server: &TestEngine) -> u64 {
     let kind = |kind| figure(server, &format!("heartwheel_memory_bytes{{kind=\"{kind}\"}}"));
     ["partial", "inbox", "outbox", "log"].into_iter().map(kind).sum()
 }
 
-fn logs(server: &VirtualServer) -> u64 {
+fn logs(server: &TestEngine) -> u64 {
     figure(server, "heartwheel_memory_bytes{kind=\"log\"}")
 }
 
 /// A peer that sends the beginning of a message and no more.
-fn half_message(server: &mut VirtualServer, len: usize) -> ConnectionId {
+fn half_message(server: &mut TestEngine, len: usize) -> ConnectionId {
     let id = server.open("/echo");
     server.send(id, [header(2 * len), vec![0; len]].concat());
     server.settle();
@@ -45,14 +44,14 @@ fn half_message(server: &mut VirtualServer, len: usize) -> ConnectionId {
 }
 
 /// Gives the status of a request on a connection of its own.
-fn request(server: &mut VirtualServer, face: Face, request: &str) -> u16 {
+fn request(server: &mut TestEngine, face: Face, request: &str) -> u16 {
     match server.connect_to(face, Some("127.0.0.1:1")) {
         Err(status) => status,
         Ok(id) => ask(server, id, request),
     }
 }
 
-fn ask(server: &mut VirtualServer, id: ConnectionId, request: &str) -> u16 {
+fn ask(server: &mut TestEngine, id: ConnectionId, request: &str) -> u16 {
     server.send(id, request);
     server.settle();
     let answer = String::from_utf8(server.received(id)).expect("a head is text");
@@ -60,9 +59,9 @@ fn ask(server: &mut VirtualServer, id: ConnectionId, request: &str) -> u16 {
 }
 
 /// Opens `/ws`, which begins with a message.
-fn hub(server: &mut VirtualServer) -> ConnectionId {
+fn hub(server: &mut TestEngine) -> ConnectionId {
     let id = server.connect("127.0.0.1:1").expect("there is room");
-    server.send(id, upgrade("/ws", ""));
+    server.send(id, upgrade_request("/ws", ""));
     server.settle();
     id
 }
@@ -72,7 +71,7 @@ const POST: &str = "POST /topics/a HTTP/1.1\r\nHost: localhost\r\nContent-Length
 
 #[test]
 fn logs_keep_within_half_of_the_budget_oldest_first() {
-    let mut server = VirtualServer::new(&[("limits.memory_bytes", "1m")]);
+    let mut server = TestEngine::new(&[("limits.memory_bytes", "1m")]);
     for n in 0..100 {
         publish(&mut server, ["a", "b"][n % 2], 20 * KIB);
         assert!(logs(&server) <= 512 * KIB as u64, "{}", logs(&server));
@@ -85,7 +84,7 @@ fn logs_keep_within_half_of_the_budget_oldest_first() {
 #[test]
 fn logs_shrink_first_then_new_ones_are_refused_then_the_largest_goes() {
     let keys = [("limits.memory_bytes", "1m"), ("deadlines.message", "10m")];
-    let mut server = VirtualServer::new(&[
+    let mut server = TestEngine::new(&[
         keys[0],
         keys[1],
         ("deadlines.read_idle", "off"),
@@ -155,7 +154,7 @@ fn logs_shrink_first_then_new_ones_are_refused_then_the_largest_goes() {
 #[test]
 fn many_small_events_go_over_several_turns() {
     let keys = [("limits.memory_bytes", "1m"), ("topics.retain_events", "100000")];
-    let mut server = VirtualServer::new(&keys);
+    let mut server = TestEngine::new(&keys);
     while logs(&server) < 500 * KIB as u64 {
         for _ in 0..100 {
             let payload = Payload::from(vec![b'x'; 8]);
@@ -182,7 +181,7 @@ fn many_small_events_go_over_several_turns() {
 
 #[test]
 fn a_shared_frame_counts_once() {
-    let mut server = VirtualServer::new(&[("limits.memory_bytes", "4m")]);
+    let mut server = TestEngine::new(&[("limits.memory_bytes", "4m")]);
     let subscribers: Vec<_> = (0..1000)
         .map(|_| {
             let id = server.open("/topics/a");
@@ -204,7 +203,7 @@ fn a_shared_frame_counts_once() {
 #[test]
 fn who_does_not_read_goes_before_who_does() {
     let keys = [("limits.memory_bytes", "1m"), ("limits.outbox_bytes", "1m")];
-    let mut server = VirtualServer::new(&keys);
+    let mut server = TestEngine::new(&keys);
     let honest = server.open("/echo");
     let deaf: Vec<_> = (0..20).map(|_| server.open("/echo")).collect();
     for id in &deaf {
@@ -226,7 +225,7 @@ fn who_does_not_read_goes_before_who_does() {
 
 #[test]
 fn a_request_that_holds_most_is_answered_503() {
-    let mut server = VirtualServer::new(&[("limits.memory_bytes", "1m")]);
+    let mut server = TestEngine::new(&[("limits.memory_bytes", "1m")]);
     let ids: Vec<_> =
         (0..3).map(|_| server.connect("127.0.0.1:1").expect("there is room")).collect();
     let head = "POST /post HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n";
@@ -259,12 +258,12 @@ fn half_messages_beyond_the_budget_are_refused_then_shed_and_it_recovers() {
         // Whoever is shed does not answer the close, and is gone after a second.
         &[("limits.memory_bytes", "8m"), ("deadlines.preset", "strict")],
     );
-    let address = program.address();
-    let mut honest = Client::upgraded(address, "/echo");
+    let address = program.address;
+    let mut honest = Client::open(address, "/echo");
     // The loop's own buffers are in use from here on, whatever comes.
     honest.assert_echo(common::frame::TEXT, &[b'x'; 500_000]);
     honest.assert_echo(common::frame::TEXT, b"hello");
-    let mut peers: Vec<_> = (0..200).map(|_| Client::upgraded(address, "/echo")).collect();
+    let mut peers: Vec<_> = (0..200).map(|_| Client::open(address, "/echo")).collect();
     let start = program.memory();
     let mut most = start;
     for (index, peer) in peers.iter_mut().enumerate() {
@@ -286,13 +285,13 @@ fn half_messages_beyond_the_budget_are_refused_then_shed_and_it_recovers() {
     last.read_close(1013);
     drop(peers);
     program.wait_logged("memory suffices again");
-    Client::upgraded(address, "/echo").assert_echo(common::frame::TEXT, b"there is room");
+    Client::open(address, "/echo").assert_echo(common::frame::TEXT, b"there is room");
     honest.assert_echo(common::frame::TEXT, b"and was all the time");
 }
 
 #[test]
 fn another_limit_holds_from_a_reload_on() {
-    let mut server = VirtualServer::new(&[]);
+    let mut server = TestEngine::new(&[]);
     for _ in 0..20 {
         half_message(&mut server, 100 * KIB);
     }
@@ -313,7 +312,7 @@ fn header(len: usize) -> Vec<u8> {
 /// that keeps it so.
 #[test]
 fn publishers_that_wait_do_not_keep_up_a_shortage() {
-    let mut server = VirtualServer::new(&[("limits.memory_bytes", "1m"), ("turn.bytes", "16k")]);
+    let mut server = TestEngine::new(&[("limits.memory_bytes", "1m"), ("turn.bytes", "16k")]);
     let publishers: Vec<_> = (0..14).map(|_| server.open("/topics/a")).collect();
     for publisher in &publishers {
         server.send(*publisher, frame(0x81, b"the first"));

@@ -2,9 +2,7 @@
 //! six of JSON. It is made as its reader takes it: in turns that are short, in memory that is
 //! counted before it is taken.
 
-#[path = "common/rng.rs"]
-mod rng;
-mod support;
+mod common;
 
 use std::time::Duration;
 
@@ -12,9 +10,9 @@ use heartwheel::core::contract::event::{Command, Done, Event, Job, Outcome, Sess
 use heartwheel::http::Response;
 use heartwheel::{Accept, CloseReason, ConnectionId, Payload, Placement};
 
-use rng::Rng;
-use support::topics::dechunk;
-use support::virtual_server::VirtualServer;
+use common::engine::TestEngine;
+use common::rng::Rng;
+use common::topics::dechunk;
 
 const KIB: usize = 1024;
 const MIB: usize = 1 << 20;
@@ -29,7 +27,7 @@ const TURN_MAX: Duration = match cfg!(debug_assertions) {
 /// How many ask at once.
 const CLIENTS: usize = if cfg!(debug_assertions) { 20 } else { 100 };
 
-fn publish(server: &mut VirtualServer, topic: &str, payload: impl Into<Payload>) {
+fn publish(server: &mut TestEngine, topic: &str, payload: impl Into<Payload>) {
     server.command(Command::Publish(topic.into(), payload.into()));
     server.settle();
 }
@@ -39,7 +37,7 @@ fn text(byte: u8, len: usize) -> String {
 }
 
 /// Asks on a connection of its own, of which `window` bytes are taken.
-fn ask(server: &mut VirtualServer, window: usize, target: &str) -> ConnectionId {
+fn ask(server: &mut TestEngine, window: usize, target: &str) -> ConnectionId {
     let id = server.connect("127.0.0.1:9").expect("there is room");
     server.narrow(id, window);
     server.send(id, format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
@@ -54,13 +52,13 @@ fn apart(answer: &[u8]) -> (String, &[u8]) {
 }
 
 /// Gives a figure by its name and labels.
-fn figure(server: &VirtualServer, name: &str) -> usize {
+fn figure(server: &TestEngine, name: &str) -> usize {
     let text = server.engine.metrics(&Default::default());
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
 }
 
-fn in_use(server: &VirtualServer) -> usize {
+fn in_use(server: &TestEngine) -> usize {
     let kind = |kind| figure(server, &format!("heartwheel_memory_bytes{{kind=\"{kind}\"}}"));
     ["partial", "inbox", "outbox", "log"].into_iter().map(kind).sum()
 }
@@ -75,7 +73,7 @@ fn data_of(json: &str, count: usize) -> Vec<String> {
 
 #[test]
 fn a_history_comes_whole_in_slices_however_it_is_read() {
-    let mut server = VirtualServer::new(&[("topics.retain_bytes", "8m")]);
+    let mut server = TestEngine::new(&[("topics.retain_bytes", "8m")]);
     let lens = [0, 1, 20_000, 5, 300_000, 16_300, 16_384, 40_000, 3, 70_000];
     let texts: Vec<_> =
         lens.iter().enumerate().map(|(n, len)| text([1, b'a', b'"'][n % 3], *len)).collect();
@@ -103,7 +101,7 @@ fn a_history_comes_whole_in_slices_however_it_is_read() {
 
 #[test]
 fn old_clients_get_a_history_until_the_end_and_head_gets_none() {
-    let mut server = VirtualServer::new(&[]);
+    let mut server = TestEngine::new(&[]);
     publish(&mut server, "a", text(2, 100_000));
     let id = server.connect("127.0.0.1:9").expect("there is room");
     server.send(id, "GET /topics/a?after=0-0 HTTP/1.0\r\n\r\n");
@@ -126,7 +124,7 @@ fn old_clients_get_a_history_until_the_end_and_head_gets_none() {
 /// What is published meanwhile is not in it: it ends.
 #[test]
 fn a_history_ends_with_what_was_newest_when_it_was_asked_for() {
-    let mut server = VirtualServer::new(&[]);
+    let mut server = TestEngine::new(&[]);
     for n in 0..3 {
         publish(&mut server, "a", format!("{n}{}", text(1, 20_000)));
     }
@@ -143,7 +141,7 @@ fn a_history_ends_with_what_was_newest_when_it_was_asked_for() {
 /// one that is short and whole.
 #[test]
 fn a_history_that_is_evicted_before_it_is_read_breaks_off() {
-    let mut server = VirtualServer::new(&[("topics.retain_events", "4")]);
+    let mut server = TestEngine::new(&[("topics.retain_events", "4")]);
     for n in 0..4 {
         publish(&mut server, "a", format!("{n}{}", text(1, 20_000)));
     }
@@ -166,7 +164,7 @@ fn a_history_that_is_evicted_before_it_is_read_breaks_off() {
 /// FAULTS 180. What waits for each is the event as it was published.
 #[test]
 fn a_hundred_ask_for_a_log_of_control_characters() {
-    let mut server = VirtualServer::new(&[("limits.memory_bytes", "4m")]);
+    let mut server = TestEngine::new(&[("limits.memory_bytes", "4m")]);
     publish(&mut server, "a", text(1, MIB - 64));
     let ids: Vec<_> = (0..CLIENTS).map(|_| ask(&mut server, 0, "/topics/a?after=0-0")).collect();
     let used = in_use(&server);
@@ -189,9 +187,9 @@ fn a_hundred_ask_for_a_log_of_control_characters() {
 /// FAULTS 181. All hold the event as it was published; each is sent it in lines.
 #[test]
 fn a_hundred_streams_are_sent_a_megabyte_of_line_feeds() {
-    let mut server = VirtualServer::new(&[("limits.memory_bytes", "4m")]);
+    let mut server = TestEngine::new(&[("limits.memory_bytes", "4m")]);
     let kinds = ["/topics/a", "/events?topic=a"];
-    let stream = |server: &mut VirtualServer, target: &str| {
+    let stream = |server: &mut TestEngine, target: &str| {
         let id = server.connect("127.0.0.1:9").expect("there is room");
         let accept = "Accept: text/event-stream\r\n";
         server.send(id, format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{accept}\r\n"));
@@ -223,11 +221,11 @@ fn a_hundred_streams_are_sent_a_megabyte_of_line_feeds() {
 /// encoded over several turns keeps nobody's peer from the next.
 #[test]
 fn large_events_one_behind_the_other_reach_who_reads() {
-    let mut server = VirtualServer::new(&[]);
+    let mut server = TestEngine::new(&[]);
     let hubs: Vec<_> = (0..3).map(|_| server.open("/ws")).collect();
     for id in &hubs {
         let message = br#"{"op":"subscribe","topic":"a"}"#;
-        server.send(*id, support::peer::frame(0x81, message));
+        server.send(*id, common::frame::frame(0x81, message));
         server.settle();
         server.received(*id);
     }
@@ -247,7 +245,7 @@ fn large_events_one_behind_the_other_reach_who_reads() {
 /// The newest event goes out as it lies in the log, to however many.
 #[test]
 fn a_thousand_are_answered_with_one_megabyte() {
-    let mut server = VirtualServer::new(&[("limits.memory_bytes", "4m")]);
+    let mut server = TestEngine::new(&[("limits.memory_bytes", "4m")]);
     publish(&mut server, "a", vec![7; MIB]);
     let ids: Vec<_> = (0..1000).map(|_| ask(&mut server, 0, "/topics/a")).collect();
     let used = in_use(&server);
@@ -266,7 +264,7 @@ fn a_thousand_are_answered_with_one_megabyte() {
 /// long for it. Sound or not, over HTTP and on `/ws`.
 #[test]
 fn a_megabyte_of_json_is_checked_in_short_turns() {
-    let mut server = VirtualServer::new(&[("limits.memory_bytes", "64m")]);
+    let mut server = TestEngine::new(&[("limits.memory_bytes", "64m")]);
     for (name, json) in hostile_json() {
         server.longest_turn = Duration::ZERO;
         let id = server.connect("127.0.0.1:9").expect("there is room");
@@ -283,7 +281,7 @@ fn a_megabyte_of_json_is_checked_in_short_turns() {
 
         let id = server.open("/ws");
         let text = format!(r#"{{"op":"publish","topic":"a","ref":[7],"data":{json}}}"#);
-        server.send(id, support::peer::frame(0x81, text.as_bytes()));
+        server.send(id, common::frame::frame(0x81, text.as_bytes()));
         server.settle();
         let answer = String::from_utf8_lossy(&server.received(id)).into_owned();
         let op = if is_sound { "published" } else { "error" };
@@ -355,7 +353,7 @@ fn hostile_json() -> Vec<(&'static str, String)> {
 #[test]
 fn tiny_events_count_with_their_entries() {
     let pairs = [("overflow.policy", "drop_newest"), ("limits.memory_bytes", "64m")];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = TestEngine::new(&pairs);
     let id = server.open("/topics/a");
     server.narrow(id, 0);
     for _ in 0..20_000 {
@@ -372,16 +370,16 @@ fn tiny_events_count_with_their_entries() {
 /// FAULTS 184. Handlers are busy; connections come, fill their inboxes, and go.
 #[test]
 fn the_budget_sees_what_connections_left_behind() {
-    let mut server = VirtualServer::new(&[("limits.memory_bytes", "64m")]);
-    let fill = |server: &mut VirtualServer, id| {
-        server.send(id, support::peer::frame(0x82, &[7; 8 * KIB]).repeat(8));
+    let mut server = TestEngine::new(&[("limits.memory_bytes", "64m")]);
+    let fill = |server: &mut TestEngine, id| {
+        server.send(id, common::frame::frame(0x82, &[7; 8 * KIB]).repeat(8));
         server.settle();
     };
-    let take = |server: &mut VirtualServer| {
+    let take = |server: &mut TestEngine| {
         assert!(!server.world.undecided.is_empty(), "a worker has something");
         server.world.undecided.remove(0)
     };
-    let held = |server: &VirtualServer| figure(server, "heartwheel_memory_bytes{kind=\"inbox\"}");
+    let held = |server: &TestEngine| figure(server, "heartwheel_memory_bytes{kind=\"inbox\"}");
     // Their handlers know them, and have nothing of theirs when they go.
     let known: Vec<_> = (0..50).map(|_| server.open("/busy")).collect();
     for _ in &known {

@@ -1,7 +1,7 @@
 //! A server by a clock that is moved by hand, with connections in memory: what embedders test
 //! theirs with, and what only such a clock can show. Nothing here sleeps; days pass.
 
-mod support;
+mod common;
 
 #[path = "virtual_time/deadlines.rs"]
 mod deadlines;

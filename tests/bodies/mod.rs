@@ -14,7 +14,7 @@ pub mod head;
 pub mod response;
 mod source;
 
-#[path = "../support/chunked.rs"]
+#[path = "../common/chunked.rs"]
 mod chunked;
 #[path = "../common/decoders.rs"]
 mod decoders;

@@ -4,20 +4,20 @@ use heartwheel::core::contract::event::Command;
 use heartwheel::core::contract::route::Face;
 use heartwheel::{Server, app};
 
-use crate::support::peer::{Peer, get};
-use crate::support::server::Running;
-use crate::support::virtual_server::VirtualServer;
-use crate::support::{Span, eventually, ms};
+use crate::common::client::Client;
+use crate::common::engine::TestEngine;
+use crate::common::http::get_request;
+use crate::common::server::TestServer;
+use crate::common::timing::{Span, eventually, ms};
 
 #[test]
 fn accepting_pauses_beyond_the_rate_and_says_when_it_goes_on() {
-    let mut server = VirtualServer::new(&[("limits.handshakes_per_second", "10")]);
+    let mut server = TestEngine::new(&[("limits.handshakes_per_second", "10")]);
     let mut accepted = 0;
-    let mut accept_all = |server: &mut VirtualServer| {
+    let mut accept_all = |server: &mut TestEngine| {
         while server.engine.may_accept(server.now(), Face::Public) {
             let id = server.connect("192.0.2.7:1").unwrap();
-            let reset = std::io::ErrorKind::ConnectionReset.into();
-            server.engine.handle_error(server.now(), id, &reset);
+            server.reset(id);
             accepted += 1;
         }
         accepted
@@ -45,22 +45,22 @@ fn accepting_pauses_beyond_the_rate_and_says_when_it_goes_on() {
 #[test]
 fn a_burst_of_connects_is_served_over_time_and_whole() {
     let pairs = [("limits.handshakes_per_second", "20"), ("admin_listen", "127.0.0.1:0")];
-    let mut config = crate::support::server::config(&pairs);
+    let mut config = crate::common::server::config(&pairs);
     config.limits.connections = 1000;
     let server = app::routes(Server::builder()).config(config).build().unwrap();
     let admin = server.admin_addresses()[0].as_tcp().unwrap();
-    let server = Running::of(server);
+    let server = TestServer::of(server);
     let span = Span::begin();
-    let mut peers: Vec<_> = (0..80).map(|_| Peer::connect(server.address)).collect();
-    peers.iter_mut().for_each(|peer| peer.send(get("/healthz").as_bytes()));
-    let mut operator = Peer::connect(admin);
-    operator.send(get("/healthz").as_bytes());
-    assert_eq!(operator.answer().status, 200);
+    let mut peers: Vec<_> = (0..80).map(|_| Client::connect(server.address)).collect();
+    peers.iter_mut().for_each(|peer| peer.send(get_request("/healthz", "").as_bytes()));
+    let mut operator = Client::connect(admin);
+    operator.send(get_request("/healthz", "").as_bytes());
+    assert_eq!(operator.read_answer().status, 200);
     assert!(span.elapsed() < ms(1000) + span.stalled(), "the operator does not wait");
     let answered_at: Vec<_> = peers
         .iter_mut()
         .map(|peer| {
-            assert_eq!(peer.answer().status, 200);
+            assert_eq!(peer.read_answer().status, 200);
             span.elapsed()
         })
         .collect();
@@ -78,8 +78,8 @@ fn a_burst_of_connects_is_served_over_time_and_whole() {
 
 #[test]
 fn a_pause_does_not_spin() {
-    let server = crate::support::topics::start(&[("limits.handshakes_per_second", "1")]);
-    let _peers: Vec<_> = (0..20).map(|_| Peer::connect(server.address)).collect();
+    let server = crate::common::topics::start(&[("limits.handshakes_per_second", "1")]);
+    let _peers: Vec<_> = (0..20).map(|_| Client::connect(server.address)).collect();
     std::thread::sleep(ms(300));
     let before = server.stats().turns;
     std::thread::sleep(ms(2500));
@@ -91,13 +91,13 @@ fn a_pause_does_not_spin() {
 /// Who had connected before the drain began is told, not left hanging.
 #[test]
 fn a_drain_leaves_nobody_waiting_to_be_accepted() {
-    let server = crate::support::topics::start(&[("limits.handshakes_per_second", "1")]);
-    let mut peers: Vec<_> = (0..20).map(|_| Peer::connect(server.address)).collect();
-    peers.iter_mut().for_each(|peer| peer.send(get("/healthz").as_bytes()));
+    let server = crate::common::topics::start(&[("limits.handshakes_per_second", "1")]);
+    let mut peers: Vec<_> = (0..20).map(|_| Client::connect(server.address)).collect();
+    peers.iter_mut().for_each(|peer| peer.send(get_request("/healthz", "").as_bytes()));
     eventually("two are accepted", || server.stats().accepted == 2);
     server.handle.drain().expect("the server is there");
     for peer in &mut peers {
-        assert_eq!(peer.answer().status, 200);
+        assert_eq!(peer.read_answer().status, 200);
         peer.expect_fin();
     }
     drop(peers);

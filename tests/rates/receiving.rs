@@ -5,8 +5,8 @@ use heartwheel::core::contract::route::Face;
 use heartwheel::stats::DeadlineKind;
 use heartwheel::{CloseReason, ConnectionId};
 
-use crate::support::peer::frame;
-use crate::support::virtual_server::VirtualServer;
+use crate::common::engine::TestEngine;
+use crate::common::frame::frame;
 
 const TICK_MS: u64 = 10;
 
@@ -15,7 +15,7 @@ fn texts(count: usize) -> Vec<u8> {
 }
 
 /// Gives how many echoes of [`texts`] the peer has received.
-fn echoes(server: &mut VirtualServer, id: ConnectionId) -> usize {
+fn echoes(server: &mut TestEngine, id: ConnectionId) -> usize {
     let received = server.received(id);
     assert_eq!(received.len() % 3, 0, "nothing but echoes: {received:?}");
     received.len() / 3
@@ -28,7 +28,7 @@ fn post(body: usize) -> Vec<u8> {
 
 #[test]
 fn twice_the_rate_comes_at_once_and_then_the_rate_to_the_tick() {
-    let mut server = VirtualServer::new(&[("limits.messages_per_second", "10")]);
+    let mut server = TestEngine::new(&[("limits.messages_per_second", "10")]);
     let id = server.open("/echo");
     server.send(id, texts(100));
     server.settle();
@@ -49,7 +49,7 @@ fn twice_the_rate_comes_at_once_and_then_the_rate_to_the_tick() {
 fn the_average_over_a_minute_is_the_rate_whatever_it_is() {
     for rate in [1, 7, 50, 1000, 20_000] {
         let set = rate.to_string();
-        let mut server = VirtualServer::new(&[("limits.messages_per_second", &set)]);
+        let mut server = TestEngine::new(&[("limits.messages_per_second", &set)]);
         let id = server.open("/echo");
         let turns = server.turns;
         for _ in 0..60 {
@@ -72,7 +72,7 @@ fn the_average_over_a_minute_is_the_rate_whatever_it_is() {
 
 #[test]
 fn a_paused_connection_wakes_nobody_before_its_wait_is_over() {
-    let mut server = VirtualServer::new(&[("limits.messages_per_second", "1")]);
+    let mut server = TestEngine::new(&[("limits.messages_per_second", "1")]);
     let id = server.open("/echo");
     server.send(id, texts(40));
     server.settle();
@@ -87,7 +87,7 @@ fn a_paused_connection_wakes_nobody_before_its_wait_is_over() {
 
 #[test]
 fn bytes_beyond_the_rate_stay_in_the_socket() {
-    let mut server = VirtualServer::new(&[("limits.bytes_per_second", "10000")]);
+    let mut server = TestEngine::new(&[("limits.bytes_per_second", "10000")]);
     let id = server.open("/echo");
     let before = server.engine.stats().received_bytes;
     server.send(id, frame(0x82, &[7; 50_000]));
@@ -114,7 +114,7 @@ fn deadlines_that_wait_for_bytes_stand_still_while_nothing_is_read() {
         ("deadlines.handshake", "500ms"),
         ("deadlines.read_idle", "700ms"),
     ];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = TestEngine::new(&pairs);
     let socket = server.open("/echo");
     server.send(socket, frame(0x82, &[7; 50_000]));
     let plain = server.connect("127.0.0.1:1").unwrap();
@@ -138,7 +138,7 @@ fn deadlines_that_wait_for_bytes_stand_still_while_nothing_is_read() {
 #[test]
 fn silence_counts_from_when_all_was_read() {
     let pairs = [("limits.messages_per_second", "1"), ("deadlines.read_idle", "700ms")];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = TestEngine::new(&pairs);
     let id = server.open("/echo");
     server.send(id, texts(5));
     server.run_for(3600);
@@ -151,7 +151,7 @@ fn silence_counts_from_when_all_was_read() {
 #[test]
 fn a_body_that_stops_is_judged_by_its_own_time() {
     let pairs = [("limits.bytes_per_second", "10000"), ("deadlines.body", "500ms")];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = TestEngine::new(&pairs);
     let id = server.connect("127.0.0.1:1").unwrap();
     let whole = post(50_000);
     server.send(id, &whole[..40_000]);
@@ -172,7 +172,7 @@ fn the_wait_for_a_pong_stands_still_while_nothing_is_read() {
         ("heartbeat.pong", "200ms"),
         ("heartbeat.max_missed", "1"),
     ];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = TestEngine::new(&pairs);
     let id = server.open("/echo");
     // Behind these lies whatever the peer answers.
     server.send(id, texts(30));
@@ -189,10 +189,10 @@ fn the_wait_for_a_pong_stands_still_while_nothing_is_read() {
 
 #[test]
 fn requests_count_as_messages_and_an_upgrade_does_not() {
-    let mut server = VirtualServer::new(&[("limits.messages_per_second", "2")]);
+    let mut server = TestEngine::new(&[("limits.messages_per_second", "2")]);
     let plain = server.connect("127.0.0.1:1").unwrap();
     server.send(plain, post(10).repeat(10));
-    let answers = |server: &mut VirtualServer| {
+    let answers = |server: &mut TestEngine| {
         let received = String::from_utf8(server.received(plain)).unwrap();
         received.matches("HTTP/1.1 200 ").count()
     };
@@ -212,7 +212,7 @@ fn requests_count_as_messages_and_an_upgrade_does_not() {
 fn a_peer_that_is_closed_for_its_rate_gets_1008_and_a_request_429() {
     for key in ["limits.messages_per_second", "limits.bytes_per_second"] {
         let rate = if key.contains("bytes") { "1000" } else { "10" };
-        let mut server = VirtualServer::new(&[(key, rate), ("limits.rate_action", "close")]);
+        let mut server = TestEngine::new(&[(key, rate), ("limits.rate_action", "close")]);
         let socket = server.open("/echo");
         server.send(socket, if key.contains("bytes") { texts(400) } else { texts(21) });
         server.settle();
@@ -243,7 +243,7 @@ fn what_is_within_the_rate_is_neither_paused_nor_closed() {
             ("limits.bytes_per_second", "1000"),
             ("limits.rate_action", action),
         ];
-        let mut server = VirtualServer::new(&pairs);
+        let mut server = TestEngine::new(&pairs);
         let id = server.open("/echo");
         for _ in 0..600 {
             server.send(id, texts(1));
@@ -257,7 +257,7 @@ fn what_is_within_the_rate_is_neither_paused_nor_closed() {
 #[test]
 fn a_large_message_within_its_own_memory_is_held_to_the_rate_too() {
     let pairs = [("limits.bytes_per_second", "100k"), ("limits.rate_action", "close")];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = TestEngine::new(&pairs);
     let id = server.open("/echo");
     // Its beginning is within the rate; the rest is read into the message's own memory.
     let message = frame(0x82, &[7; 1_000_000]);
@@ -275,7 +275,7 @@ fn a_large_message_within_its_own_memory_is_held_to_the_rate_too() {
 #[test]
 fn a_drain_ends_who_is_paused() {
     let pairs = [("limits.messages_per_second", "1"), ("deadlines.drain", "10s")];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = TestEngine::new(&pairs);
     let socket = server.open("/echo");
     server.send(socket, texts(100));
     let plain = server.connect("127.0.0.1:1").unwrap();
@@ -293,7 +293,7 @@ fn a_drain_ends_who_is_paused() {
 
 #[test]
 fn a_reload_to_a_lower_rate_ends_nobody_who_is_to_be_paused() {
-    let mut server = VirtualServer::new(&[("limits.messages_per_second", "1000")]);
+    let mut server = TestEngine::new(&[("limits.messages_per_second", "1000")]);
     let id = server.open("/echo");
     server.send(id, texts(1500));
     let last = frame(0x81, b"x");
@@ -315,7 +315,7 @@ fn a_reload_to_a_lower_rate_ends_nobody_who_is_to_be_paused() {
 #[test]
 fn the_operator_has_no_rates() {
     let pairs = [("limits.messages_per_second", "1"), ("limits.bytes_per_second", "100")];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = TestEngine::new(&pairs);
     let id = server.connect_to(Face::Admin, Some("127.0.0.1:1")).unwrap();
     server.send(id, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(50));
     server.settle();
@@ -325,12 +325,11 @@ fn the_operator_has_no_rates() {
 
 #[test]
 fn a_reset_frees_who_is_paused() {
-    let mut server = VirtualServer::new(&[("limits.messages_per_second", "1")]);
+    let mut server = TestEngine::new(&[("limits.messages_per_second", "1")]);
     let id = server.open("/echo");
     server.send(id, texts(100));
     server.settle();
-    let reset = std::io::ErrorKind::ConnectionReset.into();
-    server.engine.handle_error(server.now(), id, &reset);
+    server.reset(id);
     server.run_for(5000);
     assert_eq!(server.engine.stats().closed_by(CloseReason::Reset), 1);
     assert_eq!(server.engine.poll_timeout(), None, "nothing to do, no wake-up");

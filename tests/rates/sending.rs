@@ -3,10 +3,11 @@
 use heartwheel::core::contract::event::Command;
 use heartwheel::{CloseReason, ConnectionId, Payload};
 
-use crate::support::peer::frame;
-use crate::support::virtual_server::{VirtualServer, upgrade};
+use crate::common::engine::TestEngine;
+use crate::common::frame::frame;
+use crate::common::http::upgrade_request;
 
-fn publish(server: &mut VirtualServer, count: usize) {
+fn publish(server: &mut TestEngine, count: usize) {
     for _ in 0..count {
         let payload = Payload::Text("x".into());
         server.command(Command::Publish("a".into(), payload));
@@ -14,7 +15,7 @@ fn publish(server: &mut VirtualServer, count: usize) {
 }
 
 /// Gives how many messages of one byte the peer has received.
-fn messages(server: &mut VirtualServer, id: ConnectionId) -> usize {
+fn messages(server: &mut TestEngine, id: ConnectionId) -> usize {
     let received = server.received(id);
     assert_eq!(received.len() % 3, 0, "nothing but messages: {received:?}");
     received.len() / 3
@@ -22,7 +23,7 @@ fn messages(server: &mut VirtualServer, id: ConnectionId) -> usize {
 
 #[test]
 fn twice_the_rate_leaves_at_once_and_then_the_rate() {
-    let mut server = VirtualServer::new(&[("limits.send_per_second", "10")]);
+    let mut server = TestEngine::new(&[("limits.send_per_second", "10")]);
     let id = server.open("/topics/a");
     publish(&mut server, 100);
     server.settle();
@@ -47,7 +48,7 @@ fn the_average_over_a_minute_is_the_rate_for_answers_and_events_alike() {
     for (path, rate) in [("/echo", 7), ("/echo", 500), ("/topics/a", 7), ("/topics/a", 500)] {
         let set = rate.to_string();
         let pairs = [("limits.send_per_second", set.as_str()), ("limits.outbox_bytes", "8m")];
-        let mut server = VirtualServer::new(&pairs);
+        let mut server = TestEngine::new(&pairs);
         let id = server.open(path);
         for _ in 0..240 {
             // Twice as many as may leave; the outbox takes all of them.
@@ -66,7 +67,7 @@ fn the_average_over_a_minute_is_the_rate_for_answers_and_events_alike() {
 
 #[test]
 fn an_event_stream_is_held_to_the_rate_and_its_head_is_not() {
-    let mut server = VirtualServer::new(&[("limits.send_per_second", "2")]);
+    let mut server = TestEngine::new(&[("limits.send_per_second", "2")]);
     let id = server.connect("127.0.0.1:1").unwrap();
     let lines = "Host: localhost\r\nAccept: text/event-stream\r\n\r\n";
     server.send(id, format!("GET /topics/a HTTP/1.1\r\n{lines}"));
@@ -77,7 +78,7 @@ fn an_event_stream_is_held_to_the_rate_and_its_head_is_not() {
     );
     publish(&mut server, 10);
     server.settle();
-    let events = |server: &mut VirtualServer| {
+    let events = |server: &mut TestEngine| {
         String::from_utf8(server.received(id)).unwrap().matches("data: x").count()
     };
     assert_eq!(events(&mut server), 4);
@@ -95,7 +96,7 @@ fn pings_and_pongs_are_not_held_back() {
         ("heartbeat.pong", "300ms"),
         ("heartbeat.jitter", "0"),
     ];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = TestEngine::new(&pairs);
     let id = server.open("/topics/a");
     publish(&mut server, 50);
     server.settle();
@@ -114,7 +115,7 @@ fn pings_and_pongs_are_not_held_back() {
 #[test]
 fn a_peer_is_judged_by_what_was_let_go() {
     let pairs = [("limits.send_per_second", "1"), ("deadlines.write_stall", "500ms")];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = TestEngine::new(&pairs);
     let id = server.open("/topics/a");
     publish(&mut server, 30);
     server.run_for(10_000);
@@ -130,7 +131,7 @@ fn a_peer_is_judged_by_what_was_let_go() {
 #[test]
 fn what_a_connection_that_ends_has_to_say_is_not_held_back() {
     for end in ["drain", "close", "peer", "eof"] {
-        let mut server = VirtualServer::new(&[("limits.send_per_second", "1")]);
+        let mut server = TestEngine::new(&[("limits.send_per_second", "1")]);
         let id = server.open("/echo");
         server.send(id, frame(0x81, b"x").repeat(50));
         server.settle();
@@ -151,13 +152,13 @@ fn what_a_connection_that_ends_has_to_say_is_not_held_back() {
 #[test]
 fn pressure_is_told_of_what_is_held_back() {
     let pairs = [("limits.send_per_second", "10"), ("limits.outbox_bytes", "12400")];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = TestEngine::new(&pairs);
     let id = server.connect("127.0.0.1:1").unwrap();
-    server.send(id, upgrade("/ws", ""));
+    server.send(id, upgrade_request("/ws", ""));
     server.send(id, frame(0x81, br#"{"op":"subscribe","topic":"a"}"#));
     server.settle();
     server.received(id);
-    let waiting = |server: &VirtualServer| {
+    let waiting = |server: &TestEngine| {
         let stats = server.engine.stats();
         stats.queued_bytes - stats.sent_bytes
     };
@@ -187,7 +188,7 @@ fn beyond_the_outbox_the_policy_acts_on_what_is_held_back() {
             ("limits.outbox_bytes", "13100"),
             ("overflow.policy", policy),
         ];
-        let mut server = VirtualServer::new(&pairs);
+        let mut server = TestEngine::new(&pairs);
         let id = server.open("/topics/a");
         for _ in 0..300 {
             publish(&mut server, 1);

@@ -199,7 +199,7 @@ pub fn routes() -> Builder {
         .topics("/topics/{topic}")
         .hub("/ws")
         .events("/events")
-        .websocket("/echo", crate::support::server::echo)
+        .websocket("/echo", crate::common::server::echo)
         .websocket("/quiet", |_: &Sender, _: Event| {})
         .websocket("/flood", flood)
         .route(Route::get("/", |_: &_| heartwheel::http::Response::new(200).text("here\n")))
