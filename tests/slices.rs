@@ -11,6 +11,7 @@ use heartwheel::http::Response;
 use heartwheel::{Accept, CloseReason, ConnectionId, Payload, Placement};
 
 use common::engine::TestEngine;
+use common::http::Answer;
 use common::rng::Rng;
 use common::topics::dechunk;
 
@@ -27,11 +28,6 @@ const TURN_MAX: Duration = match cfg!(debug_assertions) {
 /// How many ask at once.
 const CLIENTS: usize = if cfg!(debug_assertions) { 20 } else { 100 };
 
-fn publish(server: &mut TestEngine, topic: &str, payload: impl Into<Payload>) {
-    server.command(Command::Publish(topic.into(), payload.into()));
-    server.settle();
-}
-
 fn text(byte: u8, len: usize) -> String {
     char::from(byte).to_string().repeat(len)
 }
@@ -47,20 +43,8 @@ fn ask(server: &mut TestEngine, window: usize, target: &str) -> ConnectionId {
 
 /// Gives the head of an answer, and what is behind it.
 fn apart(answer: &[u8]) -> (String, &[u8]) {
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head") + 4;
-    (String::from_utf8(answer[..end].to_vec()).expect("a head is text"), &answer[end..])
-}
-
-/// Gives a figure by its name and labels.
-fn figure(server: &TestEngine, name: &str) -> usize {
-    let text = server.engine.metrics(&Default::default());
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
-}
-
-fn in_use(server: &TestEngine) -> usize {
-    let kind = |kind| figure(server, &format!("heartwheel_memory_bytes{{kind=\"{kind}\"}}"));
-    ["partial", "inbox", "outbox", "log"].into_iter().map(kind).sum()
+    let (head, end) = Answer::read(answer).expect("a whole head");
+    (head.head, &answer[end..])
 }
 
 /// Gives the strings of a member, unescaped.
@@ -78,7 +62,7 @@ fn a_history_comes_whole_in_slices_however_it_is_read() {
     let texts: Vec<_> =
         lens.iter().enumerate().map(|(n, len)| text([1, b'a', b'"'][n % 3], *len)).collect();
     for text in &texts {
-        publish(&mut server, "a", text.as_str());
+        server.publish("a", text.as_str());
     }
     for step in [usize::MAX, 100_000, 7_777] {
         let id = ask(&mut server, step, "/topics/a?after=0-0");
@@ -102,7 +86,7 @@ fn a_history_comes_whole_in_slices_however_it_is_read() {
 #[test]
 fn old_clients_get_a_history_until_the_end_and_head_gets_none() {
     let mut server = TestEngine::new(&[]);
-    publish(&mut server, "a", text(2, 100_000));
+    server.publish("a", text(2, 100_000));
     let id = server.connect("127.0.0.1:9").expect("there is room");
     server.send(id, "GET /topics/a?after=0-0 HTTP/1.0\r\n\r\n");
     server.settle();
@@ -126,10 +110,10 @@ fn old_clients_get_a_history_until_the_end_and_head_gets_none() {
 fn a_history_ends_with_what_was_newest_when_it_was_asked_for() {
     let mut server = TestEngine::new(&[]);
     for n in 0..3 {
-        publish(&mut server, "a", format!("{n}{}", text(1, 20_000)));
+        server.publish("a", format!("{n}{}", text(1, 20_000)));
     }
     let id = ask(&mut server, 1000, "/topics/a?after=0-0");
-    publish(&mut server, "a", "later");
+    server.publish("a", "later");
     server.narrow(id, usize::MAX);
     server.settle();
     let answer = server.received(id);
@@ -143,12 +127,12 @@ fn a_history_ends_with_what_was_newest_when_it_was_asked_for() {
 fn a_history_that_is_evicted_before_it_is_read_breaks_off() {
     let mut server = TestEngine::new(&[("topics.retain_events", "4")]);
     for n in 0..4 {
-        publish(&mut server, "a", format!("{n}{}", text(1, 20_000)));
+        server.publish("a", format!("{n}{}", text(1, 20_000)));
     }
     let id = ask(&mut server, 1000, "/topics/a?after=0-0");
     let done = ask(&mut server, 1000, "/topics/a?after=0-0");
     for _ in 0..2 {
-        publish(&mut server, "a", "next");
+        server.publish("a", "next");
     }
     server.narrow(id, usize::MAX);
     server.settle();
@@ -165,9 +149,9 @@ fn a_history_that_is_evicted_before_it_is_read_breaks_off() {
 #[test]
 fn a_hundred_ask_for_a_log_of_control_characters() {
     let mut server = TestEngine::new(&[("limits.memory_bytes", "4m")]);
-    publish(&mut server, "a", text(1, MIB - 64));
+    server.publish("a", text(1, MIB - 64));
     let ids: Vec<_> = (0..CLIENTS).map(|_| ask(&mut server, 0, "/topics/a?after=0-0")).collect();
-    let used = in_use(&server);
+    let used = server.memory_in_use();
     assert!(used <= 3 * MIB, "{used}");
     server.longest_turn = Duration::ZERO;
     ids.iter().for_each(|id| server.narrow(*id, 64 * KIB));
@@ -200,8 +184,8 @@ fn a_hundred_streams_are_sent_a_megabyte_of_line_feeds() {
     };
     let ids: Vec<_> = (0..CLIENTS).map(|n| stream(&mut server, kinds[n % 2])).collect();
     server.longest_turn = Duration::ZERO;
-    publish(&mut server, "a", text(b'\n', MIB - 64));
-    let used = in_use(&server);
+    server.publish("a", text(b'\n', MIB - 64));
+    let used = server.memory_in_use();
     assert!(used <= 3 * MIB, "{used}");
     ids.iter().for_each(|id| server.narrow(*id, 64 * KIB));
     server.settle();
@@ -246,9 +230,9 @@ fn large_events_one_behind_the_other_reach_who_reads() {
 #[test]
 fn a_thousand_are_answered_with_one_megabyte() {
     let mut server = TestEngine::new(&[("limits.memory_bytes", "4m")]);
-    publish(&mut server, "a", vec![7; MIB]);
+    server.publish("a", vec![7; MIB]);
     let ids: Vec<_> = (0..1000).map(|_| ask(&mut server, 0, "/topics/a")).collect();
-    let used = in_use(&server);
+    let used = server.memory_in_use();
     assert!(used <= 3 * MIB, "{used}");
     for &id in &ids[..10] {
         server.narrow(id, usize::MAX);
@@ -360,8 +344,8 @@ fn tiny_events_count_with_their_entries() {
         server.command(Command::Publish("a".into(), "abc".into()));
     }
     server.settle();
-    let used = figure(&server, "heartwheel_memory_bytes{kind=\"outbox\"}");
-    let waiting = figure(&server, "heartwheel_outbox_bytes");
+    let used = server.memory("outbox");
+    let waiting = server.figure("heartwheel_outbox_bytes");
     println!("{used} bytes of memory for {waiting}");
     assert!((128 * KIB..512 * KIB).contains(&used), "{used}");
     assert!((1000..256 * KIB / 128 * 5).contains(&waiting), "{waiting}");
@@ -379,7 +363,7 @@ fn the_budget_sees_what_connections_left_behind() {
         assert!(!server.world.undecided.is_empty(), "a worker has something");
         server.world.undecided.remove(0)
     };
-    let held = |server: &TestEngine| figure(server, "heartwheel_memory_bytes{kind=\"inbox\"}");
+    let held = |server: &TestEngine| server.memory("inbox");
     // Their handlers know them, and have nothing of theirs when they go.
     let known: Vec<_> = (0..50).map(|_| server.open("/busy")).collect();
     for _ in &known {

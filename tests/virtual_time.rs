@@ -11,5 +11,3 @@ mod long;
 mod network;
 #[path = "virtual_time/threads.rs"]
 mod threads;
-#[path = "virtual_time/world.rs"]
-mod world;

@@ -15,7 +15,7 @@ use heartwheel::core::ground::time::Instant;
 use heartwheel::core::observe::figures::Surroundings;
 use heartwheel::core::transport::{Got, Transport, Written};
 use heartwheel::http::{Refusal, Response};
-use heartwheel::{Accept, Config, ConnectionId};
+use heartwheel::{Accept, Config, ConnectionId, Payload};
 
 use super::frame::{CLOSE, PING, PONG, frame};
 use super::http::upgrade_request;
@@ -221,6 +221,30 @@ impl TestEngine {
     /// Says whether the server has ended its side.
     pub fn is_over(&self, id: ConnectionId) -> bool {
         self.world.wires[key(id)].is_over
+    }
+
+    /// Gives a figure by its name and labels.
+    #[track_caller]
+    pub fn figure(&self, name: &str) -> usize {
+        let text = self.engine.metrics(&Surroundings::default());
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// Gives the bytes of one kind that are counted in the memory budget.
+    pub fn memory(&self, kind: &str) -> usize {
+        self.figure(&format!("heartwheel_memory_bytes{{kind=\"{kind}\"}}"))
+    }
+
+    /// Gives all bytes that are counted in the memory budget.
+    pub fn memory_in_use(&self) -> usize {
+        ["partial", "inbox", "outbox", "log"].into_iter().map(|kind| self.memory(kind)).sum()
+    }
+
+    /// Publishes an event, and turns until all have it who take it.
+    pub fn publish(&mut self, topic: &str, payload: impl Into<Payload>) {
+        self.command(Command::Publish(topic.into(), payload.into()));
+        self.settle();
     }
 
     /// Tells the engine something.

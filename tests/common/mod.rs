@@ -14,6 +14,7 @@ pub mod group;
 pub mod honest;
 pub mod http;
 pub mod lag;
+pub mod lines;
 pub mod process;
 #[cfg(feature = "program")]
 pub mod program;
@@ -23,3 +24,4 @@ pub mod rng;
 pub mod server;
 pub mod timing;
 pub mod topics;
+pub mod world;

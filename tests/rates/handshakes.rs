@@ -1,45 +1,40 @@
 //! `limits.handshakes_per_second`: beyond it accepting pauses.
 
-use heartwheel::core::contract::event::Command;
-use heartwheel::core::contract::route::Face;
 use heartwheel::{Server, app};
 
 use crate::common::client::Client;
-use crate::common::engine::TestEngine;
 use crate::common::http::get_request;
+use crate::common::lines::Lines;
 use crate::common::server::TestServer;
 use crate::common::timing::{Span, eventually, ms};
 
 #[test]
 fn accepting_pauses_beyond_the_rate_and_says_when_it_goes_on() {
-    let mut server = TestEngine::new(&[("limits.handshakes_per_second", "10")]);
-    let mut accepted = 0;
-    let mut accept_all = |server: &mut TestEngine| {
-        while server.engine.may_accept(server.now(), Face::Public) {
-            let id = server.connect("192.0.2.7:1").unwrap();
-            server.reset(id);
-            accepted += 1;
-        }
-        accepted
-    };
-    assert_eq!(accept_all(&mut server), 20);
-    assert!(!server.engine.is_accepting(Face::Public) && server.engine.is_accepting(Face::Admin));
-    assert!(server.engine.may_accept(server.now(), Face::Admin), "the operator does not wait");
-    let at = server.engine.poll_timeout().expect("it goes on some time").as_millis();
-    assert_eq!(at, server.now_ms + 100);
-    let began = server.now_ms;
-    let turns = server.turns;
-    while server.now_ms < began + 60_000 {
-        server.run_for(1);
-        accept_all(&mut server);
-    }
-    assert_eq!(accept_all(&mut server), 20 + 600);
-    assert!(server.turns - turns >= 60_000, "the test's own turns");
-    assert!(server.engine.stats().handshake_pauses <= 601);
-    // In a drain nobody is left waiting.
-    assert!(!server.engine.may_accept(server.now(), Face::Public));
-    server.command(Command::Drain);
-    assert!(server.engine.may_accept(server.now(), Face::Public));
+    let mut server = Lines::new(&[("limits.handshakes_per_second", "10")]);
+    let _peers: Vec<_> = (0..800).map(|_| server.connect()).collect();
+    server.settle();
+    assert_eq!(server.stats().accepted, 20);
+    let operator = server.connect_admin();
+    server.settle();
+    assert_eq!(server.stats().accepted, 21, "the operator does not wait");
+    server.reset(operator);
+    server.settle();
+    // It goes on at a time of its own.
+    server.run_for(99);
+    assert_eq!(server.stats().accepted, 21);
+    server.run_for(1);
+    assert_eq!(server.stats().accepted, 22);
+    let turns = server.stats().turns;
+    server.run_for(60_000 - 100);
+    assert_eq!(server.stats().accepted, 21 + 600, "the operator is one of them");
+    assert!(server.stats().handshake_pauses <= 601);
+    let turns = server.stats().turns - turns;
+    println!("{turns} turns in a minute");
+    assert!(turns <= 10 * 600, "{turns}");
+    // In a drain nobody is left waiting: one turn takes in 256.
+    server.handle().drain().expect("the server is there");
+    server.settle();
+    assert_eq!(server.stats().accepted, 801);
 }
 
 #[test]

@@ -353,7 +353,7 @@ fn a_gap_before_subscribed_is_told_before_it() {
     let mut server = TestEngine::new(&pairs);
     let hub = server.open("/ws");
     let say = |server: &mut TestEngine, text: &str| {
-        server.send(hub, masked_text(text));
+        server.send(hub, frame(0x81, text.as_bytes()));
         server.settle();
     };
     let publish = |server: &mut TestEngine, topic: &str, len: usize| {
@@ -401,9 +401,4 @@ fn what_is_evicted_behind_the_gap_of_the_101_is_another_gap() {
     assert!(got.contains("\r\nEvent-Gap: ") && !got.contains("third"), "{got}");
     server.run_for(60_000);
     assert_eq!(server.engine.stats().closed_by(CloseReason::Overflow), 1);
-}
-
-/// A text frame whose mask is zero.
-fn masked_text(text: &str) -> Vec<u8> {
-    [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat()
 }

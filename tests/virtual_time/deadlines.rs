@@ -8,7 +8,7 @@ use heartwheel::stats::DeadlineKind;
 
 use crate::common::frame::frame;
 use crate::common::http::{get_request, upgrade_request};
-use crate::world::*;
+use crate::common::world::*;
 
 /// The other end, kept while its deadline is waited for, and since when that is.
 type Begun = (Box<dyn Any>, Duration);

@@ -8,7 +8,7 @@ use heartwheel::CloseReason;
 use heartwheel::stats::DeadlineKind;
 
 use crate::common::http::get_request;
-use crate::world::*;
+use crate::common::world::*;
 
 // FAULTS 51.
 #[test]

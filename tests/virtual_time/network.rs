@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use heartwheel::{CloseReason, MemoryPeer, Server};
 
 use crate::common::http::{get_request, upgrade_request};
-use crate::world::*;
+use crate::common::world::*;
 
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("Linux says so").count()

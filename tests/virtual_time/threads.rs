@@ -11,7 +11,7 @@ use crate::common::frame::frame;
 use crate::common::http::upgrade_request;
 use crate::common::server::config;
 use crate::common::timing::{eventually, ms};
-use crate::world::routes;
+use crate::common::world::routes;
 
 /// Reads until there are `len` bytes, or the end.
 fn read(peer: &mut MemoryPeer, len: usize) -> Vec<u8> {
