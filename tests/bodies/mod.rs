@@ -20,6 +20,8 @@ mod chunked;
 mod decoders;
 #[path = "../common/event_stream.rs"]
 mod event_stream;
+#[path = "../common/frame.rs"]
+mod frame;
 #[path = "../common/responses.rs"]
 mod responses;
 #[path = "../common/rng.rs"]

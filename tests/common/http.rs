@@ -53,7 +53,7 @@ pub fn get_request(path: &str, lines: &str) -> String {
 
 /// Gives a request for a WebSocket; `lines` are further header lines, each with its CRLF.
 pub fn upgrade_request(path: &str, lines: &str) -> String {
-    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
     get_request(path, &format!("{upgrade}Sec-WebSocket-Key: {KEY}\r\n{lines}"))
 }
 

@@ -50,6 +50,15 @@ impl Program {
         Program::spawn(command, 1)
     }
 
+    /// Starts the program on a port of its own with these keys set, and all others as users have
+    /// them.
+    pub fn start_plain(settings: &[(&str, &str)]) -> Program {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heartwheel"));
+        command.env_clear().args(["serve", "--listen", "127.0.0.1:0"]);
+        add_settings(&mut command, settings);
+        Program::spawn(command, 1)
+    }
+
     /// Starts the lab with these keys set, an operator's listener, and a log of everything.
     pub fn lab(settings: &[(&str, &str)]) -> Program {
         Program::lab_with(settings, |_| {})
