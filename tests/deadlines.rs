@@ -21,7 +21,7 @@ use common::honest::{Crowd, Neighbour};
 use common::http::{get_request, upgrade_request};
 use common::recorder::{Recorder, Told};
 use common::server::{TestServer, echo};
-use common::timing::{EPS, PATIENCE, Span, eventually, ms};
+use common::timing::{PATIENCE, Span, eventually, ms};
 
 /// Echo, silence, floods, closes, and what is slow before a connection is open.
 fn routes() -> Builder {
@@ -799,6 +799,7 @@ mod as_a_child {
     use super::*;
     use common::process::voluntary_switches;
     use common::program::Program;
+    use common::timing::{EPS, within};
     use rustix::process::Signal;
 
     #[test]
@@ -822,11 +823,9 @@ mod as_a_child {
         let pings = crowd.pings();
         // One that died meanwhile is found out in the usual time.
         let silent = talker;
-        common::timing::within(
-            ms(300 + 2 * 200 + 100) + EPS,
-            "the silent one is found out",
-            || lab.lines_with("reason=heartbeat").len() == 1,
-        );
+        within(ms(300 + 2 * 200 + 100) + EPS, "the silent one is found out", || {
+            lab.lines_with("reason=heartbeat").len() == 1
+        });
         eventually("the others were pinged again", || crowd.pings() >= pings + 100);
         drop(silent);
         let ends = lab.lines_with("closed id=");

@@ -1,5 +1,5 @@
-//! What the tests share, a file for each role. Files of the fuzz targets and of the benches are
-//! taken in by their path: what names no other file of this folder.
+//! What the tests share, a file for each role. The fuzz targets and the benches take files of this
+//! folder by their path: those that name no other file here but `rng`.
 
 // Each test takes what it needs.
 #![allow(dead_code)]
