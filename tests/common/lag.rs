@@ -52,8 +52,8 @@ pub fn watch() {
 /// When the thread woke too late, and by how much.
 static STALLS: Mutex<Vec<(Instant, Duration)>> = Mutex::new(Vec::new());
 const NAP: Duration = Duration::from_millis(5);
-/// What is shorter is no lateness.
+/// A nap that is longer by less is not noted.
 const LATE_MIN: Duration = Duration::from_millis(10);
-/// What is shorter is what the machine's being busy means, and allowed for in [`super::timing::EPS`].
+/// A stall that is shorter is allowed for already: `timing::EPS` is for a busy machine.
 const STALL_MIN: Duration = Duration::from_millis(100);
 const RECENT: Duration = Duration::from_secs(10);
