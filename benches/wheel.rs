@@ -5,6 +5,7 @@
 //! system call that sends one small message costs 5,000 ns. `traffic` against `arm` is what lazy
 //! re-arm saves; drawing the random key and deadline is part of both, about 3 ns.
 
+// By its path: a generator of numbers is no part of the library, and the tests have it already.
 #[path = "../tests/common/rng.rs"]
 mod rng;
 

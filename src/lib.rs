@@ -82,7 +82,7 @@
 //! | | `admission` | tokens: who may publish and subscribe to what; rates |
 //! | | `topics` | logs of retained events, subscriptions, replay, fan-out |
 //! | | `wire` | HTTP heads, bodies, responses, upgrades; WebSocket frames; event streams; messages of `/ws` |
-//! | | `ground` | time, the wheel, chance, ids, reasons, JSON |
+//! | | `ground` | time, the wheel, chance, ids, reasons, JSON, numbers and bytes in text |
 //!
 //! # Invariants
 //!

@@ -20,9 +20,9 @@ use std::{env, iter};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
-use common::client::{get_request, upgrade_request};
 use common::frame::{BINARY, TEXT, frame, header};
 use common::group::Group;
+use common::http::{get_request, upgrade_request};
 use common::program::Program;
 
 const LIMIT: u64 = 16 << 20;
@@ -195,7 +195,7 @@ fn in_16_mib_it_survives_every_abuse_at_once_and_serves_honest_clients() {
 
 /// Lets peers do harm for so long, and checks how honest clients are served meanwhile and after it.
 fn endure(program: &mut Program, group: &Group, what: &str, span: Duration, abuses: Vec<Abuse>) {
-    let (address, until) = (program.address(), Instant::now() + span);
+    let (address, until) = (program.address, Instant::now() + span);
     let honest = honest::start(address, program.id(), until);
     let abuses: Vec<_> = abuses.into_iter().map(|abuse| abuse.start(address, until)).collect();
     while Instant::now() < until {

@@ -1,9 +1,7 @@
 //! Who gets a slot and who gets an answer: the engine with invented addresses, and tokens over real
 //! sockets.
 
-#[cfg(feature = "program")]
 mod common;
-mod support;
 
 #[path = "admission/addresses.rs"]
 mod addresses;

@@ -4,7 +4,7 @@
 //! Whatever happens, a handler hears of each connection's end exactly once, and what was accepted
 //! is what has ended.
 
-mod support;
+mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +14,14 @@ use std::time::Duration;
 use heartwheel::http::{Request, Response};
 use heartwheel::{Accept, Builder, CloseReason, Event, Message, Peer as Sender, Route, Server};
 
-use support::honest::Neighbour;
-use support::peer::{Peer, Seen, frame, get, upgrade};
-use support::process::cpu_of;
-use support::recorder::{Recorder, Told};
-use support::server::Running;
-use support::{Span, eventually, ms};
+use common::client::{Client, Seen};
+use common::frame::frame;
+use common::honest::Neighbour;
+use common::http::{get_request, upgrade_request};
+use common::process::cpu_of;
+use common::recorder::{Recorder, Told};
+use common::server::TestServer;
+use common::timing::{Span, eventually, ms};
 
 const PING: u8 = 0x89;
 
@@ -34,7 +36,7 @@ fn routes(recorder: &Recorder) -> Builder {
         .route(Route::websocket("/inline", obedient(recorder)).inline())
         .websocket("/worker", obedient(recorder))
         .route(Route::websocket("/slow", obedient(recorder)).authorize(authorize))
-        .websocket("/echo", support::server::echo)
+        .websocket("/echo", common::server::echo)
         .route(Route::get("/", |_: &Request| Response::new(200).text("here\n")).inline())
         .route(Route::get("/large", large).inline())
         .route(Route::post("/", |_: &Request| Response::new(200)).inline())
@@ -61,7 +63,7 @@ fn obedient(recorder: &Recorder) -> impl Fn(&Sender, Event) + Send + Sync + 'sta
 
 /// Waits until all connections have ended, and asserts that the books balance.
 #[track_caller]
-fn assert_balanced(server: &Running) {
+fn assert_balanced(server: &TestServer) {
     eventually("all have ended", || server.open() == 0);
     let stats = server.stats();
     assert_eq!(stats.accepted, stats.closed_total(), "{:?}", server.ends());
@@ -72,12 +74,12 @@ fn assert_balanced(server: &Running) {
 #[test]
 fn a_close_is_answered_with_its_code_and_the_server_ends_tcp_first() {
     let recorder = Recorder::default();
-    let server = Running::start(&[], routes(&recorder));
+    let server = TestServer::serve(&[], routes(&recorder));
     let codes = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014];
     let codes = codes.into_iter().chain([3000, 3999, 4000, 4999]);
     let mut count = 0;
     for code in codes {
-        let mut peer = Peer::open(server.address, "/inline");
+        let mut peer = Client::open(server.address, "/inline");
         let span = Span::begin();
         peer.close(code);
         assert_eq!(peer.expect_close(code), "");
@@ -96,9 +98,9 @@ fn a_close_is_answered_with_its_code_and_the_server_ends_tcp_first() {
 #[test]
 fn a_close_without_a_code_is_answered_with_1000() {
     let recorder = Recorder::default();
-    let server = Running::start(&[], routes(&recorder));
-    let mut peer = Peer::open(server.address, "/inline");
-    peer.send(&frame(0x88, b""));
+    let server = TestServer::serve(&[], routes(&recorder));
+    let mut peer = Client::open(server.address, "/inline");
+    peer.send(frame(0x88, b""));
     peer.expect_close(1000);
     peer.expect_fin();
     drop(peer);
@@ -110,7 +112,7 @@ fn a_close_without_a_code_is_answered_with_1000() {
 #[test]
 fn close_frames_that_must_not_be_are_1002_or_1007() {
     let recorder = Recorder::default();
-    let server = Running::start(&[], routes(&recorder));
+    let server = TestServer::serve(&[], routes(&recorder));
     let mut payloads: Vec<(Vec<u8>, CloseReason)> =
         [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
             .map(|code: u16| (code.to_be_bytes().to_vec(), CloseReason::Protocol))
@@ -120,8 +122,8 @@ fn close_frames_that_must_not_be_are_1002_or_1007() {
     payloads.push((vec![3, 232, 0xE2, 0x82], CloseReason::Utf8));
     let count = payloads.len();
     for (payload, reason) in payloads {
-        let mut peer = Peer::open(server.address, "/inline");
-        peer.send(&frame(0x88, &payload));
+        let mut peer = Client::open(server.address, "/inline");
+        peer.send(frame(0x88, &payload));
         peer.expect_close(reason.code());
         peer.expect_fin();
         drop(peer);
@@ -142,7 +144,7 @@ fn what_a_peer_must_not_send_has_its_close_code_and_reason() {
         ("limits.pings_per_second", "10"),
         ("limits.outbox_bytes", "64k"),
     ];
-    let server = Running::start(&pairs, routes(&recorder));
+    let server = TestServer::serve(&pairs, routes(&recorder));
     let neighbour = Neighbour::start(server.address);
     let fragments = [frame(0x01, b""), frame(0x00, b"").repeat(8)].concat();
     let too_big = [0x82, 0xFE, 0x03, 0xE9, 0, 0, 0, 0];
@@ -157,7 +159,7 @@ fn what_a_peer_must_not_send_has_its_close_code_and_reason() {
         (frame(PING, b"").repeat(21), CloseReason::Rate),
     ];
     for (bytes, reason) in &faults {
-        let mut peer = Peer::open(server.address, "/inline");
+        let mut peer = Client::open(server.address, "/inline");
         peer.send(bytes);
         let label = reason.label();
         println!("{label} is {}", reason.code());
@@ -177,10 +179,10 @@ fn what_a_peer_must_not_send_has_its_close_code_and_reason() {
 #[test]
 fn what_was_sent_before_a_close_arrives_before_it() {
     let recorder = Recorder::default();
-    let server = Running::start(&[], routes(&recorder));
+    let server = TestServer::serve(&[], routes(&recorder));
     for path in ["/inline", "/worker"] {
-        let mut peer = Peer::open(server.address, path);
-        peer.send(&[frame(0x81, b"one"), frame(0x81, b"two"), frame(0x81, b"close")].concat());
+        let mut peer = Client::open(server.address, path);
+        peer.send([frame(0x81, b"one"), frame(0x81, b"two"), frame(0x81, b"close")].concat());
         assert_eq!(peer.message(), "one");
         assert_eq!(peer.message(), "two");
         assert_eq!(peer.expect_close(4001), "bye");
@@ -196,8 +198,8 @@ fn what_was_sent_before_a_close_arrives_before_it() {
 #[test]
 fn a_fault_finishes_the_frame_in_progress_and_drops_the_rest() {
     let recorder = Recorder::default();
-    let server = Running::start(&[("limits.outbox_bytes", "64m")], routes(&recorder));
-    let mut peer = Peer::open_narrow(server.address, "/inline");
+    let server = TestServer::serve(&[("limits.outbox_bytes", "64m")], routes(&recorder));
+    let mut peer = Client::open_narrow(server.address, "/inline");
     peer.text("flood 1000000");
     peer.text("flood 500000");
     // The second waits until there is room for the answer, or stands behind the first.
@@ -221,13 +223,13 @@ fn a_fault_finishes_the_frame_in_progress_and_drops_the_rest() {
 #[test]
 fn what_comes_behind_the_peers_close_is_discarded() {
     let recorder = Recorder::default();
-    let server = Running::start(&[("deadlines.close_ack", "300ms")], routes(&recorder));
-    let mut peer = Peer::open(server.address, "/worker");
+    let server = TestServer::serve(&[("deadlines.close_ack", "300ms")], routes(&recorder));
+    let mut peer = Client::open(server.address, "/worker");
     let span = Span::begin();
-    peer.send(&[frame(0x88, &1000u16.to_be_bytes()), frame(0x81, b"and another thing")].concat());
+    peer.send([frame(0x88, &1000u16.to_be_bytes()), frame(0x81, b"and another thing")].concat());
     peer.expect_close(1000);
     peer.expect_fin();
-    while peer.try_send(&frame(0x81, b"and another thing")) {
+    while peer.try_send(frame(0x81, b"and another thing")).is_ok() {
         thread::sleep(ms(10));
         assert!(span.elapsed() < ms(300) + span.lateness_max(), "it goes on being read");
     }
@@ -242,15 +244,15 @@ fn what_comes_behind_the_peers_close_is_discarded() {
 #[test]
 fn what_comes_behind_our_close_is_discarded() {
     let recorder = Recorder::default();
-    let server = Running::start(&[], routes(&recorder));
-    let mut peer = Peer::open(server.address, "/inline");
+    let server = TestServer::serve(&[], routes(&recorder));
+    let mut peer = Client::open(server.address, "/inline");
     peer.text("close");
     peer.expect_close(4001);
     for _ in 0..10 {
         peer.text("not heard");
-        peer.send(&frame(PING, b"not answered"));
+        peer.send(frame(PING, b"not answered"));
     }
-    peer.send(&frame(0x82, &[0; 300_000]));
+    peer.send(frame(0x82, &[0; 300_000]));
     assert_eq!(peer.see_within(ms(100)), Seen::Nothing);
     peer.close(4001);
     peer.expect_fin();
@@ -269,9 +271,9 @@ fn what_comes_behind_our_close_is_discarded() {
 #[test]
 fn closes_that_cross_are_one_end_with_the_code_that_was_first() {
     let recorder = Recorder::default();
-    let server = Running::start(&[("limits.inbox_messages", "1")], routes(&recorder));
+    let server = TestServer::serve(&[("limits.inbox_messages", "1")], routes(&recorder));
     // The handler is given `close` before the peer's close frame is decoded.
-    let mut peer = Peer::open(server.address, "/inline");
+    let mut peer = Client::open(server.address, "/inline");
     peer.text("close");
     peer.close(1000);
     peer.expect_close(4001);
@@ -279,7 +281,7 @@ fn closes_that_cross_are_one_end_with_the_code_that_was_first() {
     drop(peer);
     server.expect_closed(CloseReason::Application(0), 1);
     // The peer's close is there first; what the handler then wants is no news.
-    let mut peer = Peer::open(server.address, "/worker");
+    let mut peer = Client::open(server.address, "/worker");
     let closes = [frame(0x81, b"sleep 100"), frame(0x88, &1001u16.to_be_bytes())].concat();
     peer.send(&closes);
     eventually("the handler is busy", || recorder.count(&Told::Message("sleep 100".into())) == 1);
@@ -297,15 +299,15 @@ fn closes_that_cross_are_one_end_with_the_code_that_was_first() {
 #[test]
 fn a_close_waits_for_the_handler_but_no_longer_than_close_send() {
     let recorder = Recorder::default();
-    let server = Running::start(&[("deadlines.close_send", "300ms")], routes(&recorder));
-    let mut patient = Peer::open(server.address, "/worker");
+    let server = TestServer::serve(&[("deadlines.close_send", "300ms")], routes(&recorder));
+    let mut patient = Client::open(server.address, "/worker");
     patient.text("sleep 100");
     patient.close(1000);
     assert_eq!(patient.message(), "sleep 100");
     patient.expect_close(1000);
     patient.expect_fin();
     drop(patient);
-    let mut peer = Peer::open(server.address, "/worker");
+    let mut peer = Client::open(server.address, "/worker");
     peer.text("sleep 700");
     let span = Span::begin();
     peer.close(1000);
@@ -325,12 +327,12 @@ fn a_close_waits_for_the_handler_but_no_longer_than_close_send() {
 #[test]
 fn a_ping_in_the_segment_of_the_upgrade_is_101_and_a_pong() {
     let pairs = [("heartbeat.interval", "1ms"), ("limits.pings_per_second", "1000")];
-    let server = Running::start(&pairs, routes(&Recorder::default()));
+    let server = TestServer::serve(&pairs, routes(&Recorder::default()));
     for path in ["/inline", "/worker", "/slow"] {
         for _ in 0..20 {
-            let mut peer = Peer::connect(server.address);
-            peer.send(&[upgrade(path).into_bytes(), frame(PING, b"early")].concat());
-            assert_eq!(peer.answer().status, 101);
+            let mut peer = Client::connect(server.address);
+            peer.send([upgrade_request(path, "").into_bytes(), frame(PING, b"early")].concat());
+            assert_eq!(peer.read_answer().status, 101);
             while peer.see() != Seen::Frame(0x8A, b"early".to_vec()) {}
             if path == "/slow" {
                 break;
@@ -343,11 +345,11 @@ fn a_ping_in_the_segment_of_the_upgrade_is_101_and_a_pong() {
 #[test]
 fn a_broken_frame_in_the_segment_of_the_upgrade_is_101_and_a_close() {
     let recorder = Recorder::default();
-    let server = Running::start(&[], routes(&recorder));
+    let server = TestServer::serve(&[], routes(&recorder));
     for path in ["/inline", "/worker", "/slow"] {
-        let mut peer = Peer::connect(server.address);
-        peer.send(&[upgrade(path).into_bytes(), b"\x81\x00".to_vec()].concat());
-        assert_eq!(peer.answer().status, 101);
+        let mut peer = Client::connect(server.address);
+        peer.send([upgrade_request(path, "").into_bytes(), b"\x81\x00".to_vec()].concat());
+        assert_eq!(peer.read_answer().status, 101);
         peer.expect_close(1002);
         peer.expect_fin();
     }
@@ -360,13 +362,13 @@ fn a_broken_frame_in_the_segment_of_the_upgrade_is_101_and_a_close() {
 #[test]
 fn a_peer_that_ends_its_side_still_gets_its_replies() {
     let recorder = Recorder::default();
-    let server = Running::start(&[], routes(&recorder));
+    let server = TestServer::serve(&[], routes(&recorder));
     for path in ["/inline", "/worker"] {
-        let mut peer = Peer::open(server.address, path);
+        let mut peer = Client::open(server.address, path);
         for text in ["sleep 50", "sleep 51", "last"] {
             peer.text(text);
         }
-        peer.send_fin();
+        peer.half_close();
         for text in ["sleep 50", "sleep 51", "last"] {
             assert_eq!(peer.message(), text);
         }
@@ -381,11 +383,11 @@ fn a_peer_that_ends_its_side_still_gets_its_replies() {
 #[test]
 fn a_peer_that_ends_its_side_does_not_wait_longer_than_close_send() {
     let recorder = Recorder::default();
-    let server = Running::start(&[("deadlines.close_send", "200ms")], routes(&recorder));
-    let mut peer = Peer::open(server.address, "/worker");
+    let server = TestServer::serve(&[("deadlines.close_send", "200ms")], routes(&recorder));
+    let mut peer = Client::open(server.address, "/worker");
     peer.text("sleep 600");
     let span = Span::begin();
-    peer.send_fin();
+    peer.half_close();
     peer.expect_reset();
     span.took("close_send", ms(200));
     server.expect_closed(CloseReason::Eof, 1);
@@ -396,12 +398,12 @@ fn a_peer_that_ends_its_side_does_not_wait_longer_than_close_send() {
 #[test]
 fn an_upgrade_and_fin_together_are_an_open_and_an_end() {
     let recorder = Recorder::default();
-    let server = Running::start(&[], routes(&recorder));
+    let server = TestServer::serve(&[], routes(&recorder));
     for path in ["/inline", "/slow", "/worker"] {
-        let mut peer = Peer::connect(server.address);
-        peer.send(upgrade(path).as_bytes());
-        peer.send_fin();
-        assert_eq!(peer.answer().status, 101);
+        let mut peer = Client::connect(server.address);
+        peer.send(upgrade_request(path, "").as_bytes());
+        peer.half_close();
+        assert_eq!(peer.read_answer().status, 101);
         let span = Span::begin();
         peer.expect_fin();
         assert!(span.elapsed() < span.lateness_max(), "{path}: not left to a deadline");
@@ -414,12 +416,12 @@ fn an_upgrade_and_fin_together_are_an_open_and_an_end() {
 
 #[test]
 fn a_request_and_fin_together_are_answered() {
-    let server = Running::start(&[], routes(&Recorder::default()));
-    let mut peer = Peer::connect(server.address);
-    peer.send([get("/"), get("/")].concat().as_bytes());
-    peer.send_fin();
-    assert_eq!(peer.answer().status, 200);
-    assert_eq!(peer.answer().status, 200);
+    let server = TestServer::serve(&[], routes(&Recorder::default()));
+    let mut peer = Client::connect(server.address);
+    peer.send([get_request("/", ""), get_request("/", "")].concat().as_bytes());
+    peer.half_close();
+    assert_eq!(peer.read_answer().status, 200);
+    assert_eq!(peer.read_answer().status, 200);
     peer.expect_fin();
     server.expect_closed(CloseReason::Done, 1);
     assert_balanced(&server);
@@ -428,13 +430,13 @@ fn a_request_and_fin_together_are_answered() {
 #[test]
 fn a_peer_that_hangs_up_without_a_close_frame_is_eof() {
     let recorder = Recorder::default();
-    let server = Running::start(&[], routes(&recorder));
-    drop(Peer::connect(server.address));
-    let mut half = Peer::connect(server.address);
+    let server = TestServer::serve(&[], routes(&recorder));
+    drop(Client::connect(server.address));
+    let mut half = Client::connect(server.address);
     half.send(b"GET / HT");
     drop(half);
-    drop(Peer::open(server.address, "/inline"));
-    let mut half = Peer::open(server.address, "/inline");
+    drop(Client::open(server.address, "/inline"));
+    let mut half = Client::open(server.address, "/inline");
     half.send(&frame(0x81, b"half a message")[..9]);
     drop(half);
     server.expect_closed(CloseReason::Eof, 4);
@@ -445,45 +447,47 @@ fn a_peer_that_hangs_up_without_a_close_frame_is_eof() {
 
 /// Brings a peer into a state; what is done before is asserted, so that the state is really
 /// reached.
-type Approach = fn(&Running, &Recorder) -> Peer;
+type Approach = fn(&TestServer, &Recorder) -> Client;
 
 /// Every state that a connection can be in, and whether its handler has heard of it there.
 const STATES: [(&str, bool, Approach); 16] = [
-    ("accepted", false, |server, _| Peer::connect(server.address)),
+    ("accepted", false, |server, _| Client::connect(server.address)),
     ("in the head", false, |server, _| sent(server, b"GET / HTTP/1.1\r\nHost")),
     ("in the body", false, |server, _| {
         sent(server, b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nfour")
     }),
-    ("awaiting the verdict", false, |server, _| sent(server, upgrade("/slow").as_bytes())),
+    ("awaiting the verdict", false, |server, _| {
+        sent(server, upgrade_request("/slow", "").as_bytes())
+    }),
     ("in the answer", false, |server, _| {
-        let mut peer = Peer::connect_narrow(server.address);
-        peer.send(get("/large").as_bytes());
+        let mut peer = Client::connect_narrow(server.address);
+        peer.send(get_request("/large", "").as_bytes());
         peer
     }),
     ("kept alive", false, |server, _| {
-        let mut peer = sent(server, get("/").as_bytes());
-        assert_eq!(peer.answer().status, 200);
+        let mut peer = sent(server, get_request("/", "").as_bytes());
+        assert_eq!(peer.read_answer().status, 200);
         peer
     }),
     ("refused", false, |server, _| {
         let mut peer = sent(server, b"nonsense\r\n\r\n");
-        assert_eq!(peer.answer().status, 400);
+        assert_eq!(peer.read_answer().status, 400);
         peer
     }),
-    ("open", true, |server, _| Peer::open(server.address, "/inline")),
+    ("open", true, |server, _| Client::open(server.address, "/inline")),
     ("in a message", true, |server, _| {
-        let mut peer = Peer::open(server.address, "/inline");
+        let mut peer = Client::open(server.address, "/inline");
         peer.send(&frame(0x82, &[0; 5000])[..3000]);
         peer
     }),
     ("in the handler", true, |server, recorder| in_handler(server, recorder, "sleep 200")),
     ("not read from", true, |server, recorder| {
         let mut peer = in_handler(server, recorder, "sleep 201");
-        peer.send(&frame(0x81, b"one of many").repeat(1000));
+        peer.send(frame(0x81, b"one of many").repeat(1000));
         peer
     }),
     ("not reading", true, |server, _| {
-        let mut peer = Peer::open_narrow(server.address, "/inline");
+        let mut peer = Client::open_narrow(server.address, "/inline");
         peer.text("flood 4000000");
         peer
     }),
@@ -493,19 +497,19 @@ const STATES: [(&str, bool, Approach); 16] = [
         peer
     }),
     ("closing, not reading", true, |server, _| {
-        let mut peer = Peer::open_narrow(server.address, "/inline");
+        let mut peer = Client::open_narrow(server.address, "/inline");
         peer.text("flood 4000000");
         peer.text("close");
         peer
     }),
     ("closing, not answering", true, |server, _| {
-        let mut peer = Peer::open(server.address, "/inline");
+        let mut peer = Client::open(server.address, "/inline");
         peer.text("close");
         peer.expect_close(4001);
         peer
     }),
     ("closed but for its FIN", true, |server, _| {
-        let mut peer = Peer::open(server.address, "/inline");
+        let mut peer = Client::open(server.address, "/inline");
         peer.close(1000);
         peer.expect_close(1000);
         peer.expect_fin();
@@ -513,14 +517,14 @@ const STATES: [(&str, bool, Approach); 16] = [
     }),
 ];
 
-fn sent(server: &Running, bytes: &[u8]) -> Peer {
-    let mut peer = Peer::connect(server.address);
+fn sent(server: &TestServer, bytes: &[u8]) -> Client {
+    let mut peer = Client::connect(server.address);
     peer.send(bytes);
     peer
 }
 
-fn in_handler(server: &Running, recorder: &Recorder, text: &str) -> Peer {
-    let mut peer = Peer::open(server.address, "/worker");
+fn in_handler(server: &TestServer, recorder: &Recorder, text: &str) -> Client {
+    let mut peer = Client::open(server.address, "/worker");
     let before = recorder.count(&Told::Message(text.into()));
     peer.text(text);
     eventually("it is handled", || recorder.count(&Told::Message(text.into())) > before);
@@ -531,10 +535,10 @@ fn in_handler(server: &Running, recorder: &Recorder, text: &str) -> Peer {
 #[test]
 fn a_reset_in_any_state_is_one_end() {
     let recorder = Recorder::default();
-    let server = Running::start(&[], routes(&recorder));
+    let server = TestServer::serve(&[], routes(&recorder));
     let neighbour = Neighbour::start(server.address);
     let mut told = 0;
-    for round in 0..support::rounds(2) {
+    for round in 0..common::timing::rounds(2) {
         for (state, is_told, approach) in STATES {
             let ended = server.stats().closed_total();
             let peer = approach(&server, &recorder);
@@ -561,12 +565,15 @@ fn a_reset_in_any_state_is_one_end() {
 #[test]
 fn resets_at_random_moments_are_one_end_each() {
     let recorder = Recorder::default();
-    let server = Running::start(&[], routes(&recorder));
-    let rounds = support::rounds(150);
+    let server = TestServer::serve(&[], routes(&recorder));
+    let rounds = common::timing::rounds(150);
     for round in 0..rounds {
-        let mut peer = Peer::connect(server.address);
-        let script =
-            [upgrade("/worker").into_bytes(), frame(0x81, b"hello"), frame(0x81, b"close")];
+        let mut peer = Client::connect(server.address);
+        let script = [
+            upgrade_request("/worker", "").into_bytes(),
+            frame(0x81, b"hello"),
+            frame(0x81, b"close"),
+        ];
         let script = script.concat();
         peer.send(&script[..script.len() * round / rounds]);
         if round % 3 == 0 {
@@ -607,9 +614,9 @@ fn a_handler_may_close_at_any_moment() {
                 let route = Route::websocket(format!("/{moment}"), handler);
                 builder.route(if placement == "inline" { route.inline() } else { route })
             });
-        let server = Running::start(&[], builder);
+        let server = TestServer::serve(&[], builder);
         for moment in ["/open", "/message", "/closed"] {
-            let mut peer = Peer::open(server.address, moment);
+            let mut peer = Client::open(server.address, moment);
             if moment != "/open" {
                 peer.text("hello");
             }
@@ -645,10 +652,10 @@ fn a_thousand_clients_stuck_in_closing_cost_hardly_any_time() {
         }
     };
     let routes = Server::builder().route(Route::websocket("/bye", bye).inline());
-    let server = Running::start(&[("deadlines.close_ack", "20s")], routes);
+    let server = TestServer::serve(&[("deadlines.close_ack", "20s")], routes);
     let mut stuck = Vec::new();
     for _ in 0..CLIENTS {
-        let mut peer = Peer::open(server.address, "/bye");
+        let mut peer = Client::open(server.address, "/bye");
         peer.text("leave me");
         stuck.push(peer);
     }

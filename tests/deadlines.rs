@@ -4,7 +4,7 @@
 //! Spans are short and the tick is 10 ms. What is measured is printed; `ROUNDS=` makes the idle
 //! stretches longer.
 
-mod support;
+mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,11 +15,13 @@ use heartwheel::http::{Refusal, Request, Response};
 use heartwheel::stats::DeadlineKind;
 use heartwheel::{Accept, Builder, CloseReason, Event, Message, Peer as Sender, Route, Server};
 
-use support::honest::{Crowd, Neighbour};
-use support::peer::{Peer, Seen, frame, get, upgrade};
-use support::recorder::{Recorder, Told};
-use support::server::{Running, echo};
-use support::{EPS, PATIENCE, Span, eventually, ms};
+use common::client::{Client, Seen};
+use common::frame::frame;
+use common::honest::{Crowd, Neighbour};
+use common::http::{get_request, upgrade_request};
+use common::recorder::{Recorder, Told};
+use common::server::{TestServer, echo};
+use common::timing::{PATIENCE, Span, eventually, ms};
 
 /// Echo, silence, floods, closes, and what is slow before a connection is open.
 fn routes() -> Builder {
@@ -79,10 +81,10 @@ fn asked_ms(request: &Request) -> Duration {
 // FAULTS 1.
 #[test]
 fn a_silent_connection_gets_fin_at_the_handshake_deadline() {
-    let server = Running::start(&[("deadlines.handshake", "300ms")], routes());
+    let server = TestServer::serve(&[("deadlines.handshake", "300ms")], routes());
     let neighbour = Neighbour::start(server.address);
     let span = Span::begin();
-    let mut peer = Peer::connect(server.address);
+    let mut peer = Client::connect(server.address);
     peer.expect_fin();
     span.took("handshake", ms(300));
     drop(peer);
@@ -95,12 +97,12 @@ fn a_silent_connection_gets_fin_at_the_handshake_deadline() {
 // FAULTS 2.
 #[test]
 fn a_dripped_head_gets_408_at_the_handshake_deadline() {
-    let server = Running::start(&[("deadlines.handshake", "300ms")], routes());
+    let server = TestServer::serve(&[("deadlines.handshake", "300ms")], routes());
     let neighbour = Neighbour::start(server.address);
     let span = Span::begin();
-    let mut peer = Peer::connect(server.address);
-    drip_until_answered(&mut peer, upgrade("/echo").as_bytes());
-    assert_eq!(peer.answer().status, 408);
+    let mut peer = Client::connect(server.address);
+    drip_until_answered(&mut peer, upgrade_request("/echo", "").as_bytes());
+    assert_eq!(peer.read_answer().status, 408);
     span.took("handshake", ms(300));
     peer.expect_fin();
     drop(peer);
@@ -110,10 +112,10 @@ fn a_dripped_head_gets_408_at_the_handshake_deadline() {
 }
 
 /// Sends a byte every 20 ms until something comes back.
-fn drip_until_answered(peer: &mut Peer, bytes: &[u8]) {
+fn drip_until_answered(peer: &mut Client, bytes: &[u8]) {
     peer.stream.set_nonblocking(true).unwrap();
     for byte in bytes {
-        peer.send(&[*byte]);
+        peer.send([*byte]);
         thread::sleep(ms(20));
         if peer.stream.peek(&mut [0]).is_ok() {
             break;
@@ -125,16 +127,16 @@ fn drip_until_answered(peer: &mut Peer, bytes: &[u8]) {
 #[test]
 fn the_head_of_a_later_request_has_the_handshake_deadline_from_its_first_byte() {
     let pairs = [("deadlines.handshake", "300ms"), ("deadlines.keep_alive", "5s")];
-    let server = Running::start(&pairs, routes());
-    let mut peer = Peer::connect(server.address);
-    peer.send(get("/").as_bytes());
-    assert_eq!(peer.answer().status, 200);
+    let server = TestServer::serve(&pairs, routes());
+    let mut peer = Client::connect(server.address);
+    peer.send(get_request("/", "").as_bytes());
+    assert_eq!(peer.read_answer().status, 200);
     thread::sleep(ms(400));
     let span = Span::begin();
-    drip_until_answered(&mut peer, get("/").as_bytes());
-    let answer = peer.answer();
+    drip_until_answered(&mut peer, get_request("/", "").as_bytes());
+    let answer = peer.read_answer();
     assert_eq!(answer.status, 408);
-    assert_eq!(answer.body, "the request head took too long\n");
+    assert_eq!(answer.text(), "the request head took too long\n");
     span.took("handshake of a later request", ms(300));
     peer.expect_fin();
     drop(peer);
@@ -144,12 +146,12 @@ fn the_head_of_a_later_request_has_the_handshake_deadline_from_its_first_byte() 
 
 #[test]
 fn a_verdict_that_takes_longer_than_the_handshake_deadline_is_503() {
-    let server = Running::start(&[("deadlines.handshake", "200ms")], routes());
+    let server = TestServer::serve(&[("deadlines.handshake", "200ms")], routes());
     let neighbour = Neighbour::start(server.address);
-    let mut peer = Peer::connect(server.address);
+    let mut peer = Client::connect(server.address);
     let span = Span::begin();
-    peer.send(upgrade("/slow?ms=500").as_bytes());
-    assert_eq!(peer.answer().status, 503);
+    peer.send(upgrade_request("/slow?ms=500", "").as_bytes());
+    assert_eq!(peer.read_answer().status, 503);
     span.took("verdict", ms(200));
     peer.expect_fin();
     drop(peer);
@@ -160,15 +162,15 @@ fn a_verdict_that_takes_longer_than_the_handshake_deadline_is_503() {
 
 #[test]
 fn an_answer_that_takes_longer_than_the_handshake_deadline_is_503() {
-    let server = Running::start(&[("deadlines.handshake", "200ms")], routes());
-    let mut peer = Peer::connect(server.address);
+    let server = TestServer::serve(&[("deadlines.handshake", "200ms")], routes());
+    let mut peer = Client::connect(server.address);
     let span = Span::begin();
-    peer.send(get("/slow?ms=500").as_bytes());
-    let answer = peer.answer();
+    peer.send(get_request("/slow?ms=500", "").as_bytes());
+    let answer = peer.read_answer();
     assert_eq!(answer.status, 503);
     span.took("answer", ms(200));
     // A plain request has no handshake, and its peer is not to blame.
-    assert_eq!(answer.body, "no answer was ready in time\n");
+    assert_eq!(answer.text(), "no answer was ready in time\n");
     // The late answer is dropped: nothing but FIN follows.
     peer.expect_fin();
     thread::sleep(ms(350));
@@ -180,7 +182,7 @@ fn an_answer_that_takes_longer_than_the_handshake_deadline_is_503() {
 // RFC 9110, 9.3.2.
 #[test]
 fn a_refusal_of_head_has_no_body() {
-    let server = Running::start(&[("deadlines.handshake", "200ms")], routes());
+    let server = TestServer::serve(&[("deadlines.handshake", "200ms")], routes());
     for (request, status) in [
         ("HEAD /slow?ms=500 HTTP/1.1\r\nHost: localhost\r\n\r\n", 503),
         // Its time is over before it is complete, or it is malformed.
@@ -200,26 +202,26 @@ fn a_refusal_of_head_has_no_body() {
 
 #[test]
 fn the_handshake_deadline_counts_again_from_the_complete_request() {
-    let server = Running::start(&[("deadlines.handshake", "400ms")], routes());
-    let mut peer = Peer::connect(server.address);
-    let request = upgrade("/slow?ms=300");
+    let server = TestServer::serve(&[("deadlines.handshake", "400ms")], routes());
+    let mut peer = Client::connect(server.address);
+    let request = upgrade_request("/slow?ms=300", "");
     peer.send(&request.as_bytes()[..10]);
     thread::sleep(ms(250));
     peer.send(&request.as_bytes()[10..]);
-    assert_eq!(peer.answer().status, 101);
+    assert_eq!(peer.read_answer().status, 101);
     peer.text("here");
     assert_eq!(peer.message(), "here");
 }
 
 #[test]
 fn a_dripped_body_gets_408_at_the_body_deadline() {
-    let server = Running::start(&[("deadlines.body", "300ms")], routes());
+    let server = TestServer::serve(&[("deadlines.body", "300ms")], routes());
     let neighbour = Neighbour::start(server.address);
-    let mut peer = Peer::connect(server.address);
+    let mut peer = Client::connect(server.address);
     let span = Span::begin();
     peer.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n");
     drip_until_answered(&mut peer, &[b'x'; 1000]);
-    assert_eq!(peer.answer().status, 408);
+    assert_eq!(peer.read_answer().status, 408);
     span.took("body", ms(300));
     peer.expect_fin();
     drop(peer);
@@ -231,18 +233,18 @@ fn a_dripped_body_gets_408_at_the_body_deadline() {
 
 #[test]
 fn a_kept_connection_without_a_request_gets_fin_at_keep_alive() {
-    let server = Running::start(&[("deadlines.keep_alive", "300ms")], routes());
+    let server = TestServer::serve(&[("deadlines.keep_alive", "300ms")], routes());
     let neighbour = Neighbour::start(server.address);
-    let mut peer = Peer::connect(server.address);
+    let mut peer = Client::connect(server.address);
     for _ in 0..3 {
         // Each request begins it anew.
         thread::sleep(ms(150));
-        peer.send(get("/").as_bytes());
-        assert_eq!(peer.answer().status, 200);
+        peer.send(get_request("/", "").as_bytes());
+        assert_eq!(peer.read_answer().status, 200);
     }
     let mut peer_span = Span::begin();
-    peer.send(get("/").as_bytes());
-    assert_eq!(peer.answer().status, 200);
+    peer.send(get_request("/", "").as_bytes());
+    assert_eq!(peer.read_answer().status, 200);
     peer.expect_fin();
     peer_span.took("keep_alive", ms(300));
     peer_span = Span::begin();
@@ -257,9 +259,9 @@ fn a_kept_connection_without_a_request_gets_fin_at_keep_alive() {
 #[test]
 fn a_websocket_that_sends_nothing_is_closed_with_3008_at_read_idle() {
     let pairs = [("deadlines.read_idle", "300ms")];
-    let server = Running::start(&pairs, routes());
+    let server = TestServer::serve(&pairs, routes());
     let neighbour = Neighbour::start(server.address);
-    let mut peer = Peer::open(server.address, "/quiet");
+    let mut peer = Client::open(server.address, "/quiet");
     for _ in 0..3 {
         thread::sleep(ms(100));
         peer.text("still here");
@@ -286,10 +288,10 @@ fn a_client_that_answers_no_ping_is_closed_with_3008_after_max_missed() {
         ("heartbeat.pong", "100ms"),
         ("heartbeat.max_missed", "4"),
     ];
-    let server = Running::start(&pairs, routes().websocket("/told", told(&recorder)));
+    let server = TestServer::serve(&pairs, routes().websocket("/told", told(&recorder)));
     let neighbour = Neighbour::start(server.address);
     let span = Span::begin();
-    let mut peer = Peer::open(server.address, "/told");
+    let mut peer = Client::open(server.address, "/told");
     for _ in 0..4 {
         assert!(matches!(peer.see(), Seen::Frame(0x89, _)));
     }
@@ -322,8 +324,8 @@ fn a_suspect_that_is_heard_again_may_become_one_again() {
         ("heartbeat.pong", "80ms"),
         ("heartbeat.max_missed", "50"),
     ];
-    let server = Running::start(&pairs, routes().websocket("/told", told(&recorder)));
-    let mut peer = Peer::open(server.address, "/told");
+    let server = TestServer::serve(&pairs, routes().websocket("/told", told(&recorder)));
+    let mut peer = Client::open(server.address, "/told");
     eventually("it is suspect", || recorder.count(&Told::Suspect) == 1);
     thread::sleep(ms(300));
     assert_eq!(recorder.count(&Told::Suspect), 1, "told once until it is heard again");
@@ -340,8 +342,8 @@ fn a_client_that_sends_data_and_never_pongs_stays_and_is_hardly_pinged() {
         ("heartbeat.pong", "100ms"),
         ("heartbeat.max_missed", "2"),
     ];
-    let server = Running::start(&pairs, routes());
-    let mut peer = Peer::open(server.address, "/echo");
+    let server = TestServer::serve(&pairs, routes());
+    let mut peer = Client::open(server.address, "/echo");
     let began = Instant::now();
     let mut pings = 0;
     while began.elapsed() < ms(1500) {
@@ -369,8 +371,9 @@ fn a_pong_that_comes_late_is_life() {
         ("heartbeat.pong", "60ms"),
         ("heartbeat.max_missed", "5"),
     ];
-    let server = Running::start(&pairs, routes().route(Route::websocket("/p", echo).with_pongs()));
-    let mut peer = Peer::open(server.address, "/p");
+    let server =
+        TestServer::serve(&pairs, routes().route(Route::websocket("/p", echo).with_pongs()));
+    let mut peer = Client::open(server.address, "/p");
     let began = Instant::now();
     let mut answered = 0;
     while began.elapsed() < ms(1500) {
@@ -396,14 +399,14 @@ fn a_flood_of_pongs_nobody_asked_for_is_closed_with_1008() {
     let note = told(&recorder);
     let pairs = [("limits.pings_per_second", "10")];
     let told = Route::websocket("/told", note).with_pongs();
-    let server = Running::start(&pairs, routes().route(told));
+    let server = TestServer::serve(&pairs, routes().route(told));
     let neighbour = Neighbour::start(server.address);
-    let mut few = Peer::open(server.address, "/told");
+    let mut few = Client::open(server.address, "/told");
     for _ in 0..15 {
         few.pong(b"why?");
     }
-    let mut many = Peer::open(server.address, "/told");
-    many.send(&frame(0x8A, b"why?").repeat(1000));
+    let mut many = Client::open(server.address, "/told");
+    many.send(frame(0x8A, b"why?").repeat(1000));
     many.expect_close(1008);
     drop(many);
     server.expect_closed(CloseReason::Rate, 1);
@@ -416,13 +419,13 @@ fn a_flood_of_pongs_nobody_asked_for_is_closed_with_1008() {
 #[test]
 fn a_message_in_fragments_that_never_ends_is_closed_with_3008_at_the_message_deadline() {
     let pairs = [("deadlines.message", "400ms")];
-    let server = Running::start(&pairs, routes());
+    let server = TestServer::serve(&pairs, routes());
     let neighbour = Neighbour::start(server.address);
-    let mut peer = Peer::open(server.address, "/echo");
+    let mut peer = Client::open(server.address, "/echo");
     let span = Span::begin();
     let mut first = 0x01;
     let seen = loop {
-        peer.send(&frame(first, b"and "));
+        peer.send(frame(first, b"and "));
         first = 0x00;
         match peer.see_within(ms(50)) {
             Seen::Nothing | Seen::Frame(0x89, _) => {}
@@ -442,9 +445,9 @@ fn a_message_in_fragments_that_never_ends_is_closed_with_3008_at_the_message_dea
 
 #[test]
 fn a_peer_that_does_not_read_is_reset_at_write_stall() {
-    let server = Running::start(&[("deadlines.write_stall", "300ms")], routes());
+    let server = TestServer::serve(&[("deadlines.write_stall", "300ms")], routes());
     let neighbour = Neighbour::start(server.address);
-    let mut peer = Peer::open_narrow(server.address, "/flood");
+    let mut peer = Client::open_narrow(server.address, "/flood");
     let span = Span::begin();
     peer.text("4000000");
     eventually("the reset", || peer.is_reset_unread());
@@ -458,9 +461,9 @@ fn a_peer_that_does_not_read_is_reset_at_write_stall() {
 
 #[test]
 fn a_peer_that_reads_a_little_is_reset_when_the_oldest_byte_is_three_times_write_stall_old() {
-    let server = Running::start(&[("deadlines.write_stall", "250ms")], routes());
+    let server = TestServer::serve(&[("deadlines.write_stall", "250ms")], routes());
     let neighbour = Neighbour::start(server.address);
-    let mut peer = Peer::open_narrow(server.address, "/flood");
+    let mut peer = Client::open_narrow(server.address, "/flood");
     let span = Span::begin();
     peer.text("8000000");
     let mut read = 0;
@@ -483,9 +486,9 @@ fn a_peer_that_reads_a_little_is_reset_when_the_oldest_byte_is_three_times_write
 
 #[test]
 fn a_close_frame_that_cannot_leave_is_a_reset_at_close_send() {
-    let server = Running::start(&[("deadlines.close_send", "300ms")], routes());
+    let server = TestServer::serve(&[("deadlines.close_send", "300ms")], routes());
     let neighbour = Neighbour::start(server.address);
-    let mut peer = Peer::open_narrow(server.address, "/flood");
+    let mut peer = Client::open_narrow(server.address, "/flood");
     let span = Span::begin();
     peer.text("4000000!");
     eventually("the reset", || peer.is_reset_unread());
@@ -499,9 +502,9 @@ fn a_close_frame_that_cannot_leave_is_a_reset_at_close_send() {
 // FAULTS 70.
 #[test]
 fn a_close_that_is_not_answered_is_a_reset_at_close_ack() {
-    let server = Running::start(&[("deadlines.close_ack", "300ms")], routes());
+    let server = TestServer::serve(&[("deadlines.close_ack", "300ms")], routes());
     let neighbour = Neighbour::start(server.address);
-    let mut peer = Peer::open(server.address, "/bye");
+    let mut peer = Client::open(server.address, "/bye");
     let span = Span::begin();
     peer.text("leave me");
     assert_eq!(peer.expect_close(4001), "bye");
@@ -515,10 +518,10 @@ fn a_close_that_is_not_answered_is_a_reset_at_close_ack() {
 
 #[test]
 fn a_fin_that_is_not_answered_is_a_reset_at_close_ack() {
-    let server = Running::start(&[("deadlines.close_ack", "300ms")], routes());
+    let server = TestServer::serve(&[("deadlines.close_ack", "300ms")], routes());
     let neighbour = Neighbour::start(server.address);
     for ours in [true, false] {
-        let mut peer = Peer::open(server.address, "/bye");
+        let mut peer = Client::open(server.address, "/bye");
         let span = match ours {
             // We begin, and the server answers.
             true => {
@@ -550,9 +553,9 @@ fn a_fin_that_is_not_answered_is_a_reset_at_close_ack() {
 #[test]
 fn a_fault_that_runs_into_close_ack_keeps_its_reason() {
     let pairs = [("deadlines.read_idle", "200ms"), ("deadlines.close_ack", "200ms")];
-    let server = Running::start(&pairs, routes());
+    let server = TestServer::serve(&pairs, routes());
     let span = Span::begin();
-    let mut peer = Peer::open(server.address, "/quiet");
+    let mut peer = Client::open(server.address, "/quiet");
     peer.expect_close(3008);
     peer.expect_reset();
     span.took("read_idle and close_ack", ms(200 + 200));
@@ -568,7 +571,7 @@ fn a_fault_that_runs_into_close_ack_keeps_its_reason() {
 #[test]
 fn lifetimes_end_with_1001_and_a_time_to_come_back_spread_over_the_jitter() {
     let pairs = [("deadlines.lifetime", "800ms"), ("heartbeat.jitter", "0.5")];
-    let server = Running::start(&pairs, routes());
+    let server = TestServer::serve(&pairs, routes());
     let watched = Span::begin();
     let crowd = Crowd::open(server.address, "/quiet", 100);
     eventually("all have ended", || server.stats().closed_total() == 100);
@@ -598,9 +601,9 @@ fn lifetimes_end_with_1001_and_a_time_to_come_back_spread_over_the_jitter() {
 
 #[test]
 fn a_handler_that_takes_too_long_is_counted_and_ends_nothing() {
-    let server = Running::start(&[("deadlines.handler", "200ms")], routes());
+    let server = TestServer::serve(&[("deadlines.handler", "200ms")], routes());
     let neighbour = Neighbour::start(server.address);
-    let mut peer = Peer::open(server.address, "/sleep");
+    let mut peer = Client::open(server.address, "/sleep");
     let span = Span::begin();
     peer.text("900");
     eventually("it is stuck", || server.stats().handlers_stuck == 1);
@@ -616,8 +619,8 @@ fn a_handler_that_takes_too_long_is_counted_and_ends_nothing() {
 #[test]
 fn an_inline_handler_that_takes_too_long_is_counted_when_it_returns() {
     let pairs = [("workers", "0"), ("deadlines.handler", "100ms")];
-    let server = Running::start(&pairs, routes());
-    let mut peer = Peer::open(server.address, "/sleep");
+    let server = TestServer::serve(&pairs, routes());
+    let mut peer = Client::open(server.address, "/sleep");
     peer.text("150");
     assert_eq!(peer.message(), "150");
     eventually("it is counted", || server.stats().handlers_stuck_total == 1);
@@ -636,8 +639,8 @@ fn adaptive_heartbeats_ping_less_while_all_is_well_and_more_after_a_miss() {
         ("heartbeat.min", "100ms"),
         ("heartbeat.max", "600ms"),
     ];
-    let server = Running::start(&pairs, routes());
-    let mut peer = Peer::open(server.address, "/quiet");
+    let server = TestServer::serve(&pairs, routes());
+    let mut peer = Client::open(server.address, "/quiet");
     let mut gaps = Vec::new();
     let watched = Span::begin();
     let mut answered_at = Instant::now();
@@ -675,10 +678,10 @@ fn a_peer_that_vanished_while_idle_ends_by_heartbeat() {
         ("heartbeat.max_missed", "2"),
         ("deadlines.close_ack", "200ms"),
     ];
-    let server = Running::start(&pairs, routes());
+    let server = TestServer::serve(&pairs, routes());
     let neighbour = Neighbour::start(server.address);
     let span = Span::begin();
-    let peer = Peer::open(server.address, "/quiet");
+    let peer = Client::open(server.address, "/quiet");
     peer.vanish();
     eventually("it has ended", || server.open() == 1);
     span.took_between("heartbeat", ms(2 * 100 + 200), ms(200 + 2 * 100 + 200));
@@ -690,9 +693,9 @@ fn a_peer_that_vanished_while_idle_ends_by_heartbeat() {
 // FAULTS 57.
 #[test]
 fn a_peer_that_vanished_with_data_outstanding_ends_by_write_stall() {
-    let server = Running::start(&[("deadlines.write_stall", "300ms")], routes());
+    let server = TestServer::serve(&[("deadlines.write_stall", "300ms")], routes());
     let neighbour = Neighbour::start(server.address);
-    let mut peer = Peer::open(server.address, "/flood");
+    let mut peer = Client::open(server.address, "/flood");
     peer.vanish();
     let span = Span::begin();
     peer.text("4000000");
@@ -718,14 +721,14 @@ fn deadlines_act_in_time_whatever_their_span() {
                     1 => [("workers", "0"), ("deadlines.keep_alive", &text)],
                     _ => [("workers", "0"), ("deadlines.read_idle", &text)],
                 };
-                let server = Running::start(&pairs, routes());
-                let mut peer = Peer::connect(server.address);
+                let server = TestServer::serve(&pairs, routes());
+                let mut peer = Client::connect(server.address);
                 let began = Span::begin();
                 let mut peer = match nth % 3 {
-                    0 => Peer::connect(server.address),
+                    0 => Client::connect(server.address),
                     1 => {
-                        peer.send(get("/").as_bytes());
-                        assert_eq!(peer.answer().status, 200);
+                        peer.send(get_request("/", "").as_bytes());
+                        assert_eq!(peer.read_answer().status, 200);
                         peer
                     }
                     _ => {
@@ -755,13 +758,13 @@ fn deadlines_act_in_time_whatever_their_span() {
 fn a_thousand_idle_clients_are_pinged_on_a_grid_within_their_window() {
     const CLIENTS: usize = 1000;
     let pairs = [("heartbeat.interval", "8s"), ("heartbeat.jitter", "0.3")];
-    let server = Running::start(&pairs, routes());
+    let server = TestServer::serve(&pairs, routes());
     let watched = Span::begin();
     let crowd = Crowd::open(server.address, "/quiet", CLIENTS);
     // First pings fall anywhere; those due within five seconds on no grid.
     thread::sleep(ms(5600));
     let (before, began) = (server.timeouts(), Instant::now());
-    thread::sleep(ms(5000 * support::rounds(1) as u64));
+    thread::sleep(ms(5000 * common::timing::rounds(1) as u64));
     let woken = server.timeouts() - before;
     let per_second = woken as f64 / began.elapsed().as_secs_f64();
     println!("woken by time alone: {woken} times, {per_second:.2} a second");
@@ -794,9 +797,10 @@ fn a_thousand_idle_clients_are_pinged_on_a_grid_within_their_window() {
 #[cfg(feature = "program")]
 mod as_a_child {
     use super::*;
+    use common::process::voluntary_switches;
+    use common::program::Program;
+    use common::timing::{EPS, within};
     use rustix::process::Signal;
-    use support::lab::Lab;
-    use support::process::voluntary_switches;
 
     #[test]
     fn clients_live_through_a_stop_of_twice_read_idle() {
@@ -807,9 +811,9 @@ mod as_a_child {
             ("heartbeat.max_missed", "2"),
             ("deadlines.close_ack", "100ms"),
         ];
-        let lab = Lab::start(&pairs);
+        let lab = Program::lab(&pairs);
         let crowd = Crowd::open(lab.address, "/echo", 50);
-        let mut talker = Peer::open(lab.address, "/echo");
+        let mut talker = Client::open(lab.address, "/echo");
         eventually("all were pinged", || crowd.pings() >= 50);
         lab.signal(Signal::STOP);
         talker.text("while you were out");
@@ -819,7 +823,7 @@ mod as_a_child {
         let pings = crowd.pings();
         // One that died meanwhile is found out in the usual time.
         let silent = talker;
-        support::within(ms(300 + 2 * 200 + 100) + EPS, "the silent one is found out", || {
+        within(ms(300 + 2 * 200 + 100) + EPS, "the silent one is found out", || {
             lab.lines_with("reason=heartbeat").len() == 1
         });
         eventually("the others were pinged again", || crowd.pings() >= pings + 100);
@@ -832,11 +836,11 @@ mod as_a_child {
     // FAULTS 64.
     #[test]
     fn without_connections_no_thread_wakes() {
-        let lab = Lab::start(&[]);
+        let lab = Program::lab(&[]);
         thread::sleep(ms(500));
-        let before = voluntary_switches(lab.pid());
-        thread::sleep(ms(5000 * support::rounds(1) as u64));
-        let after = voluntary_switches(lab.pid());
+        let before = voluntary_switches(lab.id());
+        thread::sleep(ms(5000 * common::timing::rounds(1) as u64));
+        let after = voluntary_switches(lab.id());
         println!("voluntary context switches: {before:?}");
         assert_eq!(before, after);
         assert!(before.len() >= 4, "the loop, two workers, signals: {before:?}");
@@ -844,9 +848,9 @@ mod as_a_child {
 
     #[test]
     fn a_stuck_handler_is_one_log_line() {
-        let lab = Lab::start(&[("deadlines.handler", "150ms"), ("workers", "1")]);
-        let mut peer = Peer::open(lab.address, "/block");
-        let mut other = Peer::open(lab.address, "/block");
+        let lab = Program::lab(&[("deadlines.handler", "150ms"), ("workers", "1")]);
+        let mut peer = Client::open(lab.address, "/block");
+        let mut other = Client::open(lab.address, "/block");
         peer.text("block");
         thread::sleep(ms(20));
         other.text("behind it");

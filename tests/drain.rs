@@ -1,7 +1,7 @@
 //! Draining: by signal, seen from outside the process, and by handle, seen from inside.
 #![cfg(feature = "program")]
 
-mod support;
+mod common;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 use heartwheel::{Builder, Ended, Event, Handle, Message, Peer as Sender, Route, Server};
 use rustix::process::Signal;
 
-use support::honest::Crowd;
-use support::lab::{Lab, program};
-use support::peer::{Peer, Seen, frame, get, upgrade};
-use support::server::{config, echo};
-use support::{EPS, PATIENCE, Span, eventually, ms, within};
+use common::client::{Client, Seen};
+use common::frame::frame;
+use common::honest::Crowd;
+use common::http::{get_request, upgrade_request};
+use common::program::{Program, lab_path};
+use common::server::{config, echo};
+use common::timing::{EPS, PATIENCE, Span, eventually, ms, within};
 
 /// Asserts that nobody is let in any more: refused, not left hanging.
 #[track_caller]
@@ -30,9 +32,9 @@ fn assert_refused(address: SocketAddr) {
 }
 
 fn status_of(address: SocketAddr, path: &str) -> u16 {
-    let mut peer = Peer::connect(address);
-    peer.send(get(path).as_bytes());
-    peer.answer().status
+    let mut peer = Client::connect(address);
+    peer.send(get_request(path, "").as_bytes());
+    peer.read_answer().status
 }
 
 /// Gives MS of `retry=MS`.
@@ -48,19 +50,19 @@ fn assert_clean(status: ExitStatus) {
 // FAULTS 107, 109, 110, 111.
 #[test]
 fn a_signal_ends_each_connection_in_its_own_way() {
-    let mut lab = Lab::start(&[("deadlines.drain", "2s")]);
-    let mut open = Peer::open(lab.address, "/echo");
-    let mut asleep = Peer::open(lab.address, "/sleep?ms=300");
+    let mut lab = Program::lab(&[("deadlines.drain", "2s")]);
+    let mut open = Client::open(lab.address, "/echo");
+    let mut asleep = Client::open(lab.address, "/sleep?ms=300");
     asleep.text("one");
     asleep.text("two");
-    let mut silent = Peer::connect(lab.address);
-    let mut half = Peer::connect(lab.address);
+    let mut silent = Client::connect(lab.address);
+    let mut half = Client::connect(lab.address);
     half.send(b"GET / HTTP/1.1\r\n");
-    let mut kept = Peer::connect(lab.address);
-    kept.send(get("/").as_bytes());
-    assert_eq!(kept.answer().status, 200);
-    let stuck = Peer::open_narrow(lab.address, "/flood?count=1&bytes=4000000");
-    assert_eq!(status_of(lab.admin, "/readyz"), 200);
+    let mut kept = Client::connect(lab.address);
+    kept.send(get_request("/", "").as_bytes());
+    assert_eq!(kept.read_answer().status, 200);
+    let stuck = Client::open_narrow(lab.address, "/flood?count=1&bytes=4000000");
+    assert_eq!(status_of(lab.admin(), "/readyz"), 200);
     // The admin's own request, and what was accepted last, are seen to.
     thread::sleep(ms(50));
 
@@ -69,12 +71,12 @@ fn a_signal_ends_each_connection_in_its_own_way() {
     // Who connects before is one connection more.
     lab.expect_line("drain begun");
     assert_refused(lab.address);
-    assert_eq!(status_of(lab.admin, "/readyz"), 503);
-    assert_eq!(status_of(lab.admin, "/healthz"), 200);
+    assert_eq!(status_of(lab.admin(), "/readyz"), 503);
+    assert_eq!(status_of(lab.admin(), "/healthz"), 200);
     assert!(retry_ms(&open.expect_close(1001)) <= 1030, "three are told");
     open.close(1001);
     open.expect_fin();
-    assert_eq!(half.answer().status, 503);
+    assert_eq!(half.read_answer().status, 503);
     half.expect_fin();
     kept.expect_fin();
     silent.expect_fin();
@@ -86,7 +88,7 @@ fn a_signal_ends_each_connection_in_its_own_way() {
     asleep.expect_fin();
     // Who does not wait for what comes behind its close is gone.
     drop((open, half, kept, silent, asleep));
-    assert_eq!(status_of(lab.admin, "/readyz"), 503, "until the end");
+    assert_eq!(status_of(lab.admin(), "/readyz"), 503, "until the end");
     eventually("the reset", || stuck.is_reset_unread());
     span.took("drain", ms(2000));
     assert_clean(lab.exit_within(ms(1000)));
@@ -105,12 +107,12 @@ fn a_signal_ends_each_connection_in_its_own_way() {
 // FAULTS 107: with the ten thousand of that line where ROUNDS is 25 or more.
 #[test]
 fn starts_are_spread_and_so_are_the_times_to_come_back() {
-    let clients = (400 * support::rounds(1)).min(9500);
+    let clients = (400 * common::timing::rounds(1)).min(9500);
     // 500 a second: half the window is longer.
     let spread = ms(clients as u64 * 2);
     let drain_ms = 4000.max(3 * spread.as_millis() as u64);
     let drain = format!("{drain_ms}ms");
-    let mut lab = Lab::start(&[("deadlines.drain", &drain), ("log", "info")]);
+    let mut lab = Program::lab(&[("deadlines.drain", &drain), ("log", "info")]);
     let crowd = Crowd::open(lab.address, "/echo", clients);
     let began = Instant::now();
     lab.signal(Signal::INT);
@@ -149,10 +151,10 @@ fn starts_are_spread_and_so_are_the_times_to_come_back() {
 #[test]
 fn a_second_signal_ends_at_once_with_status_1() {
     for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
-        let mut lab = Lab::start(&[]);
-        let mut blocked = Peer::open(lab.address, "/block");
+        let mut lab = Program::lab(&[]);
+        let mut blocked = Client::open(lab.address, "/block");
         blocked.text("block");
-        let stuck = Peer::open_narrow(lab.address, "/flood?count=1&bytes=4000000");
+        let stuck = Client::open_narrow(lab.address, "/flood?count=1&bytes=4000000");
         thread::sleep(ms(50));
         lab.signal(first);
         lab.expect_line("drain begun");
@@ -171,8 +173,8 @@ fn a_second_signal_ends_at_once_with_status_1() {
 
 #[test]
 fn a_handler_that_never_returns_does_not_outlive_the_drain() {
-    let mut lab = Lab::start(&[("deadlines.drain", "400ms")]);
-    let mut blocked = Peer::open(lab.address, "/block");
+    let mut lab = Program::lab(&[("deadlines.drain", "400ms")]);
+    let mut blocked = Client::open(lab.address, "/block");
     blocked.text("block");
     thread::sleep(ms(50));
     let span = Span::begin();
@@ -187,14 +189,14 @@ fn a_handler_that_never_returns_does_not_outlive_the_drain() {
 // FAULTS 113.
 #[test]
 fn a_restart_binds_at_once() {
-    let mut lab = Lab::start(&[("deadlines.drain", "2s")]);
+    let mut lab = Program::lab(&[("deadlines.drain", "2s")]);
     let address = lab.address;
     // The server ends TCP first, so it is its port that has connections in TIME_WAIT.
     let crowd = Crowd::open(address, "/echo", 20);
     lab.signal(Signal::TERM);
     assert_clean(lab.exit_within(ms(1000)));
     crowd.finish();
-    let again = Lab::start(&[("listen", &address.to_string())]);
+    let again = Program::lab(&[("listen", &address.to_string())]);
     assert_eq!(again.address, address);
     assert_eq!(status_of(address, "/"), 200);
 }
@@ -203,7 +205,7 @@ fn a_restart_binds_at_once() {
 fn a_port_in_use_is_a_clear_line_and_status_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let output = Command::new(program())
+    let output = Command::new(lab_path())
         .args(["--listen", &address, "--set", "admin_listen=off"])
         .env_clear()
         .output()
@@ -233,31 +235,31 @@ fn each_end_is_one_log_line_with_its_reason_and_level() {
         ("heartbeat.max_missed", "2"),
         ("limits.outbox_bytes", "1k"),
     ];
-    let lab = Lab::start(&pairs);
-    let open = |path| Peer::open(lab.address, path);
-    let mut ends: Vec<(&str, &str, u16, Peer)> = Vec::new();
+    let lab = Program::lab(&pairs);
+    let open = |path| Client::open(lab.address, path);
+    let mut ends: Vec<(&str, &str, u16, Client)> = Vec::new();
 
     let mut peer = open("/echo");
     peer.close(1000);
     peer.expect_close(1000);
-    peer.send_fin();
+    peer.half_close();
     ends.push(("DEBUG", "peer", 1000, peer));
-    let mut peer = Peer::connect(lab.address);
+    let mut peer = Client::connect(lab.address);
     peer.send(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n");
     ends.push(("DEBUG", "done", 0, peer));
     let peer = open("/echo");
-    peer.send_fin();
+    peer.half_close();
     ends.push(("DEBUG", "eof", 1006, peer));
-    ends.push(("INFO", "handshake", 0, Peer::connect(lab.address)));
+    ends.push(("INFO", "handshake", 0, Client::connect(lab.address)));
     let mut peer = open("/echo");
-    peer.send(&frame(0x01, b"and"));
+    peer.send(frame(0x01, b"and"));
     ends.push(("INFO", "message", 3008, peer));
     ends.push(("INFO", "heartbeat", 3008, open("/echo")));
     ends.push(("INFO", "write_stall", 1006, {
-        Peer::open_narrow(lab.address, "/flood?count=1&bytes=4000000")
+        Client::open_narrow(lab.address, "/flood?count=1&bytes=4000000")
     }));
     ends.push(("INFO", "overflow", 1013, {
-        Peer::open_narrow(lab.address, "/flood?count=4&bytes=4000000")
+        Client::open_narrow(lab.address, "/flood?count=4&bytes=4000000")
     }));
     for (bytes, label, code) in [
         (b"\x81\x00".to_vec(), "protocol", 1002),
@@ -335,7 +337,7 @@ fn a_server_without_connections_is_drained_at_once() {
 
 #[test]
 fn each_step_of_a_drain_is_one_log_line_in_order() {
-    let mut lab = Lab::start(&[]);
+    let mut lab = Program::lab(&[]);
     lab.signal(Signal::TERM);
     assert_clean(lab.exit_within(ms(1000)));
     let lines = lab.lines();
@@ -356,8 +358,8 @@ fn draining_twice_is_draining_once() {
     };
     let routes = Server::builder().route(Route::websocket("/drain", drain).inline());
     let run = Run::start(&pairs, routes.websocket("/echo", echo));
-    let mut peer = Peer::open(run.address, "/echo");
-    let mut drainer = Peer::open(run.address, "/drain");
+    let mut peer = Client::open(run.address, "/echo");
+    let mut drainer = Client::open(run.address, "/drain");
     let span = Span::begin();
     drainer.text("drain");
     let threads: Vec<_> = (0..2)
@@ -391,7 +393,7 @@ fn a_shutdown_from_a_callback_ends_the_server() {
         let route = if placement == "inline" { route.inline() } else { route };
         let run = Run::start(&[], Server::builder().route(route));
         let handle = run.handle.clone();
-        let mut peer = Peer::open(run.address, "/end");
+        let mut peer = Client::open(run.address, "/end");
         peer.text("now");
         peer.expect_reset();
         assert_eq!(run.ended_within(ms(1000)), Ended::ShutDown);
@@ -410,7 +412,7 @@ fn what_waits_for_a_reader_is_written_before_the_close() {
         }
     };
     let run = Run::start(&[("deadlines.drain", "5s")], Server::builder().websocket("/f", flood));
-    let mut peer = Peer::open_narrow(run.address, "/f");
+    let mut peer = Client::open_narrow(run.address, "/f");
     peer.text("go");
     thread::sleep(ms(100));
     run.handle.drain().unwrap();
@@ -432,12 +434,12 @@ fn a_drain_ends_with_its_last_connection_however_that_ends() {
     for with_close in [true, false] {
         let pairs = [("deadlines.drain", "5s"), ("workers", "1")];
         let run = Run::start(&pairs, Server::builder().websocket("/sleep", sleep_and_echo));
-        let mut peer = Peer::open(run.address, "/sleep");
+        let mut peer = Client::open(run.address, "/sleep");
         peer.text("200");
         if with_close {
             peer.close(1000);
         }
-        peer.send_fin();
+        peer.half_close();
         thread::sleep(ms(50));
         run.handle.drain().unwrap();
         assert_eq!(peer.message(), "200");
@@ -484,9 +486,9 @@ fn handlers_of_connections_dropped_at_the_end_are_told_too() {
     };
     let pairs = [("deadlines.drain", "400ms"), ("workers", "1")];
     let run = Run::start(&pairs, Server::builder().websocket("/flood", handler));
-    let stuck: Vec<Peer> = (0..5)
+    let stuck: Vec<Client> = (0..5)
         .map(|_| {
-            let mut peer = Peer::open_narrow(run.address, "/flood");
+            let mut peer = Client::open_narrow(run.address, "/flood");
             peer.text("go");
             peer
         })
@@ -512,7 +514,7 @@ fn a_handler_hears_of_a_second_signal_that_no_code_was_exchanged() {
     };
     let run =
         Run::start(&[], Server::builder().route(Route::websocket("/flood", handler).inline()));
-    let mut stuck = Peer::open_narrow(run.address, "/flood");
+    let mut stuck = Client::open_narrow(run.address, "/flood");
     stuck.text("go");
     thread::sleep(ms(50));
     run.handle.drain().unwrap();
@@ -534,7 +536,7 @@ fn a_handler_longer_than_the_drain_does_not_hold_it_up() {
         };
         let pairs = [("deadlines.drain", "700ms"), ("workers", "2")];
         let run = Run::start(&pairs, Server::builder().websocket("/sleep", handler));
-        let mut peer = Peer::open(run.address, "/sleep");
+        let mut peer = Client::open(run.address, "/sleep");
         peer.text(span_ms);
         thread::sleep(ms(50));
         let span = Span::begin();
@@ -563,10 +565,10 @@ fn a_drain_under_load_is_on_time() {
     let is_over = Arc::new(AtomicBool::new(false));
     let talkers: Vec<_> = (0..4)
         .map(|_| {
-            let mut peer = Peer::open(address, "/echo");
+            let mut peer = Client::open(address, "/echo");
             thread::spawn(move || {
                 let burst = frame(0x81, b"more and more").repeat(20);
-                while peer.try_send(&burst) {
+                while peer.try_send(&burst).is_ok() {
                     match peer.see() {
                         Seen::Frame(0x81 | 0x89, _) => {}
                         other => return other,
@@ -584,7 +586,7 @@ fn a_drain_under_load_is_on_time() {
                 Ok(stream) => {
                     let_in += 1;
                     use std::io::Write;
-                    let _ = (&stream).write_all(upgrade("/echo").as_bytes());
+                    let _ = (&stream).write_all(upgrade_request("/echo", "").as_bytes());
                 }
                 Err(_) => refused += 1,
             }
@@ -611,15 +613,15 @@ fn a_drain_under_load_is_on_time() {
 fn who_is_still_in_the_backlog_when_a_drain_begins_is_told() {
     let pairs = [("deadlines.drain", "5s"), ("deadlines.handshake", "1s"), ("workers", "0")];
     let run = Run::start(&pairs, Server::builder().websocket("/sleep", sleep_and_echo));
-    let mut blocker = Peer::open(run.address, "/sleep");
+    let mut blocker = Client::open(run.address, "/sleep");
     blocker.text("300");
     thread::sleep(ms(50));
     run.handle.drain().unwrap();
     // The loop sleeps: these are accepted after the drain has begun.
-    let mut asking = Peer::connect(run.address);
-    asking.send(upgrade("/sleep").as_bytes());
-    let mut silent = Peer::connect(run.address);
-    assert_eq!(asking.answer().status, 503);
+    let mut asking = Client::connect(run.address);
+    asking.send(upgrade_request("/sleep", "").as_bytes());
+    let mut silent = Client::connect(run.address);
+    assert_eq!(asking.read_answer().status, 503);
     asking.expect_fin();
     silent.expect_fin();
     assert_eq!(blocker.message(), "300");

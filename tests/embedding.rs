@@ -5,7 +5,7 @@
 //! says whether work is left, no thread and no signal is touched, and several servers do not know
 //! of each other.
 
-mod support;
+mod common;
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -20,10 +20,12 @@ use std::{env, fs};
 use heartwheel::{Builder, CloseReason, Error, Event, Message, Peer as Sender, Sent, Server};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use support::peer::{Peer, Seen, frame, get, upgrade};
-use support::process::threads;
-use support::server::{config, echo, lock, timespec, wait_for};
-use support::{EPS, PATIENCE, Span, ms};
+use common::client::{Client, Seen};
+use common::frame::frame;
+use common::http::{get_request, upgrade_request};
+use common::process::threads;
+use common::server::{config, echo, timespec, wait_for};
+use common::timing::{EPS, PATIENCE, Span, lock, ms};
 
 /// A host's loop around a server.
 struct Host {
@@ -84,12 +86,12 @@ impl Host {
     }
 
     /// Opens a WebSocket, with the loop turning meanwhile.
-    fn open(&mut self, peer: &mut Peer, target: &str) {
+    fn open(&mut self, peer: &mut Client, target: &str) {
         let upgraded = self.server.stats().upgraded;
-        peer.send(upgrade(target).as_bytes());
+        peer.send(upgrade_request(target, "").as_bytes());
         self.until("the upgrade", |server| server.stats().upgraded > upgraded);
         self.settle();
-        assert_eq!(peer.answer().status, 101);
+        assert_eq!(peer.read_answer().status, 101);
     }
 }
 
@@ -119,12 +121,12 @@ fn the_descriptor_wakes_for_everything_and_each_time_once() {
         assert!(host.server.next_timeout().is_none_or(|wait| wait > Duration::ZERO), "{cause}");
     };
     // A connection, its bytes, and the answer's way out.
-    let mut peer = Peer::connect(host.address());
+    let mut peer = Client::connect(host.address());
     woken(&mut host, "a connection");
     assert_eq!(host.server.connections(), 1);
-    peer.send(upgrade("/flood").as_bytes());
+    peer.send(upgrade_request("/flood", "").as_bytes());
     woken(&mut host, "bytes");
-    assert_eq!(peer.answer().status, 101);
+    assert_eq!(peer.read_answer().status, 101);
     // Commands from other threads.
     let sender = lock(&peers)[0].clone();
     let from = sender.clone();
@@ -160,7 +162,7 @@ fn the_descriptor_wakes_for_everything_and_each_time_once() {
 #[test]
 fn the_descriptor_wakes_for_room_to_write() {
     let mut host = Host::new(&[], routes(&Arc::default()));
-    let mut peer = Peer::connect_narrow(host.address());
+    let mut peer = Client::connect_narrow(host.address());
     host.open(&mut peer, "/flood");
     peer.text("1000000");
     host.until("the kernel is full", |server| server.stats().sent_bytes > 10_000);
@@ -181,7 +183,7 @@ fn a_loop_over_several_descriptors_serves_all_of_them() {
     theirs.set_nonblocking(true).unwrap();
     let address = host.address();
     let client = thread::spawn(move || {
-        let mut peer = Peer::open(address, "/echo");
+        let mut peer = Client::open(address, "/echo");
         for nth in 0..50 {
             peer.text(&nth.to_string());
             assert_eq!(peer.message(), nth.to_string());
@@ -213,29 +215,29 @@ fn a_loop_over_several_descriptors_serves_all_of_them() {
 fn a_loop_with_nothing_to_do_does_not_spin() {
     let pairs = [("limits.inbox_messages", "1"), ("limits.outbox_bytes", "1k")];
     let mut host = Host::new(&pairs, routes(&Arc::default()));
-    let mut states: Vec<(&str, Peer)> = Vec::new();
-    states.push(("silent", Peer::connect(host.address())));
-    let mut peer = Peer::connect(host.address());
+    let mut states: Vec<(&str, Client)> = Vec::new();
+    states.push(("silent", Client::connect(host.address())));
+    let mut peer = Client::connect(host.address());
     peer.send(b"GET / HT");
     states.push(("half a head", peer));
-    let mut peer = Peer::connect(host.address());
+    let mut peer = Client::connect(host.address());
     host.open(&mut peer, "/echo");
     peer.send(&frame(0x81, b"half a message")[..9]);
     states.push(("half a message", peer));
-    let mut peer = Peer::connect(host.address());
-    peer.send(get("/nowhere").as_bytes());
+    let mut peer = Client::connect(host.address());
+    peer.send(get_request("/nowhere", "").as_bytes());
     states.push(("kept alive", peer));
     // Its answers are not read, so its further messages are not read either.
-    let mut peer = Peer::connect_narrow(host.address());
+    let mut peer = Client::connect_narrow(host.address());
     host.open(&mut peer, "/flood");
     (0..20).for_each(|_| peer.text("1000000"));
     states.push(("not reading", peer));
-    let mut peer = Peer::connect_narrow(host.address());
+    let mut peer = Client::connect_narrow(host.address());
     host.open(&mut peer, "/flood");
     peer.text("1000000");
-    peer.send_fin();
+    peer.half_close();
     states.push(("not reading, its side ended", peer));
-    let mut peer = Peer::connect(host.address());
+    let mut peer = Client::connect(host.address());
     host.open(&mut peer, "/echo");
     peer.close(1000);
     states.push(("closed but for its FIN", peer));
@@ -255,9 +257,9 @@ fn a_turn_is_bounded_and_says_that_work_is_left() {
     const MESSAGES: usize = 500;
     let pairs = [("turn.bytes", "1k"), ("turn.events", "1")];
     let mut host = Host::new(&pairs, routes(&Arc::default()));
-    let mut peer = Peer::connect(host.address());
+    let mut peer = Client::connect(host.address());
     host.open(&mut peer, "/echo");
-    peer.send(&frame(0x81, b"one of many").repeat(MESSAGES));
+    peer.send(frame(0x81, b"one of many").repeat(MESSAGES));
     assert!(host.is_ready_within(EPS));
     let mut most = 0;
     let began = Instant::now();
@@ -281,7 +283,7 @@ fn a_turn_is_bounded_and_says_that_work_is_left() {
 fn turns_that_come_early_are_harmless() {
     let mut host = Host::new(&[("deadlines.read_idle", "300ms")], routes(&Arc::default()));
     let fd = std::os::fd::AsRawFd::as_raw_fd(&host.server.as_fd());
-    let mut peer = Peer::connect(host.address());
+    let mut peer = Client::connect(host.address());
     host.open(&mut peer, "/echo");
     let span = Span::begin();
     peer.text("once");
@@ -298,7 +300,7 @@ fn turns_that_come_early_are_harmless() {
 #[test]
 fn a_host_drains_like_anybody_else() {
     let mut host = Host::new(&[("deadlines.drain", "5s")], routes(&Arc::default()));
-    let mut peer = Peer::connect(host.address());
+    let mut peer = Client::connect(host.address());
     host.open(&mut peer, "/echo");
     host.server.handle().drain().unwrap();
     host.settle();
@@ -326,9 +328,9 @@ fn two_servers_in_one_process_do_not_mix() {
         }
     };
     let mut right = Host::new(&[], Server::builder().websocket("/relay", relay));
-    let mut one = Peer::connect(left.address());
+    let mut one = Client::connect(left.address());
     left.open(&mut one, "/flood");
-    let mut other = Peer::connect(right.address());
+    let mut other = Client::connect(right.address());
     right.open(&mut other, "/relay");
     other.text("to both");
     right.settle();
@@ -349,9 +351,9 @@ fn a_peer_of_another_server_is_nobody_here() {
     let (here, there) = (Arc::default(), Arc::default());
     let mut left = Host::new(&[], routes(&here));
     let mut right = Host::new(&[], routes(&there));
-    let mut one = Peer::connect(left.address());
+    let mut one = Client::connect(left.address());
     left.open(&mut one, "/flood");
-    let mut other = Peer::connect(right.address());
+    let mut other = Client::connect(right.address());
     right.open(&mut other, "/flood");
     // Both are the first connections of their servers, in the same slot.
     let (id, foreign) = (lock(&here)[0].id(), lock(&there)[0].id());
@@ -366,7 +368,7 @@ fn a_peer_of_another_server_is_nobody_here() {
     let gone = lock(&here)[0].clone();
     drop(one);
     left.until("the end", |server| server.connections() == 0);
-    let mut next = Peer::connect(left.address());
+    let mut next = Client::connect(left.address());
     left.open(&mut next, "/flood");
     gone.send("for whom?");
     left.settle();
@@ -379,7 +381,7 @@ fn a_seed_makes_ids_that_repeat() {
     let ids = || {
         let peers = Arc::default();
         let mut host = Host::new(&[], routes(&peers).seed(7));
-        let mut peer = Peer::connect(host.address());
+        let mut peer = Client::connect(host.address());
         host.open(&mut peer, "/flood");
         lock(&peers)[0].id()
     };
@@ -427,7 +429,7 @@ fn a_server_without_workers_has_no_thread_and_no_signal_handler() {
     let pid = std::process::id();
     let (before, masks) = (threads(pid), signal_masks());
     let mut host = Host::new(&[], routes(&Arc::default()));
-    let mut peer = Peer::connect(host.address());
+    let mut peer = Client::connect(host.address());
     host.open(&mut peer, "/echo");
     peer.text("hello");
     host.settle();
@@ -439,7 +441,7 @@ fn a_server_without_workers_has_no_thread_and_no_signal_handler() {
     assert_eq!(threads(pid).len(), before.len() + 3);
     assert_eq!(signal_masks(), masks);
     drop(server);
-    support::eventually("the workers have ended", || threads(pid) == before);
+    common::timing::eventually("the workers have ended", || threads(pid) == before);
 }
 
 // FAULTS 157: the way that `workers` recommends.
@@ -466,7 +468,7 @@ fn workers_block_signals_and_their_host_does_not() {
     let bits = |signals: &[u32]| signals.iter().map(|signal| 1 << (signal - 1)).sum::<u64>();
     let others = bits(&[1, 2, 10, 12, 13, 14, 15, 17]);
     let faults = bits(&[4, 5, 7, 8, 11, 31]);
-    support::eventually("three workers run with all of them blocked", || {
+    common::timing::eventually("three workers run with all of them blocked", || {
         let masks = masks();
         masks.len() == 3 && masks.iter().all(|mask| mask & (others | faults) == others)
     });
@@ -504,7 +506,7 @@ fn a_write_to_who_is_gone_does_not_raise_sigpipe() {
                 &[("listen", listen), ("deadlines.close_send", "200ms")],
                 routes(&Arc::default()),
             );
-            let script: Vec<u8> = [upgrade("/flood").into_bytes()]
+            let script: Vec<u8> = [upgrade_request("/flood", "").into_bytes()]
                 .into_iter()
                 .chain((0..count).map(|_| frame(0x81, asked.as_bytes())))
                 .flatten()
@@ -514,7 +516,7 @@ fn a_write_to_who_is_gone_does_not_raise_sigpipe() {
                 stream.write_all(&script).unwrap();
                 drop(stream);
             } else {
-                let mut peer = Peer::connect(host.address());
+                let mut peer = Client::connect(host.address());
                 peer.send(&script);
                 // The kernel answers with a reset to what comes, and a second write is told.
                 drop(peer);
@@ -528,7 +530,7 @@ fn a_write_to_who_is_gone_does_not_raise_sigpipe() {
 #[test]
 fn a_child_process_inherits_no_descriptor() {
     let mut host = Host::new(&[], routes(&Arc::default()));
-    let mut peer = Peer::connect(host.address());
+    let mut peer = Client::connect(host.address());
     host.open(&mut peer, "/echo");
     let listed = Command::new("ls")
         .args(["-l", "/proc/self/fd"])

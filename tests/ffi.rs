@@ -3,7 +3,7 @@
 //! The library is built by a cargo of its own into the same folder, once; it needs nothing that
 //! these tests do not. What needs a tool that is not everywhere says loudly that it was skipped.
 
-mod support;
+mod common;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,8 +15,9 @@ use std::{env, fs};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use support::peer::{Peer, Seen, frame};
-use support::{EPS, PATIENCE, within};
+use common::client::{Client, Seen};
+use common::frame::frame;
+use common::timing::{EPS, PATIENCE, within};
 
 /// Where the library is, built.
 fn library() -> &'static Path {
@@ -224,7 +225,7 @@ impl Host {
 
     /// Ends it by SIGTERM, as a drain: an open client is told so, and the exit status is 0.
     fn end(mut self) {
-        let mut peer = Peer::open(self.address, "/echo");
+        let mut peer = Client::open(self.address, "/echo");
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         loop {
             match peer.see_within(PATIENCE) {
@@ -257,7 +258,7 @@ fn example(program: &Path) -> Host {
 
 /// Talks to an echo, with small and large messages.
 fn echoes(address: SocketAddr) {
-    let mut peers: Vec<Peer> = (0..10).map(|_| Peer::open(address, "/echo")).collect();
+    let mut peers: Vec<Client> = (0..10).map(|_| Client::open(address, "/echo")).collect();
     for round in 0..10 {
         for (nth, peer) in peers.iter_mut().enumerate() {
             peer.text(&format!("{round} of {nth}"));
@@ -275,7 +276,7 @@ fn echoes(address: SocketAddr) {
 
 /// Reads messages until one is `text`: others come, too.
 #[track_caller]
-fn hear(peer: &mut Peer, text: &str) {
+fn hear(peer: &mut Client, text: &str) {
     let began = Instant::now();
     while peer.message() != text {
         assert!(began.elapsed() < PATIENCE);
@@ -284,8 +285,8 @@ fn hear(peer: &mut Peer, text: &str) {
 
 /// The example over poll sends, beside echoes, what is typed and the time to everybody.
 fn tells_all(host: &mut Host) {
-    let mut one = Peer::open(host.address, "/echo");
-    let mut two = Peer::open(host.address, "/echo");
+    let mut one = Client::open(host.address, "/echo");
+    let mut two = Client::open(host.address, "/echo");
     one.text("hello");
     hear(&mut one, "hello");
     host.child.stdin.as_mut().unwrap().write_all(b"typed").unwrap();
@@ -372,7 +373,7 @@ fn a_flood_delays_the_hosts_timer_by_a_turn_at_most() {
     let program = build("tests/ffi/flood.c", &[]);
     let figures = [clients, idle, span].map(|number| number.to_string());
     let mut host = Host::start(Command::new(program).args(figures));
-    let open = |_| Peer::open(host.address, "/echo").stream;
+    let open = |_| Client::open(host.address, "/echo").stream;
     let mut streams: Vec<TcpStream> = (0..clients).map(open).collect();
     let line = host.line();
     print!("{line}");

@@ -1,7 +1,7 @@
 //! HTTP as browsers, proxies and clients need it: every route, on both listeners, by every method
 //! and from every origin.
 
-mod support;
+mod common;
 
 #[path = "http/clients.rs"]
 mod clients;
@@ -13,16 +13,16 @@ mod walk;
 use std::io::Read;
 use std::net::SocketAddr;
 
+use common::client::Client;
+use common::http::header;
+use common::server::TestServer;
+use common::timing::PATIENCE;
 use heartwheel::{Server, app};
-use support::PATIENCE;
-use support::peer::Peer;
-use support::server::Running;
-use support::topics::header;
 
 /// Starts a server with the program's routes and an operator's listener.
-fn start(pairs: &[(&str, &str)]) -> Running {
+fn start(pairs: &[(&str, &str)]) -> TestServer {
     let pairs = [&[("admin_listen", "127.0.0.1:0")], pairs].concat();
-    Running::start(&pairs, app::routes(Server::builder()))
+    TestServer::serve(&pairs, app::routes(Server::builder()))
 }
 
 /// What comes back for a request.
@@ -56,7 +56,7 @@ impl Told {
 /// itself, no further than the head.
 #[track_caller]
 fn tell(address: SocketAddr, bytes: &str) -> Told {
-    let mut peer = Peer::connect(address);
+    let mut peer = Client::connect(address);
     peer.send(bytes.as_bytes());
     peer.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut received = Vec::new();

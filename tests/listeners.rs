@@ -1,7 +1,7 @@
 //! Listeners: who may connect to a Unix socket, and those that somebody else has bound.
 #![cfg(feature = "program")]
 
-mod support;
+mod common;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -15,10 +15,11 @@ use std::process::{Command, Stdio};
 use heartwheel::{Error, Server};
 use rustix::process::{Signal, getgid, getuid};
 
-use support::lab::program;
-use support::peer::{Peer, get};
-use support::server::{Running, config, echo};
-use support::{EPS, PATIENCE, ms};
+use common::client::Client;
+use common::http::get_request;
+use common::program::lab_path;
+use common::server::{TestServer, config, echo};
+use common::timing::{EPS, PATIENCE, ms};
 
 /// A path for a socket, removed with the value.
 struct SocketPath(PathBuf);
@@ -50,7 +51,7 @@ fn bind(path: &SocketPath, pairs: &[(&str, &str)]) -> heartwheel::Result<Server>
 }
 
 fn status(mut stream: impl Read + Write, path: &str) -> String {
-    stream.write_all(get(path).as_bytes()).expect("the server reads");
+    stream.write_all(get_request(path, "").as_bytes()).expect("the server reads");
     let mut head = [0; 12];
     stream.read_exact(&mut head).expect("the server answers");
     String::from_utf8_lossy(&head).into_owned()
@@ -169,9 +170,9 @@ fn a_listener_that_is_adopted_is_served_instead_of_listen() {
     // An address that cannot be bound: it is not tried.
     let config = config(&[("listen", "127.0.0.1:1")]);
     let builder = Server::builder().config(config).websocket("/echo", echo).adopt(listener);
-    let server = Running::of(builder.build().expect("there is a listener"));
+    let server = TestServer::of(builder.build().expect("there is a listener"));
     assert_eq!(server.address, address);
-    let mut peer = Peer::open(address, "/echo");
+    let mut peer = Client::open(address, "/echo");
     peer.text("hello");
     assert_eq!(peer.message(), "hello");
 }
@@ -187,7 +188,7 @@ fn a_service_manager_may_pass_listeners_on() {
     let script = "exec 3<&0 4<&1 </dev/null >/dev/null; export LISTEN_PID=$$; exec \"$0\" \"$@\"";
     let mut child = Command::new("sh")
         .args(["-c", script])
-        .arg(program())
+        .arg(lab_path())
         .args(["--listen", "127.0.0.1:1", "--set", "deadlines.drain=1s"])
         .env_clear()
         .envs([("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "web:admin"), ("PATH", "/bin:/usr/bin")])
@@ -203,7 +204,7 @@ fn a_service_manager_may_pass_listeners_on() {
     assert_eq!(status(admin_stream, "/healthz"), "HTTP/1.1 200");
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
-    support::within(PATIENCE + EPS, "it ends", || child.try_wait().unwrap().is_some());
+    common::timing::within(PATIENCE + EPS, "it ends", || child.try_wait().unwrap().is_some());
     // The manager still listens: whoever connects is served by the next instance.
     TcpStream::connect_timeout(&address, ms(500)).expect("the listener is the manager's");
     assert!(path.0.exists());

@@ -9,97 +9,47 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use std::{env, fs, process, thread};
+use std::{env, thread};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use common::client::Client;
-use common::frame::TEXT;
+use common::frame::{BINARY, MASK, TEXT, header};
+use common::group::{Group, start_behind};
 use common::program::Program;
 
 const LIMIT: u64 = 16 << 20;
 const CONNECTIONS: usize = 2000;
 
-/// How many control groups were made: each test has its own.
-static GROUPS: AtomicUsize = AtomicUsize::new(0);
-
 /// Tests of a full machine go one after the other: together they would be slow, and not full.
 static TURN: Mutex<()> = Mutex::new(());
-
-/// A control group, which goes with the value.
-struct Group {
-    folder: PathBuf,
-    peak: &'static str,
-}
-
-impl Group {
-    /// Makes one of the second version, or of the first; none if that is not allowed here.
-    fn new() -> Option<Group> {
-        let versions = [
-            ("/sys/fs/cgroup", "memory.max", "memory.peak"),
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.max_usage_in_bytes"),
-        ];
-        versions.into_iter().find_map(|(root, limit, peak)| {
-            let nth = GROUPS.fetch_add(1, Ordering::Relaxed);
-            let name = format!("heartwheel-{}-{nth}", process::id());
-            let folder = PathBuf::from(root).join(name);
-            fs::create_dir(&folder).ok()?;
-            let group = Group { folder, peak };
-            // Only where there is a controller of memory are there such files.
-            let is_limited = [limit, peak].iter().all(|file| group.folder.join(file).exists())
-                && fs::write(group.folder.join(limit), LIMIT.to_string()).is_ok();
-            is_limited.then_some(group)
-        })
-    }
-
-    fn peak(&self) -> u64 {
-        let text = fs::read_to_string(self.folder.join(self.peak)).expect("the kernel counts");
-        text.trim().parse().expect("it is a number")
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Who was in it is gone, or it stays.
-        let _ = fs::remove_dir(&self.folder);
-    }
-}
-
-/// Starts the program under a shell's command, which limits what comes after it.
-fn start(limit: &str, settings: &[(&str, &str)]) -> Program {
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", &format!("{limit} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_heartwheel")]);
-    Program::start_as(shell, &[], settings)
-}
 
 #[test]
 fn in_16_mib_it_refuses_and_sheds_and_lives() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("to the hard limit");
-    let group = Group::new().filter(|_| env::var_os("LIMIT").is_none());
+    let group = Group::new(LIMIT).filter(|_| env::var_os("LIMIT").is_none());
     let mut program = match &group {
-        Some(group) => start(&format!("echo $$ > {}/cgroup.procs", group.folder.display()), &[]),
+        Some(group) => group.start(&[]),
         // Code, libraries and stacks of threads take most of it.
-        None => start(
+        None => start_behind(
             &format!("ulimit -v {}", LIMIT >> 10),
             &[("limits.memory_bytes", "1m"), ("workers", "0")],
         ),
     };
-    let address = program.address();
-    let mut honest = Client::upgraded(address, "/echo");
+    let address = program.address;
+    let mut honest = Client::open(address, "/echo");
     honest.assert_echo(TEXT, b"hello");
-    let mut peers: Vec<_> = (1..CONNECTIONS).map(|_| Client::upgraded(address, "/echo")).collect();
+    let mut peers: Vec<_> = (1..CONNECTIONS).map(|_| Client::open(address, "/echo")).collect();
     let at_rest = program.resident();
 
     // A fifth begin long messages, a tenth let answers pile up that they do not read.
     for peer in peers.iter_mut().take(CONNECTIONS / 5) {
-        let _ = peer.try_send([&begin(1_000_000)[..], &[b'x'; 60_000]].concat());
+        let _ = peer.try_send([&header(MASK, BINARY, 1_000_000)[..], &[b'x'; 60_000]].concat());
         assert!(program.exit_status().is_none());
     }
     program.wait_logged("memory short");
@@ -107,7 +57,7 @@ fn in_16_mib_it_refuses_and_sheds_and_lives() {
     program.wait_logged("reason=memory");
     honest.assert_echo(TEXT, b"not disturbed");
     for peer in peers.iter_mut().skip(CONNECTIONS / 5).take(CONNECTIONS / 10) {
-        let message = [&begin(8000)[..], &[b'y'; 8000]].concat();
+        let message = [&header(MASK, BINARY, 8000)[..], &[b'y'; 8000]].concat();
         let _ = (0..20).try_for_each(|_| peer.try_send(&message));
     }
     honest.assert_echo(TEXT, b"nor by others");
@@ -117,7 +67,7 @@ fn in_16_mib_it_refuses_and_sheds_and_lives() {
     peers.truncate(CONNECTIONS / 2);
     drop(peers);
     program.wait_logged("memory suffices again");
-    Client::upgraded(address, "/echo").assert_echo(TEXT, b"there is room");
+    Client::open(address, "/echo").assert_echo(TEXT, b"there is room");
     honest.assert_echo(TEXT, b"and was all the time");
     let peak = group.as_ref().map_or_else(|| program.address_space_peak(), Group::peak);
     println!(
@@ -139,12 +89,12 @@ fn in_16_mib_it_refuses_and_sheds_and_lives() {
 #[test]
 fn in_16_mib_what_grows_on_its_way_kills_nobody() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(group) = Group::new() else {
+    let Some(group) = Group::new(LIMIT) else {
         return eprintln!("SKIPPED: no control group can be made here");
     };
-    let mut program = start(&format!("echo $$ > {}/cgroup.procs", group.folder.display()), &[]);
-    let address = program.address();
-    let mut honest = Client::upgraded(address, "/echo");
+    let mut program = group.start(&[]);
+    let address = program.address;
+    let mut honest = Client::open(address, "/echo");
     honest.assert_echo(TEXT, b"hello");
     let unread = grow_on_the_way(address);
     honest.assert_echo(TEXT, b"not disturbed");
@@ -166,15 +116,15 @@ fn the_process_grows_by_the_budget_and_no_more() {
     // Large blocks are given back at once, and holes between them are not kept.
     let holes = [("MALLOC_MMAP_THRESHOLD_", Path::new("65536"))];
     let program = Program::start_in(&holes, &[("limits.memory_bytes", "4m")]);
-    let address = program.address();
-    let mut honest = Client::upgraded(address, "/echo");
+    let address = program.address;
+    let mut honest = Client::open(address, "/echo");
     honest.assert_echo(TEXT, &[b'x'; 100_000]);
     let start = program.resident();
     let unread = grow_on_the_way(address);
     let after_events = program.resident_peak();
-    let mut halves: Vec<_> = (0..20).map(|_| Client::upgraded(address, "/echo")).collect();
+    let mut halves: Vec<_> = (0..20).map(|_| Client::open(address, "/echo")).collect();
     for half in &mut halves {
-        let _ = half.try_send([&begin(1_000_000)[..], &[b'x'; 300_000]].concat());
+        let _ = half.try_send([&header(MASK, BINARY, 1_000_000)[..], &[b'x'; 300_000]].concat());
     }
     program.wait_logged("memory short");
     honest.assert_echo(TEXT, b"not disturbed");
@@ -192,7 +142,7 @@ fn two_histories_of_a_megabyte_take_less_than_two_and_a_half() {
     for (count, bytes) in [(1, (1 << 20) - 64), (16, 64 << 10), (1000, 1000)] {
         let holes = [("MALLOC_MMAP_THRESHOLD_", Path::new("65536"))];
         let program = Program::start_in(&holes, &[("topics.retain_events", "2000")]);
-        let address = program.address();
+        let address = program.address;
         (0..count).for_each(|_| post(address, "a", &vec![1; bytes]));
         let start = program.resident();
         let read = || {
@@ -260,13 +210,13 @@ fn a_limit_of_the_address_space_bounds_the_budget() {
 }
 
 fn survives_half_messages_in(mebibytes: u64) {
-    let mut program = start(&format!("ulimit -v {}", mebibytes << 10), &[]);
-    let address = program.address();
-    let mut honest = Client::upgraded(address, "/echo");
+    let mut program = start_behind(&format!("ulimit -v {}", mebibytes << 10), &[]);
+    let address = program.address;
+    let mut honest = Client::open(address, "/echo");
     honest.assert_echo(TEXT, b"hello");
-    let mut halves: Vec<_> = (0..40).map(|_| Client::upgraded(address, "/echo")).collect();
+    let mut halves: Vec<_> = (0..40).map(|_| Client::open(address, "/echo")).collect();
     let refused = |half: &mut Client| {
-        let _ = half.try_send([&begin(1_000_000)[..], &[b'x'; 900_000]].concat());
+        let _ = half.try_send([&header(MASK, BINARY, 1_000_000)[..], &[b'x'; 900_000]].concat());
         Client::connect(address).try_get("/") == Some(503)
     };
     assert_ne!(halves.iter_mut().map(refused).filter(|refused| *refused).count(), 0);
@@ -282,16 +232,8 @@ fn survives_half_messages_in(mebibytes: u64) {
 #[test]
 fn a_signal_drains_where_no_thread_can_be_started() {
     let mut program = Program::start(&[]);
-    Client::upgraded(program.address(), "/echo").assert_echo(TEXT, b"hello");
+    Client::open(program.address, "/echo").assert_echo(TEXT, b"hello");
     program.leave_address_space(512 << 10);
     program.signal(Signal::TERM);
     assert!(program.wait_exit().success());
-}
-
-/// Begins a binary message; the mask is zero.
-fn begin(len: u64) -> [u8; 14] {
-    let mut header = [0; 14];
-    header[..2].copy_from_slice(&[0x82, 0x80 | 127]);
-    header[2..10].copy_from_slice(&len.to_be_bytes());
-    header
 }

@@ -12,16 +12,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use heartwheel::Builder;
 use heartwheel::http::{Request, Response};
 use heartwheel::{CloseReason, Route};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::frame::{CloseFrame, Frame, coding::Data, coding::OpCode};
 use tungstenite::{Message, WebSocket};
 
-use common::client::{Client, End, get_request};
+use common::client::{Client, End};
 use common::frame::TEXT;
+use common::http::get_request;
 use common::rng::Rng;
-use common::server::{Builder, TestServer};
+use common::server::TestServer;
 
 /// Says what was asked of it.
 fn tell(request: &Request) -> Response {
@@ -35,7 +37,7 @@ fn with_tell(builder: Builder) -> Builder {
 }
 
 fn connect(server: &TestServer, path: &str) -> WebSocket<TcpStream> {
-    let stream = TcpStream::connect(server.address()).expect("the server accepts");
+    let stream = TcpStream::connect(server.address).expect("the server accepts");
     stream.set_read_timeout(Some(Duration::from_secs(5))).expect("it is a socket");
     let url = format!("ws://localhost{path}");
     tungstenite::client(url, stream).expect("the upgrade is accepted").0
@@ -147,8 +149,8 @@ fn random(rng: &mut Rng) -> Message {
 #[test]
 fn two_servers_in_one_process_share_nothing() {
     let (one, two) = (TestServer::start(&[]), TestServer::start(&[]));
-    let mut to_one = Client::upgraded(one.address(), "/echo");
-    let mut to_two = Client::upgraded(two.address(), "/echo");
+    let mut to_one = Client::open(one.address, "/echo");
+    let mut to_two = Client::open(two.address, "/echo");
     to_one.assert_echo(TEXT, b"one");
     to_two.assert_echo(TEXT, b"two");
     assert_eq!(one.stop().messages_received, 1);
@@ -160,7 +162,7 @@ fn two_servers_in_one_process_share_nothing() {
 #[test]
 fn one_connection_serves_many_requests_and_then_upgrades() {
     let server = TestServer::start_with(&[], with_tell);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     for (path, status) in [("/", 200), ("/tell", 200), ("/nowhere", 404), ("/healthz", 404)] {
         let response = client.get(path);
         assert_eq!(response.status, status, "{response:?}");
@@ -177,7 +179,7 @@ fn one_connection_serves_many_requests_and_then_upgrades() {
 #[test]
 fn connection_close_is_heeded() {
     let server = TestServer::start(&[]);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     client.send(get_request("/", "Connection: close\r\n"));
     assert_eq!(client.assert_refused(200).text(), "hello\n");
     server.wait_closed(CloseReason::Done, 1);
@@ -187,7 +189,7 @@ fn connection_close_is_heeded() {
 #[test]
 fn health_is_told() {
     let server = TestServer::start_with(&[], Builder::health);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     assert_eq!(client.get("/healthz").text(), "ok\n");
     assert_eq!(client.get("/readyz").text(), "ready\n");
     server.stop();
@@ -196,7 +198,7 @@ fn health_is_told() {
 #[test]
 fn head_is_answered_as_get_without_the_body() {
     let server = TestServer::start_with(&[], with_tell);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     for path in ["/", "/tell", "/nowhere"] {
         let get = client.get(path);
         client.send(get_request(path, "").replace("GET", "HEAD"));
@@ -216,7 +218,7 @@ fn head_is_answered_as_get_without_the_body() {
 #[test]
 fn options_and_wrong_methods_name_what_is_allowed() {
     let server = TestServer::start_with(&[], with_tell);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     let cases = [
         ("OPTIONS", "/", 204, "GET, HEAD, OPTIONS"),
         ("OPTIONS", "/tell", 204, "GET, HEAD, POST, OPTIONS"),
@@ -226,7 +228,7 @@ fn options_and_wrong_methods_name_what_is_allowed() {
     ];
     for (method, path, status, allow) in cases {
         client.send(get_request(path, "").replace("GET", method));
-        let response = client.read_response();
+        let response = client.read_answer();
         assert_eq!((response.status, response.header("allow")), (status, Some(allow)), "{method}");
     }
     let upgrade = client.get("/echo");
@@ -238,10 +240,10 @@ fn options_and_wrong_methods_name_what_is_allowed() {
 fn admitted_foreign_pages_get_the_cors_headers() {
     let settings = [("admission.origins", "https://app.example")];
     let server = TestServer::start_with(&settings, with_tell);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     let origin = "Origin: https://app.example\r\n";
     client.send(get_request("/tell", origin));
-    let response = client.read_response();
+    let response = client.read_answer();
     assert_eq!(response.status, 200);
     assert_eq!(response.header("access-control-allow-origin"), Some("https://app.example"));
     assert_eq!(response.header("vary"), Some("Origin"));
@@ -250,7 +252,7 @@ fn admitted_foreign_pages_get_the_cors_headers() {
 
     let asked = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-own\r\n";
     client.send(get_request("/tell", &format!("{origin}{asked}")).replace("GET", "OPTIONS"));
-    let preflight = client.read_response();
+    let preflight = client.read_answer();
     assert_eq!(preflight.status, 204);
     assert_eq!(preflight.header("access-control-allow-origin"), Some("https://app.example"));
     assert_eq!(preflight.header("access-control-allow-headers"), Some("x-own"));
@@ -259,7 +261,7 @@ fn admitted_foreign_pages_get_the_cors_headers() {
     let own = client.get("/tell");
     assert_eq!(own.header("access-control-allow-origin"), None, "no page asked");
     client.send(get_request("/tell", "Origin: https://evil.example\r\n"));
-    let refused = client.read_response();
+    let refused = client.read_answer();
     // The page may see that it is refused, and nothing else.
     let evil = Some("https://evil.example");
     assert_eq!((refused.status, refused.header("access-control-allow-origin")), (403, evil));
@@ -270,7 +272,7 @@ fn admitted_foreign_pages_get_the_cors_headers() {
 #[test]
 fn posted_bodies_arrive_whole_however_they_are_sent() {
     let server = TestServer::start_with(&[], with_tell);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     let head = |lines: &str| format!("POST /tell HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
     let chunked = "5;extension=1\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: x\r\n\r\n";
     let requests = [
@@ -283,7 +285,7 @@ fn posted_bodies_arrive_whole_however_they_are_sent() {
     ];
     for (request, answer) in &requests {
         client.send(request);
-        assert_eq!(client.read_response().text(), *answer, "{request:?}");
+        assert_eq!(client.read_answer().text(), *answer, "{request:?}");
     }
     for (request, answer) in &requests {
         // Byte by byte, and a moment between them: each is read alone.
@@ -291,23 +293,23 @@ fn posted_bodies_arrive_whole_however_they_are_sent() {
             client.send([byte]);
             thread::sleep(Duration::from_micros(100));
         }
-        assert_eq!(client.read_response().text(), *answer, "{request:?}");
+        assert_eq!(client.read_answer().text(), *answer, "{request:?}");
     }
     // All at once: each body ends where the next request begins.
     client.send(requests.iter().map(|(request, _)| request.as_str()).collect::<String>());
     for (_, answer) in &requests {
-        assert_eq!(client.read_response().text(), *answer);
+        assert_eq!(client.read_answer().text(), *answer);
     }
     let large = "x".repeat(1 << 20);
     client.send(head("Content-Length: 1048576\r\n") + &large);
-    assert_eq!(client.read_response().text(), format!("POST /tell {large}"));
+    assert_eq!(client.read_answer().text(), format!("POST /tell {large}"));
     assert_eq!(server.stop().answers, [0, 16, 0, 3, 0]);
 }
 
 #[test]
 fn client_that_expects_100_continue_is_told_before_it_sends() {
     let server = TestServer::start_with(&[], with_tell);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     let head = "POST /tell HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n";
     for (lines, body) in [
         ("Content-Length: 5\r\n\r\n", "hello"),
@@ -316,7 +318,7 @@ fn client_that_expects_100_continue_is_told_before_it_sends() {
         client.send(format!("{head}{lines}"));
         assert_eq!(client.read_head().status, 100);
         client.send(body);
-        assert_eq!(client.read_response().text(), "POST /tell hello");
+        assert_eq!(client.read_answer().text(), "POST /tell hello");
     }
     // What is refused is refused before the body is sent.
     client.send(format!("{head}Content-Length: 9999999\r\n\r\n"));
@@ -337,10 +339,10 @@ fn pipelined_requests_are_answered_in_order_one_at_a_time() {
         Response::new(200).text(number)
     };
     let server = TestServer::start_with(&[("workers", "4")], |builder| builder.get("/slow", slow));
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     client.send((0..10).map(|n| get_request(&format!("/slow?n={n}"), "")).collect::<String>());
     for n in 0..10 {
-        assert_eq!(client.read_response().text(), n.to_string());
+        assert_eq!(client.read_answer().text(), n.to_string());
     }
     assert_eq!(most_seen.load(Ordering::SeqCst), 1);
     server.stop();
@@ -356,11 +358,11 @@ fn half_close_after_requests_still_gets_their_answers() {
         };
         let server = TestServer::start_with(&[], |builder| builder.get("/slow", slow));
         for count in [1, 3] {
-            let mut client = Client::connect(server.address());
+            let mut client = Client::connect(server.address);
             client.send(get_request("/slow", "").repeat(count));
             client.half_close();
             for _ in 0..count {
-                assert_eq!(client.read_response().text(), "GET /slow ");
+                assert_eq!(client.read_answer().text(), "GET /slow ");
             }
             assert_eq!(client.read_to_end(), (Vec::new(), End::Fin));
         }
@@ -374,7 +376,7 @@ fn half_close_after_requests_still_gets_their_answers() {
 fn half_close_after_messages_still_gets_their_echoes() {
     let server = TestServer::start(&[]);
     for path in ["/echo", "/inline"] {
-        let mut client = Client::upgraded(server.address(), path);
+        let mut client = Client::open(server.address, path);
         let payload = vec![7; 100_000];
         for _ in 0..10 {
             client.send(common::frame::frame(common::frame::BINARY, &payload));
@@ -395,7 +397,7 @@ fn panicking_answer_is_a_500_and_the_next_is_served() {
     let server = TestServer::start_with(&[], |builder| {
         builder.route(Route::get("/panic", |_| panic!("as asked")).inline())
     });
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     assert_eq!(client.get("/panic").status, 500);
     assert_eq!(client.get("/").status, 200);
     let stats = server.stop();

@@ -1,43 +1,28 @@
 //! `limits.memory_bytes`: what is done where memory is short, in which order, and that it ends. In
 //! virtual time, turn by turn, and on the program, by what the kernel counts.
 
-#[cfg(feature = "program")]
 mod common;
-mod support;
 
 use heartwheel::core::contract::event::Command;
 use heartwheel::core::contract::route::Face;
 use heartwheel::{CloseReason, ConnectionId, Payload};
 
-use support::peer::frame;
-use support::virtual_server::{VirtualServer, upgrade};
+use common::engine::TestEngine;
+use common::frame::{BINARY, MASK, frame};
+use common::http::upgrade_request;
 
 const KIB: usize = 1024;
 
-fn publish(server: &mut VirtualServer, topic: &str, len: usize) {
-    let payload = Payload::from(vec![b'x'; len]);
-    server.command(Command::Publish(topic.into(), payload));
-    server.settle();
+fn publish(server: &mut TestEngine, topic: &str, len: usize) {
+    server.publish(topic, vec![b'x'; len]);
 }
 
-/// Gives a figure by its name and labels.
-fn figure(server: &VirtualServer, name: &str) -> u64 {
-    let text = server.engine.metrics(&Default::default());
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
-}
-
-fn in_use(server: &VirtualServer) -> u64 {
-    let kind = |kind| figure(server, &format!("heartwheel_memory_bytes{{kind=\"{kind}\"}}"));
-    ["partial", "inbox", "outbox", "log"].into_iter().map(kind).sum()
-}
-
-fn logs(server: &VirtualServer) -> u64 {
-    figure(server, "heartwheel_memory_bytes{kind=\"log\"}")
+fn logs(server: &TestEngine) -> usize {
+    server.memory("log")
 }
 
 /// A peer that sends the beginning of a message and no more.
-fn half_message(server: &mut VirtualServer, len: usize) -> ConnectionId {
+fn half_message(server: &mut TestEngine, len: usize) -> ConnectionId {
     let id = server.open("/echo");
     server.send(id, [header(2 * len), vec![0; len]].concat());
     server.settle();
@@ -45,14 +30,14 @@ fn half_message(server: &mut VirtualServer, len: usize) -> ConnectionId {
 }
 
 /// Gives the status of a request on a connection of its own.
-fn request(server: &mut VirtualServer, face: Face, request: &str) -> u16 {
+fn request(server: &mut TestEngine, face: Face, request: &str) -> u16 {
     match server.connect_to(face, Some("127.0.0.1:1")) {
         Err(status) => status,
         Ok(id) => ask(server, id, request),
     }
 }
 
-fn ask(server: &mut VirtualServer, id: ConnectionId, request: &str) -> u16 {
+fn ask(server: &mut TestEngine, id: ConnectionId, request: &str) -> u16 {
     server.send(id, request);
     server.settle();
     let answer = String::from_utf8(server.received(id)).expect("a head is text");
@@ -60,9 +45,9 @@ fn ask(server: &mut VirtualServer, id: ConnectionId, request: &str) -> u16 {
 }
 
 /// Opens `/ws`, which begins with a message.
-fn hub(server: &mut VirtualServer) -> ConnectionId {
+fn hub(server: &mut TestEngine) -> ConnectionId {
     let id = server.connect("127.0.0.1:1").expect("there is room");
-    server.send(id, upgrade("/ws", ""));
+    server.send(id, upgrade_request("/ws", ""));
     server.settle();
     id
 }
@@ -72,12 +57,12 @@ const POST: &str = "POST /topics/a HTTP/1.1\r\nHost: localhost\r\nContent-Length
 
 #[test]
 fn logs_keep_within_half_of_the_budget_oldest_first() {
-    let mut server = VirtualServer::new(&[("limits.memory_bytes", "1m")]);
+    let mut server = TestEngine::new(&[("limits.memory_bytes", "1m")]);
     for n in 0..100 {
         publish(&mut server, ["a", "b"][n % 2], 20 * KIB);
-        assert!(logs(&server) <= 512 * KIB as u64, "{}", logs(&server));
+        assert!(logs(&server) <= 512 * KIB, "{}", logs(&server));
     }
-    assert!(logs(&server) > 450 * KIB as u64, "{}", logs(&server));
+    assert!(logs(&server) > 450 * KIB, "{}", logs(&server));
     assert_eq!(request(&mut server, Face::Both, READY), 200, "nothing is short");
 }
 
@@ -85,7 +70,7 @@ fn logs_keep_within_half_of_the_budget_oldest_first() {
 #[test]
 fn logs_shrink_first_then_new_ones_are_refused_then_the_largest_goes() {
     let keys = [("limits.memory_bytes", "1m"), ("deadlines.message", "10m")];
-    let mut server = VirtualServer::new(&[
+    let mut server = TestEngine::new(&[
         keys[0],
         keys[1],
         ("deadlines.read_idle", "off"),
@@ -102,9 +87,9 @@ fn logs_shrink_first_then_new_ones_are_refused_then_the_largest_goes() {
     // Shrink: the logs go, and nobody is refused.
     let before = logs(&server);
     let mut peers = Vec::new();
-    while logs(&server) > 40 * KIB as u64 {
+    while logs(&server) > 40 * KIB {
         peers.push(half_message(&mut server, 50 * KIB));
-        assert!(in_use(&server) <= 850 * KIB as u64, "{}", in_use(&server));
+        assert!(server.memory_in_use() <= 850 * KIB, "{}", server.memory_in_use());
     }
     println!("{} peers for {before} bytes of logs", peers.len());
     assert!(before > 400_000 && peers.len() > 5);
@@ -139,7 +124,7 @@ fn logs_shrink_first_then_new_ones_are_refused_then_the_largest_goes() {
     server.end(largest);
     server.settle();
     assert_eq!(server.engine.stats().closed_by(CloseReason::Memory), 1);
-    assert!(in_use(&server) <= 1024 * KIB as u64, "{}", in_use(&server));
+    assert!(server.memory_in_use() <= 1024 * KIB, "{}", server.memory_in_use());
     // Recovery: below 75% all is as before.
     for id in peers.drain(..3) {
         server.end(id);
@@ -155,8 +140,8 @@ fn logs_shrink_first_then_new_ones_are_refused_then_the_largest_goes() {
 #[test]
 fn many_small_events_go_over_several_turns() {
     let keys = [("limits.memory_bytes", "1m"), ("topics.retain_events", "100000")];
-    let mut server = VirtualServer::new(&keys);
-    while logs(&server) < 500 * KIB as u64 {
+    let mut server = TestEngine::new(&keys);
+    while logs(&server) < 500 * KIB {
         for _ in 0..100 {
             let payload = Payload::from(vec![b'x'; 8]);
             server.command(Command::Publish("a".into(), payload));
@@ -169,12 +154,12 @@ fn many_small_events_go_over_several_turns() {
     println!(
         "{events} events in {} turns, {} in use, {} of logs",
         server.turns - turns,
-        in_use(&server),
+        server.memory_in_use(),
         logs(&server)
     );
-    assert!(server.turns - turns > events / 1024);
-    assert!((1..250 * KIB as u64).contains(&logs(&server)), "{}", logs(&server));
-    assert!(in_use(&server) <= 850 * KIB as u64, "{}", in_use(&server));
+    assert!(server.turns - turns > events as u64 / 1024);
+    assert!((1..250 * KIB).contains(&logs(&server)), "{}", logs(&server));
+    assert!(server.memory_in_use() <= 850 * KIB, "{}", server.memory_in_use());
     assert!(ids.iter().all(|id| !server.is_over(*id)));
     assert_eq!(server.engine.stats().rejected_memory, 0);
     assert_eq!(request(&mut server, Face::Both, READY), 200);
@@ -182,7 +167,7 @@ fn many_small_events_go_over_several_turns() {
 
 #[test]
 fn a_shared_frame_counts_once() {
-    let mut server = VirtualServer::new(&[("limits.memory_bytes", "4m")]);
+    let mut server = TestEngine::new(&[("limits.memory_bytes", "4m")]);
     let subscribers: Vec<_> = (0..1000)
         .map(|_| {
             let id = server.open("/topics/a");
@@ -193,8 +178,8 @@ fn a_shared_frame_counts_once() {
     server.settle();
     publish(&mut server, "a", 64 * KIB);
     server.run_for(100);
-    assert!(figure(&server, "heartwheel_outbox_bytes") > 1000 * 64 * KIB as u64, "each has it");
-    assert!(in_use(&server) < 1 << 20, "{}", in_use(&server));
+    assert!(server.figure("heartwheel_outbox_bytes") > 1000 * 64 * KIB, "each has it");
+    assert!(server.memory_in_use() < 1 << 20, "{}", server.memory_in_use());
     let stats = server.engine.stats();
     assert_eq!((stats.closed_total(), stats.rejected_memory), (0, 0));
     assert!(subscribers.iter().all(|id| !server.is_over(*id)));
@@ -204,17 +189,17 @@ fn a_shared_frame_counts_once() {
 #[test]
 fn who_does_not_read_goes_before_who_does() {
     let keys = [("limits.memory_bytes", "1m"), ("limits.outbox_bytes", "1m")];
-    let mut server = VirtualServer::new(&keys);
+    let mut server = TestEngine::new(&keys);
     let honest = server.open("/echo");
     let deaf: Vec<_> = (0..20).map(|_| server.open("/echo")).collect();
     for id in &deaf {
         server.narrow(*id, 0);
         server.send(*id, frame(0x82, &vec![7; 90 * KIB]));
         server.settle();
-        assert!(in_use(&server) <= (1024 + 2 * 90) * KIB as u64, "{}", in_use(&server));
+        assert!(server.memory_in_use() <= (1024 + 2 * 90) * KIB, "{}", server.memory_in_use());
     }
     server.run_for(50);
-    assert!(in_use(&server) <= 1024 * KIB as u64, "{}", in_use(&server));
+    assert!(server.memory_in_use() <= 1024 * KIB, "{}", server.memory_in_use());
     // They are told by a frame that they do not read either.
     server.run_for(6000);
     let gone = server.engine.stats().closed_by(CloseReason::Memory);
@@ -226,7 +211,7 @@ fn who_does_not_read_goes_before_who_does() {
 
 #[test]
 fn a_request_that_holds_most_is_answered_503() {
-    let mut server = VirtualServer::new(&[("limits.memory_bytes", "1m")]);
+    let mut server = TestEngine::new(&[("limits.memory_bytes", "1m")]);
     let ids: Vec<_> =
         (0..3).map(|_| server.connect("127.0.0.1:1").expect("there is room")).collect();
     let head = "POST /post HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n";
@@ -239,7 +224,7 @@ fn a_request_that_holds_most_is_answered_503() {
     let answers: Vec<_> = ids.iter().map(|id| server.received(*id)).collect();
     let refused = answers.iter().filter(|answer| answer.starts_with(b"HTTP/1.1 503 ")).count();
     assert!((1..=2).contains(&refused), "{answers:?}");
-    assert!(in_use(&server) <= 1024 * KIB as u64, "{}", in_use(&server));
+    assert!(server.memory_in_use() <= 1024 * KIB, "{}", server.memory_in_use());
 }
 
 /// FAULTS 83. The budget is for what is held; holes between that glibc's allocator keeps come on
@@ -259,12 +244,12 @@ fn half_messages_beyond_the_budget_are_refused_then_shed_and_it_recovers() {
         // Whoever is shed does not answer the close, and is gone after a second.
         &[("limits.memory_bytes", "8m"), ("deadlines.preset", "strict")],
     );
-    let address = program.address();
-    let mut honest = Client::upgraded(address, "/echo");
+    let address = program.address;
+    let mut honest = Client::open(address, "/echo");
     // The loop's own buffers are in use from here on, whatever comes.
     honest.assert_echo(common::frame::TEXT, &[b'x'; 500_000]);
     honest.assert_echo(common::frame::TEXT, b"hello");
-    let mut peers: Vec<_> = (0..200).map(|_| Client::upgraded(address, "/echo")).collect();
+    let mut peers: Vec<_> = (0..200).map(|_| Client::open(address, "/echo")).collect();
     let start = program.memory();
     let mut most = start;
     for (index, peer) in peers.iter_mut().enumerate() {
@@ -286,13 +271,13 @@ fn half_messages_beyond_the_budget_are_refused_then_shed_and_it_recovers() {
     last.read_close(1013);
     drop(peers);
     program.wait_logged("memory suffices again");
-    Client::upgraded(address, "/echo").assert_echo(common::frame::TEXT, b"there is room");
+    Client::open(address, "/echo").assert_echo(common::frame::TEXT, b"there is room");
     honest.assert_echo(common::frame::TEXT, b"and was all the time");
 }
 
 #[test]
 fn another_limit_holds_from_a_reload_on() {
-    let mut server = VirtualServer::new(&[]);
+    let mut server = TestEngine::new(&[]);
     for _ in 0..20 {
         half_message(&mut server, 100 * KIB);
     }
@@ -300,20 +285,20 @@ fn another_limit_holds_from_a_reload_on() {
     config.set("limits.memory_bytes", "1m").expect("it is one");
     server.command(Command::Reload(Box::new((config, None))));
     server.run_for(50);
-    assert!(in_use(&server) <= 1024 * KIB as u64, "{}", in_use(&server));
+    assert!(server.memory_in_use() <= 1024 * KIB, "{}", server.memory_in_use());
     assert_eq!(server.connect("127.0.0.1:1"), Err(503));
 }
 
-/// A client's header of a long binary message; the mask is zero.
+/// Gives the header of a long binary message.
 fn header(len: usize) -> Vec<u8> {
-    [&[0x82, 0x80 | 127][..], &(len as u64).to_be_bytes(), &[0; 4]].concat()
+    common::frame::header(MASK, BINARY, len as u64)
 }
 
 /// What has been read of publishers and waits is published, however short memory is: it may be all
 /// that keeps it so.
 #[test]
 fn publishers_that_wait_do_not_keep_up_a_shortage() {
-    let mut server = VirtualServer::new(&[("limits.memory_bytes", "1m"), ("turn.bytes", "16k")]);
+    let mut server = TestEngine::new(&[("limits.memory_bytes", "1m"), ("turn.bytes", "16k")]);
     let publishers: Vec<_> = (0..14).map(|_| server.open("/topics/a")).collect();
     for publisher in &publishers {
         server.send(*publisher, frame(0x81, b"the first"));

@@ -1,7 +1,7 @@
 //! What the operator's listener answers: figures that a real parser reads and that balance at any
 //! time, the table of connections, and what ends connections by hand.
 
-mod support;
+mod common;
 
 #[path = "operator/access.rs"]
 mod access;
@@ -23,19 +23,20 @@ mod table;
 
 use std::net::SocketAddr;
 
+use common::http::Answer;
+use common::server::TestServer;
+use common::topics::{dechunk, fetch, request};
 use heartwheel::{Server, app};
-use support::server::Running;
-use support::topics::{Reply, dechunk, fetch, request};
 
 use exposition::Exposition;
 
 /// Starts a server with the program's routes and an operator's listener.
-fn start(pairs: &[(&str, &str)]) -> Running {
+fn start(pairs: &[(&str, &str)]) -> TestServer {
     let pairs = [&[("admin_listen", "127.0.0.1:0")], pairs].concat();
-    Running::start(&pairs, app::routes(Server::builder()))
+    TestServer::serve(&pairs, app::routes(Server::builder()))
 }
 
-fn admin(server: &Running) -> SocketAddr {
+fn admin(server: &TestServer) -> SocketAddr {
     server.admin.expect("there is an operator's listener")
 }
 
@@ -45,6 +46,6 @@ fn scrape(admin: SocketAddr) -> Exposition {
     Exposition::read(fetch(admin, "/metrics").text())
 }
 
-fn post(admin: SocketAddr, target: &str) -> Reply {
+fn post(admin: SocketAddr, target: &str) -> Answer {
     request(admin, &format!("POST {target}"), "", b"")
 }

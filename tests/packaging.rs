@@ -5,7 +5,7 @@
 //! `BLESS=1 cargo test --test packaging` writes what comes from the tables.
 #![cfg(feature = "program")]
 
-mod support;
+mod common;
 
 #[path = "packaging/completions.rs"]
 mod completions;

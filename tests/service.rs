@@ -1,7 +1,7 @@
 //! The program as a service: loading the configuration again, and what its manager is told.
 #![cfg(feature = "program")]
 
-mod support;
+mod common;
 
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use support::lab::Lab;
-use support::peer::{Peer, frame};
-use support::{EPS, PATIENCE, ms};
+use common::client::Client;
+use common::frame::frame;
+use common::program::Program;
+use common::timing::{EPS, PATIENCE, ms};
 
 /// A configuration file that goes with the test.
 struct File(PathBuf);
@@ -68,7 +69,7 @@ impl Manager {
 }
 
 #[track_caller]
-fn assert_alive(peer: &mut Peer) {
+fn assert_alive(peer: &mut Client) {
     peer.text("alive");
     assert_eq!(peer.message(), "alive");
 }
@@ -77,17 +78,17 @@ fn assert_alive(peer: &mut Peer) {
 #[test]
 fn a_reload_takes_a_good_file_and_refuses_a_bad_one() {
     let file = File::new("reload", "[limits]\nmessage_bytes = '1k'");
-    let lab = Lab::start_with(&[], |command| {
+    let lab = Program::lab_with(&[], |command| {
         command.arg("-c").arg(&file.0);
     });
-    let mut peer = Peer::open(lab.address, "/echo");
+    let mut peer = Client::open(lab.address, "/echo");
     assert_alive(&mut peer);
 
     for bad in ["[limits]\nmessage_bytes = 'many'", "limits = [", "[limit]\nmessage_bytes = 1"] {
         file.write(bad);
         let before = lab.lines_with("the configuration stays as it was").len();
         lab.signal(Signal::HUP);
-        support::eventually("the refusal is told", || {
+        common::timing::eventually("the refusal is told", || {
             lab.lines_with("the configuration stays as it was").len() > before
         });
         assert_alive(&mut peer);
@@ -100,8 +101,8 @@ fn a_reload_takes_a_good_file_and_refuses_a_bad_one() {
     assert!(lab.expect_line("reloaded changed=").contains("changed=limits.message_bytes"));
     assert!(lab.expect_line("takes a restart").contains("keys=workers"));
     assert_alive(&mut peer);
-    peer.send(&frame(0x82, &[7; 4000]));
-    assert!(matches!(peer.see(), support::peer::Seen::Frame(0x82, echo) if echo.len() == 4000));
+    peer.send(frame(0x82, &[7; 4000]));
+    assert!(matches!(peer.see(), common::client::Seen::Frame(0x82, echo) if echo.len() == 4000));
     assert_eq!(lab.lines_with(" closed id=").len(), 0);
 }
 
@@ -109,11 +110,11 @@ fn a_reload_takes_a_good_file_and_refuses_a_bad_one() {
 #[test]
 fn a_wrong_token_and_none_read_differently_in_the_log_and_not_in_the_answer() {
     let file = File::new("tokens", "secret publish=* subscribe=*\n");
-    let lab = Lab::start(&[("admission.tokens", file.0.to_str().unwrap())]);
+    let lab = Program::lab(&[("admission.tokens", file.0.to_str().unwrap())]);
     let ask = |lines: &str| {
-        let mut peer = Peer::connect(lab.address);
+        let mut peer = Client::connect(lab.address);
         peer.send(format!("GET /topics/a HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n").as_bytes());
-        peer.answer()
+        peer.read_answer()
     };
     let (none, wrong) = (ask(""), ask("Authorization: Bearer guessed\r\n"));
     assert_eq!((none.status, wrong.status), (401, 401));
@@ -126,26 +127,26 @@ fn a_wrong_token_and_none_read_differently_in_the_log_and_not_in_the_answer() {
 #[test]
 fn a_reload_changes_how_much_is_logged() {
     let file = File::new("log", "log = 'info'");
-    let lab = Lab::start_with(&[], |command| {
+    let lab = Program::lab_with(&[], |command| {
         command.env_remove("HEARTWHEEL_LOG").arg("-c").arg(&file.0);
     });
-    drop(Peer::connect(lab.address));
+    drop(Client::connect(lab.address));
     // What is answered behind it, twice, shows that its end has been seen to.
-    let mut peer = Peer::open(lab.address, "/echo");
+    let mut peer = Client::open(lab.address, "/echo");
     assert_alive(&mut peer);
     assert_alive(&mut peer);
     file.write("log = 'debug'");
     lab.signal(Signal::HUP);
     lab.expect_line("reloaded changed=log");
     assert_eq!(lab.lines_with(" closed id=").len(), 0, "a clean end is not worth a line at info");
-    drop(Peer::connect(lab.address));
+    drop(Client::connect(lab.address));
     lab.expect_line(" closed id=");
 }
 
 #[test]
 fn the_manager_is_told_of_each_stage() {
     let manager = Manager::new("stages");
-    let mut lab = Lab::start_with(&[("deadlines.drain", "1s")], |command| {
+    let mut lab = Program::lab_with(&[("deadlines.drain", "1s")], |command| {
         command.env("NOTIFY_SOCKET", &manager.name);
     });
     manager.expect("READY=1");
@@ -153,7 +154,7 @@ fn the_manager_is_told_of_each_stage() {
     let told = manager.expect("RELOADING=1");
     assert!(told.lines().any(|line| line.starts_with("MONOTONIC_USEC=")), "{told}");
     manager.expect("READY=1");
-    let mut peer = Peer::open(lab.address, "/echo");
+    let mut peer = Client::open(lab.address, "/echo");
     assert_alive(&mut peer);
     lab.signal(Signal::TERM);
     manager.expect("STOPPING=1");
@@ -166,7 +167,7 @@ fn the_manager_is_told_of_each_stage() {
 fn the_watchdog_is_fed_by_progress_alone() {
     let manager = Manager::new("watchdog");
     let start = |pairs: &[(&str, &str)]| {
-        let lab = Lab::start_with(pairs, |command| {
+        let lab = Program::lab_with(pairs, |command| {
             command.env("NOTIFY_SOCKET", &manager.name).env("WATCHDOG_USEC", "400000");
         });
         manager.expect("READY=1");
@@ -176,24 +177,24 @@ fn the_watchdog_is_fed_by_progress_alone() {
     };
     // The loop itself is held up by a handler.
     let lab = start(&[("workers", "0")]);
-    let mut peer = Peer::open(lab.address, "/sleep?ms=60000");
+    let mut peer = Client::open(lab.address, "/sleep?ms=60000");
     peer.text("sleep");
     lab.expect_line("watchdog not fed: the loop does not turn");
     drop(lab);
     while !manager.told_within(ms(50)).is_empty() {}
     // The loop turns, and no worker is left.
     let lab = start(&[("workers", "1"), ("deadlines.handler", "200ms")]);
-    let mut peer = Peer::open(lab.address, "/sleep?ms=60000");
+    let mut peer = Client::open(lab.address, "/sleep?ms=60000");
     peer.text("sleep");
-    support::eventually("it is not fed", || {
+    common::timing::eventually("it is not fed", || {
         !lab.lines_with("watchdog not fed handlers_stuck=1").is_empty()
     });
 }
 
 #[test]
 fn the_first_user_signal_logs_the_table_and_the_second_sheds() {
-    let lab = Lab::start(&[("deadlines.drain", "1s")]);
-    let mut peers: Vec<_> = (0..120).map(|_| Peer::open(lab.address, "/echo")).collect();
+    let lab = Program::lab(&[("deadlines.drain", "1s")]);
+    let mut peers: Vec<_> = (0..120).map(|_| Client::open(lab.address, "/echo")).collect();
     lab.signal(Signal::USR1);
     lab.expect_line("connections logged=120 whole=true");
     let rows = lab.lines_with("connection row={\"id\":\"");
@@ -202,10 +203,10 @@ fn the_first_user_signal_logs_the_table_and_the_second_sheds() {
     peers.iter_mut().for_each(assert_alive);
     lab.signal(Signal::USR2);
     lab.expect_line("shed begun connections=36 of=120");
-    let is_shed = |seen| matches!(seen, support::peer::Seen::Frame(0x88, _));
+    let is_shed = |seen| matches!(seen, common::client::Seen::Frame(0x88, _));
     let mut shed = 0;
     // Their turns are spread.
-    support::eventually("36 are told", || {
+    common::timing::eventually("36 are told", || {
         shed += peers.extract_if(.., |peer| is_shed(peer.see_within(ms(2)))).count();
         shed >= 36
     });
@@ -218,22 +219,24 @@ fn the_first_user_signal_logs_the_table_and_the_second_sheds() {
 fn a_rate_that_shifts_is_an_alarm_with_a_snapshot() {
     let dir = std::env::temp_dir().join(format!("heartwheel-watch-{}", std::process::id()));
     let dir_text = dir.display().to_string();
-    let lab = Lab::start(&[
+    let lab = Program::lab(&[
         ("watch.interval", "1s"),
         ("watch.dir", &dir_text),
         ("watch.snapshots", "2"),
         ("watch.threshold", "4"),
     ]);
-    let mut peers = vec![Peer::open(lab.address, "/echo")];
+    let mut peers = vec![Client::open(lab.address, "/echo")];
     let quiet = std::time::Instant::now();
     while lab.lines_with("watch alarm signal=opens direction=up").is_empty() {
         assert!(quiet.elapsed() < ms(40_000), "no alarm: {:#?}", lab.lines().last());
         if quiet.elapsed() > ms(18_000) {
-            peers.push(Peer::open(lab.address, "/echo"));
+            peers.push(Client::open(lab.address, "/echo"));
         }
         std::thread::sleep(ms(20));
     }
-    support::eventually("the snapshot is told", || !lab.lines_with("watch snapshot").is_empty());
+    common::timing::eventually("the snapshot is told", || {
+        !lab.lines_with("watch snapshot").is_empty()
+    });
     let files: Vec<_> = fs::read_dir(&dir).expect("it was made").flatten().collect();
     assert!((1..=2).contains(&files.len()), "{files:?}");
     let text = fs::read_to_string(files[0].path()).unwrap();

@@ -20,8 +20,6 @@ mod common;
 
 #[path = "simulation/application.rs"]
 mod application;
-#[path = "support/chunked.rs"]
-mod chunked;
 #[path = "simulation/chunking.rs"]
 mod chunking;
 #[path = "simulation/ending.rs"]
@@ -65,6 +63,7 @@ mod witness;
 #[path = "simulation/world.rs"]
 mod world;
 
+use common::chunked;
 use plan::Upheaval;
 use world::Run;
 

@@ -2,7 +2,7 @@
 //! event without being told, whatever way it comes, whoever is slow, and whoever goes and comes
 //! back.
 
-mod support;
+mod common;
 
 #[path = "topics/envelope.rs"]
 mod envelope;

@@ -1,7 +1,7 @@
 //! A server by a clock that is moved by hand, with connections in memory: what embedders test
 //! theirs with, and what only such a clock can show. Nothing here sleeps; days pass.
 
-mod support;
+mod common;
 
 #[path = "virtual_time/deadlines.rs"]
 mod deadlines;
@@ -11,5 +11,3 @@ mod long;
 mod network;
 #[path = "virtual_time/threads.rs"]
 mod threads;
-#[path = "virtual_time/world.rs"]
-mod world;

@@ -16,6 +16,7 @@
 //!
 //! The last three go through the whole server, but for the kernel: its connections are in memory.
 
+// By its path: a client's frames are no part of the library, and the tests have them already.
 #[path = "../../tests/common/frame.rs"]
 mod frame;
 

@@ -14,12 +14,12 @@ use crate::core::observe::figures::Process;
 pub(crate) struct Gauges {
     /// Computed once: computed again from clocks it would change a little, as if the process had
     /// been started again.
-    started_at_seconds: Option<f64>,
+    started_at: Option<Duration>,
 }
 
 impl Gauges {
     pub fn new() -> Gauges {
-        Gauges { started_at_seconds: started_at_seconds() }
+        Gauges { started_at: started_at() }
     }
 
     /// Takes a few system calls, whatever the number of descriptors. A figure that this kernel does
@@ -27,12 +27,12 @@ impl Gauges {
     pub fn read(&self) -> Process {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Process {
-            cpu_seconds: span(ClockId::ProcessCPUTime).as_secs_f64(),
+            cpu: span(ClockId::ProcessCPUTime),
             open_descriptors: open_descriptors(),
             descriptors_max: getrlimit(Resource::Nofile).current,
             virtual_bytes: kilobytes(&status, "VmSize:").map(|kb| kb * 1024),
             resident_bytes: kilobytes(&status, "VmRSS:").map(|kb| kb * 1024),
-            started_at_seconds: self.started_at_seconds,
+            started_at: self.started_at,
         }
     }
 }
@@ -53,15 +53,16 @@ fn kilobytes(status: &str, name: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
 
-/// Seconds since 1970, from the start in ticks since the machine was booted.
-fn started_at_seconds() -> Option<f64> {
+/// The span since 1970, from the start in ticks since the machine was booted.
+fn started_at() -> Option<Duration> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // Behind the name, which may hold any character; the start is field 22.
     let (_, fields) = stat.rsplit_once(')')?;
-    let ticks: f64 = fields.split_whitespace().nth(19)?.parse().ok()?;
-    let age = span(ClockId::Boottime).as_secs_f64() - ticks / TICKS_PER_SECOND;
+    let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    let age = span(ClockId::Boottime).saturating_sub(Duration::from_millis(ticks * TICK_MS));
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Some(((unix.as_secs_f64() - age) * TICKS_PER_SECOND).round() / TICKS_PER_SECOND)
+    let started_at = unix.saturating_sub(age) + Duration::from_millis(TICK_MS / 2);
+    Some(Duration::from_millis(started_at.as_millis() as u64 / TICK_MS * TICK_MS))
 }
 
 fn span(clock: ClockId) -> Duration {
@@ -70,7 +71,7 @@ fn span(clock: ClockId) -> Duration {
 }
 
 /// Linux reports times in hundredths on every machine that Rust is built for.
-const TICKS_PER_SECOND: f64 = 100.0;
+const TICK_MS: u64 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -83,12 +84,12 @@ mod tests {
         let file = fs::File::open("/proc/self/stat").expect("it is there");
         let after = gauges.read();
         drop(file);
-        assert!(after.cpu_seconds > 0.0 && after.cpu_seconds >= before.cpu_seconds);
+        assert!(!after.cpu.is_zero() && after.cpu >= before.cpu);
         assert!(after.open_descriptors >= Some(4), "{after:?}");
         assert!(after.descriptors_max >= after.open_descriptors);
         assert!(after.resident_bytes > Some(100_000) && after.virtual_bytes > after.resident_bytes);
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later");
-        let age = unix.as_secs_f64() - after.started_at_seconds.expect("Linux tells");
-        assert!((-0.1..600.0).contains(&age), "{age} seconds old");
+        let age = (unix + Duration::from_millis(100)).checked_sub(after.started_at.unwrap());
+        assert!(age.is_some_and(|age| age.as_secs() < 600), "{age:?} old");
     }
 }

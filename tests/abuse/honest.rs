@@ -7,8 +7,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::common::client::{get_request, is_timeout, upgrade_request};
+use crate::common::client::is_timeout;
 use crate::common::frame::{CLOSE, TEXT, frame};
+use crate::common::http::{get_request, upgrade_request};
 
 /// How one client was served.
 pub struct Service {

@@ -1,18 +1,16 @@
 //! `limits.connections_per_ip`. Tests come from loopback, which is exempt, so the engine is told
 //! where its peers come from.
 
-use std::io::ErrorKind;
-
 use heartwheel::config::Config;
 use heartwheel::core::contract::event::Command;
 use heartwheel::core::contract::route::Face;
 
-use crate::support::virtual_server::VirtualServer;
+use crate::common::engine::TestEngine;
 
 /// FAULTS 95.
 #[test]
 fn an_address_with_a_thousand_connections_is_held_to_its_limit_and_others_are_unaffected() {
-    let mut server = VirtualServer::new(&[("limits.connections_per_ip", "50")]);
+    let mut server = TestEngine::new(&[("limits.connections_per_ip", "50")]);
     let mut open = Vec::new();
     for port in 1..=1000 {
         match server.connect(&format!("192.0.2.7:{port}")) {
@@ -24,15 +22,14 @@ fn an_address_with_a_thousand_connections_is_held_to_its_limit_and_others_are_un
     assert_eq!(server.engine.stats().rejected_per_ip, 950);
     assert_eq!(server.engine.stats().accepted, 50, "who is refused gets no slot");
     assert!(server.connect("192.0.2.8:1").is_ok(), "others are unaffected");
-    let reset = ErrorKind::ConnectionReset.into();
-    server.engine.handle_error(server.now(), open[7], &reset);
+    server.reset(open[7]);
     assert!(server.connect("192.0.2.7:1001").is_ok(), "one has left, one may come");
     assert_eq!(server.connect("192.0.2.7:1002"), Err(429));
 }
 
 #[test]
 fn an_ipv6_network_of_64_bits_counts_as_one_address() {
-    let mut server = VirtualServer::new(&[("limits.connections_per_ip", "2")]);
+    let mut server = TestEngine::new(&[("limits.connections_per_ip", "2")]);
     assert!(server.connect("[2001:db8:0:1::1]:1").is_ok());
     assert!(server.connect("[2001:db8:0:1:ffff::2]:1").is_ok());
     assert_eq!(server.connect("[2001:db8:0:1::3]:1"), Err(429));
@@ -41,7 +38,7 @@ fn an_ipv6_network_of_64_bits_counts_as_one_address() {
 
 #[test]
 fn this_machine_and_the_operator_are_exempt() {
-    let mut server = VirtualServer::new(&[("limits.connections_per_ip", "1")]);
+    let mut server = TestEngine::new(&[("limits.connections_per_ip", "1")]);
     for _ in 0..5 {
         for address in ["127.0.0.1:1", "127.0.0.2:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
             assert!(server.connect(address).is_ok(), "{address}");
@@ -56,9 +53,9 @@ fn this_machine_and_the_operator_are_exempt() {
 
 #[test]
 fn a_limit_that_a_reload_switches_on_counts_who_is_there() {
-    let mut server = VirtualServer::new(&[]);
+    let mut server = TestEngine::new(&[]);
     let open: Vec<_> = (1..=3).map(|port| server.connect(&format!("192.0.2.7:{port}"))).collect();
-    let reload = |server: &mut VirtualServer, limit: u32| {
+    let reload = |server: &mut TestEngine, limit: u32| {
         let mut config: Config = server.engine.config().clone();
         config.limits.connections_per_ip = limit;
         server.command(Command::Reload(Box::new((config, None))));

@@ -3,9 +3,10 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use crate::common::client::Client;
+use crate::common::http::upgrade_request;
 use crate::common::program::Program;
-use crate::support::peer::Peer;
-use crate::support::topics::{request, upgrade_with};
+use crate::common::topics::request;
 use crate::tokens::TokenFile;
 
 fn run(command: &str, file: &str) -> (i32, String, String) {
@@ -45,15 +46,15 @@ fn what_is_printed_and_logged_bears_no_token() {
         assert!(stdout.contains(file.path()) && !stdout.contains("s3cr3t"), "{stdout}");
     }
     let program = Program::start(&[("admission.tokens", file.path()), ("log", "trace")]);
-    let address = program.address();
+    let address = program.address;
     let bearer = "Authorization: Bearer s3cr3t-one\r\n";
     assert_eq!(request(address, "GET /topics/a", bearer, b"").status, 204);
     assert_eq!(request(address, "GET /topics/a?access_token=s3cr3t-one", "", b"").status, 204);
     assert_eq!(request(address, "GET /topics/a?access_token=s3cr3t-two", "", b"").status, 401);
-    let mut peer = Peer::connect(address);
+    let mut peer = Client::connect(address);
     let lines = "Sec-WebSocket-Protocol: heartwheel.bearer.s3cr3t-one\r\n";
-    peer.send(upgrade_with("/topics/a", lines).as_bytes());
-    assert_eq!(peer.answer().status, 101);
+    peer.send(upgrade_request("/topics/a", lines).as_bytes());
+    assert_eq!(peer.read_answer().status, 101);
     peer.send(b"\xff\xff");
     peer.expect_close(1002);
     drop(peer);

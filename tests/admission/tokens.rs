@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use heartwheel::{CloseReason, Route, Server, app};
 
-use crate::support::eventually;
-use crate::support::peer::{Peer, upgrade};
-use crate::support::server::{Running, config, echo};
-use crate::support::topics::{self, Hub, Reply, Stream, request, upgrade_with};
+use crate::common::client::Client;
+use crate::common::http::{Answer, upgrade_request};
+use crate::common::server::{TestServer, config, echo};
+use crate::common::timing::eventually;
+use crate::common::topics::{self, Hub, Stream, request};
 
 /// A file of tokens. It is removed when this is dropped.
 pub struct TokenFile(PathBuf);
@@ -42,7 +43,7 @@ impl Drop for TokenFile {
 
 const TOKENS: &str = "all publish=* subscribe=*\nwriter publish=in.*\nreader subscribe=out.*\n";
 
-fn start(file: &TokenFile) -> Running {
+fn start(file: &TokenFile) -> TestServer {
     topics::start(&[("admission.tokens", file.path())])
 }
 
@@ -51,17 +52,17 @@ fn bearer(token: &str) -> String {
 }
 
 #[track_caller]
-fn ask(server: &Running, line: &str, token: &str, body: &str) -> Reply {
+fn ask(server: &TestServer, line: &str, token: &str, body: &str) -> Answer {
     let lines = format!("{}Content-Length: {}\r\n", bearer(token), body.len());
     request(server.address, line, &lines, body.as_bytes())
 }
 
 /// Asks for a WebSocket with these header lines, and gives the status.
 #[track_caller]
-fn knock(server: &Running, target: &str, lines: &str) -> (Peer, u16) {
-    let mut peer = Peer::connect(server.address);
-    peer.send(upgrade_with(target, lines).as_bytes());
-    let answer = peer.answer();
+fn knock(server: &TestServer, target: &str, lines: &str) -> (Client, u16) {
+    let mut peer = Client::connect(server.address);
+    peer.send(upgrade_request(target, lines).as_bytes());
+    let answer = peer.read_answer();
     (peer, answer.status)
 }
 
@@ -121,10 +122,10 @@ fn a_request_may_do_what_its_token_says() {
     assert!(server.stats().rejected_rights > 0);
     let head = bearer("all");
     let stream = |target: &str, lines: &str| {
-        let mut peer = Peer::connect(server.address);
+        let mut peer = Client::connect(server.address);
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}");
         peer.send(format!("{request}Accept: text/event-stream\r\n\r\n").as_bytes());
-        peer.answer().status
+        peer.read_answer().status
     };
     assert_eq!(stream("/topics/out.a", &bearer("writer")), 403);
     assert_eq!(stream("/topics/out.a", &bearer("reader")), 200);
@@ -154,10 +155,10 @@ fn a_refusal_has_the_headers_that_let_a_foreign_page_read_it() {
 fn a_body_is_not_read_if_the_token_may_not_publish_it() {
     let file = TokenFile::new(TOKENS);
     let server = start(&file);
-    let mut peer = Peer::connect(server.address);
+    let mut peer = Client::connect(server.address);
     let head = "POST /topics/in.a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n";
     peer.send(format!("{head}{}\r\n", bearer("reader")).as_bytes());
-    assert_eq!(peer.answer().status, 403, "no byte of the body was sent");
+    assert_eq!(peer.read_answer().status, 403, "no byte of the body was sent");
 }
 
 #[test]
@@ -175,9 +176,9 @@ fn a_token_may_come_by_header_subprotocol_or_query() {
         ("/echo", "Sec-WebSocket-Protocol: heartwheel.bearer.all, other\r\n", false),
         ("/ws?access_token=all", "", false),
     ] {
-        let mut peer = Peer::connect(server.address);
-        peer.send(upgrade_with(target, lines).as_bytes());
-        let answer = peer.answer();
+        let mut peer = Client::connect(server.address);
+        peer.send(upgrade_request(target, lines).as_bytes());
+        let answer = peer.read_answer();
         assert_eq!(answer.status, 101, "{answer:?}");
         assert!(!answer.head.contains("bearer"), "the token is not echoed: {}", answer.head);
         let echoed = answer.head.contains("Sec-WebSocket-Protocol: heartwheel.v1\r\n");
@@ -195,11 +196,11 @@ fn an_application_cannot_echo_a_token_by_mistake() {
     };
     let route = Route::websocket("/a", echo).authorize(echoes);
     let pairs = [("admission.tokens", file.path())];
-    let server = Running::start(&pairs, Server::builder().route(route));
-    let mut peer = Peer::connect(server.address);
+    let server = TestServer::serve(&pairs, Server::builder().route(route));
+    let mut peer = Client::connect(server.address);
     let lines = "Sec-WebSocket-Protocol: heartwheel.bearer.all\r\n";
-    peer.send(upgrade_with("/a", lines).as_bytes());
-    let answer = peer.answer();
+    peer.send(upgrade_request("/a", lines).as_bytes());
+    let answer = peer.read_answer();
     assert_eq!(answer.status, 101);
     assert!(!answer.head.contains("heartwheel.bearer"), "{}", answer.head);
 }
@@ -292,15 +293,15 @@ fn routes_of_an_application_ask_for_a_token_unless_they_are_open() {
     config.set("admin_listen", "127.0.0.1:0").unwrap();
     let server = builder.config(config).build().unwrap();
     let admin = server.admin_addresses()[0].as_tcp().unwrap();
-    let server = Running::of(server);
+    let server = TestServer::of(server);
     assert_eq!(topics::fetch(server.address, "/closed").status, 401);
     assert_eq!(ask(&server, "GET /closed", "any", "").status, 200, "a token without rights");
     assert_eq!(ask(&server, "GET /topics/a", "any", "").status, 403);
     assert_eq!(topics::fetch(server.address, "/open").status, 200);
     assert_eq!(topics::fetch(admin, "/operator").status, 200, "guarded by where it listens");
-    let mut peer = Peer::connect(server.address);
-    peer.send(upgrade("/echo?access_token=any").as_bytes());
-    assert_eq!(peer.answer().status, 101);
+    let mut peer = Client::connect(server.address);
+    peer.send(upgrade_request("/echo?access_token=any", "").as_bytes());
+    assert_eq!(peer.read_answer().status, 101);
     peer.text("hello");
     assert_eq!(peer.message(), "hello");
 }

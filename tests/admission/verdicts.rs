@@ -1,14 +1,13 @@
 //! Verdicts of `authorize` that come late.
 
-use std::io::ErrorKind;
-
 use heartwheel::Accept;
 use heartwheel::core::contract::event::{Command, Done, Job, Outcome, Task};
 use heartwheel::http::Refusal;
 
-use crate::support::virtual_server::{VirtualServer, upgrade};
+use crate::common::engine::TestEngine;
+use crate::common::http::upgrade_request;
 
-fn give(server: &mut VirtualServer, job: Job, verdict: Result<Accept, Refusal>) {
+fn give(server: &mut TestEngine, job: Job, verdict: Result<Accept, Refusal>) {
     let Job { id, route, task: Task::Authorize(request) } = job else { panic!("another job") };
     let outcome = Outcome::Verdict(request, verdict);
     server.command(Command::Done(Done { id, route, outcome }));
@@ -18,17 +17,16 @@ fn give(server: &mut VirtualServer, job: Job, verdict: Result<Accept, Refusal>) 
 /// The verdict on a peer that has gone finds another in its slot, which waits for one, too.
 #[test]
 fn a_late_verdict_never_meets_another_peer() {
-    let mut server = VirtualServer::new(&[]);
+    let mut server = TestEngine::new(&[]);
     let refuse = || Err(Refusal::new(403, "not you"));
     for verdict in [Ok(Accept::default()), refuse()] {
         let first = server.connect("192.0.2.7:1").unwrap();
-        server.send(first, upgrade("/asked", ""));
+        server.send(first, upgrade_request("/asked", ""));
         server.settle();
-        let reset = ErrorKind::ConnectionReset.into();
-        server.engine.handle_error(server.now(), first, &reset);
+        server.reset(first);
         let second = server.connect("192.0.2.8:1").unwrap();
         assert_eq!(first.as_u64() & 0xff_ffff, second.as_u64() & 0xff_ffff, "the same slot");
-        server.send(second, upgrade("/asked", ""));
+        server.send(second, upgrade_request("/asked", ""));
         server.settle();
         assert_eq!(server.world.undecided.len(), 2);
         let late = server.world.undecided.remove(0);
@@ -38,16 +36,16 @@ fn a_late_verdict_never_meets_another_peer() {
         let own = server.world.undecided.remove(0);
         give(&mut server, own, refuse());
         assert!(server.received(second).starts_with(b"HTTP/1.1 403 "));
-        server.engine.handle_error(server.now(), second, &ErrorKind::ConnectionReset.into());
+        server.reset(second);
     }
 }
 
 /// The deadline was faster: the peer has its answer, and gets no second one.
 #[test]
 fn a_verdict_after_the_deadline_is_dropped() {
-    let mut server = VirtualServer::new(&[("deadlines.handshake", "2s")]);
+    let mut server = TestEngine::new(&[("deadlines.handshake", "2s")]);
     let id = server.connect("192.0.2.7:1").unwrap();
-    server.send(id, upgrade("/asked", ""));
+    server.send(id, upgrade_request("/asked", ""));
     server.run_for(2020);
     assert!(server.received(id).starts_with(b"HTTP/1.1 503 "));
     let late = server.world.undecided.remove(0);

@@ -14,12 +14,14 @@ pub mod head;
 pub mod response;
 mod source;
 
-#[path = "../support/chunked.rs"]
+#[path = "../common/chunked.rs"]
 mod chunked;
 #[path = "../common/decoders.rs"]
 mod decoders;
 #[path = "../common/event_stream.rs"]
 mod event_stream;
+#[path = "../common/frame.rs"]
+mod frame;
 #[path = "../common/responses.rs"]
 mod responses;
 #[path = "../common/rng.rs"]

@@ -1,10 +1,8 @@
 //! The program in a control group of its own, which bounds the memory of all that it does.
 
-// Each test takes what it needs.
-#![allow(dead_code)]
-
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, process};
 
 use super::program::Program;
@@ -23,7 +21,9 @@ impl Group {
             ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.max_usage_in_bytes"),
         ];
         versions.into_iter().find_map(|(root, limit, peak)| {
-            let folder = PathBuf::from(root).join(format!("heartwheel-{}", process::id()));
+            let nth = GROUPS.fetch_add(1, Ordering::Relaxed);
+            let name = format!("heartwheel-{}-{nth}", process::id());
+            let folder = PathBuf::from(root).join(name);
             fs::create_dir(&folder).ok()?;
             let group = Group { folder, peak };
             // Only where there is a controller of memory are there such files.
@@ -35,11 +35,7 @@ impl Group {
 
     /// Starts the program in it.
     pub fn start(&self, settings: &[(&str, &str)]) -> Program {
-        let enter = format!("echo $$ > {}/cgroup.procs", self.folder.display());
-        let mut shell = Command::new("/bin/sh");
-        let run = format!("{enter} && exec \"$0\" \"$@\"");
-        shell.args(["-c", &run, env!("CARGO_BIN_EXE_heartwheel")]);
-        Program::start_as(shell, &[], settings)
+        start_behind(&format!("echo $$ > {}/cgroup.procs", self.folder.display()), settings)
     }
 
     /// Gives the most memory that was ever in use, in bytes, the kernel's part included.
@@ -55,3 +51,13 @@ impl Drop for Group {
         let _ = fs::remove_dir(&self.folder);
     }
 }
+
+/// Starts the program behind a shell's command, which limits what comes after it.
+pub fn start_behind(limit: &str, settings: &[(&str, &str)]) -> Program {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &format!("{limit} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_heartwheel")]);
+    Program::start_as(shell, &[], settings)
+}
+
+/// How many control groups were made: each test has its own.
+static GROUPS: AtomicUsize = AtomicUsize::new(0);

@@ -1,25 +1,27 @@
 //! The program in a process of its own: for what is counted per process, descriptors and memory.
 
-// Each test takes what it needs.
-#![allow(dead_code)]
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use super::client::Client;
+use super::server::own_address;
+use super::timing::{PATIENCE, comes_within, lock, ms};
 
-/// A running program. It is killed with the value.
+/// A running program, or the lab, which has misbehaving handlers besides. It is killed with the
+/// value.
 pub struct Program {
     child: Child,
-    address: SocketAddr,
+    pub address: SocketAddr,
+    /// Of the operator's listener, if there is one.
+    admin: Option<SocketAddr>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -43,40 +45,67 @@ impl Program {
     ) -> Program {
         command.env_clear().envs(environment.iter().copied());
         command.args(["serve", "--listen", "127.0.0.1:0"]);
-        for (name, text) in
-            [("admin_listen", "off"), ("tick", "10ms"), ("heartbeat.interval", "off")]
-                .iter()
-                .chain(settings)
-        {
-            command.args(["--set", &format!("{name}={text}")]);
-        }
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("the program was built");
-        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        let mut before = Vec::new();
-        let address = loop {
-            let Some(Ok(line)) = lines.next() else {
-                let _ = child.kill();
-                panic!("it never told its address: {before:?}");
-            };
-            match line.split_once("listening address=") {
-                Some((_, address)) => break address.parse().expect("it is TCP"),
-                None => before.push(line),
-            }
-        };
-        let log = Arc::new(Mutex::new(before));
-        thread::spawn({
-            let log = log.clone();
-            move || {
-                for line in lines.map_while(Result::ok) {
-                    log.lock().expect("nobody panics with it").push(line);
-                }
-            }
-        });
-        Program { child, address, log }
+        add_settings(&mut command, &[("admin_listen", "off")]);
+        add_settings(&mut command, &[QUIET, settings].concat());
+        Program::spawn(command, 1)
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Starts the program on a port of its own with these keys set, and all others as users have
+    /// them.
+    pub fn start_plain(settings: &[(&str, &str)]) -> Program {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heartwheel"));
+        command.env_clear().args(["serve", "--listen", "127.0.0.1:0"]);
+        add_settings(&mut command, settings);
+        Program::spawn(command, 1)
+    }
+
+    /// Starts the lab with these keys set, an operator's listener, and a log of everything.
+    pub fn lab(settings: &[(&str, &str)]) -> Program {
+        Program::lab_with(settings, |_| {})
+    }
+
+    /// Starts the lab with more arguments, or an environment.
+    pub fn lab_with(settings: &[(&str, &str)], set_up: impl FnOnce(&mut Command)) -> Program {
+        let listen = own_address();
+        let mut command = Command::new(lab_path());
+        command.env_clear().env("HEARTWHEEL_LOG", "debug");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        add_settings(&mut command, &[("listen", &listen), ("admin_listen", "127.0.0.1:0")]);
+        add_settings(&mut command, &[QUIET, settings].concat());
+        set_up(&mut command);
+        Program::spawn(command, 2)
+    }
+
+    /// Waits until it has told the addresses of so many listeners.
+    fn spawn(mut command: Command, listeners: usize) -> Program {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the program was built");
+        let lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        thread::spawn({
+            let log = log.clone();
+            move || lines.map_while(Result::ok).for_each(|line| lock(&log).push(line))
+        });
+        let mut program = Program { child, address: ([127, 0, 0, 1], 0).into(), admin: None, log };
+        let listens = comes_within(PATIENCE, || {
+            program.logged(LISTENING) >= listeners || program.exit_status().is_some()
+        });
+        assert!(listens && program.exit_status().is_none(), "{:#?}", program.lines());
+        for line in program.lines_with(LISTENING) {
+            let (_, after) = line.split_once(LISTENING).expect("it was looked for");
+            let address = after.split(' ').next().expect("a text has a first part");
+            let address = address.parse().expect("it is TCP");
+            match after.contains("for=admin") {
+                true => program.admin = Some(address),
+                false => program.address = address,
+            }
+        }
+        program
+    }
+
+    /// Gives the address of the operator's listener.
+    #[track_caller]
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.expect("there is an operator's listener")
     }
 
     /// Gives the number of the process.
@@ -98,7 +127,18 @@ impl Program {
     /// Waits until this many log lines bear this text, for five seconds at the most.
     #[track_caller]
     pub fn wait_logged_times(&self, text: &str, count: usize) {
-        wait_for(|| self.logged(text) >= count, || format!("{text}: {:#?}", self.log.lock()));
+        let is_so = comes_within(FIVE_SECONDS, || self.logged(text) >= count);
+        assert!(is_so, "{text}: {:#?}", self.lines());
+    }
+
+    /// Waits for one log line with this text, and gives it.
+    #[track_caller]
+    pub fn expect_line(&self, text: &str) -> String {
+        let is_so = comes_within(PATIENCE, || self.logged(text) > 0);
+        assert!(is_so, "no line {text:?}: {:#?}", self.lines());
+        let lines = self.lines_with(text);
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        lines[0].clone()
     }
 
     /// Says how the program has ended, if it has.
@@ -106,10 +146,13 @@ impl Program {
         self.child.try_wait().expect("it is our child")
     }
 
+    pub fn lines(&self) -> Vec<String> {
+        lock(&self.log).clone()
+    }
+
     /// Gives the log lines that bear this text.
     pub fn lines_with(&self, text: &str) -> Vec<String> {
-        let log = self.log.lock().expect("nobody panics with it");
-        log.iter().filter(|line| line.contains(text)).cloned().collect()
+        lock(&self.log).iter().filter(|line| line.contains(text)).cloned().collect()
     }
 
     /// Gives the number of open descriptors.
@@ -131,7 +174,8 @@ impl Program {
     /// Waits until this many descriptors are open, for five seconds at the most.
     #[track_caller]
     pub fn wait_descriptors(&self, count: usize) {
-        wait_for(|| self.descriptors() == count, || format!("{} of {count}", self.descriptors()));
+        let is_so = comes_within(FIVE_SECONDS, || self.descriptors() == count);
+        assert!(is_so, "{} of {count}", self.descriptors());
     }
 
     /// Gives the memory in use, in bytes, pages of the program's file left out: the more of its
@@ -177,14 +221,18 @@ impl Program {
     /// Waits until the program ends, for five seconds at the most.
     #[track_caller]
     pub fn wait_exit(&mut self) -> ExitStatus {
-        let patience = Instant::now() + Duration::from_secs(5);
-        loop {
-            if let Some(status) = self.exit_status() {
-                return status;
-            }
-            assert!(Instant::now() < patience, "it does not end");
-            thread::sleep(Duration::from_millis(5));
-        }
+        self.exit_within(FIVE_SECONDS)
+    }
+
+    /// Waits until the program ends.
+    #[track_caller]
+    pub fn exit_within(&mut self, span: Duration) -> ExitStatus {
+        let began = Instant::now();
+        let ends = comes_within(span, || self.exit_status().is_some());
+        assert!(ends, "it does not end within {span:?}: {:#?}", self.lines());
+        let status = self.exit_status().expect("it has ended");
+        println!("it ended after {:?}: {status}", began.elapsed());
+        status
     }
 
     /// Gives the CPU time used, by all threads.
@@ -229,12 +277,26 @@ impl Drop for Program {
     }
 }
 
-#[track_caller]
-fn wait_for(is_so: impl Fn() -> bool, what: impl Fn() -> String) {
-    let patience = Instant::now() + Duration::from_secs(5);
-    while !is_so() {
-        assert!(Instant::now() < patience, "it never came so: {}", what());
-        thread::sleep(Duration::from_millis(5));
+/// Gives the path of the lab. `cargo test --test NAME` does not build examples, so it is asked for
+/// here.
+pub fn lab_path() -> &'static Path {
+    static LAB: OnceLock<PathBuf> = OnceLock::new();
+    LAB.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_BIN_EXE_heartwheel")).parent().expect("a folder");
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--offline", "--example", "lab"]);
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status();
+        assert!(built.is_ok_and(|status| status.success()), "the lab can be built");
+        folder.join("examples/lab")
+    })
+}
+
+fn add_settings(command: &mut Command, settings: &[(&str, &str)]) {
+    for (name, text) in settings {
+        command.args(["--set", &format!("{name}={text}")]);
     }
 }
 
@@ -244,3 +306,9 @@ fn bytes_behind(text: &str, name: &str) -> u64 {
     let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
     kilobytes.and_then(|number| number.parse::<u64>().ok()).expect("Linux says so") * 1024
 }
+
+/// A short tick, and no ping that nobody expects.
+const QUIET: &[(&str, &str)] = &[("tick", "10ms"), ("heartbeat.interval", "off")];
+/// Begins what the program tells of each listener.
+const LISTENING: &str = "listening address=";
+const FIVE_SECONDS: Duration = ms(5000);

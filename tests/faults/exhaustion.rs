@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use heartwheel::{CloseReason, Event, Peer, Route};
 
-use crate::common::client::{Client, End, get_request};
+use crate::common::client::{Client, End};
 use crate::common::frame::{PING, PONG, TEXT, frame};
+use crate::common::http::get_request;
 use crate::common::lag;
 #[cfg(feature = "program")]
 use crate::common::program::Program;
 use crate::common::server::TestServer;
 use crate::common::timing::{
-    EPS, alone, assert_took, assert_took_between, percentile, quiet, rounds,
+    EPS, alone, assert_took, assert_took_between, percentile, quiet, rounds_of,
 };
 
 /// CONTRACT 2, `limits.connections`. Those who are refused have sent their request already, or
@@ -21,9 +22,9 @@ use crate::common::timing::{
 #[test]
 fn connections_beyond_the_limit_are_answered_503_until_there_is_room() {
     let server = TestServer::start(&[("limits.connections", "4")]);
-    let mut open: Vec<_> = (0..4).map(|_| Client::upgraded(server.address(), "/echo")).collect();
+    let mut open: Vec<_> = (0..4).map(|_| Client::open(server.address, "/echo")).collect();
     for sent in ["".into(), get_request("/", ""), "x".repeat(100_000)] {
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         // A part may be sent only after the FIN: that is no fault of the client.
         let _ = client.try_send(sent);
         let response = client.assert_refused(503);
@@ -38,7 +39,7 @@ fn connections_beyond_the_limit_are_answered_503_until_there_is_room() {
     assert_eq!((stats.accepted, stats.closed_total()), (4, 0), "no slot was given");
     drop(open.pop());
     server.wait_closed(CloseReason::Eof, 1);
-    Client::upgraded(server.address(), "/echo").assert_echo(TEXT, b"there is room");
+    Client::open(server.address, "/echo").assert_echo(TEXT, b"there is room");
     assert_eq!(server.stop().rejected_connections, 3);
 }
 
@@ -49,11 +50,11 @@ fn refused_connections_that_stay_are_let_go_at_close_ack() {
     let _quiet = quiet();
     let settings = [("limits.connections", "1"), ("deadlines.close_ack", "500ms")];
     let server = TestServer::start(&settings);
-    let mut open = Client::upgraded(server.address(), "/echo");
+    let mut open = Client::open(server.address, "/echo");
     let began = Instant::now();
-    let mut refused: Vec<_> = (0..40).map(|_| Client::connect(server.address())).collect();
+    let mut refused: Vec<_> = (0..40).map(|_| Client::connect(server.address)).collect();
     for client in &mut refused {
-        assert_eq!(client.read_response().status, 503);
+        assert_eq!(client.read_answer().status, 503);
         assert_eq!(client.read_to_end(), (Vec::new(), End::Fin));
     }
     // Who is held has discarded what it sends; for the others the kernel answers with a reset.
@@ -81,11 +82,11 @@ fn connections_reset_before_they_are_accepted_do_no_harm() {
         };
         builder.route(Route::websocket("/stall", stall).inline())
     });
-    let mut busy = Client::upgraded(server.address(), "/stall");
+    let mut busy = Client::open(server.address, "/stall");
     let count = 200;
     busy.send(frame(TEXT, b"stall"));
     for index in 0..count {
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         if index % 2 == 0 {
             client.send(get_request("/", ""));
         }
@@ -104,10 +105,10 @@ fn connections_reset_before_they_are_accepted_do_no_harm() {
 fn burst_of_connections_overflows_no_backlog_and_delays_nobody() {
     let _alone = alone();
     let server = TestServer::start(&[("limits.pings_per_second", "100000")]);
-    let mut peer = Client::upgraded(server.address(), "/echo");
+    let mut peer = Client::open(server.address, "/echo");
     let overflows = listen_overflows();
-    let address = server.address();
-    let count = rounds(1000, 5000);
+    let address = server.address;
+    let count = rounds_of(1000, 5000);
     let began = Instant::now();
     let burst = thread::spawn(move || {
         let connect = |index| {
@@ -155,17 +156,16 @@ fn what_peers_that_never_read_hold_in_the_kernel_is_bounded() {
         builder.route(Route::websocket("/flood", flood).inline())
     });
     let count = 100;
-    let mut clients: Vec<_> =
-        (0..count).map(|_| Client::connect_narrow(server.address())).collect();
+    let mut clients: Vec<_> = (0..count).map(|_| Client::connect_narrow(server.address)).collect();
     for client in &mut clients {
-        client.send(crate::common::client::upgrade_request("/flood", ""));
+        client.send(crate::common::http::upgrade_request("/flood", ""));
     }
     server.wait_until(|seen| seen.stats.queued_bytes > count << 20);
     let mut sent = 0;
     while std::mem::replace(&mut sent, server.snapshot().stats.sent_bytes) != sent {
         thread::sleep(Duration::from_millis(100));
     }
-    let held = kernel_send_memory(server.address());
+    let held = kernel_send_memory(server.address);
     let (total, most) = (held.iter().sum::<u64>(), held.iter().max().unwrap());
     println!("{total} bytes of kernel memory for {} sockets, {most} at the most", held.len());
     assert_eq!(held.len(), clients.len());
@@ -216,12 +216,12 @@ fn connections_that_are_reset_at_once_leave_nothing_behind() {
     let descriptors = server.descriptors_at_rest();
     let reset = |count| {
         for _ in 0..count {
-            Client::connect(server.address()).reset();
+            Client::connect(server.address).reset();
         }
         server.wait_descriptors(descriptors);
     };
-    assert_not_growing(&server, rounds(10, 300), |_| reset(1000));
-    assert_eq!(Client::connect(server.address()).get("/").status, 200);
+    assert_not_growing(&server, rounds_of(10, 300), |_| reset(1000));
+    assert_eq!(Client::connect(server.address).get("/").status, 200);
 }
 
 /// FAULTS 96. Filled to the limit, emptied, filled in another order: slots are used again.
@@ -232,9 +232,8 @@ fn filling_and_emptying_in_turns_does_not_grow() {
     let server = Program::start(&[("limits.connections", "200")]);
     let descriptors = server.descriptors_at_rest();
     let cycle = |turn: usize| {
-        let mut clients: Vec<_> =
-            (0..200).map(|_| Client::upgraded(server.address(), "/echo")).collect();
-        Client::connect(server.address()).assert_refused(503);
+        let mut clients: Vec<_> = (0..200).map(|_| Client::open(server.address, "/echo")).collect();
+        Client::connect(server.address).assert_refused(503);
         for (index, client) in clients.iter_mut().enumerate() {
             client.assert_echo(TEXT, &vec![b'x'; index * 100]);
         }
@@ -243,7 +242,7 @@ fn filling_and_emptying_in_turns_does_not_grow() {
         }
         server.wait_descriptors(descriptors);
     };
-    assert_not_growing(&server, rounds(40, 100), cycle);
+    assert_not_growing(&server, rounds_of(40, 100), cycle);
 }
 
 /// Asserts that the program's memory stands still over these turns once it has warmed up. A step of
@@ -271,14 +270,14 @@ fn without_descriptors_accepting_pauses_and_peers_are_served() {
     let _alone = alone();
     let server = Program::start(&[]);
     let descriptors = server.descriptors_at_rest();
-    let mut peer = Client::upgraded(server.address(), "/echo");
+    let mut peer = Client::open(server.address, "/echo");
     server.wait_descriptors(descriptors + 1);
     server.leave_descriptors(8);
-    let mut served: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
+    let mut served: Vec<_> = (0..8).map(|_| Client::connect(server.address)).collect();
     for client in &mut served {
         assert_eq!(client.get("/").status, 200);
     }
-    let mut waiting: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
+    let mut waiting: Vec<_> = (0..8).map(|_| Client::connect(server.address)).collect();
     for client in &mut waiting {
         client.send(get_request("/", ""));
     }
@@ -296,12 +295,12 @@ fn without_descriptors_accepting_pauses_and_peers_are_served() {
     let began = Instant::now();
     drop(served);
     for client in &mut waiting {
-        assert_eq!(client.read_response().status, 200);
+        assert_eq!(client.read_answer().status, 200);
     }
     assert_took_between(began, Duration::ZERO, Duration::from_secs(1));
 
     // And where nobody leaves, but the limit is raised.
-    let mut more: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
+    let mut more: Vec<_> = (0..8).map(|_| Client::connect(server.address)).collect();
     thread::sleep(Duration::from_millis(50));
     server.leave_descriptors(100);
     let began = Instant::now();
@@ -319,13 +318,13 @@ fn slot_of_a_peer_that_never_hangs_up_is_free_after_close_ack() {
     let _quiet = quiet();
     let settings = [("limits.connections", "1"), ("deadlines.close_ack", "300ms")];
     let server = TestServer::start(&settings);
-    let mut client = Client::upgraded(server.address(), "/echo");
+    let mut client = Client::open(server.address, "/echo");
     let began = Instant::now();
     client.send(crate::common::frame::close(1000, ""));
     client.read_close(1000);
     assert_eq!(client.read_to_end(), (Vec::new(), End::Fin));
     server.wait_closed(CloseReason::CloseAck, 1);
     assert_took(began, Duration::from_millis(300));
-    Client::upgraded(server.address(), "/echo").assert_echo(TEXT, b"there is room");
+    Client::open(server.address, "/echo").assert_echo(TEXT, b"there is room");
     server.stop();
 }

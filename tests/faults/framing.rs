@@ -14,7 +14,7 @@ use crate::common::frame::{
 use crate::common::lag;
 use crate::common::rng::Rng;
 use crate::common::server::TestServer;
-use crate::common::timing::{alone, optimized, percentile, rounds};
+use crate::common::timing::{alone, optimized, percentile, rounds_of};
 
 /// Asserts that each of these ends the connection with its code, though the peer never answers the
 /// close frame, and that no handler is given anything of it.
@@ -23,7 +23,7 @@ fn assert_all_closed(reason: CloseReason, cases: &[Vec<u8>]) {
     let server = TestServer::start(&[]);
     for bytes in cases {
         println!("{}", bytes[..bytes.len().min(40)].escape_ascii());
-        let mut client = Client::upgraded(server.address(), "/echo");
+        let mut client = Client::open(server.address, "/echo");
         client.send(bytes);
         client.assert_closed(reason.code());
     }
@@ -115,7 +115,7 @@ fn conversation() -> (Vec<u8>, Vec<Frame>) {
 fn frames_cut_at_every_byte_are_the_same_frames() {
     let server = TestServer::start(&[]);
     let (sent, expected) = conversation();
-    let mut client = Client::upgraded(server.address(), "/inline");
+    let mut client = Client::open(server.address, "/inline");
     for cut in 0..=sent.len() {
         client.send(&sent[..cut]);
         if cut % 8 == 0 {
@@ -137,7 +137,7 @@ fn frames_cut_at_every_byte_are_the_same_frames() {
 fn frames_in_one_segment_and_a_header_in_five_are_the_same_frames() {
     let server = TestServer::start(&[]);
     for path in ["/echo", "/inline"] {
-        let mut client = Client::upgraded(server.address(), path);
+        let mut client = Client::open(server.address, path);
         let texts: Vec<String> = (0..100).map(|n| format!("message {n}")).collect();
         let frames: Vec<u8> = texts.iter().flat_map(|text| frame(TEXT, text.as_bytes())).collect();
         client.send(frames);
@@ -160,10 +160,10 @@ fn frames_in_one_segment_and_a_header_in_five_are_the_same_frames() {
 #[test]
 fn random_frames_in_random_pieces_come_back() {
     let server = TestServer::start(&[]);
-    for seed in 0..rounds(20, 1_000_000) as u64 {
+    for seed in 0..rounds_of(20, 1_000_000) as u64 {
         let mut rng = Rng::new(seed);
         let path = if rng.chance(50) { "/echo" } else { "/inline" };
-        let mut client = Client::upgraded(server.address(), path);
+        let mut client = Client::open(server.address, path);
         let (mut bytes, mut expected) = (Vec::new(), Vec::new());
         for _ in 0..20 {
             let payload: Vec<u8> = (0..rng.below(2000)).map(|_| rng.next_u64() as u8).collect();
@@ -204,7 +204,7 @@ fn append_fragmented(rng: &mut Rng, bytes: &mut Vec<u8>, payload: &[u8]) {
 #[test]
 fn every_mask_and_length_gives_the_right_bytes() {
     let server = TestServer::start(&[]);
-    let mut client = Client::upgraded(server.address(), "/inline");
+    let mut client = Client::open(server.address, "/inline");
     let payload: Vec<u8> = (0..300).map(|n| n as u8).collect();
     for mask in [[0; 4], [0xff; 4], MASK] {
         // All lengths in one stream: each frame begins at another alignment of the server's buffer.
@@ -251,13 +251,12 @@ fn text_that_is_not_utf8_is_closed_1007() {
 fn flood_of_small_messages_does_not_delay_others() {
     let _alone = alone();
     let server = TestServer::start(&[("limits.pings_per_second", "1000")]);
-    let mut others: Vec<_> =
-        (0..100).map(|_| Client::upgraded(server.address(), "/echo")).collect();
-    let mut flooder = Client::upgraded(server.address(), "/echo");
+    let mut others: Vec<_> = (0..100).map(|_| Client::open(server.address, "/echo")).collect();
+    let mut flooder = Client::open(server.address, "/echo");
     let mut reader = flooder.stream.try_clone().expect("a descriptor is left");
     let reading = thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
     let flood = frame(BINARY, b"x").repeat(1000);
-    let ends_at = Instant::now() + Duration::from_millis(rounds(1000, 60_000) as u64);
+    let ends_at = Instant::now() + Duration::from_millis(rounds_of(1000, 60_000) as u64);
     let flooding = thread::spawn(move || {
         while Instant::now() < ends_at {
             flooder.send(&flood);
@@ -288,7 +287,7 @@ fn flood_of_small_messages_does_not_delay_others() {
 #[test]
 fn fragments_of_one_byte_take_as_many_turns_as_messages() {
     let server = TestServer::start(&[("turn.bytes", "1k")]);
-    let mut client = Client::upgraded(server.address(), "/echo");
+    let mut client = Client::open(server.address, "/echo");
     let before = server.snapshot().stats.turns;
     let more = frame(0, b"x").repeat(798);
     client.send([frame(TEXT & !FIN, b"x"), more, frame(CONTINUATION, b"x")].concat());
@@ -302,7 +301,7 @@ fn fragments_of_one_byte_take_as_many_turns_as_messages() {
 #[test]
 fn pings_between_fragments_are_answered_and_the_message_is_whole() {
     let server = TestServer::start(&[]);
-    let mut client = Client::upgraded(server.address(), "/echo");
+    let mut client = Client::open(server.address, "/echo");
     for (first, piece) in [(TEXT & !FIN, "one "), (0, "two "), (CONTINUATION, "three")] {
         client.send(frame(PING, piece.as_bytes()));
         assert_eq!(client.read_frame(), Frame { first: PONG, payload: piece.into() });
@@ -317,7 +316,7 @@ fn pings_between_fragments_are_answered_and_the_message_is_whole() {
 fn flood_of_pings_is_closed_1008() {
     let server = TestServer::start(&[]);
     for first in [PING, PONG] {
-        let mut client = Client::upgraded(server.address(), "/echo");
+        let mut client = Client::open(server.address, "/echo");
         client.send(frame(first, b"x").repeat(100));
         let mut frames = Vec::new();
         let close = loop {
@@ -342,7 +341,7 @@ fn flood_of_pings_is_closed_1008() {
 #[test]
 fn peer_that_keeps_sending_after_a_fault_reads_the_close_frame() {
     let server = TestServer::start(&[]);
-    let mut client = Client::upgraded(server.address(), "/echo");
+    let mut client = Client::open(server.address, "/echo");
     client.send(frame_unmasked(TEXT, b"x"));
     for _ in 0..100 {
         client.send(frame(BINARY, &[0; 1000]));

@@ -9,12 +9,13 @@ use heartwheel::http::Refusal;
 use heartwheel::stats::DeadlineKind;
 use heartwheel::{Accept, CloseReason, Route, app};
 
-use crate::common::client::{Client, End, KEY, get_request, upgrade_request};
+use crate::common::client::{Client, End};
 use crate::common::frame::{BINARY, PING, PONG, TEXT, frame};
+use crate::common::http::{KEY, get_request, upgrade_request};
 use crate::common::lag;
 use crate::common::server::TestServer;
 use crate::common::timing::{
-    TICK, alone, assert_took, assert_took_between, optimized, percentile, quiet, rounds,
+    TICK, alone, assert_took, assert_took_between, optimized, percentile, quiet, rounds_of,
 };
 
 const DEADLINE: Duration = Duration::from_millis(300);
@@ -25,7 +26,7 @@ fn silent_connection_is_closed_at_the_handshake_deadline() {
     let _quiet = quiet();
     let server = TestServer::start(&[("deadlines.handshake", "300ms")]);
     let began = Instant::now();
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     assert_eq!(client.read_to_end(), (Vec::new(), End::Fin));
     assert_took(began, DEADLINE);
     drop(client);
@@ -40,7 +41,7 @@ fn slow_header_is_closed_at_the_handshake_deadline() {
     let _quiet = quiet();
     let server = TestServer::start(&[("deadlines.handshake", "300ms")]);
     let began = Instant::now();
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     client.drip(upgrade_request("/echo", "").as_bytes(), Duration::from_millis(20));
     assert_took(began, DEADLINE);
     client.assert_refused(408);
@@ -55,7 +56,7 @@ fn slow_header_is_closed_at_the_handshake_deadline() {
 fn slow_header_of_a_later_request_is_closed_at_the_handshake_deadline() {
     let _quiet = quiet();
     let server = TestServer::start(&[("deadlines.handshake", "300ms")]);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     assert_eq!(client.get("/").status, 200);
     thread::sleep(DEADLINE);
     let began = Instant::now();
@@ -78,7 +79,7 @@ fn slow_verdict_is_answered_503_at_the_handshake_deadline() {
         }))
     });
     let began = Instant::now();
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     client.send(upgrade_request("/slow", ""));
     let response = client.assert_refused(503);
     assert_took(began, DEADLINE);
@@ -94,9 +95,9 @@ fn silent_connections_do_not_delay_an_honest_one() {
     let _alone = alone();
     let server = TestServer::start(&[]);
     let silent: Vec<_> =
-        (0..rounds(1000, 5000)).map(|_| Client::connect(server.address())).collect();
+        (0..rounds_of(1000, 5000)).map(|_| Client::connect(server.address)).collect();
     let began = Instant::now();
-    let mut client = Client::upgraded(server.address(), "/echo");
+    let mut client = Client::open(server.address, "/echo");
     assert_took_between(began, Duration::ZERO, Duration::from_millis(500));
     client.assert_echo(TEXT, b"still here");
     let seen = server.wait_until(|seen| seen.connections == silent.len() + 1);
@@ -111,8 +112,8 @@ fn silent_connections_cost_a_kilobyte_each_at_most() {
     let _alone = alone();
     let server = crate::common::program::Program::start(&[("deadlines.handshake", "1m")]);
     let (descriptors, memory) = (server.descriptors_at_rest(), server.memory());
-    let count = rounds(2000, 5000);
-    let silent: Vec<_> = (0..count).map(|_| Client::connect(server.address())).collect();
+    let count = rounds_of(2000, 5000);
+    let silent: Vec<_> = (0..count).map(|_| Client::connect(server.address)).collect();
     server.wait_descriptors(descriptors + silent.len());
     let each = server.memory().saturating_sub(memory) / count as u64;
     println!("{each} bytes for each of {count} silent connections");
@@ -125,8 +126,8 @@ fn disconnect_at_every_byte_of_the_handshake_is_counted_once() {
     let _alone = alone();
     let server = TestServer::start(&[]);
     let mut count = 0;
-    for round in 0..rounds(2, 64) {
-        count += disconnect_at_every_byte(server.address(), round % 2 == 0);
+    for round in 0..rounds_of(2, 64) {
+        count += disconnect_at_every_byte(server.address, round % 2 == 0);
     }
     let stats = server.wait_until(|seen| seen.stats.closed_total() == count).stats;
     let silent_ends = [CloseReason::Eof, CloseReason::Reset].map(|reason| stats.closed_by(reason));
@@ -143,8 +144,8 @@ fn disconnect_at_every_byte_of_the_handshake_loses_no_descriptor() {
     let _alone = alone();
     let server = crate::common::program::Program::start(&[]);
     let descriptors = server.descriptors_at_rest();
-    for round in 0..rounds(2, 64) {
-        disconnect_at_every_byte(server.address(), round % 2 == 0);
+    for round in 0..rounds_of(2, 64) {
+        disconnect_at_every_byte(server.address, round % 2 == 0);
     }
     server.wait_descriptors(descriptors);
 }
@@ -168,7 +169,7 @@ fn frames_behind_the_upgrade_request_are_answered_after_the_101() {
     let server = TestServer::start(&[]);
     let frames = [frame(TEXT, b"one"), frame(PING, b"two"), frame(BINARY, b"three")].concat();
     for path in ["/echo", "/inline"] {
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         client.send([upgrade_request(path, "").as_bytes(), &frames].concat());
         client.read_upgrade();
         let mut answers: Vec<_> = (0..3).map(|_| client.read_frame()).collect();
@@ -184,7 +185,7 @@ fn frames_behind_the_upgrade_request_are_answered_after_the_101() {
 #[test]
 fn request_behind_an_upgrade_is_never_answered_as_http() {
     let server = TestServer::start(&[]);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     client.send(upgrade_request("/echo", "") + &get_request("/", ""));
     client.read_upgrade();
     client.assert_closed(1002);
@@ -197,7 +198,7 @@ fn request_behind_an_upgrade_is_never_answered_as_http() {
 #[test]
 fn wrong_version_is_answered_426_and_closed() {
     let server = TestServer::start(&[]);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     client.send(upgrade_request("/echo", "").replace("Version: 13", "Version: 12"));
     let response = client.assert_refused(426);
     assert_eq!(response.header("sec-websocket-version"), Some("13"));
@@ -213,7 +214,7 @@ fn missing_duplicate_or_short_key_is_answered_400_and_closed() {
     let server = TestServer::start(&[]);
     let line = format!("Sec-WebSocket-Key: {KEY}\r\n");
     for wrong in ["".into(), line.repeat(2), "Sec-WebSocket-Key: c2hvcnQ=\r\n".into()] {
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         client.send(upgrade_request("/echo", "").replace(&line, &wrong));
         client.assert_refused(400);
     }
@@ -231,14 +232,14 @@ fn refused_upgrades_leave_no_memory_behind() {
     let request = upgrade_request("/echo", "").replace(KEY, "c2hvcnQ=");
     let refuse = |count| {
         for _ in 0..count {
-            let mut client = Client::connect(server.address());
+            let mut client = Client::connect(server.address);
             client.send(&request);
             client.assert_refused(400);
         }
     };
     refuse(500);
     let memory = server.memory();
-    let count = rounds(1000, 100_000);
+    let count = rounds_of(1000, 100_000);
     refuse(count);
     let grown = server.memory().saturating_sub(memory);
     println!("{grown} bytes after {count} refusals");
@@ -256,7 +257,7 @@ fn foreign_origin_is_answered_403_before_any_handler() {
             Ok(Accept::default())
         }))
     });
-    let port = server.address().port();
+    let port = server.address.port();
     let host = format!("Host: localhost:{port}");
     let request = |origin: &str| {
         upgrade_request("/asked", &format!("Origin: {origin}\r\n"))
@@ -272,14 +273,14 @@ fn foreign_origin_is_answered_403_before_any_handler() {
         format!("http://localhost:{port}\r\nOrigin: http://localhost:{port}"),
     ];
     for origin in &foreign {
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         client.send(request(origin));
         client.assert_refused(403);
     }
     assert_eq!(asked.load(Ordering::Relaxed), 0);
     let stats = server.wait_closed(CloseReason::Done, foreign.len() as u64);
     assert_eq!((stats.answers[3], stats.upgraded), (foreign.len() as u64, 0));
-    let mut own = Client::connect(server.address());
+    let mut own = Client::connect(server.address);
     own.send(request(&format!("http://localhost:{port}")));
     own.read_upgrade();
     assert_eq!(asked.load(Ordering::Relaxed), 1);
@@ -291,7 +292,7 @@ fn foreign_origin_is_answered_403_before_any_handler() {
 fn foreign_host_is_answered_421() {
     let server = TestServer::start(&[]);
     for request in [upgrade_request("/echo", ""), get_request("/", "Connection: close\r\n")] {
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         client.send(request.replace("Host: localhost", "Host: rebound.example"));
         let response = client.assert_refused(421);
         assert!(response.text().contains("admission.hosts"), "{response:?}");
@@ -311,7 +312,7 @@ fn eight_kilobytes_of_commas_are_decided_on_at_once() {
     let line = format!("Sec-WebSocket-Protocol: {}\r\n", " ,".repeat(4096));
     let mut least = Duration::MAX;
     for round in 1..=5 {
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         let before = server.wait_until(|seen| seen.stats.accepted == round);
         client.send(upgrade_request("/spoken", &line));
         assert_eq!(client.read_upgrade().header("sec-websocket-protocol"), None);
@@ -331,7 +332,7 @@ fn strange_extensions_are_declined_and_the_connection_works() {
     for extensions in
         [&many, "constructor", "permessage-deflate; server_max_window_bits=abc", ",;="]
     {
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         let line = format!("Sec-WebSocket-Extensions: {extensions}\r\n");
         client.send(upgrade_request("/echo", &line));
         client.read_upgrade();
@@ -356,7 +357,7 @@ fn other_protocols_on_the_port_get_a_clean_error() {
     ];
     for (bytes, status) in cases {
         let began = Instant::now();
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         client.send(bytes);
         client.assert_refused(status);
         assert_took_between(began, Duration::ZERO, Duration::from_secs(1));
@@ -373,7 +374,7 @@ fn upgrade_with_a_body_is_answered_400_and_closed() {
     let length = upgrade_request("/echo", "Content-Length: 5\r\n") + "hello";
     let chunked = upgrade_request("/echo", "Transfer-Encoding: chunked\r\n") + "0\r\n\r\n";
     for request in [length, chunked] {
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         client.send(request);
         client.assert_refused(400);
     }
@@ -393,9 +394,9 @@ fn failing_authorizations_do_not_delay_established_peers() {
                 .authorize(|_| Err(Refusal::new(401, "a token is needed"))),
         )
     });
-    let address = server.address();
-    let mut peers: Vec<_> = (0..10).map(|_| Client::upgraded(address, "/echo")).collect();
-    let count = rounds(500, 60_000) as u32;
+    let address = server.address;
+    let mut peers: Vec<_> = (0..10).map(|_| Client::open(address, "/echo")).collect();
+    let count = rounds_of(500, 60_000) as u32;
     let began = Instant::now();
     let attempts = thread::spawn(move || {
         for index in 0..count {

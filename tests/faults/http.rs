@@ -3,13 +3,15 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use heartwheel::Builder;
 use heartwheel::http::Response;
 use heartwheel::stats::DeadlineKind;
 use heartwheel::{CloseReason, Route, app};
 
-use crate::common::client::{Client, End, get_request, is_timeout, upgrade_request};
-use crate::common::server::{Builder, TestServer};
-use crate::common::timing::{TICK, assert_took, assert_took_between, optimized, quiet, rounds};
+use crate::common::client::{Client, End, is_timeout};
+use crate::common::http::{get_request, upgrade_request};
+use crate::common::server::TestServer;
+use crate::common::timing::{TICK, assert_took, assert_took_between, optimized, quiet, rounds_of};
 
 /// Adds `POST /length`, which answers how long the body is.
 fn with_post(builder: Builder) -> Builder {
@@ -22,7 +24,7 @@ fn assert_all_refused(cases: &[(Vec<u8>, u16)]) {
     let server = TestServer::start_with(&[], with_post);
     for (request, status) in cases {
         println!("{}", request[..request.len().min(80)].escape_ascii());
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         client.send(request);
         let response = client.assert_refused(*status);
         assert_eq!(response.text().lines().count(), 1, "{response:?}");
@@ -45,7 +47,7 @@ fn long_header_block_is_answered_431() {
 #[test]
 fn dripped_header_block_is_answered_431_at_its_limit() {
     let server = TestServer::start(&[("limits.head_bytes", "4k")]);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ");
     while !client.has_ended() && client.try_send("x".repeat(100)).is_ok() {
         thread::sleep(Duration::from_millis(2));
@@ -120,7 +122,7 @@ fn long_chunk_size_is_answered_400_at_once() {
     let head = "POST /length HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut least = Duration::MAX;
     for round in 1..=5 {
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         client.send(head);
         let length = head.len() as u64;
         let before = server
@@ -157,12 +159,12 @@ fn strange_targets_get_their_documented_answer() {
         (&long, 431),
     ];
     for (target, status) in cases {
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         client.send(get_request(target, "Connection: close\r\n"));
         let response = client.assert_refused(status);
         println!("{:.40}: {}", target, response.status);
     }
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     client.send(b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.assert_refused(400);
     let stats = server.wait_closed(CloseReason::Done, cases.len() as u64 + 1);
@@ -185,7 +187,7 @@ fn line_break_in_a_response_header_is_an_error_of_the_api() {
             response.text("checked\n")
         })
     });
-    let response = Client::connect(server.address()).get("/header");
+    let response = Client::connect(server.address).get("/header");
     assert_eq!((response.status, response.text()), (200, "checked\n"));
     assert_eq!(response.header("x-value"), Some("plain"));
     assert!(!response.head.contains("evil"));
@@ -212,7 +214,7 @@ fn subprotocols_are_answered_by_one_that_is_configured_or_not_at_all() {
         ("/echo", "v1", None),
     ];
     for (path, offered, answered) in cases {
-        let mut client = Client::connect(server.address());
+        let mut client = Client::connect(server.address);
         client.send(upgrade_request(path, &format!("Sec-WebSocket-Protocol: {offered}\r\n")));
         let response = client.read_upgrade();
         assert_eq!(response.header("sec-websocket-protocol"), answered, "{offered}");
@@ -229,7 +231,7 @@ fn pipelined_requests_without_reading_end_by_write_stall() {
         builder.get("/large", |_| Response::new(200).text("x".repeat(16 << 10)))
     });
     let began = Instant::now();
-    let mut client = Client::connect_narrow(server.address());
+    let mut client = Client::connect_narrow(server.address);
     client.send(get_request("/large", "").repeat(1000));
     let stalled = server.wait_until(|seen| seen.connections == 1 && seen.stats.answers[1] > 1);
     println!("{} answers made", stalled.stats.answers[1]);
@@ -248,7 +250,7 @@ fn pipelined_requests_without_reading_end_by_write_stall() {
 fn slow_body_is_answered_408_at_the_body_deadline() {
     let _quiet = quiet();
     let server = TestServer::start_with(&[("deadlines.body", "300ms")], with_post);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     let began = Instant::now();
     client.send("POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n");
     client.drip(&[b'x'; 1000], Duration::from_millis(20));
@@ -264,7 +266,7 @@ fn slow_body_is_answered_408_at_the_body_deadline() {
 fn connection_without_a_further_request_is_closed_at_the_keep_alive_deadline() {
     let _quiet = quiet();
     let server = TestServer::start(&[("deadlines.keep_alive", "300ms")]);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     let began = Instant::now();
     assert_eq!(client.get("/").status, 200);
     assert_eq!(client.read_to_end(), (Vec::new(), End::Fin));
@@ -281,7 +283,7 @@ fn connection_without_a_further_request_is_closed_at_the_keep_alive_deadline() {
 fn refused_peer_that_keeps_sending_gets_its_answer_and_is_dropped_at_close_ack() {
     let _quiet = quiet();
     let server = TestServer::start_with(&[("deadlines.close_ack", "300ms")], with_post);
-    let mut client = Client::connect(server.address());
+    let mut client = Client::connect(server.address);
     let began = Instant::now();
     client.send("POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n");
     let mut sent = 0;
@@ -292,7 +294,7 @@ fn refused_peer_that_keeps_sending_gets_its_answer_and_is_dropped_at_close_ack()
     println!("{sent} bytes were sent after the refusal");
     assert_took(began, Duration::from_millis(300));
     // The answer arrived before the reset: it is still there to be read.
-    assert_eq!(client.read_response().status, 413);
+    assert_eq!(client.read_answer().status, 413);
     let stats = server.wait_closed(CloseReason::Done, 1);
     assert_eq!((stats.fired(DeadlineKind::CloseAck), stats.answers), (1, [0, 0, 0, 1, 0]));
     server.stop();
@@ -304,14 +306,14 @@ fn many_slow_requests_are_each_answered() {
     let server = TestServer::start(&[]);
     let request = get_request("/", "");
     let mut clients: Vec<_> =
-        (0..rounds(50, 500)).map(|_| Client::connect(server.address())).collect();
+        (0..rounds_of(50, 500)).map(|_| Client::connect(server.address)).collect();
     for byte in request.bytes() {
         for client in &mut clients {
             client.send([byte]);
         }
     }
     for client in &mut clients {
-        assert_eq!(client.read_response().status, 200);
+        assert_eq!(client.read_answer().status, 200);
     }
     let count = clients.len() as u64;
     assert_eq!(server.stop().answers, [0, count, 0, 0, 0]);
@@ -324,7 +326,7 @@ fn slow_reader_of_a_large_answer_is_not_dropped() {
     let server = TestServer::start_with(&[("deadlines.write_stall", "2s")], |builder| {
         builder.get("/large", |_| Response::new(200).text("x".repeat(300 << 10)))
     });
-    let mut client = Client::connect_narrow(server.address());
+    let mut client = Client::connect_narrow(server.address);
     client.send(get_request("/large", ""));
     let began = Instant::now();
     let mut left = 300 << 10;

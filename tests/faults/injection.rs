@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use tungstenite::{Message, WebSocket};
 
-use crate::common::client::{Client, End, get_request, is_timeout};
+use crate::common::client::{Client, End, is_timeout};
 use crate::common::frame::{BINARY, TEXT, frame};
+use crate::common::http::get_request;
 use crate::common::program::Program;
 use crate::common::rng::Rng;
-use crate::common::timing::{alone, assert_took, assert_took_between, quiet, rounds};
+use crate::common::timing::{alone, assert_took, assert_took_between, quiet, rounds_of};
 
 /// The program, and the file that says which of its calls fail.
 struct Injected {
@@ -46,7 +47,7 @@ impl Injected {
     }
 
     fn address(&self) -> SocketAddr {
-        self.program.address()
+        self.program.address
     }
 
     /// Makes calls of this kind fail: `times` of them from the `first` from now on, which is 1.
@@ -193,7 +194,7 @@ fn one_byte_at_a_time_between_refusals_is_the_same_bytes() {
     let mut rng = Rng::new(86);
     let payloads: Vec<Vec<u8>> = [0, 1, 125, 126, 3000]
         .into_iter()
-        .chain((0..rounds(20, 1000)).map(|_| rng.below(300)))
+        .chain((0..rounds_of(20, 1000)).map(|_| rng.below(300)))
         .map(|size| (0..size).map(|n| (n * 7 + size) as u8).collect())
         .collect();
     // Several at once, so that there are several slices to write, too.
@@ -253,14 +254,14 @@ fn errors_of_the_machine_pause_accepting_for_a_while() {
     let _quiet = quiet();
     for errno in [Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::MFILE, Errno::INVAL] {
         let server = Injected::start(&[]);
-        let mut peer = Client::upgraded(server.address(), "/echo");
+        let mut peer = Client::open(server.address(), "/echo");
         server.fail("accept4", 1, 2, errno);
         let began = Instant::now();
         let mut waiting = Client::connect(server.address());
         waiting.send(get_request("/", ""));
         peer.assert_echo(TEXT, b"not disturbed");
         assert_took_between(began, Duration::ZERO, Duration::from_millis(200));
-        assert_eq!(waiting.read_response().status, 200);
+        assert_eq!(waiting.read_answer().status, 200);
         assert_took(began, Duration::from_millis(2 * 250));
         assert_eq!(server.failed(), 2, "{errno}");
         server.program.wait_logged("accepting paused times=2");
@@ -273,7 +274,7 @@ fn errors_of_the_machine_pause_accepting_for_a_while() {
 fn errors_of_every_connection_do_not_make_the_loop_spin() {
     let _alone = alone();
     let server = Injected::start(&[]);
-    let mut peer = Client::upgraded(server.address(), "/echo");
+    let mut peer = Client::open(server.address(), "/echo");
     server.fail("accept4", 1, i32::MAX, Errno::PERM);
     let mut waiting = Client::connect(server.address());
     waiting.send(get_request("/", ""));
@@ -287,7 +288,7 @@ fn errors_of_every_connection_do_not_make_the_loop_spin() {
     assert!(tries <= 256 * 10, "{tries}");
     peer.assert_echo(TEXT, b"not disturbed");
     server.fail("none", 1, 0, Errno::PERM);
-    assert_eq!(waiting.read_response().status, 200);
+    assert_eq!(waiting.read_answer().status, 200);
 }
 
 /// FAULTS 93. The kernel has no room to watch a connection: it is dropped, and nothing is left of
@@ -313,9 +314,9 @@ fn connection_that_cannot_be_watched_is_dropped() {
     let lines = server.program.lines_with("closed id=");
     assert!(lines[ends..].iter().all(|line| line.contains("reason=reset ")), "{lines:#?}");
     // All slots are there, and one that is refused for want of them needs no watch.
-    let mut open: Vec<_> = (0..2).map(|_| Client::upgraded(server.address(), "/echo")).collect();
+    let mut open: Vec<_> = (0..2).map(|_| Client::open(server.address(), "/echo")).collect();
     server.fail("epoll_ctl", 1, 1, Errno::NOSPC);
-    assert_eq!(Client::connect(server.address()).read_response().status, 503);
+    assert_eq!(Client::connect(server.address()).read_answer().status, 503);
     open.iter_mut().for_each(|client| client.assert_echo(TEXT, b"still here"));
     drop(open);
     server.program.wait_descriptors(descriptors);
@@ -401,7 +402,7 @@ fn a_failure_of_the_poller_or_of_memory_ends_the_program_with_a_line() {
         visit(server.address()).expect("nothing failed");
         server.fail("memory", nth, 1, Errno::NOMEM);
         let visited = visit(server.address());
-        if server.failed() == 0 || nth > rounds(25, 10_000) as i32 {
+        if server.failed() == 0 || nth > rounds_of(25, 10_000) as i32 {
             break;
         }
         if visited.is_err() || server.program.exit_status().is_some() {
@@ -455,7 +456,7 @@ fn wall_clock_that_steps_moves_no_deadline() {
         let mut client = Client::connect(server.address());
         let post = "POST /topics/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx";
         client.send(post);
-        let response = client.read_response();
+        let response = client.read_answer();
         dates.push(response.header("date").expect("it is told").to_owned());
         let (_, id) = response.text().split_once("\"id\":\"").expect("it has an id");
         let (ms, seq) = id.trim_end_matches(|c: char| !c.is_ascii_digit()).split_once('-').unwrap();
@@ -472,7 +473,7 @@ fn wall_clock_that_steps_moves_no_deadline() {
     assert_eq!(silent.read_to_end(), (Vec::new(), End::Fin));
     assert_took(began, Duration::from_millis(300));
     let began = Instant::now();
-    let mut idle = Client::upgraded(server.address(), "/echo");
+    let mut idle = Client::open(server.address(), "/echo");
     let mut pings = 0;
     let close = loop {
         match idle.read_frame() {

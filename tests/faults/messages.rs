@@ -14,7 +14,7 @@ use crate::common::client::{Client, Frame, is_timeout};
 use crate::common::frame::{BINARY, CONTINUATION, FIN, MASK, TEXT, frame, header};
 use crate::common::rng::Rng;
 use crate::common::server::TestServer;
-use crate::common::timing::{TICK, assert_took, quiet, rounds};
+use crate::common::timing::{TICK, assert_took, quiet, rounds_of};
 
 /// FAULTS 42. Only the header of the message that is too long is sent: what it announces is enough.
 #[test]
@@ -22,14 +22,14 @@ fn message_of_the_limit_passes_and_one_more_byte_is_closed_1009() {
     let server = TestServer::start(&[("limits.message_bytes", "100000")]);
     let limit = vec![b'x'; 100_000];
     for first in [TEXT, BINARY] {
-        let mut client = Client::upgraded(server.address(), "/echo");
+        let mut client = Client::open(server.address, "/echo");
         client.assert_echo(first, &limit);
         client.send(frame(first & !FIN, &limit[..99_999]));
         client.send(frame(CONTINUATION, b"x"));
         assert_eq!(client.read_frame(), Frame { first, payload: limit.clone() });
         client.send(header(MASK, first, 100_001));
         client.assert_closed(1009);
-        let mut client = Client::upgraded(server.address(), "/echo");
+        let mut client = Client::open(server.address, "/echo");
         client.send(frame(first & !FIN, &limit));
         client.send(header(MASK, CONTINUATION, 1));
         client.assert_closed(1009);
@@ -44,7 +44,7 @@ fn message_of_the_limit_passes_and_one_more_byte_is_closed_1009() {
 fn fragments_whose_sum_overflows_are_closed_1009() {
     let server = TestServer::start(&[]);
     for length in [u64::from(u32::MAX), (1 << 32) - 1, i64::MAX as u64] {
-        let mut client = Client::upgraded(server.address(), "/echo");
+        let mut client = Client::open(server.address, "/echo");
         client.send(frame(BINARY & !FIN, b"0123456789"));
         client.send(header(MASK, CONTINUATION, length));
         client.assert_closed(1009);
@@ -57,7 +57,7 @@ fn fragments_whose_sum_overflows_are_closed_1009() {
 #[test]
 fn too_many_fragments_are_closed_1008() {
     let server = TestServer::start(&[("limits.fragments", "10")]);
-    let mut client = Client::upgraded(server.address(), "/echo");
+    let mut client = Client::open(server.address, "/echo");
     let begun = [frame(TEXT & !FIN, b""), frame(0, b"").repeat(8)].concat();
     client.send([begun.clone(), frame(CONTINUATION, b"ten")].concat());
     assert_eq!(client.read_frame(), Frame { first: TEXT, payload: b"ten".into() });
@@ -72,7 +72,7 @@ fn too_many_fragments_are_closed_1008() {
 fn slow_fragments_are_closed_3008_at_the_message_deadline() {
     let _quiet = quiet();
     let server = TestServer::start(&[("deadlines.message", "300ms")]);
-    let mut client = Client::upgraded(server.address(), "/echo");
+    let mut client = Client::open(server.address, "/echo");
     thread::sleep(TICK * 5);
     let began = Instant::now();
     client.send(frame(TEXT & !FIN, b"x"));
@@ -94,7 +94,7 @@ fn slow_frame_and_slow_header_are_closed_3008_at_the_message_deadline() {
     let server = TestServer::start(&[("deadlines.message", "300ms")]);
     let cases = [frame(BINARY, &[7; 120]), header(MASK, BINARY, 1000)[..5].to_vec()];
     for (bytes, pause) in cases.iter().zip([TICK, TICK * 9]) {
-        let mut client = Client::upgraded(server.address(), "/echo");
+        let mut client = Client::open(server.address, "/echo");
         let began = Instant::now();
         client.drip(bytes, pause);
         client.read_close(3008);
@@ -112,7 +112,7 @@ fn slow_frame_and_slow_header_are_closed_3008_at_the_message_deadline() {
 fn each_message_has_the_message_deadline_for_itself() {
     let _quiet = quiet();
     let server = TestServer::start(&[("deadlines.message", "300ms")]);
-    let mut client = Client::upgraded(server.address(), "/echo");
+    let mut client = Client::open(server.address, "/echo");
     for _ in 0..5 {
         client.send(frame(TEXT & !FIN, b"a"));
         thread::sleep(Duration::from_millis(100));
@@ -130,7 +130,7 @@ fn memory_follows_what_is_received_and_not_what_is_declared() {
     let server = crate::common::program::Program::start(&[]);
     server.descriptors_at_rest();
     let mut clients: Vec<_> =
-        (0..rounds(1000, 5000)).map(|_| Client::upgraded(server.address(), "/echo")).collect();
+        (0..rounds_of(1000, 5000)).map(|_| Client::open(server.address, "/echo")).collect();
     let memory = server.memory();
     for client in &mut clients {
         client.send(header(MASK, BINARY, 64 << 10));
@@ -138,7 +138,7 @@ fn memory_follows_what_is_received_and_not_what_is_declared() {
     }
     // All of it has been read when the last one's ping, in another frame's place, would be: ask
     // anew instead.
-    Client::upgraded(server.address(), "/echo").assert_echo(TEXT, b"after the others");
+    Client::open(server.address, "/echo").assert_echo(TEXT, b"after the others");
     let each = server.memory().saturating_sub(memory) / clients.len() as u64;
     println!("{each} bytes for each of {} messages begun", clients.len());
     assert!(each < 2048, "{each} bytes");
@@ -151,9 +151,9 @@ fn random_messages_come_back_in_order_and_whole() {
     let server = TestServer::start(&[("limits.message_bytes", "64k")]);
     for (seed, path) in ["/echo", "/inline"].into_iter().enumerate() {
         let mut rng = Rng::new(seed as u64);
-        let mut client = Client::upgraded(server.address(), path);
+        let mut client = Client::open(server.address, path);
         let mut under_way = VecDeque::new();
-        for _ in 0..rounds(300, 50_000) {
+        for _ in 0..rounds_of(300, 50_000) {
             let size = if rng.chance(80) { rng.below(1000) } else { rng.below((64 << 10) + 1) };
             let sum = rng.next_u64();
             client.send(frame(BINARY, &numbers_from(sum, size as usize)));
@@ -187,7 +187,7 @@ fn peer_that_never_reads_its_echoes_is_not_read_and_ends_by_write_stall() {
     let _quiet = quiet();
     for (path, size) in [("/echo", 64 << 10), ("/inline", 64 << 10), ("/echo", 100)] {
         let server = TestServer::start(&[("deadlines.write_stall", "500ms")]);
-        let mut client = Client::connect_narrow(server.address());
+        let mut client = Client::connect_narrow(server.address);
         client.upgrade(path);
         let flood = frame(BINARY, &vec![7; size]).repeat((256 << 10) / size);
         let sending = thread::spawn(move || (send_until_reset(&mut client, &flood), client));
@@ -235,7 +235,7 @@ fn messages_beyond_the_inbox_wait_and_are_answered_in_order() {
             }
         })
     });
-    let mut client = Client::upgraded(server.address(), "/gated");
+    let mut client = Client::open(server.address, "/gated");
     let count = 9000;
     let flood: Vec<u8> =
         (0..count).flat_map(|index| frame(BINARY, &[(index % 251) as u8])).collect();
@@ -262,7 +262,7 @@ fn messages_beyond_the_inbox_wait_and_are_answered_in_order() {
 fn slow_reader_gets_every_byte_in_order() {
     let _quiet = quiet();
     let server = TestServer::start(&[]);
-    let mut client = Client::connect_narrow(server.address());
+    let mut client = Client::connect_narrow(server.address);
     client.upgrade("/echo");
     let mut rng = Rng::new(86);
     let messages: Vec<Vec<u8>> =

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use heartwheel::{CloseReason, Server, app};
 
-use crate::support::peer::{Peer, upgrade};
-use crate::support::server::{Running, config};
-use crate::support::topics::{self, header, publish};
-use crate::support::{Span, ms};
+use crate::common::client::Client;
+use crate::common::http::{header, upgrade_request};
+use crate::common::server::{TestServer, config};
+use crate::common::timing::{Span, ms};
+use crate::common::topics::{self, publish};
 use crate::{PROBE, is_probed, start, tell};
 
 fn get(path: &str, host: &str) -> String {
@@ -55,15 +56,15 @@ fn a_kept_connection_is_told_how_long_it_is_kept() {
         [("75s", Some("timeout=75")), ("1999ms", Some("timeout=1")), ("999ms", None)]
     {
         let server = start(&[("deadlines.keep_alive", keep_alive)]);
-        let mut peer = Peer::connect(server.address);
+        let mut peer = Client::connect(server.address);
         for path in ["/healthz", "/nothing", "/topics/a"] {
             peer.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
-            let answer = peer.answer();
+            let answer = peer.read_answer();
             assert_eq!(header(&answer.head, "Connection"), Some("keep-alive"), "{answer:?}");
             assert_eq!(header(&answer.head, "Keep-Alive"), told, "{answer:?}");
         }
         peer.send(PROBE.as_bytes());
-        let answer = peer.answer();
+        let answer = peer.read_answer();
         assert_eq!(header(&answer.head, "Connection"), Some("close"), "{answer:?}");
         assert_eq!(header(&answer.head, "Keep-Alive"), None, "{answer:?}");
     }
@@ -73,7 +74,7 @@ fn a_kept_connection_is_told_how_long_it_is_kept() {
 #[test]
 fn the_key_of_the_rfc_is_taken() {
     let server = start(&[]);
-    let key = |key: &str| upgrade("/echo").replace("dGhlIHNhbXBsZSBub25jZQ==", key);
+    let key = |key: &str| upgrade_request("/echo", "").replace("dGhlIHNhbXBsZSBub25jZQ==", key);
     let told = tell(server.address, &key("AQIDBAUGBwgJCgsMDQ4PEC=="));
     assert_eq!(told.status, 101, "{}", told.head);
     assert_eq!(told.header("Sec-WebSocket-Accept"), Some("OfS0wDaT5NoxF2gqm7Zj2YtetzM="));
@@ -88,16 +89,16 @@ fn the_key_of_the_rfc_is_taken() {
 fn empty_lines_between_requests_start_no_deadline() {
     let server = start(&[("deadlines.keep_alive", "900ms"), ("deadlines.handshake", "200ms")]);
     let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let mut peer = Peer::connect(server.address);
+    let mut peer = Client::connect(server.address);
     peer.send(request);
-    peer.answer();
+    peer.read_answer();
     for piece in ["\r\n", "\r", "\n\r\n"] {
         peer.send(piece.as_bytes());
         std::thread::sleep(ms(100));
     }
     std::thread::sleep(ms(200));
     peer.send(request);
-    assert_eq!(peer.answer().status, 200, "500 ms behind an empty line");
+    assert_eq!(peer.read_answer().status, 200, "500 ms behind an empty line");
 
     // And it does not keep the connection open for longer.
     let span = Span::begin();
@@ -107,9 +108,12 @@ fn empty_lines_between_requests_start_no_deadline() {
     drop(peer);
     server.expect_closed(CloseReason::KeepAlive, 1);
 
-    let mut peer = Peer::connect(server.address);
-    peer.send(&[&request[..], b"\r\n\r\n\r\n\r\n", request, b"\r\n\r\n\r\n\r\n\r\n"].concat());
-    assert_eq!([peer.answer().status, peer.answer().status, peer.answer().status], [200, 200, 400]);
+    let mut peer = Client::connect(server.address);
+    peer.send([&request[..], b"\r\n\r\n\r\n\r\n", request, b"\r\n\r\n\r\n\r\n\r\n"].concat());
+    assert_eq!(
+        [peer.read_answer().status, peer.read_answer().status, peer.read_answer().status],
+        [200, 200, 400]
+    );
     peer.expect_fin();
 }
 
@@ -193,7 +197,7 @@ fn a_star_listens_on_both_families() {
     }
     let found: Vec<_> = addresses.iter().map(|address| (address.ip(), address.port())).collect();
     assert_eq!(found, expected);
-    let _running = Running::of(server);
+    let _running = TestServer::of(server);
     assert_eq!(tell((Ipv4Addr::LOCALHOST, port).into(), PROBE).status, 200);
     if has_ipv6 {
         assert_eq!(tell((Ipv6Addr::LOCALHOST, port).into(), PROBE).status, 200);

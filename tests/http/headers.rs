@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::support::peer::{Peer, upgrade};
-use crate::support::{PATIENCE, eventually};
+use crate::common::client::Client;
+use crate::common::http::upgrade_request;
+use crate::common::timing::{PATIENCE, eventually};
 use crate::walk::assert_once;
 use crate::{Told, start, tell};
 
@@ -57,16 +58,16 @@ fn refusals_of_every_status_have_each_header_once() {
             421,
         ),
         (get("").replace("/topics/a", "/ws"), 426),
-        (upgrade("/ws").replace("Version: 13", "Version: 12"), 426),
+        (upgrade_request("/ws", "").replace("Version: 13", "Version: 12"), 426),
         (get(&"X: y\r\n".repeat(70)), 431),
         (post("Transfer-Encoding: gzip\r\n", ""), 501),
         ("GET / HTTP/1.2\r\n\r\n".into(), 505),
         (post("Content-Length: 1\r\n", "x"), 200),
         (post("Content-Length: 1\r\n", "x").replace("/topics/a", "/topics/b"), 503),
         (get("Accept: text/event-stream\r\n"), 200),
-        (upgrade("/topics/a"), 101),
-        (upgrade("/ws"), 101),
-        (upgrade("/echo"), 101),
+        (upgrade_request("/topics/a", ""), 101),
+        (upgrade_request("/ws", ""), 101),
+        (upgrade_request("/echo", ""), 101),
     ] {
         expect(address, &request, status);
     }
@@ -92,13 +93,13 @@ fn refusals_by_deadlines_rates_and_drains_have_each_header_once() {
     assert_once(&Told { status: 429, head, rest: Vec::new() }, "too many");
 
     let server = start(&[far, ("limits.connections", "1")]);
-    let mut held = Peer::connect(server.address);
+    let mut held = Client::connect(server.address);
     eventually("it is accepted", || server.open() == 1);
     expect(server.address, &get(""), 503);
     held.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n");
     held.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     server.handle.drain().unwrap();
-    let answer = held.answer();
+    let answer = held.read_answer();
     assert_eq!(answer.status, 503, "{answer:?}");
     assert_once(&Told { status: 503, head: answer.head, rest: Vec::new() }, "draining");
     let admin = server.admin.unwrap();

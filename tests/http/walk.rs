@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use crate::support::server::Running;
-use crate::support::topics::{Stream, publish};
+use crate::common::server::TestServer;
+use crate::common::topics::{Stream, publish};
 use crate::{PROBE, Told, is_probed, start, tell};
 
 /// Every path there is, and some that there are not.
@@ -53,7 +53,7 @@ fn request(method: &str, path: &str, lines: &str) -> String {
     format!("{head}{lines}{asked}{body}\r\n{}", if body.is_empty() { "" } else { "1" })
 }
 
-fn faces(server: &Running) -> [SocketAddr; 2] {
+fn faces(server: &TestServer) -> [SocketAddr; 2] {
     [server.address, server.admin.expect("there is an operator's listener")]
 }
 
@@ -225,7 +225,7 @@ fn comparable(told: &Told, path: &str) -> Vec<(String, String)> {
     lines
 }
 
-fn figure(server: &Running, name: &str) -> f64 {
+fn figure(server: &TestServer, name: &str) -> f64 {
     let get = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let told = tell(server.admin.unwrap(), get);
     let text = String::from_utf8(told.rest).expect("figures are text");

@@ -3,8 +3,8 @@
 use heartwheel::http::Response;
 use heartwheel::{Route, Server};
 
-use super::support::server::Running;
-use super::support::topics::{fetch, request};
+use super::common::server::TestServer;
+use super::common::topics::{fetch, request};
 use super::{admin, post, start};
 
 const PATHS: [&str; 5] = ["/metrics", "/connections", "/config", "/drain", "/shed?fraction=1"];
@@ -59,9 +59,9 @@ fn a_page_from_elsewhere_cannot_make_the_operators_requests() {
         }
         let read = request(admin, "GET /config", evil, b"").status;
         assert_eq!(read, if origins == "*" { 200 } else { 403 }, "{origins}");
-        let mut peer = super::support::peer::Peer::connect(admin);
+        let mut peer = super::common::client::Client::connect(admin);
         peer.send(rebound.as_bytes());
-        assert_eq!(peer.answer().status, 421, "DNS rebinding");
+        assert_eq!(peer.read_answer().status, 421, "DNS rebinding");
         let is_named = origins == "http://desk.example";
         let status = request(admin, "DELETE /connections/1", named, b"").status;
         assert_eq!(status, if is_named { 404 } else { 403 }, "{origins}");
@@ -93,7 +93,7 @@ fn an_embedder_may_have_an_operators_listener() {
         .expect("it is an address")
         .listen("127.0.0.1:0")
         .expect("ports are free");
-    let server = Running::of(server);
+    let server = TestServer::of(server);
     let admin = admin(&server);
     for path in ["/metrics", "/connections", "/config", "/own", "/healthz", "/readyz"] {
         assert_eq!(fetch(admin, path).status, 200, "{path}");

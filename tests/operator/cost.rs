@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::support::lab::Lab;
-use super::support::peer::Peer;
-use super::support::topics::fetch;
-use super::support::{SetOnDrop, Span};
+use super::common::client::Client;
+use super::common::program::Program;
+use super::common::timing::{SetOnDrop, Span};
+use super::common::topics::fetch;
 use super::{Exposition, dechunk};
 
 #[test]
@@ -23,23 +23,23 @@ fn figures_and_the_table_cost_the_loop_little() {
     let wanted = std::env::var("CONNECTIONS").ok().and_then(|text| text.parse().ok());
     let room = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(200);
     let count = wanted.unwrap_or(300).min(room as usize);
-    let lab = Lab::start(&[
+    let lab = Program::lab(&[
         ("log", "info"),
         ("deadlines.read_idle", "off"),
         ("workers", "0"),
         ("heartbeat.interval", "10m"),
         ("limits.connections", "11000"),
     ]);
-    let mut peers: Vec<_> = (0..count).map(|_| Peer::open(lab.address, "/echo")).collect();
+    let mut peers: Vec<_> = (0..count).map(|_| Client::open(lab.address, "/echo")).collect();
     std::thread::sleep(Duration::from_millis(300));
 
     let rounds = 50;
-    let text = fetch(lab.admin, "/metrics").text().to_owned();
+    let text = fetch(lab.admin(), "/metrics").text().to_owned();
     let each = cpu_of_each(&lab, rounds, || {
-        fetch(lab.admin, "/metrics");
+        fetch(lab.admin(), "/metrics");
     });
     let idle = cpu_of_each(&lab, rounds, || {
-        fetch(lab.admin, "/healthz");
+        fetch(lab.admin(), "/healthz");
     });
     println!(
         "/metrics with {count} connections: {each:?} of the loop ({idle:?} of it for any request), \
@@ -52,11 +52,11 @@ fn figures_and_the_table_cost_the_loop_little() {
     let slow = Exposition::read(&text);
     let mut bytes = 0;
     let each = cpu_of_each(&lab, rounds / 5, || {
-        let reply = fetch(lab.admin, "/connections");
+        let reply = fetch(lab.admin(), "/connections");
         bytes = reply.body.len();
         assert_eq!(dechunk(&reply.body).matches("\"id\":").count(), count + 1);
     });
-    let after = Exposition::read(fetch(lab.admin, "/metrics").text());
+    let after = Exposition::read(fetch(lab.admin(), "/metrics").text());
     let longest = longest_turn(&slow, &after);
     println!(
         "/connections with {count} connections: {each:?} of the loop, {bytes} bytes, every turn \
@@ -71,7 +71,7 @@ fn figures_and_the_table_cost_the_loop_little() {
         let _ends_it = SetOnDrop(&is_over);
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                fetch(lab.admin, "/connections");
+                fetch(lab.admin(), "/connections");
             }
         });
         for _ in 0..500 {
@@ -90,10 +90,10 @@ fn figures_and_the_table_cost_the_loop_little() {
 }
 
 /// Gives the CPU time of the loop's thread, for one of so many.
-fn cpu_of_each(lab: &Lab, rounds: u32, mut act: impl FnMut()) -> Duration {
+fn cpu_of_each(lab: &Program, rounds: u32, mut act: impl FnMut()) -> Duration {
     let cpu = || {
         // The loop runs on the main thread; nanoseconds on the CPU come first.
-        let path = format!("/proc/{0}/task/{0}/schedstat", lab.pid());
+        let path = format!("/proc/{0}/task/{0}/schedstat", lab.id());
         let stat = fs::read_to_string(path).expect("the lab runs");
         Duration::from_nanos(stat.split(' ').next().unwrap().parse().expect("a number"))
     };

@@ -7,30 +7,30 @@ use std::time::Instant;
 use heartwheel::core::contract::event::Command;
 use heartwheel::{CloseReason, Server};
 
-use super::support::peer::{Peer, Seen};
-use super::support::server::Running;
-use super::support::topics::{Hub, Stream, fetch, member, request};
-use super::support::virtual_server::VirtualServer;
-use super::support::{Span, eventually, ms};
+use super::common::client::{Client, Seen};
+use super::common::engine::TestEngine;
+use super::common::server::TestServer;
+use super::common::timing::{Span, eventually, ms};
+use super::common::topics::{Hub, Stream, fetch, member, request};
 use super::{admin, dechunk, post, scrape, start};
 
-fn ids(server: &Running, path: &str) -> Vec<String> {
+fn ids(server: &TestServer, path: &str) -> Vec<String> {
     let table = dechunk(&fetch(admin(server), "/connections").body);
     let path = format!("\"path\":\"{path}\"");
     let rows = table.lines().filter(|line| line.contains(&path));
     rows.map(|row| member(row.trim_end_matches(','), "id").trim_matches('"').into()).collect()
 }
 
-fn kick(server: &Running, id: &str) -> u16 {
+fn kick(server: &TestServer, id: &str) -> u16 {
     request(admin(server), &format!("DELETE /connections/{id}"), "", b"").status
 }
 
 #[test]
 fn one_connection_is_kicked_and_no_other() {
     let server = start(&[]);
-    let mut first = Peer::open(server.address, "/echo");
+    let mut first = Client::open(server.address, "/echo");
     let id = ids(&server, "/echo").pop().expect("it is there");
-    let mut second = Peer::open(server.address, "/echo");
+    let mut second = Client::open(server.address, "/echo");
     let mut stream = Stream::open(server.address, "/topics/a");
     stream.position();
     assert_eq!(kick(&server, &id), 204);
@@ -50,7 +50,7 @@ fn one_connection_is_kicked_and_no_other() {
         assert_eq!(kick(&server, stale), 404, "{stale}");
     }
     // Whoever comes next into the slot is somebody else.
-    let mut third = Peer::open(server.address, "/echo");
+    let mut third = Client::open(server.address, "/echo");
     assert_eq!(kick(&server, &id), 404);
     third.text("x");
     assert_eq!(third.message(), "x");
@@ -59,10 +59,10 @@ fn one_connection_is_kicked_and_no_other() {
 #[test]
 fn a_connection_in_any_phase_can_be_kicked() {
     let server = start(&[]);
-    let mut silent = Peer::connect(server.address);
-    let mut kept = Peer::connect(server.address);
+    let mut silent = Client::connect(server.address);
+    let mut kept = Client::connect(server.address);
     kept.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    kept.answer();
+    kept.read_answer();
     eventually("both are there", || server.open() == 2);
     let table = dechunk(&fetch(admin(&server), "/connections").body);
     let own = "\"path\":\"/connections\"";
@@ -75,7 +75,7 @@ fn a_connection_in_any_phase_can_be_kicked() {
     drop((silent, kept));
     server.expect_closed(CloseReason::Kicked, 2);
     // Even the one that asks is answered first.
-    let mut own = Peer::connect(admin(&server));
+    let mut own = Client::connect(admin(&server));
     own.send(b"GET /connections HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut text = String::new();
     while !text.ends_with("\r\n0\r\n\r\n") {
@@ -86,7 +86,7 @@ fn a_connection_in_any_phase_can_be_kicked() {
     let row = text.lines().find(|line| line.starts_with('{')).expect("its own row");
     let id = member(row, "id").trim_matches('"').to_owned();
     own.send(format!("DELETE /connections/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
-    assert_eq!(own.answer().status, 204);
+    assert_eq!(own.read_answer().status, 204);
     own.expect_fin();
 }
 
@@ -94,10 +94,10 @@ fn a_connection_in_any_phase_can_be_kicked() {
 fn a_part_is_shed_and_told_when_to_come_back() {
     let server = start(&[("deadlines.drain", "2s")]);
     let address = server.address;
-    let peers: Vec<_> = (0..20).map(|_| Peer::open(address, "/echo")).collect();
-    let mut kept = Peer::connect(address);
+    let peers: Vec<_> = (0..20).map(|_| Client::open(address, "/echo")).collect();
+    let mut kept = Client::connect(address);
     kept.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    kept.answer();
+    kept.read_answer();
     for bad in [
         "",
         "?",
@@ -136,7 +136,7 @@ fn a_part_is_shed_and_told_when_to_come_back() {
     assert!(chosen != [0, 1, 2, 3, 4, 5] && retries.iter().any(|retry| *retry != retries[0]));
     server.expect_closed(CloseReason::Shed, 6);
     kept.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!(kept.answer().status, 200, "plain requests are left alone");
+    assert_eq!(kept.read_answer().status, 200, "plain requests are left alone");
     left[13].text("still here");
     assert_eq!(left[13].message(), "still here");
     assert_eq!(server.open(), 15);
@@ -173,7 +173,7 @@ fn each_transport_is_shed_in_its_own_words() {
 #[test]
 fn sheds_are_spread_and_add_up() {
     let server = start(&[("deadlines.drain", "10s")]);
-    let peers: Vec<_> = (0..300).map(|_| Peer::open(server.address, "/echo")).collect();
+    let peers: Vec<_> = (0..300).map(|_| Client::open(server.address, "/echo")).collect();
     let began = Instant::now();
     assert_eq!(post(admin(&server), "/shed?fraction=0.5").text(), "{\"shed\":150}");
     assert_eq!(post(admin(&server), "/shed?fraction=1").text(), "{\"shed\":150}");
@@ -205,8 +205,8 @@ fn a_handler_that_blocks_does_not_keep_its_peer_from_being_shed() {
         },
     );
     let pairs = [("admin_listen", "127.0.0.1:0"), ("deadlines.close_send", "400ms")];
-    let server = Running::start(&pairs, builder);
-    let mut peer = Peer::open(server.address, "/slow");
+    let server = TestServer::serve(&pairs, builder);
+    let mut peer = Client::open(server.address, "/slow");
     peer.text("x");
     eventually("it is handled", || server.stats().messages_received == 1);
     let span = Span::begin();
@@ -219,7 +219,7 @@ fn a_handler_that_blocks_does_not_keep_its_peer_from_being_shed() {
 fn a_drain_by_request_ends_everything_and_answers() {
     let server = start(&[("deadlines.drain", "5s")]);
     let admin = admin(&server);
-    let mut peer = Peer::open(server.address, "/echo");
+    let mut peer = Client::open(server.address, "/echo");
     let reply = post(admin, "/drain");
     assert_eq!((reply.status, reply.text()), (202, "{\"connections\":1}"));
     assert!(peer.expect_close(1001).starts_with("retry="));
@@ -237,7 +237,7 @@ fn a_drain_by_request_ends_everything_and_answers() {
 /// FIN goes behind what has begun to leave, whatever it is.
 #[test]
 fn a_kick_while_100_continue_leaves_is_fin_behind_it() {
-    let mut server = VirtualServer::new(&[]);
+    let mut server = TestEngine::new(&[]);
     let id = server.connect("127.0.0.1:9").expect("there is room");
     server.narrow(id, 10);
     let head = "POST /post HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n";

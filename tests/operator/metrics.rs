@@ -8,10 +8,10 @@ use std::thread;
 
 use heartwheel::{CloseReason, Event, Handler, Message, Peer as ServerPeer, Route, Server};
 
-use super::support::peer::Peer;
-use super::support::server::Running;
-use super::support::topics::{Stream, fetch, publish, request};
-use super::support::{SetOnDrop, eventually, ms, rounds};
+use super::common::client::Client;
+use super::common::server::TestServer;
+use super::common::timing::{SetOnDrop, eventually, ms, rounds};
+use super::common::topics::{Stream, fetch, publish, request};
 use super::{Exposition, admin, dechunk, scrape, start};
 
 /// Each of these is there from the beginning, with these labels.
@@ -109,17 +109,17 @@ fn figures_tell_what_has_happened() {
         ("deadlines.read_idle", "10s"),
         ("topics.retain_events", "1"),
     ];
-    let server = Running::start(&pairs, builder);
+    let server = TestServer::serve(&pairs, builder);
     let admin = admin(&server);
-    let mut moody = Peer::open(server.address, "/moody");
+    let mut moody = Client::open(server.address, "/moody");
     moody.text("30");
     assert_eq!(moody.message(), "30");
     let slow = || scrape(admin).value("heartwheel_handler_seconds_sum", &[]);
     eventually("it took its 30 ms", || slow() >= 0.03);
     assert!(slow() < 3.0, "{}", slow());
     moody.text("panic");
-    let mut broken = Peer::open(server.address, "/inline");
-    broken.send(&[0x81, 0x01, b'x']);
+    let mut broken = Client::open(server.address, "/inline");
+    broken.send([0x81, 0x01, b'x']);
     let first = publish(server.address, "a", "1");
     publish(server.address, "a", "2");
     let mut stream = Stream::open_after(server.address, "/topics/a", Some(&first));
@@ -127,9 +127,9 @@ fn figures_tell_what_has_happened() {
     stream.piece();
     let _gap = Stream::open_after(server.address, "/topics/a", Some("garbage"));
     request(server.address, "GET /nowhere", "Origin: http://evil.example\r\n", b"");
-    Peer::connect(server.address).send(b"nonsense\r\n\r\n");
+    Client::connect(server.address).send(b"nonsense\r\n\r\n");
     let has_missed = || scrape(admin).value("heartwheel_pings_missed_total", &[]) > 0.0;
-    let _deaf = Peer::open(server.address, "/inline");
+    let _deaf = Client::open(server.address, "/inline");
     eventually("a ping is missed", has_missed);
     // A handler that panicked has ended when its backtrace is printed, which may take its time.
     for (name, labels, least) in [
@@ -198,7 +198,7 @@ fn accepted_is_open_and_closed_at_any_time() {
 fn churn(address: std::net::SocketAddr, kind: usize) {
     match kind {
         0 => {
-            let mut peer = Peer::open(address, "/echo");
+            let mut peer = Client::open(address, "/echo");
             peer.text("x");
             assert_eq!(peer.message(), "x");
             peer.reset();
@@ -206,7 +206,7 @@ fn churn(address: std::net::SocketAddr, kind: usize) {
         1 => drop(Stream::open(address, "/events?topic=a")),
         2 => assert_eq!(fetch(address, "/healthz").status, 200),
         _ => {
-            let peer = Peer::connect(address);
+            let peer = Client::connect(address);
             thread::sleep(ms(5));
             drop(peer);
         }
@@ -227,7 +227,7 @@ fn a_host_may_serve_the_figures_itself() {
 #[test]
 fn real_parsers_read_it() {
     let server = start(&[]);
-    let _peer = Peer::open(server.address, "/echo");
+    let _peer = Client::open(server.address, "/echo");
     let text = fetch(admin(&server), "/metrics").text().to_owned();
     let mut read = 0;
     if let Some(output) = run(Command::new("promtool").args(["check", "metrics"]), &text) {
@@ -285,7 +285,7 @@ pub fn run(command: &mut Command, input: &str) -> Option<(bool, String)> {
 #[test]
 fn the_table_and_the_figures_agree() {
     let server = start(&[]);
-    let _peers: Vec<_> = (0..5).map(|_| Peer::open(server.address, "/echo")).collect();
+    let _peers: Vec<_> = (0..5).map(|_| Client::open(server.address, "/echo")).collect();
     let table = dechunk(&fetch(admin(&server), "/connections").body);
     let figures = scrape(admin(&server));
     let open = [("transport", "websocket"), ("phase", "open")];

@@ -6,9 +6,10 @@ use std::time::Duration;
 use heartwheel::CloseReason;
 use tinyjson::JsonValue;
 
-use super::support::peer::{Peer, get};
-use super::support::topics::{Hub, Stream, fetch, request};
-use super::support::{eventually, ms};
+use super::common::client::Client;
+use super::common::http::get_request;
+use super::common::timing::{eventually, ms};
+use super::common::topics::{Hub, Stream, fetch, request};
 use super::{admin, dechunk, start};
 
 type Row = std::collections::HashMap<String, JsonValue>;
@@ -39,17 +40,17 @@ fn each_row_says_who_it_is_and_what_is_due_next() {
         ("deadlines.keep_alive", "30s"),
     ]);
     let address = server.address;
-    let mut echo = Peer::open(address, "/echo");
+    let mut echo = Client::open(address, "/echo");
     echo.text("four");
     assert_eq!(echo.message(), "four");
     let _hub = Hub::open(address);
     let mut stream = Stream::open(address, "/topics/news.de");
     stream.position();
-    let _socket = Peer::open(address, "/topics/a:1");
-    let mut kept = Peer::connect(address);
-    kept.send(get("/healthz").as_bytes());
-    kept.answer();
-    let silent = Peer::connect(address);
+    let _socket = Client::open(address, "/topics/a:1");
+    let mut kept = Client::connect(address);
+    kept.send(get_request("/healthz", "").as_bytes());
+    kept.read_answer();
+    let silent = Client::connect(address);
     thread::sleep(ms(50));
 
     let reply = fetch(admin(&server), "/connections");
@@ -110,12 +111,12 @@ fn a_suspect_is_called_one_and_round_trips_are_told() {
         ("heartbeat.max_missed", "100"),
         ("deadlines.read_idle", "off"),
     ]);
-    let mut honest = Peer::open(server.address, "/echo");
-    let _deaf = Peer::open(server.address, "/ws");
+    let mut honest = Client::open(server.address, "/echo");
+    let _deaf = Client::open(server.address, "/ws");
     let answered = thread::spawn(move || {
         let began = std::time::Instant::now();
         while began.elapsed() < Duration::from_secs(2) {
-            if let super::support::peer::Seen::Frame(0x89, payload) = honest.see_within(ms(20)) {
+            if let super::common::client::Seen::Frame(0x89, payload) = honest.see_within(ms(20)) {
                 honest.pong(&payload);
             }
         }
@@ -140,11 +141,11 @@ fn a_suspect_is_called_one_and_round_trips_are_told() {
 fn a_long_table_goes_out_in_slices() {
     let server = start(&[("deadlines.write_stall", "2s"), ("turn.bytes", "64k")]);
     let address = server.address;
-    let mut peers: Vec<_> = (0..1500).map(|_| Peer::open(address, "/echo")).collect();
+    let mut peers: Vec<_> = (0..1500).map(|_| Client::open(address, "/echo")).collect();
     let turns = server.stats().turns;
-    let mut reader = Peer::connect(admin(&server));
+    let mut reader = Client::connect(admin(&server));
     reader.send(b"GET /connections HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    peers.drain(..100).for_each(Peer::reset);
+    peers.drain(..100).for_each(Client::reset);
     peers[1300].text("x");
     assert_eq!(peers[1300].message(), "x");
     reader.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -162,7 +163,7 @@ fn a_long_table_goes_out_in_slices() {
     let turns = server.stats().turns - turns;
     assert!(turns >= rows.len() as u64 / 60, "a slice in each turn, {turns} turns");
 
-    let mut narrow = Peer::connect_narrow(admin(&server));
+    let mut narrow = Client::connect_narrow(admin(&server));
     narrow.send(b"GET /connections HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let own = format!("\"peer\":\"{}\"", narrow.stream.local_addr().unwrap());
     let waiting = |text: &str| {
@@ -186,7 +187,7 @@ fn a_long_table_goes_out_in_slices() {
 #[test]
 fn old_clients_read_it_until_the_end() {
     let server = start(&[]);
-    let mut old = Peer::connect(admin(&server));
+    let mut old = Client::connect(admin(&server));
     old.send(b"GET /connections HTTP/1.0\r\n\r\n");
     let mut text = String::new();
     std::io::Read::read_to_string(&mut old.stream, &mut text).expect("it comes whole");

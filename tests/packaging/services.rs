@@ -4,8 +4,9 @@ use std::fs;
 use std::process::{Command, Output};
 
 use super::{Folder, assert_passes, path};
-use crate::support::peer::{Peer, Seen};
-use crate::support::{eventually, server::own_address};
+use crate::common::client::{Client, Seen};
+use crate::common::server::own_address;
+use crate::common::timing::eventually;
 
 #[test]
 fn systemd_takes_the_units() {
@@ -89,7 +90,7 @@ fn procd_starts_reloads_and_stops_the_program() {
     let log = router.file("log");
     let (_, address) = log.split_once("address=").expect("it listens");
     let address = address.split_whitespace().next().unwrap().parse().unwrap();
-    let mut peer = Peer::open(address, "/echo");
+    let mut peer = Client::open(address, "/echo");
     let mut assert_alive = || {
         peer.text("alive");
         assert_eq!(peer.message(), "alive");

@@ -1,66 +1,61 @@
 //! `limits.handshakes_per_second`: beyond it accepting pauses.
 
-use heartwheel::core::contract::event::Command;
-use heartwheel::core::contract::route::Face;
 use heartwheel::{Server, app};
 
-use crate::support::peer::{Peer, get};
-use crate::support::server::Running;
-use crate::support::virtual_server::VirtualServer;
-use crate::support::{Span, eventually, ms};
+use crate::common::client::Client;
+use crate::common::http::get_request;
+use crate::common::lines::Lines;
+use crate::common::server::TestServer;
+use crate::common::timing::{Span, eventually, ms};
 
 #[test]
 fn accepting_pauses_beyond_the_rate_and_says_when_it_goes_on() {
-    let mut server = VirtualServer::new(&[("limits.handshakes_per_second", "10")]);
-    let mut accepted = 0;
-    let mut accept_all = |server: &mut VirtualServer| {
-        while server.engine.may_accept(server.now(), Face::Public) {
-            let id = server.connect("192.0.2.7:1").unwrap();
-            let reset = std::io::ErrorKind::ConnectionReset.into();
-            server.engine.handle_error(server.now(), id, &reset);
-            accepted += 1;
-        }
-        accepted
-    };
-    assert_eq!(accept_all(&mut server), 20);
-    assert!(!server.engine.is_accepting(Face::Public) && server.engine.is_accepting(Face::Admin));
-    assert!(server.engine.may_accept(server.now(), Face::Admin), "the operator does not wait");
-    let at = server.engine.poll_timeout().expect("it goes on some time").as_millis();
-    assert_eq!(at, server.now_ms + 100);
-    let began = server.now_ms;
-    let turns = server.turns;
-    while server.now_ms < began + 60_000 {
-        server.run_for(1);
-        accept_all(&mut server);
-    }
-    assert_eq!(accept_all(&mut server), 20 + 600);
-    assert!(server.turns - turns >= 60_000, "the test's own turns");
-    assert!(server.engine.stats().handshake_pauses <= 601);
-    // In a drain nobody is left waiting.
-    assert!(!server.engine.may_accept(server.now(), Face::Public));
-    server.command(Command::Drain);
-    assert!(server.engine.may_accept(server.now(), Face::Public));
+    let mut server = Lines::new(&[("limits.handshakes_per_second", "10")]);
+    let _peers: Vec<_> = (0..800).map(|_| server.connect()).collect();
+    server.settle();
+    assert_eq!(server.stats().accepted, 20);
+    let operator = server.connect_admin();
+    server.settle();
+    assert_eq!(server.stats().accepted, 21, "the operator does not wait");
+    server.reset(operator);
+    server.settle();
+    // It goes on at a time of its own.
+    server.run_for(99);
+    assert_eq!(server.stats().accepted, 21);
+    server.run_for(1);
+    assert_eq!(server.stats().accepted, 22);
+    let turns = server.stats().turns;
+    server.run_for(60_000 - 100);
+    assert_eq!(server.stats().accepted, 21 + 600, "the operator is one of them");
+    assert!(server.stats().handshake_pauses <= 601);
+    let turns = server.stats().turns - turns;
+    println!("{turns} turns in a minute");
+    assert!(turns <= 10 * 600, "{turns}");
+    // In a drain nobody is left waiting: one turn takes in 256.
+    server.handle().drain().expect("the server is there");
+    server.settle();
+    assert_eq!(server.stats().accepted, 801);
 }
 
 #[test]
 fn a_burst_of_connects_is_served_over_time_and_whole() {
     let pairs = [("limits.handshakes_per_second", "20"), ("admin_listen", "127.0.0.1:0")];
-    let mut config = crate::support::server::config(&pairs);
+    let mut config = crate::common::server::config(&pairs);
     config.limits.connections = 1000;
     let server = app::routes(Server::builder()).config(config).build().unwrap();
     let admin = server.admin_addresses()[0].as_tcp().unwrap();
-    let server = Running::of(server);
+    let server = TestServer::of(server);
     let span = Span::begin();
-    let mut peers: Vec<_> = (0..80).map(|_| Peer::connect(server.address)).collect();
-    peers.iter_mut().for_each(|peer| peer.send(get("/healthz").as_bytes()));
-    let mut operator = Peer::connect(admin);
-    operator.send(get("/healthz").as_bytes());
-    assert_eq!(operator.answer().status, 200);
+    let mut peers: Vec<_> = (0..80).map(|_| Client::connect(server.address)).collect();
+    peers.iter_mut().for_each(|peer| peer.send(get_request("/healthz", "").as_bytes()));
+    let mut operator = Client::connect(admin);
+    operator.send(get_request("/healthz", "").as_bytes());
+    assert_eq!(operator.read_answer().status, 200);
     assert!(span.elapsed() < ms(1000) + span.stalled(), "the operator does not wait");
     let answered_at: Vec<_> = peers
         .iter_mut()
         .map(|peer| {
-            assert_eq!(peer.answer().status, 200);
+            assert_eq!(peer.read_answer().status, 200);
             span.elapsed()
         })
         .collect();
@@ -78,8 +73,8 @@ fn a_burst_of_connects_is_served_over_time_and_whole() {
 
 #[test]
 fn a_pause_does_not_spin() {
-    let server = crate::support::topics::start(&[("limits.handshakes_per_second", "1")]);
-    let _peers: Vec<_> = (0..20).map(|_| Peer::connect(server.address)).collect();
+    let server = crate::common::topics::start(&[("limits.handshakes_per_second", "1")]);
+    let _peers: Vec<_> = (0..20).map(|_| Client::connect(server.address)).collect();
     std::thread::sleep(ms(300));
     let before = server.stats().turns;
     std::thread::sleep(ms(2500));
@@ -91,13 +86,13 @@ fn a_pause_does_not_spin() {
 /// Who had connected before the drain began is told, not left hanging.
 #[test]
 fn a_drain_leaves_nobody_waiting_to_be_accepted() {
-    let server = crate::support::topics::start(&[("limits.handshakes_per_second", "1")]);
-    let mut peers: Vec<_> = (0..20).map(|_| Peer::connect(server.address)).collect();
-    peers.iter_mut().for_each(|peer| peer.send(get("/healthz").as_bytes()));
+    let server = crate::common::topics::start(&[("limits.handshakes_per_second", "1")]);
+    let mut peers: Vec<_> = (0..20).map(|_| Client::connect(server.address)).collect();
+    peers.iter_mut().for_each(|peer| peer.send(get_request("/healthz", "").as_bytes()));
     eventually("two are accepted", || server.stats().accepted == 2);
     server.handle.drain().expect("the server is there");
     for peer in &mut peers {
-        assert_eq!(peer.answer().status, 200);
+        assert_eq!(peer.read_answer().status, 200);
         peer.expect_fin();
     }
     drop(peers);

@@ -1,42 +1,40 @@
 //! `limits.send_per_second`, in virtual time.
 
+use heartwheel::CloseReason;
 use heartwheel::core::contract::event::Command;
-use heartwheel::{CloseReason, ConnectionId, Payload};
 
-use crate::support::peer::frame;
-use crate::support::virtual_server::{VirtualServer, upgrade};
+use crate::common::engine::TestEngine;
+use crate::common::frame::frame;
+use crate::common::http::upgrade_request;
+use crate::common::lines::Lines;
 
-fn publish(server: &mut VirtualServer, count: usize) {
-    for _ in 0..count {
-        let payload = Payload::Text("x".into());
-        server.command(Command::Publish("a".into(), payload));
-    }
+fn publish_below(server: &mut TestEngine, count: usize) {
+    (0..count).for_each(|_| server.command(Command::Publish("a".into(), "x".into())));
 }
 
-/// Gives how many messages of one byte the peer has received.
-fn messages(server: &mut VirtualServer, id: ConnectionId) -> usize {
-    let received = server.received(id);
+/// Gives how many messages of one byte were received.
+fn messages(received: &[u8]) -> usize {
     assert_eq!(received.len() % 3, 0, "nothing but messages: {received:?}");
     received.len() / 3
 }
 
 #[test]
 fn twice_the_rate_leaves_at_once_and_then_the_rate() {
-    let mut server = VirtualServer::new(&[("limits.send_per_second", "10")]);
+    let mut server = Lines::new(&[("limits.send_per_second", "10")]);
     let id = server.open("/topics/a");
-    publish(&mut server, 100);
+    server.publish(100);
     server.settle();
-    assert_eq!(messages(&mut server, id), 20);
-    let turns = server.turns;
+    assert_eq!(messages(&server.received(id)), 20);
+    let turns = server.stats().turns;
     for _ in 0..8 {
         server.run_for(1000);
-        let count = messages(&mut server, id);
+        let count = messages(&server.received(id));
         assert!((9..=11).contains(&count), "{count}");
     }
-    assert!(server.turns - turns <= 8 * 21, "{} turns", server.turns - turns);
+    assert!(server.stats().turns - turns <= 8 * 21, "{} turns", server.stats().turns - turns);
     server.run_for(20);
-    assert_eq!(server.engine.stats().messages_sent, 100);
-    let stats = server.engine.stats();
+    assert_eq!(server.stats().messages_sent, 100);
+    let stats = server.stats();
     assert_eq!(stats.queued_bytes, stats.sent_bytes + stats.discarded_bytes);
     assert_eq!(stats.closed_total(), 0, "nobody is late who was held back");
     assert!(stats.send_pauses > 0);
@@ -47,17 +45,17 @@ fn the_average_over_a_minute_is_the_rate_for_answers_and_events_alike() {
     for (path, rate) in [("/echo", 7), ("/echo", 500), ("/topics/a", 7), ("/topics/a", 500)] {
         let set = rate.to_string();
         let pairs = [("limits.send_per_second", set.as_str()), ("limits.outbox_bytes", "8m")];
-        let mut server = VirtualServer::new(&pairs);
+        let mut server = Lines::new(&pairs);
         let id = server.open(path);
         for _ in 0..240 {
             // Twice as many as may leave; the outbox takes all of them.
             match path {
                 "/echo" => server.send(id, frame(0x81, b"x").repeat(rate / 2)),
-                _ => publish(&mut server, rate / 2),
+                _ => server.publish(rate / 2),
             }
             server.run_for(250);
         }
-        let count = messages(&mut server, id) as f64;
+        let count = messages(&server.received(id)) as f64;
         let allowed = (62 * rate) as f64;
         println!("{path} at {rate}: {count} of {allowed}");
         assert!((0.97 * allowed..=allowed).contains(&count), "{path} {rate}: {count} of {allowed}");
@@ -66,8 +64,8 @@ fn the_average_over_a_minute_is_the_rate_for_answers_and_events_alike() {
 
 #[test]
 fn an_event_stream_is_held_to_the_rate_and_its_head_is_not() {
-    let mut server = VirtualServer::new(&[("limits.send_per_second", "2")]);
-    let id = server.connect("127.0.0.1:1").unwrap();
+    let mut server = Lines::new(&[("limits.send_per_second", "2")]);
+    let id = server.connect();
     let lines = "Host: localhost\r\nAccept: text/event-stream\r\n\r\n";
     server.send(id, format!("GET /topics/a HTTP/1.1\r\n{lines}"));
     server.settle();
@@ -75,9 +73,9 @@ fn an_event_stream_is_held_to_the_rate_and_its_head_is_not() {
     assert!(
         head.starts_with("HTTP/1.1 200 ") && head.contains("\n\nid: ") || head.contains("id: ")
     );
-    publish(&mut server, 10);
+    server.publish(10);
     server.settle();
-    let events = |server: &mut VirtualServer| {
+    let events = |server: &mut Lines| {
         String::from_utf8(server.received(id)).unwrap().matches("data: x").count()
     };
     assert_eq!(events(&mut server), 4);
@@ -95,9 +93,9 @@ fn pings_and_pongs_are_not_held_back() {
         ("heartbeat.pong", "300ms"),
         ("heartbeat.jitter", "0"),
     ];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = Lines::new(&pairs);
     let id = server.open("/topics/a");
-    publish(&mut server, 50);
+    server.publish(50);
     server.settle();
     server.received(id);
     server.send(id, frame(0x89, b"hi"));
@@ -114,11 +112,11 @@ fn pings_and_pongs_are_not_held_back() {
 #[test]
 fn a_peer_is_judged_by_what_was_let_go() {
     let pairs = [("limits.send_per_second", "1"), ("deadlines.write_stall", "500ms")];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = TestEngine::new(&pairs);
     let id = server.open("/topics/a");
-    publish(&mut server, 30);
+    publish_below(&mut server, 30);
     server.run_for(10_000);
-    assert!((11..=12).contains(&messages(&mut server, id)));
+    assert!((11..=12).contains(&messages(&server.received(id))));
     assert_eq!(server.engine.stats().closed_total(), 0);
     server.narrow(id, 0);
     server.run_for(1000);
@@ -130,11 +128,11 @@ fn a_peer_is_judged_by_what_was_let_go() {
 #[test]
 fn what_a_connection_that_ends_has_to_say_is_not_held_back() {
     for end in ["drain", "close", "peer", "eof"] {
-        let mut server = VirtualServer::new(&[("limits.send_per_second", "1")]);
+        let mut server = TestEngine::new(&[("limits.send_per_second", "1")]);
         let id = server.open("/echo");
         server.send(id, frame(0x81, b"x").repeat(50));
         server.settle();
-        assert_eq!(messages(&mut server, id), 2);
+        assert_eq!(messages(&server.received(id)), 2);
         match end {
             "drain" => server.command(Command::Drain),
             "close" => server.command(Command::Close(id, 4000, "".into())),
@@ -151,19 +149,19 @@ fn what_a_connection_that_ends_has_to_say_is_not_held_back() {
 #[test]
 fn pressure_is_told_of_what_is_held_back() {
     let pairs = [("limits.send_per_second", "10"), ("limits.outbox_bytes", "12400")];
-    let mut server = VirtualServer::new(&pairs);
-    let id = server.connect("127.0.0.1:1").unwrap();
-    server.send(id, upgrade("/ws", ""));
+    let mut server = Lines::new(&pairs);
+    let id = server.connect();
+    server.send(id, upgrade_request("/ws", ""));
     server.send(id, frame(0x81, br#"{"op":"subscribe","topic":"a"}"#));
     server.settle();
     server.received(id);
-    let waiting = |server: &VirtualServer| {
-        let stats = server.engine.stats();
+    let waiting = |server: &Lines| {
+        let stats = server.stats();
         stats.queued_bytes - stats.sent_bytes
     };
     let mut published = 0;
-    while waiting(&server) < 3700 {
-        publish(&mut server, 1);
+    while waiting(&server) < 4080 {
+        server.publish(1);
         server.settle();
         published += 1;
     }
@@ -187,19 +185,19 @@ fn beyond_the_outbox_the_policy_acts_on_what_is_held_back() {
             ("limits.outbox_bytes", "13100"),
             ("overflow.policy", policy),
         ];
-        let mut server = VirtualServer::new(&pairs);
+        let mut server = Lines::new(&pairs);
         let id = server.open("/topics/a");
         for _ in 0..300 {
-            publish(&mut server, 1);
+            server.publish(1);
             server.settle();
         }
         match left {
             None => assert!(server.received(id).ends_with(&[0x88, 2, 0x03, 0xf5]), "1013"),
             Some(()) => {
                 server.run_for(30_000);
-                let count = messages(&mut server, id);
+                let count = messages(&server.received(id));
                 assert!((100..=125).contains(&count), "{policy}: {count}");
-                let stats = server.engine.stats();
+                let stats = server.stats();
                 assert_eq!(stats.messages_dropped() + count as u64, 300, "{policy}");
                 assert_eq!(stats.queued_bytes, stats.sent_bytes + stats.discarded_bytes);
             }

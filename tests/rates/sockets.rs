@@ -5,16 +5,18 @@ use std::time::Instant;
 
 use heartwheel::{CloseReason, Event, Server};
 
-use crate::support::peer::{Peer, Seen, frame};
-use crate::support::server::Running;
-use crate::support::{Span, eventually, ms, topics, within};
+use crate::common::client::{Client, Seen};
+use crate::common::frame::frame;
+use crate::common::server::TestServer;
+use crate::common::timing::{Span, eventually, ms, within};
+use crate::common::topics;
 
 #[test]
 fn a_websocket_that_sends_all_it_can_is_held_to_the_rate() {
     let server = topics::start(&[("limits.messages_per_second", "40"), ("workers", "0")]);
-    let mut peer = Peer::open(server.address, "/echo");
+    let mut peer = Client::open(server.address, "/echo");
     let span = Span::begin();
-    peer.send(&frame(0x81, b"x").repeat(200));
+    peer.send(frame(0x81, b"x").repeat(200));
     let began = server.stats().turns;
     for _ in 0..200 {
         assert_eq!(peer.message(), "x");
@@ -36,14 +38,14 @@ fn a_websocket_that_sends_all_it_can_is_held_to_the_rate() {
 fn a_body_is_held_to_the_rate_of_bytes() {
     let pairs = [("limits.bytes_per_second", "200k"), ("deadlines.body", "1s")];
     let server = topics::start(&pairs);
-    let mut peer = Peer::connect(server.address);
+    let mut peer = Client::connect(server.address);
     let span = Span::begin();
     let len = 1000 * 1024;
     let head =
         format!("POST /topics/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n");
     peer.send(head.as_bytes());
-    peer.send(&vec![b'x'; len]);
-    assert_eq!(peer.answer().status, 200);
+    peer.send(vec![b'x'; len]);
+    assert_eq!(peer.read_answer().status, 200);
     span.took_between("a thousand kilobytes", ms(2950), ms(3100));
     assert_eq!(server.stats().closed_by(CloseReason::Body), 0);
 }
@@ -51,7 +53,7 @@ fn a_body_is_held_to_the_rate_of_bytes() {
 #[test]
 fn a_peer_that_goes_on_is_pushed_back_by_its_kernel() {
     let server = topics::start(&[("limits.bytes_per_second", "10k")]);
-    let mut peer = Peer::open(server.address, "/echo");
+    let mut peer = Client::open(server.address, "/echo");
     peer.stream.set_write_timeout(Some(ms(300))).unwrap();
     let message = frame(0x82, &[7; 60_000]);
     let mut sent = 0;
@@ -83,9 +85,9 @@ fn a_peer_that_vanishes_while_it_is_paused_is_gone_in_time() {
     ];
     // It is answered nothing: a ping alone can tell that it is gone.
     let silent = |_: &heartwheel::Peer, _: Event| {};
-    let server = Running::start(&pairs, Server::builder().websocket("/silent", silent));
-    let mut peer = Peer::open(server.address, "/silent");
-    peer.send(&frame(0x81, b"x").repeat(2000));
+    let server = TestServer::serve(&pairs, Server::builder().websocket("/silent", silent));
+    let mut peer = Client::open(server.address, "/silent");
+    peer.send(frame(0x81, b"x").repeat(2000));
     eventually("it is paused", || server.stats().read_pauses > 0);
     let span = Span::begin();
     peer.vanish();
@@ -99,13 +101,13 @@ fn a_peer_that_vanishes_while_it_is_paused_is_gone_in_time() {
 fn with_close_one_message_too_many_is_1008() {
     let pairs = [("limits.messages_per_second", "5"), ("limits.rate_action", "close")];
     let server = topics::start(&pairs);
-    let mut peer = Peer::open(server.address, "/topics/a");
-    peer.send(&frame(0x81, b"x").repeat(10));
+    let mut peer = Client::open(server.address, "/topics/a");
+    peer.send(frame(0x81, b"x").repeat(10));
     for _ in 0..10 {
         assert_eq!(peer.see(), Seen::Frame(0x81, b"x".to_vec()));
     }
     // More than can have come meanwhile.
-    peer.send(&frame(0x81, b"x").repeat(50));
+    peer.send(frame(0x81, b"x").repeat(50));
     while let Seen::Frame(first, payload) = peer.see() {
         if first == 0x88 {
             assert_eq!(payload, [0x03, 0xf0], "1008");
@@ -121,7 +123,7 @@ fn with_close_one_message_too_many_is_1008() {
 #[test]
 fn events_reach_a_peer_at_its_rate_and_others_at_once() {
     let server = topics::start(&[("limits.send_per_second", "50")]);
-    let mut peer = Peer::open(server.address, "/topics/a");
+    let mut peer = Client::open(server.address, "/topics/a");
     let span = Span::begin();
     for _ in 0..200 {
         server.handle.publish("a", "x").unwrap();

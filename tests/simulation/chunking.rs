@@ -1,63 +1,15 @@
 //! The same bytes, cut elsewhere: the application sees the same events and the client the same
 //! answers.
 
-use std::io::{self, ErrorKind, IoSlice, Read};
-
-use heartwheel::core::contract::event::{Command, Done, Event, Outcome, Task};
-use heartwheel::core::contract::route::{Face, Placement, RouteSpec};
-use heartwheel::core::engine::pump;
-use heartwheel::core::engine::{Engine, Setup};
-use heartwheel::core::ground::time::Instant;
-use heartwheel::core::transport::{Got, Transport, Written};
+use heartwheel::core::contract::event::Event;
+use heartwheel::core::contract::route::{Face, RouteSpec};
 use heartwheel::{Config, Message};
 
+use crate::common::engine::TestEngine;
 use crate::common::rng::Rng;
 use crate::script::{frame, message, upgrade_request};
 use crate::settings::{FRAGMENTS_MAX, MESSAGE_BYTES_MAX, routes};
 use crate::witness::{Said, Witness};
-
-/// Gives pieces, one for each time the poller says that there is something.
-struct Pieces<'a> {
-    piece: &'a [u8],
-    written: Vec<u8>,
-}
-
-impl Read for Pieces<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = self.piece.len().min(buffer.len());
-        if len == 0 {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        buffer[..len].copy_from_slice(&self.piece[..len]);
-        self.piece = &self.piece[len..];
-        Ok(len)
-    }
-}
-
-impl Pieces<'_> {
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let before = self.written.len();
-        slices.iter().for_each(|slice| self.written.extend_from_slice(slice));
-        Ok(self.written.len() - before)
-    }
-}
-
-impl Transport for Pieces<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
-        let len = Read::read(self, buffer)?;
-        Ok(Got::from_socket(len, buffer.len()))
-    }
-
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
-        self.write_vectored(slices).map(Written::from)
-    }
-
-    fn finish(&mut self) {}
-
-    fn has_room(&mut self) -> bool {
-        true
-    }
-}
 
 /// What came of one connection.
 #[derive(Debug, PartialEq)]
@@ -105,81 +57,37 @@ fn run(bytes: &[u8], piece_max: u64, rng: &mut Rng) -> Story {
     let mut config = Config::default();
     config.limits.message_bytes = MESSAGE_BYTES_MAX;
     config.limits.fragments = FRAGMENTS_MAX;
-    let routes: Vec<_> =
-        routes().into_iter().map(|route| RouteSpec { wants_drained: false, ..route }).collect();
-    let mut engine = Engine::new(Setup {
-        config,
-        routes,
-        machine_name: "here".into(),
-        memory_auto: u64::MAX,
-        seed: 1,
-        unix_ms: 1,
-    });
-    let now = Instant::from_millis(1);
-    let id = engine.accept(now, Face::Public, None).expect("there is room");
-    let mut story = Story { messages: Vec::new(), events: Vec::new(), said: Vec::new() };
-    let mut socket = Pieces { piece: &[], written: Vec::new() };
-    let mut shared = vec![0; 64 * 1024];
+    let routes = routes().into_iter().map(|route| RouteSpec { wants_drained: false, ..route });
+    let mut engine = TestEngine::with(config, routes.collect());
+    engine.world.told = Some(Vec::new());
+    let id = engine.connect_to(Face::Public, None).expect("there is room");
     let mut rest = bytes;
-    engine.handle_readiness(0, false, true, false);
     while !rest.is_empty() || engine.has_work_left() {
-        engine.begin_turn(0);
-        if socket.piece.is_empty() {
+        if engine.unread(id) == 0 {
             let len = rest.len().min(1 + rng.below(piece_max) as usize);
-            (socket.piece, rest) = rest.split_at(len);
-            engine.handle_readiness(0, len > 0, false, false);
+            let (piece, later) = rest.split_at(len);
+            engine.send(id, piece);
+            rest = later;
         }
-        while let Some(id) = engine.poll_ready() {
-            pump::fill(&mut engine, now, id, &mut socket, &mut shared);
-        }
-        while let Some(job) = engine.poll_job(Placement::Inline) {
-            let outcome = story.take(&mut engine, now, id, job.task);
-            let done = Done { id, route: job.route, outcome };
-            engine.handle_command(now, Some(id), Command::Done(done));
-        }
-        while let Some(id) = engine.poll_dirty() {
-            pump::flush(&mut engine, now, id, &mut socket);
-        }
-        engine.end_turn(now);
+        engine.turn();
     }
-    story.said = Witness::default().take(&socket.written);
+    let said = Witness::default().take(&engine.received(id));
+    let mut story = Story { messages: Vec::new(), events: Vec::new(), said };
+    for event in engine.world.told.take().expect("it was asked for") {
+        story.events.push(match event {
+            Event::Opened(_) => "opened",
+            Event::Message(message) => {
+                story.messages.push(message);
+                "message"
+            }
+            Event::Closed(_) => "closed",
+            _ => "other",
+        });
+    }
     story
 }
 
 impl Story {
-    fn take(
-        &mut self,
-        engine: &mut Engine,
-        now: Instant,
-        id: heartwheel::ConnectionId,
-        task: Task,
-    ) -> Outcome {
-        let Task::Events { events, .. } = task else {
-            let Task::Answer(request) = task else { panic!("nobody is asked") };
-            let text = request.query().unwrap_or_default().to_owned();
-            return Outcome::Answer(heartwheel::http::Response::new(200).text(text));
-        };
-        let mut handled = 0;
-        for event in events {
-            self.events.push(match event {
-                Event::Opened(_) => "opened",
-                Event::Message(message) => {
-                    handled += 1;
-                    self.messages.push(message.clone());
-                    engine.handle_command(now, Some(id), Command::Send(id, message));
-                    "message"
-                }
-                Event::Closed(_) => "closed",
-                _ => "other",
-            });
-        }
-        Outcome::Events {
-            session: Some(Box::new(())),
-            messages_handled: handled,
-            events: Default::default(),
-        }
-    }
-
     /// Replies that a fault has cut off are missing; which ones depends on when it was met.
     fn is_cut(&self) -> bool {
         self.said.iter().any(|said| matches!(said, Said::Close { code, .. } if *code != 1000))

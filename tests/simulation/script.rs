@@ -3,6 +3,8 @@
 use heartwheel::Message;
 use heartwheel::core::contract::route::Face;
 
+use crate::common::frame::{FIN, frame_masked_by};
+use crate::common::http;
 use crate::common::rng::Rng;
 use crate::plan::pick;
 use crate::settings::WEBSOCKETS;
@@ -127,11 +129,7 @@ pub type Draw = fn(&mut Script, &mut Rng);
 
 /// Gives the upgrade request for a path.
 pub fn upgrade_request(path: &str) -> Vec<u8> {
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    .into_bytes()
+    http::upgrade_request(path, "").into_bytes()
 }
 
 /// Makes a message that bears its number, so that none can be taken for another.
@@ -144,20 +142,7 @@ pub fn message(rng: &mut Rng, number: u64, len: usize) -> Message {
 
 /// Makes a client's frame.
 pub fn frame(rng: &mut Rng, opcode: u8, is_final: bool, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![if is_final { 0x80 | opcode } else { opcode }];
-    match payload.len() {
-        len @ 0..126 => bytes.push(0x80 | len as u8),
-        len @ 126..65_536 => {
-            bytes.push(0x80 | 126);
-            bytes.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            bytes.push(0x80 | 127);
-            bytes.extend((len as u64).to_be_bytes());
-        }
-    }
+    let first = if is_final { FIN | opcode } else { opcode };
     let mask = (rng.next_u64() as u32).to_be_bytes();
-    bytes.extend(mask);
-    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    bytes
+    frame_masked_by(mask, first, payload)
 }

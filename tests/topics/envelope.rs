@@ -2,9 +2,11 @@
 
 use heartwheel::CloseReason;
 
-use crate::support::peer::{Peer, Seen, frame};
-use crate::support::topics::*;
-use crate::support::{Span, eventually, ms};
+use crate::common::client::{Client, Seen};
+use crate::common::frame::frame;
+use crate::common::http::{header, upgrade_request};
+use crate::common::timing::{Span, eventually, ms};
+use crate::common::topics::*;
 
 #[test]
 fn hello_comes_first_and_says_what_holds() {
@@ -14,16 +16,16 @@ fn hello_comes_first_and_says_what_holds() {
         ("limits.message_bytes", "64k"),
     ];
     let server = start(&settings);
-    let mut peer = Peer::connect(server.address);
+    let mut peer = Client::connect(server.address);
     let lines = "Sec-WebSocket-Protocol: other, heartwheel.v1\r\n";
-    peer.send(upgrade_with("/ws", lines).as_bytes());
-    let answer = peer.answer();
+    peer.send(upgrade_request("/ws", lines).as_bytes());
+    let answer = peer.read_answer();
     assert_eq!(header(&answer.head, "Sec-WebSocket-Protocol"), Some("heartwheel.v1"));
     let hello = peer.message();
     let connection = member(&hello, "connection");
     let figures = r#""heartbeat_ms":20000,"read_idle_ms":45000,"message_bytes":65536"#;
     assert_eq!(hello, format!(r#"{{"op":"hello","connection":"{connection}",{figures}}}"#));
-    let mut plain = Peer::connect(server.address);
+    let mut plain = Client::connect(server.address);
     let answer = plain.upgrade("/ws");
     assert_eq!(header(&answer.head, "Sec-WebSocket-Protocol"), None);
     assert!(plain.message().starts_with(r#"{"op":"hello","#));
@@ -126,9 +128,9 @@ fn what_is_wrong_with_a_message_is_told_and_the_connection_stays() {
             assert!(answer.ends_with(&format!(r#","ref":{reference}}}"#)), "{message}: {answer}");
         }
     }
-    hub.peer.send(&frame(0x82, b"\xff"));
+    hub.peer.send(frame(0x82, b"\xff"));
     assert_eq!(member(&hub.hear(), "code"), "bad_request");
-    hub.peer.send(&frame(0x82, br#"{"op":"ping","ref":9}"#));
+    hub.peer.send(frame(0x82, br#"{"op":"ping","ref":9}"#));
     hub.expect(r#"{"op":"error","code":"bad_request","message":"a message is JSON text","ref":9}"#);
     hub.say(r#"{"op":"ping"}"#);
     hub.expect(r#"{"op":"pong"}"#);

@@ -1,6 +1,7 @@
 //! Event streams of several topics.
 
-use crate::support::topics::*;
+use crate::common::http::header;
+use crate::common::topics::*;
 
 #[test]
 fn each_event_names_its_topic() {

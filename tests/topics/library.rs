@@ -2,14 +2,14 @@
 
 use std::thread;
 
-use heartwheel::{Event, Peer as Client, SendError, Server};
+use heartwheel::{Event, Peer, SendError, Server};
 
-use crate::support::ms;
-use crate::support::peer::Peer;
-use crate::support::server::Running;
-use crate::support::topics::*;
+use crate::common::client::Client;
+use crate::common::server::TestServer;
+use crate::common::timing::ms;
+use crate::common::topics::*;
 
-fn room(peer: &Client, event: Event) {
+fn room(peer: &Peer, event: Event) {
     match event {
         Event::Opened(request) => {
             match request.query_value("after") {
@@ -27,18 +27,18 @@ fn room(peer: &Client, event: Event) {
     }
 }
 
-fn start_room(pairs: &[(&str, &str)]) -> Running {
+fn start_room(pairs: &[(&str, &str)]) -> TestServer {
     let builder = Server::builder().topics("/topics/{topic}").websocket("/room", room);
-    Running::start(pairs, builder)
+    TestServer::serve(pairs, builder)
 }
 
 #[test]
 fn a_handler_subscribes_its_peer_and_publishes_for_it() {
     for workers in ["0", "2"] {
         let server = start_room(&[("workers", workers)]);
-        let mut one = Peer::open(server.address, "/room");
+        let mut one = Client::open(server.address, "/room");
         assert_eq!(one.message(), "joined");
-        let mut other = Peer::open(server.address, "/room");
+        let mut other = Client::open(server.address, "/room");
         assert_eq!(other.message(), "joined");
         one.text("hello");
         assert_eq!((one.message(), other.message()), ("hello".into(), "hello".into()));
@@ -47,7 +47,7 @@ fn a_handler_subscribes_its_peer_and_publishes_for_it() {
         other.text("alone");
         assert_eq!(other.message(), "alone");
         // Who comes later gets what it missed.
-        let mut late = Peer::open(server.address, "/room?after=0-0");
+        let mut late = Client::open(server.address, "/room?after=0-0");
         let heard = [late.message(), late.message(), late.message()];
         assert!(heard.contains(&"hello".into()) && heard.contains(&"alone".into()), "{heard:?}");
     }
@@ -73,7 +73,7 @@ fn any_thread_publishes_until_the_server_has_ended() {
     let handle = publisher.join().unwrap();
     // What cannot be published is counted.
     handle.publish("no topic", "x").unwrap();
-    crate::support::eventually("it is counted", || server.stats().publishes_refused == 1);
+    crate::common::timing::eventually("it is counted", || server.stats().publishes_refused == 1);
     drop((stream, server));
     assert_eq!(handle.publish("sensor", "x"), Err(SendError::Ended));
 }

@@ -2,8 +2,9 @@
 
 use heartwheel::topics::EventId;
 
-use crate::support::peer::{Peer, upgrade};
-use crate::support::topics::*;
+use crate::common::client::Client;
+use crate::common::http::upgrade_request;
+use crate::common::topics::*;
 
 #[test]
 fn what_is_posted_can_be_fetched_with_its_id() {
@@ -131,9 +132,9 @@ fn there_are_no_more_topics_than_may_be() {
     let lines = "Accept: text/event-stream\r\n";
     assert_eq!(request(server.address, "GET /topics/c", lines, b"").status, 503);
     assert_eq!(request(server.address, "GET /events?topic=a&topic=c", "", b"").status, 503);
-    let mut peer = Peer::connect(server.address);
-    peer.send(upgrade("/topics/c").as_bytes());
-    assert_eq!(peer.answer().status, 503);
+    let mut peer = Client::connect(server.address);
+    peer.send(upgrade_request("/topics/c", "").as_bytes());
+    assert_eq!(peer.read_answer().status, 503);
     assert_eq!(fetch(server.address, "/topics/a").text(), "x");
     publish(server.address, "a", "y");
 }
@@ -144,6 +145,6 @@ fn a_topic_that_only_a_subscriber_kept_goes_with_it() {
     let stream = Stream::open(server.address, "/topics/a");
     assert_eq!(post(server.address, "b", "text/plain", b"x").status, 503);
     drop(stream);
-    crate::support::eventually("the stream is gone", || server.open() == 0);
+    crate::common::timing::eventually("the stream is gone", || server.open() == 0);
     publish(server.address, "b", "x");
 }

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use crate::support::peer::{Peer, Seen};
-use crate::support::topics::*;
+use crate::common::client::{Client, Seen};
+use crate::common::topics::*;
 
 const PAGE: &str = include_str!("../../src/guide/protocol.md");
 const READING: &str = r#"{"celsius": 21.50}"#;
@@ -93,7 +93,7 @@ fn post_reading(address: SocketAddr, topic: &str) {
 fn a_client_of_ws_hears_what_is_printed() {
     let server = start(&[("heartbeat.interval", "30s")]);
     let mut ids = Ids::default();
-    let mut peer = Peer::connect(server.address);
+    let mut peer = Client::connect(server.address);
     peer.upgrade("/ws");
     let mut hub = Hub { peer };
     play(&mut hub, &mut ids, example("## Subscribe, publish, ping"));
@@ -126,7 +126,7 @@ fn pressure_is_told_as_printed() {
         ("limits.outbox_bytes", "128k"),
         ("deadlines.write_stall", "1m"),
     ]);
-    let mut hub = Hub::over(Peer::connect_narrow(server.address));
+    let mut hub = Hub::over(Client::connect_narrow(server.address));
     hub.subscribe("a");
     let mut publisher = Publisher::connect(server.address, "a");
     let large = "x".repeat(16 * 1024);

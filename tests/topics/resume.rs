@@ -9,13 +9,9 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::topics::*;
-use crate::support::{ms, rounds};
-
-#[path = "../common/rng.rs"]
-mod rng;
-
-use rng::Rng;
+use crate::common::rng::Rng;
+use crate::common::timing::{ms, rounds};
+use crate::common::topics::*;
 
 /// 500 events a second for three seconds.
 const EVENTS: usize = 1500;

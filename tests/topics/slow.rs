@@ -8,10 +8,12 @@ use heartwheel::CloseReason;
 use heartwheel::core::contract::event::Command;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::support::peer::{Peer, Seen, frame};
-use crate::support::topics::*;
-use crate::support::virtual_server::{VirtualServer, upgrade};
-use crate::support::{PATIENCE, ms, within};
+use crate::common::client::{Client, Seen};
+use crate::common::engine::TestEngine;
+use crate::common::frame::frame;
+use crate::common::http::upgrade_request;
+use crate::common::timing::{PATIENCE, ms, within};
+use crate::common::topics::*;
 
 /// A payload that begins with its number.
 fn large(n: usize) -> String {
@@ -40,10 +42,10 @@ fn an_overflow_closes_who_does_not_read_and_nobody_else() {
     // Each is read after the other, slowly where the machine is busy.
     let patient = [("deadlines.write_stall", "1m"), ("deadlines.close_send", "1m")];
     let server = start(&[[("limits.outbox_bytes", "128k")].as_slice(), &patient].concat());
-    let mut plain = Peer::open_narrow(server.address, "/topics/a");
-    let mut hub = Hub::over(Peer::connect_narrow(server.address));
+    let mut plain = Client::open_narrow(server.address, "/topics/a");
+    let mut hub = Hub::over(Client::connect_narrow(server.address));
     hub.subscribe("a");
-    let mut stream = Stream::over(Peer::connect_narrow(server.address), "/topics/a", None);
+    let mut stream = Stream::over(Client::connect_narrow(server.address), "/topics/a", None);
     let mut reader = Stream::open(server.address, "/topics/a");
     stream.position();
     reader.position();
@@ -78,7 +80,7 @@ fn an_overflow_closes_who_does_not_read_and_nobody_else() {
 #[test]
 fn what_a_client_of_many_topics_lost_is_told_when_its_outbox_has_drained() {
     let server = start(DROPS);
-    let mut hub = Hub::over(Peer::connect_narrow(server.address));
+    let mut hub = Hub::over(Client::connect_narrow(server.address));
     hub.subscribe("a");
     let mut publisher = Publisher::connect(server.address, "a");
     flood(&mut publisher);
@@ -114,9 +116,9 @@ fn what_a_client_of_many_topics_lost_is_told_when_its_outbox_has_drained() {
 #[test]
 fn what_a_stream_lost_is_told_when_its_outbox_has_drained() {
     let server = start(DROPS);
-    let narrow = Peer::connect_narrow(server.address);
+    let narrow = Client::connect_narrow(server.address);
     let mut one = Stream::over(narrow, "/topics/a", None);
-    let narrow = Peer::connect_narrow(server.address);
+    let narrow = Client::connect_narrow(server.address);
     let mut many = Stream::over(narrow, "/events?topic=a&topic=b", None);
     one.position();
     many.position();
@@ -149,7 +151,7 @@ fn what_a_stream_lost_is_told_when_its_outbox_has_drained() {
 #[test]
 fn a_plain_socket_that_lost_events_stays_open() {
     let server = start(DROPS);
-    let mut plain = Peer::open_narrow(server.address, "/topics/a");
+    let mut plain = Client::open_narrow(server.address, "/topics/a");
     let mut publisher = Publisher::connect(server.address, "a");
     flood(&mut publisher);
     let mut next = 0;
@@ -170,12 +172,12 @@ fn a_plain_socket_that_lost_events_stays_open() {
 #[test]
 fn a_full_outbox_takes_no_word_of_what_it_lost() {
     let server = start(&[("overflow.policy", "drop_newest"), ("limits.outbox_bytes", "64k")]);
-    let mut stuck = Hub::over(Peer::connect_narrow(server.address));
+    let mut stuck = Hub::over(Client::connect_narrow(server.address));
     stuck.subscribe("a");
     let mut publisher = Publisher::connect(server.address, "a");
     flood(&mut publisher);
     let queued = server.stats().queued_bytes;
-    let mut socket = Peer::open(server.address, "/topics/a");
+    let mut socket = Client::open(server.address, "/topics/a");
     for n in 0..2000 {
         socket.text(&format!("{n:0100}"));
         socket.see();
@@ -189,11 +191,11 @@ fn a_full_outbox_takes_no_word_of_what_it_lost() {
 #[test]
 fn answers_that_nobody_reads_do_not_pile_up() {
     let server = start(&[("limits.outbox_bytes", "64k"), ("deadlines.write_stall", "500ms")]);
-    let mut hub = Hub::over(Peer::connect_narrow(server.address));
+    let mut hub = Hub::over(Client::connect_narrow(server.address));
     let ping = format!(r#"{{"op":"ping","ref":"{}"}}"#, "x".repeat(60_000));
     let ping = frame(0x81, ping.as_bytes());
     hub.peer.stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    while hub.peer.try_send(&ping) {}
+    while hub.peer.try_send(&ping).is_ok() {}
     server.expect_closed(CloseReason::WriteStall, 1);
     let stats = server.stats();
     assert!(stats.discarded_bytes < 3 * 64 * 1024, "{} bytes waited", stats.discarded_bytes);
@@ -209,7 +211,7 @@ fn what_the_kernel_takes_never_overflows() {
     let publish = format!(r#"{{"op":"publish","topic":"a","data":"{}"}}"#, "x".repeat(200));
     let mut message = frame(0x81, publish.as_bytes());
     message.extend(frame(0x81, br#"{"op":"ping","ref":"0123456789"}"#));
-    hub.peer.send(&message.repeat(150));
+    hub.peer.send(message.repeat(150));
     let mut counts = [0; 3];
     while counts != [150; 3] {
         let message = hub.hear();
@@ -241,7 +243,7 @@ fn a_publisher_in_a_hurry_waits_for_the_delivery() {
         while !stopped.load(Ordering::Relaxed) {
             publisher.peer.send(&messages);
         }
-        publisher.peer.send_fin();
+        publisher.peer.half_close();
     });
     for _ in 0..2000 {
         reader.piece();
@@ -255,11 +257,12 @@ fn a_publisher_in_a_hurry_waits_for_the_delivery() {
 fn a_thousand_who_do_not_read_hold_up_nobody() {
     allow_descriptors();
     let server = start(&[]);
-    let mut stuck: Vec<Peer> =
-        (0..1000).map(|_| Peer::open_narrow(server.address, "/topics/a")).collect();
+    let mut stuck: Vec<Client> =
+        (0..1000).map(|_| Client::open_narrow(server.address, "/topics/a")).collect();
     let mut readers: Vec<Stream> =
         (0..5).map(|_| Stream::open(server.address, "/topics/a")).collect();
-    let mut sockets: Vec<Peer> = (0..5).map(|_| Peer::open(server.address, "/topics/a")).collect();
+    let mut sockets: Vec<Client> =
+        (0..5).map(|_| Client::open(server.address, "/topics/a")).collect();
     readers.iter_mut().for_each(|reader| _ = reader.position());
     within(PATIENCE, "all are there", || server.open() == 1010);
     let payload = large(7);
@@ -304,7 +307,7 @@ fn read_without_silent_loss(hub: &mut Hub) -> Vec<usize> {
 #[test]
 fn the_oldest_event_gives_way_and_the_gap_stands_in_its_place() {
     let server = start(&[("overflow.policy", "drop_oldest"), ("limits.outbox_bytes", "256k")]);
-    let mut hub = Hub::over(Peer::connect_narrow(server.address));
+    let mut hub = Hub::over(Client::connect_narrow(server.address));
     hub.subscribe("a");
     let mut publisher = Publisher::connect(server.address, "a");
     flood(&mut publisher);
@@ -318,7 +321,7 @@ fn the_oldest_event_gives_way_and_the_gap_stands_in_its_place() {
 #[test]
 fn of_each_topic_the_latest_event_stays() {
     let server = start(&[("overflow.policy", "latest"), ("limits.outbox_bytes", "128k")]);
-    let mut hub = Hub::over(Peer::connect_narrow(server.address));
+    let mut hub = Hub::over(Client::connect_narrow(server.address));
     hub.subscribe("a");
     hub.subscribe("b");
     let quiet = publish(server.address, "b", "0000 once and never again");
@@ -347,13 +350,13 @@ fn of_each_topic_the_latest_event_stays() {
 fn a_gap_before_subscribed_is_told_before_it() {
     // With the entries, which take 128 bytes each, room for all but the last event.
     let pairs = [("overflow.policy", "drop_oldest"), ("limits.outbox_bytes", "1050")];
-    let mut server = VirtualServer::new(&pairs);
+    let mut server = TestEngine::new(&pairs);
     let hub = server.open("/ws");
-    let say = |server: &mut VirtualServer, text: &str| {
-        server.send(hub, masked_text(text));
+    let say = |server: &mut TestEngine, text: &str| {
+        server.send(hub, frame(0x81, text.as_bytes()));
         server.settle();
     };
-    let publish = |server: &mut VirtualServer, topic: &str, len: usize| {
+    let publish = |server: &mut TestEngine, topic: &str, len: usize| {
         server.command(Command::Publish(topic.into(), "x".repeat(len).into()));
         server.settle();
     };
@@ -379,8 +382,8 @@ fn a_gap_before_subscribed_is_told_before_it() {
 #[test]
 fn what_is_evicted_behind_the_gap_of_the_101_is_another_gap() {
     let mut server =
-        VirtualServer::new(&[("topics.retain_events", "1"), ("limits.outbox_bytes", "300")]);
-    let publish = |server: &mut VirtualServer, text: &str| {
+        TestEngine::new(&[("topics.retain_events", "1"), ("limits.outbox_bytes", "300")]);
+    let publish = |server: &mut TestEngine, text: &str| {
         server.command(Command::Publish("a".into(), text.into()));
         server.settle();
     };
@@ -388,7 +391,7 @@ fn what_is_evicted_behind_the_gap_of_the_101_is_another_gap() {
     publish(&mut server, "second");
     let id = server.connect("127.0.0.1:9").expect("there is room");
     server.narrow(id, 0);
-    server.send(id, upgrade("/topics/a?after=0-0", ""));
+    server.send(id, upgrade_request("/topics/a?after=0-0", ""));
     server.settle();
     publish(&mut server, "third");
     server.narrow(id, usize::MAX);
@@ -398,9 +401,4 @@ fn what_is_evicted_behind_the_gap_of_the_101_is_another_gap() {
     assert!(got.contains("\r\nEvent-Gap: ") && !got.contains("third"), "{got}");
     server.run_for(60_000);
     assert_eq!(server.engine.stats().closed_by(CloseReason::Overflow), 1);
-}
-
-/// A text frame whose mask is zero.
-fn masked_text(text: &str) -> Vec<u8> {
-    [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat()
 }

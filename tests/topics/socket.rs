@@ -2,16 +2,18 @@
 
 use heartwheel::CloseReason;
 
-use crate::support::ms;
-use crate::support::peer::{Answer, Peer, Seen, frame, upgrade};
-use crate::support::topics::*;
+use crate::common::client::{Client, Seen};
+use crate::common::frame::frame;
+use crate::common::http::{Answer, header, upgrade_request};
+use crate::common::timing::ms;
+use crate::common::topics::*;
 
 fn text(text: &str) -> Seen {
     Seen::Frame(0x81, text.as_bytes().to_vec())
 }
 
-fn open_after(address: std::net::SocketAddr, topic: &str, after: &str) -> (Peer, Answer) {
-    let mut peer = Peer::connect(address);
+fn open_after(address: std::net::SocketAddr, topic: &str, after: &str) -> (Client, Answer) {
+    let mut peer = Client::connect(address);
     let answer = peer.upgrade(&format!("/topics/{topic}?after={after}"));
     (peer, answer)
 }
@@ -20,11 +22,11 @@ fn open_after(address: std::net::SocketAddr, topic: &str, after: &str) -> (Peer,
 fn each_message_is_published_and_everybody_gets_it() {
     let server = start(&[]);
     publish(server.address, "a", "before");
-    let mut one = Peer::open(server.address, "/topics/a");
-    let mut other = Peer::open(server.address, "/topics/a");
-    let mut elsewhere = Peer::open(server.address, "/topics/b");
+    let mut one = Client::open(server.address, "/topics/a");
+    let mut other = Client::open(server.address, "/topics/a");
+    let mut elsewhere = Client::open(server.address, "/topics/b");
     one.text("größe");
-    one.send(&frame(0x82, &[0, 255]));
+    one.send(frame(0x82, &[0, 255]));
     other.text("");
     post(server.address, "a", "application/json", b"[1]");
     // Of two publishers each has its own order.
@@ -57,7 +59,7 @@ fn after_an_id_comes_what_was_missed_and_then_live() {
         for n in ["0", "1", "2"].iter().skip(skipped) {
             assert_eq!(peer.see(), text(n));
         }
-        let mut other = Peer::open(server.address, &format!("/topics/{topic}"));
+        let mut other = Client::open(server.address, &format!("/topics/{topic}"));
         for n in ["3", "4"] {
             other.text(n);
             assert_eq!((peer.see(), other.see()), (text(n), text(n)));
@@ -87,12 +89,12 @@ fn a_gap_that_was_told_ends_no_connection_later() {
     for n in 0..4 {
         publish(server.address, "a", &n.to_string());
     }
-    let mut peers: Vec<Peer> = (0..30).map(|_| Peer::connect(server.address)).collect();
+    let mut peers: Vec<Client> = (0..30).map(|_| Client::connect(server.address)).collect();
     for peer in &mut peers {
-        peer.send(upgrade("/topics/a?after=garbage").as_bytes());
+        peer.send(upgrade_request("/topics/a?after=garbage", "").as_bytes());
     }
     for peer in &mut peers {
-        assert_eq!(peer.answer().status, 101);
+        assert_eq!(peer.read_answer().status, 101);
         assert_eq!((peer.see(), peer.see()), (text("2"), text("3")));
     }
     assert_eq!(server.ends().iter().find(|(reason, _)| *reason == "overflow"), None);
@@ -101,7 +103,7 @@ fn a_gap_that_was_told_ends_no_connection_later() {
 #[test]
 fn publishing_to_the_servers_own_topics_is_forbidden() {
     let server = start(&[]);
-    let mut peer = Peer::open(server.address, "/topics/$own");
+    let mut peer = Client::open(server.address, "/topics/$own");
     peer.text("x");
     peer.expect_close(1008);
     peer.expect_fin_or_close();
@@ -112,9 +114,9 @@ fn publishing_to_the_servers_own_topics_is_forbidden() {
 #[test]
 fn an_upgrade_to_what_is_no_topic_is_refused() {
     let server = start(&[]);
-    let mut peer = Peer::connect(server.address);
-    peer.send(upgrade("/topics/a%20b").as_bytes());
-    assert_eq!(peer.answer().status, 400);
+    let mut peer = Client::connect(server.address);
+    peer.send(upgrade_request("/topics/a%20b", "").as_bytes());
+    assert_eq!(peer.read_answer().status, 400);
     peer.expect_fin();
 }
 
@@ -127,7 +129,7 @@ fn a_silent_client_is_pinged_until_max_missed_and_closed_3008() {
             ("heartbeat.pong", "100ms"),
             ("heartbeat.max_missed", "4"),
         ]);
-        let mut peer = Peer::open(server.address, target);
+        let mut peer = Client::open(server.address, target);
         let mut pings = 0;
         let last = loop {
             match peer.see() {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use heartwheel::CloseReason;
 use heartwheel::stats::DeadlineKind;
 
-use crate::support::peer::{Peer, Seen};
-use crate::support::topics::*;
-use crate::support::{Span, eventually, ms};
+use crate::common::client::{Client, Seen};
+use crate::common::http::header;
+use crate::common::timing::{Span, eventually, ms};
+use crate::common::topics::*;
 
 #[test]
 fn a_stream_begins_with_its_position_and_goes_on_with_events() {
@@ -114,10 +115,10 @@ fn a_stream_to_http_1_0_ends_with_its_connection() {
     let before = publish(server.address, "a", "before");
     let mut chunked = Stream::open(server.address, "/topics/a");
     assert_eq!(chunked.position(), before);
-    let mut peer = Peer::connect(server.address);
+    let mut peer = Client::connect(server.address);
     let lines = "Host: localhost\r\nAccept: text/event-stream\r\nLast-Event-ID: 0-0\r\n\r\n";
     peer.send(format!("GET /topics/a HTTP/1.0\r\n{lines}").as_bytes());
-    let answer = peer.answer();
+    let answer = peer.read_answer();
     assert_eq!(header(&answer.head, "Connection"), Some("close"));
     assert_eq!(header(&answer.head, "Transfer-Encoding"), None);
     eventually("a comment", || server.stats().fired(DeadlineKind::Comment) > 1);
@@ -164,7 +165,7 @@ fn a_client_that_leaves_is_freed_at_once() {
         stream.position();
         let span = Span::begin();
         match round {
-            0 => stream.peer.send_fin(),
+            0 => stream.peer.half_close(),
             _ => stream.peer.reset(),
         }
         eventually("it is freed", || server.open() == 0);
@@ -186,7 +187,7 @@ fn a_drain_says_when_to_come_back_and_ends_the_stream() {
         let retry = piece.strip_prefix("retry: ").expect("a time to come back");
         assert!(retry.parse::<u64>().is_ok_and(|ms| ms <= 1020), "{piece}");
         stream.expect_fin();
-        stream.peer.send_fin();
+        stream.peer.half_close();
     }
     span.took("both ends", ms(0));
     eventually("the server ends", || server.is_over());
@@ -200,7 +201,7 @@ fn a_stream_that_does_not_read_is_dropped_and_holds_up_nobody() {
     // the reader meanwhile.
     let settings = [("deadlines.write_stall", "3s"), ("limits.outbox_bytes", "64m")];
     let server = start(&settings);
-    let narrow = Peer::connect_narrow(server.address);
+    let narrow = Client::connect_narrow(server.address);
     let stuck = Stream::over(narrow, "/topics/a", None);
     let mut reader = Stream::open(server.address, "/topics/a");
     reader.position();
@@ -228,10 +229,10 @@ fn a_request_behind_a_stream_is_not_answered() {
     let id = publish(server.address, "a", "one");
     stream.expect(&id, "one");
     assert_ne!(position, id);
-    let mut peer = Peer::connect(server.address);
+    let mut peer = Client::connect(server.address);
     let get = "GET /topics/a HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
     peer.send(format!("{get}GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
-    assert_eq!(peer.answer().status, 200);
+    assert_eq!(peer.read_answer().status, 200);
     let id = publish(server.address, "a", "two");
     let mut stream = Stream::continued(peer);
     assert_ne!(stream.position(), id);
@@ -253,10 +254,10 @@ fn an_accept_header_chooses_the_stream() {
         ("text/event-stream;q=0", false),
         ("*/*\r\nAccept: text/event-stream; q=0.0", false),
     ] {
-        let mut peer = Peer::connect(server.address);
+        let mut peer = Client::connect(server.address);
         let head = "GET /topics/a HTTP/1.1\r\nHost: localhost\r\n";
         peer.send(format!("{head}Accept: {accept}\r\n\r\n").as_bytes());
-        let answer = peer.answer();
+        let answer = peer.read_answer();
         let media = header(&answer.head, "Content-Type").unwrap();
         assert_eq!(media.starts_with("text/event-stream"), is_stream, "{accept}: {media}");
     }
@@ -272,7 +273,7 @@ fn every_way_of_subscribing_sees_the_same_sequence() {
     let server = start(&[]);
     let mut stream = Stream::open(server.address, "/topics/a");
     let mut named = Stream::open(server.address, "/events?topic=a");
-    let mut plain = Peer::open(server.address, "/topics/a");
+    let mut plain = Client::open(server.address, "/topics/a");
     let mut hub = Hub::open(server.address);
     hub.subscribe("a");
     stream.position();

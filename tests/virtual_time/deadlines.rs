@@ -6,8 +6,9 @@ use std::time::Duration;
 use heartwheel::CloseReason;
 use heartwheel::stats::DeadlineKind;
 
-use crate::support::peer::{frame, get, upgrade};
-use crate::world::*;
+use crate::common::frame::frame;
+use crate::common::http::{get_request, upgrade_request};
+use crate::common::world::*;
 
 /// The other end, kept while its deadline is waited for, and since when that is.
 type Begun = (Box<dyn Any>, Duration);
@@ -55,10 +56,12 @@ const CASES: &[(DeadlineKind, &str, Duration, Begin)] = {
         (Body, "deadlines.body", DAY, |world| {
             peer(world, b"POST /topics/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
         }),
-        (KeepAlive, "deadlines.keep_alive", HOUR, |world| peer(world, get("/").as_bytes())),
+        (KeepAlive, "deadlines.keep_alive", HOUR, |world| {
+            peer(world, get_request("/", "").as_bytes())
+        }),
         (ReadIdle, "deadlines.read_idle", DAY, |world| client(world, "/quiet", "last words")),
         (Message, "deadlines.message", HOUR, |world| {
-            let mut bytes = upgrade("/echo").into_bytes();
+            let mut bytes = upgrade_request("/echo", "").into_bytes();
             bytes.extend(&frame(0x81, b"half of it")[..9]);
             peer(world, &bytes)
         }),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use heartwheel::CloseReason;
 use heartwheel::stats::DeadlineKind;
 
-use crate::support::peer::get;
-use crate::world::*;
+use crate::common::http::get_request;
+use crate::common::world::*;
 
 // FAULTS 51.
 #[test]
@@ -176,7 +176,11 @@ type History = BTreeMap<Duration, String>;
 fn history(seed: u64, date: impl Fn(&World, u32)) -> History {
     let mut world = World::new(&[("deadlines.lifetime", "90m")], routes().seed(seed));
     let mut clients: Vec<Client> = (0..5).map(|_| world.open("/quiet")).collect();
-    let _silent = (world.open("/quiet"), world.send(b"GET / HT"), world.send(get("/").as_bytes()));
+    let _silent = (
+        world.open("/quiet"),
+        world.send(b"GET / HT"),
+        world.send(get_request("/", "").as_bytes()),
+    );
     let mut history = History::new();
     for minute in 0..120 {
         for _ in 0..60 {
@@ -209,7 +213,7 @@ fn a_date_that_is_set_moves_no_deadline() {
 fn dates_and_ids_follow_the_clock() {
     let mut world = World::new(&[], routes());
     let date = |world: &mut World| {
-        let answer = world.ask(&get("/"));
+        let answer = world.ask(&get_request("/", ""));
         let date = answer
             .lines()
             .find_map(|line| line.strip_prefix("date: ").or(line.strip_prefix("Date: ")));

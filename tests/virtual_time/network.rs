@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 
 use heartwheel::{CloseReason, MemoryPeer, Server};
 
-use crate::support::peer::{get, upgrade};
-use crate::world::*;
+use crate::common::http::{get_request, upgrade_request};
+use crate::common::world::*;
 
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("Linux says so").count()
@@ -27,7 +27,7 @@ fn ten_thousand_connections_take_no_descriptor() {
                 world.network.connect().unwrap()
             }
         };
-        peer.write_all(upgrade("/quiet").as_bytes()).unwrap();
+        peer.write_all(upgrade_request("/quiet", "").as_bytes()).unwrap();
         peers.push(peer);
     }
     world.settle();
@@ -41,7 +41,7 @@ fn ten_thousand_connections_take_no_descriptor() {
     println!("{now} descriptors, {before} before");
     assert!(now < before + 100);
     // One more is told so, without a slot.
-    let mut refused = world.send(get("/").as_bytes());
+    let mut refused = world.send(get_request("/", "").as_bytes());
     let (answer, end) = read_all(&mut refused);
     assert!(text(&answer).starts_with("HTTP/1.1 503") && end.is_none(), "{}", text(&answer));
     assert_eq!(world.server.stats().rejected_connections, 1);
@@ -104,7 +104,7 @@ fn half_closes_and_resets_are_seen_by_the_other_end() {
     let mut world = World::new(&[], routes());
     // A client that ends its side still gets its answer, and then the server's end.
     let mut peer = world.network.connect().unwrap();
-    peer.write_all(get("/").as_bytes()).unwrap();
+    peer.write_all(get_request("/", "").as_bytes()).unwrap();
     peer.shut_down();
     assert_eq!(peer.write(b"more").unwrap_err().kind(), ErrorKind::BrokenPipe);
     world.settle();
@@ -151,9 +151,9 @@ fn a_clean_close_goes_both_ways() {
 #[test]
 fn each_face_has_a_door_of_its_own() {
     let mut world = World::new(&[], routes());
-    assert!(world.ask(&get("/operator")).starts_with("HTTP/1.1 404"));
+    assert!(world.ask(&get_request("/operator", "")).starts_with("HTTP/1.1 404"));
     let mut peer = world.network.connect_admin().unwrap();
-    peer.write_all(get("/operator").as_bytes()).unwrap();
+    peer.write_all(get_request("/operator", "").as_bytes()).unwrap();
     world.settle();
     assert!(read_all(&mut peer).0.starts_with(b"HTTP/1.1 200"));
     assert!(world.server.local_addresses().is_empty());
@@ -165,7 +165,7 @@ fn a_peer_comes_from_where_the_test_says() {
     let mut world = World::new(&[("limits.connections_per_ip", "1")], routes());
     let mut connect = |address: &str| {
         let mut peer = world.network.connect_from(address.parse().unwrap()).unwrap();
-        peer.write_all(get("/").as_bytes()).unwrap();
+        peer.write_all(get_request("/", "").as_bytes()).unwrap();
         world.settle();
         let status = text(&read_all(&mut peer).0)[9..12].to_owned();
         (status, peer)

@@ -7,10 +7,11 @@ use std::time::Duration;
 use heartwheel::stats::DeadlineKind;
 use heartwheel::{Ended, ManualClock, MemoryNetwork, MemoryPeer};
 
-use crate::support::peer::{frame, upgrade};
-use crate::support::server::config;
-use crate::support::{eventually, ms};
-use crate::world::routes;
+use crate::common::frame::frame;
+use crate::common::http::upgrade_request;
+use crate::common::server::config;
+use crate::common::timing::{eventually, ms};
+use crate::common::world::routes;
 
 /// Reads until there are `len` bytes, or the end.
 fn read(peer: &mut MemoryPeer, len: usize) -> Vec<u8> {
@@ -36,7 +37,7 @@ fn a_server_on_a_thread_follows_the_clock() {
         let handle = server.handle();
         let serving = thread::spawn(move || server.run().unwrap());
         let mut peer = network.connect().unwrap();
-        peer.write_all(upgrade("/echo").as_bytes()).unwrap();
+        peer.write_all(upgrade_request("/echo", "").as_bytes()).unwrap();
         assert!(read(&mut peer, 100).starts_with(b"HTTP/1.1 101"));
         for _ in 0..50 {
             peer.write_all(&frame(0x81, b"hello")).unwrap();
@@ -57,7 +58,7 @@ fn a_server_on_a_thread_follows_the_clock() {
 
 #[test]
 fn the_descriptor_of_a_server_tells_of_memory_and_of_the_clock() {
-    use crate::support::server::wait_for;
+    use crate::common::server::wait_for;
     let (clock, network) = (ManualClock::new(), MemoryNetwork::new());
     let builder = routes().config(config(&[("workers", "0")])).clock(clock.clone());
     let mut server = builder.listen_memory(&network).unwrap();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::units::{read_duration, read_size, show_duration, show_size};
 use super::{Address, Owner};
+use crate::core::ground::decimal;
 
 /// Reads and shows the values of one kind.
 ///
@@ -159,7 +160,8 @@ pub(super) struct Ownership;
 impl ValueKind<Owner> for Ownership {
     fn read(&self, text: &str) -> Result<Owner, String> {
         let (user, group) = text.split_once(':').unwrap_or((text, ""));
-        let is_name = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
+        let is_letter = |c: char| c.is_ascii_alphanumeric() || !c.is_ascii() || "._-".contains(c);
+        let is_name = |name: &str| name.chars().all(is_letter);
         if text.trim_matches(':').is_empty() || !is_name(user) || !is_name(group) {
             return Err("must be USER, USER:GROUP or :GROUP".into());
         }
@@ -179,12 +181,12 @@ pub(super) struct Share;
 
 impl ValueKind<f64> for Share {
     fn read(&self, text: &str) -> Result<f64, String> {
-        let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+        let share = decimal::parse(text).filter(|share| (0.0..=1.0).contains(share));
         share.ok_or_else(|| "must be a number from 0 to 1, such as 0.3".into())
     }
 
     fn show(&self, share: &f64) -> Shown {
-        Shown::Bare(format!("{share:?}"))
+        Shown::Bare(decimal::share(*share))
     }
 }
 

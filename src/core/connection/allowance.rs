@@ -97,6 +97,11 @@ impl Allowance {
         self.charge(MESSAGE);
     }
 
+    /// Charges bytes that were checked after they had been read: to be JSON, or text.
+    pub fn charge_checked(&mut self, bytes: usize) {
+        self.charge(bytes * CHECKED_BYTE);
+    }
+
     /// Charges bytes that were written for another one, as an escape or a line.
     pub fn charge_encoded(&mut self, bytes: usize) {
         self.charge(bytes * ENCODED_BYTE);
@@ -139,6 +144,8 @@ impl Allowance {
 const MESSAGE: usize = 128;
 /// What a byte costs that is written for another.
 const ENCODED_BYTE: usize = 4;
+/// What a byte costs that is checked.
+const CHECKED_BYTE: usize = 3;
 /// What a look at one of many costs.
 const LOOK: usize = 4;
 /// What it costs to evict an event.
@@ -169,11 +176,12 @@ mod tests {
     #[test]
     fn each_kind_of_work_has_its_price() {
         type Charge = fn(&mut Allowance);
-        let charges: [(Charge, usize); 9] = [
+        let charges: [(Charge, usize); 10] = [
             (|allowance| allowance.charge_bytes(7), 7),
             (Allowance::charge_message, 128),
             (|allowance| allowance.charge_messages(3), 384),
             (Allowance::charge_fragment, 128),
+            (|allowance| allowance.charge_checked(5), 15),
             (|allowance| allowance.charge_encoded(5), 20),
             (|allowance| allowance.charge_event(160, 2), 18),
             (|allowance| allowance.charge_looks(3), 12),

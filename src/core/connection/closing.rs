@@ -302,6 +302,7 @@ impl Connection {
         self.flags.relink = true;
         if let Some(inbox) = &mut self.inbox {
             inbox.drop_rest();
+            inbox.reading = None;
         }
         debug_assert!(self.outbox.is_empty(), "nothing is written behind FIN");
         true

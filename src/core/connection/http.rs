@@ -2,23 +2,64 @@
 
 use tungstenite::Bytes;
 
+use crate::core::connection::allowance::Allowance;
 use crate::core::connection::closing::Closing;
 use crate::core::connection::effect::Effect;
 use crate::core::connection::flags::{Flags, Leaving};
 use crate::core::connection::phase::Phase;
-use crate::core::connection::{Connection, RouteIndex};
+use crate::core::connection::receive::{Decoded, Received};
+use crate::core::connection::{Connection, Posted, RouteIndex};
 use crate::core::contract::event::Place;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::{Instant, Moment};
 use crate::core::topics::EventId;
-use crate::core::wire::http::{BodyReader, Caching, Cors, HeadReader, Request};
+use crate::core::wire::http::{BodyReader, Caching, Cors, HeadReader, Refusal, Request};
 
 /// A request whose body is being received.
 #[derive(Debug)]
 pub(crate) struct Body {
     pub request: Request,
     pub reader: BodyReader,
+    /// What is published, which is taken from the reader as it comes.
+    pub posted: Option<Box<Posted>>,
     pub pending: Pending,
+}
+
+impl Body {
+    /// Reads as [`BodyReader::read`] does. What is published is checked, and none of it is left in
+    /// the reader.
+    pub fn read(&mut self, input: &[u8]) -> Result<(usize, Option<Bytes>), Refusal> {
+        let (used, whole) = self.reader.read(input)?;
+        let Some(posted) = &mut self.posted else { return Ok((used, whole)) };
+        let piece = match &whole {
+            Some(piece) => piece.clone(),
+            None => self.reader.take().into(),
+        };
+        posted.push(&piece, self.reader.outstanding());
+        Ok((used, whole))
+    }
+
+    /// Takes some of it, or its end.
+    pub(super) fn receive(&mut self, input: &[u8], allowance: &mut Allowance) -> Decoded {
+        if self.posted.is_some() {
+            allowance.charge_checked(input.len());
+        }
+        match self.read(input) {
+            Ok((used, bytes)) => {
+                Decoded { found: bytes.map(Received::Body), ..Decoded::nothing(used) }
+            }
+            Err(refusal) => {
+                let found = Some(Received::Refusal { refusal, is_for_head: false });
+                Decoded { found, ..Decoded::nothing(input.len()) }
+            }
+        }
+    }
+
+    /// Returns the heap bytes held.
+    pub(super) fn held_bytes(&self) -> usize {
+        let posted = self.posted.as_ref().map_or(0, |posted| posted.held_bytes());
+        self.reader.held_bytes() + posted
+    }
 }
 
 /// What is known of a request until it is answered.
@@ -40,6 +81,8 @@ pub(crate) struct Pending {
     pub given_bytes: usize,
     /// The accept key of an upgrade, and the first subprotocol that was offered and is configured.
     pub upgrade: Option<(String, Option<String>)>,
+    /// Its body, if it is to be published.
+    pub posted: Option<Box<Posted>>,
 }
 
 impl Pending {
@@ -135,7 +178,8 @@ impl Connection {
         let complete = Phase::Head { reader: HeadReader::default(), first: false };
         match std::mem::replace(&mut self.phase, complete) {
             Phase::Body(body) => {
-                let Body { mut request, pending, .. } = *body;
+                let Body { mut request, posted, mut pending, .. } = *body;
+                pending.posted = posted;
                 request.set_body(bytes);
                 Some((request, pending))
             }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::core::config::Limits;
 use crate::core::contract::event::Event;
+use crate::core::wire::envelope::Reading;
 
 /// What has been received and waits for the handler.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub(crate) struct Inbox {
     /// Bytes of one read that could not be decoded yet, from `rest_from` on.
     rest: Vec<u8>,
     rest_from: usize,
+    /// What has been read of a message of `/ws` of which the decoder has a part.
+    pub reading: Option<Box<Reading>>,
     /// Bytes that the handler of the job that is out may send beyond the outbox limit: as many as
     /// it was given.
     pub promised: usize,
@@ -63,9 +66,10 @@ impl Inbox {
         !self.rest.is_empty()
     }
 
-    /// Gives the memory that they take.
-    pub fn rest_bytes(&self) -> usize {
-        self.rest.capacity()
+    /// Gives the memory of what is not decoded, or no whole message yet.
+    pub fn partial_bytes(&self) -> usize {
+        let reading = self.reading.as_ref().map_or(0, |reading| reading.held_bytes());
+        self.rest.capacity() + reading
     }
 
     /// Says whether the handler has enough waiting.
@@ -81,11 +85,13 @@ impl Inbox {
         self.promised = 0;
         self.given = 0;
         self.drop_rest();
+        self.reading = None;
     }
 
     /// Says whether nothing is in it and no job is out: it can be given back.
     pub fn is_idle(&self) -> bool {
-        self.events.is_empty() && self.rest.is_empty() && self.given == 0
+        let is_empty = self.events.is_empty() && self.rest.is_empty() && self.reading.is_none();
+        is_empty && self.given == 0
     }
 
     /// Asserts what is so whatever came.

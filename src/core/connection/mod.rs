@@ -31,7 +31,7 @@
 //! | `ending` | how each phase is ended, by each cause |
 //! | `effect`, `receive` | what a machine asks of the engine, and what it is lent |
 //! | `deadline` | when each phase must be looked at: there is none without a deadline |
-//! | `flags`, `inbox`, `peer_address`, `heartbeat`, `allowance` | what the machines are made of |
+//! | `flags`, `inbox`, `peer_address`, `heartbeat`, `posted`, `allowance` | what the machines are made of |
 //! | `check` | what is so between two steps, asserted |
 //!
 //! A machine knows no other connection and no topic, and calls nothing of the engine.
@@ -49,6 +49,7 @@ pub(crate) mod http;
 mod inbox;
 mod peer_address;
 mod phase;
+mod posted;
 pub(crate) mod receive;
 mod websocket;
 
@@ -70,6 +71,7 @@ pub(crate) use deadline::Spans;
 pub(crate) use flags::{Flags, Leaving, Mark, Marks, Told};
 pub(crate) use inbox::Inbox;
 pub(crate) use peer_address::PeerAddress;
+pub(crate) use posted::Posted;
 pub(crate) use websocket::WebSocket;
 
 /// One connection, without its socket.

@@ -3,7 +3,6 @@
 //! ([`Effect`](super::effect::Effect)).
 
 use crate::core::config::Limits;
-use crate::core::connection::Connection;
 use crate::core::connection::closing::Closing;
 use crate::core::connection::effect::Effect;
 use crate::core::connection::event_stream::EventStream;
@@ -11,6 +10,7 @@ use crate::core::connection::flags::Leaving;
 use crate::core::connection::http::{Answering, Body, Pending};
 use crate::core::connection::receive::{Context, Decoded};
 use crate::core::connection::websocket::WebSocket;
+use crate::core::connection::{Connection, Inbox};
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 use crate::core::observe::stats::PhaseName;
@@ -106,6 +106,14 @@ impl Connection {
     pub(super) fn websocket_mut(&mut self) -> Option<&mut WebSocket> {
         match &mut self.phase {
             Phase::Open(websocket) => Some(websocket),
+            _ => None,
+        }
+    }
+
+    /// Lends an open WebSocket beside the inbox.
+    pub(super) fn websocket_and_inbox(&mut self) -> Option<(&WebSocket, &mut Option<Box<Inbox>>)> {
+        match &self.phase {
+            Phase::Open(websocket) => Some((websocket, &mut self.inbox)),
             _ => None,
         }
     }
@@ -230,7 +238,7 @@ impl Connection {
     pub fn partial_bytes(&self) -> usize {
         match &self.phase {
             Phase::Head { reader, .. } => reader.held_bytes(),
-            Phase::Body(body) => body.reader.held_bytes(),
+            Phase::Body(body) => body.held_bytes(),
             Phase::Open(open) => open.decoder.held_bytes(),
             Phase::Closing(closing) => closing.held_bytes(),
             Phase::KeepAlive { .. }
@@ -271,7 +279,7 @@ impl Connection {
                 Decoded::nothing(used)
             }
             Phase::Head { reader, .. } => Decoded::head(reader, input, context.head_limits),
-            Phase::Body(body) => Decoded::body(&mut body.reader, input),
+            Phase::Body(body) => body.receive(input, context.allowance),
             Phase::Closing(closing) => closing.receive(input),
             // A request pipelined behind it is never answered.
             Phase::Stream(_) => Decoded::nothing(input.len()),

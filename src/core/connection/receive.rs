@@ -6,7 +6,7 @@ use crate::core::config::Limits;
 use crate::core::connection::Inbox;
 use crate::core::connection::allowance::Allowance;
 use crate::core::ground::time::Instant;
-use crate::core::wire::http::{BodyReader, Head, HeadLimits, HeadReader, Refusal};
+use crate::core::wire::http::{Head, HeadLimits, HeadReader, Refusal};
 use crate::core::wire::ws::{self, Incoming, Violation};
 
 /// What is lent to a machine to take bytes with.
@@ -66,16 +66,6 @@ impl Decoded {
             }
             Err(refusal) => {
                 let found = Some(Received::Refusal { refusal, is_for_head });
-                Decoded { used: input.len(), messages: 0, found }
-            }
-        }
-    }
-
-    pub(super) fn body(reader: &mut BodyReader, input: &[u8]) -> Decoded {
-        match reader.read(input) {
-            Ok((used, bytes)) => Decoded { used, messages: 0, found: bytes.map(Received::Body) },
-            Err(refusal) => {
-                let found = Some(Received::Refusal { refusal, is_for_head: false });
                 Decoded { used: input.len(), messages: 0, found }
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::core::connection::flags::Leaving;
 use crate::core::connection::heartbeat::Heartbeat;
-use crate::core::connection::receive::{Context, Decoded, Received};
+use crate::core::connection::receive::{Context, Decoded, Received, SpareInboxes};
 use crate::core::connection::{Connection, Inbox};
 use crate::core::contract::event::Event;
 use crate::core::ground::bucket::Bucket;
@@ -119,6 +119,19 @@ impl Connection {
             let has_ended_wait = open.heartbeat.heard();
             self.flags.relink |= has_ended_wait;
         }
+    }
+
+    /// Reads what has come of a message of `/ws` of which more is outstanding. Gives how many bytes
+    /// were read, and how many more are held.
+    pub fn read_ahead(&mut self, inboxes: &mut SpareInboxes) -> Option<(usize, usize)> {
+        let (open, inbox) = self.websocket_and_inbox()?;
+        let text = open.decoder.text_in_progress()?;
+        let inbox = inbox.get_or_insert_with(|| inboxes.take());
+        let reading = inbox.reading.get_or_insert_default();
+        let (at, held) = (reading.at(), reading.held_bytes());
+        reading.go_on(text);
+        debug_assert!(reading.at() >= at, "it reads on");
+        Some((reading.at() - at, reading.held_bytes().saturating_sub(held)))
     }
 
     /// Takes note that the last byte of a ping went to the kernel: the wait for its pong begins.

@@ -73,7 +73,7 @@ impl Engine {
 
 /// What has come of a head, a body or a message, and what was read and is not decoded.
 fn partial_bytes(connection: &Connection) -> usize {
-    let rest = connection.inbox.as_ref().map_or(0, |inbox| inbox.rest_bytes());
+    let rest = connection.inbox.as_ref().map_or(0, |inbox| inbox.partial_bytes());
     rest + connection.partial_bytes()
 }
 

@@ -2,25 +2,30 @@
 //! answered, and the connection stays.
 
 use crate::core::admission::tokens::Right;
-use crate::core::engine::Engine;
+use crate::core::engine::feed::{Form, form};
 use crate::core::engine::publish::SHORT_OF_MEMORY;
 use crate::core::engine::rights::{NO_PUBLISH, NO_SUBSCRIBE};
+use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::json;
 use crate::core::ground::time::Instant;
 use crate::core::topics::{After, Name, Payload, PublishError, SubscribeError};
-use crate::core::wire::envelope::{self, ClientMessage, ErrorCode, Problem, ServerMessage};
+use crate::core::wire::envelope::{
+    self, ClientMessage, ErrorCode, Problem, Reading, ServerMessage,
+};
 use crate::core::wire::message::Message;
 
 impl Engine {
     /// Takes a message of a client.
     pub(super) fn take_envelope(&mut self, now: Instant, id: ConnectionId, message: &Message) {
         let Some(text) = message.as_text() else {
-            let text = str::from_utf8(message.as_bytes()).unwrap_or_default();
-            let problem = Problem::unreadable(text, "a message is JSON text");
+            // Of a long one no `ref` is looked for: nothing of it was read as it came.
+            let bytes = Some(message.as_bytes()).filter(|bytes| bytes.len() <= BINARY_READ_MAX);
+            let text = str::from_utf8(bytes.unwrap_or_default()).unwrap_or_default();
+            let problem = Reading::refuse(text, "a message is JSON text");
             return self.tell(now, id, &problem.into());
         };
-        match ClientMessage::parse(text) {
+        match self.read_whole(id, text) {
             Err(problem) => self.tell(now, id, &problem.into()),
             Ok(ClientMessage::Ping { reference }) => {
                 self.tell(now, id, &ServerMessage::Pong { reference });
@@ -41,6 +46,32 @@ impl Engine {
                 self.publish_enveloped(now, id, &topic, payload, reference);
             }
         }
+    }
+
+    /// Reads what has come of a message of which more is outstanding: a long one takes more than a
+    /// turn may.
+    pub(super) fn read_ahead(&mut self, id: ConnectionId) {
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        if form(&self.settings.routes, connection) != Some(Form::Envelope) {
+            return;
+        }
+        let Some((read, held)) = connection.read_ahead(&mut self.spares.inboxes) else { return };
+        self.budget.add(held);
+        self.allowance.charge_checked(read);
+    }
+
+    /// Reads the rest of a message, which is whole now.
+    fn read_whole<'a>(
+        &mut self,
+        id: ConnectionId,
+        text: &'a str,
+    ) -> Result<ClientMessage<'a>, Problem<'a>> {
+        let inbox = self.get_mut(id).and_then(|connection| connection.inbox.as_mut());
+        let reading = inbox.and_then(|inbox| inbox.reading.take());
+        let reading = reading.map(|reading| *reading).unwrap_or_default();
+        let unread = text.len() - reading.at();
+        self.allowance.charge_checked(unread);
+        reading.finish(text)
     }
 
     fn subscribe_enveloped(
@@ -102,3 +133,6 @@ impl Engine {
         }
     }
 }
+
+/// The longest message that is no text and in which a `ref` is looked for.
+const BINARY_READ_MAX: usize = 64 * 1024;

@@ -203,6 +203,7 @@ impl Engine {
         let Some(connection) = find_mut(&mut self.connections, id) else { return input.len() };
         let Settings { config, routes, head_limits, frame_limits, .. } = &self.settings;
         let is_paced = config.limits.messages_per_second > 0;
+        let is_handled = is_handled(routes, connection);
         let context = Context {
             now,
             limits: &config.limits,
@@ -210,15 +211,17 @@ impl Engine {
             frame_limits,
             allowance: &mut self.allowance,
             inboxes: &mut self.spares.inboxes,
-            is_for_handler: !is_paced && is_handled(routes, connection),
+            is_for_handler: !is_paced && is_handled,
         };
         let Decoded { used, messages, found } = connection.receive(input, context);
         if messages > 0 {
             self.stats.messages_received += messages;
             self.mark_runnable(id);
         }
-        if let Some(found) = found {
-            self.act_on_received(now, id, found);
+        match found {
+            Some(found) => self.act_on_received(now, id, found),
+            None if is_handled => {}
+            None => self.read_ahead(id),
         }
         used
     }

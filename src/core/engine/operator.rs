@@ -8,6 +8,7 @@ use crate::core::connection::http::Rest;
 use crate::core::contract::event::Place;
 use crate::core::contract::route::Operation;
 use crate::core::engine::Engine;
+use crate::core::ground::decimal;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::json::Object;
 use crate::core::ground::time::Instant;
@@ -83,7 +84,7 @@ impl Engine {
     }
 
     fn answer_shed(&mut self, now: Instant, request: &Request) -> Result<Response, Refusal> {
-        let fraction = request.query_value("fraction").and_then(|text| text.parse().ok());
+        let fraction = request.query_value("fraction").and_then(|text| decimal::parse(&text));
         let fraction = fraction.filter(|fraction| *fraction > 0.0 && *fraction <= 1.0);
         let Some(fraction) = fraction else {
             return Err(Refusal::bad_request("say which part: ?fraction=0.3, at most 1"));

@@ -2,15 +2,13 @@
 
 use std::borrow::Cow;
 
-use tungstenite::{Bytes, Utf8Bytes};
-
 use crate::core::admission::tokens::Right;
+use crate::core::connection::Posted;
 use crate::core::connection::http::{History, Pending, Rest};
 use crate::core::contract::route::RouteKind;
 use crate::core::engine::Engine;
 use crate::core::engine::requests::begin_of_body;
 use crate::core::ground::id::ConnectionId;
-use crate::core::ground::json;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::{Instant, millis_up};
 use crate::core::outbox::Kind;
@@ -81,6 +79,7 @@ impl Engine {
         now: Instant,
         request: &Request,
         topic: &str,
+        posted: Option<Box<Posted>>,
     ) -> Result<Response, Refusal> {
         check_name(topic)?;
         if Name::is_own(topic) {
@@ -89,7 +88,11 @@ impl Engine {
         if self.budget.is_short() {
             return Err(Refusal::new(503, SHORT_OF_MEMORY));
         }
-        let payload = body_payload(request)?;
+        let posted = posted.map(|posted| *posted).or_else(|| Posted::new(request));
+        let payload = match posted {
+            Some(posted) => posted.finish()?,
+            None => Payload::Binary(request.body().clone()),
+        };
         match self.publish(now, topic, payload) {
             Ok(id) => {
                 self.stats.messages_posted += 1;
@@ -316,27 +319,6 @@ fn lines(name: &str, value: &str) -> HeaderLines {
     // Names and values are the server's own and fit on a line.
     let _ = lines.push(name, value);
     lines
-}
-
-/// `application/json` is kept as JSON, `application/octet-stream` and what is not UTF-8 as bytes,
-/// everything else as text.
-fn body_payload(request: &Request) -> Result<Payload, Refusal> {
-    let content_type = request.header("Content-Type").unwrap_or_default();
-    let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let body: Bytes = request.body().clone();
-    let text = match media.as_str() {
-        "application/octet-stream" => None,
-        _ => Utf8Bytes::try_from(body.clone()).ok(),
-    };
-    match (media.as_str(), text) {
-        ("application/json", Some(text)) => match json::value(&text) {
-            Ok(raw) => Ok(Payload::Json(raw.into())),
-            Err(error) => Err(Refusal::bad_request(format!("the body is {error}"))),
-        },
-        ("application/json", None) => Err(Refusal::bad_request("the body is not JSON")),
-        (_, Some(text)) => Ok(Payload::Text(text)),
-        (_, None) => Ok(Payload::Binary(body)),
-    }
 }
 
 pub(super) fn check_name(topic: &str) -> Result<(), Refusal> {

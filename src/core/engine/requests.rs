@@ -3,8 +3,8 @@
 use tungstenite::Bytes;
 
 use crate::core::admission::tokens::TokenIndex;
-use crate::core::connection::Connection;
 use crate::core::connection::http::{Answering, Body, Pending};
+use crate::core::connection::{Connection, Posted};
 use crate::core::contract::event::Accept;
 use crate::core::contract::route::{self, Face, Found, RouteKind};
 use crate::core::engine::{Engine, publish};
@@ -93,8 +93,11 @@ impl Engine {
                 if head.expects_continue {
                     self.push_frame(now, id, Frame::raw(http::CONTINUE), Kind::Response);
                 }
+                let is_posted = self.settings.routes[pending.route].kind == RouteKind::TopicPost;
+                let posted = if is_posted { Posted::new(&head.request) } else { None };
+                let posted = posted.map(Box::new);
+                let body = Body { request: head.request, reader, posted, pending };
                 let Some(connection) = self.get_mut(id) else { return };
-                let body = Body { request: head.request, reader, pending };
                 connection.begin_body(now, body);
             }
         }
@@ -147,12 +150,12 @@ impl Engine {
         request: &Request,
         kind: RouteKind,
     ) {
-        let Some(pending) = self.take_pending(id) else { return };
+        let Some(mut pending) = self.take_pending(id) else { return };
         let pattern = self.settings.routes[pending.route].path.clone();
         let topic = publish::topic_of(&pattern, request.path()).unwrap_or_default();
         let wanted = http::wanted(request, sse::CONTENT_TYPE);
         let answer = match kind {
-            RouteKind::TopicPost => self.post_topic(now, request, &topic),
+            RouteKind::TopicPost => self.post_topic(now, request, &topic, pending.posted.take()),
             RouteKind::TopicGet if wanted != Wanted::Named => match request.query_value("after") {
                 None => self.read_topic(now, &topic),
                 Some(after) => match self.read_history(now, id, &topic, &after, &pending) {

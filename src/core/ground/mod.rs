@@ -1,6 +1,9 @@
-//! Values that all other modules use: time and the wheel, ids, reasons, chance, JSON.
+//! Values that all other modules use: time and the wheel, ids, reasons, chance, JSON, numbers and
+//! bytes in text.
 
+pub(crate) mod base64;
 pub mod bucket;
+pub mod decimal;
 pub mod id;
 pub mod json;
 pub mod random;

@@ -4,7 +4,10 @@
 //! To add a figure: count it in [`Stats`], and add a row here. `BLESS=1 cargo test --test operator
 //! figures` then writes it into the operator's page, where the last column is written by hand.
 
+use std::time::Duration;
+
 use crate::core::config::OverflowPolicy;
+use crate::core::ground::decimal::Decimal;
 use crate::core::ground::json::Object;
 use crate::core::ground::reason::CloseReason;
 use crate::core::observe::metrics::{Exposition, Family, Unit};
@@ -38,9 +41,9 @@ pub enum Read {
     /// Counts of values by size, written in seconds.
     Histogram(Unit, fn(&Stats) -> &Histogram),
     /// A number of the process that only grows, if the kernel reports it.
-    ProcessCounter(fn(&Process) -> Option<f64>),
+    ProcessCounter(fn(&Process) -> Option<Decimal>),
     /// A number of the process, if the kernel reports it.
-    ProcessGauge(fn(&Process) -> Option<f64>),
+    ProcessGauge(fn(&Process) -> Option<Decimal>),
 }
 
 /// Calls the closure for each sample: the values of the labels, and the number.
@@ -105,8 +108,8 @@ pub struct Surroundings {
 /// What the kernel reports of the process. A figure that it does not report is `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
-    /// CPU time of all threads, in seconds.
-    pub cpu_seconds: f64,
+    /// CPU time of all threads.
+    pub cpu: Duration,
     /// Descriptors in use.
     pub open_descriptors: Option<u64>,
     /// How many descriptors there may be.
@@ -115,8 +118,8 @@ pub struct Process {
     pub virtual_bytes: Option<u64>,
     /// Resident memory, in bytes.
     pub resident_bytes: Option<u64>,
-    /// When the process was started, in seconds since 1970.
-    pub started_at_seconds: Option<f64>,
+    /// When the process was started, from 1970 on.
+    pub started_at: Option<Duration>,
 }
 
 /// All figures, in the order in which they are written.
@@ -429,32 +432,32 @@ pub const FIGURES: &[Figure] = &[
     figure(
         "process_cpu_seconds_total",
         "CPU time of all threads.",
-        Read::ProcessCounter(|process| Some(process.cpu_seconds)),
+        Read::ProcessCounter(|process| Some(Decimal::seconds(process.cpu))),
     ),
     figure(
         "process_open_fds",
         "Descriptors in use.",
-        Read::ProcessGauge(|process| process.open_descriptors.map(|count| count as f64)),
+        Read::ProcessGauge(|process| process.open_descriptors.map(Decimal::from)),
     ),
     figure(
         "process_max_fds",
         "How many descriptors there may be.",
-        Read::ProcessGauge(|process| process.descriptors_max.map(|count| count as f64)),
+        Read::ProcessGauge(|process| process.descriptors_max.map(Decimal::from)),
     ),
     figure(
         "process_virtual_memory_bytes",
         "Address space.",
-        Read::ProcessGauge(|process| process.virtual_bytes.map(|bytes| bytes as f64)),
+        Read::ProcessGauge(|process| process.virtual_bytes.map(Decimal::from)),
     ),
     figure(
         "process_resident_memory_bytes",
         "Memory in use.",
-        Read::ProcessGauge(|process| process.resident_bytes.map(|bytes| bytes as f64)),
+        Read::ProcessGauge(|process| process.resident_bytes.map(Decimal::from)),
     ),
     figure(
         "process_start_time_seconds",
         "When the process was started, in seconds since 1970.",
-        Read::ProcessGauge(|process| process.started_at_seconds),
+        Read::ProcessGauge(|process| process.started_at.map(Decimal::seconds)),
     ),
 ];
 

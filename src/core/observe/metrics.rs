@@ -6,6 +6,7 @@
 
 use std::fmt::{Display, Write};
 
+use crate::core::ground::decimal::Decimal;
 use crate::core::observe::stats::Histogram;
 
 /// The content type of the text.
@@ -58,14 +59,18 @@ impl Exposition {
     pub fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram, unit: Unit) {
         let family = self.begin(name, "histogram", help);
         let seconds = |value: u64| match unit {
-            Unit::Milliseconds => value as f64 / 1e3,
-            Unit::Microseconds => value as f64 / 1e6,
+            Unit::Milliseconds => Decimal::new(value, 3),
+            Unit::Microseconds => Decimal::new(value, 6),
+        };
+        let longest = match unit {
+            Unit::Milliseconds => LONGEST_BOUND * 1_000,
+            Unit::Microseconds => LONGEST_BOUND * 1_000_000,
         };
         let mut count = 0;
         for (bound, bucket) in Histogram::BOUNDS.iter().zip(histogram.buckets()) {
             count += bucket;
-            let bound = seconds(*bound);
-            if bound <= LONGEST_BOUND {
+            if *bound <= longest {
+                let bound = seconds(*bound);
                 line(family.out, format_args!("{name}_bucket{{le=\"{bound}\"}} {count}"));
             }
         }
@@ -129,7 +134,7 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 /// In seconds: nothing measured here takes longer in any sense that matters.
-const LONGEST_BOUND: f64 = 100.0;
+const LONGEST_BOUND: u64 = 100;
 
 #[cfg(test)]
 mod tests {

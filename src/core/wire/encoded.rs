@@ -4,10 +4,9 @@
 //! feeds seven times. So a large payload is not encoded at once: its length is computed beforehand,
 //! and the text is written piece by piece, from the payload that all share, as a socket takes it.
 
-use data_encoding::BASE64;
 use tungstenite::Bytes;
 
-use crate::core::ground::json;
+use crate::core::ground::{base64, json};
 use crate::core::wire::frame;
 
 /// How the bytes of a payload are written.
@@ -194,7 +193,7 @@ impl Coding {
                 let pairs = count(payload, behind, is_pair);
                 payload.len() - breaks + (breaks - pairs) * NEXT_LINE.len()
             }
-            Coding::Base64 => payload.len().div_ceil(3) * 4,
+            Coding::Base64 => base64::len(payload.len()),
         }
     }
 
@@ -222,9 +221,7 @@ impl Coding {
                 let whole = rest.len() / 3 * 3;
                 let most = room.div_ceil(4).saturating_mul(3);
                 let near = if most > whole { rest } else { &rest[..most] };
-                let from = out.len();
-                out.resize(from + BASE64.encode_len(near.len()), 0);
-                BASE64.encode_mut(near, &mut out[from..]);
+                base64::append(out, near);
             }
         }
     }

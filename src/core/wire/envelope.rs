@@ -7,8 +7,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
-use crate::core::ground::json::{self, JsonError, Object};
+use crate::core::ground::json::{self, Content, JsonError, Member, Object, Scanner};
 use crate::core::wire::encoded::{Around, Coding};
 use crate::core::wire::payload::Payload;
 
@@ -56,20 +57,7 @@ impl<'a> ClientMessage<'a> {
     ///
     /// The answer, if the text is no message; the connection stays open.
     pub fn parse(text: &'a str) -> Result<ClientMessage<'a>, Problem<'a>> {
-        let members = Members::read(text).map_err(|error| {
-            Problem::unreadable(
-                text,
-                match error {
-                    JsonError::Syntax => "a message is one JSON object",
-                    JsonError::TooDeep => TOO_DEEP,
-                },
-            )
-        })?;
-        members.interpret().map_err(|(code, sentence)| Problem {
-            code,
-            sentence,
-            reference: members.reference,
-        })
+        Reading::default().finish(text)
     }
 }
 
@@ -101,14 +89,6 @@ pub struct Problem<'a> {
     pub sentence: &'static str,
     /// What the answer must repeat, if it can be found: JSON, raw.
     pub reference: Option<&'a str>,
-}
-
-impl<'a> Problem<'a> {
-    /// A message that cannot be understood: its `ref` is repeated if it can be found.
-    pub(crate) fn unreadable(text: &'a str, sentence: &'static str) -> Problem<'a> {
-        let reference = json::recover_member(text, "ref");
-        Problem { code: ErrorCode::BadRequest, sentence, reference }
-    }
 }
 
 impl<'a> From<Problem<'a>> for ServerMessage<'a> {
@@ -317,55 +297,147 @@ fn with_reference(object: Object, reference: Option<&str>) -> Object {
 const TOO_DEEP: &str = "JSON nested deeper than 100 levels";
 const _: () = assert!(json::DEPTH_MAX == 100, "the sentence names the limit");
 
-/// The members that have a meaning, raw.
-#[derive(Default)]
-struct Members<'a> {
-    op: Option<&'a str>,
-    topic: Option<&'a str>,
-    after: Option<&'a str>,
-    data: Option<&'a str>,
-    reference: Option<&'a str>,
+/// A message that is read as it comes, so that a long one has been read when it is whole.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    scanner: Scanner,
+    /// Where the values lie of the members that mean something: those of [`NAMES`].
+    values: [Option<Range<usize>>; NAMES.len()],
+    /// The content of the `data` that was last seen to be a string.
+    data: Content,
 }
 
-impl<'a> Members<'a> {
-    fn read(text: &'a str) -> Result<Members<'a>, JsonError> {
-        let mut members = Members::default();
-        json::members(text, |name, value| {
-            let member = match &*name {
-                "op" => &mut members.op,
-                "topic" => &mut members.topic,
-                "after" => &mut members.after,
-                "data" => &mut members.data,
-                "ref" => &mut members.reference,
-                _ => return,
-            };
-            *member = Some(value);
-        })?;
-        Ok(members)
+impl Default for Reading {
+    fn default() -> Reading {
+        Reading { scanner: Scanner::object(), values: Default::default(), data: Content::default() }
+    }
+}
+
+impl Reading {
+    /// Goes on to the end of what has come of the message, which begins as it did before.
+    pub fn go_on(&mut self, text: &str) {
+        self.scan(text);
+        let Some((name, value_at)) = self.scanner.string_in_progress() else { return };
+        if position(text, name, true) != Some(DATA) {
+            return;
+        }
+        if self.data.start() <= value_at {
+            let quote = text[value_at..].find('"').expect("a string has begun");
+            self.data = Content::new(value_at + quote + 1);
+        }
+        self.data.go_on(text, self.scanner.at());
     }
 
-    fn interpret(&self) -> Result<ClientMessage<'a>, (ErrorCode, &'static str)> {
+    /// Gives how many bytes have been read.
+    pub fn at(&self) -> usize {
+        self.scanner.at()
+    }
+
+    /// Gives the bytes of memory held.
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Reading>() + self.data.held_bytes()
+    }
+
+    /// Reads the rest of the message, which is whole now.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ClientMessage::parse`].
+    pub fn finish(mut self, text: &str) -> Result<ClientMessage<'_>, Problem<'_>> {
+        self.scan(text);
+        let reference = self.value(text, REFERENCE).map(|value| &text[value]);
+        let read = match self.scanner.end() {
+            Ok(()) => self.interpret(text),
+            Err(JsonError::Syntax) => Err((ErrorCode::BadRequest, NO_OBJECT)),
+            Err(JsonError::TooDeep) => Err((ErrorCode::BadRequest, TOO_DEEP)),
+        };
+        read.map_err(|(code, sentence)| Problem { code, sentence, reference })
+    }
+
+    /// Refuses a message that is not text, but may read as it: its `ref` is repeated all the same.
+    pub fn refuse<'a>(text: &'a str, sentence: &'static str) -> Problem<'a> {
+        let mut reading = Reading::default();
+        reading.scan(text);
+        let reference = reading.value(text, REFERENCE).map(|value| &text[value]);
+        Problem { code: ErrorCode::BadRequest, sentence, reference }
+    }
+
+    fn scan(&mut self, text: &str) {
+        let Reading { scanner, values, .. } = self;
+        scanner.go_on(text.as_bytes(), &mut |Member { name, value, is_sound }| {
+            if let Some(position) = position(text, name, is_sound) {
+                values[position] = Some(value);
+            }
+        });
+    }
+
+    /// Gives where the value of a member lies, without the blanks around it.
+    fn value(&self, text: &str, position: usize) -> Option<Range<usize>> {
+        let value = self.values[position].clone()?;
+        let start = value.end - text[value.clone()].trim_ascii_start().len();
+        Some(start..start + text[value].trim_ascii().len())
+    }
+
+    fn interpret(self, text: &str) -> Result<ClientMessage<'_>, (ErrorCode, &'static str)> {
         let bad = |sentence| (ErrorCode::BadRequest, sentence);
-        let op = self.op.and_then(json::string).ok_or(bad("op is a string"))?;
-        let topic = || self.topic.and_then(json::string).ok_or(bad("topic is a string"));
+        let raw = |position| self.value(text, position).map(|value| &text[value]);
+        let reference = raw(REFERENCE);
+        let op = raw(OP).and_then(json::name).ok_or(bad("op is a string"))?;
+        let topic = || raw(TOPIC).and_then(json::name).ok_or(bad("topic is a string"));
         match &*op {
             "subscribe" => {
-                let after = self.after.filter(|after| *after != "null");
-                let after = after.map(|after| json::string(after).ok_or(bad("after is an id")));
-                let (after, reference) = (after.transpose()?, self.reference);
+                let after = raw(AFTER).filter(|after| *after != "null");
+                let after = after.map(|after| json::name(after).ok_or(bad("after is an id")));
+                let after = after.transpose()?;
                 Ok(ClientMessage::Subscribe { topic: topic()?, after, reference })
             }
             "unsubscribe" => Ok(ClientMessage::Unsubscribe { topic: topic()? }),
             "publish" => {
-                let data = self.data.ok_or(bad("publish needs data"))?;
-                let data = json::string(data).map_or(Published::Json(data), Published::Text);
-                Ok(ClientMessage::Publish { topic: topic()?, data, reference: self.reference })
+                let data = self.value(text, DATA).ok_or(bad("publish needs data"))?;
+                let topic = topic()?;
+                let data = match text[data.clone()].starts_with('"') {
+                    true => Published::Text(self.content(text, data)),
+                    false => Published::Json(&text[data]),
+                };
+                Ok(ClientMessage::Publish { topic, data, reference })
             }
-            "ping" => Ok(ClientMessage::Ping { reference: self.reference }),
+            "ping" => Ok(ClientMessage::Ping { reference }),
             _ => Err((ErrorCode::UnknownOp, "there is no such op")),
         }
     }
+
+    /// Gives the content of a string, of which some may have been made.
+    fn content(self, text: &str, string: Range<usize>) -> Cow<'_, str> {
+        let start = string.start + 1;
+        let is_begun = self.data.start() == start;
+        let content = if is_begun { self.data } else { Content::new(start) };
+        content.finish(text, string.end - 1)
+    }
 }
+
+/// Gives which of [`NAMES`] the name of a member is. Behind an error escapes may be broken: the
+/// name is compared as it is written.
+fn position(text: &str, name: Range<usize>, is_sound: bool) -> Option<usize> {
+    if name.len() > NAME_LEN_MAX {
+        return None;
+    }
+    let written = &text[name];
+    let name = match is_sound {
+        true => json::name(written)?,
+        false => written.strip_prefix('"')?.strip_suffix('"')?.into(),
+    };
+    NAMES.iter().position(|other| *other == name)
+}
+
+const NAMES: [&str; 5] = ["op", "topic", "after", "data", "ref"];
+const OP: usize = 0;
+const TOPIC: usize = 1;
+const AFTER: usize = 2;
+const DATA: usize = 3;
+const REFERENCE: usize = 4;
+/// The longest of them in escapes, with its quotes.
+const NAME_LEN_MAX: usize = 32;
+const NO_OBJECT: &str = "a message is one JSON object";
 
 #[cfg(test)]
 mod tests {
@@ -496,6 +568,75 @@ mod tests {
             let text: String = text;
             let problem = ClientMessage::parse(&text).unwrap_err();
             assert_eq!(problem.reference, Some("7"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_member_is_found_in_what_is_broken_elsewhere() {
+        let deep = "[".repeat(json::DEPTH_MAX as usize + 1);
+        let closed = deep.clone() + &"]".repeat(json::DEPTH_MAX as usize + 1);
+        for (text, found) in [
+            // Behind what is no value, before it, around it.
+            (r#"{"data":NaN,"ref":7}"#.into(), Some("7")),
+            (r#"{"ref":7,"data":NaN}"#.into(), Some("7")),
+            (r#"{"data":'a',"ref":7}"#.into(), Some("7")),
+            (r#"{"data":"\x","ref":7}"#.into(), Some("7")),
+            (r#"{"data":"\ü\","ref":7}"#.into(), None),
+            ("{\"data\":\"a\nb\",\"ref\":7}".into(), Some("7")),
+            (r#"{"data":[1,,{]},"ref":{"a":[1]}}"#.into(), Some(r#"{"a":[1]}"#)),
+            (format!(r#"{{"data":{closed},"ref":"a\"b"}}"#), Some(r#""a\"b""#)),
+            (format!(r#"{{"ref":7,"data":{deep}"#), Some("7")),
+            (format!(r#"{{"ref":{closed},"data":1}}"#), None),
+            // Cut short.
+            (r#" {"ref" : [ 1 ] ,"op":"#.into(), Some("[ 1 ]")),
+            (r#"{"ref":1"#.into(), None),
+            (r#"{"ref":"a"#.into(), None),
+            (r#"{"ref":"#.into(), None),
+            (r#"{"ref"#.into(), None),
+            (r#"{""#.into(), None),
+            ("{".into(), None),
+            ("".into(), None),
+            // Followed by something.
+            (r#"{"ref":7}}"#.into(), Some("7")),
+            (r#"{"ref":7} {"ref":8}"#.into(), Some("7")),
+            (r#"{"ref":7;"op":"ping"}"#.into(), None),
+            (r#"{"ref":07,"op":"ping"}"#.into(), None),
+            // The last one counts; those inside of values are others.
+            (r#"{"ref":1,"ref":2,"ref":x,"data":{"ref":3}]"#.into(), Some("2")),
+            (r#"{"ref":"ref":8,"#.into(), Some("8")),
+            (r#"{"data":"ref","op":["ref",1]}}"#.into(), None),
+            (r#"[{"ref":7}}"#.into(), None),
+            (r#""ref":7,"#.into(), None),
+        ] {
+            let text: String = text;
+            assert_eq!(ClientMessage::parse(&text).unwrap_err().reference, found, "{text}");
+        }
+    }
+
+    /// Wherever it is cut, what has been read of a message is what is read of it at once.
+    #[test]
+    fn a_message_is_read_as_it_comes() {
+        for text in [
+            r#" { "op" : "publish" ,"topic":"t", "data" : [1, {"data": "x"}] , "ref":-1.5e3} "#,
+            r#"{"data":"a\"b\\c\u00fc\ud83d\ude00\ud83d\n\ud83d","op":"publish","topic":"\u00fc"}"#,
+            r#"{"data":"\u0041","data":"\u0042\u0043","topic":"t","op":"publish"}"#,
+            r#"{"data":"\u0041","data":["\u0042"],"topic":"t","op":"publish"}"#,
+            r#"{"data":"ü😀 plain","topic":"t","op":"publish","x":"\u0043"}"#,
+            r#"{"data":"\x","ref":"a\n" ,"op"}"#,
+            r#"{"ref":"ref" : 8 ,"#,
+            r#"{"data":[[[}}}"#,
+        ] {
+            let parsed = ClientMessage::parse(text);
+            for cut in (0..=text.len()).filter(|cut| text.is_char_boundary(*cut)) {
+                for step in [1, 7, 100] {
+                    let mut reading = Reading::default();
+                    let ends = (cut..text.len()).step_by(step).chain([text.len()]);
+                    ends.filter(|end| text.is_char_boundary(*end))
+                        .for_each(|end| reading.go_on(&text[..end]));
+                    assert_eq!(reading.at(), text.len(), "{text}");
+                    assert_eq!(reading.finish(text), parsed, "{text} from {cut} by {step}");
+                }
+            }
         }
     }
 

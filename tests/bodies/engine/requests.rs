@@ -2,6 +2,7 @@
 
 use heartwheel::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
 
+use super::super::frame::frame_masked_by;
 use super::super::source::Source;
 
 /// Everything that the server can serve.
@@ -99,16 +100,5 @@ pub fn hub_message(source: &mut Source) -> Vec<u8> {
 }
 
 fn frame_of(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match payload.len() {
-        length @ 0..126 => frame.push(0x80 | length as u8),
-        length => {
-            frame.push(0x80 | 126);
-            frame.extend((length as u16).to_be_bytes());
-        }
-    }
-    let mask = [0x55, 0, 0xff, 1];
-    frame.extend(mask);
-    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
+    frame_masked_by([0x55, 0, 0xff, 1], first, payload)
 }

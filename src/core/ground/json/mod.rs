@@ -2,8 +2,8 @@
 //! an object lie, and objects on their way out.
 //!
 //! Values are checked, not built: what is to be passed on is a slice of the text it came in.
-//! Reading does not recurse and looks at each byte a few times at most, so a hostile text costs no
-//! more than a good one of its length.
+//! Reading does not recurse, looks at each byte once and can stop behind any of them: a long text
+//! is read as it comes, and a hostile one costs little more than a good one of its length.
 //!
 //! - Arrays and objects nest at most [`DEPTH_MAX`] deep.
 //! - The escape of half a surrogate pair (`\ud83c`) is taken: `JSON.stringify` writes it where a
@@ -15,14 +15,15 @@
 use std::borrow::Cow;
 use std::fmt;
 
+mod content;
 mod object;
-mod recover;
 mod scanner;
 
+pub(crate) use content::Content;
+use content::{unescape, unescape_name};
 pub use object::{Object, write_string};
 pub(crate) use object::{escape, escapes_len};
-pub(crate) use recover::recover_member;
-use scanner::{Scanner, unescape};
+pub(crate) use scanner::{Member, Scanner};
 
 /// Gives the value that a text consists of, without the blanks around it.
 ///
@@ -30,10 +31,10 @@ use scanner::{Scanner, unescape};
 ///
 /// If the text is not one JSON value, or one that is nested too deep.
 pub fn value(text: &str) -> Result<&str, JsonError> {
-    let mut scanner = Scanner::new(text);
-    let value = scanner.value()?;
+    let mut scanner = Scanner::value();
+    scanner.go_on(text.as_bytes(), &mut |_| ());
     scanner.end()?;
-    Ok(value)
+    Ok(text.trim_ascii())
 }
 
 /// Reads an object member by member; each is told as its name and its raw value, in their order.
@@ -48,26 +49,22 @@ pub fn members<'a>(
     text: &'a str,
     mut tell: impl FnMut(Cow<'a, str>, &'a str),
 ) -> Result<(), JsonError> {
-    let mut scanner = Scanner::new(text);
-    scanner.expect(b'{')?;
-    if !scanner.skip(b'}') {
-        loop {
-            let name = scanner.name()?;
-            tell(unescape(name), scanner.value()?);
-            if !scanner.skip(b',') {
-                break;
-            }
+    let mut scanner = Scanner::object();
+    scanner.go_on(text.as_bytes(), &mut |Member { name, value, is_sound }| {
+        if is_sound {
+            tell(unescape(&text[name]), text[value].trim_ascii());
         }
-        scanner.expect(b'}')?;
-    }
+    });
     scanner.end()
 }
 
-/// Gives the content of a raw value that is a string, nothing if it is of another type.
+/// Gives the content of a raw value that is a string, nothing if it is of another type. Of a string
+/// of more than 2 KiB it gives the beginning: that is enough to see that it is no name.
 ///
-/// The value is one that [`value`] or [`members`] gave. Copies only if there are escapes in it.
-pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
-    raw.starts_with('"').then(|| unescape(raw))
+/// The value is one that was scanned before. Copies only if there are escapes in it, or if it is
+/// that long.
+pub(crate) fn name(raw: &str) -> Option<Cow<'_, str>> {
+    raw.starts_with('"').then(|| unescape_name(raw))
 }
 
 /// Why a text was not taken.
@@ -168,7 +165,7 @@ mod tests {
         ] {
             let raw = format!("\"{escapes}\"");
             assert_eq!(value(&raw), Ok(&*raw));
-            assert_eq!(string(&raw).as_deref(), Some(content), "{escapes}");
+            assert_eq!(name(&raw).as_deref(), Some(content), "{escapes}");
             let object = format!("{{\"{escapes}\":{raw}}}");
             assert_eq!(all_members(&object), Ok(vec![(content.into(), &*raw)]));
         }
@@ -236,11 +233,11 @@ mod tests {
 
     #[test]
     fn a_string_is_copied_only_if_it_bears_escapes() {
-        assert!(matches!(string(r#""aü""#), Some(Cow::Borrowed("aü"))));
-        let unescaped = string(r#""\\\"\/\b\f\n\r\t\u0000ü\u00fc\ud83d\ude00\udbff\udfff.""#);
+        assert!(matches!(name(r#""aü""#), Some(Cow::Borrowed("aü"))));
+        let unescaped = name(r#""\\\"\/\b\f\n\r\t\u0000ü\u00fc\ud83d\ude00\udbff\udfff.""#);
         assert_eq!(unescaped.as_deref(), Some("\\\"/\u{8}\u{c}\n\r\t\0üü😀\u{10ffff}."));
         for raw in ["1", "null", "[\"a\"]", "{}"] {
-            assert_eq!(string(raw), None);
+            assert_eq!(name(raw), None);
         }
     }
 }

@@ -120,7 +120,7 @@ pub(crate) fn escapes_len(text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::ground::json::{string, value};
+    use crate::core::ground::json::{name, value};
 
     #[test]
     fn strings_are_escaped_where_they_must_be() {
@@ -135,7 +135,7 @@ mod tests {
         for character in ('\0'..='\u{ff}').chain(['\u{2028}', '\u{feff}', '😀']) {
             let text = format!("{character}{character}x{character}");
             let raw = written(&text);
-            assert_eq!(string(value(&raw).unwrap()).unwrap(), text);
+            assert_eq!(name(value(&raw).unwrap()).unwrap(), text);
         }
     }
 }

@@ -77,6 +77,22 @@ impl BodyReader {
         }
     }
 
+    /// Takes what has come so far out of the reader: the body that [`BodyReader::read`] gives in
+    /// the end is what comes behind it. It counts in the limit all the same.
+    pub fn take(&mut self) -> Vec<u8> {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.limit -= bytes.len() as u64;
+        bytes
+    }
+
+    /// Returns how many bytes of the body can still come at most.
+    pub fn outstanding(&self) -> u64 {
+        match self.rest {
+            Rest::Length(left) => left,
+            Rest::Chunks(_) | Rest::Close => self.limit - self.bytes.len() as u64,
+        }
+    }
+
     /// Returns the heap bytes held: at most about twice what was received.
     pub fn held_bytes(&self) -> usize {
         self.bytes.capacity()

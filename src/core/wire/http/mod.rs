@@ -22,6 +22,7 @@
 //! declines them).
 
 mod accept;
+mod accept_key;
 mod authority;
 mod bearer;
 mod body;

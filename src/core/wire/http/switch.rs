@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use data_encoding::BASE64;
-use tungstenite::handshake::derive_accept_key;
-
+use super::accept_key::accept_key;
 use super::response_head::ResponseHead;
+use crate::core::ground::base64;
 
 /// The key of one upgrade: 16 bytes that the client drew for it alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +13,7 @@ pub struct UpgradeKey(String);
 impl UpgradeKey {
     /// Makes a key of random bytes.
     pub fn new(bytes: [u8; 16]) -> UpgradeKey {
-        UpgradeKey(BASE64.encode(&bytes))
+        UpgradeKey(base64::encode(&bytes))
     }
 
     /// Returns the value of `Sec-WebSocket-Key`.
@@ -47,7 +46,7 @@ pub fn check_switch<'o>(
     if !lines.has_token("connection", "upgrade") {
         return Err(SwitchError::Connection);
     }
-    let accept_key = derive_accept_key(key.as_str().as_bytes());
+    let accept_key = accept_key(key.as_str().as_bytes());
     if lines.only_value("sec-websocket-accept") != Some(accept_key.as_bytes()) {
         return Err(SwitchError::AcceptKey);
     }

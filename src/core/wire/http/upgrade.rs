@@ -4,8 +4,7 @@
 //! lines of Connection and Upgrade are read, because proxies add their own. The answer never names
 //! an extension, which declines them all.
 
-use tungstenite::handshake::derive_accept_key;
-
+use super::accept_key::accept_key;
 use super::bearer::is_bearer;
 use super::framing::BodyLength;
 use super::framing::Version;
@@ -56,7 +55,7 @@ pub fn upgrade(head: &Head) -> Result<Accepted, Refusal> {
         return Err(Refusal::websocket_version());
     }
     match request.lines().only_value("sec-websocket-key") {
-        Some(key) if is_key(key) => Ok(Accepted { accept_key: derive_accept_key(key) }),
+        Some(key) if is_key(key) => Ok(Accepted { accept_key: accept_key(key) }),
         _ => Err(Refusal::bad_request("an upgrade needs one Sec-WebSocket-Key of 16 bytes")),
     }
 }

@@ -24,6 +24,14 @@ impl Assembly {
         }
     }
 
+    /// Returns what is here of a text, up to its last whole character.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Assembly::Text(text) => Some(&text.checked),
+            Assembly::Binary(_) => None,
+        }
+    }
+
     /// Returns how many bytes of memory are held.
     pub fn capacity(&self) -> usize {
         match self {

@@ -126,6 +126,11 @@ impl Decoder {
         matches!(input_end, Some(InputEnd::Header(spill)) if spill.is_empty())
     }
 
+    /// Returns what has come of a text of which more is outstanding, to its last whole character.
+    pub fn text_in_progress(&self) -> Option<&str> {
+        self.partial.as_deref()?.message.as_ref()?.text()
+    }
+
     /// Returns how many bytes of memory are held.
     pub fn held_bytes(&self) -> usize {
         self.partial.as_deref().map_or(0, Partial::held_bytes)

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::peer::{Peer, Seen, frame};
+use super::client::{Client, Seen};
+use super::frame::frame;
 use super::server::timespec;
-use super::{Span, ms};
+use super::timing::{Span, ms};
 
 /// A client that has each of its messages echoed, until it is asked how it went.
 pub struct Neighbour {
@@ -25,7 +26,7 @@ impl Neighbour {
     pub fn start(address: SocketAddr) -> Neighbour {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let mut peer = Peer::open(address, "/echo");
+        let mut peer = Client::open(address, "/echo");
         let thread = std::thread::spawn(move || {
             let (mut rounds, mut worst) = (0, Duration::ZERO);
             while rounds < 3 || !stopped.load(Ordering::Relaxed) {
@@ -56,7 +57,7 @@ impl Neighbour {
 }
 
 /// Gives the next message; pings are answered.
-fn next_message(peer: &mut Peer) -> String {
+fn next_message(peer: &mut Client) -> String {
     loop {
         match peer.see() {
             Seen::Frame(0x89, payload) => peer.pong(&payload),
@@ -89,7 +90,7 @@ impl Crowd {
     pub fn open(address: SocketAddr, target: &str, count: usize) -> Crowd {
         let member = |_| {
             let opened_at = Instant::now();
-            let Peer { stream, .. } = Peer::open(address, target);
+            let Client { stream, .. } = Client::open(address, target);
             stream.set_nonblocking(true).unwrap();
             Member {
                 stream,

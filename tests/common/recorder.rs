@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use heartwheel::{CloseReason, ConnectionId, Event};
 
-use super::server::lock;
+use super::timing::lock;
 
 /// Keeps the events of all connections. Clones share what they keep.
 #[derive(Clone, Debug, Default)]

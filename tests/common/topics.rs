@@ -6,77 +6,49 @@ use std::time::Duration;
 
 use heartwheel::{Server, app};
 
-use super::PATIENCE;
 use super::chunked::Unchunker;
-use super::peer::{Peer, Seen, get, upgrade};
-use super::server::Running;
+use super::client::{Client, Seen};
+use super::frame;
+use super::http::{Answer, get_request, header};
+use super::server::TestServer;
+use super::timing::PATIENCE;
 
 /// Starts a server with the program's routes.
-pub fn start(pairs: &[(&str, &str)]) -> Running {
-    Running::start(pairs, app::routes(Server::builder()))
-}
-
-/// What came of a request, its body as it is.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
-}
-
-impl Reply {
-    /// Gives a header's value.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        header(&self.head, name)
-    }
-
-    #[track_caller]
-    pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).expect("the body is text")
-    }
+pub fn start(pairs: &[(&str, &str)]) -> TestServer {
+    TestServer::serve(pairs, app::routes(Server::builder()))
 }
 
 /// Sends a request on a connection of its own; `lines` are further header lines, each with its end.
 #[track_caller]
-pub fn request(address: SocketAddr, line: &str, lines: &str, body: &[u8]) -> Reply {
-    let mut peer = Peer::connect(address);
+pub fn request(address: SocketAddr, line: &str, lines: &str, body: &[u8]) -> Answer {
+    let mut peer = Client::connect(address);
     let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n");
-    peer.send(&[head.as_bytes(), body].concat());
+    peer.send([head.as_bytes(), body].concat());
     peer.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = Vec::new();
     peer.stream.read_to_end(&mut bytes).expect("the answer comes");
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head") + 4;
-    let head = String::from_utf8(bytes[..end].to_vec()).expect("the head is text");
-    let status = head.split(' ').nth(1).unwrap().parse().expect("a status");
-    Reply { status, head, body: bytes[end..].to_vec() }
+    let (answer, end) = Answer::read(&bytes).expect("a whole head");
+    Answer { body: bytes[end..].to_vec(), ..answer }
 }
 
 /// Sends a GET.
 #[track_caller]
-pub fn fetch(address: SocketAddr, target: &str) -> Reply {
+pub fn fetch(address: SocketAddr, target: &str) -> Answer {
     request(address, &format!("GET {target}"), "", b"")
 }
 
-/// Gives the body of an answer in chunks.
+/// Gives the text of a body in chunks, which must be whole.
 #[track_caller]
 pub fn dechunk(body: &[u8]) -> String {
-    let mut rest = std::str::from_utf8(body).expect("it is text");
-    let mut whole = String::new();
-    loop {
-        let (size, after) = rest.split_once("\r\n").expect("a size");
-        let size = usize::from_str_radix(size, 16).expect("a size in hexadecimal");
-        whole.push_str(&after[..size]);
-        rest = after[size..].strip_prefix("\r\n").expect("an end of the chunk");
-        if size == 0 {
-            assert_eq!(rest, "", "nothing follows");
-            return whole;
-        }
-    }
+    let mut chunks = Unchunker::default();
+    let content = chunks.take(body);
+    assert!(chunks.is_over(), "the last chunk has come");
+    String::from_utf8(content).expect("it is text")
 }
 
 /// Publishes over HTTP, whatever the answer.
 #[track_caller]
-pub fn post(address: SocketAddr, topic: &str, content_type: &str, body: &[u8]) -> Reply {
+pub fn post(address: SocketAddr, topic: &str, content_type: &str, body: &[u8]) -> Answer {
     let lines = format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len());
     request(address, &format!("POST /topics/{topic}"), &lines, body)
 }
@@ -94,20 +66,20 @@ pub fn publish_bytes(address: SocketAddr, topic: &str, bytes: &[u8]) -> String {
 }
 
 #[track_caller]
-fn published(reply: &Reply) -> String {
-    assert_eq!(reply.status, 200, "{reply:?}");
-    member(reply.text(), "id").to_owned()
+fn published(answer: &Answer) -> String {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    member(answer.text(), "id").to_owned()
 }
 
 /// A publisher that keeps its connection.
 pub struct Publisher {
-    peer: Peer,
+    peer: Client,
     topic: String,
 }
 
 impl Publisher {
     pub fn connect(address: SocketAddr, topic: &str) -> Publisher {
-        Publisher { peer: Peer::connect(address), topic: topic.to_owned() }
+        Publisher { peer: Client::connect(address), topic: topic.to_owned() }
     }
 
     /// Publishes text, and gives the event's id.
@@ -115,20 +87,9 @@ impl Publisher {
     pub fn publish(&mut self, text: &str) -> String {
         let (topic, len) = (&self.topic, text.len());
         let head = format!("POST /topics/{topic} HTTP/1.1\r\nHost: localhost\r\n");
-        self.peer.send(format!("{head}Content-Length: {len}\r\n\r\n{text}").as_bytes());
-        let answer = self.peer.answer();
-        assert_eq!(answer.status, 200, "{answer:?}");
-        member(&answer.body, "id").to_owned()
+        self.peer.send(format!("{head}Content-Length: {len}\r\n\r\n{text}"));
+        published(&self.peer.read_answer())
     }
-}
-
-/// Gives a header's value.
-pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    let value = |line: &'a str| {
-        let (found, value) = line.split_once(": ")?;
-        found.eq_ignore_ascii_case(name).then_some(value)
-    };
-    head.lines().find_map(value)
 }
 
 /// Gives a member of a JSON object that is a string without escapes.
@@ -145,7 +106,7 @@ pub fn find_member<'a>(json: &'a str, name: &str) -> Option<&'a str> {
 /// A client of an event stream, which gives it piece by piece.
 #[derive(Debug)]
 pub struct Stream {
-    pub peer: Peer,
+    pub peer: Client,
     pub head: String,
     received: Vec<u8>,
     chunks: Option<Unchunker>,
@@ -160,15 +121,13 @@ impl Stream {
     /// Opens a stream after the event that the header names.
     #[track_caller]
     pub fn open_after(address: SocketAddr, target: &str, last: Option<&str>) -> Stream {
-        Stream::over(Peer::connect(address), target, last)
+        Stream::over(Client::connect(address), target, last)
     }
 
     #[track_caller]
-    pub fn over(mut peer: Peer, target: &str, last: Option<&str>) -> Stream {
+    pub fn over(mut peer: Client, target: &str, last: Option<&str>) -> Stream {
         let last = last.map(|last| format!("Last-Event-ID: {last}\r\n")).unwrap_or_default();
-        let lines = format!("Accept: text/event-stream\r\n{last}\r\n");
-        let head = get(target).trim_end().to_owned();
-        peer.send(format!("{head}\r\n{lines}").as_bytes());
+        peer.send(get_request(target, &format!("Accept: text/event-stream\r\n{last}")));
         let mut stream = Stream { peer, head: String::new(), received: Vec::new(), chunks: None };
         stream.head = stream.take("\r\n\r\n", PATIENCE).expect("a head");
         assert!(stream.head.starts_with("HTTP/1.1 200 "), "{}", stream.head);
@@ -180,7 +139,7 @@ impl Stream {
     }
 
     /// Takes over a peer that has had its head.
-    pub fn continued(peer: Peer) -> Stream {
+    pub fn continued(peer: Client) -> Stream {
         let mut stream = Stream { peer, head: String::new(), received: Vec::new(), chunks: None };
         let received = stream.peer.take_received();
         stream.received = stream.chunks.insert(Unchunker::default()).take(&received);
@@ -262,18 +221,18 @@ impl Stream {
 
 /// A client of `/ws`.
 pub struct Hub {
-    pub peer: Peer,
+    pub peer: Client,
 }
 
 impl Hub {
     /// Opens it; the hello is taken.
     #[track_caller]
     pub fn open(address: SocketAddr) -> Hub {
-        Hub::over(Peer::connect(address))
+        Hub::over(Client::connect(address))
     }
 
     #[track_caller]
-    pub fn over(mut peer: Peer) -> Hub {
+    pub fn over(mut peer: Client) -> Hub {
         peer.upgrade("/ws");
         let mut hub = Hub { peer };
         let hello = hub.hear();
@@ -296,8 +255,10 @@ impl Hub {
     pub fn hear_within(&mut self, span: Duration) -> Option<String> {
         loop {
             match self.peer.see_within(span) {
-                Seen::Frame(0x81, payload) => return Some(String::from_utf8(payload).unwrap()),
-                Seen::Frame(0x89, payload) => self.peer.pong(&payload),
+                Seen::Frame(frame::TEXT, payload) => {
+                    return Some(String::from_utf8(payload).unwrap());
+                }
+                Seen::Frame(frame::PING, payload) => self.peer.pong(&payload),
                 Seen::Nothing => return None,
                 other => panic!("a message was expected: {other:?}"),
             }
@@ -332,9 +293,4 @@ pub fn subscribed_message(topic: &str, last: &str) -> String {
 /// Gives the message of a text event; the text is without escapes.
 pub fn event_message(topic: &str, id: &str, text: &str) -> String {
     format!(r#"{{"op":"event","topic":"{topic}","id":"{id}","data":"{text}"}}"#)
-}
-
-/// Gives the request that asks for a WebSocket with further header lines.
-pub fn upgrade_with(target: &str, lines: &str) -> String {
-    upgrade(target).replacen("Host: localhost\r\n", &format!("Host: localhost\r\n{lines}"), 1)
 }

@@ -1,4 +1,4 @@
-//! A server in memory, by a clock of the test's own, and its clients.
+//! A server in memory, by a clock of the test's own, and clients that keep to the rules.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -19,6 +19,7 @@ pub struct World {
     pub clock: ManualClock,
     pub network: MemoryNetwork,
     pub server: Server,
+    pub config: Config,
 }
 
 impl World {
@@ -29,9 +30,9 @@ impl World {
             config.set(key, value).unwrap_or_else(|error| panic!("{error}"));
         }
         let (clock, network) = (ManualClock::new(), MemoryNetwork::new());
-        let builder = builder.config(config).clock(clock.clone());
+        let builder = builder.config(config.clone()).clock(clock.clone());
         let server = builder.listen_memory(&network).expect("the configuration is sound");
-        World { clock, network, server }
+        World { clock, network, server, config }
     }
 
     /// Turns until there is nothing left to do at this time.
@@ -199,9 +200,10 @@ pub fn routes() -> Builder {
         .topics("/topics/{topic}")
         .hub("/ws")
         .events("/events")
-        .websocket("/echo", crate::support::server::echo)
+        .websocket("/echo", super::server::echo)
         .websocket("/quiet", |_: &Sender, _: Event| {})
         .websocket("/flood", flood)
+        .post("/post", |_: &_| heartwheel::http::Response::new(200))
         .route(Route::get("/", |_: &_| heartwheel::http::Response::new(200).text("here\n")))
         .route(Route::get("/operator", |_: &_| heartwheel::http::Response::new(200)).admin())
 }
