@@ -65,8 +65,8 @@ impl Engine {
         }
     }
 
-    /// Ends a WebSocket that drains, of which all is handled and written: its client is told when to
-    /// come back.
+    /// Ends a WebSocket that drains, of which all is handled and written: its client is told when
+    /// to come back.
     pub(super) fn close_drained(&mut self, now: Instant, id: ConnectionId) {
         let retry_ms = self.draw_retry(CloseReason::Drain);
         self.say_goodbye(now, id, retry_ms);

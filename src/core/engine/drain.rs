@@ -75,8 +75,8 @@ impl Engine {
         self.settings.spans.drain_ends_at.map(|at| at + TELLING)
     }
 
-    /// Drains the connections whose turn has come, as many as may act in this turn: where the loop was
-    /// held up, it may be the turn of thousands.
+    /// Drains the connections whose turn has come, as many as may act in this turn: where the loop
+    /// was held up, it may be the turn of thousands.
     pub(super) fn drain_on(&mut self, now: Instant, acts_left: &mut usize) {
         while *acts_left > 0
             && let Some(drain) = &mut self.schedule.drain

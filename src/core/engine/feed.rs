@@ -83,7 +83,7 @@ impl Engine {
         form(&self.settings.routes, connection)
     }
 
-    /// Goes on with the replay of a connection, as far as its outbox and the turn's allowance allow.
+    /// Goes on with the replay of a connection, as far as its outbox and the turn allow.
     pub(super) fn feed(&mut self, now: Instant, id: ConnectionId) {
         let half = self.settings.config.limits.outbox_bytes / 2;
         loop {
@@ -134,7 +134,7 @@ impl Engine {
         self.allowance.charge_looks(looked_at);
     }
 
-    /// Hands live events to their subscribers, as far as the turn's allowance allows: one published to
+    /// Hands live events to their subscribers, as far as the turn allows: one that is published to
     /// thousands takes several turns. Gives a connection that is to be flushed before it goes on:
     /// one that has been given all there is, while it is at hand, or one whose outbox would
     /// overflow, so that only bytes count that really wait for the peer.
@@ -144,7 +144,7 @@ impl Engine {
         if let Some(delivery) = self.queues.held.take() {
             let id = delivery.connection;
             if self.is_hungry(id) {
-                // It is this turn's allowance that its outbox waits for, or was that of the last one.
+                // Its outbox waits for this turn's allowance, or waited for that of the last one.
                 self.queues.held = Some(delivery);
                 return self.take_hunger(id);
             }
@@ -249,7 +249,7 @@ impl Engine {
         self.get(id).is_some_and(|connection| connection.marks.has(Mark::Hungry))
     }
 
-    /// Gives a connection that waits for an allowance, if some is left: from now on it does not wait.
+    /// Gives a connection that waits for an allowance, if some is left: it does not wait any more.
     fn take_hunger(&mut self, id: ConnectionId) -> Option<ConnectionId> {
         let has_allowance = !self.allowance.is_spent();
         let connection = self.get_mut(id)?;

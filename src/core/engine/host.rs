@@ -57,8 +57,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes the turn's allowance whole again: events that are pulled between turns are the host's own
-    /// work, and no turn's.
+    /// Makes the turn's allowance whole again: events that are pulled between turns are the host's
+    /// own work, and no turn's.
     pub fn renew_allowance(&mut self) {
         self.allowance.renew(self.settings.config.turn.bytes);
     }
