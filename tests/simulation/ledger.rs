@@ -36,16 +36,28 @@ pub struct Trace {
     last: Option<Id>,
     /// It is to get all that is published from now on.
     pub is_live: bool,
-    /// It was live when the last events were published.
-    awaits_last: bool,
+    /// How many items it had when the last events were published, if it was live then.
+    awaits_last: Option<usize>,
     /// Events may be lost without a word: there is none for it.
     pub is_mute: bool,
 }
 
 impl Trace {
-    /// Says whether a gap is the last that it was told.
-    fn is_told(&self) -> bool {
-        matches!(self.items.last(), Some(Item::Gap(_)))
+    /// Says whether a gap that was told since the last events were published stands for this one,
+    /// which nobody may have seen with its id.
+    fn is_told_of(&self, missing: Option<Id>) -> bool {
+        let since = &self.items[self.awaits_last.unwrap_or(self.items.len())..];
+        let id_of = |item: &Item| match item {
+            Item::Event(id) => Some(*id),
+            _ => None,
+        };
+        (0..since.len()).filter(|index| matches!(since[*index], Item::Gap(_))).any(|index| {
+            let before = since[..index].iter().rev().find_map(id_of);
+            let next = since[index..].iter().find_map(id_of);
+            missing.is_none_or(|id| {
+                before.is_none_or(|before| before < id) && next.is_none_or(|next| id < next)
+            })
+        })
     }
 }
 
@@ -116,7 +128,9 @@ impl Ledger {
 
     /// The last events are published: who is live awaits them.
     pub fn await_last(&mut self) {
-        self.traces.values_mut().for_each(|trace| trace.awaits_last = trace.is_live);
+        for trace in self.traces.values_mut() {
+            trace.awaits_last = trace.is_live.then_some(trace.items.len());
+        }
     }
 
     /// Gives a subscriber that is live and lacks what is known to others, without having been told
@@ -173,8 +187,8 @@ impl Ledger {
                 Item::Plain(text) => *text == payload,
                 Item::Asked(_) | Item::From(_) | Item::Gap(_) => false,
             };
-            let is_let_off = trace.is_mute && has_dropped || trace.is_told();
-            let waits = trace.is_live && trace.awaits_last && !is_let_off;
+            let is_let_off = trace.is_mute && has_dropped || trace.is_told_of(id.copied());
+            let waits = trace.is_live && trace.awaits_last.is_some() && !is_let_off;
             waits && !trace.items.iter().rev().any(has_it)
         };
         self.traces.iter().find(lacks).map(|((peer, name), _)| (*peer, name.as_str()))
