@@ -316,6 +316,7 @@ impl World {
             }
             Command::Publish(..) | Command::Unsubscribe(..) => "topics",
             Command::Reload(_) => "reload",
+            Command::Logged(_) => "logged",
             Command::Report(_) => "report",
         };
         self.note(Step::Command { from, what });

@@ -123,6 +123,8 @@ pub(crate) enum Mark {
     Touched = 8,
     /// Whose replay, or long answer, goes on.
     Hungry = 16,
+    /// Of those that wait for a log which answers later: with as many publications as may wait.
+    Asking = 32,
 }
 
 /// The lists in which a connection waits: in each at most once.

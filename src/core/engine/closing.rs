@@ -40,12 +40,13 @@ impl Engine {
             return;
         }
         self.update_pause(now, id);
+        let is_asking = self.is_asking(id);
         let Some(connection) = self.get_mut(id) else { return };
         if connection.is_in_step() {
             return;
         }
         let is_written = connection.outbox.is_empty();
-        let is_handled = connection.is_handled();
+        let is_handled = connection.is_handled() && !is_asking;
         let is_writable = connection.flags.writable;
         match &connection.phase {
             Phase::Answering { more: Some(_), .. } if is_written => self.list_on(now, id),

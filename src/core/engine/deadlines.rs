@@ -36,6 +36,7 @@ impl Engine {
             self.figures_at,
             self.accepts_at(),
             self.budget.next_at(),
+            self.tickets_at(),
         ];
         others.into_iter().fold(self.wheel.next_deadline(), sooner)
     }
@@ -48,6 +49,7 @@ impl Engine {
         self.drain_on(now, budget);
         self.accept_on(now);
         self.shed_on(now, budget);
+        self.expire_tickets(now, budget);
         while *budget > 0 {
             let key = self.wheel.poll_expired(now)?;
             let id = self.id_of(key)?;

@@ -4,9 +4,10 @@
 use crate::core::connection::Phase;
 use crate::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
 use crate::core::engine::Engine;
+use crate::core::engine::tickets::Unpublished;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
-use crate::core::topics::{After, Name, Payload, PublishError, SubscribeError};
+use crate::core::topics::{After, Name, Payload, SubscribeError};
 use crate::core::wire::frame::Frame;
 
 /// Why the engine did not do what a host asked for. Nothing has changed then.
@@ -16,7 +17,7 @@ pub enum Refused {
     Gone,
     /// More would wait for the peer than `limits.outbox_bytes`.
     OutboxFull,
-    /// More was published than could be delivered yet.
+    /// More was published than could be delivered, or than a log has answered, yet.
     Flooded,
     /// No request could ever match this path, by this rule.
     Path(String, &'static str),
@@ -116,10 +117,11 @@ impl Engine {
         }
         match self.publish(now, topic, payload) {
             Ok(_) => Ok(()),
-            Err(error @ (PublishError::BadName | PublishError::TopicsFull)) => {
+            Err(Unpublished::Topic(error)) => {
                 self.stats.publishes_refused += 1;
                 Err(Refused::Topic(error.into()))
             }
+            Err(Unpublished::Unavailable) => Err(Refused::Flooded),
         }
     }
 

@@ -36,6 +36,7 @@ mod rounds;
 mod shed;
 mod slices;
 mod table;
+mod tickets;
 mod turn;
 mod turns;
 mod upgraded;
@@ -144,6 +145,8 @@ pub struct Engine {
     spare_queues: outbox::Spares,
     /// Where what is encoded as it is written is encoded.
     scratch: Vec<u8>,
+    /// What waits for the log, if it is one that answers later.
+    tickets: Option<Box<tickets::Tickets>>,
 }
 
 /// What is to be done with a socket. The key is its connection's slot.
@@ -214,6 +217,7 @@ impl Engine {
             spare_inboxes: Vec::new(),
             spare_queues: outbox::Spares::default(),
             scratch: Vec::new(),
+            tickets: None,
             setup,
         }
     }

@@ -51,6 +51,12 @@ impl Table {
         self.forgotten
     }
 
+    /// Takes note of an event that is not kept, for no topic can be made for it: who subscribes to a
+    /// topic that is made later, from before this id, is told of a gap.
+    pub fn pass_over(&mut self, id: EventId) {
+        self.forgotten = self.forgotten.max(id);
+    }
+
     pub fn find(&self, name: &str) -> Option<u32> {
         self.by_name.get(name).copied()
     }

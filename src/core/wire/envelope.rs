@@ -109,6 +109,9 @@ pub enum ErrorCode {
     Forbidden,
     /// A limit of the server was reached.
     Limit,
+    /// The log has not taken it, or has not answered in time: then it may be published all the
+    /// same.
+    Unavailable,
 }
 
 impl ErrorCode {
@@ -119,6 +122,7 @@ impl ErrorCode {
             ErrorCode::UnknownOp => "unknown_op",
             ErrorCode::Forbidden => "forbidden",
             ErrorCode::Limit => "limit",
+            ErrorCode::Unavailable => "unavailable",
         }
     }
 }

@@ -1,0 +1,434 @@
+//! Publications that wait for a log which answers later:
+//! [`backbone`](crate::core::contract::backbone) states the order of ids and of answers.
+//!
+//! Where the server's own memory is the log, none of this is there but one empty pointer.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::core::config::Limits;
+use crate::core::connection::{Mark, Pending, Phase};
+use crate::core::contract::backbone::{Logged, Publication, Ticket};
+use crate::core::engine::{Engine, MESSAGE_COST, find_mut, queue};
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::time::Instant;
+use crate::core::topics::log::Log;
+use crate::core::topics::{EventId, Name, Payload, PublishError};
+use crate::core::wire::envelope::{ErrorCode, ServerMessage};
+use crate::core::wire::http::{Refusal, Response};
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Published {
+    /// It has its id, and is on its way to subscribers.
+    Now(EventId),
+    /// The log has been asked. The answer comes to whoever is named by [`Engine::await_answer`].
+    Later(Ticket),
+}
+
+/// Why nothing was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unpublished {
+    /// The topic cannot be, or cannot be had.
+    Topic(PublishError),
+    /// The log has as much to answer as it may have.
+    Unavailable,
+}
+
+impl From<PublishError> for Unpublished {
+    fn from(error: PublishError) -> Unpublished {
+        Unpublished::Topic(error)
+    }
+}
+
+/// Who is to be told.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// A request, whose connection waits in [`Phase::Deciding`].
+    Post(ConnectionId),
+    /// A client of `/ws`, with its `ref`.
+    Envelope(ConnectionId, Option<Box<str>>),
+    /// A WebSocket of a topic, which has no word for an answer.
+    Plain(ConnectionId),
+    /// The application, which does not wait.
+    Application,
+}
+
+/// The answer to a publisher.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Published(EventId),
+    Refused(ErrorCode, Cow<'static, str>),
+}
+
+/// A publication without an answer, or whose answer waits for an earlier one of its connection.
+#[derive(Debug)]
+struct Asked {
+    asked_at: Instant,
+    asker: Asker,
+    bytes: usize,
+    answer: Option<Answer>,
+}
+
+/// What one connection waits for.
+#[derive(Debug, Default)]
+struct Own {
+    /// Oldest first.
+    tickets: VecDeque<Ticket>,
+    bytes: usize,
+}
+
+impl Own {
+    /// Says whether it is as much as may wait for a handler: then nothing more is read.
+    fn is_full(&self, limits: &Limits) -> bool {
+        self.tickets.len() >= limits.inbox_messages || self.bytes >= limits.inbox_bytes
+    }
+}
+
+/// All publications that wait.
+// Invariants:
+// - `by_connection` holds exactly the tickets of `asked` that name a connection, and no empty list.
+// - The first ticket of each list has no answer yet. So has the first of `asked`, which therefore
+//   is the one whose time is over first.
+#[derive(Debug, Default)]
+pub(super) struct Tickets {
+    last: Ticket,
+    /// In the order of asking.
+    asked: BTreeMap<Ticket, Asked>,
+    by_connection: HashMap<ConnectionId, Own>,
+    /// The memory of `asked`, and of the payloads that the log has been given for it.
+    bytes: usize,
+    /// What the log has still to be given.
+    outgoing: VecDeque<Publication>,
+}
+
+impl Tickets {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Says whether one more of so many bytes may wait.
+    fn has_room_for(&self, bytes: usize, memory_limit: u64) -> bool {
+        let together = self.bytes as u64 + bytes as u64;
+        self.asked.len() < TICKETS_MAX && together <= memory_limit / 4
+    }
+
+    fn ask(&mut self, now: Instant, topic: Name, payload: Payload) -> Ticket {
+        let ticket = self.insert(now, topic.len() + payload.len());
+        self.outgoing.push_back(Publication { ticket, topic, payload });
+        ticket
+    }
+
+    fn insert(&mut self, now: Instant, carried: usize) -> Ticket {
+        self.last = self.last.next();
+        let bytes = carried + TICKET_BYTES;
+        let asked = Asked { asked_at: now, asker: Asker::Application, bytes, answer: None };
+        self.asked.insert(self.last, asked);
+        self.bytes += bytes;
+        self.last
+    }
+
+    /// Names the connection that is to be told.
+    fn name_asker(&mut self, id: ConnectionId, ticket: Ticket, asker: Asker) {
+        let Some(asked) = self.asked.get_mut(&ticket) else { return };
+        let reference = match &asker {
+            Asker::Envelope(_, Some(reference)) => reference.len(),
+            _ => 0,
+        };
+        asked.bytes += reference;
+        self.bytes += reference;
+        asked.asker = asker;
+        let own = self.by_connection.entry(id).or_default();
+        own.tickets.push_back(ticket);
+        own.bytes += asked.bytes;
+    }
+
+    /// Says whether a connection waits for as much as it may.
+    fn is_full(&self, id: ConnectionId, limits: &Limits) -> bool {
+        self.by_connection.get(&id).is_some_and(|own| own.is_full(limits))
+    }
+
+    /// Notes an answer. Gives who asked; `None` if it has been told another, or told all that it
+    /// will be.
+    fn note_answer(&mut self, ticket: Ticket, answer: Answer) -> Option<&Asker> {
+        let asked = self.asked.get_mut(&ticket).filter(|asked| asked.answer.is_none())?;
+        asked.answer = Some(answer);
+        Some(&asked.asker)
+    }
+
+    /// Takes out a ticket of nobody who waits.
+    fn forget(&mut self, ticket: Ticket) {
+        if let Some(asked) = self.asked.remove(&ticket) {
+            self.bytes -= asked.bytes;
+        }
+    }
+
+    /// Takes the next answer of a connection that no earlier one holds up.
+    fn poll_answer(&mut self, id: ConnectionId) -> Option<(Asker, Answer)> {
+        let own = self.by_connection.get_mut(&id)?;
+        let ticket = *own.tickets.front()?;
+        let answer = self.asked.get_mut(&ticket)?.answer.take()?;
+        let asked = self.asked.remove(&ticket)?;
+        own.tickets.pop_front();
+        own.bytes -= asked.bytes;
+        self.bytes -= asked.bytes;
+        if own.tickets.is_empty() {
+            self.by_connection.remove(&id);
+        }
+        if self.by_connection.is_empty() {
+            // A burst may have made it large.
+            self.by_connection.shrink_to(CONNECTIONS_KEPT_MAX);
+        }
+        Some((asked.asker, answer))
+    }
+
+    fn oldest(&self) -> Option<(Ticket, Instant)> {
+        let (ticket, asked) = self.asked.first_key_value()?;
+        debug_assert!(asked.answer.is_none(), "nothing earlier holds its answer up");
+        Some((*ticket, asked.asked_at))
+    }
+}
+
+impl Asker {
+    fn connection(&self) -> Option<ConnectionId> {
+        match self {
+            Asker::Post(id) | Asker::Envelope(id, _) | Asker::Plain(id) => Some(*id),
+            Asker::Application => None,
+        }
+    }
+}
+
+impl Default for Ticket {
+    fn default() -> Ticket {
+        Ticket::NONE
+    }
+}
+
+impl Engine {
+    /// Has a log that answers later issue the ids and keep the order, from its last id on. What is
+    /// published is for [`Engine::poll_publication`], and comes back by
+    /// [`Command::Logged`](crate::core::contract::event::Command::Logged). To be called before
+    /// anything is published.
+    pub fn follow_log(&mut self, last: EventId) {
+        self.topics.follow_log(last);
+        self.tickets = Some(Box::default());
+    }
+
+    /// Takes what the log is to be given next. What is asked in this turn is there behind it.
+    pub fn poll_publication(&mut self) -> Option<Publication> {
+        queue::pop(&mut self.tickets.as_mut()?.outgoing)
+    }
+
+    /// Publishes where a log answers later.
+    #[cold]
+    pub(super) fn publish_later(
+        &mut self,
+        now: Instant,
+        topic: &str,
+        payload: Payload,
+    ) -> Result<Published, Unpublished> {
+        let added = payload.len() + Log::EVENT_BYTES;
+        if Name::is_own(topic) {
+            self.budget.add(added);
+            let published = self.topics.publish_beside_log(now, topic, payload)?;
+            self.halve_logs(added);
+            return published.map(Published::Now).ok_or(Unpublished::Unavailable);
+        }
+        let name: Name = topic.parse().map_err(|_| PublishError::BadName)?;
+        if !self.topics.has_room_for(topic) {
+            return Err(PublishError::TopicsFull.into());
+        }
+        let bytes = name.len() + payload.len() + TICKET_BYTES;
+        let limit = self.budget.limit();
+        let tickets = self.tickets.as_mut().filter(|tickets| tickets.has_room_for(bytes, limit));
+        let Some(tickets) = tickets else {
+            self.stats.publishes_unavailable += 1;
+            return Err(Unpublished::Unavailable);
+        };
+        let ticket = tickets.ask(now, name, payload);
+        self.budget.add(bytes);
+        Ok(Published::Later(ticket))
+    }
+
+    /// Has a connection be told the answer, behind the answers to what it asked before. One that
+    /// waits for as much as may wait for a handler is not read from.
+    pub(super) fn await_answer(&mut self, ticket: Ticket, asker: Asker) {
+        let (Some(tickets), Some(id)) = (&mut self.tickets, asker.connection()) else { return };
+        tickets.name_asker(id, ticket, asker);
+        if tickets.is_full(id, &self.setup.config.limits) {
+            self.pause_asking(id);
+        }
+    }
+
+    /// Reads no more from a connection until it has been told an answer that it waits for.
+    fn pause_asking(&mut self, id: ConnectionId) {
+        if let Some(connection) = find_mut(&mut self.connections, id) {
+            connection.marks.set(Mark::Asking);
+        }
+    }
+
+    /// Has a request wait for the answer to what it publishes.
+    pub(super) fn await_post(&mut self, id: ConnectionId, ticket: Ticket, pending: Pending) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if let Phase::Deciding(place) = &mut connection.phase {
+            **place = pending;
+        }
+        self.await_answer(ticket, Asker::Post(id));
+    }
+
+    /// Has a refusal wait behind the answers that a client of `/ws` waits for, so that it is not
+    /// told before them. Gives it back if there are none. No limit bounds refusals but this: behind
+    /// each nothing more is read until the connection has been told another answer.
+    pub(super) fn queue_refusal(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        reference: Option<&str>,
+        refusal: (ErrorCode, String),
+    ) -> Option<(ErrorCode, String)> {
+        if !self.is_asking(id) {
+            return Some(refusal);
+        }
+        let (code, sentence) = refusal;
+        let tickets = self.tickets.as_mut()?;
+        let ticket = tickets.insert(now, sentence.len());
+        tickets.note_answer(ticket, Answer::Refused(code, sentence.into()));
+        self.await_answer(ticket, Asker::Envelope(id, reference.map(Box::from)));
+        self.pause_asking(id);
+        None
+    }
+
+    /// Says whether a connection waits for the answer to something that it published.
+    pub(super) fn is_asking(&self, id: ConnectionId) -> bool {
+        self.tickets.as_ref().is_some_and(|tickets| tickets.by_connection.contains_key(&id))
+    }
+
+    /// Takes what the log says.
+    pub(super) fn handle_logged(&mut self, now: Instant, logged: Logged) {
+        debug_assert!(self.tickets.is_some(), "the log is followed");
+        if self.tickets.is_none() {
+            return;
+        }
+        match logged {
+            Logged::Event { ticket, id, topic, payload } => {
+                let added = payload.len() + Log::EVENT_BYTES;
+                if self.topics.take_logged(now, id, &topic, payload) {
+                    self.budget.add(added);
+                    self.halve_logs(added);
+                }
+                if let Some(ticket) = ticket {
+                    self.answer_ticket(now, ticket, Answer::Published(id));
+                }
+            }
+            Logged::Refused(ticket) => self.refuse_ticket(now, ticket, REFUSED),
+        }
+    }
+
+    /// Gives when the oldest publication has waited long enough, in whole ticks.
+    pub(super) fn tickets_at(&self) -> Option<Instant> {
+        let (_, asked_at) = self.tickets.as_ref()?.oldest()?;
+        let due_at = asked_at + self.rules.handshake + Instant::RESOLUTION;
+        Some(Instant::from_millis(due_at.as_millis().next_multiple_of(self.rules.tick_ms)))
+    }
+
+    /// Gives up on what the log has not answered in time, as many as the budget allows.
+    pub(super) fn expire_tickets(&mut self, now: Instant, budget: &mut usize) {
+        while *budget > 0
+            && self.tickets_at().is_some_and(|at| at <= now)
+            && let Some((ticket, _)) = self.tickets.as_ref().and_then(|tickets| tickets.oldest())
+        {
+            *budget -= 1;
+            self.refuse_ticket(now, ticket, LATE);
+        }
+    }
+
+    fn refuse_ticket(&mut self, now: Instant, ticket: Ticket, sentence: &'static str) {
+        let answer = Answer::Refused(ErrorCode::Unavailable, sentence.into());
+        if self.answer_ticket(now, ticket, answer) {
+            self.stats.publishes_unavailable += 1;
+        }
+    }
+
+    /// Answers a ticket, or has the answer wait for earlier ones. Says whether the ticket had none.
+    fn answer_ticket(&mut self, now: Instant, ticket: Ticket, answer: Answer) -> bool {
+        let Some(tickets) = &mut self.tickets else { return false };
+        let Some(asker) = tickets.note_answer(ticket, answer) else { return false };
+        let Some(id) = asker.connection() else {
+            tickets.forget(ticket);
+            return true;
+        };
+        while let Some((asker, answer)) = self.tickets.as_mut().and_then(|t| t.poll_answer(id)) {
+            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+            self.tell_answer(now, asker, answer);
+        }
+        if self.tickets.as_ref().is_some_and(|t| !t.is_full(id, &self.setup.config.limits))
+            && let Some(connection) = self.get_mut(id)
+        {
+            connection.marks.clear(Mark::Asking);
+        }
+        self.settle(now, id);
+        true
+    }
+
+    /// Tells an answer. One whose connection has ended is dropped, the event is not.
+    fn tell_answer(&mut self, now: Instant, asker: Asker, answer: Answer) {
+        match (asker, answer) {
+            (Asker::Post(id), Answer::Published(event)) => {
+                self.stats.messages_posted += 1;
+                self.handle_answer(now, id, posted(event));
+            }
+            (Asker::Post(id), Answer::Refused(_, sentence)) => {
+                self.handle_answer(now, id, Refusal::new(503, sentence).into());
+            }
+            (Asker::Envelope(id, reference), answer) => {
+                if self.get(id).is_some_and(|connection| connection.takes_messages()) {
+                    self.tell_published(now, id, reference.as_deref(), answer);
+                }
+            }
+            (Asker::Plain(_) | Asker::Application, _) => {}
+        }
+    }
+
+    /// Answers a client of `/ws` that has published.
+    pub(super) fn tell_published(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        reference: Option<&str>,
+        answer: Answer,
+    ) {
+        match answer {
+            Answer::Published(event) => {
+                let event = event.to_string();
+                self.tell(now, id, &ServerMessage::Published { reference, id: &event });
+            }
+            Answer::Refused(code, sentence) => {
+                let sentence = &sentence;
+                self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
+            }
+        }
+    }
+}
+
+/// Gives the answer to a POST that has been published.
+pub(super) fn posted(event: EventId) -> Response {
+    Response::new(200).json(format!("{{\"id\":\"{event}\"}}"))
+}
+
+/// What is said where the log may have no more to answer.
+pub(super) const BUSY: &str = "the log has too much to answer: it was not published";
+const REFUSED: &str = "the log did not take it: it was not published";
+const LATE: &str = "the log has not answered in time: it may be published all the same";
+
+/// How many publications may wait; their bytes take a quarter of `limits.memory_bytes` at most.
+const TICKETS_MAX: usize = 4096;
+
+/// Places for connections that are kept while none waits.
+const CONNECTIONS_KEPT_MAX: usize = 64;
+
+/// What a publication takes beside its topic, its payload and its `ref`: its places in the lists of
+/// those that wait, of its connection's, and of those that the log is to be given.
+const TICKET_BYTES: usize = size_of::<(Ticket, Asked)>()
+    + size_of::<(ConnectionId, Own)>()
+    + 4 * size_of::<Ticket>()
+    + size_of::<Publication>();
