@@ -140,3 +140,45 @@ impl Engine {
         self.subscribe_plain(now, id, topic, After::Now).map_err(Refused::Topic)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::config::Config;
+    use crate::core::contract::backbone::Logged;
+    use crate::core::contract::event::Command;
+    use crate::core::engine::Setup;
+    use crate::core::topics::EventId;
+
+    #[test]
+    fn a_host_publishes_through_a_late_log_until_that_has_too_much() {
+        let mut config = Config::default();
+        config.limits.memory_bytes = Some(1 << 20);
+        let mut engine = Engine::new(Setup {
+            config,
+            routes: Vec::new(),
+            machine_name: String::new(),
+            memory_auto: u64::MAX,
+            seed: 1,
+            unix_ms: 1,
+        });
+        let now = Instant::from_millis(1);
+        engine.follow_log(EventId::new(5, 7));
+        let mut publish = |topic: &str| {
+            let verdict = engine.publish_for_host(now, topic, Payload::text("x".repeat(100_000)));
+            (verdict, engine.poll_publication())
+        };
+        assert_eq!(publish("$stats").0, Err(Refused::Own));
+        assert_eq!(publish("no blanks").0, Err(Refused::Topic(SubscribeError::BadName)));
+        let (verdict, first) = publish("a");
+        assert_eq!((verdict, publish("a").0), (Ok(()), Ok(())));
+        let (verdict, none) = publish("a");
+        assert!(none.is_none());
+        assert_eq!(verdict, Err(Refused::Flooded), "a quarter of the budget is taken");
+        let first = first.expect("the log is given it");
+        let logged = Box::new(Logged::Refused(first.ticket));
+        engine.handle_command(now, None, Command::Logged(logged));
+        assert_eq!(engine.publish_for_host(now, "a", Payload::text("x")), Ok(()));
+        assert_eq!(engine.stats().publishes_unavailable, 2);
+    }
+}

@@ -115,7 +115,7 @@ impl Issuer {
     }
 
     /// Issues an id beside the log: greater than all before, and not greater than any that the log
-    /// may issue next, whose ids are [`SEQ_STEP`] apart. There are 65,535 between two of the log;
+    /// may issue next, whose ids are 65,536 apart. There are 65,535 between two of the log;
     /// then there is none until the log has issued another. It bears another number than the log's,
     /// so a client that comes back with it is told of a gap.
     pub fn beside(&mut self) -> Option<EventId> {

@@ -15,8 +15,8 @@ impl Topics {
     /// Takes the next event of the log, as [`Topics::publish`] does. Says whether it is one: not if
     /// its id is not greater than all before.
     ///
-    /// An event for which no topic can be made is left out. Who subscribes to that topic later, from
-    /// a position before the event, is told of a gap.
+    /// An event for which no topic can be made is left out. A client that subscribes to that topic
+    /// later, from a position before the event, is told of a gap.
     pub fn take_logged(
         &mut self,
         now: Instant,
@@ -34,8 +34,8 @@ impl Topics {
         true
     }
 
-    /// Publishes beside the log, as [`Topics::publish`] does: for the server's own topics, which are
-    /// in no log. `None` if there is no id for it ([`Issuer::beside`](super::id::Issuer::beside)).
+    /// Publishes beside the log, as [`Topics::publish`] does: for the server's own topics, which
+    /// are in no log. `None` if there is no id for it ([`Issuer::beside`](super::id::Issuer::beside)).
     ///
     /// # Errors
     ///
