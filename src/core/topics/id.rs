@@ -114,7 +114,7 @@ impl Issuer {
         is_next
     }
 
-    /// Issues an id beside the log: greater than all before, and not greater than any that the log
+    /// Issues an id beside the log: greater than all before, and less than any that the log
     /// may issue next, whose ids are 65,536 apart. There are 65,535 between two of the log;
     /// then there is none until the log has issued another. It bears another number than the log's,
     /// so a client that comes back with it is told of a gap.
