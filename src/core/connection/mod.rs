@@ -123,8 +123,6 @@ pub(crate) enum Mark {
     Touched = 8,
     /// Whose replay, or long answer, goes on.
     Hungry = 16,
-    /// Of those that wait for a log which answers later: with as many publications as may wait.
-    Asking = 32,
 }
 
 /// The lists in which a connection waits: in each at most once.
@@ -361,6 +359,8 @@ pub(crate) struct Inbox {
     pub promised: usize,
     /// Messages in the job that is out.
     pub given: u64,
+    /// A log that answers later has as much to answer as may wait for a handler: nothing is read.
+    pub is_asking: bool,
 }
 
 impl Inbox {
@@ -385,7 +385,7 @@ impl Inbox {
     /// Says whether nothing is in it and no job is out: it can be given back.
     pub fn is_idle(&self) -> bool {
         let is_empty = self.events.is_empty() && self.rest.is_empty() && self.reading.is_none();
-        is_empty && self.given == 0
+        is_empty && self.given == 0 && !self.is_asking
     }
 }
 

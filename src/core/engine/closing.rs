@@ -16,7 +16,7 @@ use crate::core::contract::event::{Event, Job, Task};
 use crate::core::engine::drain::Drain;
 use crate::core::engine::jobs::{Orphan, memory_of};
 use crate::core::engine::turns::{RETRY_MS, Turns};
-use crate::core::engine::{Action, End, Engine, find_mut, first_fault};
+use crate::core::engine::{Action, End, Engine, find_mut, first_fault, tickets};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::{CloseReason, Severity};
 use crate::core::ground::time::{Instant, millis_up};
@@ -40,13 +40,12 @@ impl Engine {
             return;
         }
         self.update_pause(now, id);
-        let is_asking = self.is_asking(id);
-        let Some(connection) = self.get_mut(id) else { return };
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
         if connection.is_in_step() {
             return;
         }
         let is_written = connection.outbox.is_empty();
-        let is_handled = connection.is_handled() && !is_asking;
+        let is_handled = connection.is_handled() && !tickets::is_asking(&self.tickets, id);
         let is_writable = connection.flags.writable;
         match &connection.phase {
             Phase::Answering { more: Some(_), .. } if is_written => self.list_on(now, id),

@@ -358,6 +358,7 @@ impl Engine {
             inbox.bytes = 0;
             inbox.promised = 0;
             inbox.given = 0;
+            inbox.is_asking = false;
             inbox.rest = Vec::new();
             inbox.rest_from = 0;
             inbox.reading = None;

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::core::config::Limits;
-use crate::core::connection::{Mark, Pending, Phase};
+use crate::core::connection::{Pending, Phase};
 use crate::core::contract::backbone::{Logged, Publication, Ticket};
 use crate::core::engine::{Engine, MESSAGE_COST, find_mut, queue};
 use crate::core::ground::id::ConnectionId;
@@ -263,7 +263,7 @@ impl Engine {
     /// Reads no more from a connection until it has been told an answer that it waits for.
     fn pause_asking(&mut self, id: ConnectionId) {
         if let Some(connection) = find_mut(&mut self.connections, id) {
-            connection.marks.set(Mark::Asking);
+            connection.inbox().is_asking = true;
         }
     }
 
@@ -286,7 +286,7 @@ impl Engine {
         reference: Option<&str>,
         refusal: (ErrorCode, String),
     ) -> Option<(ErrorCode, String)> {
-        if !self.is_asking(id) {
+        if !is_asking(&self.tickets, id) {
             return Some(refusal);
         }
         let (code, sentence) = refusal;
@@ -296,11 +296,6 @@ impl Engine {
         self.await_answer(ticket, Asker::Envelope(id, reference.map(Box::from)));
         self.pause_asking(id);
         None
-    }
-
-    /// Says whether a connection waits for the answer to something that it published.
-    pub(super) fn is_asking(&self, id: ConnectionId) -> bool {
-        self.tickets.as_ref().is_some_and(|tickets| tickets.by_connection.contains_key(&id))
     }
 
     /// Takes what the log says.
@@ -362,9 +357,9 @@ impl Engine {
             self.tell_answer(now, asker, answer);
         }
         if self.tickets.as_ref().is_some_and(|t| !t.is_full(id, &self.setup.config.limits))
-            && let Some(connection) = self.get_mut(id)
+            && let Some(inbox) = self.get_mut(id).and_then(|connection| connection.inbox.as_mut())
         {
-            connection.marks.clear(Mark::Asking);
+            inbox.is_asking = false;
         }
         self.settle(now, id);
         true
@@ -408,6 +403,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// Says whether a connection waits for the answer to something that it published.
+pub(super) fn is_asking(tickets: &Option<Box<Tickets>>, id: ConnectionId) -> bool {
+    tickets.as_ref().is_some_and(|tickets| tickets.by_connection.contains_key(&id))
 }
 
 /// Gives the answer to a POST that has been published.
