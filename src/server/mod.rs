@@ -496,15 +496,16 @@ impl Server {
         self.inner.metrics()
     }
 
-    /// Has a log that answers later issue the ids of events, from its last one on. To be called
-    /// before the first turn. Such a log takes what [`Server::poll_publication`] gives and answers
+    /// Lets a log that answers later issue the ids of events; `last` is its last id. To be called
+    /// before the first turn. The log takes what [`Server::poll_publication`] returns, and answers
     /// by [`Handle::logged`].
     #[doc(hidden)]
     pub fn follow_log(&mut self, last: EventId) {
         self.inner.follow_log(last);
     }
 
-    /// Takes what was published next: to be called after each turn, until it gives `None`.
+    /// Takes the next publication for the log. To be called after each turn until it returns
+    /// `None`.
     #[doc(hidden)]
     pub fn poll_publication(&mut self) -> Option<Publication> {
         self.inner.poll_publication()

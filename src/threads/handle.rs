@@ -318,7 +318,7 @@ impl Handle {
         self.submit(Command::Publish(topic.into(), payload.into()))
     }
 
-    /// Says what a log that answers later has to say: see [`Server::follow_log`].
+    /// Gives the server a message of the log that it follows: see [`Server::follow_log`].
     ///
     /// # Errors
     ///

@@ -1,31 +1,31 @@
-//! What the engine and a log that answers later tell each other: a log on flash, or one that
-//! several servers share.
+//! What the engine and a log that answers later tell each other. Such a log is on flash, or is
+//! shared by several servers.
 //!
 //! ```text
 //!   publish ─► ticket ──► Publication ──► the log ──► Logged ──► topics ─► subscribers
 //!                                                        └─────► the answer to the ticket
 //! ```
 //!
-//! Without such a log the server's own memory is the log, and it answers at once: then there are no
+//! Without such a log the server's own memory is the log. It answers at once, and there are no
 //! tickets.
 //!
-//! **Order of ids.** The log issues the ids. Each is greater than all that it issued before, over
-//! all topics, in the order in which the log has taken the events. That is not the order in which
-//! they were asked for. The server delivers events in the order of [`Logged::Event`], and takes
-//! none whose id is not greater than those before.
+//! **Order of ids.** The log issues the ids. Each id is greater than all ids before it, over all
+//! topics, in the order in which the log takes the events. That may not be the order in which the
+//! publishers asked. The server delivers events in the order of [`Logged::Event`]. It takes no event
+//! whose id is not greater than all ids before it.
 //!
-//! **Order of answers.** A connection gets the answers to what it published in the order in which
-//! it asked, in whatever order the log answers. An answer that waits for an earlier one of its
-//! connection holds up no event and no other connection. A `pong` does not wait.
+//! **Order of answers.** A connection gets the answers to its publications in the order in which it
+//! asked, whatever the order in which the log answers. An answer may wait for an earlier answer of
+//! its connection; no event and no other connection waits for it. A `pong` does not wait.
 //!
-//! **What comes late.** A ticket waits for `deadlines.handshake`. Then its publisher is told that
-//! the log is unavailable. The event may have been published all the same: it is delivered when the
-//! log gives it. The same holds if the publisher's connection has ended: only the answer is
-//! dropped.
+//! **Late answers.** A ticket waits for `deadlines.handshake`. Then its publisher is told that the
+//! log is unavailable. The event may still be published: it is delivered when the log gives it. The
+//! same holds if the publisher's connection has ended: only the answer is dropped.
 
 use crate::core::topics::{EventId, Name, Payload};
 
-/// Stands for the answer to one publication. No two publications of a server have the same.
+/// Names one publication until it is answered. No two publications of a server have the same
+/// ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
@@ -36,44 +36,47 @@ impl Ticket {
         Ticket(self.0 + 1)
     }
 
-    /// Gives the ticket as a number: how many were given until this one.
+    /// Returns the ticket as a number. The first ticket of a server is 1, and each next one is
+    /// greater by 1.
     pub fn as_u64(self) -> u64 {
         self.0
     }
 }
 
-/// What the log is to take. Its payload is shared with nobody: the log holds it from now on.
+/// An event that the log is to take. From now on only the log holds the payload.
 #[derive(Debug)]
 pub struct Publication {
-    /// Whose answer it is.
+    /// The ticket that the log's answer names.
     pub ticket: Ticket,
-    /// The topic, never one of the server's own.
+    /// The topic. It is never one of the server's own.
     pub topic: Name,
     /// What was published.
     pub payload: Payload,
 }
 
-/// What the log says. It may say it at any time, and need not say it at all.
+/// A message from the log. It may come at any time, or never.
 #[derive(Debug)]
 pub enum Logged {
-    /// The next event in the order of the log. An event whose id is not greater than those before
-    /// has been given before: it is not delivered again, and its ticket is answered.
+    /// The next event in the order of the log. If its id is not greater than all ids before it, the
+    /// event is a repetition: it is not delivered again, but its ticket is answered.
     Event {
-        /// The ticket that this answers, if the event was published here.
+        /// The ticket that this event answers, if the event was published on this server.
         ticket: Option<Ticket>,
-        /// The id that the log has issued.
+        /// The id that the log has issued. The low 16 bits of its `SEQ` are the log's number, the
+        /// same as in the id that [`Engine::follow_log`](crate::core::engine::Engine::follow_log)
+        /// was called with.
         id: EventId,
         /// The topic.
         topic: Name,
         /// What was published.
         payload: Payload,
     },
-    /// The log has not taken what this ticket stands for, and will not.
+    /// The log has not taken the event of this ticket, and will not take it.
     Refused(Ticket),
 }
 
 impl Logged {
-    /// Gives the bytes of the event.
+    /// Returns the bytes of topic and payload.
     pub fn len(&self) -> usize {
         match self {
             Logged::Event { topic, payload, .. } => topic.len() + payload.len(),
@@ -81,7 +84,7 @@ impl Logged {
         }
     }
 
-    /// Says whether it bears no bytes.
+    /// Returns whether there are no such bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

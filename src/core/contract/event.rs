@@ -192,7 +192,7 @@ pub enum Command {
     Subscribe(ConnectionId, String, After),
     /// Unsubscribe it.
     Unsubscribe(ConnectionId, String),
-    /// The log that answers later has said something.
+    /// Take a message of the log that answers later.
     Logged(Box<Logged>),
     /// A job came back.
     Done(Done),

@@ -17,7 +17,7 @@ pub enum Refused {
     Gone,
     /// More would wait for the peer than `limits.outbox_bytes`.
     OutboxFull,
-    /// More was published than could be delivered, or than a log has answered, yet.
+    /// More was published than was delivered, or than a log has answered.
     Flooded,
     /// No request could ever match this path, by this rule.
     Path(String, &'static str),

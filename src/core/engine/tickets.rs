@@ -1,7 +1,7 @@
 //! Publications that wait for a log which answers later:
 //! [`backbone`](crate::core::contract::backbone) states the order of ids and of answers.
 //!
-//! Where the server's own memory is the log, none of this is there but one empty pointer.
+//! If the server's own memory is the log, nothing of this exists but one empty pointer.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -20,18 +20,18 @@ use crate::core::wire::http::{Refusal, Response};
 /// What became of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Published {
-    /// It has its id, and is on its way to subscribers.
+    /// The event has its id, and is on its way to subscribers.
     Now(EventId),
-    /// The log has been asked. The answer comes to whoever is named by [`Engine::await_answer`].
+    /// The log is asked. [`Engine::await_answer`] names the connection that is to be told.
     Later(Ticket),
 }
 
 /// Why nothing was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unpublished {
-    /// The topic cannot be, or cannot be had.
+    /// No topic can have this name, or there are too many topics.
     Topic(PublishError),
-    /// The log has as much to answer as it may have.
+    /// The log has as many publications to answer as may wait.
     Unavailable,
 }
 
@@ -41,16 +41,16 @@ impl From<PublishError> for Unpublished {
     }
 }
 
-/// Who is to be told.
+/// The publisher of a ticket.
 #[derive(Debug)]
 pub(super) enum Asker {
     /// A request, whose connection waits in [`Phase::Deciding`].
     Post(ConnectionId),
     /// A client of `/ws`, with its `ref`.
     Envelope(ConnectionId, Option<Box<str>>),
-    /// A WebSocket of a topic, which has no word for an answer.
+    /// A WebSocket of a topic, which is not told.
     Plain(ConnectionId),
-    /// The application, which does not wait.
+    /// The application, which is not told.
     Application,
 }
 
@@ -70,7 +70,7 @@ struct Asked {
     answer: Option<Answer>,
 }
 
-/// What one connection waits for.
+/// The tickets of one connection.
 #[derive(Debug, Default)]
 struct Own {
     /// Oldest first.
@@ -79,7 +79,7 @@ struct Own {
 }
 
 impl Own {
-    /// Says whether it is as much as may wait for a handler: then nothing more is read.
+    /// Returns whether as much waits as may wait for a handler: then nothing more is read.
     fn is_full(&self, limits: &Limits) -> bool {
         self.tickets.len() >= limits.inbox_messages || self.bytes >= limits.inbox_bytes
     }
@@ -107,7 +107,7 @@ impl Tickets {
         self.bytes
     }
 
-    /// Says whether one more of so many bytes may wait.
+    /// Returns whether one more publication, of so many bytes, may wait.
     fn has_room_for(&self, bytes: usize, memory_limit: u64) -> bool {
         let together = self.bytes as u64 + bytes as u64;
         self.asked.len() < TICKETS_MAX && together <= memory_limit / 4
@@ -128,7 +128,7 @@ impl Tickets {
         self.last
     }
 
-    /// Names the connection that is to be told.
+    /// Names the connection that is to be told the answer.
     fn name_asker(&mut self, id: ConnectionId, ticket: Ticket, asker: Asker) {
         let Some(asked) = self.asked.get_mut(&ticket) else { return };
         let reference = match &asker {
@@ -143,27 +143,26 @@ impl Tickets {
         own.bytes += asked.bytes;
     }
 
-    /// Says whether a connection waits for as much as it may.
+    /// Returns whether a connection has as many tickets as it may have.
     fn is_full(&self, id: ConnectionId, limits: &Limits) -> bool {
         self.by_connection.get(&id).is_some_and(|own| own.is_full(limits))
     }
 
-    /// Notes an answer. Gives who asked; `None` if it has been told another, or told all that it
-    /// will be.
+    /// Notes an answer. Returns the publisher; `None` if the ticket was answered before.
     fn note_answer(&mut self, ticket: Ticket, answer: Answer) -> Option<&Asker> {
         let asked = self.asked.get_mut(&ticket).filter(|asked| asked.answer.is_none())?;
         asked.answer = Some(answer);
         Some(&asked.asker)
     }
 
-    /// Takes out a ticket of nobody who waits.
+    /// Removes a ticket that belongs to no connection.
     fn forget(&mut self, ticket: Ticket) {
         if let Some(asked) = self.asked.remove(&ticket) {
             self.bytes -= asked.bytes;
         }
     }
 
-    /// Takes the next answer of a connection that no earlier one holds up.
+    /// Takes the next answer of a connection, if its oldest ticket has one.
     fn poll_answer(&mut self, id: ConnectionId) -> Option<(Asker, Answer)> {
         let own = self.by_connection.get_mut(&id)?;
         let ticket = *own.tickets.front()?;
@@ -184,7 +183,7 @@ impl Tickets {
 
     fn oldest(&self) -> Option<(Ticket, Instant)> {
         let (ticket, asked) = self.asked.first_key_value()?;
-        debug_assert!(asked.answer.is_none(), "nothing earlier holds its answer up");
+        debug_assert!(asked.answer.is_none(), "no earlier ticket holds its answer up");
         Some((*ticket, asked.asked_at))
     }
 }
@@ -205,21 +204,22 @@ impl Default for Ticket {
 }
 
 impl Engine {
-    /// Has a log that answers later issue the ids and keep the order, from its last id on. What is
-    /// published is for [`Engine::poll_publication`], and comes back by
-    /// [`Command::Logged`](crate::core::contract::event::Command::Logged). To be called before
-    /// anything is published.
+    /// Lets a log that answers later issue the ids; `last` is its last id. From now on each
+    /// publication is given out by [`Engine::poll_publication`], and comes back by
+    /// [`Command::Logged`](crate::core::contract::event::Command::Logged). To be called before the
+    /// first event is published.
     pub fn follow_log(&mut self, last: EventId) {
         self.topics.follow_log(last);
         self.tickets = Some(Box::default());
     }
 
-    /// Takes what the log is to be given next. What is asked in this turn is there behind it.
+    /// Takes the next publication for the log, in the order of asking. To be called after each turn
+    /// until it returns `None`.
     pub fn poll_publication(&mut self) -> Option<Publication> {
         queue::pop(&mut self.tickets.as_mut()?.outgoing)
     }
 
-    /// Publishes where a log answers later.
+    /// Publishes by a log that answers later.
     #[cold]
     pub(super) fn publish_later(
         &mut self,
@@ -250,8 +250,8 @@ impl Engine {
         Ok(Published::Later(ticket))
     }
 
-    /// Has a connection be told the answer, behind the answers to what it asked before. One that
-    /// waits for as much as may wait for a handler is not read from.
+    /// Names the connection that is to be told the answer, behind the answers to its earlier
+    /// publications. A connection for which as much waits as may wait for a handler is not read from.
     pub(super) fn await_answer(&mut self, ticket: Ticket, asker: Asker) {
         let (Some(tickets), Some(id)) = (&mut self.tickets, asker.connection()) else { return };
         tickets.name_asker(id, ticket, asker);
@@ -260,14 +260,14 @@ impl Engine {
         }
     }
 
-    /// Reads no more from a connection until it has been told an answer that it waits for.
+    /// Stops reading from a connection until it has been told one of the answers that it waits for.
     fn pause_asking(&mut self, id: ConnectionId) {
         if let Some(connection) = find_mut(&mut self.connections, id) {
             connection.inbox().is_asking = true;
         }
     }
 
-    /// Has a request wait for the answer to what it publishes.
+    /// Lets a request wait for the answer to its publication.
     pub(super) fn await_post(&mut self, id: ConnectionId, ticket: Ticket, pending: Pending) {
         let Some(connection) = self.get_mut(id) else { return };
         if let Phase::Deciding(place) = &mut connection.phase {
@@ -276,9 +276,9 @@ impl Engine {
         self.await_answer(ticket, Asker::Post(id));
     }
 
-    /// Has a refusal wait behind the answers that a client of `/ws` waits for, so that it is not
-    /// told before them. Gives it back if there are none. No limit bounds refusals but this: behind
-    /// each nothing more is read until the connection has been told another answer.
+    /// Lets a refusal wait behind the answers that a client of `/ws` waits for. Returns the refusal
+    /// if the client waits for none. Behind a refusal that waits nothing more is read until the
+    /// connection has been told another answer; so at most a few wait for each connection.
     pub(super) fn queue_refusal(
         &mut self,
         now: Instant,
@@ -298,7 +298,7 @@ impl Engine {
         None
     }
 
-    /// Takes what the log says.
+    /// Takes a message of the log.
     pub(super) fn handle_logged(&mut self, now: Instant, logged: Logged) {
         debug_assert!(self.tickets.is_some(), "the log is followed");
         if self.tickets.is_none() {
@@ -319,14 +319,14 @@ impl Engine {
         }
     }
 
-    /// Gives when the oldest publication has waited long enough, in whole ticks.
+    /// Returns the moment at which the oldest publication has waited long enough, in whole ticks.
     pub(super) fn tickets_at(&self) -> Option<Instant> {
         let (_, asked_at) = self.tickets.as_ref()?.oldest()?;
         let due_at = asked_at + self.rules.handshake + Instant::RESOLUTION;
         Some(Instant::from_millis(due_at.as_millis().next_multiple_of(self.rules.tick_ms)))
     }
 
-    /// Gives up on what the log has not answered in time, as many as the budget allows.
+    /// Refuses publications that the log has not answered in time, as many as the budget allows.
     pub(super) fn expire_tickets(&mut self, now: Instant, budget: &mut usize) {
         while *budget > 0
             && self.tickets_at().is_some_and(|at| at <= now)
@@ -344,7 +344,8 @@ impl Engine {
         }
     }
 
-    /// Answers a ticket, or has the answer wait for earlier ones. Says whether the ticket had none.
+    /// Answers a ticket; the answer may have to wait for earlier ones. Returns whether the ticket
+    /// had no answer before.
     fn answer_ticket(&mut self, now: Instant, ticket: Ticket, answer: Answer) -> bool {
         let Some(tickets) = &mut self.tickets else { return false };
         let Some(asker) = tickets.note_answer(ticket, answer) else { return false };
@@ -365,7 +366,7 @@ impl Engine {
         true
     }
 
-    /// Tells an answer. One whose connection has ended is dropped, the event is not.
+    /// Tells an answer. If the connection has ended, the answer is dropped.
     fn tell_answer(&mut self, now: Instant, asker: Asker, answer: Answer) {
         match (asker, answer) {
             (Asker::Post(id), Answer::Published(event)) => {
@@ -384,7 +385,7 @@ impl Engine {
         }
     }
 
-    /// Answers a client of `/ws` that has published.
+    /// Answers a publication of a client of `/ws`.
     pub(super) fn tell_published(
         &mut self,
         now: Instant,
@@ -405,17 +406,17 @@ impl Engine {
     }
 }
 
-/// Says whether a connection waits for the answer to something that it published.
+/// Returns whether a connection waits for the answer to a publication.
 pub(super) fn is_asking(tickets: &Option<Box<Tickets>>, id: ConnectionId) -> bool {
     tickets.as_ref().is_some_and(|tickets| tickets.by_connection.contains_key(&id))
 }
 
-/// Gives the answer to a POST that has been published.
+/// Returns the answer to a POST whose event was published.
 pub(super) fn posted(event: EventId) -> Response {
     Response::new(200).json(format!("{{\"id\":\"{event}\"}}"))
 }
 
-/// What is said where the log may have no more to answer.
+/// The sentence for a publication beyond what may wait.
 pub(super) const BUSY: &str = "the log has too much to answer: it was not published";
 const REFUSED: &str = "the log did not take it: it was not published";
 const LATE: &str = "the log has not answered in time: it may be published all the same";

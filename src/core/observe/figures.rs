@@ -403,7 +403,7 @@ pub const FIGURES: &[Figure] = &[
     ),
     figure(
         "heartwheel_publishes_unavailable_total",
-        "Events that the log did not take, or about which it did not answer in time.",
+        "Publications that the log refused, or did not answer in time, or was too busy for.",
         Read::Counter(|s| s.stats.publishes_unavailable),
     ),
     figure(

@@ -42,8 +42,8 @@ pub struct Stats {
     pub streams: u64,
     /// Events and subscriptions of the application that were refused: a bad name, too many topics.
     pub publishes_refused: u64,
-    /// Events that a log which answers later did not take, or about which it did not say in time
-    /// whether it has taken them.
+    /// Publications that a log which answers later refused or did not answer in time, and those
+    /// that it was not given because too many wait for it.
     pub publishes_unavailable: u64,
     /// Gaps told to subscribers, or counted if the subscriber cannot be told.
     pub gaps: u64,

@@ -99,13 +99,14 @@ impl Issuer {
         self.last
     }
 
-    /// Leaves the issuing to a log, whose last id this is: [`Issuer::take`]. Its number, in the low
-    /// 16 bits of `SEQ`, is the log's.
+    /// Leaves the issuing to a log, whose last id is `last`. From now on ids come by
+    /// [`Issuer::take`], and [`Issuer::issued`] knows the log's number.
     pub fn follow(&mut self, last: EventId) {
         *self = Issuer { first: last, last };
     }
 
-    /// Takes the next id that the log has issued. Says whether it is one: greater than all before.
+    /// Takes the next id of the log. Returns whether the id is greater than all before; if not,
+    /// nothing changes.
     pub fn take(&mut self, id: EventId) -> bool {
         let is_next = id > self.last;
         if is_next {
@@ -114,10 +115,10 @@ impl Issuer {
         is_next
     }
 
-    /// Issues an id beside the log: greater than all before, and less than any that the log
-    /// may issue next, whose ids are 65,536 apart. There are 65,535 between two of the log;
-    /// then there is none until the log has issued another. It bears another number than the log's,
-    /// so a client that comes back with it is told of a gap.
+    /// Issues an id for an event that is not in the log: greater than all before, and less than
+    /// the next id of the log. There are 65,535 such ids between two ids of the log; then there is
+    /// none until the log has issued another. Such an id does not have the log's number, so a
+    /// client that resumes with it is told of a gap.
     pub fn beside(&mut self) -> Option<EventId> {
         let EventId { ms, seq } = self.last;
         let id = EventId { ms, seq: seq + 1 };

@@ -5,15 +5,15 @@ use crate::core::ground::time::Instant;
 use super::{Event, EventId, Payload, PublishError, Topics};
 
 impl Topics {
-    /// Follows a log that issues the ids, from its last one on. To be called before anything is
-    /// published; then [`Topics::publish`] is not to be called any more.
+    /// Follows a log that issues the ids; `last` is its last id. To be called before the first
+    /// event is published. [`Topics::publish`] must not be called any more after it.
     pub fn follow_log(&mut self, last: EventId) {
         debug_assert_eq!(self.published, 0, "ids of this server would be in the way");
         self.issuer.follow(last);
     }
 
-    /// Takes the next event of the log, as [`Topics::publish`] does. Says whether it is one: not if
-    /// its id is not greater than all before.
+    /// Takes the next event of the log, as [`Topics::publish`] takes an event. Returns whether the
+    /// event is the next one; if its id is not greater than all before, nothing changes.
     ///
     /// An event for which no topic can be made is left out. A client that subscribes to that topic
     /// later, from a position before the event, is told of a gap.
@@ -34,8 +34,8 @@ impl Topics {
         true
     }
 
-    /// Publishes beside the log, as [`Topics::publish`] does: for the server's own topics, which
-    /// are in no log. `None` if there is no id for it ([`Issuer::beside`](super::id::Issuer::beside)).
+    /// Publishes an event of one of the server's own topics, which are in no log. Returns `None` if
+    /// there is no id for it ([`Issuer::beside`](super::id::Issuer::beside)).
     ///
     /// # Errors
     ///

@@ -326,8 +326,8 @@ impl Topics {
         self.table.bytes()
     }
 
-    /// Says whether an event of this topic can be kept: the topic is there, or there is room for
-    /// it.
+    /// Returns whether an event of this topic can be kept: the topic exists, or one more topic may
+    /// be made.
     pub fn has_room_for(&self, topic: &str) -> bool {
         self.table.find(topic).is_some() || self.table.len() < self.rules.topics_max
     }

@@ -51,8 +51,8 @@ impl Table {
         self.forgotten
     }
 
-    /// Takes note of an event that is not kept, because no topic can be made for it. A client that
-    /// subscribes to a topic made later, from before this id, is told of a gap.
+    /// Notes an event that is not kept, because no topic can be made for it. A client that
+    /// subscribes to a topic made later, from a position before this id, is told of a gap.
     pub fn pass_over(&mut self, id: EventId) {
         self.forgotten = self.forgotten.max(id);
     }

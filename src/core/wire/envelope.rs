@@ -109,8 +109,8 @@ pub enum ErrorCode {
     Forbidden,
     /// A limit of the server was reached.
     Limit,
-    /// The log has not taken it, or has not answered in time: then it may be published all the
-    /// same.
+    /// The log refused the event, or did not answer in time. After the latter the event may still
+    /// be published.
     Unavailable,
 }
 
