@@ -32,7 +32,7 @@ impl Late {
         self.taken.extend(std::iter::from_fn(|| self.world.server.poll_publication()));
     }
 
-    /// Answers the one of this payload with the next id. Gives the id.
+    /// Answers the one of this payload with the next id. Returns the id.
     #[track_caller]
     pub fn answer(&mut self, payload: &str) -> String {
         let Publication { ticket, topic, payload } = self.take(payload);
@@ -46,7 +46,7 @@ impl Late {
         self.say(Logged::Refused(ticket));
     }
 
-    /// Gives the next event of the log. Gives its id.
+    /// Gives the server the next event of the log. Returns its id.
     #[track_caller]
     pub fn give(&mut self, ticket: Option<Ticket>, topic: &str, payload: Payload) -> String {
         self.issued += 1;

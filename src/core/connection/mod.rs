@@ -359,8 +359,8 @@ pub(crate) struct Inbox {
     pub promised: usize,
     /// Messages in the job that is out.
     pub given: u64,
-    /// The connection waits for as many answers of a log as messages may wait for a handler: nothing
-    /// is read.
+    /// The connection waits for as many answers of a log as messages may wait for a handler:
+    /// nothing is read.
     pub is_asking: bool,
 }
 

@@ -11,8 +11,8 @@
 //!
 //! **Order of ids.** The log issues the ids. Each id is greater than all ids before it, over all
 //! topics, in the order in which the log takes the events. That may not be the order in which the
-//! publishers asked. The server delivers events in the order of [`Logged::Event`]. It takes no event
-//! whose id is not greater than all ids before it.
+//! publishers asked. The server delivers events in the order of [`Logged::Event`]. It takes no
+//! event whose id is not greater than all ids before it.
 //!
 //! **Order of answers.** A connection gets the answers to its publications in the order in which it
 //! asked, whatever the order in which the log answers. An answer may wait for an earlier answer of

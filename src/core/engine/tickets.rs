@@ -251,7 +251,8 @@ impl Engine {
     }
 
     /// Names the connection that is to be told the answer, behind the answers to its earlier
-    /// publications. A connection for which as much waits as may wait for a handler is not read from.
+    /// publications. A connection for which as much waits as may wait for a handler is not read
+    /// from.
     pub(super) fn await_answer(&mut self, ticket: Ticket, asker: Asker) {
         let (Some(tickets), Some(id)) = (&mut self.tickets, asker.connection()) else { return };
         tickets.name_asker(id, ticket, asker);
