@@ -123,6 +123,9 @@ pub(crate) enum Mark {
     Touched = 8,
     /// Whose replay, or long answer, goes on.
     Hungry = 16,
+    /// That wait for as many answers of a log as messages may wait for a handler. Such a connection
+    /// has an inbox, and is not read from.
+    Asking = 32,
 }
 
 /// The lists in which a connection waits: in each at most once.
@@ -359,9 +362,6 @@ pub(crate) struct Inbox {
     pub promised: usize,
     /// Messages in the job that is out.
     pub given: u64,
-    /// The connection waits for as many answers of a log as messages may wait for a handler:
-    /// nothing is read.
-    pub is_asking: bool,
 }
 
 impl Inbox {
@@ -386,7 +386,7 @@ impl Inbox {
     /// Says whether nothing is in it and no job is out: it can be given back.
     pub fn is_idle(&self) -> bool {
         let is_empty = self.events.is_empty() && self.rest.is_empty() && self.reading.is_none();
-        is_empty && self.given == 0 && !self.is_asking
+        is_empty && self.given == 0
     }
 }
 

@@ -227,7 +227,7 @@ impl Engine {
     /// Ends the shortage with the last connection: nobody is left to wake up for.
     pub(super) fn relax(&mut self, now: Instant) {
         if self.connections.is_empty() && self.budget.is_short() {
-            self.budget.counted = self.log_bytes() as u64;
+            self.budget.counted = self.topics.bytes() as u64;
             self.end_shortage(now);
         }
     }
@@ -281,8 +281,8 @@ impl Engine {
         }
     }
 
-    /// Gives the memory of events: what is retained, what is on its way to subscribers, and what
-    /// waits for a log that answers later.
+    /// Returns the memory of events: those retained, those on their way to subscribers, and those
+    /// that wait for a log which answers later.
     pub(super) fn log_bytes(&self) -> usize {
         let waiting = self.tickets.as_ref().map_or(0, |tickets| tickets.bytes());
         self.topics.bytes() + self.topics.waiting_only_bytes() + waiting

@@ -343,7 +343,9 @@ impl Engine {
     /// Takes an inbox from a connection for which nothing waits.
     pub(super) fn release_inbox(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        if let Some(inbox) = connection.inbox.take_if(|inbox| inbox.is_idle()) {
+        let marks = connection.marks;
+        let is_idle = |inbox: &mut Box<Inbox>| inbox.is_idle() && !marks.has(Mark::Asking);
+        if let Some(inbox) = connection.inbox.take_if(is_idle) {
             self.keep_spare_inbox(inbox);
         }
     }
@@ -358,7 +360,6 @@ impl Engine {
             inbox.bytes = 0;
             inbox.promised = 0;
             inbox.given = 0;
-            inbox.is_asking = false;
             inbox.rest = Vec::new();
             inbox.rest_from = 0;
             inbox.reading = None;

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::core::config::Limits;
-use crate::core::connection::{Pending, Phase};
+use crate::core::connection::{Mark, Pending, Phase};
 use crate::core::contract::backbone::{Logged, Publication, Ticket};
 use crate::core::engine::{Engine, MESSAGE_COST, find_mut, queue};
 use crate::core::ground::id::ConnectionId;
@@ -264,7 +264,8 @@ impl Engine {
     /// Stops reading from a connection until it has been told one of the answers that it waits for.
     fn pause_asking(&mut self, id: ConnectionId) {
         if let Some(connection) = find_mut(&mut self.connections, id) {
-            connection.inbox().is_asking = true;
+            connection.inbox();
+            connection.marks.set(Mark::Asking);
         }
     }
 
@@ -359,9 +360,9 @@ impl Engine {
             self.tell_answer(now, asker, answer);
         }
         if self.tickets.as_ref().is_some_and(|t| !t.is_full(id, &self.setup.config.limits))
-            && let Some(inbox) = self.get_mut(id).and_then(|connection| connection.inbox.as_mut())
+            && let Some(connection) = self.get_mut(id)
         {
-            inbox.is_asking = false;
+            connection.marks.clear(Mark::Asking);
         }
         self.settle(now, id);
         true

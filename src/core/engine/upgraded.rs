@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::core::connection::heartbeat::Heartbeat;
-use crate::core::connection::{Connection, Open, Phase, Stage};
+use crate::core::connection::{Connection, Mark, Open, Phase, Stage};
 use crate::core::contract::event::Event;
 use crate::core::contract::route::{RouteKind, RouteSpec};
 use crate::core::engine::feed::{Form, form};
@@ -159,7 +159,9 @@ fn is_behind(setup: &Setup, connection: &Connection) -> bool {
         Phase::Deciding(_) | Phase::Answering { .. } => true,
         Phase::Open(_) => {
             connection.flags.draining
-                || connection.inbox.as_ref().is_some_and(|i| i.is_asking || i.is_full(limits))
+                || connection.inbox.as_ref().is_some_and(|inbox| {
+                    inbox.is_full(limits) || connection.marks.has(Mark::Asking)
+                })
                 || is_deaf(setup, connection)
         }
         Phase::Closing(closing) => closing.stage == Stage::Handling && closing.decoder.is_some(),
