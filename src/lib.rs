@@ -47,7 +47,7 @@
 //! | message, frame | what applications exchange; its encoded form |
 //! | event, command | what the engine tells the application; what the application tells the engine |
 //! | job | what a handler does next for one connection |
-//! | turn, budget | one pass of the loop; how much one turn may do |
+//! | turn, allowance | one pass of the loop; how much one turn may do |
 //! | deadline | when a connection must be looked at again |
 //!
 //! An event of a topic is something else: what was published, with its id.
@@ -75,7 +75,7 @@
 //! | `system` | | descriptors, memory, the process, the file of tokens |
 //! | `core` | `engine` | all connections; `handle_*` in, `poll_*` out; the order of a turn |
 //! | | `transport` | bytes between a socket and the engine, and how to add another kind |
-//! | | `connection`, `outbox` | one connection: phase, heartbeat, what waits to be sent |
+//! | | `connection`, `outbox` | one connection: a machine for each protocol, its deadlines and ends; what waits to be sent |
 //! | | `contract` | events, routes: what engine and application tell each other; what a log that answers later is told |
 //! | | `observe` | every figure, declared once; the Prometheus text format |
 //! | | `config` | the configuration: the table of keys, reading, checking, printing |

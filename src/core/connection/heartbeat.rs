@@ -20,7 +20,7 @@ use crate::core::ground::time::{Instant, Moment, millis_up};
 
 /// What the heartbeats of all connections follow.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct Rhythm {
     interval: Option<Duration>,
     jitter: f64,
     pong: Duration,
@@ -31,10 +31,10 @@ pub struct Rules {
     read_idle: Option<Duration>,
 }
 
-impl From<&Config> for Rules {
-    fn from(config: &Config) -> Rules {
+impl From<&Config> for Rhythm {
+    fn from(config: &Config) -> Rhythm {
         let heartbeat = &config.heartbeat;
-        Rules {
+        Rhythm {
             interval: heartbeat.interval,
             jitter: heartbeat.jitter,
             pong: heartbeat.pong,
@@ -50,7 +50,7 @@ impl From<&Config> for Rules {
 /// The heartbeat of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Heartbeat {
-    state: State,
+    state: PingState,
     missed: u8,
     rtt_ms: u16,
     rtt_var_ms: u16,
@@ -65,7 +65,7 @@ pub struct Heartbeat {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum PingState {
     Quiet,
     Queued,
     Waiting,
@@ -96,14 +96,14 @@ pub enum Missed {
 impl Heartbeat {
     /// Begins with a first ping anywhere in the interval, so that connections opened together do
     /// not ping together.
-    pub fn new(rules: &Rules, random: &mut Random) -> Heartbeat {
+    pub fn new(rhythm: &Rhythm, random: &mut Random) -> Heartbeat {
         let mut heartbeat = Heartbeat {
-            state: State::Quiet,
+            state: PingState::Quiet,
             missed: 0,
             rtt_ms: 0,
             rtt_var_ms: 0,
             quiet_ms: 0,
-            interval_ms: interval_ms(rules),
+            interval_ms: interval_ms(rhythm),
             pinged_at: Moment::default(),
             sent_at: Moment::default(),
         };
@@ -114,37 +114,37 @@ impl Heartbeat {
     /// Lets the next ping fall anywhere in the interval from now on: at the beginning, and when
     /// time has jumped.
     pub fn spread(&mut self, random: &mut Random) {
-        self.state = State::Quiet;
+        self.state = PingState::Quiet;
         self.quiet_ms = random.between(0, u64::from(self.interval_ms)) as u32;
     }
 
-    /// Follows other rules: a ping falls anywhere in the new interval.
-    pub fn reload(&mut self, rules: &Rules, random: &mut Random) {
-        self.interval_ms = interval_ms(rules);
+    /// Follows other rhythm: a ping falls anywhere in the new interval.
+    pub fn reload(&mut self, rhythm: &Rhythm, random: &mut Random) {
+        self.interval_ms = interval_ms(rhythm);
         self.spread(random);
     }
 
     /// Says what is due next. `heard_at` is when the last byte was received; `paused` that reading
     /// has been paused.
-    pub fn due(&self, rules: &Rules, heard_at: Instant, paused: bool, now: Instant) -> Due {
-        if rules.interval.is_none() {
+    pub fn due(&self, rhythm: &Rhythm, heard_at: Instant, paused: bool, now: Instant) -> Due {
+        if rhythm.interval.is_none() {
             return Due::Nothing;
         }
         let sent_at = self.sent_at.near(now);
         match self.state {
-            State::Queued => Due::Nothing,
-            State::Waiting if paused => {
+            PingState::Queued => Due::Nothing,
+            PingState::Waiting if paused => {
                 // Not since it was sent: pauses move that.
                 Due::Ping(self.on_grid(heard_at.max(self.pinged_at.near(now))))
             }
-            State::Waiting => Due::Pong(sent_at + self.pong_wait(rules) + Instant::RESOLUTION),
-            State::Quiet => Due::Ping(self.on_grid(heard_at)),
+            PingState::Waiting => Due::Pong(sent_at + self.pong_wait(rhythm) + Instant::RESOLUTION),
+            PingState::Quiet => Due::Ping(self.on_grid(heard_at)),
         }
     }
 
     /// Says whether a ping has been sent and nothing received since.
     pub fn is_waiting(&self) -> bool {
-        self.state == State::Waiting
+        self.state == PingState::Waiting
     }
 
     /// Gives the pings missed in a row.
@@ -158,56 +158,56 @@ impl Heartbeat {
     }
 
     /// Takes note that a ping is queued and gives its payload.
-    pub fn ping(&mut self, rules: &Rules, now: Instant, random: &mut Random) -> [u8; 4] {
-        self.state = State::Queued;
+    pub fn ping(&mut self, rhythm: &Rhythm, now: Instant, random: &mut Random) -> [u8; 4] {
+        self.state = PingState::Queued;
         self.pinged_at = now.into();
-        self.draw(rules, random);
+        self.draw(rhythm, random);
         self.pinged_at.bits().to_be_bytes()
     }
 
     /// Takes note that the ping's last byte went to the kernel: the wait begins.
     pub fn ping_sent(&mut self, now: Instant) {
-        if self.state == State::Queued {
-            self.state = State::Waiting;
+        if self.state == PingState::Queued {
+            self.state = PingState::Waiting;
             self.sent_at = now.into();
         }
     }
 
     /// Takes note that bytes came: the peer lives. Says whether a wait has ended.
     pub fn heard(&mut self) -> bool {
-        let waited = self.state == State::Waiting;
+        let waited = self.state == PingState::Waiting;
         if waited {
-            self.state = State::Quiet;
+            self.state = PingState::Quiet;
         }
         let was_missing = std::mem::take(&mut self.missed) > 0;
         waited || was_missing
     }
 
     /// Takes a pong; gives the round trip if it answers the newest ping and is the first to do so.
-    pub fn pong(&mut self, rules: &Rules, payload: &[u8], now: Instant) -> Option<Duration> {
-        let pinged = self.pinged_at != Moment::default() && self.state != State::Queued;
+    pub fn pong(&mut self, rhythm: &Rhythm, payload: &[u8], now: Instant) -> Option<Duration> {
+        let pinged = self.pinged_at != Moment::default() && self.state != PingState::Queued;
         if !pinged || payload != self.pinged_at.bits().to_be_bytes() {
             return None;
         }
         self.pinged_at = Moment::default();
         let rtt = now.since(self.sent_at.near(now));
         self.measure(rtt);
-        if rules.adaptive {
+        if rhythm.adaptive {
             self.interval_ms = self.interval_ms + self.interval_ms / 4;
-            self.limit_interval(rules);
+            self.limit_interval(rhythm);
         }
         Some(rtt)
     }
 
     /// Takes note that no pong came in time.
-    pub fn miss(&mut self, rules: &Rules) -> Missed {
+    pub fn miss(&mut self, rhythm: &Rhythm) -> Missed {
         self.missed = self.missed.saturating_add(1);
-        if rules.adaptive {
+        if rhythm.adaptive {
             self.interval_ms /= 2;
-            self.limit_interval(rules);
+            self.limit_interval(rhythm);
         }
         match u32::from(self.missed) {
-            missed if missed >= rules.max_missed => Missed::GiveUp,
+            missed if missed >= rhythm.max_missed => Missed::GiveUp,
             2 => Missed::Suspect,
             _ => Missed::Again,
         }
@@ -221,19 +221,19 @@ impl Heartbeat {
 
     /// Gives the time a pong may take: as TCP computes its retransmission timeout (RFC 6298, 2), if
     /// adaptive.
-    pub fn pong_wait(&self, rules: &Rules) -> Duration {
+    pub fn pong_wait(&self, rhythm: &Rhythm) -> Duration {
         match self.rtt() {
-            Some(rtt) if rules.adaptive => {
+            Some(rtt) if rhythm.adaptive => {
                 let variance = Duration::from_millis(u64::from(self.rtt_var_ms) * 4);
-                (rtt + variance).max(PONG_WAIT_MIN).min(rules.pong)
+                (rtt + variance).max(PONG_WAIT_MIN).min(rhythm.pong)
             }
-            _ => rules.pong,
+            _ => rhythm.pong,
         }
     }
 
-    fn draw(&mut self, rules: &Rules, random: &mut Random) {
+    fn draw(&mut self, rhythm: &Rhythm, random: &mut Random) {
         let most = u64::from(self.interval_ms);
-        let least = (most as f64 * (1.0 - rules.jitter)) as u64;
+        let least = (most as f64 * (1.0 - rhythm.jitter)) as u64;
         self.quiet_ms = random.between(least.min(most), most) as u32;
     }
 
@@ -258,22 +258,25 @@ impl Heartbeat {
 
     /// Keeps the adapted interval within its bounds, and short enough that all pings can be missed
     /// before `read_idle`.
-    fn limit_interval(&mut self, rules: &Rules) {
-        let mut most = rules.max;
-        if let Some(read_idle) = rules.read_idle {
-            most = most.min(read_idle.saturating_sub(self.pong_wait(rules) * rules.max_missed));
+    fn limit_interval(&mut self, rhythm: &Rhythm) {
+        let mut most = rhythm.max;
+        if let Some(read_idle) = rhythm.read_idle {
+            most = most.min(read_idle.saturating_sub(self.pong_wait(rhythm) * rhythm.max_missed));
         }
-        let least = millis_up(rules.min) as u32;
+        let least = millis_up(rhythm.min) as u32;
         self.interval_ms = self.interval_ms.min(millis_up(most) as u32).max(least);
     }
 }
 
-fn interval_ms(rules: &Rules) -> u32 {
-    rules.interval.map_or(0, |interval| millis_up(interval) as u32)
+fn interval_ms(rhythm: &Rhythm) -> u32 {
+    rhythm.interval.map_or(0, |interval| millis_up(interval) as u32)
 }
 
 const GRID: Duration = Duration::from_secs(1);
 const GRID_AHEAD: Duration = Duration::from_secs(5);
+
+const _: () = assert!(GRID.as_millis() <= GRID_AHEAD.as_millis(), "what is moved stays ahead");
+
 /// RFC 6298, 2.4 asks for a second at least.
 const PONG_WAIT_MIN: Duration = Duration::from_secs(1);
 
@@ -281,12 +284,12 @@ const PONG_WAIT_MIN: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    fn rules(set: &[(&str, &str)]) -> Rules {
+    fn rhythm(set: &[(&str, &str)]) -> Rhythm {
         let mut config = Config::default();
         for (key, value) in set {
             config.set(key, value).expect("a good key");
         }
-        Rules::from(&config)
+        Rhythm::from(&config)
     }
 
     fn at(ms: u64) -> Instant {
@@ -301,26 +304,26 @@ mod tests {
     }
 
     /// Pings at `ms` and hands the ping to the kernel at once. Gives its payload.
-    fn ping(heartbeat: &mut Heartbeat, rules: &Rules, ms: u64) -> [u8; 4] {
-        let payload = heartbeat.ping(rules, at(ms), &mut Random::new(ms));
+    fn ping(heartbeat: &mut Heartbeat, rhythm: &Rhythm, ms: u64) -> [u8; 4] {
+        let payload = heartbeat.ping(rhythm, at(ms), &mut Random::new(ms));
         heartbeat.ping_sent(at(ms));
         payload
     }
 
     #[test]
     fn the_first_ping_falls_anywhere_and_later_ones_within_the_jitter() {
-        let rules = rules(&[]);
+        let rhythm = rhythm(&[]);
         let mut random = Random::new(7);
         let (mut first_min, mut first_max) = (u64::MAX, 0);
         for _ in 0..1000 {
-            let mut heartbeat = Heartbeat::new(&rules, &mut random);
-            let first = ping_at(heartbeat.due(&rules, at(100_000), false, at(100_000)));
+            let mut heartbeat = Heartbeat::new(&rhythm, &mut random);
+            let first = ping_at(heartbeat.due(&rhythm, at(100_000), false, at(100_000)));
             first_min = first_min.min(first.as_millis());
             first_max = first_max.max(first.as_millis());
-            heartbeat.ping(&rules, at(0), &mut random);
+            heartbeat.ping(&rhythm, at(0), &mut random);
             heartbeat.ping_sent(at(0));
             heartbeat.heard();
-            let next = ping_at(heartbeat.due(&rules, at(100_000), false, at(100_000)));
+            let next = ping_at(heartbeat.due(&rhythm, at(100_000), false, at(100_000)));
             // 30 s x (0.7 .. 1), moved down to a whole second.
             assert!((120_000..=130_000).contains(&next.as_millis()), "{next:?}");
             assert_eq!(next.as_millis() % 1000, 0);
@@ -330,93 +333,93 @@ mod tests {
 
     #[test]
     fn a_ping_due_soon_stays_off_the_grid() {
-        let rules = rules(&[("heartbeat.interval", "5s"), ("heartbeat.jitter", "0")]);
-        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
-        heartbeat.ping(&rules, at(0), &mut Random::new(1));
+        let rhythm = rhythm(&[("heartbeat.interval", "5s"), ("heartbeat.jitter", "0")]);
+        let mut heartbeat = Heartbeat::new(&rhythm, &mut Random::new(1));
+        heartbeat.ping(&rhythm, at(0), &mut Random::new(1));
         heartbeat.ping_sent(at(0));
         heartbeat.heard();
         // The millisecond more is the one that a moment is cut by.
-        assert_eq!(heartbeat.due(&rules, at(777), false, at(777)), Due::Ping(at(5778)));
+        assert_eq!(heartbeat.due(&rhythm, at(777), false, at(777)), Due::Ping(at(5778)));
     }
 
     #[test]
     fn the_wait_begins_with_the_kernel_and_ends_with_any_byte() {
-        let rules = rules(&[]);
-        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
-        heartbeat.ping(&rules, at(1000), &mut Random::new(1));
-        assert_eq!(heartbeat.due(&rules, at(0), false, at(1000)), Due::Nothing);
+        let rhythm = rhythm(&[]);
+        let mut heartbeat = Heartbeat::new(&rhythm, &mut Random::new(1));
+        heartbeat.ping(&rhythm, at(1000), &mut Random::new(1));
+        assert_eq!(heartbeat.due(&rhythm, at(0), false, at(1000)), Due::Nothing);
         heartbeat.ping_sent(at(4000));
-        assert_eq!(heartbeat.due(&rules, at(0), false, at(4000)), Due::Pong(at(14_001)));
+        assert_eq!(heartbeat.due(&rhythm, at(0), false, at(4000)), Due::Pong(at(14_001)));
         assert!(heartbeat.heard());
-        assert!(matches!(heartbeat.due(&rules, at(5000), false, at(5000)), Due::Ping(_)));
+        assert!(matches!(heartbeat.due(&rhythm, at(5000), false, at(5000)), Due::Ping(_)));
     }
 
     #[test]
     fn misses_add_up_until_something_is_heard() {
-        let rules = rules(&[]);
-        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        let rhythm = rhythm(&[]);
+        let mut heartbeat = Heartbeat::new(&rhythm, &mut Random::new(1));
         let expected = [Missed::Again, Missed::Suspect, Missed::GiveUp];
-        assert_eq!([(); 3].map(|()| heartbeat.miss(&rules)), expected);
+        assert_eq!([(); 3].map(|()| heartbeat.miss(&rhythm)), expected);
         heartbeat.heard();
-        assert_eq!([(); 3].map(|()| heartbeat.miss(&rules)), expected);
+        assert_eq!([(); 3].map(|()| heartbeat.miss(&rhythm)), expected);
     }
 
     #[test]
     fn only_the_answer_to_the_newest_ping_is_measured_and_only_once() {
-        let rules = rules(&[]);
-        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
-        let older = ping(&mut heartbeat, &rules, 1000);
-        let newer = ping(&mut heartbeat, &rules, 11_000);
-        assert_eq!(heartbeat.pong(&rules, &older, at(11_010)), None);
-        assert_eq!(heartbeat.pong(&rules, b"other", at(11_020)), None);
+        let rhythm = rhythm(&[]);
+        let mut heartbeat = Heartbeat::new(&rhythm, &mut Random::new(1));
+        let older = ping(&mut heartbeat, &rhythm, 1000);
+        let newer = ping(&mut heartbeat, &rhythm, 11_000);
+        assert_eq!(heartbeat.pong(&rhythm, &older, at(11_010)), None);
+        assert_eq!(heartbeat.pong(&rhythm, b"other", at(11_020)), None);
         let rtt = Some(Duration::from_millis(40));
-        assert_eq!(heartbeat.pong(&rules, &newer, at(11_040)), rtt);
-        assert_eq!(heartbeat.pong(&rules, &newer, at(11_050)), None);
+        assert_eq!(heartbeat.pong(&rhythm, &newer, at(11_040)), rtt);
+        assert_eq!(heartbeat.pong(&rhythm, &newer, at(11_050)), None);
         assert_eq!(heartbeat.rtt(), rtt);
     }
 
     #[test]
     fn while_reading_is_paused_pings_go_out_and_none_is_missed() {
-        let rules = rules(&[("heartbeat.jitter", "0")]);
-        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
-        ping(&mut heartbeat, &rules, 10_000);
-        assert_eq!(heartbeat.due(&rules, at(0), true, at(10_000)), Due::Ping(at(40_000)));
+        let rhythm = rhythm(&[("heartbeat.jitter", "0")]);
+        let mut heartbeat = Heartbeat::new(&rhythm, &mut Random::new(1));
+        ping(&mut heartbeat, &rhythm, 10_000);
+        assert_eq!(heartbeat.due(&rhythm, at(0), true, at(10_000)), Due::Ping(at(40_000)));
         // Paused 4 s after the ping, for a minute: 6 s of the wait are left.
         heartbeat.resume(at(14_000), at(74_000));
-        assert_eq!(heartbeat.due(&rules, at(0), false, at(74_000)), Due::Pong(at(80_001)));
+        assert_eq!(heartbeat.due(&rhythm, at(0), false, at(74_000)), Due::Pong(at(80_001)));
         // A ping that went out during the pause has its whole wait before it.
-        ping(&mut heartbeat, &rules, 90_000);
+        ping(&mut heartbeat, &rhythm, 90_000);
         heartbeat.resume(at(85_000), at(95_000));
-        assert_eq!(heartbeat.due(&rules, at(0), false, at(95_000)), Due::Pong(at(105_001)));
+        assert_eq!(heartbeat.due(&rhythm, at(0), false, at(95_000)), Due::Pong(at(105_001)));
     }
 
     #[test]
     fn adaptive_waits_follow_the_round_trip_within_their_bounds() {
-        let rules = rules(&[("heartbeat.adaptive", "true"), ("deadlines.read_idle", "10m")]);
-        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
-        assert_eq!(heartbeat.pong_wait(&rules), Duration::from_secs(10));
+        let rhythm = rhythm(&[("heartbeat.adaptive", "true"), ("deadlines.read_idle", "10m")]);
+        let mut heartbeat = Heartbeat::new(&rhythm, &mut Random::new(1));
+        assert_eq!(heartbeat.pong_wait(&rhythm), Duration::from_secs(10));
         for round in 1..40 {
-            let payload = ping(&mut heartbeat, &rules, round * 100_000);
-            heartbeat.pong(&rules, &payload, at(round * 100_000 + 30));
+            let payload = ping(&mut heartbeat, &rhythm, round * 100_000);
+            heartbeat.pong(&rhythm, &payload, at(round * 100_000 + 30));
             heartbeat.heard();
         }
-        assert_eq!(heartbeat.pong_wait(&rules), Duration::from_secs(1));
+        assert_eq!(heartbeat.pong_wait(&rhythm), Duration::from_secs(1));
         assert_eq!(heartbeat.interval_ms, 300_000);
-        heartbeat.miss(&rules);
+        heartbeat.miss(&rhythm);
         assert_eq!(heartbeat.interval_ms, 150_000);
         for _ in 0..20 {
-            heartbeat.miss(&rules);
+            heartbeat.miss(&rhythm);
         }
         assert_eq!(heartbeat.interval_ms, 5000);
     }
 
     #[test]
     fn an_adaptive_interval_leaves_room_for_all_misses_before_read_idle() {
-        let rules = rules(&[("heartbeat.adaptive", "true")]);
-        let mut heartbeat = Heartbeat::new(&rules, &mut Random::new(1));
+        let rhythm = rhythm(&[("heartbeat.adaptive", "true")]);
+        let mut heartbeat = Heartbeat::new(&rhythm, &mut Random::new(1));
         for round in 1..40 {
-            let payload = ping(&mut heartbeat, &rules, round * 100_000);
-            heartbeat.pong(&rules, &payload, at(round * 100_000 + 30));
+            let payload = ping(&mut heartbeat, &rhythm, round * 100_000);
+            heartbeat.pong(&rhythm, &payload, at(round * 100_000 + 30));
         }
         // read_idle 60 s less three waits of 1 s.
         assert_eq!(heartbeat.interval_ms, 57_000);

@@ -4,23 +4,33 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::core::admission::rates::enough;
-use crate::core::connection::{Connection, Peer};
+use crate::core::connection::{Connection, PeerAddress};
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
 use crate::core::engine::publish::SHORT_OF_MEMORY;
 use crate::core::ground::bucket::Bucket;
-use crate::core::ground::id::ConnectionId;
+use crate::core::ground::id::{ConnectionId, Generation};
 use crate::core::ground::time::Instant;
 use crate::core::wire::http::Refusal;
+
+/// How many connections there are, of whom, and what the next one is called.
+#[derive(Debug)]
+pub(super) struct Admission {
+    /// How many connections came through listeners that are not the operator's.
+    pub public: usize,
+    by_address: ByAddress,
+    handshakes: Handshakes,
+    generation: Generation,
+}
 
 /// How many connections each address has open: an entry for each address that has one, so no more
 /// of them than connections.
 #[derive(Debug, Default)]
-pub(super) struct ByAddress(HashMap<u64, u32>);
+struct ByAddress(HashMap<u64, u32>);
 
 /// How many connections may be accepted in a second.
 #[derive(Debug, Default)]
-pub(super) struct Handshakes {
+struct Handshakes {
     bucket: Bucket,
     /// Nothing is accepted before.
     wait_until: Option<Instant>,
@@ -32,11 +42,11 @@ impl Engine {
     ///
     /// In a drain all may that wait: they are told so, before the listener closes.
     pub fn may_accept(&mut self, now: Instant, face: Face) -> bool {
-        let rate = self.setup.config.limits.handshakes_per_second.into();
-        if rate == 0 || face == Face::Admin || self.drain.is_some() {
+        let rate = self.settings.config.limits.handshakes_per_second.into();
+        if rate == 0 || face == Face::Admin || self.schedule.drain.is_some() {
             return true;
         }
-        let Handshakes { bucket, wait_until } = &mut self.handshakes;
+        let Handshakes { bucket, wait_until } = &mut self.admission.handshakes;
         if wait_until.is_none() && bucket.tokens(now, rate) == 0 {
             *wait_until = Some(bucket.ready_at(now, rate, enough(rate)));
             self.stats.handshake_pauses += 1;
@@ -46,16 +56,16 @@ impl Engine {
 
     /// Says whether accepting does not wait for a rate.
     pub fn is_accepting(&self, face: Face) -> bool {
-        face == Face::Admin || self.handshakes.wait_until.is_none()
+        face == Face::Admin || self.admission.handshakes.wait_until.is_none()
     }
 
     pub(super) fn accepts_at(&self) -> Option<Instant> {
-        self.handshakes.wait_until
+        self.admission.handshakes.wait_until
     }
 
     /// Ends the wait if it is over: accepting goes on in the next turn.
     pub(super) fn accept_on(&mut self, now: Instant) {
-        self.handshakes.wait_until.take_if(|at| *at <= now);
+        self.admission.handshakes.wait_until.take_if(|at| *at <= now);
     }
 
     /// Takes in a connection.
@@ -71,13 +81,15 @@ impl Engine {
         peer: Option<SocketAddr>,
     ) -> Result<ConnectionId, Refusal> {
         let is_public = face != Face::Admin;
-        let rate = self.setup.config.limits.handshakes_per_second.into();
+        let rate = self.settings.config.limits.handshakes_per_second.into();
         if is_public && rate > 0 {
-            self.handshakes.bucket.spend(now, rate, 1);
+            self.admission.handshakes.bucket.spend(now, rate, 1);
         }
         let (open, limit) = match is_public {
-            true => (self.public, self.setup.config.limits.connections.min(PUBLIC_MAX)),
-            false => (self.connections.len() - self.public, ADMIN_CONNECTIONS_MAX),
+            true => {
+                (self.admission.public, self.settings.config.limits.connections.min(PUBLIC_MAX))
+            }
+            false => (self.connections.len() - self.admission.public, ADMIN_CONNECTIONS_MAX),
         };
         if open >= limit {
             self.stats.rejected_connections += 1;
@@ -88,20 +100,21 @@ impl Engine {
             return Err(Refusal::new(503, SHORT_OF_MEMORY));
         }
         let network = peer.filter(|_| is_public).and_then(network);
-        let per_ip = self.setup.config.limits.connections_per_ip;
+        let per_ip = self.settings.config.limits.connections_per_ip;
         if let Some(network) = network.filter(|_| per_ip > 0)
-            && !self.by_address.take(network, per_ip)
+            && !self.admission.by_address.take(network, per_ip)
         {
             self.stats.rejected_per_ip += 1;
             return Err(Refusal::new(429, "too many connections are open from this address"));
         }
-        self.public += usize::from(is_public);
-        self.generation = self.generation.next();
+        self.admission.public += usize::from(is_public);
+        self.admission.generation = self.admission.generation.next();
         let entry = self.connections.vacant_entry();
-        let id = ConnectionId::new(entry.key(), self.generation);
-        let connection = entry.insert(Connection::new(id, face, Peer::new(peer), now));
-        connection.flags.round_parity = self.round_parity;
+        let id = ConnectionId::new(entry.key(), self.admission.generation);
+        let connection = entry.insert(Connection::new(id, face, PeerAddress::new(peer), now));
+        connection.flags.round_parity = self.schedule.round_parity;
         self.stats.accepted += 1;
+        debug_assert!(self.wheel.armed_at(id.key()).is_none(), "the slot was given back");
         self.rearm(now, id.key());
         Ok(id)
     }
@@ -109,19 +122,30 @@ impl Engine {
     /// Takes note that a connection has given its slot back.
     pub(super) fn release_address(&mut self, connection: &Connection) {
         if let Some(network) = network_of(connection) {
-            self.by_address.give_back(network);
+            self.admission.by_address.give_back(network);
         }
     }
 
     /// Counts anew: `limits.connections_per_ip` may have been off before.
     pub(super) fn count_addresses(&mut self) {
-        self.by_address = ByAddress::default();
-        if self.setup.config.limits.connections_per_ip > 0 {
+        self.admission.by_address = ByAddress::default();
+        if self.settings.config.limits.connections_per_ip > 0 {
             for (_, connection) in &self.connections {
                 if let Some(network) = network_of(connection) {
-                    self.by_address.take(network, u32::MAX);
+                    self.admission.by_address.take(network, u32::MAX);
                 }
             }
+        }
+    }
+}
+
+impl Admission {
+    pub fn new(generation: Generation) -> Admission {
+        Admission {
+            public: 0,
+            by_address: ByAddress::default(),
+            handshakes: Handshakes::default(),
+            generation,
         }
     }
 }
@@ -139,6 +163,7 @@ impl ByAddress {
     fn give_back(&mut self, network: u64) {
         // While the limit is off nothing is counted.
         let Some(open) = self.0.get_mut(&network) else { return };
+        debug_assert!(*open > 0, "an address without connections is not remembered");
         *open -= 1;
         if *open == 0 {
             self.0.remove(&network);
@@ -170,6 +195,8 @@ const ADMIN_CONNECTIONS_MAX: usize = 16;
 
 /// All others: more slots than these no id can tell apart.
 const PUBLIC_MAX: usize = ConnectionId::SLOTS_MAX - ADMIN_CONNECTIONS_MAX;
+
+const _: () = assert!(ADMIN_CONNECTIONS_MAX < PUBLIC_MAX, "the operator takes the smaller part");
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::core::connection::{Connection, Inbox, Phase};
+use crate::core::connection::{Connection, Inbox};
 use crate::core::contract::event::Event;
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
@@ -35,20 +35,6 @@ pub(super) struct OwnBytes {
     pub waiting: u64,
 }
 
-/// Says how far a connection has come, in the words of an operator.
-pub(super) fn phase_of(connection: &Connection) -> PhaseName {
-    match &connection.phase {
-        Phase::Head { first: true, .. } => PhaseName::Handshake,
-        Phase::Head { .. }
-        | Phase::KeepAlive { .. }
-        | Phase::Body(_)
-        | Phase::Deciding(_)
-        | Phase::Answering { .. } => PhaseName::Request,
-        Phase::Open(_) | Phase::Stream { .. } => PhaseName::Open,
-        Phase::Closing(_) => PhaseName::Closing,
-    }
-}
-
 impl Engine {
     pub(super) fn census(&self) -> Census {
         self.census_of(|_, _| {})
@@ -59,7 +45,7 @@ impl Engine {
         let mut census = Census::default();
         let mut seen = HashSet::new();
         for (_, connection) in &self.connections {
-            let stage = phase_of(connection);
+            let stage = connection.name_of_phase();
             census.connections[connection.flags.transport as usize][stage as usize] += 1;
             let waiting = connection.outbox.bytes() as u64;
             census.outbox_bytes += waiting;
@@ -76,7 +62,7 @@ impl Engine {
             }
         }
         census.inbox_bytes += self.jobs.left_bytes() as u64;
-        for payload in self.forms.payloads() {
+        for payload in self.spares.forms.payloads() {
             if seen.insert(payload.as_ptr()) {
                 census.queued_bytes += payload.len() as u64;
             }
@@ -87,33 +73,14 @@ impl Engine {
 
 /// What has come of a head, a body or a message, and what was read and is not decoded.
 fn partial_bytes(connection: &Connection) -> usize {
-    let rest = connection.inbox.as_ref().map_or(0, |inbox| {
-        let reading = inbox.reading.as_ref().map_or(0, |reading| reading.held_bytes());
-        inbox.rest.capacity() + reading
-    });
-    rest + match &connection.phase {
-        Phase::Head { reader, .. } => reader.held_bytes(),
-        Phase::Body(body) => {
-            let posted = body.posted.as_ref().map_or(0, |posted| posted.held_bytes());
-            body.reader.held_bytes() + posted
-        }
-        Phase::Open(open) => open.decoder.held_bytes(),
-        Phase::Closing(closing) => closing.decoder.as_ref().map_or(0, |d| d.held_bytes()),
-        _ => 0,
-    }
+    let rest = connection.inbox.as_ref().map_or(0, |inbox| inbox.partial_bytes());
+    rest + connection.partial_bytes()
 }
 
 /// What waits for a handler, or is the body of a request that it decides on.
 fn inbox_bytes(connection: &Connection) -> usize {
     let messages = connection.inbox.as_ref().map_or(0, |inbox| inbox.bytes);
-    let request = match &connection.phase {
-        Phase::Deciding(pending) => {
-            let waiting = pending.request.as_ref().map(|request| request.body().len());
-            waiting.unwrap_or(pending.given_bytes)
-        }
-        _ => 0,
-    };
-    messages + request
+    messages + connection.request_bytes()
 }
 
 /// What that takes beside its bytes.

@@ -1,22 +1,17 @@
-//! How connections end: the close handshake of RFC 6455, section 7, FIN before close, and the one
-//! record of each end.
-//!
-//! ```text
-//!   clean   Handling ─► Sending ─► Awaiting ─► Lingering ─► gone
-//!   peer    Handling ─► Sending ─────────────► Lingering ─► gone
-//!   fault               Sending ─► Awaiting ─► Lingering ─► gone
-//!   garbled             Sending ─────────────► Lingering ─► gone
-//! ```
+//! How connections end: the engine's part of the verbs that
+//! [`ending`](crate::core::connection::ending) describes, and the one record of each end.
 
 use log::{Level, log};
 
 use crate::core::config::OverflowPolicy;
-use crate::core::connection::{After, Closing, Connection, Inbox, Mark, Phase, Stage};
+use crate::core::connection::closing::{After, Stage};
+use crate::core::connection::http::Answering;
+use crate::core::connection::{Connection, Told};
 use crate::core::contract::event::{Event, Job, Task};
+use crate::core::engine::departures::{Departures, RETRY_MS};
 use crate::core::engine::drain::Drain;
 use crate::core::engine::jobs::{Orphan, memory_of};
-use crate::core::engine::turns::{RETRY_MS, Turns};
-use crate::core::engine::{Action, End, Engine, find_mut, first_fault, tickets};
+use crate::core::engine::{Action, End, Engine, find_mut, first_fault};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::{CloseReason, Severity};
 use crate::core::ground::time::{Instant, millis_up};
@@ -28,64 +23,6 @@ use crate::core::wire::sse;
 use crate::core::wire::ws;
 
 impl Engine {
-    /// Moves a connection on as far as it goes without new input: an answer that has left, a close
-    /// that nothing holds up.
-    pub(super) fn settle(&mut self, now: Instant, id: ConnectionId) {
-        self.release_inbox(id);
-        let Some(connection) = self.get(id) else { return };
-        if self.is_settled_later(connection) {
-            if !connection.marks.has(Mark::Dirty) && !connection.is_in_step() {
-                self.touch(id);
-            }
-            return;
-        }
-        self.update_pause(now, id);
-        let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        if connection.is_in_step() {
-            return;
-        }
-        let is_written = connection.outbox.is_empty();
-        let is_handled = connection.is_handled() && !tickets::is_asking(&self.tickets, id);
-        let is_writable = connection.flags.writable;
-        match &connection.phase {
-            Phase::Answering { more: Some(_), .. } if is_written => self.list_on(now, id),
-            Phase::Answering { keep, reason, .. } if is_written => {
-                let (keep, reason) = (*keep, *reason);
-                self.answered(now, id, keep, reason);
-            }
-            Phase::Open(_) if connection.flags.draining && is_written && is_handled => {
-                let retry_ms = self.draw_retry(CloseReason::Drain);
-                self.say_goodbye(now, id, retry_ms);
-                self.close(now, id, CloseReason::Drain, &format!("retry={retry_ms}"));
-            }
-            Phase::Closing(Closing { stage: Stage::Handling, reason, .. }) if is_handled => {
-                match *reason {
-                    CloseReason::Eof if is_written => {
-                        self.finish(now, id, CloseReason::Eof, End::Close);
-                    }
-                    // Answers to what came before a fault leave if the socket takes them.
-                    reason if !reason.is_clean() && !is_written && is_writable => {}
-                    CloseReason::Eof => {}
-                    _ => self.send_close_frame(now, id),
-                }
-            }
-            _ => {}
-        }
-        self.touch(id);
-    }
-
-    /// Says whether an open WebSocket is settled when it has been written to, at the end of the
-    /// turn, or when what waits for its handler has been taken.
-    fn is_settled_later(&self, connection: &Connection) -> bool {
-        let limits = &self.setup.config.limits;
-        let is_taken =
-            |inbox: &Inbox| connection.marks.has(Mark::Runnable) && !inbox.is_full(limits);
-        matches!(connection.phase, Phase::Open(_))
-            && !connection.flags.draining
-            && (connection.marks.has(Mark::Dirty)
-                || connection.inbox.as_deref().is_some_and(is_taken))
-    }
-
     /// Begins to end an open connection for a cause that is nobody's fault: what was received
     /// before is handled and answered first, for `close_send` at the most.
     pub(super) fn close_when_handled(
@@ -94,8 +31,8 @@ impl Engine {
         id: ConnectionId,
         reason: CloseReason,
     ) {
-        self.leave_open(now, id, reason, Stage::Handling);
-        self.settle(now, id);
+        self.begin_closing(now, id, reason, Stage::Handling);
+        self.advance(now, id);
     }
 
     /// Has a client come back later: as [`Engine::close_when_handled`], and it is told when.
@@ -104,13 +41,12 @@ impl Engine {
         if reason != CloseReason::Lifetime {
             self.say_goodbye(now, id, retry_ms);
         }
-        if self.leave_open(now, id, reason, Stage::Handling)
+        if self.begin_closing(now, id, reason, Stage::Handling)
             && let Some(connection) = self.get_mut(id)
-            && let Phase::Closing(closing) = &mut connection.phase
         {
-            closing.retry_ms = Some(retry_ms as u32);
+            connection.promise_retry(retry_ms as u32);
         }
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Ends an open connection: the close frame goes behind what is queued, nothing more is taken
@@ -122,28 +58,33 @@ impl Engine {
         reason: CloseReason,
         text: &str,
     ) {
-        if self.leave_open(now, id, reason, Stage::Sending { then: After::Await }) {
+        if self.begin_closing(now, id, reason, Stage::Sending { then: After::Await }) {
             self.push_frame(now, id, ws::encoder::close(reason.code(), text), Kind::Close);
             self.mark_ready(id);
             self.touch(id);
         }
     }
 
+    /// Ends a WebSocket that drains, of which all is handled and written: its client is told when
+    /// to come back.
+    pub(super) fn close_drained(&mut self, now: Instant, id: ConnectionId) {
+        let retry_ms = self.draw_retry(CloseReason::Drain);
+        self.say_goodbye(now, id, retry_ms);
+        self.close(now, id, CloseReason::Drain, &format!("retry={retry_ms}"));
+    }
+
     /// Ends an open connection for cause: the frame in progress is finished, the rest dropped.
     pub(super) fn fail(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
         let Some(connection) = self.get_mut(id) else { return };
-        match connection.phase {
-            Phase::Open(_) => {
-                let discarded = connection.outbox.discard_waiting();
-                self.count_discarded(discarded);
-                self.close(now, id, reason, "");
-            }
-            Phase::Stream { .. } => {
-                let discarded = connection.outbox.discard_waiting();
-                self.count_discarded(discarded);
-                self.end_stream(now, id, reason);
-            }
-            _ => {}
+        let (is_open, is_live) = (connection.is_open(), connection.is_live());
+        if !is_live {
+            return;
+        }
+        let discarded = connection.outbox.discard_waiting();
+        self.count_discarded(discarded);
+        match is_open {
+            true => self.close(now, id, reason, ""),
+            false => self.end_stream(now, id, reason),
         }
     }
 
@@ -154,22 +95,21 @@ impl Engine {
             let retry_ms = self.draw_retry(reason);
             self.push_frame(now, id, Frame::chunk(sse::retry(retry_ms)), Kind::Response);
         }
-        let phase = self.get(id).map(|connection| &connection.phase);
-        if let Some(Phase::Stream { is_chunked: true }) = phase {
+        if self.get(id).is_some_and(Connection::ends_by_chunk) {
             self.push_frame(now, id, Frame::raw(http::chunk("", true)), Kind::Response);
         }
         if let Some(connection) = self.get_mut(id) {
             // From now on it waits for the peer alone, however few messages a second it may have.
             connection.outbox.release_all(now);
-            connection.enter(now, Phase::Answering { keep: false, reason, more: None });
+            connection.begin_answer(now, Answering::last(reason));
         }
         self.mark_dirty(id);
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Takes the WebSocket out of an open connection, whose end begins; a pause of reading ends
     /// with it.
-    fn leave_open(
+    fn begin_closing(
         &mut self,
         now: Instant,
         id: ConnectionId,
@@ -177,58 +117,26 @@ impl Engine {
         stage: Stage,
     ) -> bool {
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
-        let Phase::Open(open) = &mut connection.phase else { return false };
-        let has_more = !matches!(reason, CloseReason::Peer(_) | CloseReason::Eof);
-        let decoder = has_more.then(|| std::mem::take(&mut open.decoder));
-        connection.flags.paused = false;
+        if !connection.begin_closing(now, reason, stage) {
+            return false;
+        }
         self.topics.unsubscribe_all(&mut connection.subscriptions);
-        connection.enter(now, Phase::Closing(Closing { decoder, ..Closing::new(stage, reason) }));
         self.mark_dirty(id);
         true
     }
 
-    /// Ends the wait for the handler of a closing connection: nothing more is taken from it.
-    pub(super) fn end_handling(&mut self, now: Instant, id: ConnectionId) {
-        let Some(connection) = self.get(id) else { return };
-        match &connection.phase {
-            Phase::Closing(Closing {
-                stage: Stage::Handling, reason: CloseReason::Eof, ..
-            }) => {
-                self.finish(now, id, CloseReason::Eof, End::Abort);
-            }
-            Phase::Closing(Closing { stage: Stage::Handling, .. }) => {
-                self.send_close_frame(now, id);
-            }
-            _ => {}
-        }
-    }
-
-    /// Answers the peer's close, or closes after the lifetime, when what came before was handled.
+    /// Has the close frame of an end that has begun go: it answers the peer's close, or says that
+    /// the server closes.
     pub(super) fn send_close_frame(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        let Phase::Closing(closing) = &mut connection.phase else { return };
-        let code = match closing.reason {
-            // RFC 6455, 7.4.1: 1005 stands for no code and is never sent.
-            CloseReason::Peer(1005) => 1000,
-            reason => reason.code(),
-        };
-        let then = if closing.decoder.is_some() { After::Await } else { After::Fin };
-        closing.stage = Stage::Sending { then };
-        let is_by_peer = closing.is_by_peer();
-        let retry_ms = closing.retry_ms;
-        let is_fault = !closing.reason.is_clean();
-        if is_by_peer {
-            // Only the peer waits for its messages to be handled before `close_send` begins.
-            connection.phase_at = now.into();
-        }
-        connection.flags.relink = true;
-        let discarded = match is_fault {
+        let Some(frame) = connection.begin_sending(now) else { return };
+        let discarded = match frame.is_for_fault {
             true => connection.outbox.discard_waiting(),
             false => Discarded::default(),
         };
         self.count_discarded(discarded);
-        let text = retry_ms.map_or(String::new(), |retry_ms| format!("retry={retry_ms}"));
-        self.push_frame(now, id, ws::encoder::close(code, &text), Kind::Close);
+        let text = frame.retry_ms.map_or(String::new(), |retry_ms| format!("retry={retry_ms}"));
+        self.push_frame(now, id, ws::encoder::close(frame.code, &text), Kind::Close);
         self.mark_ready(id);
         self.touch(id);
     }
@@ -237,12 +145,12 @@ impl Engine {
     /// that not all come at once. After a lifetime there is no restart to wait for, and no other
     /// goes with it.
     fn draw_retry(&mut self, reason: CloseReason) -> u64 {
-        let turns = match reason {
-            CloseReason::Drain => self.drain.as_ref().map(Drain::turns),
-            CloseReason::Shed => self.shed.as_ref(),
+        let departures = match reason {
+            CloseReason::Drain => self.schedule.drain.as_ref().map(Drain::departures),
+            CloseReason::Shed => self.schedule.shed.as_ref(),
             _ => None,
         };
-        self.random.between(0, turns.map_or(RETRY_MS, Turns::retry_ms_max))
+        self.random.between(0, departures.map_or(RETRY_MS, Departures::retry_ms_max))
     }
 
     /// Ends an open connection whose peer broke the protocol. Messages that came before are handled
@@ -254,63 +162,29 @@ impl Engine {
         violation: ws::Violation,
     ) {
         self.stats.violations[violation as usize] += 1;
-        self.leave_open(now, id, violation.reason(), Stage::Handling);
-        if let Some(connection) = self.get_mut(id)
-            && let Phase::Closing(closing) = &mut connection.phase
-        {
-            // Frames cannot be told apart any more: what still comes is discarded unread.
-            closing.decoder = None;
-            closing.violation = Some(violation);
+        self.begin_closing(now, id, violation.reason(), Stage::Handling);
+        if let Some(connection) = self.get_mut(id) {
+            connection.note_violation(violation);
         }
-        self.settle(now, id);
-    }
-
-    /// Takes the peer's answer to our close frame. One that crossed ours on the way is an answer
-    /// too.
-    pub(super) fn handle_close_reply(&mut self, now: Instant, id: ConnectionId) {
-        let Some(connection) = self.get_mut(id) else { return };
-        let Phase::Closing(closing) = &mut connection.phase else { return };
-        closing.decoder = None;
-        match &mut closing.stage {
-            Stage::Sending { then } => *then = After::Fin,
-            Stage::Awaiting => self.linger(now, id),
-            Stage::Handling | Stage::Lingering => {}
-        }
-    }
-
-    /// Takes note that the close frame is with the kernel.
-    pub(super) fn close_frame_sent(&mut self, now: Instant, id: ConnectionId) {
-        let Some(connection) = self.get_mut(id) else { return };
-        let eof = connection.flags.eof;
-        let Phase::Closing(closing) = &mut connection.phase else { return };
-        let reason = closing.reason;
-        match closing.stage {
-            Stage::Sending { .. } if eof => self.finish(now, id, reason, End::Close),
-            Stage::Sending { then: After::Fin } => self.linger(now, id),
-            Stage::Sending { then: After::Await } => {
-                closing.stage = Stage::Awaiting;
-                connection.phase_at = now.into();
-                connection.flags.relink = true;
-            }
-            Stage::Handling | Stage::Awaiting | Stage::Lingering => {}
-        }
+        self.advance(now, id);
     }
 
     /// Sends FIN and discards what still comes, so that a reset does not overtake what was written.
     pub(super) fn linger(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        let Phase::Closing(closing) = &mut connection.phase else { return };
-        closing.stage = Stage::Lingering;
-        closing.decoder = None;
-        connection.phase_at = now.into();
-        connection.flags.relink = true;
-        if let Some(inbox) = &mut connection.inbox {
-            inbox.rest = Vec::new();
-            inbox.reading = None;
+        if connection.linger(now) {
+            self.actions.push_back(Action::Shutdown(id.key()));
+            self.mark_ready(id);
+            self.touch(id);
         }
-        self.actions.push_back(Action::Shutdown(id.key()));
-        self.mark_ready(id);
-        self.touch(id);
+    }
+
+    /// Ends a connection that has nothing more to say: FIN, behind what may still wait (`100
+    /// Continue`), and what still comes is discarded.
+    pub(super) fn hang_up(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
+        if self.get_mut(id).is_some_and(|connection| connection.hang_up(now, reason)) {
+            self.linger(now, id);
+        }
     }
 
     /// Ends a connection: its slot, its wheel entry and its memory are given back, its end is
@@ -321,21 +195,17 @@ impl Engine {
         }
         self.unsubscribe_all(id);
         let mut connection = self.connections.remove(id.key());
-        self.wheel.disarm(id.key());
-        self.public -= usize::from(connection.face != crate::core::contract::route::Face::Admin);
+        let was_armed = self.wheel.disarm(id.key());
+        debug_assert!(was_armed, "there is no connection without a deadline");
+        self.admission.public -=
+            usize::from(connection.face != crate::core::contract::route::Face::Admin);
         self.release_address(&connection);
-        let so_far = match &connection.phase {
-            // What the server wanted and the peer was not told of gives way to what came before.
-            Phase::Closing(closing) if !closing.is_settled() => None,
-            Phase::Closing(closing) => Some(closing.reason),
-            Phase::Answering { reason, .. } if *reason != CloseReason::Done => Some(*reason),
-            _ => None,
-        };
-        let reason = first_fault(so_far, why);
+        let reason = first_fault(connection.reason_so_far(), why);
         let discarded = connection.outbox.discard();
         self.count_discarded(discarded);
         self.stats.closed[connection.flags.transport as usize][reason.index()] += 1;
         log_end(now, id, &connection, reason);
+        debug_assert!(connection.outbox.is_empty(), "all that waited was counted as discarded");
         self.actions.push_back(match end {
             End::Close => Action::Close(id.key()),
             End::Abort => Action::Abort(id.key()),
@@ -347,23 +217,24 @@ impl Engine {
     fn tell_handler(&mut self, id: ConnectionId, mut connection: Connection, reason: CloseReason) {
         let route = connection.route.map_or(0, usize::from);
         let mut inbox = connection.inbox.take().unwrap_or_default();
-        if let Phase::Deciding(pending) = &connection.phase {
-            self.jobs.note_left(id, pending.given_bytes);
-        }
-        if !connection.flags.opened {
+        self.jobs.note_left(id, connection.given_bytes());
+        match connection.flags.told {
             // The handler never heard of it.
-            self.stats.messages_cancelled += inbox.messages as u64;
-        } else if connection.flags.job {
-            let events = std::mem::take(&mut inbox.events);
-            self.jobs.note_left(id, inbox.promised + memory_of(&events));
-            self.orphans.insert(id, Orphan { events, reason });
-        } else {
-            let mut events = std::mem::take(&mut inbox.events);
-            events.push_back(Event::Closed(reason));
-            let task = Task::Events { session: connection.session.take(), events };
-            self.queue_job(Job { id, route, task });
+            Told::Not => self.stats.messages_cancelled += inbox.messages as u64,
+            Told::Out => {
+                let events = std::mem::take(&mut inbox.events);
+                self.jobs.note_left(id, inbox.promised + memory_of(&events));
+                let before = self.jobs.orphans.insert(id, Orphan { events, reason });
+                debug_assert!(before.is_none(), "a connection ends once");
+            }
+            Told::Yes => {
+                let mut events = std::mem::take(&mut inbox.events);
+                events.push_back(Event::Closed(reason));
+                let task = Task::Events { session: connection.session.take(), events };
+                self.queue_job(Job { id, route, task });
+            }
         }
-        self.keep_spare_inbox(inbox);
+        self.spares.inboxes.keep(inbox);
     }
 
     pub(super) fn count_discarded(&mut self, discarded: Discarded) {
@@ -385,10 +256,7 @@ fn log_end(now: Instant, id: ConnectionId, connection: &Connection, reason: Clos
         Severity::Fault => Level::Warn,
     };
     let counters = &connection.counters;
-    let violation = match &connection.phase {
-        Phase::Closing(Closing { violation: Some(violation), .. }) => violation.kind(),
-        _ => "none",
-    };
+    let violation = connection.violation().map_or("none", |violation| violation.kind());
     log!(
         target: "heartwheel::connection",
         level,

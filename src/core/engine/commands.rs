@@ -1,7 +1,8 @@
 //! What the application tells the engine.
 
 use crate::core::config::OverflowPolicy;
-use crate::core::connection::Phase;
+use crate::core::connection::Connection;
+use crate::core::connection::effect::Effect;
 use crate::core::contract::event::{Command, Report, TableReport};
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
@@ -23,10 +24,10 @@ impl Engine {
     ) -> Option<ConnectionId> {
         let Command::Send(id, message) = command else { return None };
         let connection = self.get(*id)?;
-        let limit = self.setup.config.limits.outbox_bytes;
+        let limit = self.settings.config.limits.outbox_bytes;
         let len = message.len() + Frame::HEAD_BYTES_MAX;
         let overflows = connection.overflows(from == Some(*id), len, limit);
-        (overflows && connection.flags.writable).then_some(*id)
+        (overflows && connection.flags.writing.has_room()).then_some(*id)
     }
 
     /// Takes a command; `from` is the connection whose handler gave it.
@@ -65,7 +66,7 @@ impl Engine {
             }
             Command::Drain => self.begin_drain(now),
             Command::Shutdown => {
-                self.was_shut_down = true;
+                self.schedule.was_shut_down = true;
                 self.shut_down(now);
             }
         }
@@ -79,7 +80,7 @@ impl Engine {
         id: ConnectionId,
         message: Message,
     ) {
-        let limit = self.setup.config.limits.outbox_bytes;
+        let limit = self.settings.config.limits.outbox_bytes;
         let connection = find_mut(&mut self.connections, id);
         let Some(connection) = connection.filter(|connection| connection.takes_messages()) else {
             self.stats.commands_stale += 1;
@@ -92,7 +93,8 @@ impl Engine {
             self.count_refused(OverflowPolicy::Close);
             self.fail(now, id, CloseReason::Overflow);
             // If it is closing already, what follows would leave a gap: it is taken no more.
-            return self.end_handling(now, id);
+            let effect = self.get(id).map_or(Effect::None, Connection::end_handling);
+            return self.act_on(now, id, effect);
         }
         if is_own && let Some(inbox) = &mut connection.inbox {
             inbox.promised = inbox.promised.saturating_sub(frame.len());
@@ -121,7 +123,7 @@ impl Engine {
             self.stats.commands_stale += 1;
             return;
         };
-        if !matches!(connection.phase, Phase::Open(_)) {
+        if !connection.is_open() {
             return;
         }
         self.forget_messages(id);

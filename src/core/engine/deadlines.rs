@@ -2,8 +2,9 @@
 //! in the socket could move gets one attempt to read or write first: a client must not be judged by
 //! what the server has not looked at.
 
+use crate::core::connection::Connection;
+use crate::core::connection::effect::Effect;
 use crate::core::connection::heartbeat::Missed;
-use crate::core::connection::{After, Phase, Stage};
 use crate::core::contract::event::Event;
 use crate::core::engine::rounds::{Beats, Change};
 use crate::core::engine::{End, Engine};
@@ -33,7 +34,7 @@ impl Engine {
             self.drain_at(),
             self.shed_at(),
             self.topics.next_sweep_at(),
-            self.figures_at,
+            self.reports.figures_at,
             self.accepts_at(),
             self.budget.next_at(),
             self.tickets_at(),
@@ -42,27 +43,27 @@ impl Engine {
     }
 
     /// Lets deadlines act until one needs an attempt first. `None` when none is due any more, or
-    /// when the turn's budget is spent: the next timeout is zero then.
-    pub fn handle_timeout(&mut self, now: Instant, budget: &mut usize) -> Option<Attempt> {
+    /// when the turn's allowance is spent: the next timeout is zero then.
+    pub fn handle_timeout(&mut self, now: Instant, acts_left: &mut usize) -> Option<Attempt> {
         self.weigh(now);
-        self.round_on(now, budget);
-        self.drain_on(now, budget);
+        self.round_on(now, acts_left);
+        self.drain_on(now, acts_left);
         self.accept_on(now);
-        self.shed_on(now, budget);
-        self.expire_tickets(now, budget);
-        while *budget > 0 {
+        self.shed_on(now, acts_left);
+        self.expire_tickets(now, acts_left);
+        while *acts_left > 0 {
             let key = self.wheel.poll_expired(now)?;
             let id = self.id_of(key)?;
             self.catch_up(key);
             let waited = self.end_waits(now, id);
-            *budget -= usize::from(waited);
+            *acts_left -= usize::from(waited);
             let connection = &self.connections[key];
-            let (at, kind) = connection.deadline(&self.rules, now);
+            let (at, kind) = connection.deadline(&self.settings.spans, now);
             if at > now {
-                self.wheel.arm(key, connection.next_at(&self.rules, now));
+                self.wheel.arm(key, connection.next_at(&self.settings.spans, now));
                 continue;
             }
-            *budget = budget.saturating_sub(1);
+            *acts_left = acts_left.saturating_sub(1);
             self.wheel.arm(key, now);
             match kind {
                 DeadlineKind::WriteStall => return Some(Attempt::Write(id)),
@@ -76,7 +77,7 @@ impl Engine {
     /// Lets the deadline of a connection act, if it is still due.
     pub fn expire(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get(id) else { return };
-        let (at, kind) = connection.deadline(&self.rules, now);
+        let (at, kind) = connection.deadline(&self.settings.spans, now);
         if at <= now {
             self.fired(now, at, kind);
             self.act(now, id, kind);
@@ -89,7 +90,7 @@ impl Engine {
 
     fn act(&mut self, now: Instant, id: ConnectionId, kind: DeadlineKind) {
         match kind {
-            DeadlineKind::Handshake => self.act_handshake(now, id),
+            DeadlineKind::Handshake => self.act_by(now, id, Connection::end_by_handshake),
             DeadlineKind::Body => self.refuse_late(now, id, 408, CloseReason::Body),
             DeadlineKind::KeepAlive => self.hang_up(now, id, CloseReason::KeepAlive),
             DeadlineKind::Ping => self.ping(now, id),
@@ -101,7 +102,7 @@ impl Engine {
             }
             DeadlineKind::Lifetime => self.retire(now, id, CloseReason::Lifetime),
             DeadlineKind::WriteStall => self.finish(now, id, CloseReason::WriteStall, End::Abort),
-            DeadlineKind::CloseSend => self.act_close_send(now, id),
+            DeadlineKind::CloseSend => self.act_by(now, id, Connection::end_by_close_send),
             DeadlineKind::CloseAck => self.finish(now, id, CloseReason::CloseAck, End::Abort),
             DeadlineKind::Drain => self.finish(now, id, CloseReason::DrainDeadline, End::Abort),
             // Not a deadline of a connection.
@@ -109,24 +110,19 @@ impl Engine {
         }
     }
 
-    fn act_handshake(&mut self, now: Instant, id: ConnectionId) {
-        let Some(connection) = self.get(id) else { return };
-        match &connection.phase {
-            Phase::Head { reader, first: true } if reader.is_idle() => {
-                self.hang_up(now, id, CloseReason::Handshake);
-            }
-            Phase::Head { .. } => self.refuse_late(now, id, 408, CloseReason::Handshake),
-            // The request is complete: the client is not to blame.
-            _ => self.refuse_late(now, id, 503, CloseReason::Answer),
-        }
+    /// Ends a connection in the way that it finds itself.
+    fn act_by(&mut self, now: Instant, id: ConnectionId, end: fn(&Connection) -> Effect) {
+        let effect = self.get(id).map_or(Effect::None, end);
+        self.act_on(now, id, effect);
     }
 
     fn act_pong(&mut self, now: Instant, id: ConnectionId) {
-        let rules = self.rules.heartbeat;
+        let rhythm = self.settings.spans.heartbeat;
         self.stats.pings_missed += 1;
         let Some(connection) = self.get_mut(id) else { return };
-        let Phase::Open(open) = &mut connection.phase else { return };
-        match open.heartbeat.miss(&rules) {
+        let Some(heartbeat) = connection.heartbeat_mut() else { return };
+        debug_assert!(heartbeat.is_waiting(), "a pong is missed that was waited for");
+        match heartbeat.miss(&rhythm) {
             Missed::Again => self.ping(now, id),
             Missed::Suspect => {
                 self.stats.suspects += 1;
@@ -140,29 +136,14 @@ impl Engine {
     }
 
     fn ping(&mut self, now: Instant, id: ConnectionId) {
-        let rules = self.rules.heartbeat;
+        let rhythm = self.settings.spans.heartbeat;
         let Some(connection) = self.connections.get_mut(id.key()) else { return };
-        if connection.flags.paused {
-            // However long the pause: moments stay near to now.
-            connection.skip_pause(now);
-        }
-        let Phase::Open(open) = &mut connection.phase else { return };
-        let payload = open.heartbeat.ping(&rules, now, &mut self.random);
+        // However long the pause: moments stay near to now.
+        connection.skip_pause(now);
+        let Some(heartbeat) = connection.heartbeat_mut() else { return };
+        let payload = heartbeat.ping(&rhythm, now, &mut self.random);
         self.stats.pings_sent += 1;
         self.push_frame(now, id, ws::encoder::ping(&payload), Kind::Ping);
-    }
-
-    fn act_close_send(&mut self, now: Instant, id: ConnectionId) {
-        let Some(connection) = self.get(id) else { return };
-        let Phase::Closing(closing) = &connection.phase else { return };
-        match closing.stage {
-            // The handler has had its time: the peer's close is answered all the same.
-            Stage::Handling => self.end_handling(now, id),
-            Stage::Sending { then: After::Await | After::Fin } => {
-                self.finish(now, id, CloseReason::CloseSend, End::Abort);
-            }
-            Stage::Awaiting | Stage::Lingering => {}
-        }
     }
 
     /// Takes note that the process had been stopped, or the machine suspended: peers may be gone,

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use log::info;
 
-use crate::core::connection::Phase;
 use crate::core::contract::route::Face;
+use crate::core::engine::departures::Departures;
 use crate::core::engine::rounds::Change;
-use crate::core::engine::turns::Turns;
 use crate::core::engine::{End, Engine};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
@@ -16,44 +15,44 @@ use crate::core::ground::time::{Instant, millis_up};
 /// A drain in progress.
 #[derive(Debug)]
 pub(super) struct Drain {
-    turns: Turns,
+    departures: Departures,
     ended: bool,
 }
 
 impl Drain {
-    pub fn turns(&self) -> &Turns {
-        &self.turns
+    pub fn departures(&self) -> &Departures {
+        &self.departures
     }
 }
 
 impl Engine {
     /// Begins to drain; a second call changes nothing. The listeners are for the loop to close.
     pub(super) fn begin_drain(&mut self, now: Instant) {
-        if self.drain.is_some() {
+        if self.schedule.drain.is_some() {
             return;
         }
         let mut told = 0;
-        let mut waiting: Vec<ConnectionId> = Vec::with_capacity(self.public);
+        let mut waiting: Vec<ConnectionId> = Vec::with_capacity(self.admission.public);
         for (_, connection) in &self.connections {
             if connection.face != Face::Admin {
                 waiting.push(connection.id);
-                told +=
-                    u64::from(matches!(connection.phase, Phase::Open(_) | Phase::Stream { .. }));
+                told += u64::from(connection.is_live());
             }
         }
-        let window = self.setup.config.deadlines.drain;
-        let turns = Turns::new(now, waiting, told, window);
+        let window = self.settings.config.deadlines.drain;
+        let departures = Departures::new(now, waiting, told, window);
         info!(
             "drain begun connections={} spread_ms={} window_ms={}",
-            turns.total(),
-            turns.spread_ms(),
+            departures.total(),
+            departures.spread_ms(),
             millis_up(window)
         );
         // In whole ticks, as the wheel acts: the loop does not wait for it awake.
-        let tick_ms = self.rules.tick_ms;
+        let tick_ms = self.settings.spans.tick_ms;
         let ends_ms = (now + window + Instant::RESOLUTION).as_millis().next_multiple_of(tick_ms);
-        self.rules.drain_ends_at = Some(Instant::from_millis(ends_ms));
-        self.drain = Some(Drain { turns, ended: false });
+        self.settings.spans.drain_ends_at = Some(Instant::from_millis(ends_ms));
+        debug_assert!(departures.spread_ms() <= millis_up(window), "all are told before the end");
+        self.schedule.drain = Some(Drain { departures, ended: false });
         self.begin_round(now, Change::default());
     }
 
@@ -61,10 +60,10 @@ impl Engine {
     /// once if all handlers have been told, else when its time is over. As long as there are
     /// connections, their own deadlines see to the rest.
     pub(super) fn drain_at(&self) -> Option<Instant> {
-        let drain = self.drain.as_ref().filter(|drain| !drain.ended)?;
-        match drain.turns.next_at() {
-            None if self.public > 0 => None,
-            None if self.is_told() => Some(drain.turns.began_at()),
+        let drain = self.schedule.drain.as_ref().filter(|drain| !drain.ended)?;
+        match drain.departures.next_at() {
+            None if self.admission.public > 0 => None,
+            None if self.is_told() => Some(drain.departures.began_at()),
             None => self.told_at(),
             next_at => next_at,
         }
@@ -73,17 +72,17 @@ impl Engine {
     /// Gives when handlers have had their time to hear of the ends: those dropped at the deadline
     /// are only told then.
     fn told_at(&self) -> Option<Instant> {
-        self.rules.drain_ends_at.map(|at| at + TELLING)
+        self.settings.spans.drain_ends_at.map(|at| at + TELLING)
     }
 
-    /// Drains the connections whose turn has come, as many as the budget allows: where the loop was
-    /// held up, it may be the turn of thousands.
-    pub(super) fn drain_on(&mut self, now: Instant, budget: &mut usize) {
-        while *budget > 0
-            && let Some(drain) = &mut self.drain
-            && let Some(id) = drain.turns.poll(now)
+    /// Drains the connections whose turn has come, as many as may act in this turn: where the loop
+    /// was held up, it may be the turn of thousands.
+    pub(super) fn drain_on(&mut self, now: Instant, acts_left: &mut usize) {
+        while *acts_left > 0
+            && let Some(drain) = &mut self.schedule.drain
+            && let Some(id) = drain.departures.poll(now)
         {
-            *budget -= 1;
+            *acts_left -= 1;
             self.drain_one(now, id);
         }
         self.end_drain(now);
@@ -91,35 +90,17 @@ impl Engine {
 
     fn drain_one(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        connection.flags.draining = true;
-        match &mut connection.phase {
-            Phase::KeepAlive { .. } => self.hang_up(now, id, CloseReason::Drain),
-            Phase::Head { reader, .. } if reader.is_idle() => {
-                self.hang_up(now, id, CloseReason::Drain);
-            }
-            Phase::Head { .. } | Phase::Body(_) => {
-                self.refuse_late(now, id, 503, CloseReason::Drain);
-            }
-            Phase::Deciding(pending) => pending.keep = false,
-            Phase::Answering { keep, .. } => *keep = false,
-            // What is published from now on is for when it has come back.
-            Phase::Open(_) => {
-                self.unsubscribe_all(id);
-                // Nothing is held back any more.
-                self.mark_dirty(id);
-            }
-            Phase::Stream { .. } => self.end_stream(now, id, CloseReason::Drain),
-            Phase::Closing(_) => {}
-        }
-        self.settle(now, id);
+        let effect = connection.end_by_drain();
+        self.act_on(now, id, effect);
+        self.advance(now, id);
     }
 
     /// Ends the drain when no connection is left but the operator's and every handler has been
     /// told, or when its time is over.
     fn end_drain(&mut self, now: Instant) {
         let is_late = self.told_at().is_some_and(|at| at <= now);
-        let is_over = self.public == 0 && (self.is_told() || is_late);
-        if let Some(drain) = &mut self.drain
+        let is_over = self.admission.public == 0 && (self.is_told() || is_late);
+        if let Some(drain) = &mut self.schedule.drain
             && is_over
             && !std::mem::replace(&mut drain.ended, true)
         {
@@ -127,9 +108,9 @@ impl Engine {
                 [crate::core::observe::stats::DeadlineKind::Drain as usize];
             info!(
                 "drain ended connections={} dropped={dropped} handlers_left={} after_ms={}",
-                drain.turns.total(),
+                drain.departures.total(),
                 self.jobs.out(),
-                millis_up(now.since(drain.turns.began_at()))
+                millis_up(now.since(drain.departures.began_at()))
             );
         }
     }
@@ -159,12 +140,12 @@ impl Engine {
 
     /// Says whether a drain was begun.
     pub fn is_draining(&self) -> bool {
-        self.drain.is_some()
+        self.schedule.drain.is_some()
     }
 
     /// Says whether a drain has come to its end: no connection is left but the operator's.
     pub fn is_drained(&self) -> bool {
-        self.drain.as_ref().is_some_and(|drain| drain.ended)
+        self.schedule.drain.as_ref().is_some_and(|drain| drain.ended)
     }
 
     /// Ends every connection at once: with a reset, or, behind a drain that has come to its end,

@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use tungstenite::Bytes;
 
 use crate::core::config::OverflowPolicy;
-use crate::core::connection::{Connection, Mark, Phase};
+use crate::core::connection::allowance::Allowance;
+use crate::core::connection::{Connection, Mark};
 use crate::core::contract::route::{RouteKind, RouteSpec};
-use crate::core::engine::{ENCODE_COST, Engine, LOOK_COST, MESSAGE_COST, find_mut};
+use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
@@ -79,28 +80,28 @@ impl FormCache {
 
 impl Engine {
     fn form(&self, connection: &Connection) -> Option<Form> {
-        form(&self.setup.routes, connection)
+        form(&self.settings.routes, connection)
     }
 
-    /// Goes on with the replay of a connection, as far as its outbox and the turn's budget allow.
+    /// Goes on with the replay of a connection, as far as its outbox and the turn allow.
     pub(super) fn feed(&mut self, now: Instant, id: ConnectionId) {
-        let half = self.setup.config.limits.outbox_bytes / 2;
+        let half = self.settings.config.limits.outbox_bytes / 2;
         loop {
             let Some(connection) = self.get(id) else { return };
-            if !connection.flags.replays || connection.outbox.held_bytes() > half {
+            if !connection.flags.feed.replays || connection.outbox.held_bytes() > half {
                 return;
             }
             let Some(form) = self.form(connection) else { return };
-            if self.turn_left == 0 {
+            if self.allowance.is_spent() {
                 return self.mark_hungry(id);
             }
             let Some((key, step)) = self.poll_replay(id, form) else {
                 if let Some(connection) = self.get_mut(id) {
-                    connection.flags.replays = false;
+                    connection.flags.feed.replays = false;
                 }
                 return;
             };
-            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+            self.allowance.charge_message();
             match step {
                 Replay::Event(event) => {
                     let frame = self.encode(form, key, &event, false);
@@ -130,48 +131,53 @@ impl Engine {
     /// Charges the subscriptions that were looked at to the turn.
     pub(super) fn charge_looks(&mut self) {
         let looked_at = self.topics.take_looked_at();
-        self.turn_left = self.turn_left.saturating_sub(looked_at * LOOK_COST);
+        self.allowance.charge_looks(looked_at);
     }
 
-    /// Hands live events to their subscribers, as far as the turn's budget allows: one published to
+    /// Hands live events to their subscribers, as far as the turn allows: one that is published to
     /// thousands takes several turns. Gives a connection that is to be flushed before it goes on:
     /// one that has been given all there is, while it is at hand, or one whose outbox would
     /// overflow, so that only bytes count that really wait for the peer.
     pub fn deliver(&mut self, now: Instant) -> Option<ConnectionId> {
         self.publish_figures(now);
         self.halve_logs(0);
-        if let Some(delivery) = self.held.take() {
+        if let Some(delivery) = self.queues.held.take() {
             let id = delivery.connection;
             if self.is_hungry(id) {
-                // It is this turn's budget that its outbox waits for, or was that of the last one.
-                self.held = Some(delivery);
+                // Its outbox waits for this turn's allowance, or waited for that of the last one.
+                self.queues.held = Some(delivery);
                 return self.take_hunger(id);
             }
-            if self.get(id).is_some_and(|peer| peer.marks.has(Mark::Dirty) && peer.flags.writable) {
+            if self
+                .get(id)
+                .is_some_and(|peer| peer.marks.has(Mark::Dirty) && peer.flags.writing.has_room())
+            {
                 // It was told that its outbox has drained: that is to leave first.
-                self.held = Some(delivery);
+                self.queues.held = Some(delivery);
                 return Some(id);
             }
             self.deliver_one(now, &delivery, true);
         }
-        while self.turn_left > 0
+        while !self.allowance.is_spent()
             && let Some(delivery) = self.topics.poll_delivery()
         {
-            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+            self.allowance.charge_message();
             let (id, is_last) = (delivery.connection, delivery.is_last);
+            debug_assert!(self.queues.held.is_none(), "events of a subscriber go in order");
             if !self.deliver_one(now, &delivery, false) {
-                self.held = Some(delivery);
+                self.queues.held = Some(delivery);
                 return Some(id);
             }
-            if is_last && self.get(id).is_some_and(|connection| connection.flags.writable) {
+            if is_last && self.get(id).is_some_and(|connection| connection.flags.writing.has_room())
+            {
                 return Some(id);
             }
         }
         if self.topics.waiting_events() == 0 {
-            self.forms.keep_newest();
+            self.spares.forms.keep_newest();
         }
-        while self.turn_left > 0
-            && let Some(id) = self.hungry.pop(&mut self.connections)
+        while !self.allowance.is_spent()
+            && let Some(id) = self.queues.hungry.pop(&mut self.connections)
         {
             self.weigh(now);
             if self.get(id).is_some_and(|connection| connection.outbox.is_encoding()) {
@@ -193,11 +199,13 @@ impl Engine {
     fn deliver_one(&mut self, now: Instant, delivery: &Delivery, was_flushed: bool) -> bool {
         let (id, key) = (delivery.connection, delivery.subscription);
         let Some(connection) = self.get(id) else { return true };
-        let (waiting, is_writable) = (connection.outbox.held_bytes(), connection.flags.writable);
+        let (waiting, is_writable) =
+            (connection.outbox.held_bytes(), connection.flags.writing.has_room());
         let Some(form) = self.form(connection) else { return true };
+        debug_assert!(!connection.subscriptions.is_none(), "it is subscribed");
         let frame = self.encode(form, key, &delivery.event, true);
         let overflows =
-            waiting > 0 && waiting + frame.len() > self.setup.config.limits.outbox_bytes;
+            waiting > 0 && waiting + frame.len() > self.settings.config.limits.outbox_bytes;
         if overflows && is_writable && !was_flushed {
             return false;
         }
@@ -221,35 +229,36 @@ impl Engine {
     /// Says whether more has been published and not delivered than a turn may read: who publishes
     /// has to wait.
     pub fn is_flooded(&self) -> bool {
-        let waiting = self.topics.waiting_bytes() + self.topics.waiting_events() * MESSAGE_COST;
-        waiting > self.setup.config.turn.bytes
+        let (bytes, events) = (self.topics.waiting_bytes(), self.topics.waiting_events());
+        let waiting = Allowance::cost_of_events(bytes, events);
+        waiting > self.settings.config.turn.bytes
     }
 
     /// Says whether a turn is for events that were left over, and not for reading: whenever it is
     /// flooded, so that publishers in a hurry are held up, and else in turns with reading.
     pub(super) fn is_delivery_first(&self) -> bool {
-        self.is_flooded() || self.has_events_left() && !self.deliver_first
+        self.is_flooded() || self.has_events_left() && !self.allowance.is_for_delivery()
     }
 
-    /// Says whether events wait that the turn's budget did not allow.
+    /// Says whether events wait that the turn's allowance did not allow.
     pub(super) fn has_events_left(&self) -> bool {
-        self.topics.has_deliveries() || self.held.is_some() || !self.hungry.is_empty()
+        self.topics.has_deliveries() || self.queues.held.is_some() || !self.queues.hungry.is_empty()
     }
 
     fn is_hungry(&self, id: ConnectionId) -> bool {
         self.get(id).is_some_and(|connection| connection.marks.has(Mark::Hungry))
     }
 
-    /// Gives a connection that waits for budget, if there is some: from now on it does not wait.
+    /// Gives a connection that waits for an allowance, if some is left: it does not wait any more.
     fn take_hunger(&mut self, id: ConnectionId) -> Option<ConnectionId> {
-        let has_budget = self.turn_left > 0;
+        let has_allowance = !self.allowance.is_spent();
         let connection = self.get_mut(id)?;
-        (has_budget && connection.marks.clear(Mark::Hungry)).then_some(id)
+        (has_allowance && connection.marks.clear(Mark::Hungry)).then_some(id)
     }
 
     pub(super) fn mark_hungry(&mut self, id: ConnectionId) {
         if let Some(connection) = find_mut(&mut self.connections, id) {
-            self.hungry.push(connection);
+            self.queues.hungry.push(connection);
         }
     }
 
@@ -292,15 +301,15 @@ impl Engine {
     /// any of them, for a client that comes back with its id does not ask for what is older.
     pub(super) fn tell_losses(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        if !std::mem::take(&mut connection.flags.has_lost) {
+        if !std::mem::take(&mut connection.flags.feed.has_lost) {
             return;
         }
         let mut behind = None;
         while let Some(connection) = find_mut(&mut self.connections, id)
-            && let Some(form) = form(&self.setup.routes, connection)
+            && let Some(form) = form(&self.settings.routes, connection)
             && let Some(key) = self.topics.poll_lost(&connection.subscriptions, behind)
         {
-            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+            self.allowance.charge_message();
             self.tell_lost(now, id, form, key, Gap { first: None });
             behind = Some(key);
         }
@@ -310,7 +319,7 @@ impl Engine {
     /// The gap that a replay begins with was a header of the 101, or was counted; one that comes
     /// later ends the connection, unless the policy drops.
     fn tell_plain_gap(&mut self, now: Instant, id: ConnectionId) {
-        if self.setup.config.overflow.policy == OverflowPolicy::Close {
+        if self.settings.config.overflow.policy == OverflowPolicy::Close {
             self.fail(now, id, CloseReason::Overflow);
         }
     }
@@ -331,11 +340,11 @@ impl Engine {
 
     /// Tells a client of `/ws` when its outbox fills up, and when it has drained.
     pub(super) fn tell_pressure(&mut self, now: Instant, id: ConnectionId) {
-        let limit = self.setup.config.limits.outbox_bytes as u64;
+        let limit = self.settings.config.limits.outbox_bytes as u64;
         let Some(connection) = self.get(id) else { return };
         // Word of pressure makes none: beside a small limit it would be answered by the next word.
         let waiting = connection.outbox.held_bytes().saturating_sub(PRESSURE_WORD_BYTES) as u64;
-        let before = connection.flags.pressure;
+        let before = connection.flags.feed.pressure;
         let level = match waiting * 100 / limit {
             _ if connection.outbox.is_empty() => 0,
             51.. if before < 1 => 1,
@@ -345,7 +354,7 @@ impl Engine {
         };
         if level != before && self.form(connection) == Some(Form::Envelope) {
             if let Some(connection) = self.get_mut(id) {
-                connection.flags.pressure = level;
+                connection.flags.feed.pressure = level;
             }
             self.tell(now, id, &ServerMessage::Pressure { level });
         }
@@ -360,7 +369,7 @@ impl Engine {
         delivery: &Delivery,
         len: usize,
     ) -> bool {
-        let policy = self.setup.config.overflow.policy;
+        let policy = self.settings.config.overflow.policy;
         let yielding = match policy {
             OverflowPolicy::Close => {
                 self.count_refused(policy);
@@ -374,7 +383,7 @@ impl Engine {
             OverflowPolicy::DropOldest => Yielding::Oldest,
             OverflowPolicy::Latest => Yielding::Superseded,
         };
-        let limit = self.setup.config.limits.outbox_bytes;
+        let limit = self.settings.config.limits.outbox_bytes;
         let subscription = delivery.subscription;
         let wanted = Wanted { subscription, id: delivery.event.id, len, limit, yielding };
         let Some(connection) = self.get(id) else { return false };
@@ -383,7 +392,7 @@ impl Engine {
             let word = topic.and_then(|topic| encode_gap(form, topic, Some(LONGEST_ID)));
             word.map_or(0, |word| word.len() + Outbox::ENTRY_BYTES)
         });
-        self.turn_left = self.turn_left.saturating_sub(plan.looked_at * LOOK_COST);
+        self.allowance.charge_looks(plan.looked_at);
         // Of each topic the newest stays, however many topics there are; and nothing goes in vain.
         if !plan.is_enough && yielding == Yielding::Oldest {
             self.drop_newest(id, delivery);
@@ -395,14 +404,14 @@ impl Engine {
 
     /// Does not queue an event. That is told before the next one, or when the outbox has drained.
     fn drop_newest(&mut self, id: ConnectionId, delivery: &Delivery) {
-        self.count_refused(self.setup.config.overflow.policy);
+        self.count_refused(self.settings.config.overflow.policy);
         self.mark_lost(id, delivery.subscription);
     }
 
     /// Tells each gap where the dropped events were, or before the next one if none follows yet. On
     /// `/ws` always there: a `subscribed` that follows says that nothing before it is missing.
     fn drop_planned(&mut self, now: Instant, id: ConnectionId, form: Form, plan: &Plan) {
-        let policy = self.setup.config.overflow.policy;
+        let policy = self.settings.config.overflow.policy;
         self.stats.messages_discarded[policy as usize] += plan.events;
         self.stats.discarded_bytes += plan.bytes as u64;
         let mut words = Vec::with_capacity(plan.losses.len());
@@ -432,13 +441,13 @@ impl Engine {
     fn mark_lost(&mut self, id: ConnectionId, key: SubscriptionKey) {
         self.topics.mark_lost(id, key);
         if let Some(connection) = self.get_mut(id) {
-            connection.flags.has_lost = true;
+            connection.flags.feed.has_lost = true;
         }
     }
 
     /// Encodes an event for a form, once.
     fn encode(&mut self, form: Form, key: SubscriptionKey, event: &Event, is_live: bool) -> Frame {
-        if let Some(frame) = self.forms.find(event.id, form) {
+        if let Some(frame) = self.spares.forms.find(event.id, form) {
             return frame.clone();
         }
         let topic = self.topics.topic_of(key);
@@ -450,15 +459,14 @@ impl Engine {
         } else {
             0
         };
-        let cost = event.payload.len() / LOOKS_PER_BYTE + grown * ENCODE_COST;
-        self.turn_left = self.turn_left.saturating_sub(cost);
+        self.allowance.charge_event(event.payload.len(), grown);
         // A replay beside a fan-out would drive out what all the others are yet to get.
         match self.topics.waiting_events() {
             0 => {
-                self.forms.keep(event.id, form, frame.clone());
-                self.forms.keep_newest();
+                self.spares.forms.keep(event.id, form, frame.clone());
+                self.spares.forms.keep_newest();
             }
-            _ if is_live => self.forms.keep(event.id, form, frame.clone()),
+            _ if is_live => self.spares.forms.keep(event.id, form, frame.clone()),
             _ => {}
         }
         frame
@@ -468,11 +476,11 @@ impl Engine {
 /// Says how a connection is fed, if it is.
 pub(super) fn form(routes: &[RouteSpec], connection: &Connection) -> Option<Form> {
     let route = &routes[usize::from(connection.route?)];
-    match (&connection.phase, route.kind) {
-        (Phase::Open(_), RouteKind::TopicSocket | RouteKind::WebSocket) => Some(Form::Plain),
-        (Phase::Open(_), RouteKind::Hub) => Some(Form::Envelope),
-        (Phase::Stream { .. }, RouteKind::TopicGet) => Some(Form::Stream),
-        (Phase::Stream { .. }, RouteKind::EventStream) => Some(Form::NamedStream),
+    match route.kind {
+        RouteKind::TopicSocket | RouteKind::WebSocket if connection.is_open() => Some(Form::Plain),
+        RouteKind::Hub if connection.is_open() => Some(Form::Envelope),
+        RouteKind::TopicGet if connection.is_stream() => Some(Form::Stream),
+        RouteKind::EventStream if connection.is_stream() => Some(Form::NamedStream),
         _ => None,
     }
 }
@@ -515,9 +523,6 @@ fn encode(form: Form, topic: &str, event: &Event) -> Frame {
         Form::NamedStream => stream(Some(topic)),
     }
 }
-
-/// So many bytes are looked at in the time in which one is read and decoded.
-const LOOKS_PER_BYTE: usize = 16;
 
 /// Lends a payload to an encoder.
 pub(super) fn payload(payload: &Payload) -> crate::core::wire::payload::Payload<'_> {

@@ -41,13 +41,13 @@ impl Engine {
     /// Publishes the figures if it is time for them.
     pub(super) fn publish_figures(&mut self, now: Instant) {
         if !self.topics.has_subscribers(TOPIC) {
-            self.figures_at = None;
+            self.reports.figures_at = None;
             return;
         }
-        if self.figures_at.is_some_and(|at| at > now) {
+        if self.reports.figures_at.is_some_and(|at| at > now) {
             return;
         }
-        self.figures_at = Some((now + EVERY).floor(EVERY));
+        self.reports.figures_at = Some((now + EVERY).floor(EVERY));
         let payload = Payload::Json(self.figures(now).into());
         let published = self.publish(now, TOPIC, payload);
         // Beside a log that has issued nothing for long there may be no id for it.
@@ -69,7 +69,7 @@ impl Engine {
         // Of what only the loop knows nothing is told here.
         let around = Surroundings::default();
         let object = Object::new()
-            .number("at_ms", self.date.unix_ms)
+            .number("at_ms", self.reports.date.unix_ms)
             .string("version", env!("CARGO_PKG_VERSION"))
             .number("uptime_ms", now.as_millis());
         self.snapshot(&around).members(object).end()

@@ -1,7 +1,7 @@
 //! What a host may ask that waits for the answer: the C boundary. Whoever sends commands instead
 //! hears nothing back.
 
-use crate::core::connection::Phase;
+use crate::core::connection::Connection;
 use crate::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
 use crate::core::engine::Engine;
 use crate::core::engine::tickets::Unpublished;
@@ -51,17 +51,17 @@ impl Engine {
         if let Err(rule) = spec.check_path() {
             return Err(Refused::Path(spec.path, rule));
         }
-        if self.setup.routes.len() == RouteSpec::MAX {
+        if self.settings.routes.len() == RouteSpec::MAX {
             return Err(Refused::Routes);
         }
-        self.setup.routes.push(spec);
+        self.settings.routes.push(spec);
         Ok(())
     }
 
-    /// Makes the turn's budget whole again: events that are pulled between turns are the host's own
-    /// work, and no turn's.
-    pub fn renew_budget(&mut self) {
-        self.turn_left = self.setup.config.turn.bytes;
+    /// Makes the turn's allowance whole again: events that are pulled between turns are the host's
+    /// own work, and no turn's.
+    pub fn renew_allowance(&mut self) {
+        self.allowance.renew(self.settings.config.turn.bytes);
     }
 
     /// Says whether a message of `len` bytes for a peer would be taken; `from` is the connection
@@ -77,7 +77,7 @@ impl Engine {
         id: ConnectionId,
         len: usize,
     ) -> Result<(), Refused> {
-        let limit = self.setup.config.limits.outbox_bytes;
+        let limit = self.settings.config.limits.outbox_bytes;
         let len = len.saturating_add(Frame::HEAD_BYTES_MAX);
         let connection = self.get(id).filter(|connection| connection.takes_messages());
         let connection = connection.ok_or(Refused::Gone)?;
@@ -93,7 +93,7 @@ impl Engine {
     ///
     /// [`Refused::Gone`].
     pub fn check_open(&self, id: ConnectionId) -> Result<(), Refused> {
-        let is_open = self.get(id).is_some_and(|c| matches!(c.phase, Phase::Open(_)));
+        let is_open = self.get(id).is_some_and(Connection::is_open);
         if is_open { Ok(()) } else { Err(Refused::Gone) }
     }
 

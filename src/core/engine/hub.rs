@@ -2,12 +2,11 @@
 //! answered, and the connection stays.
 
 use crate::core::admission::tokens::Right;
-use crate::core::connection::Phase;
 use crate::core::engine::feed::{Form, form};
 use crate::core::engine::publish::SHORT_OF_MEMORY;
 use crate::core::engine::rights::{NO_PUBLISH, NO_SUBSCRIBE};
 use crate::core::engine::tickets::{Answer, Asker, BUSY, Published, Unpublished};
-use crate::core::engine::{CHECK_COST, Engine, find_mut};
+use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::json;
 use crate::core::ground::time::Instant;
@@ -54,19 +53,12 @@ impl Engine {
     /// turn may.
     pub(super) fn read_ahead(&mut self, id: ConnectionId) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        if form(&self.setup.routes, connection) != Some(Form::Envelope) {
+        if form(&self.settings.routes, connection) != Some(Form::Envelope) {
             return;
         }
-        let Phase::Open(open) = &connection.phase else { return };
-        let Some(text) = open.decoder.text_in_progress() else { return };
-        let spare = || self.spare_inboxes.pop().unwrap_or_default();
-        let inbox = connection.inbox.get_or_insert_with(spare);
-        let reading = inbox.reading.get_or_insert_default();
-        let (at, held) = (reading.at(), reading.held_bytes());
-        reading.go_on(text);
-        let checked = reading.at() - at;
-        self.budget.add(reading.held_bytes().saturating_sub(held));
-        self.turn_left = self.turn_left.saturating_sub(checked * CHECK_COST);
+        let Some((read, held)) = connection.read_ahead(&mut self.spares.inboxes) else { return };
+        self.budget.add(held);
+        self.allowance.charge_checked(read);
     }
 
     /// Reads the rest of a message, which is whole now.
@@ -79,7 +71,7 @@ impl Engine {
         let reading = inbox.and_then(|inbox| inbox.reading.take());
         let reading = reading.map(|reading| *reading).unwrap_or_default();
         let unread = text.len() - reading.at();
-        self.turn_left = self.turn_left.saturating_sub(unread * CHECK_COST);
+        self.allowance.charge_checked(unread);
         reading.finish(text)
     }
 

@@ -3,11 +3,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::core::connection::{Connection, Inbox, Mark, Phase};
+use crate::core::connection::{Connection, Mark, Told};
 use crate::core::contract::event::{Done, Event, Job, Outcome, Session, Task};
 use crate::core::contract::route::Placement;
 use crate::core::engine::queue::pop;
-use crate::core::engine::{Engine, MESSAGE_COST, find_mut};
+use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
@@ -17,7 +17,7 @@ use crate::core::wire::http::Response;
 /// What waits for handlers, on the loop thread and on the workers apart, so that a blocked pool
 /// holds up no other.
 #[derive(Debug, Default)]
-pub(super) struct Queues {
+pub(super) struct Jobs {
     inline: Queue,
     workers: Queue,
     /// Jobs that were taken and have not come back.
@@ -28,6 +28,8 @@ pub(super) struct Queues {
     left: HashMap<ConnectionId, usize>,
     /// The sum of it.
     left_bytes: usize,
+    /// Connections that ended while a job was out.
+    pub orphans: HashMap<ConnectionId, Orphan>,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +53,7 @@ pub(super) struct Orphan {
     pub reason: CloseReason,
 }
 
-impl Queues {
+impl Jobs {
     /// Says whether no job waits or is out.
     pub fn is_empty(&self) -> bool {
         self.inline.is_empty() && self.workers.is_empty() && self.out == 0
@@ -78,6 +80,7 @@ impl Queues {
     /// Takes note that it has come back.
     fn forget_left(&mut self, id: ConnectionId) {
         self.left_bytes -= self.left.remove(&id).unwrap_or(0);
+        debug_assert!(!self.left.is_empty() || self.left_bytes == 0, "the sum of none is none");
         if self.left.is_empty() {
             self.left.shrink_to(LEFT_KEPT_MAX);
         }
@@ -133,9 +136,7 @@ impl Engine {
     /// Makes a job of the request that a connection waits to have decided.
     fn take_request(&mut self, id: ConnectionId) -> Option<Job> {
         let connection = self.get_mut(id)?;
-        let Phase::Deciding(pending) = &mut connection.phase else { return None };
-        let request = pending.request.take()?;
-        pending.given_bytes = request.body().len();
+        let (request, pending) = connection.take_request()?;
         let task = match pending.upgrade {
             Some(_) => Task::Authorize(request),
             None => Task::Answer(request),
@@ -146,7 +147,7 @@ impl Engine {
     /// Goes on reading from a connection whose inbox has just been emptied.
     fn mark_ready_again(&mut self, id: ConnectionId) {
         let is_ready =
-            |connection: &Connection| connection.flags.paused && !self.is_behind(connection);
+            |connection: &Connection| connection.is_paused() && !self.is_behind(connection);
         if self.get(id).is_some_and(is_ready) {
             self.mark_ready(id);
         }
@@ -155,12 +156,12 @@ impl Engine {
     /// Makes a job of the events of a connection, as many as its outbox has room for the answers
     /// to.
     fn take_job(&mut self, id: ConnectionId) -> Option<Job> {
-        let outbox_limit = self.setup.config.limits.outbox_bytes;
-        let budget = 1 + self.turn_left / MESSAGE_COST;
+        let outbox_limit = self.settings.config.limits.outbox_bytes;
+        let budget = self.allowance.messages_left();
         let connection = self.get_mut(id)?;
         let waiting = connection.outbox.held_bytes();
         let route = usize::from(connection.route?);
-        let inbox = connection.inbox.as_mut().filter(|_| !connection.flags.job)?;
+        let inbox = connection.inbox.as_mut().filter(|_| connection.flags.told != Told::Out)?;
         let mut count = 0;
         for event in &inbox.events {
             if let Event::Message(message) = event {
@@ -187,10 +188,10 @@ impl Engine {
             false => inbox.events.drain(..count).collect(),
         };
         let given = inbox.given as usize;
-        connection.flags.job = true;
-        connection.flags.opened = true;
+        debug_assert!(connection.flags.told != Told::Out, "one job at a time");
+        connection.flags.told = Told::Out;
         let session = connection.session.take();
-        self.turn_left = self.turn_left.saturating_sub(given * MESSAGE_COST);
+        self.allowance.charge_messages(given);
         Some(Job { id, route, task: Task::Events { session, events } })
     }
 
@@ -219,7 +220,7 @@ impl Engine {
                 self.handle_panic(now, done.route, id, session);
             }
         }
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Gives a session back to its connection, or, if that has ended, to the handler for the last
@@ -235,7 +236,9 @@ impl Engine {
             return self.take_back_orphan(route, id, session);
         };
         connection.session = session;
-        connection.flags.job = false;
+        if connection.flags.told == Told::Out {
+            connection.flags.told = Told::Yes;
+        }
         if let Some(inbox) = &mut connection.inbox {
             inbox.promised = 0;
             inbox.given = 0;
@@ -247,7 +250,8 @@ impl Engine {
     }
 
     fn take_back_orphan(&mut self, route: usize, id: ConnectionId, session: Option<Session>) {
-        let Some(mut orphan) = self.orphans.remove(&id) else { return };
+        let Some(mut orphan) = self.jobs.orphans.remove(&id) else { return };
+        debug_assert!(self.get(id).is_none(), "it has ended");
         if session.is_none() {
             // It panicked in its first call.
             return;
@@ -270,24 +274,24 @@ impl Engine {
         self.take_back(route, id, session, VecDeque::new());
         let Some(connection) = self.get_mut(id) else { return };
         // A handler that panicked in its first call keeps nothing and is told nothing more.
-        connection.flags.opened &= !is_first;
-        if is_first && let Some(inbox) = &mut connection.inbox {
-            inbox.events.clear();
-        }
-        match &mut connection.phase {
-            Phase::Deciding(pending) => {
-                // A refused upgrade ends the connection.
-                pending.keep &= pending.upgrade.is_none();
-                let response = Response::new(500).text("the handler panicked\n");
-                self.handle_answer(now, id, response);
+        if is_first {
+            connection.flags.told = Told::Not;
+            if let Some(inbox) = &mut connection.inbox {
+                inbox.events.clear();
             }
-            _ => self.fail(now, id, CloseReason::Panic),
+        }
+        if connection.is_deciding() {
+            connection.end_behind_upgrade();
+            let response = Response::new(500).text("the handler panicked\n");
+            self.handle_answer(now, id, response);
+        } else {
+            self.fail(now, id, CloseReason::Panic);
         }
     }
 
     /// Drops the messages that still wait for the handler of a connection, be it gone or not.
     pub(super) fn forget_messages(&mut self, id: ConnectionId) {
-        let events = match self.orphans.get_mut(&id) {
+        let events = match self.jobs.orphans.get_mut(&id) {
             Some(orphan) => &mut orphan.events,
             None => {
                 let connection = find_mut(&mut self.connections, id);
@@ -309,7 +313,7 @@ impl Engine {
             Task::Events { events, .. } => Some(events),
             _ => None,
         });
-        let orphaned = self.orphans.values().map(|orphan| &orphan.events);
+        let orphaned = self.jobs.orphans.values().map(|orphan| &orphan.events);
         let is_message = |event: &&Event| matches!(event, Event::Message(_));
         last.chain(orphaned).flatten().filter(is_message).count() as u64
     }
@@ -318,18 +322,22 @@ impl Engine {
         if let Task::Events { events, .. } = &job.task {
             self.jobs.note_left(job.id, memory_of(events));
         }
-        let placement = self.setup.routes[job.route].placement;
+        let placement = self.settings.routes[job.route].placement;
         self.jobs.of(placement).last.push_back(job);
     }
 
     pub(super) fn mark_runnable(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        if connection.flags.job || connection.marks.has(Mark::Runnable) || !connection.has_job() {
+        if connection.flags.told == Told::Out
+            || connection.marks.has(Mark::Runnable)
+            || !connection.has_job()
+        {
             return;
         }
         let Some(route) = connection.route else { return };
-        connection.marks.set(Mark::Runnable);
-        let placement = self.setup.routes[usize::from(route)].placement;
+        let is_new = connection.marks.set(Mark::Runnable);
+        debug_assert!(is_new, "it waits once");
+        let placement = self.settings.routes[usize::from(route)].placement;
         let runnable = &mut self.jobs.of(placement).runnable;
         runnable.push_back(id);
         // Behind a pool that is blocked, connections come and go: those that have gone are
@@ -343,27 +351,8 @@ impl Engine {
     /// Takes an inbox from a connection for which nothing waits.
     pub(super) fn release_inbox(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
-        let marks = connection.marks;
-        let is_idle = |inbox: &mut Box<Inbox>| inbox.is_idle() && !marks.has(Mark::Asking);
-        if let Some(inbox) = connection.inbox.take_if(is_idle) {
-            self.keep_spare_inbox(inbox);
-        }
-    }
-
-    /// Keeps the memory of a few inboxes for the next messages. An idle connection owns none.
-    pub(super) fn keep_spare_inbox(&mut self, mut inbox: Box<Inbox>) {
-        if self.spare_inboxes.len() < SPARE_INBOXES_MAX
-            && inbox.events.capacity() <= SPARE_EVENTS_MAX
-        {
-            inbox.events.clear();
-            inbox.messages = 0;
-            inbox.bytes = 0;
-            inbox.promised = 0;
-            inbox.given = 0;
-            inbox.rest = Vec::new();
-            inbox.rest_from = 0;
-            inbox.reading = None;
-            self.spare_inboxes.push(inbox);
+        if let Some(inbox) = connection.inbox.take_if(|inbox| inbox.is_idle()) {
+            self.spares.inboxes.keep(inbox);
         }
     }
 }
@@ -378,6 +367,4 @@ pub(super) fn memory_of(events: &VecDeque<Event>) -> usize {
 }
 
 const LEFT_KEPT_MAX: usize = 64;
-const SPARE_INBOXES_MAX: usize = 16;
-const SPARE_EVENTS_MAX: usize = 64;
 const RUNNABLE_SPARE: usize = 64;

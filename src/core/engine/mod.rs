@@ -9,12 +9,14 @@
 //! the next turn must come at the latest.
 
 mod admission;
-mod budget;
+
 mod census;
 mod closing;
 mod commands;
 mod deadlines;
+mod departures;
 mod drain;
+mod effects;
 mod feed;
 mod figures;
 #[cfg(feature = "ffi")]
@@ -22,6 +24,7 @@ mod host;
 mod hub;
 mod input;
 mod jobs;
+mod memory_budget;
 mod metrics;
 mod operator;
 mod output;
@@ -30,36 +33,43 @@ pub mod pump;
 mod queue;
 mod rates;
 mod reload;
+mod reports;
 mod requests;
 mod rights;
 mod rounds;
+mod schedule;
+mod settings;
 mod shed;
 mod slices;
+mod spares;
 mod table;
 mod tickets;
 mod turn;
-mod turns;
 mod upgraded;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use slab::Slab;
 
-use crate::core::admission::tokens::Tokens;
 use crate::core::config::Config;
-use crate::core::connection::{Connection, Inbox, Mark, Rules};
+use crate::core::connection::Connection;
+use crate::core::connection::allowance::Allowance;
 use crate::core::contract::route::RouteSpec;
-use crate::core::engine::queue::Queue;
+use crate::core::engine::admission::Admission;
+use crate::core::engine::jobs::Jobs;
+use crate::core::engine::memory_budget::MemoryBudget;
+use crate::core::engine::queue::Queues;
+use crate::core::engine::reports::Reports;
+use crate::core::engine::schedule::Schedule;
+use crate::core::engine::settings::{Settings, topic_rules};
+use crate::core::engine::spares::Spares;
 use crate::core::ground::id::{ConnectionId, Generation};
 use crate::core::ground::random::Random;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 use crate::core::ground::wheel::Wheel;
 use crate::core::observe::stats::{DeadlineKind, Stats};
-use crate::core::outbox;
-use crate::core::topics::{Delivery, Topics};
-use crate::core::wire::http;
-use crate::core::wire::ws;
+use crate::core::topics::Topics;
 
 pub use deadlines::Attempt;
 pub use figures::Waiting;
@@ -88,65 +98,22 @@ pub struct Setup {
 /// All connections of one server.
 #[derive(Debug)]
 pub struct Engine {
-    setup: Setup,
-    rules: Rules,
-    frame_limits: ws::Limits,
-    head_limits: http::HeadLimits,
+    settings: Settings,
     connections: Slab<Connection>,
-    /// How many connections came through listeners that are not the operator's.
-    public: usize,
-    budget: budget::Budget,
-    by_address: admission::ByAddress,
-    handshakes: admission::Handshakes,
-    /// What requests must bear, if they must.
-    tokens: Option<Tokens>,
-    generation: Generation,
+    /// One entry for each connection.
     wheel: Wheel,
+    queues: Queues,
+    admission: Admission,
+    allowance: Allowance,
+    budget: MemoryBudget,
+    jobs: Jobs,
+    actions: VecDeque<Action>,
+    schedule: Schedule,
+    topics: Topics,
+    reports: Reports,
+    spares: Spares,
     random: Random,
     stats: Stats,
-    date: Date,
-    /// What is left of `turn.bytes`.
-    turn_left: usize,
-    /// No connection has been read from in this turn.
-    first_read: bool,
-    /// Nothing is read in this turn: its budget is for events that were left over.
-    deliver_first: bool,
-    /// An event that waits for its subscriber's outbox to be flushed.
-    held: Option<Delivery>,
-    ready: Queue,
-    /// Connections whose deadlines may have changed in this turn.
-    touched: Queue,
-    dirty: Queue,
-    jobs: jobs::Queues,
-    /// Connections that ended while a job was out.
-    orphans: HashMap<ConnectionId, jobs::Orphan>,
-    actions: VecDeque<Action>,
-    drain: Option<drain::Drain>,
-    shed: Option<turns::Turns>,
-    /// What is being done to every connection.
-    round: Option<rounds::Round>,
-    /// What those bear that have followed it.
-    round_parity: bool,
-    /// Told to end at once.
-    was_shut_down: bool,
-    /// Connections that asked for the server's figures.
-    scrapes: VecDeque<ConnectionId>,
-    /// One of them was looked for in this turn.
-    has_scraped: bool,
-    /// Inboxes to be used again, boxed as connections hold them.
-    #[expect(clippy::vec_box)]
-    spare_inboxes: Vec<Box<Inbox>>,
-    topics: Topics,
-    /// Connections whose replay goes on when there is budget for it.
-    hungry: Queue,
-    forms: feed::FormCache,
-    /// When the server's own figures are published next, while somebody subscribes to them.
-    figures_at: Option<Instant>,
-    spare_queues: outbox::Spares,
-    /// Where what is encoded as it is written is encoded.
-    scratch: Vec<u8>,
-    /// What waits for the log, if it is one that answers later.
-    tickets: Option<Box<tickets::Tickets>>,
 }
 
 /// What is to be done with a socket. The key is its connection's slot.
@@ -162,75 +129,40 @@ pub enum Action {
     Abort(usize),
 }
 
-/// The Date header's text, formatted once a second.
-#[derive(Debug, Default)]
-struct Date {
-    unix_ms: u64,
-    second: u64,
-    text: String,
-}
-
 impl Engine {
     /// Makes an engine without connections.
     pub fn new(setup: Setup) -> Engine {
         let config = &setup.config;
         let mut random = Random::new(setup.seed);
-        let topics =
-            Topics::new(reload::topic_rules(config), random.next_u64() as u16, setup.unix_ms);
+        let epoch = random.next_u64() as u16;
+        // Anywhere, so that an id of another server of this process is nobody here.
+        let generation = Generation::from_bits(random.next_u64());
         Engine {
-            topics,
-            hungry: Queue::new(Mark::Hungry),
-            forms: feed::FormCache::default(),
-            figures_at: None,
-            rules: config.into(),
-            frame_limits: reload::frame_limits(config),
-            head_limits: reload::head_limits(config),
             connections: Slab::new(),
-            public: 0,
-            budget: budget::Budget::new(config, setup.memory_auto),
-            by_address: admission::ByAddress::default(),
-            handshakes: admission::Handshakes::default(),
-            tokens: None,
-            // Anywhere, so that an id of another server of this process is nobody here.
-            generation: Generation::from_bits(random.next_u64()),
             wheel: Wheel::new(config.tick),
+            queues: Queues::default(),
+            admission: Admission::new(generation),
+            allowance: Allowance::new(config.turn.bytes),
+            budget: MemoryBudget::new(config, setup.memory_auto),
+            jobs: Jobs::default(),
+            actions: VecDeque::new(),
+            schedule: Schedule::default(),
+            topics: Topics::new(topic_rules(config), epoch, setup.unix_ms),
+            reports: Reports::default(),
+            spares: Spares::default(),
             random,
             stats: Stats::default(),
-            date: Date::default(),
-            turn_left: config.turn.bytes,
-            first_read: true,
-            deliver_first: false,
-            held: None,
-            ready: Queue::new(Mark::Ready),
-            touched: Queue::new(Mark::Touched),
-            dirty: Queue::new(Mark::Dirty),
-            jobs: jobs::Queues::default(),
-            orphans: HashMap::new(),
-            actions: VecDeque::new(),
-            drain: None,
-            shed: None,
-            round: None,
-            round_parity: false,
-            was_shut_down: false,
-            scrapes: VecDeque::new(),
-            has_scraped: false,
-            spare_inboxes: Vec::new(),
-            spare_queues: outbox::Spares::default(),
-            scratch: Vec::new(),
-            tickets: None,
-            setup,
+            settings: Settings::new(setup),
         }
     }
 
-    /// Begins a turn: the budget is whole again. `unix_ms` is the wall clock, for the Date header
+    /// Begins a turn: its allowance is whole. `unix_ms` is the wall clock, for the Date header
     /// alone.
     pub fn begin_turn(&mut self, unix_ms: u64) {
-        self.turn_left = self.setup.config.turn.bytes;
-        self.first_read = true;
-        self.has_scraped = false;
+        let is_for_delivery = self.is_delivery_first();
+        self.allowance.begin_turn(self.settings.config.turn.bytes, is_for_delivery);
         self.budget.begin_turn();
-        self.deliver_first = self.is_delivery_first();
-        self.date.unix_ms = unix_ms;
+        self.reports.begin_turn(unix_ms);
         self.stats.turns += 1;
     }
 
@@ -246,7 +178,7 @@ impl Engine {
 
     /// Gives the configuration.
     pub fn config(&self) -> &Config {
-        &self.setup.config
+        &self.settings.config
     }
 
     /// Gives the number of open connections.
@@ -283,12 +215,12 @@ impl Engine {
     /// Takes the next connection with bytes to write: at the end of a turn.
     pub fn poll_dirty(&mut self) -> Option<ConnectionId> {
         // One that has been flushed meanwhile is not dirty any more.
-        self.dirty.pop(&mut self.connections)
+        self.queues.dirty.pop(&mut self.connections)
     }
 
     /// Says whether bytes wait to be written to a connection.
     pub fn has_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.queues.dirty.is_empty()
     }
 
     fn get(&self, id: ConnectionId) -> Option<&Connection> {
@@ -305,7 +237,7 @@ impl Engine {
     /// set anew then.
     fn rearm(&mut self, now: Instant, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let at = connection.next_at(&self.rules, now);
+        let at = connection.next_at(&self.settings.spans, now);
         let relink = std::mem::take(&mut connection.flags.relink);
         if relink || self.wheel.armed_at(key).is_none_or(|armed_at| at < armed_at) {
             self.wheel.arm(key, at);
@@ -315,37 +247,28 @@ impl Engine {
     /// Has the wheel entry looked at when the turn ends, however much happens until then.
     fn touch(&mut self, id: ConnectionId) {
         if let Some(connection) = find_mut(&mut self.connections, id) {
-            self.touched.push(connection);
+            self.queues.touched.push(connection);
         }
     }
 
     /// Sets the wheel entries of the connections that something has happened to: at the end of a
     /// turn, and after what is asked for between turns.
     pub fn arm_touched(&mut self, now: Instant) {
-        while let Some(id) = self.touched.pop(&mut self.connections) {
+        while let Some(id) = self.queues.touched.pop(&mut self.connections) {
             self.rearm(now, id.key());
         }
     }
 
     fn mark_ready(&mut self, id: ConnectionId) {
         if let Some(connection) = find_mut(&mut self.connections, id) {
-            self.ready.push(connection);
+            self.queues.ready.push(connection);
         }
     }
 
     fn mark_dirty(&mut self, id: ConnectionId) {
         if let Some(connection) = find_mut(&mut self.connections, id) {
-            self.dirty.push(connection);
+            self.queues.dirty.push(connection);
         }
-    }
-
-    fn date(&mut self) -> &str {
-        let second = self.date.unix_ms / 1000;
-        if second != self.date.second || self.date.text.is_empty() {
-            self.date.second = second;
-            self.date.text = http::date(self.date.unix_ms);
-        }
-        &self.date.text
     }
 
     fn fired(&mut self, now: Instant, at: Instant, kind: DeadlineKind) {
@@ -378,19 +301,3 @@ fn first_fault(so_far: Option<CloseReason>, now: CloseReason) -> CloseReason {
         None => now,
     }
 }
-
-/// What a message costs of `turn.bytes`, beside its bytes, when it is decoded and when it is
-/// delivered; a fragment costs as much.
-const MESSAGE_COST: usize = 128;
-
-/// What a byte costs of it that is written for another, as an escape or a line.
-const ENCODE_COST: usize = 4;
-
-/// What a byte costs of it that is checked when it has been read: to be JSON, or text.
-const CHECK_COST: usize = 3;
-
-/// What a look at one of many costs of it: an entry of an outbox, a subscription.
-const LOOK_COST: usize = 4;
-
-/// What it costs of it to evict an event from a log.
-const TRIM_COST: usize = 8;

@@ -3,11 +3,11 @@
 
 use std::num::NonZeroU64;
 
-use crate::core::connection::{Phase, Rest};
+use crate::core::connection::Connection;
+use crate::core::connection::http::Rest;
 use crate::core::contract::event::Place;
 use crate::core::contract::route::Operation;
 use crate::core::engine::Engine;
-use crate::core::engine::queue::pop;
 use crate::core::ground::decimal;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::json::Object;
@@ -27,20 +27,20 @@ impl Engine {
     ) {
         let answer = match operation {
             // Some of the figures are the loop's.
-            Operation::Metrics => return self.scrapes.push_back(id),
+            Operation::Metrics => return self.reports.ask(id),
             Operation::Connections => {
                 let Some(pending) = self.take_pending(id) else { return };
                 let rest = Rest::Table(Place::default());
                 return self.begin_slices(now, id, &pending, &HeaderLines::default(), rest);
             }
             Operation::Config => {
-                let toml = self.setup.config.to_toml();
+                let toml = self.settings.config.to_toml();
                 Ok(Response::new(200).text(toml))
             }
             Operation::Kick => self.answer_kick(now, id, request),
             Operation::Drain => {
                 self.begin_drain(now);
-                let object = Object::new().number("connections", self.public as u64);
+                let object = Object::new().number("connections", self.admission.public as u64);
                 Ok(Response::new(202).json(object.end()))
             }
             Operation::Shed => self.answer_shed(now, request),
@@ -51,10 +51,7 @@ impl Engine {
     /// Takes the next connection that waits for the server's figures, to be answered by
     /// [`Engine::answer_scrape`]: one in a turn, since each is a walk over all connections.
     pub fn poll_scrape(&mut self) -> Option<ConnectionId> {
-        match std::mem::replace(&mut self.has_scraped, true) {
-            false => pop(&mut self.scrapes),
-            true => None,
-        }
+        self.reports.poll_scrape()
     }
 
     /// Answers with the server's figures.
@@ -65,7 +62,7 @@ impl Engine {
         let text = self.metrics(around);
         let response = Response::new(200).bytes(metrics::CONTENT_TYPE, text);
         self.handle_answer(now, id, response);
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     fn answer_kick(
@@ -78,12 +75,10 @@ impl Engine {
         let target = number.and_then(NonZeroU64::new).map(ConnectionId::from_u64);
         let unknown = || Refusal::new(404, "there is no such connection");
         let target = target.filter(|target| self.contains(*target)).ok_or_else(unknown)?;
-        match self.get_mut(target).map(|connection| &mut connection.phase) {
-            // Whoever ends itself is answered first.
-            Some(Phase::Deciding(pending)) if target == id => pending.keep = false,
-            _ => {
-                self.kick(now, target);
-            }
+        // A connection that ends itself is answered first.
+        let is_own = target == id;
+        if !is_own || !self.get_mut(id).is_some_and(Connection::end_behind_answer) {
+            self.kick(now, target);
         }
         Ok(Response::new(204))
     }
@@ -94,7 +89,7 @@ impl Engine {
         let Some(fraction) = fraction else {
             return Err(Refusal::bad_request("say which part: ?fraction=0.3, at most 1"));
         };
-        if self.drain.is_some() {
+        if self.schedule.drain.is_some() {
             return Err(Refusal::new(409, "the server is draining"));
         }
         let count = self.begin_shed(now, fraction);

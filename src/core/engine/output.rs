@@ -2,9 +2,9 @@
 
 use std::io::IoSlice;
 
-use crate::core::connection::{Mark, Phase};
+use crate::core::connection::Mark;
 use crate::core::contract::event::Event;
-use crate::core::engine::{ENCODE_COST, Engine, find_mut};
+use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 use crate::core::observe::stats::Transport;
@@ -20,19 +20,19 @@ impl Engine {
         id: ConnectionId,
         slices: &mut [IoSlice<'a>],
     ) -> usize {
-        self.let_go(now, id);
+        self.release_messages(now, id);
         let Some(connection) = find_mut(&mut self.connections, id) else { return 0 };
-        if !connection.flags.writable {
+        if !connection.flags.writing.has_room() {
             return 0;
         }
-        if self.turn_left == 0 && connection.outbox.is_encoding() {
-            // To encode costs budget: it goes on in the next turn.
+        if self.allowance.is_spent() && connection.outbox.is_encoding() {
+            // To encode is charged to the turn: it goes on in the next turn.
             connection.outbox.excuse(now);
-            self.hungry.push(connection);
+            self.queues.hungry.push(connection);
         }
-        let room = self.turn_left.div_ceil(ENCODE_COST);
-        let (count, encoded) = connection.outbox.gather(slices, &mut self.scratch, room);
-        self.turn_left = self.turn_left.saturating_sub(encoded * ENCODE_COST);
+        let room = self.allowance.encoding_left();
+        let (count, encoded) = connection.outbox.gather(slices, &mut self.spares.scratch, room);
+        self.allowance.charge_encoded(encoded);
         count
     }
 
@@ -40,18 +40,17 @@ impl Engine {
     /// whether there is more.
     pub fn handle_written(&mut self, now: Instant, id: ConnectionId, len: usize) -> bool {
         self.stats.sent_bytes += len as u64;
+        debug_assert!(self.contains(id), "what was taken was lent by a connection");
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         connection.counters.bytes_out += len as u64;
-        let left = connection.outbox.written(now, len, &mut self.spare_queues);
-        if left.ping
-            && let Phase::Open(open) = &mut connection.phase
-        {
-            open.heartbeat.ping_sent(now);
-            connection.flags.relink = true;
+        let left = connection.outbox.written(now, len, &mut self.spares.queues);
+        if left.ping {
+            connection.note_ping_sent(now);
         }
         let has_more = !connection.outbox.is_empty();
         if left.close {
-            self.close_frame_sent(now, id);
+            let effect = connection.close_frame_sent(now);
+            self.act_on(now, id, effect);
         }
         has_more
     }
@@ -59,20 +58,19 @@ impl Engine {
     /// Takes note that the socket takes no more for now.
     pub fn handle_blocked(&mut self, id: ConnectionId) {
         if let Some(connection) = self.get_mut(id) {
-            connection.flags.writable = false;
+            connection.flags.writing.block();
         }
     }
 
     /// Says whether the socket may take something.
     pub fn may_write(&self, id: ConnectionId) -> bool {
-        self.get(id).is_some_and(|connection| connection.flags.writable)
+        self.get(id).is_some_and(|connection| connection.flags.writing.has_room())
     }
 
     /// Takes note that the transport itself has something to write: at the end of the turn.
     pub fn handle_wants_write(&mut self, id: ConnectionId) {
         if let Some(connection) = self.get_mut(id) {
-            connection.flags.wants_write = true;
-            connection.flags.writable = true;
+            connection.flags.writing.want();
             self.mark_dirty(id);
         }
     }
@@ -87,16 +85,16 @@ impl Engine {
     /// transport has something to write that the socket does not take.
     pub fn handle_flushed(&mut self, now: Instant, id: ConnectionId, wants_write: bool) {
         let Some(connection) = self.get_mut(id) else { return };
-        connection.flags.wants_write = wants_write;
+        connection.flags.writing.set_wanted(wants_write);
         connection.marks.clear(Mark::Dirty);
         let is_empty = connection.outbox.is_empty();
-        let was_filled = std::mem::replace(&mut connection.flags.filled, !is_empty);
+        let was_filled = std::mem::replace(&mut connection.flags.feed.filled, !is_empty);
         let route = connection.route.map_or(0, usize::from);
-        let is_pressed = !is_empty || connection.flags.pressure > 0;
-        let replays = connection.flags.replays;
+        let is_pressed = !is_empty || connection.flags.feed.pressure > 0;
+        let replays = connection.flags.feed.replays;
         if is_empty && was_filled {
-            let is_open = matches!(connection.phase, Phase::Open(_));
-            if is_open && self.setup.routes[route].wants_drained {
+            let is_open = connection.is_open();
+            if is_open && self.settings.routes[route].wants_drained {
                 self.push_event(id, Event::Drained);
             }
         }
@@ -110,7 +108,7 @@ impl Engine {
         if replays {
             self.feed(now, id);
         }
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Queues a frame for a peer.
@@ -118,11 +116,9 @@ impl Engine {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let frame = connection.framed(frame);
         let (len, made) = (frame.len() as u64, frame.made_bytes());
-        let replaced = connection.outbox.push(now, frame, kind, &mut self.spare_queues);
-        self.dirty.push(connection);
-        if matches!(connection.phase, Phase::Stream { .. }) {
-            connection.phase_at = now.into();
-        }
+        let replaced = connection.outbox.push(now, frame, kind, &mut self.spares.queues);
+        self.queues.dirty.push(connection);
+        connection.note_queued(now);
         if matches!(kind, Kind::Message | Kind::Event(..)) {
             connection.counters.messages_out += 1;
             self.stats.messages_sent += 1;

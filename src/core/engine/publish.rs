@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use crate::core::admission::tokens::Right;
-use crate::core::connection::{History, Pending, Phase, Posted, Rest};
+use crate::core::connection::Posted;
+use crate::core::connection::http::{History, Pending, Rest};
 use crate::core::contract::route::RouteKind;
 use crate::core::engine::Engine;
 use crate::core::engine::requests::begin_of_body;
@@ -11,7 +12,6 @@ use crate::core::engine::tickets::{self, Asker, Published, Unpublished};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::{Instant, millis_up};
-use crate::core::observe::stats::Transport;
 use crate::core::outbox::Kind;
 use crate::core::topics::log::Log;
 use crate::core::topics::{
@@ -31,12 +31,12 @@ impl Engine {
         topic: &str,
         payload: Payload,
     ) -> Result<Published, Unpublished> {
-        if self.tickets.is_some() {
+        if self.queues.tickets.is_some() {
             return self.publish_later(now, topic, payload);
         }
         let added = payload.len() + Log::EVENT_BYTES;
         self.budget.add(added);
-        let published = self.topics.publish(now, self.date.unix_ms, topic, payload);
+        let published = self.topics.publish(now, self.reports.date.unix_ms, topic, payload);
         self.halve_logs(added);
         Ok(Published::Now(published?))
     }
@@ -141,8 +141,7 @@ impl Engine {
         self.stats.streams += 1;
         self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
         let Some(connection) = self.get_mut(id) else { return Ok(()) };
-        connection.flags.transport = Transport::EventStream;
-        connection.enter(now, Phase::Stream { is_chunked: !pending.is_http10 });
+        connection.begin_stream(now, !pending.is_http10);
         if let Ok(bytes) = sse::position(&begin.to_string()) {
             self.push_frame(now, id, Frame::chunk(bytes), Kind::Response);
         }
@@ -178,7 +177,7 @@ impl Engine {
         request: &Request,
         route: usize,
     ) -> Result<HeaderLines, Refusal> {
-        let spec = &self.setup.routes[route];
+        let spec = &self.settings.routes[route];
         if spec.kind != RouteKind::TopicSocket {
             return Ok(HeaderLines::default());
         }
@@ -220,7 +219,7 @@ impl Engine {
         let Some(connection) = super::find_mut(&mut self.connections, id) else { return Ok(None) };
         let list = &mut connection.subscriptions;
         let subscribed = self.topics.subscribe(now, id, list, topic, after);
-        let key = subscribed.inspect(|_| connection.flags.replays = true);
+        let key = subscribed.inspect(|_| connection.flags.feed.replays = true);
         self.charge_looks();
         let key = key?;
         if after != After::Now {
@@ -249,10 +248,10 @@ impl Engine {
     /// Begins what a WebSocket of a topic, or `/ws`, begins with. Nothing for other routes.
     pub(super) fn begin_feed(&mut self, now: Instant, id: ConnectionId) {
         let Some(route) = self.get(id).and_then(|connection| connection.route) else { return };
-        match self.setup.routes[usize::from(route)].kind {
+        match self.settings.routes[usize::from(route)].kind {
             RouteKind::TopicSocket => self.feed(now, id),
             RouteKind::Hub => {
-                let config = &self.setup.config;
+                let config = &self.settings.config;
                 let hello = ServerMessage::Hello {
                     connection: &id.to_string(),
                     heartbeat_ms: config.heartbeat.interval.map_or(0, millis_up),
@@ -274,7 +273,7 @@ impl Engine {
     ) -> Option<Message> {
         let connection = self.get(id)?;
         let route = usize::from(connection.route?);
-        match self.setup.routes[route].kind {
+        match self.settings.routes[route].kind {
             RouteKind::TopicSocket => self.publish_plain(now, id, message),
             RouteKind::Hub => self.take_envelope(now, id, &message),
             _ => return Some(message),

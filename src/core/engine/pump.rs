@@ -64,7 +64,7 @@ fn read_some(
             break;
         }
     }
-    engine.handle_budget_spent(now, id);
+    engine.handle_unfinished_read(now, id);
 }
 
 /// Lets a transport read what is for itself alone, while nothing is read for the engine.
@@ -123,3 +123,5 @@ pub fn finish(engine: &mut Engine, key: usize, transport: &mut impl Transport) {
 
 const READS_MAX: usize = 16;
 const SLICES_MAX: usize = 16;
+
+const _: () = assert!(SLICES_MAX <= 1024, "no kernel takes more in one call (IOV_MAX)");

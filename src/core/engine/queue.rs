@@ -10,7 +10,52 @@ use slab::Slab;
 
 use crate::core::connection::{Connection, Mark};
 use crate::core::engine::find_mut;
+use crate::core::engine::tickets::Tickets;
 use crate::core::ground::id::ConnectionId;
+use crate::core::topics::Delivery;
+
+/// Who waits for what.
+#[derive(Debug)]
+pub(super) struct Queues {
+    /// Connections to be read from.
+    pub ready: Queue,
+    /// Connections to be written to.
+    pub dirty: Queue,
+    /// Connections whose deadlines may have changed in this turn.
+    pub touched: Queue,
+    /// Connections whose replay, or long answer, goes on when the turn allows it.
+    pub hungry: Queue,
+    /// An event that waits for its subscriber's outbox to be flushed.
+    pub held: Option<Delivery>,
+    /// Publications that wait for the log, if it is one that answers later.
+    pub tickets: Option<Box<Tickets>>,
+}
+
+impl Default for Queues {
+    fn default() -> Queues {
+        Queues {
+            ready: Queue::new(Mark::Ready),
+            dirty: Queue::new(Mark::Dirty),
+            touched: Queue::new(Mark::Touched),
+            hungry: Queue::new(Mark::Hungry),
+            held: None,
+            tickets: None,
+        }
+    }
+}
+
+impl Queues {
+    /// Says whether the lists and the marks agree: for `debug_assert!`. Looked through where that
+    /// is quick.
+    pub fn are_in_order(&self, connections: &Slab<Connection>) -> bool {
+        let all = [&self.ready, &self.dirty, &self.touched, &self.hungry];
+        if connections.len() > CHECKED_MAX {
+            return true;
+        }
+        all.iter().all(|queue| queue.is_in_order(connections))
+            && self.tickets.as_ref().is_none_or(|tickets| tickets.are_in_order(connections))
+    }
+}
 
 /// Connections that wait, first in, first out.
 #[derive(Debug)]
@@ -20,7 +65,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub fn new(mark: Mark) -> Queue {
+    fn new(mark: Mark) -> Queue {
         Queue { mark, ids: VecDeque::new() }
     }
 
@@ -30,6 +75,12 @@ impl Queue {
         if connection.marks.set(self.mark) {
             self.ids.push_back(connection.id);
         }
+    }
+
+    /// Says whether each connection that bears the mark waits here.
+    fn is_in_order(&self, connections: &Slab<Connection>) -> bool {
+        let mut marked = connections.iter().filter(|(_, peer)| peer.marks.has(self.mark));
+        marked.all(|(_, connection)| self.ids.contains(&connection.id))
     }
 
     /// Takes the next connection that still bears the mark.
@@ -61,5 +112,7 @@ pub(super) fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
     next
 }
 
+/// Up to so many connections are looked through.
+const CHECKED_MAX: usize = 64;
 /// How many entries an empty queue keeps room for.
 const QUEUE_KEPT_MAX: usize = 1024;

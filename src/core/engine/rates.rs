@@ -6,18 +6,17 @@
 
 use crate::core::admission::rates::enough;
 use crate::core::config::RateAction;
-use crate::core::connection::{Connection, Phase};
+use crate::core::connection::{Connection, Leaving};
 use crate::core::contract::route::Face;
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
-use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 
 impl Engine {
     /// Takes a token for a message, or for a request. Says whether the connection may go on: it may
     /// where it would have had to wait, and has.
     pub(super) fn spend_message(&mut self, now: Instant, id: ConnectionId) -> bool {
-        let limits = &self.setup.config.limits;
+        let limits = &self.settings.config.limits;
         let (rate, action) = (limits.messages_per_second.into(), limits.rate_action);
         if rate == 0 {
             return true;
@@ -34,7 +33,7 @@ impl Engine {
 
     /// Takes tokens for bytes that were read. Where more than these ends the connection, it ends.
     pub(super) fn spend_bytes(&mut self, now: Instant, id: ConnectionId, len: usize) {
-        let limits = &self.setup.config.limits;
+        let limits = &self.settings.config.limits;
         let (rate, action) = (limits.bytes_per_second, limits.rate_action);
         if rate == 0 {
             return;
@@ -47,18 +46,16 @@ impl Engine {
         let fits = bytes.tokens(now, rate) >= len as u64;
         bytes.spend(now, rate, len as u64);
         if action == RateAction::Close && !fits {
-            match connection.phase {
-                Phase::Open(_) | Phase::Stream { .. } => self.fail(now, id, CloseReason::Rate),
-                _ => self.refuse_late(now, id, 429, CloseReason::Rate),
-            }
+            let effect = connection.end_by_rate();
+            self.act_on(now, id, effect);
         }
     }
 
     /// Says whether a peer whose bytes begin a message, or a request, may; else nothing is read
     /// until it may. One that is under way goes on: its token is there.
     pub(super) fn may_begin(&mut self, now: Instant, id: ConnectionId) -> bool {
-        let rate = self.setup.config.limits.messages_per_second.into();
-        if rate == 0 || self.setup.config.limits.rate_action == RateAction::Close {
+        let rate = self.settings.config.limits.messages_per_second.into();
+        if rate == 0 || self.settings.config.limits.rate_action == RateAction::Close {
             return true;
         }
         let Some(connection) = self.get(id) else { return true };
@@ -77,7 +74,7 @@ impl Engine {
 
     /// Gives how many bytes may be read now. If none, nothing is read until some may be.
     pub(super) fn bytes_left(&mut self, now: Instant, id: ConnectionId) -> usize {
-        let limits = &self.setup.config.limits;
+        let limits = &self.settings.config.limits;
         let rate = limits.bytes_per_second;
         if rate == 0 || limits.rate_action == RateAction::Close {
             return usize::MAX;
@@ -102,6 +99,7 @@ impl Engine {
         let Some(connection) = self.get_mut(id) else { return };
         let rates = connection.rates.get_or_insert_default();
         if rates.read_at.is_none() {
+            debug_assert!(at > now, "a wait takes time");
             rates.unread_since = now.into();
             rates.read_at = Some(at);
             self.stats.read_pauses += 1;
@@ -113,18 +111,19 @@ impl Engine {
     /// Lets go of messages to a peer, as many as it may have now.
     ///
     /// Not held back is what a connection that ends has still to say: it would be cut off.
-    pub(super) fn let_go(&mut self, now: Instant, id: ConnectionId) {
-        let rate = self.setup.config.limits.send_per_second.into();
+    pub(super) fn release_messages(&mut self, now: Instant, id: ConnectionId) {
+        let rate = self.settings.config.limits.send_per_second.into();
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        let is_live = matches!(connection.phase, Phase::Open(_) | Phase::Stream { .. });
-        if rate == 0 || !is_live || connection.flags.draining || connection.face == Face::Admin {
+        let is_live = connection.is_live() && connection.flags.leaving != Leaving::Draining;
+        if rate == 0 || !is_live || connection.face == Face::Admin {
             return connection.outbox.release_all(now);
         }
-        if !connection.flags.writable || connection.outbox.is_empty() {
+        if !connection.flags.writing.has_room() || connection.outbox.is_empty() {
             return;
         }
         let rates = connection.rates.get_or_insert_default();
         let sent = connection.outbox.release(now, rates.sends.tokens(now, rate));
+        debug_assert!(sent <= rates.sends.tokens(now, rate), "no more leave than may");
         if sent > 0 {
             rates.sends.spend(now, rate, sent);
         }
@@ -156,5 +155,5 @@ impl Engine {
 /// Says whether what comes from a peer is counted. Not while its connection ends: what still comes
 /// is discarded, and the sooner its close frame is read the better.
 fn is_paced(connection: &Connection) -> bool {
-    connection.face != Face::Admin && !matches!(connection.phase, Phase::Closing(_))
+    connection.face != Face::Admin && !connection.is_closing()
 }

@@ -3,11 +3,12 @@
 use tungstenite::Bytes;
 
 use crate::core::admission::tokens::TokenIndex;
-use crate::core::connection::{Body, Closing, Pending, Phase, Posted, RouteIndex, Stage};
+use crate::core::connection::http::{Answering, Body, Pending};
+use crate::core::connection::{Connection, Posted};
 use crate::core::contract::event::Accept;
 use crate::core::contract::route::{self, Face, Found, RouteKind};
 use crate::core::engine::tickets::{self, Published};
-use crate::core::engine::{End, Engine, publish};
+use crate::core::engine::{Engine, publish};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
@@ -40,8 +41,8 @@ impl Engine {
         let Some(connection) = self.get(id) else { return };
         head.request.set_peer(connection.peer.address().map(|address| address.ip()));
         let face = connection.face;
-        let draining = self.drain.is_some() && face != Face::Admin;
-        let began_at = connection.phase_at;
+        let draining = self.schedule.drain.is_some() && face != Face::Admin;
+        let began_at = connection.phase_at();
         let mut pending = Pending {
             began_at,
             is_http10: head.version == http::Version::Http10,
@@ -64,7 +65,7 @@ impl Engine {
                 self.answer(now, id, response, &pending);
             }
             Ok(Aim::Upgrade { route, accept_key }) => {
-                let offered = &self.setup.routes[route].protocols;
+                let offered = &self.settings.routes[route].protocols;
                 let protocol = http::choose_protocol(&head.request, offered).map(str::to_owned);
                 pending.route = route;
                 pending.upgrade = Some((accept_key, protocol));
@@ -81,9 +82,9 @@ impl Engine {
         if head.body.is_empty() {
             return self.decide(now, id, Box::new(head.request), pending);
         }
-        let limit = self.setup.config.limits.message_bytes;
+        let limit = self.settings.config.limits.message_bytes;
         let reader = http::check_encoding(&head.request)
-            .and_then(|()| BodyReader::new(head.body, limit, &self.head_limits));
+            .and_then(|()| BodyReader::new(head.body, limit, &self.settings.head_limits));
         match reader {
             Err(refusal) => {
                 pending.keep = false;
@@ -93,12 +94,12 @@ impl Engine {
                 if head.expects_continue {
                     self.push_frame(now, id, Frame::raw(http::CONTINUE), Kind::Response);
                 }
-                let is_posted = self.setup.routes[pending.route].kind == RouteKind::TopicPost;
+                let is_posted = self.settings.routes[pending.route].kind == RouteKind::TopicPost;
                 let posted = if is_posted { Posted::new(&head.request) } else { None };
                 let posted = posted.map(Box::new);
                 let body = Body { request: head.request, reader, posted, pending };
                 let Some(connection) = self.get_mut(id) else { return };
-                connection.enter(now, Phase::Body(Box::new(body)));
+                connection.begin_body(now, body);
             }
         }
     }
@@ -106,25 +107,17 @@ impl Engine {
     /// Takes the complete body.
     pub(super) fn handle_body(&mut self, now: Instant, id: ConnectionId, bytes: Bytes) {
         let Some(connection) = self.get_mut(id) else { return };
-        let placeholder = Phase::Answering { keep: false, reason: CloseReason::Done, more: None };
-        match std::mem::replace(&mut connection.phase, placeholder) {
-            Phase::Body(body) => {
-                let Body { mut request, posted, mut pending, .. } = *body;
-                pending.posted = posted;
-                request.set_body(bytes);
-                self.decide(now, id, Box::new(request), pending);
-            }
-            other => connection.phase = other,
+        if let Some((request, pending)) = connection.take_body(bytes) {
+            self.decide(now, id, Box::new(request), pending);
         }
     }
 
     /// Has the handler decide on a complete request, or answers where none is needed.
     fn decide(&mut self, now: Instant, id: ConnectionId, request: Box<Request>, pending: Pending) {
-        let spec = &self.setup.routes[pending.route];
+        let spec = &self.settings.routes[pending.route];
         let (kind, authorizes) = (spec.kind, spec.authorizes);
         let Some(connection) = self.get_mut(id) else { return };
-        connection.route = RouteIndex::new(pending.route);
-        connection.enter(now, Phase::Deciding(Box::new(pending)));
+        connection.begin_deciding(now, pending);
         match kind {
             RouteKind::WebSocket if !authorizes => {
                 self.handle_verdict(now, id, request, Ok(Accept::default()));
@@ -138,7 +131,7 @@ impl Engine {
             }
             RouteKind::Operator(operation) => self.operate(now, id, &request, operation),
             RouteKind::Health => self.handle_answer(now, id, Response::new(200).text("ok\n")),
-            RouteKind::Ready if self.drain.is_some() => {
+            RouteKind::Ready if self.schedule.drain.is_some() => {
                 let response = Refusal::new(503, "the server is draining").into();
                 self.handle_answer(now, id, response);
             }
@@ -159,7 +152,7 @@ impl Engine {
         kind: RouteKind,
     ) {
         let Some(mut pending) = self.take_pending(id) else { return };
-        let pattern = self.setup.routes[pending.route].path.clone();
+        let pattern = self.settings.routes[pending.route].path.clone();
         let topic = publish::topic_of(&pattern, request.path()).unwrap_or_default();
         let wanted = http::wanted(request, sse::CONTENT_TYPE);
         let answer = match kind {
@@ -200,9 +193,7 @@ impl Engine {
     /// along.
     fn ask(&mut self, id: ConnectionId, request: Box<Request>) {
         let Some(connection) = self.get_mut(id) else { return };
-        if let Phase::Deciding(pending) = &mut connection.phase {
-            pending.request = Some(request);
-        }
+        connection.keep_request(request);
         self.mark_runnable(id);
     }
 
@@ -218,7 +209,9 @@ impl Engine {
         let Some((accept_key, offered)) = pending.upgrade.take() else { return };
         self.stats.rejected_by_handlers += u64::from(verdict.is_err());
         let accept = match verdict {
-            Ok(_) if self.drain.is_some() => Err(Refusal::new(503, "the server is draining")),
+            Ok(_) if self.schedule.drain.is_some() => {
+                Err(Refusal::new(503, "the server is draining"))
+            }
             verdict => verdict,
         };
         match accept {
@@ -233,7 +226,7 @@ impl Engine {
                 let accepted = http::switching_protocols(&accept_key, protocol.as_deref(), &lines);
                 self.push_answer(now, id, accepted, &pending);
                 self.open(now, id, request);
-                self.settle(now, id);
+                self.advance(now, id);
             }
         }
     }
@@ -246,10 +239,7 @@ impl Engine {
     }
 
     pub(super) fn take_pending(&mut self, id: ConnectionId) -> Option<Pending> {
-        match &mut self.get_mut(id)?.phase {
-            Phase::Deciding(pending) => Some(std::mem::take(pending)),
-            _ => None,
-        }
+        self.get_mut(id)?.take_pending()
     }
 
     /// Refuses a request that cannot be read on: the connection ends behind the answer, which has
@@ -270,17 +260,10 @@ impl Engine {
     /// Takes what is known of the request that is refused: an answer to HEAD has no body, whatever
     /// it says. The connection ends behind it.
     fn give_up_request(&mut self, id: ConnectionId) -> Pending {
-        let pending = match self.get_mut(id).map(|connection| &mut connection.phase) {
-            Some(Phase::Body(body)) => std::mem::take(&mut body.pending),
-            Some(Phase::Deciding(pending)) => std::mem::take(&mut **pending),
-            Some(Phase::Head { reader, .. }) => {
-                Pending { head_only: reader.is_for_head(&[]), ..Pending::default() }
-            }
-            _ => Pending::default(),
-        };
+        let pending = self.get_mut(id).map_or_else(Pending::default, Connection::give_up_request);
         // Its handler still has the request.
         self.jobs.note_left(id, pending.given_bytes);
-        Pending { keep: false, ..pending }
+        pending
     }
 
     /// Refuses a request in the name of a deadline, or of a rate.
@@ -305,12 +288,10 @@ impl Engine {
     ) {
         let sentence = reason.to_string();
         self.answer(now, id, Refusal::new(status, sentence).into(), pending);
-        if let Some(connection) = self.get_mut(id)
-            && let Phase::Answering { reason: done, .. } = &mut connection.phase
-        {
-            *done = reason;
+        if let Some(connection) = self.get_mut(id) {
+            connection.blame(reason);
         }
-        self.settle(now, id);
+        self.advance(now, id);
     }
 
     /// Queues the bytes of an answer, and counts it. What every answer owes to its request is
@@ -323,8 +304,9 @@ impl Engine {
         pending: &Pending,
     ) {
         self.stats.answers[usize::from(response.status() / 100).clamp(1, 5) - 1] += 1;
-        let keep_alive = pending.keep.then_some(self.rules.keep_alive);
-        let wire = Wire { date: self.date(), keep_alive, head_only: pending.head_only };
+        let keep_alive = pending.keep.then_some(self.settings.spans.keep_alive);
+        let wire =
+            Wire { date: self.reports.date.text(), keep_alive, head_only: pending.head_only };
         let response = response.caching(pending.caching).cors(&pending.cors);
         let (head, body) = response.encode_apart(&wire);
         self.push_frame(now, id, Frame::raw(head), Kind::Response);
@@ -346,39 +328,16 @@ impl Engine {
         if let Some(connection) = self.get_mut(id) {
             let reason = CloseReason::Done;
             let keep = pending.keep;
-            connection.enter(now, Phase::Answering { keep, reason, more: None });
+            connection.begin_answer(now, Answering { keep, reason, more: None });
         }
     }
 
-    /// The answer is with the kernel: the next request may come, or FIN goes.
-    pub(super) fn answered(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        keep: bool,
-        reason: CloseReason,
-    ) {
-        let Some(connection) = self.get_mut(id) else { return };
-        if connection.flags.eof {
-            return self.finish(now, id, reason, End::Close);
-        }
-        if keep && !connection.flags.draining {
-            connection.enter(now, Phase::KeepAlive { blank: 0 });
+    /// The answer is with the kernel: the next request may come.
+    pub(super) fn keep_alive(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.keep_alive(now);
             self.mark_ready(id);
-            return;
         }
-        self.hang_up(now, id, reason);
-    }
-
-    /// Ends a connection that has nothing more to say: FIN, behind what may still wait (`100
-    /// Continue`), and what still comes is discarded.
-    pub(super) fn hang_up(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
-        let Some(connection) = self.get_mut(id) else { return };
-        if !connection.outbox.is_empty() {
-            return connection.enter(now, Phase::Answering { keep: false, reason, more: None });
-        }
-        connection.enter(now, Phase::Closing(Closing::new(Stage::Lingering, reason)));
-        self.linger(now, id);
     }
 
     /// Checks Host, Origin and token, and finds out what the request is to become.
@@ -391,15 +350,15 @@ impl Engine {
         pending: &mut Pending,
     ) -> Result<(Aim, Option<TokenIndex>), Refusal> {
         let request = &head.request;
-        let found = route::find(&self.setup.routes, face, request.path());
+        let found = route::find(&self.settings.routes, face, request.path());
         pending.caching = found.map_or(Caching::default(), |found| found.caching);
-        let admission = &self.setup.config.admission;
+        let admission = &self.settings.config.admission;
         if !found.is_some_and(|found| found.is_health) {
             let (hosts, key) = match face {
                 Face::Admin => (&admission.admin_hosts, "admission.admin_hosts"),
                 Face::Public | Face::Both => (&admission.hosts, "admission.hosts"),
             };
-            let hosts = hosts.check(request.host(), &self.setup.machine_name, key);
+            let hosts = hosts.check(request.host(), &self.settings.machine_name, key);
             hosts.inspect_err(|_| self.stats.rejected_hosts += 1)?;
         }
         let admitted = admission.origins.check(request, false);

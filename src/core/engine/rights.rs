@@ -24,7 +24,7 @@ impl Engine {
     pub(super) fn change_tokens(&mut self, now: Instant, tokens: Option<Tokens>, beats: Beats) {
         // A round that is under way goes by the tokens that it replaced.
         self.finish_round(now);
-        let before = std::mem::replace(&mut self.tokens, tokens);
+        let before = std::mem::replace(&mut self.settings.tokens, tokens);
         self.begin_round(now, Change { tokens: Some(before), beats });
     }
 
@@ -38,8 +38,9 @@ impl Engine {
         face: Face,
         route: usize,
     ) -> Result<Option<TokenIndex>, Refusal> {
-        let spec = &self.setup.routes[route];
-        let Some(tokens) = self.tokens.as_ref().filter(|_| face != Face::Admin && !spec.is_open)
+        let spec = &self.settings.routes[route];
+        let Some(tokens) =
+            self.settings.tokens.as_ref().filter(|_| face != Face::Admin && !spec.is_open)
         else {
             return Ok(None);
         };
@@ -75,7 +76,7 @@ impl Engine {
     /// no name of a topic is for others to refuse.
     pub(super) fn may(&mut self, id: ConnectionId, right: Right, topic: &str) -> bool {
         self.catch_up(id.key());
-        let is_allowed = match (&self.tokens, self.get(id)) {
+        let is_allowed = match (&self.settings.tokens, self.get(id)) {
             (Some(tokens), Some(Connection { token, face, .. })) => {
                 let may = |token| tokens.may(token, right, topic);
                 *face == Face::Admin || !Name::is_valid(topic) || token.is_some_and(may)

@@ -5,7 +5,6 @@
 //! something is to be decided, is brought up to date first: nothing is judged by half a change.
 
 use crate::core::admission::tokens::Tokens;
-use crate::core::connection::Phase;
 use crate::core::engine::Engine;
 use crate::core::ground::time::Instant;
 
@@ -43,8 +42,9 @@ impl Engine {
     /// first: changes come seldom, and each has few turns before the next.
     pub(super) fn begin_round(&mut self, now: Instant, change: Change) {
         self.finish_round(now);
-        self.round_parity = !self.round_parity;
-        self.round = Some(Round { now, next: 0, change });
+        debug_assert!(self.schedule.round.is_none(), "a change is followed by all before the next");
+        self.schedule.round_parity = !self.schedule.round_parity;
+        self.schedule.round = Some(Round { now, next: 0, change });
     }
 
     /// Finishes the round that is under way, if one is.
@@ -53,51 +53,44 @@ impl Engine {
         self.round_on(now, &mut all);
     }
 
-    /// Goes on with a round, as far as the budget allows.
-    pub(super) fn round_on(&mut self, now: Instant, budget: &mut usize) {
-        while *budget > 0
-            && let Some(round) = &mut self.round
+    /// Goes on with a round, as many connections as may act in this turn.
+    pub(super) fn round_on(&mut self, now: Instant, acts_left: &mut usize) {
+        while *acts_left > 0
+            && let Some(round) = &mut self.schedule.round
         {
-            *budget -= 1;
+            *acts_left -= 1;
             round.now = now;
             let key = round.next;
             round.next += 1;
             self.catch_up(key);
             if key >= self.connections.capacity() {
-                self.round = None;
+                self.schedule.round = None;
             }
         }
     }
 
     /// Has a connection follow the change of the round, if it has not yet.
     pub(super) fn catch_up(&mut self, key: usize) {
-        let Some(Round { now, change, .. }) = &self.round else { return };
+        let Some(Round { now, change, .. }) = &self.schedule.round else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if std::mem::replace(&mut connection.flags.round_parity, self.round_parity)
-            == self.round_parity
+        if std::mem::replace(&mut connection.flags.round_parity, self.schedule.round_parity)
+            == self.schedule.round_parity
         {
             return;
         }
         let (now, beats) = (*now, change.beats);
         if let Some(before) = &change.tokens {
-            connection.token = match (before, &self.tokens, connection.token) {
+            connection.token = match (before, &self.settings.tokens, connection.token) {
                 (Some(before), Some(now), Some(token)) => now.find_again(before, token),
                 _ => None,
             };
         }
-        if connection.flags.paused {
-            connection.skip_pause(now);
-        }
-        let heard_at = connection.heard_at.near(now).max(now);
-        if let Phase::Open(open) = &mut connection.phase
-            && beats != Beats::Stay
-        {
-            match beats {
-                Beats::Reload => open.heartbeat.reload(&self.rules.heartbeat, &mut self.random),
-                _ => open.heartbeat.spread(&mut self.random),
-            }
-            open.unread_ms = 0;
-            connection.heard_at = heard_at.into();
+        connection.skip_pause(now);
+        let (rhythm, random) = (&self.settings.spans.heartbeat, &mut self.random);
+        match beats {
+            Beats::Stay => {}
+            Beats::Reload => connection.restart_heartbeat(now, |beat| beat.reload(rhythm, random)),
+            Beats::Spread => connection.restart_heartbeat(now, |beat| beat.spread(random)),
         }
         connection.flags.relink = true;
         self.rearm(now, key);
@@ -109,6 +102,7 @@ mod tests {
     use super::*;
     use crate::core::admission::tokens::Right;
     use crate::core::config::Config;
+    use crate::core::connection::Leaving;
     use crate::core::contract::route::Face;
     use crate::core::engine::Setup;
     use crate::core::ground::id::ConnectionId;
@@ -132,7 +126,7 @@ mod tests {
 
     fn following(engine: &Engine) -> usize {
         let follows = |connection: &&crate::core::connection::Connection| {
-            connection.flags.round_parity == engine.round_parity
+            connection.flags.round_parity == engine.schedule.round_parity
         };
         engine.connections.iter().map(|(_, connection)| connection).filter(follows).count()
     }
@@ -180,7 +174,7 @@ mod tests {
         engine.finish_round(NOW);
         for (nth, id) in ids.iter().enumerate() {
             let token = ["first", "second"][nth % 2];
-            let token = engine.tokens.as_ref().unwrap().find(token);
+            let token = engine.settings.tokens.as_ref().unwrap().find(token);
             engine.get_mut(*id).unwrap().token = token;
         }
         engine.set_tokens(NOW, tokens("third publish=c\nsecond publish=d\n"));
@@ -201,7 +195,11 @@ mod tests {
         engine.begin_drain(NOW);
         let later = NOW + std::time::Duration::from_secs(20);
         let draining = |engine: &Engine| {
-            engine.connections.iter().filter(|(_, connection)| connection.flags.draining).count()
+            engine
+                .connections
+                .iter()
+                .filter(|(_, connection)| connection.flags.leaving == Leaving::Draining)
+                .count()
         };
         for turns in 1..=10 {
             let mut budget = 100;

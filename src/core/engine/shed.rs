@@ -2,12 +2,11 @@
 
 use log::info;
 
-use crate::core::connection::Phase;
+use crate::core::connection::{Connection, Leaving};
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
-use crate::core::engine::turns::Turns;
+use crate::core::engine::departures::Departures;
 use crate::core::ground::id::ConnectionId;
-use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 
 impl Engine {
@@ -17,17 +16,18 @@ impl Engine {
     ///
     /// Plain requests are left alone: they end by themselves.
     pub(super) fn begin_shed(&mut self, now: Instant, fraction: f64) -> usize {
-        if self.drain.is_some() {
+        if self.schedule.drain.is_some() {
             // Everybody is on the way out.
             return 0;
         }
-        let is_candidate = |face, phase: &Phase| {
-            face != Face::Admin && matches!(phase, Phase::Open(_) | Phase::Stream { .. })
+        let is_candidate = |connection: &Connection| {
+            let is_chosen = connection.flags.leaving != Leaving::No;
+            connection.face != Face::Admin && connection.is_live() && !is_chosen
         };
         let mut ids: Vec<ConnectionId> = self
             .connections
             .iter()
-            .filter(|(_, c)| is_candidate(c.face, &c.phase) && !c.flags.shed)
+            .filter(|(_, connection)| is_candidate(connection))
             .map(|(_, connection)| connection.id)
             .collect();
         let open = ids.len();
@@ -37,58 +37,45 @@ impl Engine {
             ids.swap(place, other as usize);
         }
         ids.truncate(count);
+        debug_assert!(ids.len() == count && count <= open, "each is chosen once");
         for id in &ids {
             if let Some(connection) = self.get_mut(*id) {
-                connection.flags.shed = true;
+                connection.flags.leaving = Leaving::Shed;
             }
         }
-        ids.extend(self.shed.take().into_iter().flat_map(Turns::into_waiting));
+        ids.extend(self.schedule.shed.take().into_iter().flat_map(Departures::into_waiting));
         let told = ids.len() as u64;
-        let turns = Turns::new(now, ids, told, self.setup.config.deadlines.drain);
-        info!("shed begun connections={count} of={open} spread_ms={}", turns.spread_ms());
-        self.shed = Some(turns);
+        let departures = Departures::new(now, ids, told, self.settings.config.deadlines.drain);
+        info!("shed begun connections={count} of={open} spread_ms={}", departures.spread_ms());
+        self.schedule.shed = Some(departures);
         count
     }
 
     /// Gives when the next connection's turn to be shed comes.
     pub(super) fn shed_at(&self) -> Option<Instant> {
-        self.shed.as_ref().filter(|_| self.public > 0)?.next_at()
+        self.schedule.shed.as_ref().filter(|_| self.admission.public > 0)?.next_at()
     }
 
-    /// Sheds the connections whose turn has come, as many as the budget allows.
-    pub(super) fn shed_on(&mut self, now: Instant, budget: &mut usize) {
-        while *budget > 0
-            && let Some(turns) = &mut self.shed
-            && let Some(id) = turns.poll(now)
+    /// Sheds the connections whose turn has come, as many as may act in this turn.
+    pub(super) fn shed_on(&mut self, now: Instant, acts_left: &mut usize) {
+        while *acts_left > 0
+            && let Some(departures) = &mut self.schedule.shed
+            && let Some(id) = departures.poll(now)
         {
-            *budget -= 1;
+            *acts_left -= 1;
             let Some(connection) = self.get(id) else { continue };
-            match &connection.phase {
-                Phase::Open(_) => self.retire(now, id, CloseReason::Shed),
-                Phase::Stream { .. } => self.end_stream(now, id, CloseReason::Shed),
-                _ => {}
-            }
+            let effect = connection.end_by_shed();
+            self.act_on(now, id, effect);
         }
-        self.shed.take_if(|turns| turns.next_at().is_none());
+        self.schedule.shed.take_if(|departures| departures.next_at().is_none());
     }
 
     /// Ends one connection, whatever it is: a WebSocket by 1008, an event stream and an answer
     /// behind what is queued, anything else by FIN. Says whether it was there.
     pub(super) fn kick(&mut self, now: Instant, id: ConnectionId) -> bool {
         let Some(connection) = self.get_mut(id) else { return false };
-        match &mut connection.phase {
-            Phase::Open(_) => {
-                self.forget_messages(id);
-                self.close(now, id, CloseReason::Kicked, CloseReason::Kicked.label());
-            }
-            Phase::Stream { .. } => self.end_stream(now, id, CloseReason::Kicked),
-            Phase::Answering { keep, reason, more } => {
-                (*keep, *reason, *more) = (false, CloseReason::Kicked, None);
-                self.settle(now, id);
-            }
-            Phase::Closing(_) => {}
-            _ => self.hang_up(now, id, CloseReason::Kicked),
-        }
+        let effect = connection.end_by_kick();
+        self.act_on(now, id, effect);
         true
     }
 }

@@ -2,7 +2,8 @@
 //! next slice is made when the one before is with the kernel, and is charged to the turn. So such
 //! an answer takes the memory of a slice, however long it is and however slow its reader.
 
-use crate::core::connection::{History, Listing, Pending, Phase, Rest};
+use crate::core::connection::Connection;
+use crate::core::connection::http::{Answering, History, Listing, Pending, Rest};
 use crate::core::engine::requests::begin_of_body;
 use crate::core::engine::{End, Engine, feed, find_mut};
 use crate::core::ground::id::ConnectionId;
@@ -42,20 +43,23 @@ impl Engine {
         let more = (!pending.head_only).then_some(listing);
         if let Some(connection) = self.get_mut(id) {
             let reason = CloseReason::Done;
-            connection.enter(now, Phase::Answering { keep, reason, more });
+            connection.begin_answer(now, Answering { keep, reason, more });
         }
     }
 
     /// Goes on with an answer, when what was sent of it before is with the kernel: with a slice, if
-    /// the turn's budget allows it, else when there is budget again.
+    /// the turn's allowance allows it, else when there is one again.
     pub(super) fn list_on(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        let Phase::Answering { more: Some(listing), .. } = &mut connection.phase else { return };
-        connection.phase_at = now.into();
-        if self.turn_left == 0 {
+        if !connection.is_listing() {
+            return;
+        }
+        connection.note_listing(now);
+        if self.allowance.is_spent() {
             return self.mark_hungry(id);
         }
-        self.turn_left = self.turn_left.saturating_sub(SLICE_COST);
+        self.allowance.charge_slice(SLICE_BYTES);
+        let Some(listing) = connection.listing_mut() else { return };
         let is_chunked = listing.is_chunked;
         let slice = match &mut listing.rest {
             Rest::Table(place) => {
@@ -75,18 +79,15 @@ impl Engine {
         };
         let text = if is_chunked { text.into_chunk(rest.is_none()) } else { text };
         self.push_frame(now, id, Frame::encoded(&[], text), Kind::Response);
-        if let Some(connection) = self.get_mut(id)
-            && let Phase::Answering { more, .. } = &mut connection.phase
-        {
-            *more = rest.map(|rest| Listing { rest, is_chunked });
+        if let Some(connection) = self.get_mut(id) {
+            connection.list_on(rest);
         }
         self.touch(id);
     }
 
     /// Says whether the answer to a connection's request has more to come.
     pub(super) fn is_listing(&self, id: ConnectionId) -> bool {
-        let phase = self.get(id).map(|connection| &connection.phase);
-        matches!(phase, Some(Phase::Answering { more: Some(_), .. }))
+        self.get(id).is_some_and(Connection::is_listing)
     }
 
     /// Makes a slice of a history: small events, or one that is encoded as it is written.
@@ -114,6 +115,7 @@ impl Engine {
             }
             row.write(&mut text);
         }
+        debug_assert!(history.after <= history.until || !history.has_rows, "none is newer");
         let is_last = history.after >= history.until;
         if is_last {
             text.push(b']');
@@ -136,5 +138,3 @@ fn whole(text: impl Into<Vec<u8>>) -> Encoded {
 const CONTENT_TYPE: &str = "application/json";
 /// A slice, about fifty rows of the table.
 pub(super) const SLICE_BYTES: usize = 16 * 1024;
-/// What a slice costs of `turn.bytes`: writing a row takes longer than reading its bytes.
-const SLICE_COST: usize = 4 * SLICE_BYTES;

@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 
-use crate::core::connection::{Connection, Phase};
+use crate::core::connection::Connection;
+use crate::core::connection::heartbeat::Heartbeat;
 use crate::core::contract::event::Place;
 use crate::core::engine::Engine;
-use crate::core::engine::census::phase_of;
 use crate::core::engine::slices::SLICE_BYTES;
 use crate::core::ground::json::Object;
 use crate::core::ground::time::{Instant, millis_up};
@@ -54,12 +54,11 @@ impl Engine {
         let age_ms = millis_up(now.since(connection.opened_at));
         let heard_ms = millis_up(now.since(connection.heard_at.near(now)));
         let counters = &connection.counters;
-        let (missed, rtt) = match &connection.phase {
-            Phase::Open(open) => (open.heartbeat.missed(), open.heartbeat.rtt()),
-            _ => (0, None),
-        };
+        let heartbeat = connection.heartbeat();
+        let missed = heartbeat.map_or(0, Heartbeat::missed);
+        let rtt = heartbeat.and_then(Heartbeat::rtt);
         let rtt_ms = rtt.map_or(Cow::Borrowed("null"), |rtt| millis_up(rtt).to_string().into());
-        let (at, kind) = connection.deadline(&self.rules, now);
+        let (at, kind) = connection.deadline(&self.settings.spans, now);
         let deadline = Object::new()
             .string("kind", kind.label())
             .number("in_ms", millis_up(at.since(now)))
@@ -67,14 +66,14 @@ impl Engine {
         let object = Object::new()
             .string("id", &id.to_string())
             .string("transport", connection.flags.transport.label())
-            .string("phase", phase_of(connection).label())
+            .string("phase", connection.name_of_phase().label())
             .string("peer", &connection.peer.to_string());
         let object = match self.path_of(connection) {
             Some(path) => object.string("path", &path),
             None => object.raw("path", "null"),
         };
         object
-            .number("opened_at", self.date.unix_ms.saturating_sub(age_ms))
+            .number("opened_at", self.reports.date.unix_ms.saturating_sub(age_ms))
             .number("last_heard_ms", heard_ms)
             .number("messages_in", counters.messages_in)
             .number("messages_out", counters.messages_out)
@@ -91,7 +90,7 @@ impl Engine {
     /// Gives the path of a connection's route, with the topic it is subscribed to where the route
     /// is of topics; nothing before a request has named one.
     fn path_of(&self, connection: &Connection) -> Option<Cow<'_, str>> {
-        let path = &*self.setup.routes[usize::from(connection.route?)].path;
+        let path = &*self.settings.routes[usize::from(connection.route?)].path;
         let mut topics = self.topics.subscriptions_of(&connection.subscriptions);
         let topic = path.strip_suffix("{topic}").zip(topics.next());
         Some(match topic {

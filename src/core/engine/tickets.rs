@@ -1,15 +1,19 @@
 //! Publications that wait for a log which answers later:
 //! [`backbone`](crate::core::contract::backbone) states the order of ids and of answers.
 //!
-//! If the server's own memory is the log, nothing of this exists but one empty pointer.
+//! If the server's own memory is the log, nothing of this exists but one empty pointer, and one
+//! byte of each connection.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use slab::Slab;
+
 use crate::core::config::Limits;
-use crate::core::connection::{Mark, Pending, Phase};
+use crate::core::connection::http::Pending;
+use crate::core::connection::{Asking, Connection, Spans};
 use crate::core::contract::backbone::{Logged, Publication, Ticket};
-use crate::core::engine::{Engine, MESSAGE_COST, find_mut, queue};
+use crate::core::engine::{Engine, queue};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 use crate::core::topics::log::Log;
@@ -44,7 +48,7 @@ impl From<PublishError> for Unpublished {
 /// The publisher of a ticket.
 #[derive(Debug)]
 pub(super) enum Asker {
-    /// A request, whose connection waits in [`Phase::Deciding`].
+    /// A request, whose connection waits with it until it is answered.
     Post(ConnectionId),
     /// A client of `/ws`, with its `ref`.
     Envelope(ConnectionId, Option<Box<str>>),
@@ -143,9 +147,21 @@ impl Tickets {
         own.bytes += asked.bytes;
     }
 
-    /// Returns whether a connection has as many tickets as it may have.
-    fn is_full(&self, id: ConnectionId, limits: &Limits) -> bool {
-        self.by_connection.get(&id).is_some_and(|own| own.is_full(limits))
+    /// Returns whether a connection has tickets, and whether it has as many as it may have.
+    fn asking(&self, id: ConnectionId, limits: &Limits) -> Asking {
+        match self.by_connection.get(&id) {
+            None => Asking::No,
+            Some(own) if own.is_full(limits) => Asking::Enough,
+            Some(_) => Asking::Some,
+        }
+    }
+
+    /// Returns whether each connection knows if it has tickets: for `debug_assert!`.
+    pub fn are_in_order(&self, connections: &Slab<Connection>) -> bool {
+        connections.iter().all(|(_, connection)| {
+            let is_asking = connection.flags.asking != Asking::No;
+            is_asking == self.by_connection.contains_key(&connection.id)
+        })
     }
 
     /// Notes an answer. Returns the publisher; `None` if the ticket was answered before.
@@ -186,6 +202,13 @@ impl Tickets {
         debug_assert!(asked.answer.is_none(), "no earlier ticket holds its answer up");
         Some((*ticket, asked.asked_at))
     }
+
+    /// Returns the moment at which the oldest publication has waited long enough, in whole ticks.
+    fn due_at(&self, spans: &Spans) -> Option<Instant> {
+        let (_, asked_at) = self.oldest()?;
+        let due_at = asked_at + spans.handshake + Instant::RESOLUTION;
+        Some(Instant::from_millis(due_at.as_millis().next_multiple_of(spans.tick_ms)))
+    }
 }
 
 impl Asker {
@@ -210,13 +233,13 @@ impl Engine {
     /// first event is published.
     pub fn follow_log(&mut self, last: EventId) {
         self.topics.follow_log(last);
-        self.tickets = Some(Box::default());
+        self.queues.tickets = Some(Box::default());
     }
 
     /// Takes the next publication for the log, in the order of asking. To be called after each turn
     /// until it returns `None`.
     pub fn poll_publication(&mut self) -> Option<Publication> {
-        queue::pop(&mut self.tickets.as_mut()?.outgoing)
+        queue::pop(&mut self.queues.tickets.as_mut()?.outgoing)
     }
 
     /// Publishes by a log that answers later.
@@ -240,8 +263,8 @@ impl Engine {
         }
         let bytes = name.len() + payload.len() + TICKET_BYTES;
         let limit = self.budget.limit();
-        let tickets = self.tickets.as_mut().filter(|tickets| tickets.has_room_for(bytes, limit));
-        let Some(tickets) = tickets else {
+        let tickets = self.queues.tickets.as_mut();
+        let Some(tickets) = tickets.filter(|tickets| tickets.has_room_for(bytes, limit)) else {
             self.stats.publishes_unavailable += 1;
             return Err(Unpublished::Unavailable);
         };
@@ -254,27 +277,24 @@ impl Engine {
     /// publications. A connection for which as much waits as may wait for a handler is not read
     /// from.
     pub(super) fn await_answer(&mut self, ticket: Ticket, asker: Asker) {
-        let (Some(tickets), Some(id)) = (&mut self.tickets, asker.connection()) else { return };
+        let Some(id) = asker.connection() else { return };
+        let Some(tickets) = &mut self.queues.tickets else { return };
         tickets.name_asker(id, ticket, asker);
-        if tickets.is_full(id, &self.setup.config.limits) {
-            self.pause_asking(id);
-        }
+        let asking = tickets.asking(id, &self.settings.config.limits);
+        self.note_asking(id, asking);
     }
 
-    /// Stops reading from a connection until it has been told one of the answers that it waits for.
-    fn pause_asking(&mut self, id: ConnectionId) {
-        if let Some(connection) = find_mut(&mut self.connections, id) {
-            connection.inbox();
-            connection.marks.set(Mark::Asking);
+    /// Lets a connection know whether it waits for answers, and whether it is read from meanwhile.
+    fn note_asking(&mut self, id: ConnectionId, asking: Asking) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.asking = asking;
         }
     }
 
     /// Lets a request wait for the answer to its publication.
     pub(super) fn await_post(&mut self, id: ConnectionId, ticket: Ticket, pending: Pending) {
         let Some(connection) = self.get_mut(id) else { return };
-        if let Phase::Deciding(place) = &mut connection.phase {
-            **place = pending;
-        }
+        connection.await_log(pending);
         self.await_answer(ticket, Asker::Post(id));
     }
 
@@ -288,22 +308,23 @@ impl Engine {
         reference: Option<&str>,
         refusal: (ErrorCode, String),
     ) -> Option<(ErrorCode, String)> {
-        if !is_asking(&self.tickets, id) {
+        let is_asking = |connection: &Connection| connection.flags.asking != Asking::No;
+        let waits = self.get(id).is_some_and(is_asking);
+        let Some(tickets) = self.queues.tickets.as_mut().filter(|_| waits) else {
             return Some(refusal);
-        }
+        };
         let (code, sentence) = refusal;
-        let tickets = self.tickets.as_mut()?;
         let ticket = tickets.insert(now, sentence.len());
         tickets.note_answer(ticket, Answer::Refused(code, sentence.into()));
         self.await_answer(ticket, Asker::Envelope(id, reference.map(Box::from)));
-        self.pause_asking(id);
+        self.note_asking(id, Asking::Enough);
         None
     }
 
     /// Takes a message of the log.
     pub(super) fn handle_logged(&mut self, now: Instant, logged: Logged) {
-        debug_assert!(self.tickets.is_some(), "the log is followed");
-        if self.tickets.is_none() {
+        debug_assert!(self.queues.tickets.is_some(), "the log is followed");
+        if self.queues.tickets.is_none() {
             return;
         }
         match logged {
@@ -323,18 +344,17 @@ impl Engine {
 
     /// Returns the moment at which the oldest publication has waited long enough, in whole ticks.
     pub(super) fn tickets_at(&self) -> Option<Instant> {
-        let (_, asked_at) = self.tickets.as_ref()?.oldest()?;
-        let due_at = asked_at + self.rules.handshake + Instant::RESOLUTION;
-        Some(Instant::from_millis(due_at.as_millis().next_multiple_of(self.rules.tick_ms)))
+        self.queues.tickets.as_ref()?.due_at(&self.settings.spans)
     }
 
-    /// Refuses publications that the log has not answered in time, as many as the budget allows.
-    pub(super) fn expire_tickets(&mut self, now: Instant, budget: &mut usize) {
-        while *budget > 0
+    /// Refuses publications that the log has not answered in time, as many as the turn allows.
+    pub(super) fn expire_tickets(&mut self, now: Instant, acts_left: &mut usize) {
+        while *acts_left > 0
             && self.tickets_at().is_some_and(|at| at <= now)
-            && let Some((ticket, _)) = self.tickets.as_ref().and_then(|tickets| tickets.oldest())
+            && let Some((ticket, _)) =
+                self.queues.tickets.as_ref().and_then(|tickets| tickets.oldest())
         {
-            *budget -= 1;
+            *acts_left -= 1;
             self.refuse_ticket(now, ticket, LATE);
         }
     }
@@ -349,23 +369,28 @@ impl Engine {
     /// Answers a ticket; the answer may have to wait for earlier ones. Returns whether the ticket
     /// had no answer before.
     fn answer_ticket(&mut self, now: Instant, ticket: Ticket, answer: Answer) -> bool {
-        let Some(tickets) = &mut self.tickets else { return false };
+        let Some(tickets) = &mut self.queues.tickets else { return false };
         let Some(asker) = tickets.note_answer(ticket, answer) else { return false };
         let Some(id) = asker.connection() else {
             tickets.forget(ticket);
             return true;
         };
-        while let Some((asker, answer)) = self.tickets.as_mut().and_then(|t| t.poll_answer(id)) {
-            self.turn_left = self.turn_left.saturating_sub(MESSAGE_COST);
+        while let Some((asker, answer)) = self.poll_answer(id) {
+            self.allowance.charge_answer();
             self.tell_answer(now, asker, answer);
         }
-        if self.tickets.as_ref().is_some_and(|t| !t.is_full(id, &self.setup.config.limits))
-            && let Some(connection) = self.get_mut(id)
-        {
-            connection.marks.clear(Mark::Asking);
-        }
-        self.settle(now, id);
+        self.advance(now, id);
         true
+    }
+
+    /// Takes the next answer that a connection is to be told. It is read on if fewer publications
+    /// than may wait are left.
+    fn poll_answer(&mut self, id: ConnectionId) -> Option<(Asker, Answer)> {
+        let tickets = self.queues.tickets.as_mut()?;
+        let next = tickets.poll_answer(id)?;
+        let asking = tickets.asking(id, &self.settings.config.limits);
+        self.note_asking(id, asking);
+        Some(next)
     }
 
     /// Tells an answer. If the connection has ended, the answer is dropped.
@@ -406,11 +431,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Returns whether a connection waits for the answer to a publication.
-pub(super) fn is_asking(tickets: &Option<Box<Tickets>>, id: ConnectionId) -> bool {
-    tickets.as_ref().is_some_and(|tickets| tickets.by_connection.contains_key(&id))
 }
 
 /// Returns the answer to a POST whose event was published.

@@ -270,7 +270,7 @@ impl Engine {
         world.dispatch(self);
     }
 
-    /// Runs handlers on this thread, as long as the turn's budget lasts.
+    /// Runs handlers on this thread, as long as the turn's allowance lasts.
     fn run_inline(&mut self, now: Instant, world: &mut impl World) {
         while let Some(job) = self.poll_job(Placement::Inline) {
             let from = Some(job.id);
@@ -345,30 +345,46 @@ impl Engine {
 
     /// Says whether a connection, if it is there, is as a step must leave it: the wheel comes to it
     /// by its deadline, or something is still to be done in this turn that looks after that.
-    fn check_connection(&self, now: Instant, id: ConnectionId) -> bool {
+    pub(super) fn check_connection(&self, now: Instant, id: ConnectionId) -> bool {
         let Some(connection) = self.get(id) else { return true };
+        debug_assert!(connection.is_in_order());
         let armed_at = self.wheel.armed_at(id.key()).expect("each connection has its deadline");
-        let latest = connection.next_at(&self.rules, now).max(now) + self.setup.config.tick;
+        let latest =
+            connection.next_at(&self.settings.spans, now).max(now) + self.settings.config.tick;
         let marks = [Mark::Touched, Mark::Dirty, Mark::Runnable];
         let is_marked = marks.iter().any(|mark| connection.marks.has(*mark));
         // A change that all connections follow, a drain perhaps, comes to each in its round.
-        is_marked || self.round.is_some() || armed_at <= latest
+        is_marked || self.schedule.round.is_some() || armed_at <= latest
     }
 
     /// Says whether it was told to end at once.
     pub fn was_shut_down(&self) -> bool {
-        self.was_shut_down
+        self.schedule.was_shut_down
     }
 
     /// What a turn must leave.
     fn check_turn(&self) {
         debug_assert_eq!(self.wheel.len(), self.connections.len(), "one deadline for each");
         debug_assert!(self.actions.is_empty(), "all that was to be done to sockets is done");
-        debug_assert!(self.touched.is_empty(), "each changed deadline is on the wheel");
+        debug_assert!(self.queues.touched.is_empty(), "each changed deadline is on the wheel");
+        debug_assert!(self.admission.public <= self.connections.len(), "some are the operator's");
+        debug_assert!(self.queues.are_in_order(&self.connections));
+        debug_assert!(
+            self.connections.len() > CHECKED_MAX
+                || self.connections.iter().all(|(_, connection)| connection.is_in_order())
+        );
     }
 }
+
+/// Up to so many connections all are looked at after each turn, in a build that asserts.
+const CHECKED_MAX: usize = 64;
 
 const COMMANDS_PER_TURN: usize = 4096;
 /// Attempts to accept.
 pub(crate) const ACCEPTS_PER_TURN: usize = 256;
 const EXPIRIES_PER_TURN: usize = 1024;
+
+const _: () = assert!(
+    ACCEPTS_PER_TURN <= EXPIRIES_PER_TURN,
+    "no more connections come in a turn than may go in it"
+);

@@ -55,7 +55,7 @@ impl EventLoop {
     /// Takes the next events for the host. [`EventLoop::finish_job`] gives the job back; only then
     /// are there more events of the same connection.
     pub fn poll_job(&mut self) -> Option<Job> {
-        self.engine.renew_budget();
+        self.engine.renew_allowance();
         self.engine.poll_job(Placement::Worker)
     }
 

@@ -192,6 +192,7 @@ impl World for Outside {
         socket.lend().configure();
         socket.lend().set_user_timeout(engine.config().deadlines.write_stall.saturating_mul(3));
         let registered = socket.lend().register(self.poll.registry(), Token(id.key()));
+        debug_assert!(self.sockets.get_mut(id.key()).is_none(), "the slot is free");
         self.sockets.insert(id.key(), socket);
         registered
     }
@@ -246,7 +247,10 @@ impl World for Outside {
                     socket.set_user_timeout(user_timeout_websocket(engine.config()));
                 }
             }
-            Action::Close(key) => self.close(key),
+            Action::Close(key) => {
+                debug_assert!(engine.id_of(key).is_none(), "its connection has ended");
+                self.close(key);
+            }
             Action::Abort(key) => {
                 if let Some(mut socket) = self.sockets.get_mut(key) {
                     socket.set_abort();

@@ -10,19 +10,18 @@ use std::collections::BinaryHeap;
 use log::{info, warn};
 
 use crate::core::config::Config;
-use crate::core::connection::Phase;
 use crate::core::engine::census::{Census, OwnBytes};
-use crate::core::engine::{End, Engine, TRIM_COST};
+use crate::core::engine::{End, Engine};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 use crate::core::topics::Topics;
 use crate::core::topics::log::Log;
-use crate::core::wire::ws::Role;
+use crate::core::wire::frame::Frame;
 
 /// What is known of the memory in use.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct MemoryBudget {
     /// `limits.memory_bytes`.
     limit: u64,
     /// What was counted last, commands left out.
@@ -41,9 +40,9 @@ pub(super) struct Budget {
     short_until: Option<Instant>,
 }
 
-impl Budget {
-    pub fn new(config: &Config, memory_auto: u64) -> Budget {
-        Budget {
+impl MemoryBudget {
+    pub fn new(config: &Config, memory_auto: u64) -> MemoryBudget {
+        MemoryBudget {
             limit: limit(config, memory_auto),
             counted: 0,
             fresh: 0,
@@ -171,7 +170,8 @@ impl Engine {
             let (used, limit) = (self.budget.used(), self.budget.limit);
             warn!("memory short used={used} limit={limit}: refusing connections and publishers");
         }
-        self.budget.short_until = Some(now + self.setup.config.tick);
+        debug_assert!(!self.budget.is_trimming, "nobody is refused while a log can shrink");
+        self.budget.short_until = Some(now + self.settings.config.tick);
         if self.budget.used() > self.budget.full() {
             self.shed_largest(now, BinaryHeap::from(owners));
         }
@@ -188,7 +188,7 @@ impl Engine {
                 break;
             }
             *left -= 1;
-            self.turn_left = self.turn_left.saturating_sub(TRIM_COST);
+            self.allowance.charge_trim();
         }
     }
 
@@ -216,7 +216,7 @@ impl Engine {
             return;
         }
         info!("memory suffices again used={} limit={}", self.budget.used(), self.budget.limit);
-        let paused = self.connections.iter().filter(|(_, connection)| connection.flags.paused);
+        let paused = self.connections.iter().filter(|(_, connection)| connection.is_paused());
         let paused: Vec<ConnectionId> = paused.map(|(_, connection)| connection.id).collect();
         for id in paused {
             self.update_pause(now, id);
@@ -237,7 +237,7 @@ impl Engine {
         while self.budget.used() > self.budget.full()
             && let Some((own, id)) = owners.pop()
         {
-            self.let_go_of(now, id);
+            self.end_for_memory(now, id);
             // What it shared goes with the last who waits for it, so this may be too much, and the
             // next count shows it: nobody goes in vain.
             let freed = if own.bytes > 0 { own.bytes } else { own.waiting };
@@ -246,45 +246,27 @@ impl Engine {
     }
 
     /// Ends a connection for want of memory: what waits with it goes at once.
-    fn let_go_of(&mut self, now: Instant, id: ConnectionId) {
+    fn end_for_memory(&mut self, now: Instant, id: ConnectionId) {
         let reason = CloseReason::Memory;
         self.forget_messages(id);
         let Some(connection) = self.get_mut(id) else { return };
         if let Some(inbox) = &mut connection.inbox {
-            (inbox.rest, inbox.rest_from) = (Vec::new(), 0);
+            inbox.drop_rest();
         }
-        match &connection.phase {
-            Phase::Open(_) | Phase::Stream { .. } => self.fail(now, id, reason),
-            Phase::Head { .. } | Phase::Body(_) | Phase::Deciding(_) => {
-                self.refuse_late(now, id, 503, reason);
-            }
-            Phase::KeepAlive { .. } | Phase::Answering { .. } | Phase::Closing(_) => {
-                return self.finish(now, id, reason, End::Abort);
-            }
-        }
-        self.stop_assembling(id);
-        // A frame that has begun would have to be finished before the peer could be told why.
-        if self.get(id).is_some_and(|connection| connection.outbox.bytes() > FAREWELL_BYTES_MAX) {
-            self.finish(now, id, reason, End::Abort);
-        }
-    }
-
-    /// Frees what had come of a message that will not be completed: a peer's close frame is no
-    /// longer looked for behind it.
-    fn stop_assembling(&mut self, id: ConnectionId) {
+        let effect = connection.end_by_memory();
+        self.act_on(now, id, effect);
         let Some(connection) = self.get_mut(id) else { return };
-        if let Phase::Closing(closing) = &mut connection.phase
-            && let Some(decoder) = &mut closing.decoder
-        {
-            // It finds no close frame in nothing.
-            let _ = decoder.discard(Role::Server, &mut []);
+        connection.stop_assembling();
+        // A frame that has begun would have to be finished before the peer could be told why.
+        if connection.outbox.bytes() > FAREWELL_BYTES_MAX {
+            self.finish(now, id, reason, End::Abort);
         }
     }
 
     /// Returns the memory of events: those retained, those on their way to subscribers, and those
     /// that wait for a log which answers later.
     pub(super) fn log_bytes(&self) -> usize {
-        let waiting = self.tickets.as_ref().map_or(0, |tickets| tickets.bytes());
+        let waiting = self.queues.tickets.as_ref().map_or(0, |tickets| tickets.bytes());
         self.topics.bytes() + self.topics.waiting_only_bytes() + waiting
     }
 
@@ -296,6 +278,11 @@ impl Engine {
 
 /// A close frame, or a refusal, and what may have been begun before it.
 const FAREWELL_BYTES_MAX: usize = 4096;
+
+const _: () = assert!(
+    FAREWELL_BYTES_MAX > 2 * (125 + Frame::HEAD_BYTES_MAX),
+    "a close frame fits behind another control frame"
+);
 
 #[cfg(test)]
 mod tests {
@@ -326,13 +313,13 @@ mod tests {
         let mut turns = 0;
         while engine.topics.bytes() > 512 << 10 {
             engine.begin_turn(1);
-            let (before, budget) = (engine.topics.bytes(), engine.turn_left);
+            let (before, budget) = (engine.topics.bytes(), engine.allowance.left());
             publish(&mut engine);
             publish(&mut engine);
             let gone = (before + 2 * (Log::EVENT_BYTES + 1) - engine.topics.bytes())
                 / (Log::EVENT_BYTES + 1);
             assert!(gone <= Topics::SWEEP_EVENTS_MAX + 4, "{gone} in a turn");
-            assert_eq!(engine.turn_left, budget - gone * TRIM_COST, "it is charged");
+            assert_eq!(engine.allowance.left(), budget - gone * 8, "it is charged");
             turns += 1;
         }
         assert!(turns > 10);

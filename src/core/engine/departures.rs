@@ -8,7 +8,7 @@ use crate::core::ground::time::{Instant, millis_up};
 
 /// Connections whose turn to go is still to come.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct Departures {
     began_at: Instant,
     /// The next one last.
     waiting: Vec<ConnectionId>,
@@ -19,15 +19,20 @@ pub(super) struct Turns {
     retry_ms_max: u64,
 }
 
-impl Turns {
+impl Departures {
     /// Spreads them over half the window, or less where they are few. The first goes at once.
     /// `told` of them are told when to come back: within the window, sooner where they are few.
-    pub fn new(now: Instant, waiting: Vec<ConnectionId>, told: u64, window: Duration) -> Turns {
+    pub fn new(
+        now: Instant,
+        waiting: Vec<ConnectionId>,
+        told: u64,
+        window: Duration,
+    ) -> Departures {
         let total = waiting.len() as u64;
         let window_ms = millis_up(window);
         let spread_ms = (window_ms / 2).min(total * 1000 / STARTS_PER_SECOND);
         let retry_ms_max = window_ms.min(RETRY_MS + told * RETRY_MS_EACH);
-        Turns { began_at: now, waiting, total, spread_ms, retry_ms_max }
+        Departures { began_at: now, waiting, total, spread_ms, retry_ms_max }
     }
 
     /// Gives within how many milliseconds clients are told to come back.
@@ -75,6 +80,8 @@ const STARTS_PER_SECOND: u64 = 500;
 pub(super) const RETRY_MS: u64 = 1000;
 const RETRY_MS_EACH: u64 = 10;
 
+const _: () = assert!(RETRY_MS_EACH < RETRY_MS && STARTS_PER_SECOND > 0);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,8 +99,8 @@ mod tests {
             (u64::from(u32::MAX), 24 * 86_400_000, 24 * 86_400_000),
         ] {
             let window = Duration::from_millis(window_ms);
-            let turns = Turns::new(Instant::from_millis(7), Vec::new(), told, window);
-            assert_eq!(turns.retry_ms_max(), most, "{told} in {window_ms}");
+            let departures = Departures::new(Instant::from_millis(7), Vec::new(), told, window);
+            assert_eq!(departures.retry_ms_max(), most, "{told} in {window_ms}");
         }
     }
 
@@ -102,12 +109,13 @@ mod tests {
         for (count, window_s, last_ms) in [(1, 30, 0), (100, 30, 198), (10_000, 30, 14_998)] {
             let ids = (0..count).map(|key| ConnectionId::new(key, Generation::FIRST)).collect();
             let began_at = Instant::from_millis(7);
-            let mut turns = Turns::new(began_at, ids, count as u64, Duration::from_secs(window_s));
-            assert_eq!(turns.next_at(), Some(began_at));
+            let mut departures =
+                Departures::new(began_at, ids, count as u64, Duration::from_secs(window_s));
+            assert_eq!(departures.next_at(), Some(began_at));
             let mut last = None;
-            while let Some(at) = turns.next_at() {
-                assert_eq!(turns.poll(Instant::from_millis(at.as_millis() - 1)), None);
-                assert!(turns.poll(at).is_some());
+            while let Some(at) = departures.next_at() {
+                assert_eq!(departures.poll(Instant::from_millis(at.as_millis() - 1)), None);
+                assert!(departures.poll(at).is_some());
                 last = Some(at.since(began_at).as_millis());
             }
             assert_eq!(last, Some(last_ms));

@@ -1,0 +1,113 @@
+//! What has been received and waits for the handler.
+
+use std::collections::VecDeque;
+
+use crate::core::config::Limits;
+use crate::core::contract::event::Event;
+use crate::core::wire::envelope::Reading;
+
+/// What has been received and waits for the handler.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub events: VecDeque<Event>,
+    /// How many of the events are messages.
+    pub messages: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Bytes of one read that could not be decoded yet, from `rest_from` on.
+    rest: Vec<u8>,
+    rest_from: usize,
+    /// What has been read of a message of `/ws` of which the decoder has a part.
+    pub reading: Option<Box<Reading>>,
+    /// Bytes that the handler of the job that is out may send beyond the outbox limit: as many as
+    /// it was given.
+    pub promised: usize,
+    /// Messages in the job that is out.
+    pub given: u64,
+}
+
+impl Inbox {
+    /// Puts an event behind the others. Of what is only a state the newest counts: nothing piles up
+    /// behind a blocked handler.
+    #[inline]
+    pub fn push(&mut self, event: Event) {
+        debug_assert!(!matches!(event, Event::Closed(_)), "it is told when the connection is gone");
+        if let Event::Message(message) = &event {
+            self.messages += 1;
+            self.bytes += message.len();
+        }
+        match self.events.back_mut() {
+            Some(last) if last.is_superseded_by(&event) => *last = event,
+            _ => self.events.push_back(event),
+        }
+    }
+
+    /// Keeps bytes that could not be decoded yet, from `from` on.
+    pub fn keep_rest(&mut self, rest: Vec<u8>, from: usize) {
+        debug_assert!(self.rest.is_empty(), "what was read before is decoded first");
+        debug_assert!(from < rest.len(), "something is left");
+        (self.rest, self.rest_from) = (rest, from);
+    }
+
+    /// Takes them.
+    pub fn take_rest(&mut self) -> (Vec<u8>, usize) {
+        (std::mem::take(&mut self.rest), std::mem::take(&mut self.rest_from))
+    }
+
+    /// Drops them.
+    pub fn drop_rest(&mut self) {
+        self.rest = Vec::new();
+        self.rest_from = 0;
+    }
+
+    /// Says whether there are some.
+    #[inline]
+    pub fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
+    /// Gives the memory of what is not decoded, or no whole message yet.
+    pub fn partial_bytes(&self) -> usize {
+        let reading = self.reading.as_ref().map_or(0, |reading| reading.held_bytes());
+        self.rest.capacity() + reading
+    }
+
+    /// Says whether the handler has enough waiting.
+    pub fn is_full(&self, limits: &Limits) -> bool {
+        self.messages >= limits.inbox_messages || self.bytes >= limits.inbox_bytes
+    }
+
+    /// Empties it. Its events keep their room.
+    pub fn empty(&mut self) {
+        self.events.clear();
+        self.messages = 0;
+        self.bytes = 0;
+        self.promised = 0;
+        self.given = 0;
+        self.drop_rest();
+        self.reading = None;
+    }
+
+    /// Says whether nothing is in it and no job is out: it can be given back.
+    pub fn is_idle(&self) -> bool {
+        let is_empty = self.events.is_empty() && self.rest.is_empty() && self.reading.is_none();
+        is_empty && self.given == 0
+    }
+
+    /// Asserts what is so whatever came.
+    pub(super) fn check(&self) {
+        // Looked through where that is quick.
+        if self.events.len() <= EVENTS_LOOKED_AT {
+            let messages = self.events.iter().filter_map(|event| match event {
+                Event::Message(message) => Some(message.len()),
+                _ => None,
+            });
+            let (count, bytes) = messages.fold((0, 0), |(count, sum), len| (count + 1, sum + len));
+            debug_assert_eq!((count, bytes), (self.messages, self.bytes), "as they were counted");
+        }
+        debug_assert!(self.rest_from <= self.rest.len(), "no more was decoded than there was");
+    }
+}
+
+/// Up to so many events are looked through, in a build that asserts.
+const EVENTS_LOOKED_AT: usize = 64;

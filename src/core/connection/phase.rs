@@ -1,0 +1,367 @@
+//! The phase of a connection, and the machine that takes its turn in each. Nothing but this module
+//! and its neighbours here names a phase: the engine asks, tells, and does what it is asked for
+//! ([`Effect`](super::effect::Effect)).
+
+use crate::core::config::Limits;
+use crate::core::connection::closing::Closing;
+use crate::core::connection::effect::Effect;
+use crate::core::connection::event_stream::EventStream;
+use crate::core::connection::flags::{Asking, Leaving};
+use crate::core::connection::http::{Answering, Body, Pending};
+use crate::core::connection::receive::{Context, Decoded};
+use crate::core::connection::websocket::WebSocket;
+use crate::core::connection::{Connection, Inbox};
+use crate::core::ground::reason::CloseReason;
+use crate::core::ground::time::Instant;
+use crate::core::observe::stats::PhaseName;
+use crate::core::wire::http::HeadReader;
+
+/// Where a connection stands.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// A request head is awaited or has begun.
+    Head { reader: HeadReader, first: bool },
+    /// An answer has been written; the next request has not begun. So many bytes of empty lines
+    /// have come, which are forgiven and begin nothing.
+    KeepAlive { blank: u8 },
+    /// The head is complete, the body is not.
+    Body(Box<Body>),
+    /// The request is complete; the handler, or the verdict on the upgrade, is awaited.
+    Deciding(Box<Pending>),
+    /// The answer is in the outbox, or what has been made of it so far.
+    Answering(Answering),
+    /// WebSocket.
+    Open(WebSocket),
+    /// An event stream: nothing more is expected of the peer.
+    Stream(EventStream),
+    /// Ending.
+    Closing(Closing),
+}
+
+impl Phase {
+    /// The one in which a connection begins.
+    pub fn first() -> Phase {
+        Phase::Head { reader: HeadReader::default(), first: true }
+    }
+
+    /// Says whether nothing has begun: a connection, or its next request, is awaited.
+    pub fn is_silent(&self) -> bool {
+        match self {
+            Phase::Head { reader, .. } => reader.is_idle(),
+            Phase::KeepAlive { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<Answering> for Phase {
+    fn from(answering: Answering) -> Phase {
+        Phase::Answering(answering)
+    }
+}
+
+impl From<WebSocket> for Phase {
+    fn from(websocket: WebSocket) -> Phase {
+        Phase::Open(websocket)
+    }
+}
+
+impl From<EventStream> for Phase {
+    fn from(stream: EventStream) -> Phase {
+        Phase::Stream(stream)
+    }
+}
+
+impl From<Closing> for Phase {
+    fn from(closing: Closing) -> Phase {
+        Phase::Closing(closing)
+    }
+}
+
+/// The machine of a connection, if it is in that phase: for the machines themselves.
+impl Connection {
+    pub(super) fn pending_mut(&mut self) -> Option<&mut Pending> {
+        match &mut self.phase {
+            Phase::Deciding(pending) => Some(pending),
+            _ => None,
+        }
+    }
+
+    pub(super) fn answering_mut(&mut self) -> Option<&mut Answering> {
+        match &mut self.phase {
+            Phase::Answering(answering) => Some(answering),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn websocket(&self) -> Option<&WebSocket> {
+        match &self.phase {
+            Phase::Open(websocket) => Some(websocket),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn websocket_mut(&mut self) -> Option<&mut WebSocket> {
+        match &mut self.phase {
+            Phase::Open(websocket) => Some(websocket),
+            _ => None,
+        }
+    }
+
+    /// Lends an open WebSocket beside the inbox.
+    pub(super) fn websocket_and_inbox(&mut self) -> Option<(&WebSocket, &mut Option<Box<Inbox>>)> {
+        match &self.phase {
+            Phase::Open(websocket) => Some((websocket, &mut self.inbox)),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn stream(&self) -> Option<&EventStream> {
+        match &self.phase {
+            Phase::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn stream_mut(&mut self) -> Option<&mut EventStream> {
+        match &mut self.phase {
+            Phase::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    pub(super) fn closing(&self) -> Option<&Closing> {
+        match &self.phase {
+            Phase::Closing(closing) => Some(closing),
+            _ => None,
+        }
+    }
+
+    pub(super) fn closing_mut(&mut self) -> Option<&mut Closing> {
+        match &mut self.phase {
+            Phase::Closing(closing) => Some(closing),
+            _ => None,
+        }
+    }
+}
+
+/// What is asked of a connection, in whatever phase it is.
+impl Connection {
+    /// Says whether it is a WebSocket whose end has not begun.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open(_))
+    }
+
+    /// Says whether it is an event stream whose end has not begun.
+    #[inline]
+    pub fn is_stream(&self) -> bool {
+        matches!(self.phase, Phase::Stream(_))
+    }
+
+    /// Says whether it is for long: a WebSocket or an event stream whose end has not begun.
+    #[inline]
+    pub fn is_live(&self) -> bool {
+        self.is_open() || self.is_stream()
+    }
+
+    /// Says whether the close handshake, or what stands for it, has begun.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_))
+    }
+
+    /// Says how far it has come, in the words of an operator.
+    pub fn name_of_phase(&self) -> PhaseName {
+        match &self.phase {
+            Phase::Head { first: true, .. } => PhaseName::Handshake,
+            Phase::Head { .. }
+            | Phase::KeepAlive { .. }
+            | Phase::Body(_)
+            | Phase::Deciding(_)
+            | Phase::Answering(_) => PhaseName::Request,
+            Phase::Open(_) | Phase::Stream(_) => PhaseName::Open,
+            Phase::Closing(_) => PhaseName::Closing,
+        }
+    }
+
+    /// Says whether the peer may begin something now, a request or a message, but has not.
+    pub fn is_between_messages(&self) -> bool {
+        match &self.phase {
+            Phase::Open(open) => open.decoder.is_idle(),
+            phase => phase.is_silent(),
+        }
+    }
+
+    /// Says whether nothing may be decoded now: the application is behind, a request is in
+    /// progress, or the peer has sent too much.
+    #[inline]
+    pub fn is_behind(&self, limits: &Limits) -> bool {
+        if self.reads_at().is_some() {
+            return true;
+        }
+        match &self.phase {
+            Phase::Head { .. } | Phase::KeepAlive { .. } | Phase::Body(_) | Phase::Stream(_) => {
+                false
+            }
+            Phase::Deciding(_) | Phase::Answering(_) => true,
+            Phase::Open(_) => {
+                self.flags.leaving == Leaving::Draining
+                    || self.flags.asking == Asking::Enough
+                    || self.inbox.as_ref().is_some_and(|inbox| inbox.is_full(limits))
+            }
+            Phase::Closing(closing) => closing.is_behind(),
+        }
+    }
+
+    /// Says whether messages for the peer are still queued.
+    #[inline]
+    pub fn takes_messages(&self) -> bool {
+        match &self.phase {
+            Phase::Open(_) => true,
+            Phase::Closing(closing) => closing.is_handling(),
+            _ => false,
+        }
+    }
+
+    /// Says whether something waits for the handler.
+    pub fn has_job(&self) -> bool {
+        match &self.phase {
+            Phase::Deciding(pending) => pending.request.is_some(),
+            _ => self.inbox.as_ref().is_some_and(|inbox| !inbox.events.is_empty()),
+        }
+    }
+
+    /// Gives the bytes of a head, a body or a message that has not come as a whole.
+    pub fn partial_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Head { reader, .. } => reader.held_bytes(),
+            Phase::Body(body) => body.held_bytes(),
+            Phase::Open(open) => open.decoder.held_bytes(),
+            Phase::Closing(closing) => closing.held_bytes(),
+            Phase::KeepAlive { .. }
+            | Phase::Deciding(_)
+            | Phase::Answering(_)
+            | Phase::Stream(_) => 0,
+        }
+    }
+
+    /// Gives the bytes of the request that is decided on.
+    pub fn request_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Deciding(pending) => pending.request_bytes(),
+            _ => 0,
+        }
+    }
+}
+
+/// What comes to a connection.
+impl Connection {
+    /// Takes bytes of the peer: one head, body or frame, or a part of it. Of messages for a handler
+    /// that come in masses as many as there is room for.
+    #[inline]
+    pub fn receive(&mut self, input: &mut [u8], context: Context<'_>) -> Decoded {
+        match &mut self.phase {
+            Phase::Open(open) => {
+                let taken = open.receive(input, &mut self.inbox, context);
+                self.counters.messages_in += taken.messages;
+                taken
+            }
+            Phase::KeepAlive { blank } => {
+                let used = HeadReader::blank_bytes(*blank, input);
+                *blank += used as u8;
+                if used < input.len() {
+                    let reader = HeadReader::behind_blank(*blank, context.head_limits);
+                    self.begin_request(context.now, reader);
+                }
+                Decoded::nothing(used)
+            }
+            Phase::Head { reader, .. } => Decoded::head(reader, input, context.head_limits),
+            Phase::Body(body) => body.receive(input, context.allowance),
+            Phase::Closing(closing) => closing.receive(input),
+            // A request pipelined behind it is never answered.
+            Phase::Stream(_) => Decoded::nothing(input.len()),
+            Phase::Deciding(_) | Phase::Answering(_) => Decoded::nothing(0),
+        }
+    }
+
+    /// Takes the end of what the peer sends.
+    pub fn receive_eof(&mut self) -> Effect {
+        self.flags.reading.end();
+        match &self.phase {
+            Phase::Head { .. } | Phase::Body(_) | Phase::Stream(_) => {
+                Effect::Finish(CloseReason::Eof)
+            }
+            Phase::KeepAlive { .. } => Effect::Finish(CloseReason::Done),
+            // A client may end its side and still want its answer.
+            Phase::Deciding(_) | Phase::Answering(_) => Effect::None,
+            Phase::Open(_) => Effect::CloseWhenHandled(CloseReason::Eof),
+            Phase::Closing(closing) => closing.receive_eof(),
+        }
+    }
+
+    /// Gives what the connection is due without anything that comes: an answer that has left, a
+    /// close that nothing holds up.
+    pub fn advance(&self) -> Effect {
+        let is_written = self.outbox.is_empty();
+        match &self.phase {
+            Phase::Answering(answering) if is_written => answering.advance(self.flags),
+            Phase::Open(_) if self.flags.leaving == Leaving::Draining => {
+                match is_written && self.is_handled() {
+                    true => Effect::CloseDrained,
+                    false => Effect::None,
+                }
+            }
+            Phase::Closing(closing) if closing.is_handling() && self.is_handled() => {
+                closing.advance(is_written, self.flags.writing.has_room())
+            }
+            _ => Effect::None,
+        }
+    }
+
+    /// Gives the reason that stands when the connection ends, whatever cuts the rest short.
+    pub fn reason_so_far(&self) -> Option<CloseReason> {
+        match &self.phase {
+            // What the server wanted and the peer was not told of gives way to what came before.
+            Phase::Closing(closing) => closing.is_final().then_some(closing.reason),
+            Phase::Answering(answering) => {
+                Some(answering.reason).filter(|reason| *reason != CloseReason::Done)
+            }
+            _ => None,
+        }
+    }
+
+    /// Moves on to another phase; its deadline counts from `now`.
+    pub(super) fn enter(&mut self, now: Instant, phase: impl Into<Phase>) {
+        let phase = phase.into();
+        debug_assert!(self.may_enter(&phase), "{:?} does not follow {:?}", phase, self.phase);
+        self.phase = phase;
+        self.phase_at = now.into();
+        self.flags.relink = true;
+        if let Some(rates) = &mut self.rates {
+            // What is read from now on is judged anew.
+            rates.read_at = None;
+        }
+    }
+
+    /// Says whether a phase may follow the one that the connection is in: the arrows of the graph.
+    fn may_enter(&self, next: &Phase) -> bool {
+        match (&self.phase, next) {
+            (Phase::KeepAlive { .. }, Phase::Head { first, .. }) => !first,
+            (Phase::Head { .. }, Phase::Body(_) | Phase::Deciding(_)) => true,
+            (Phase::Answering(answering), Phase::KeepAlive { .. }) => answering.is_kept(),
+            (Phase::Deciding(_), Phase::Open(_) | Phase::Stream(_)) => true,
+            // An answer, or word of its refusal; and what stands for one where nothing was asked.
+            (Phase::Open(_) | Phase::Closing(_), Phase::Answering(_)) => false,
+            (_, Phase::Answering(_)) => true,
+            // FIN alone tells the others.
+            (Phase::Open(_), Phase::Closing(closing)) => !closing.is_lingering(),
+            (Phase::Closing(_) | Phase::Stream(_), Phase::Closing(_)) => false,
+            (_, Phase::Closing(closing)) => closing.is_lingering(),
+            _ => false,
+        }
+    }
+}

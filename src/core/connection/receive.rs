@@ -1,0 +1,98 @@
+//! What the machines take bytes with, and what they make of them.
+
+use tungstenite::Bytes;
+
+use crate::core::config::Limits;
+use crate::core::connection::Inbox;
+use crate::core::connection::allowance::Allowance;
+use crate::core::ground::time::Instant;
+use crate::core::wire::http::{Head, HeadLimits, HeadReader, Refusal};
+use crate::core::wire::ws::{self, Incoming, Violation};
+
+/// What is lent to a machine to take bytes with.
+pub(crate) struct Context<'a> {
+    pub now: Instant,
+    pub limits: &'a Limits,
+    pub head_limits: &'a HeadLimits,
+    pub frame_limits: &'a ws::Limits,
+    /// What is left of the turn.
+    pub allowance: &'a mut Allowance,
+    /// Inboxes to be used again.
+    pub inboxes: &'a mut SpareInboxes,
+    /// Messages go to the inbox: the route has a handler, and no rate of messages is to be kept.
+    pub is_for_handler: bool,
+}
+
+/// What has become of some bytes.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// So many are done with.
+    pub used: usize,
+    /// So many messages went to the inbox.
+    pub messages: u64,
+    /// What the engine is to act on.
+    pub found: Option<Received>,
+}
+
+/// What was found in the bytes of a peer.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// A frame, or a message.
+    Frame(Incoming),
+    /// What is no frame.
+    Violation(Violation),
+    /// The peer's answer to a close frame.
+    CloseReply,
+    /// The head of a request.
+    Head(Box<Head>),
+    /// The whole body of a request.
+    Body(Bytes),
+    /// What is no request. It is to HEAD: the answer has no body.
+    Refusal { refusal: Refusal, is_for_head: bool },
+}
+
+impl Decoded {
+    #[inline]
+    pub(super) fn nothing(used: usize) -> Decoded {
+        Decoded { used, messages: 0, found: None }
+    }
+
+    pub(super) fn head(reader: &mut HeadReader, input: &[u8], limits: &HeadLimits) -> Decoded {
+        let is_for_head = reader.is_for_head(input);
+        match reader.read(input, limits) {
+            Ok((used, head)) => {
+                let found = head.map(|head| Received::Head(Box::new(head)));
+                Decoded { used, messages: 0, found }
+            }
+            Err(refusal) => {
+                let found = Some(Received::Refusal { refusal, is_for_head });
+                Decoded { used: input.len(), messages: 0, found }
+            }
+        }
+    }
+}
+
+/// Inboxes that were emptied, boxed as connections hold them.
+#[derive(Debug, Default)]
+#[expect(clippy::vec_box)]
+pub(crate) struct SpareInboxes(Vec<Box<Inbox>>);
+
+impl SpareInboxes {
+    /// Gives an empty inbox.
+    #[inline]
+    pub fn take(&mut self) -> Box<Inbox> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory of a few inboxes for the next messages. An idle connection owns none.
+    pub fn keep(&mut self, mut inbox: Box<Inbox>) {
+        if self.0.len() < INBOXES_MAX && inbox.events.capacity() <= EVENTS_MAX {
+            inbox.empty();
+            debug_assert!(inbox.is_idle() && inbox.bytes == 0, "nothing of it is left");
+            self.0.push(inbox);
+        }
+    }
+}
+
+const INBOXES_MAX: usize = 16;
+const EVENTS_MAX: usize = 64;

@@ -1,0 +1,215 @@
+//! An open WebSocket: its messages, its heartbeat, and the pauses in which it is not read from.
+
+use std::time::Duration;
+
+use crate::core::connection::flags::Leaving;
+use crate::core::connection::heartbeat::Heartbeat;
+use crate::core::connection::receive::{Context, Decoded, Received, SpareInboxes};
+use crate::core::connection::{Connection, Inbox};
+use crate::core::contract::event::Event;
+use crate::core::ground::bucket::Bucket;
+use crate::core::ground::time::{Instant, SPAN_MAX, SomeMoment, millis_up};
+use crate::core::observe::stats::Transport;
+use crate::core::wire::ws::{Decoder, Incoming, Role};
+
+/// An open WebSocket.
+#[derive(Debug)]
+pub(crate) struct WebSocket {
+    pub(super) decoder: Decoder,
+    pub(super) heartbeat: Heartbeat,
+    /// For how long, since something was heard, nothing has been read.
+    pub(super) unread_ms: u32,
+    /// When the connection has lived long enough, if there is such a limit.
+    pub(super) lifetime_at: Option<SomeMoment>,
+    pings: Bucket,
+}
+
+impl WebSocket {
+    pub fn new(heartbeat: Heartbeat, lifetime_at: Option<SomeMoment>) -> WebSocket {
+        WebSocket {
+            decoder: Decoder::default(),
+            heartbeat,
+            unread_ms: 0,
+            lifetime_at,
+            pings: Bucket::default(),
+        }
+    }
+
+    /// Gives for how long, since something was heard, nothing was read.
+    pub(super) fn unread_for(&self) -> Duration {
+        Duration::from_millis(self.unread_ms.into())
+    }
+
+    /// Decodes messages for the handler, as many as there is room for: they come in masses.
+    /// Anything else that a frame says is for the engine, and ends the call.
+    #[inline]
+    pub(super) fn receive(
+        &mut self,
+        input: &mut [u8],
+        inbox: &mut Option<Box<Inbox>>,
+        context: Context<'_>,
+    ) -> Decoded {
+        let Context { now, limits, frame_limits, allowance, inboxes, is_for_handler, .. } = context;
+        let mut begun_at = self.decoder.begun_at().unwrap_or(now.into());
+        let (mut used, mut messages) = (0, 0);
+        let found = loop {
+            match self.decoder.decode(Role::Server, &mut input[used..], frame_limits) {
+                Ok((len, Some(Incoming::Message(message)))) if is_for_handler => {
+                    used += len;
+                    messages += 1;
+                    begun_at = now.into();
+                    allowance.charge_message();
+                    let inbox = inbox.get_or_insert_with(|| inboxes.take());
+                    inbox.push(Event::Message(message));
+                    if used == input.len() || allowance.is_spent() || inbox.is_full(limits) {
+                        break None;
+                    }
+                }
+                Ok((len, item)) => {
+                    used += len;
+                    if item.is_none() && used < input.len() {
+                        allowance.charge_fragment();
+                    }
+                    break item.map(Received::Frame);
+                }
+                Err(violation) => {
+                    used = input.len();
+                    break Some(Received::Violation(violation));
+                }
+            }
+        };
+        debug_assert!(used <= input.len(), "no more is used than there is");
+        self.decoder.set_begun_at(begun_at);
+        Decoded { used, messages, found }
+    }
+}
+
+impl Connection {
+    /// Makes a WebSocket of a request whose 101 has been queued.
+    pub fn upgrade(&mut self, now: Instant, websocket: WebSocket) {
+        debug_assert_eq!(self.flags.transport, Transport::Http, "it is upgraded once");
+        self.flags.transport = Transport::WebSocket;
+        self.heard_at = now.into();
+        self.enter(now, websocket);
+        if let Some(rates) = &mut self.rates {
+            // The upgrade is no message.
+            rates.messages = Default::default();
+        }
+    }
+
+    /// Gives the heartbeat of an open WebSocket.
+    #[inline]
+    pub fn heartbeat(&self) -> Option<&Heartbeat> {
+        self.websocket().map(|open| &open.heartbeat)
+    }
+
+    /// Gives the heartbeat of an open WebSocket.
+    #[inline]
+    pub fn heartbeat_mut(&mut self) -> Option<&mut Heartbeat> {
+        self.websocket_mut().map(|open| &mut open.heartbeat)
+    }
+
+    /// Takes note that bytes came: the peer lives.
+    #[inline]
+    pub fn note_heard(&mut self, now: Instant, len: usize) {
+        self.counters.bytes_in += len as u64;
+        self.heard_at = now.into();
+        if let Some(open) = self.websocket_mut() {
+            open.unread_ms = 0;
+            let has_ended_wait = open.heartbeat.heard();
+            self.flags.relink |= has_ended_wait;
+        }
+    }
+
+    /// Reads what has come of a message of `/ws` of which more is outstanding. Gives how many bytes
+    /// were read, and how many more are held.
+    pub fn read_ahead(&mut self, inboxes: &mut SpareInboxes) -> Option<(usize, usize)> {
+        let (open, inbox) = self.websocket_and_inbox()?;
+        let text = open.decoder.text_in_progress()?;
+        let inbox = inbox.get_or_insert_with(|| inboxes.take());
+        let reading = inbox.reading.get_or_insert_default();
+        let (at, held) = (reading.at(), reading.held_bytes());
+        reading.go_on(text);
+        debug_assert!(reading.at() >= at, "it reads on");
+        Some((reading.at() - at, reading.held_bytes().saturating_sub(held)))
+    }
+
+    /// Takes note that the last byte of a ping went to the kernel: the wait for its pong begins.
+    pub fn note_ping_sent(&mut self, now: Instant) {
+        if let Some(heartbeat) = self.heartbeat_mut() {
+            heartbeat.ping_sent(now);
+            self.flags.relink = true;
+        }
+    }
+
+    /// Counts a control frame that the peer sent of its own accord. Says whether it may send so
+    /// many.
+    pub fn spend_ping(&mut self, now: Instant, rate: u64) -> bool {
+        self.websocket_mut().is_some_and(|open| open.pings.take(now, rate))
+    }
+
+    /// Begins the heartbeat anew, by `restart`: what came before is judged by nothing.
+    pub fn restart_heartbeat(&mut self, now: Instant, restart: impl FnOnce(&mut Heartbeat)) {
+        let heard_at = self.heard_at.near(now).max(now);
+        if let Some(open) = self.websocket_mut() {
+            restart(&mut open.heartbeat);
+            open.unread_ms = 0;
+            self.heard_at = heard_at.into();
+        }
+    }
+
+    /// Says whether it is a WebSocket that is not read from.
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        debug_assert!(
+            self.paused_at.is_none() || self.is_open(),
+            "a pause ends with the WebSocket"
+        );
+        self.paused_at.is_some()
+    }
+
+    /// Begins or ends the pause of a WebSocket that is not read from: its deadlines stand still
+    /// meanwhile, and go on where they stood. Says whether that is new.
+    #[inline]
+    pub fn set_paused(&mut self, now: Instant, is_paused: bool) -> bool {
+        if self.is_paused() == is_paused || !self.is_open() {
+            return false;
+        }
+        self.skip_pause(now);
+        self.paused_at = is_paused.then(|| now.into());
+        self.flags.relink = true;
+        true
+    }
+
+    /// Takes the time for which reading has been paused out of what is judged by it; the pause goes
+    /// on, or ends, from `now`. When something was last heard stays what it was: pings go by that,
+    /// however many pauses there are.
+    pub fn skip_pause(&mut self, now: Instant) {
+        let Some(paused_at) = self.paused_at else { return };
+        let paused_at = paused_at.near(now);
+        let heard_at = self.heard_at.near(now).max(now - SPAN_MAX / 2);
+        let Some(open) = self.websocket_mut() else { return };
+        let unread_ms = millis_up(now.since(paused_at)).min(u32::MAX.into()) as u32;
+        open.unread_ms = open.unread_ms.saturating_add(unread_ms);
+        if let Some(begun_at) = open.decoder.begun_at() {
+            // What began before the pause has gone on for as long as it had then; nothing begins in
+            // the future.
+            let went_on_for = paused_at.since(begun_at.near(now));
+            open.decoder.set_begun_at((now - went_on_for).into());
+        }
+        open.heartbeat.resume(paused_at, now);
+        // However long the pause: moments stay near to now.
+        self.heard_at = heard_at.into();
+        self.paused_at = Some(now.into());
+    }
+
+    /// Says whether it is an open WebSocket of which nothing is under way, either way: all that can
+    /// have happened to its deadlines is that they have moved away.
+    #[inline]
+    pub fn is_in_step(&self) -> bool {
+        let Some(open) = self.websocket() else { return false };
+        let is_leaving = self.flags.leaving == Leaving::Draining;
+        let is_watched = self.flags.relink || is_leaving || self.rates.is_some();
+        !is_watched && open.decoder.is_idle() && self.outbox.is_empty()
+    }
+}

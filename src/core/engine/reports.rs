@@ -1,0 +1,65 @@
+//! What the server tells of itself, and when.
+
+use std::collections::VecDeque;
+
+use crate::core::engine::queue::pop;
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::time::Instant;
+use crate::core::wire::http;
+
+/// Who is to be told of the server's figures, and what the clock on the wall says.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    /// Connections that asked for the server's figures.
+    scrapes: VecDeque<ConnectionId>,
+    /// One of them was looked for in this turn.
+    has_scraped: bool,
+    /// When the server's own figures are published next, while somebody subscribes to them.
+    pub figures_at: Option<Instant>,
+    pub date: Date,
+}
+
+impl Reports {
+    /// Begins a turn, with the time on the wall.
+    pub fn begin_turn(&mut self, unix_ms: u64) {
+        self.has_scraped = false;
+        self.date.unix_ms = unix_ms;
+    }
+
+    /// Has a connection wait for the server's figures.
+    pub fn ask(&mut self, id: ConnectionId) {
+        self.scrapes.push_back(id);
+    }
+
+    /// Says whether somebody waits for them.
+    pub fn has_asked(&self) -> bool {
+        !self.scrapes.is_empty()
+    }
+
+    /// Takes the next one who waits: one in a turn.
+    pub fn poll_scrape(&mut self) -> Option<ConnectionId> {
+        match std::mem::replace(&mut self.has_scraped, true) {
+            false => pop(&mut self.scrapes),
+            true => None,
+        }
+    }
+}
+
+/// The Date header's text, formatted once a second.
+#[derive(Debug, Default)]
+pub(super) struct Date {
+    pub unix_ms: u64,
+    second: u64,
+    text: String,
+}
+
+impl Date {
+    pub fn text(&mut self) -> &str {
+        let second = self.unix_ms / 1000;
+        if second != self.second || self.text.is_empty() {
+            self.second = second;
+            self.text = http::date(self.unix_ms);
+        }
+        &self.text
+    }
+}

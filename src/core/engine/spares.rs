@@ -1,0 +1,16 @@
+//! What is kept so that it need not be made again: memory of what has been emptied, and the encoded
+//! forms of the newest events. All of it is bounded.
+
+use crate::core::connection::receive::SpareInboxes;
+use crate::core::engine::feed::FormCache;
+use crate::core::outbox;
+
+/// What is kept to be used again.
+#[derive(Debug, Default)]
+pub(super) struct Spares {
+    pub inboxes: SpareInboxes,
+    pub queues: outbox::Spares,
+    /// Where what is encoded as it is written is encoded.
+    pub scratch: Vec<u8>,
+    pub forms: FormCache,
+}
