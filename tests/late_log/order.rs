@@ -69,6 +69,20 @@ fn refusals_wait_for_their_turn_and_pongs_do_not() {
 }
 
 #[test]
+fn behind_a_refusal_nothing_is_read_until_another_answer_is_told() {
+    let mut late = Late::new(&[]);
+    let mut hub = late.hub(&[]);
+    late.publish(&mut hub, "a", "1");
+    late.publish(&mut hub, "a", "2");
+    late.publish(&mut hub, "$stats", "3");
+    hub.say(r#"{"op":"ping","ref":"p"}"#);
+    late.answer("2");
+    assert_eq!(late.hear(&mut hub), [""; 0], "the answer that has come waits for the first");
+    late.answer("1");
+    assert_eq!(late.hear(&mut hub), ["published 1", "published 2", "forbidden 3", "pong"]);
+}
+
+#[test]
 fn what_the_log_repeats_is_answered_and_not_delivered_again() {
     let mut late = Late::new(&[]);
     let mut hub = late.hub(&["a"]);
