@@ -76,7 +76,7 @@
 //! | `core` | `engine` | all connections; `handle_*` in, `poll_*` out; the order of a turn |
 //! | | `transport` | bytes between a socket and the engine, and how to add another kind |
 //! | | `connection`, `outbox` | one connection: a machine for each protocol, its deadlines and ends; what waits to be sent |
-//! | | `contract` | events, routes: what engine and application tell each other |
+//! | | `contract` | events, routes: what engine and application tell each other; what a log that answers later is told |
 //! | | `observe` | every figure, declared once; the Prometheus text format |
 //! | | `config` | the configuration: the table of keys, reading, checking, printing |
 //! | | `admission` | tokens: who may publish and subscribe to what; rates |

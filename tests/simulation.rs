@@ -28,6 +28,8 @@ mod ending;
 mod invariants;
 #[path = "simulation/journal.rs"]
 mod journal;
+#[path = "simulation/late_log.rs"]
+mod late_log;
 #[path = "simulation/ledger.rs"]
 mod ledger;
 #[path = "simulation/link.rs"]
@@ -69,18 +71,28 @@ use world::Run;
 
 #[test]
 fn no_fault_makes_it_break_its_word() {
+    run_all(false, 2000);
+}
+
+/// The events are kept by a log that answers late, out of step, or never.
+#[test]
+fn no_fault_makes_it_break_its_word_with_a_late_log() {
+    run_all(true, 500);
+}
+
+fn run_all(has_late_log: bool, rounds: u64) {
     if let Some(seed) = number("SEED") {
-        run(seed);
+        run(seed, has_late_log);
         return;
     }
     let from = number("FROM").unwrap_or(0);
-    let seeds = from..from + number("ROUNDS").unwrap_or(2000);
+    let seeds = from..from + number("ROUNDS").unwrap_or(rounds);
     let next = Mutex::new(seeds.clone());
     let broken = Mutex::new(Vec::new());
-    let prints = number("DIGEST").is_some();
+    let prints = number("DIGEST").is_some() && !has_late_log;
     let runs = || {
         while let Some(seed) = next.lock().unwrap().next() {
-            match catch_unwind(|| run(seed)) {
+            match catch_unwind(|| run(seed, has_late_log)) {
                 Ok(digest) if prints => println!("digest seed={seed} {digest:016x}"),
                 Ok(_) => {}
                 Err(_) => broken.lock().unwrap().push(seed),
@@ -102,7 +114,8 @@ fn no_fault_makes_it_break_its_word() {
 #[test]
 fn a_seed_repeats_itself() {
     for seed in 0..10 {
-        assert_eq!(run(seed), run(seed), "SEED={seed}");
+        let has_late_log = seed % 2 == 1;
+        assert_eq!(run(seed, has_late_log), run(seed, has_late_log), "SEED={seed}");
     }
 }
 
@@ -121,8 +134,8 @@ fn number(name: &str) -> Option<u64> {
 const BROKEN_MAX: usize = 10;
 
 /// Runs one seed; gives a hash of all that was done.
-fn run(seed: u64) -> u64 {
-    let mut run = Run::new(seed);
+fn run(seed: u64, has_late_log: bool) -> u64 {
+    let mut run = Run::new(seed, has_late_log);
     let result = catch_unwind(AssertUnwindSafe(|| {
         suffer(&mut run);
         recover(&mut run);
@@ -161,6 +174,11 @@ fn recover(run: &mut Run) {
     step_until(run, |run| run.world.untold_subscriber().is_none());
     let untold = run.world.untold_subscriber();
     assert!(untold.is_none(), "a subscriber is not told of its loss: {untold:?}");
+    if run.world.log.is_some() {
+        // What the log has swallowed is given up, so that there is room for the last.
+        let until = run.world.now + run.world.give_up_ms();
+        step_until(run, |run| run.world.now >= until);
+    }
     let dropped = run.events_dropped();
     run.publish_last();
     let unserved = |run: &Run| run.world.unserved_subscriber(run.events_dropped() > dropped);

@@ -10,10 +10,12 @@ use std::time::Duration;
 use log::info;
 
 use crate::core::config::{Address, Config};
+use crate::core::contract::backbone::Publication;
 use crate::core::contract::event::Accept;
 use crate::core::contract::route::{Face, Operation, Placement, RouteKind, RouteSpec};
 use crate::core::engine::Setup;
 use crate::core::observe::stats::Stats;
+use crate::core::topics::EventId;
 use crate::core::wire::http::{Refusal, Request, Response};
 use crate::io::bind::Adopted;
 use crate::io::clock::Clock;
@@ -492,6 +494,21 @@ impl Server {
     /// for each connection, and a few system calls.
     pub fn metrics(&self) -> String {
         self.inner.metrics()
+    }
+
+    /// Lets a log that answers later issue the ids of events; `last` is its last id. To be called
+    /// before the first turn. The log takes what [`Server::poll_publication`] returns, and answers
+    /// by [`Handle::logged`].
+    #[doc(hidden)]
+    pub fn follow_log(&mut self, last: EventId) {
+        self.inner.follow_log(last);
+    }
+
+    /// Takes the next publication for the log. To be called after each turn until it returns
+    /// `None`.
+    #[doc(hidden)]
+    pub fn poll_publication(&mut self) -> Option<Publication> {
+        self.inner.poll_publication()
     }
 
     /// Returns the number of open connections.

@@ -17,6 +17,7 @@ use mio::Waker;
 use tungstenite::Utf8Bytes;
 
 use crate::core::config::Config;
+use crate::core::contract::backbone::Logged;
 use crate::core::contract::event::{Calls, Command, Done, Place, Report, TableReport};
 use crate::core::ground::id::ConnectionId;
 use crate::core::observe::stats::Vitals;
@@ -315,6 +316,18 @@ impl Handle {
         payload: impl Into<Payload>,
     ) -> Result<(), SendError> {
         self.submit(Command::Publish(topic.into(), payload.into()))
+    }
+
+    /// Gives the server a message of the log that it follows: see [`Server::follow_log`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] or [`SendError::Ended`]: it was not taken.
+    ///
+    /// [`Server::follow_log`]: crate::Server::follow_log
+    #[doc(hidden)]
+    pub fn logged(&self, logged: Logged) -> Result<(), SendError> {
+        self.submit(Command::Logged(Box::new(logged)))
     }
 
     /// Makes the loop turn, as a command would.

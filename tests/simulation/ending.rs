@@ -23,6 +23,11 @@ impl World {
         sum.as_millis() as u64 + 10_000
     }
 
+    /// Gives a time after which a log that has not answered never will.
+    pub fn give_up_ms(&self) -> u64 {
+        self.plan.config.deadlines.handshake.as_millis() as u64 + 1000
+    }
+
     /// Gives how old bytes that wait for a peer may be at the most.
     pub fn oldest_ms(&self) -> u64 {
         3 * self.plan.config.deadlines.write_stall.as_millis() as u64

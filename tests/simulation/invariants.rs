@@ -134,6 +134,8 @@ impl Run {
             || self.world.plan.config.limits.send_per_second > 0
             // It may have published, and memory be short.
             || self.world.plan.config.limits.memory_bytes.is_some()
+            // It may wait for the answers to what it has published.
+            || self.world.log.is_some()
             || link.blocked_since.is_some()
             || link.has_edge();
         let is_closing = link.finish_at.is_some() || seen.close_at.is_some();

@@ -33,6 +33,10 @@ impl Run {
             engine.handle_time_jump(now);
         }
         engine.turn(now, world.unix_ms(), world);
+        while let Some(publication) = engine.poll_publication() {
+            let log = world.log.as_mut().expect("there is a log to take it");
+            log.take(world.now, publication);
+        }
         assert_eq!(judged(engine), world.judged, "judged by what nobody has looked at");
         assert!(world.ends.is_empty(), "an end is logged once: {:?}", world.ends);
         let stats = engine.stats();
@@ -53,6 +57,10 @@ impl engine::World for World {
     fn poll_commands(&mut self) -> Option<(Option<ConnectionId>, Vec<Command>)> {
         if self.is_at_rest {
             return None;
+        }
+        let unix_ms = self.unix_ms();
+        if let Some(logged) = self.log.as_mut().and_then(|log| log.poll(self.now, unix_ms)) {
+            return Some((None, vec![Command::Logged(Box::new(logged))]));
         }
         if let Some(Work { from, mut commands, done }) = self.application.poll_returned(self.now) {
             commands.push(Command::Done(done));
@@ -316,6 +324,7 @@ impl World {
             }
             Command::Publish(..) | Command::Unsubscribe(..) => "topics",
             Command::Reload(_) => "reload",
+            Command::Logged(_) => "logged",
             Command::Report(_) => "report",
         };
         self.note(Step::Command { from, what });

@@ -11,6 +11,7 @@ use heartwheel::core::ground::time::Instant;
 use crate::application::Application;
 use crate::common::rng::Rng;
 use crate::journal;
+use crate::late_log::LateLog;
 use crate::ledger::Ledger;
 use crate::link::Link;
 use crate::number;
@@ -60,6 +61,8 @@ pub struct World {
     pub slots: Vec<Option<usize>>,
     pub application: Application,
     pub ledger: Ledger,
+    /// What keeps the events, if it is not the engine itself.
+    pub log: Option<LateLog>,
     pub parked: Option<Job>,
     pub shared: Box<[u8]>,
     steps: VecDeque<Step>,
@@ -95,7 +98,7 @@ pub struct World {
 }
 
 impl Run {
-    pub fn new(seed: u64) -> Run {
+    pub fn new(seed: u64, has_late_log: bool) -> Run {
         let mut rng = Rng::new(seed);
         let plan = Plan::draw(&mut rng);
         let setup = Setup {
@@ -113,7 +116,11 @@ impl Run {
             peers.iter_mut().for_each(|peer| peer.sealing = Some(Sealing::default()));
         }
         journal::begin();
-        let engine = Engine::new(setup);
+        let log = has_late_log.then(|| LateLog::new(seed, setup.unix_ms));
+        let mut engine = Engine::new(setup);
+        if let Some(log) = &log {
+            engine.follow_log(log.last());
+        }
         let world = World {
             chaos: plan.chaos.clone(),
             now,
@@ -122,6 +129,7 @@ impl Run {
             slots: Vec::new(),
             application: Application::new(Rng::new(rng.next_u64()), plan.workers, plan.queue_max),
             ledger: Ledger::default(),
+            log,
             parked: None,
             shared: vec![0; plan.buffer_bytes].into(),
             steps: VecDeque::new(),
@@ -184,6 +192,9 @@ impl World {
         self.note(Step::Calm);
         self.chaos = Chaos { blocked_ms_max: 1, slow_ms_max: 1, ..Chaos::default() };
         self.upheaval_at = u64::MAX;
+        if let Some(log) = &mut self.log {
+            log.calm_down();
+        }
     }
 
     pub fn note(&mut self, step: Step) {
@@ -205,7 +216,8 @@ impl World {
     fn step(&mut self, until: u64, engine_at: Option<u64>, has_work_left: bool) {
         let peers = self.peers.iter().filter_map(|peer| peer.next_at(self.now)).min();
         let upheaval = (self.upheaval_at != u64::MAX).then_some(self.upheaval_at);
-        let times = [engine_at, peers, self.application.next_at(), upheaval, Some(until)];
+        let log = self.log.as_ref().and_then(LateLog::next_at);
+        let times = [engine_at, peers, self.application.next_at(), upheaval, log, Some(until)];
         let mut next = times.into_iter().flatten().min().unwrap_or(until).max(self.now);
         if has_work_left {
             next = self.now;

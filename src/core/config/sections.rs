@@ -57,7 +57,8 @@ pub struct Turn {
 pub struct Deadlines {
     pub(super) preset: Preset,
     /// From accept, or the first byte of a later request, to its complete head; and again from
-    /// there to the beginning of the answer. Default 5 s.
+    /// there to the beginning of the answer. A publication waits as long for a log that answers
+    /// later. Default 5 s.
     pub handshake: Duration,
     /// From the head to the complete request body. Default 10 s.
     pub body: Duration,

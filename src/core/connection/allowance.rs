@@ -86,6 +86,11 @@ impl Allowance {
         self.charge(MESSAGE);
     }
 
+    /// Charges the answer to a publication, beside its bytes.
+    pub fn charge_answer(&mut self) {
+        self.charge(MESSAGE);
+    }
+
     /// Charges messages that were handed to a handler.
     pub fn charge_messages(&mut self, count: usize) {
         self.charge(count * MESSAGE);
@@ -176,9 +181,10 @@ mod tests {
     #[test]
     fn each_kind_of_work_has_its_price() {
         type Charge = fn(&mut Allowance);
-        let charges: [(Charge, usize); 10] = [
+        let charges: [(Charge, usize); 11] = [
             (|allowance| allowance.charge_bytes(7), 7),
             (Allowance::charge_message, 128),
+            (Allowance::charge_answer, 128),
             (|allowance| allowance.charge_messages(3), 384),
             (Allowance::charge_fragment, 128),
             (|allowance| allowance.charge_checked(5), 15),

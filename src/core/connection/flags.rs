@@ -8,6 +8,7 @@ pub(crate) struct Flags {
     pub writing: Writing,
     pub told: Told,
     pub leaving: Leaving,
+    pub asking: Asking,
     pub feed: Feed,
     /// What it has become.
     pub transport: Transport,
@@ -146,6 +147,17 @@ pub(crate) enum Leaving {
     Shed,
     /// The drain has come to it.
     Draining,
+}
+
+/// Whether a log that answers later has publications of the connection to answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Asking {
+    #[default]
+    No,
+    /// Some: what waits for the peer to be answered includes them.
+    Some,
+    /// As many as may wait: nothing is read until the peer has been told an answer.
+    Enough,
 }
 
 /// What is known of what it is sent.

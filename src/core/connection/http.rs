@@ -226,6 +226,14 @@ impl Connection {
         self.pending_mut().map(std::mem::take)
     }
 
+    /// Has a request that publishes wait on, for the answer of a log.
+    pub fn await_log(&mut self, pending: Pending) {
+        debug_assert!(pending.posted.is_none(), "what it publishes is with the log");
+        if let Some(place) = self.pending_mut() {
+            *place = pending;
+        }
+    }
+
     /// Takes what is known of the request that is refused: an answer to HEAD has no body, whatever
     /// it says. The connection ends behind it.
     pub fn give_up_request(&mut self) -> Pending {

@@ -68,7 +68,7 @@ use crate::core::outbox::Outbox;
 use crate::core::topics::FirstSubscription;
 
 pub(crate) use deadline::Spans;
-pub(crate) use flags::{Flags, Leaving, Mark, Marks, Told};
+pub(crate) use flags::{Asking, Flags, Leaving, Mark, Marks, Told};
 pub(crate) use inbox::Inbox;
 pub(crate) use peer_address::PeerAddress;
 pub(crate) use posted::Posted;
@@ -170,9 +170,11 @@ impl Connection {
         is_more && !(is_own && len <= promised())
     }
 
-    /// Says whether nothing waits for the handler and none of its jobs is out.
+    /// Says whether nothing waits for the handler, none of its jobs is out, and no publication
+    /// waits for the answer of a log.
     pub fn is_handled(&self) -> bool {
         self.flags.told != Told::Out
+            && self.flags.asking == Asking::No
             && self.inbox.as_ref().is_none_or(|inbox| inbox.events.is_empty())
     }
 

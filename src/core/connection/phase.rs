@@ -6,7 +6,7 @@ use crate::core::config::Limits;
 use crate::core::connection::closing::Closing;
 use crate::core::connection::effect::Effect;
 use crate::core::connection::event_stream::EventStream;
-use crate::core::connection::flags::Leaving;
+use crate::core::connection::flags::{Asking, Leaving};
 use crate::core::connection::http::{Answering, Body, Pending};
 use crate::core::connection::receive::{Context, Decoded};
 use crate::core::connection::websocket::WebSocket;
@@ -210,6 +210,7 @@ impl Connection {
             Phase::Deciding(_) | Phase::Answering(_) => true,
             Phase::Open(_) => {
                 self.flags.leaving == Leaving::Draining
+                    || self.flags.asking == Asking::Enough
                     || self.inbox.as_ref().is_some_and(|inbox| inbox.is_full(limits))
             }
             Phase::Closing(closing) => closing.is_behind(),

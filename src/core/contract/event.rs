@@ -9,6 +9,7 @@ use tungstenite::Utf8Bytes;
 
 use crate::core::admission::tokens::Tokens;
 use crate::core::config::Config;
+use crate::core::contract::backbone::Logged;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::observe::stats::{Histogram, Vitals};
@@ -191,6 +192,8 @@ pub enum Command {
     Subscribe(ConnectionId, String, After),
     /// Unsubscribe it.
     Unsubscribe(ConnectionId, String),
+    /// Take a message of the log that answers later.
+    Logged(Box<Logged>),
     /// A job came back.
     Done(Done),
     /// How long the calls of a job took.
@@ -250,6 +253,7 @@ impl Command {
             Command::Close(_, _, reason) => reason.as_str().len(),
             Command::Publish(topic, payload) => topic.len() + payload.len(),
             Command::Subscribe(_, topic, _) | Command::Unsubscribe(_, topic) => topic.len(),
+            Command::Logged(logged) => size_of::<Logged>() + logged.len(),
             Command::Done(_)
             | Command::Took(_)
             | Command::Kick(_)

@@ -46,6 +46,7 @@ impl Engine {
                 }
             }
             Command::Unsubscribe(id, topic) => self.unsubscribe(id, &topic),
+            Command::Logged(logged) => self.handle_logged(now, *logged),
             Command::Done(done) => self.handle_done(now, done),
             Command::Took(calls) => calls.add_to(&mut self.stats.handler_us),
             Command::Kick(id) => {

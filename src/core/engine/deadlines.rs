@@ -37,6 +37,7 @@ impl Engine {
             self.reports.figures_at,
             self.accepts_at(),
             self.budget.next_at(),
+            self.tickets_at(),
         ];
         others.into_iter().fold(self.wheel.next_deadline(), sooner)
     }
@@ -49,6 +50,7 @@ impl Engine {
         self.drain_on(now, acts_left);
         self.accept_on(now);
         self.shed_on(now, acts_left);
+        self.expire_tickets(now, acts_left);
         while *acts_left > 0 {
             let key = self.wheel.poll_expired(now)?;
             let id = self.id_of(key)?;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::core::engine::Engine;
+use crate::core::engine::tickets::Unpublished;
 use crate::core::ground::json::Object;
 use crate::core::ground::time::Instant;
 use crate::core::observe::figures::Surroundings;
@@ -49,7 +50,9 @@ impl Engine {
         self.reports.figures_at = Some((now + EVERY).floor(EVERY));
         let payload = Payload::Json(self.figures(now).into());
         let published = self.publish(now, TOPIC, payload);
-        debug_assert!(published.is_ok(), "somebody is subscribed, so the topic is there");
+        // Beside a log that has issued nothing for long there may be no id for it.
+        let is_busy = matches!(published, Err(Unpublished::Unavailable));
+        debug_assert!(published.is_ok() || is_busy, "a topic with subscribers is there");
     }
 
     pub(super) fn vitals(&self, now: Instant) -> Vitals {

@@ -4,9 +4,10 @@
 use crate::core::connection::Connection;
 use crate::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
 use crate::core::engine::Engine;
+use crate::core::engine::tickets::Unpublished;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
-use crate::core::topics::{After, Name, Payload, PublishError, SubscribeError};
+use crate::core::topics::{After, Name, Payload, SubscribeError};
 use crate::core::wire::frame::Frame;
 
 /// Why the engine did not do what a host asked for. Nothing has changed then.
@@ -16,7 +17,7 @@ pub enum Refused {
     Gone,
     /// More would wait for the peer than `limits.outbox_bytes`.
     OutboxFull,
-    /// More was published than could be delivered yet.
+    /// More was published than was delivered, or than a log has answered.
     Flooded,
     /// No request could ever match this path, by this rule.
     Path(String, &'static str),
@@ -116,10 +117,11 @@ impl Engine {
         }
         match self.publish(now, topic, payload) {
             Ok(_) => Ok(()),
-            Err(error @ (PublishError::BadName | PublishError::TopicsFull)) => {
+            Err(Unpublished::Topic(error)) => {
                 self.stats.publishes_refused += 1;
                 Err(Refused::Topic(error.into()))
             }
+            Err(Unpublished::Unavailable) => Err(Refused::Flooded),
         }
     }
 
@@ -136,5 +138,47 @@ impl Engine {
     ) -> Result<(), Refused> {
         self.check_open(id)?;
         self.subscribe_plain(now, id, topic, After::Now).map_err(Refused::Topic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::config::Config;
+    use crate::core::contract::backbone::Logged;
+    use crate::core::contract::event::Command;
+    use crate::core::engine::Setup;
+    use crate::core::topics::EventId;
+
+    #[test]
+    fn a_host_publishes_through_a_late_log_until_that_has_too_much() {
+        let mut config = Config::default();
+        config.limits.memory_bytes = Some(1 << 20);
+        let mut engine = Engine::new(Setup {
+            config,
+            routes: Vec::new(),
+            machine_name: String::new(),
+            memory_auto: u64::MAX,
+            seed: 1,
+            unix_ms: 1,
+        });
+        let now = Instant::from_millis(1);
+        engine.follow_log(EventId::new(5, 7));
+        let mut publish = |topic: &str| {
+            let verdict = engine.publish_for_host(now, topic, Payload::text("x".repeat(100_000)));
+            (verdict, engine.poll_publication())
+        };
+        assert_eq!(publish("$stats").0, Err(Refused::Own));
+        assert_eq!(publish("no blanks").0, Err(Refused::Topic(SubscribeError::BadName)));
+        let (verdict, first) = publish("a");
+        assert_eq!((verdict, publish("a").0), (Ok(()), Ok(())));
+        let (verdict, none) = publish("a");
+        assert!(none.is_none());
+        assert_eq!(verdict, Err(Refused::Flooded), "a quarter of the budget is taken");
+        let first = first.expect("the log is given it");
+        let logged = Box::new(Logged::Refused(first.ticket));
+        engine.handle_command(now, None, Command::Logged(logged));
+        assert_eq!(engine.publish_for_host(now, "a", Payload::text("x")), Ok(()));
+        assert_eq!(engine.stats().publishes_unavailable, 2);
     }
 }

@@ -5,6 +5,7 @@ use crate::core::admission::tokens::Right;
 use crate::core::engine::feed::{Form, form};
 use crate::core::engine::publish::SHORT_OF_MEMORY;
 use crate::core::engine::rights::{NO_PUBLISH, NO_SUBSCRIBE};
+use crate::core::engine::tickets::{Answer, Asker, BUSY, Published, Unpublished};
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::json;
@@ -117,20 +118,25 @@ impl Engine {
             topic if !self.may(id, Right::Publish, topic) => forbidden(NO_PUBLISH),
             _ if self.budget.is_short() => Err((ErrorCode::Limit, SHORT_OF_MEMORY.to_owned())),
             topic => self.publish(now, topic, payload).map_err(|error| match error {
-                PublishError::BadName => (ErrorCode::BadRequest, error.to_string()),
-                PublishError::TopicsFull => (ErrorCode::Limit, error.to_string()),
+                Unpublished::Topic(error @ PublishError::BadName) => {
+                    (ErrorCode::BadRequest, error.to_string())
+                }
+                Unpublished::Topic(error) => (ErrorCode::Limit, error.to_string()),
+                Unpublished::Unavailable => (ErrorCode::Unavailable, BUSY.to_owned()),
             }),
         };
-        match published {
-            Ok(event) => {
-                let event = event.to_string();
-                self.tell(now, id, &ServerMessage::Published { reference, id: &event });
+        let answer = match published {
+            Ok(Published::Now(event)) => Answer::Published(event),
+            Ok(Published::Later(ticket)) => {
+                let asker = Asker::Envelope(id, reference.map(Box::from));
+                return self.await_answer(ticket, asker);
             }
-            Err((code, sentence)) => {
-                let sentence = &sentence;
-                self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
-            }
-        }
+            Err(refusal) => match self.queue_refusal(now, id, reference, refusal) {
+                Some((code, sentence)) => Answer::Refused(code, sentence.into()),
+                None => return,
+            },
+        };
+        self.tell_published(now, id, reference, answer);
     }
 }
 

@@ -263,8 +263,15 @@ impl Engine {
         }
     }
 
+    /// Returns the memory of events: those retained, those on their way to subscribers, and those
+    /// that wait for a log which answers later.
+    pub(super) fn log_bytes(&self) -> usize {
+        let waiting = self.queues.tickets.as_ref().map_or(0, |tickets| tickets.bytes());
+        self.topics.bytes() + self.topics.waiting_only_bytes() + waiting
+    }
+
     fn waiting_bytes(&self, census: &Census) -> u64 {
-        let logs = self.topics.bytes() + self.topics.waiting_only_bytes();
+        let logs = self.log_bytes();
         census.partial_bytes + census.inbox_bytes + census.queued_bytes + logs as u64
     }
 }

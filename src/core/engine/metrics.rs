@@ -28,7 +28,7 @@ impl Engine {
                 ("partial", census.partial_bytes),
                 ("inbox", census.inbox_bytes),
                 ("outbox", census.queued_bytes),
-                ("log", (self.topics.bytes() + self.topics.waiting_only_bytes()) as u64),
+                ("log", self.log_bytes() as u64),
                 ("command", around.command_bytes as u64),
             ],
             memory_limit: self.budget.limit(),

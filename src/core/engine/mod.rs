@@ -43,6 +43,7 @@ mod shed;
 mod slices;
 mod spares;
 mod table;
+mod tickets;
 mod turn;
 mod upgraded;
 

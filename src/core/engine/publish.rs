@@ -8,6 +8,7 @@ use crate::core::connection::http::{History, Pending, Rest};
 use crate::core::contract::route::RouteKind;
 use crate::core::engine::Engine;
 use crate::core::engine::requests::begin_of_body;
+use crate::core::engine::tickets::{self, Asker, Published, Unpublished};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::{Instant, millis_up};
@@ -23,18 +24,21 @@ use crate::core::wire::message::Message;
 use crate::core::wire::sse;
 
 impl Engine {
-    /// Publishes, for whoever may.
+    /// Publishes, for those that may. Where a log answers later, [`Engine::await_answer`] follows.
     pub(super) fn publish(
         &mut self,
         now: Instant,
         topic: &str,
         payload: Payload,
-    ) -> Result<EventId, PublishError> {
+    ) -> Result<Published, Unpublished> {
+        if self.queues.tickets.is_some() {
+            return self.publish_later(now, topic, payload);
+        }
         let added = payload.len() + Log::EVENT_BYTES;
         self.budget.add(added);
         let published = self.topics.publish(now, self.reports.date.unix_ms, topic, payload);
         self.halve_logs(added);
-        published
+        Ok(Published::Now(published?))
     }
 
     /// Begins to answer `GET /topics/{topic}?after=` with what came after a position.
@@ -73,14 +77,14 @@ impl Engine {
         Ok(response.headers(&lines("Event-Id", &id)))
     }
 
-    /// Answers `POST /topics/{topic}`.
+    /// Publishes what `POST /topics/{topic}` bears.
     pub(super) fn post_topic(
         &mut self,
         now: Instant,
         request: &Request,
         topic: &str,
         posted: Option<Box<Posted>>,
-    ) -> Result<Response, Refusal> {
+    ) -> Result<Published, Refusal> {
         check_name(topic)?;
         if Name::is_own(topic) {
             return Err(Refusal::new(403, "this topic is the server's own"));
@@ -93,14 +97,11 @@ impl Engine {
             Some(posted) => posted.finish()?,
             None => Payload::Binary(request.body().clone()),
         };
-        match self.publish(now, topic, payload) {
-            Ok(id) => {
-                self.stats.messages_posted += 1;
-                Ok(Response::new(200).json(format!("{{\"id\":\"{id}\"}}")))
-            }
-            Err(PublishError::BadName) => Err(bad_name()),
-            Err(error @ PublishError::TopicsFull) => Err(Refusal::new(503, error.to_string())),
-        }
+        self.publish(now, topic, payload).map_err(|error| match error {
+            Unpublished::Topic(PublishError::BadName) => bad_name(),
+            Unpublished::Topic(error) => Refusal::new(503, error.to_string()),
+            Unpublished::Unavailable => Refusal::new(503, tickets::BUSY),
+        })
     }
 
     /// Begins an event stream of these topics, after the position that the client gives.
@@ -292,8 +293,10 @@ impl Engine {
             Message::Text(text) => Payload::Text(text),
             Message::Binary(bytes) => Payload::Binary(bytes),
         };
-        // The topic is there: somebody is subscribed to it.
-        let _ = self.publish(now, &topic, payload);
+        // The topic is there: somebody is subscribed to it. Where the log is busy, that is counted.
+        if let Ok(Published::Later(ticket)) = self.publish(now, &topic, payload) {
+            self.await_answer(ticket, Asker::Plain(id));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use slab::Slab;
 
 use crate::core::connection::{Connection, Mark};
 use crate::core::engine::find_mut;
+use crate::core::engine::tickets::Tickets;
 use crate::core::ground::id::ConnectionId;
 use crate::core::topics::Delivery;
 
@@ -26,6 +27,8 @@ pub(super) struct Queues {
     pub hungry: Queue,
     /// An event that waits for its subscriber's outbox to be flushed.
     pub held: Option<Delivery>,
+    /// Publications that wait for the log, if it is one that answers later.
+    pub tickets: Option<Box<Tickets>>,
 }
 
 impl Default for Queues {
@@ -36,6 +39,7 @@ impl Default for Queues {
             touched: Queue::new(Mark::Touched),
             hungry: Queue::new(Mark::Hungry),
             held: None,
+            tickets: None,
         }
     }
 }
@@ -45,7 +49,11 @@ impl Queues {
     /// is quick.
     pub fn are_in_order(&self, connections: &Slab<Connection>) -> bool {
         let all = [&self.ready, &self.dirty, &self.touched, &self.hungry];
-        connections.len() > CHECKED_MAX || all.iter().all(|queue| queue.is_in_order(connections))
+        if connections.len() > CHECKED_MAX {
+            return true;
+        }
+        all.iter().all(|queue| queue.is_in_order(connections))
+            && self.tickets.as_ref().is_none_or(|tickets| tickets.are_in_order(connections))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::core::connection::http::{Answering, Body, Pending};
 use crate::core::connection::{Connection, Posted};
 use crate::core::contract::event::Accept;
 use crate::core::contract::route::{self, Face, Found, RouteKind};
+use crate::core::engine::tickets::{self, Published};
 use crate::core::engine::{Engine, publish};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
@@ -155,7 +156,16 @@ impl Engine {
         let topic = publish::topic_of(&pattern, request.path()).unwrap_or_default();
         let wanted = http::wanted(request, sse::CONTENT_TYPE);
         let answer = match kind {
-            RouteKind::TopicPost => self.post_topic(now, request, &topic, pending.posted.take()),
+            RouteKind::TopicPost => {
+                match self.post_topic(now, request, &topic, pending.posted.take()) {
+                    Ok(Published::Later(ticket)) => return self.await_post(id, ticket, pending),
+                    Ok(Published::Now(event)) => {
+                        self.stats.messages_posted += 1;
+                        Ok(tickets::posted(event))
+                    }
+                    Err(refusal) => Err(refusal),
+                }
+            }
             RouteKind::TopicGet if wanted != Wanted::Named => match request.query_value("after") {
                 None => self.read_topic(now, &topic),
                 Some(after) => match self.read_history(now, id, &topic, &after, &pending) {

@@ -402,6 +402,11 @@ pub const FIGURES: &[Figure] = &[
         Read::Counter(|s| s.stats.publishes_refused),
     ),
     figure(
+        "heartwheel_publishes_unavailable_total",
+        "Publications that the log refused, or did not answer in time, or was too busy for.",
+        Read::Counter(|s| s.stats.publishes_unavailable),
+    ),
+    figure(
         "heartwheel_resumes_total",
         "Subscriptions that began at a position; `gap`: something was missing after it.",
         Read::Counters(&["result"], |s, found| {

@@ -42,6 +42,9 @@ pub struct Stats {
     pub streams: u64,
     /// Events and subscriptions of the application that were refused: a bad name, too many topics.
     pub publishes_refused: u64,
+    /// Publications that a log which answers later refused or did not answer in time, and those
+    /// that it was not given because too many wait for it.
+    pub publishes_unavailable: u64,
     /// Gaps told to subscribers, or counted if the subscriber cannot be told.
     pub gaps: u64,
     /// Subscriptions that began at a valid position: no event was missing.

@@ -99,6 +99,33 @@ impl Issuer {
         self.last
     }
 
+    /// Leaves the issuing to a log, whose last id is `last`. From now on ids come by
+    /// [`Issuer::take`], and [`Issuer::issued`] knows the log's number.
+    pub fn follow(&mut self, last: EventId) {
+        *self = Issuer { first: last, last };
+    }
+
+    /// Takes the next id of the log. Returns whether the id is greater than all before; if not,
+    /// nothing changes.
+    pub fn take(&mut self, id: EventId) -> bool {
+        let is_next = id > self.last;
+        if is_next {
+            self.last = id;
+        }
+        is_next
+    }
+
+    /// Issues an id for an event that is not in the log: greater than all before, and less than
+    /// the next id of the log. There are 65,535 such ids between two ids of the log; then there is
+    /// none until the log has issued another. Such an id does not have the log's number, so a
+    /// client that resumes with it is told of a gap.
+    pub fn beside(&mut self) -> Option<EventId> {
+        let EventId { ms, seq } = self.last;
+        let id = EventId { ms, seq: seq + 1 };
+        (id.process() != self.first.process()).then(|| self.last = id)?;
+        Some(id)
+    }
+
     /// Gives the last id issued: the position of one who has seen everything so far.
     pub fn last(&self) -> EventId {
         self.last
@@ -177,6 +204,26 @@ mod tests {
         ];
         for (id, issued) in cases {
             assert_eq!(issuer.issued(id), issued, "{id}");
+        }
+    }
+
+    #[test]
+    fn what_is_issued_beside_a_log_comes_before_its_next_id() {
+        for number in [0, 7, 65535] {
+            let mut issuer = Issuer::new(3, 500);
+            issuer.follow(EventId::new(1000, number));
+            assert_eq!(issuer.last(), EventId::new(1000, number));
+            let next = EventId::new(1000, number + SEQ_STEP);
+            for _ in 1..SEQ_STEP {
+                let before = issuer.last();
+                let id = issuer.beside().unwrap();
+                assert!(before < id && id < next, "{id}");
+                assert!(!issuer.issued(id));
+            }
+            assert_eq!(issuer.beside(), None, "the next one is the log's");
+            assert!(issuer.take(next) && issuer.issued(next));
+            assert!(!issuer.take(next), "it is not greater");
+            assert!(issuer.beside().is_some());
         }
     }
 

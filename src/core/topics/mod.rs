@@ -18,6 +18,7 @@ mod error;
 mod fan_out;
 pub mod id;
 pub mod log;
+mod logged;
 mod name;
 mod payload;
 mod replay;
@@ -92,6 +93,14 @@ impl Topics {
         let slot = self.find_or_make(topic)?;
         let event = Event { id: self.issuer.next(unix_ms), payload };
         let id = event.id;
+        self.append(now, slot, event);
+        Ok(id)
+    }
+
+    /// Appends an event to the log of its topic and sends it on its way. Its id is greater than all
+    /// before.
+    #[inline]
+    fn append(&mut self, now: Instant, slot: u32, event: Event) {
         let ordinal = self.table.change_log(slot, |log| {
             let ordinal = log.append(now, event.clone());
             self.rules.trim(now, log);
@@ -100,7 +109,6 @@ impl Topics {
         self.published += 1;
         self.fan_out(slot, ordinal, event);
         self.table.forget_if_unused(slot);
-        Ok(id)
     }
 
     /// Gives the newest event of a topic, if it is retained.
@@ -316,6 +324,12 @@ impl Topics {
     /// Gives the memory of all events retained: payloads, and [`Log::EVENT_BYTES`] for each.
     pub fn bytes(&self) -> usize {
         self.table.bytes()
+    }
+
+    /// Returns whether an event of this topic can be kept: the topic exists, or one more topic may
+    /// be made.
+    pub fn has_room_for(&self, topic: &str) -> bool {
+        self.table.find(topic).is_some() || self.table.len() < self.rules.topics_max
     }
 
     fn find_or_make(&mut self, topic: &str) -> Result<u32, PublishError> {

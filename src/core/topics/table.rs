@@ -51,6 +51,12 @@ impl Table {
         self.forgotten
     }
 
+    /// Notes an event that is not kept, because no topic can be made for it. A client that
+    /// subscribes to a topic made later, from a position before this id, is told of a gap.
+    pub fn pass_over(&mut self, id: EventId) {
+        self.forgotten = self.forgotten.max(id);
+    }
+
     pub fn find(&self, name: &str) -> Option<u32> {
         self.by_name.get(name).copied()
     }

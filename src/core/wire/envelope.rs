@@ -109,6 +109,9 @@ pub enum ErrorCode {
     Forbidden,
     /// A limit of the server was reached.
     Limit,
+    /// The log refused the event, or did not answer in time. After the latter the event may still
+    /// be published.
+    Unavailable,
 }
 
 impl ErrorCode {
@@ -119,6 +122,7 @@ impl ErrorCode {
             ErrorCode::UnknownOp => "unknown_op",
             ErrorCode::Forbidden => "forbidden",
             ErrorCode::Limit => "limit",
+            ErrorCode::Unavailable => "unavailable",
         }
     }
 }

@@ -18,10 +18,12 @@ use log::{info, warn};
 use mio::Token;
 
 use crate::core::admission::tokens::Tokens;
+use crate::core::contract::backbone::Publication;
 use crate::core::contract::event::Command;
 use crate::core::contract::route::Face;
 use crate::core::engine::{Engine, Setup, World as _};
 use crate::core::ground::time::{Instant, sooner};
+use crate::core::topics::EventId;
 use crate::io::clock::{Clock, Passed};
 use crate::io::listener::LocalAddress;
 use crate::io::refusals::Refusals;
@@ -53,6 +55,14 @@ impl EventLoop {
 
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    pub fn follow_log(&mut self, last: EventId) {
+        self.engine.follow_log(last);
+    }
+
+    pub fn poll_publication(&mut self) -> Option<Publication> {
+        self.engine.poll_publication()
     }
 
     pub fn set_tokens(&mut self, tokens: Option<Tokens>) {

@@ -1,0 +1,91 @@
+//! What the engine and a log that answers later tell each other. Such a log is on flash, or is
+//! shared by several servers.
+//!
+//! ```text
+//!   publish ─► ticket ──► Publication ──► the log ──► Logged ──► topics ─► subscribers
+//!                                                        └─────► the answer to the ticket
+//! ```
+//!
+//! Without such a log the server's own memory is the log. It answers at once, and there are no
+//! tickets.
+//!
+//! **Order of ids.** The log issues the ids. Each id is greater than all ids before it, over all
+//! topics, in the order in which the log takes the events. That may not be the order in which the
+//! publishers asked. The server delivers events in the order of [`Logged::Event`]. It takes no
+//! event whose id is not greater than all ids before it.
+//!
+//! **Order of answers.** A connection gets the answers to its publications in the order in which it
+//! asked, whatever the order in which the log answers. An answer may wait for an earlier answer of
+//! its connection; no event and no other connection waits for it. A `pong` does not wait.
+//!
+//! **Late answers.** A ticket waits for `deadlines.handshake`. Then its publisher is told that the
+//! log is unavailable. The event may still be published: it is delivered when the log gives it. The
+//! same holds if the publisher's connection has ended: only the answer is dropped.
+
+use crate::core::topics::{EventId, Name, Payload};
+
+/// Names one publication until it is answered. No two publications of a server have the same
+/// ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    pub(crate) const NONE: Ticket = Ticket(0);
+
+    pub(crate) fn next(self) -> Ticket {
+        Ticket(self.0 + 1)
+    }
+
+    /// Returns the ticket as a number. The first ticket of a server is 1, and each next one is
+    /// greater by 1.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// An event that the log is to take. From now on only the log holds the payload.
+#[derive(Debug)]
+pub struct Publication {
+    /// The ticket that the log's answer names.
+    pub ticket: Ticket,
+    /// The topic. It is never one of the server's own.
+    pub topic: Name,
+    /// What was published.
+    pub payload: Payload,
+}
+
+/// A message from the log. It may come at any time, or never.
+#[derive(Debug)]
+pub enum Logged {
+    /// The next event in the order of the log. If its id is not greater than all ids before it, the
+    /// event is a repetition: it is not delivered again, but its ticket is answered.
+    Event {
+        /// The ticket that this event answers, if the event was published on this server.
+        ticket: Option<Ticket>,
+        /// The id that the log has issued. The low 16 bits of its `SEQ` are the log's number, the
+        /// same as in the id that [`Engine::follow_log`](crate::core::engine::Engine::follow_log)
+        /// was called with.
+        id: EventId,
+        /// The topic.
+        topic: Name,
+        /// What was published.
+        payload: Payload,
+    },
+    /// The log has not taken the event of this ticket, and will not take it.
+    Refused(Ticket),
+}
+
+impl Logged {
+    /// Returns the bytes of topic and payload.
+    pub fn len(&self) -> usize {
+        match self {
+            Logged::Event { topic, payload, .. } => topic.len() + payload.len(),
+            Logged::Refused(_) => 0,
+        }
+    }
+
+    /// Returns whether there are no such bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

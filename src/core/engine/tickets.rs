@@ -1,0 +1,457 @@
+//! Publications that wait for a log which answers later:
+//! [`backbone`](crate::core::contract::backbone) states the order of ids and of answers.
+//!
+//! If the server's own memory is the log, nothing of this exists but one empty pointer, and one
+//! byte of each connection.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use slab::Slab;
+
+use crate::core::config::Limits;
+use crate::core::connection::http::Pending;
+use crate::core::connection::{Asking, Connection, Spans};
+use crate::core::contract::backbone::{Logged, Publication, Ticket};
+use crate::core::engine::{Engine, queue};
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::time::Instant;
+use crate::core::topics::log::Log;
+use crate::core::topics::{EventId, Name, Payload, PublishError};
+use crate::core::wire::envelope::{ErrorCode, ServerMessage};
+use crate::core::wire::http::{Refusal, Response};
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Published {
+    /// The event has its id, and is on its way to subscribers.
+    Now(EventId),
+    /// The log is asked. [`Engine::await_answer`] names the connection that is to be told.
+    Later(Ticket),
+}
+
+/// Why nothing was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unpublished {
+    /// No topic can have this name, or there are too many topics.
+    Topic(PublishError),
+    /// The log has as many publications to answer as may wait.
+    Unavailable,
+}
+
+impl From<PublishError> for Unpublished {
+    fn from(error: PublishError) -> Unpublished {
+        Unpublished::Topic(error)
+    }
+}
+
+/// The publisher of a ticket.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// A request, whose connection waits with it until it is answered.
+    Post(ConnectionId),
+    /// A client of `/ws`, with its `ref`.
+    Envelope(ConnectionId, Option<Box<str>>),
+    /// A WebSocket of a topic, which is not told.
+    Plain(ConnectionId),
+    /// The application, which is not told.
+    Application,
+}
+
+/// The answer to a publisher.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Published(EventId),
+    Refused(ErrorCode, Cow<'static, str>),
+}
+
+/// A publication without an answer, or whose answer waits for an earlier one of its connection.
+#[derive(Debug)]
+struct Asked {
+    asked_at: Instant,
+    asker: Asker,
+    bytes: usize,
+    answer: Option<Answer>,
+}
+
+/// The tickets of one connection.
+#[derive(Debug, Default)]
+struct Own {
+    /// Oldest first.
+    tickets: VecDeque<Ticket>,
+    bytes: usize,
+}
+
+impl Own {
+    /// Returns whether as much waits as may wait for a handler: then nothing more is read.
+    fn is_full(&self, limits: &Limits) -> bool {
+        self.tickets.len() >= limits.inbox_messages || self.bytes >= limits.inbox_bytes
+    }
+}
+
+/// All publications that wait.
+// Invariants:
+// - `by_connection` holds exactly the tickets of `asked` that name a connection, and no empty list.
+// - The first ticket of each list has no answer yet. So has the first of `asked`, which therefore
+//   is the one whose time is over first.
+#[derive(Debug, Default)]
+pub(super) struct Tickets {
+    last: Ticket,
+    /// In the order of asking.
+    asked: BTreeMap<Ticket, Asked>,
+    by_connection: HashMap<ConnectionId, Own>,
+    /// The memory of `asked`, and of the payloads that the log has been given for it.
+    bytes: usize,
+    /// What the log has still to be given.
+    outgoing: VecDeque<Publication>,
+}
+
+impl Tickets {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns whether one more publication, of so many bytes, may wait.
+    fn has_room_for(&self, bytes: usize, memory_limit: u64) -> bool {
+        let together = self.bytes as u64 + bytes as u64;
+        self.asked.len() < TICKETS_MAX && together <= memory_limit / 4
+    }
+
+    fn ask(&mut self, now: Instant, topic: Name, payload: Payload) -> Ticket {
+        let ticket = self.insert(now, topic.len() + payload.len());
+        self.outgoing.push_back(Publication { ticket, topic, payload });
+        ticket
+    }
+
+    fn insert(&mut self, now: Instant, carried: usize) -> Ticket {
+        self.last = self.last.next();
+        let bytes = carried + TICKET_BYTES;
+        let asked = Asked { asked_at: now, asker: Asker::Application, bytes, answer: None };
+        self.asked.insert(self.last, asked);
+        self.bytes += bytes;
+        self.last
+    }
+
+    /// Names the connection that is to be told the answer.
+    fn name_asker(&mut self, id: ConnectionId, ticket: Ticket, asker: Asker) {
+        let Some(asked) = self.asked.get_mut(&ticket) else { return };
+        let reference = match &asker {
+            Asker::Envelope(_, Some(reference)) => reference.len(),
+            _ => 0,
+        };
+        asked.bytes += reference;
+        self.bytes += reference;
+        asked.asker = asker;
+        let own = self.by_connection.entry(id).or_default();
+        own.tickets.push_back(ticket);
+        own.bytes += asked.bytes;
+    }
+
+    /// Returns whether a connection has tickets, and whether it has as many as it may have.
+    fn asking(&self, id: ConnectionId, limits: &Limits) -> Asking {
+        match self.by_connection.get(&id) {
+            None => Asking::No,
+            Some(own) if own.is_full(limits) => Asking::Enough,
+            Some(_) => Asking::Some,
+        }
+    }
+
+    /// Returns whether each connection knows if it has tickets: for `debug_assert!`.
+    pub fn are_in_order(&self, connections: &Slab<Connection>) -> bool {
+        connections.iter().all(|(_, connection)| {
+            let is_asking = connection.flags.asking != Asking::No;
+            is_asking == self.by_connection.contains_key(&connection.id)
+        })
+    }
+
+    /// Notes an answer. Returns the publisher; `None` if the ticket was answered before.
+    fn note_answer(&mut self, ticket: Ticket, answer: Answer) -> Option<&Asker> {
+        let asked = self.asked.get_mut(&ticket).filter(|asked| asked.answer.is_none())?;
+        asked.answer = Some(answer);
+        Some(&asked.asker)
+    }
+
+    /// Removes a ticket that belongs to no connection.
+    fn forget(&mut self, ticket: Ticket) {
+        if let Some(asked) = self.asked.remove(&ticket) {
+            self.bytes -= asked.bytes;
+        }
+    }
+
+    /// Takes the next answer of a connection, if its oldest ticket has one.
+    fn poll_answer(&mut self, id: ConnectionId) -> Option<(Asker, Answer)> {
+        let own = self.by_connection.get_mut(&id)?;
+        let ticket = *own.tickets.front()?;
+        let answer = self.asked.get_mut(&ticket)?.answer.take()?;
+        let asked = self.asked.remove(&ticket)?;
+        own.tickets.pop_front();
+        own.bytes -= asked.bytes;
+        self.bytes -= asked.bytes;
+        if own.tickets.is_empty() {
+            self.by_connection.remove(&id);
+        }
+        if self.by_connection.is_empty() {
+            // A burst may have made it large.
+            self.by_connection.shrink_to(CONNECTIONS_KEPT_MAX);
+        }
+        Some((asked.asker, answer))
+    }
+
+    fn oldest(&self) -> Option<(Ticket, Instant)> {
+        let (ticket, asked) = self.asked.first_key_value()?;
+        debug_assert!(asked.answer.is_none(), "no earlier ticket holds its answer up");
+        Some((*ticket, asked.asked_at))
+    }
+
+    /// Returns the moment at which the oldest publication has waited long enough, in whole ticks.
+    fn due_at(&self, spans: &Spans) -> Option<Instant> {
+        let (_, asked_at) = self.oldest()?;
+        let due_at = asked_at + spans.handshake + Instant::RESOLUTION;
+        Some(Instant::from_millis(due_at.as_millis().next_multiple_of(spans.tick_ms)))
+    }
+}
+
+impl Asker {
+    fn connection(&self) -> Option<ConnectionId> {
+        match self {
+            Asker::Post(id) | Asker::Envelope(id, _) | Asker::Plain(id) => Some(*id),
+            Asker::Application => None,
+        }
+    }
+}
+
+impl Default for Ticket {
+    fn default() -> Ticket {
+        Ticket::NONE
+    }
+}
+
+impl Engine {
+    /// Lets a log that answers later issue the ids; `last` is its last id. From now on each
+    /// publication is given out by [`Engine::poll_publication`], and comes back by
+    /// [`Command::Logged`](crate::core::contract::event::Command::Logged). To be called before the
+    /// first event is published.
+    pub fn follow_log(&mut self, last: EventId) {
+        self.topics.follow_log(last);
+        self.queues.tickets = Some(Box::default());
+    }
+
+    /// Takes the next publication for the log, in the order of asking. To be called after each turn
+    /// until it returns `None`.
+    pub fn poll_publication(&mut self) -> Option<Publication> {
+        queue::pop(&mut self.queues.tickets.as_mut()?.outgoing)
+    }
+
+    /// Publishes by a log that answers later.
+    #[cold]
+    pub(super) fn publish_later(
+        &mut self,
+        now: Instant,
+        topic: &str,
+        payload: Payload,
+    ) -> Result<Published, Unpublished> {
+        let added = payload.len() + Log::EVENT_BYTES;
+        if Name::is_own(topic) {
+            self.budget.add(added);
+            let published = self.topics.publish_beside_log(now, topic, payload)?;
+            self.halve_logs(added);
+            return published.map(Published::Now).ok_or(Unpublished::Unavailable);
+        }
+        let name: Name = topic.parse().map_err(|_| PublishError::BadName)?;
+        if !self.topics.has_room_for(topic) {
+            return Err(PublishError::TopicsFull.into());
+        }
+        let bytes = name.len() + payload.len() + TICKET_BYTES;
+        let limit = self.budget.limit();
+        let tickets = self.queues.tickets.as_mut();
+        let Some(tickets) = tickets.filter(|tickets| tickets.has_room_for(bytes, limit)) else {
+            self.stats.publishes_unavailable += 1;
+            return Err(Unpublished::Unavailable);
+        };
+        let ticket = tickets.ask(now, name, payload);
+        self.budget.add(bytes);
+        Ok(Published::Later(ticket))
+    }
+
+    /// Names the connection that is to be told the answer, behind the answers to its earlier
+    /// publications. A connection for which as much waits as may wait for a handler is not read
+    /// from.
+    pub(super) fn await_answer(&mut self, ticket: Ticket, asker: Asker) {
+        let Some(id) = asker.connection() else { return };
+        let Some(tickets) = &mut self.queues.tickets else { return };
+        tickets.name_asker(id, ticket, asker);
+        let asking = tickets.asking(id, &self.settings.config.limits);
+        self.note_asking(id, asking);
+    }
+
+    /// Lets a connection know whether it waits for answers, and whether it is read from meanwhile.
+    fn note_asking(&mut self, id: ConnectionId, asking: Asking) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.asking = asking;
+        }
+    }
+
+    /// Lets a request wait for the answer to its publication.
+    pub(super) fn await_post(&mut self, id: ConnectionId, ticket: Ticket, pending: Pending) {
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.await_log(pending);
+        self.await_answer(ticket, Asker::Post(id));
+    }
+
+    /// Lets a refusal wait behind the answers that a client of `/ws` waits for. Returns the refusal
+    /// if the client waits for none. Behind a refusal that waits nothing more is read until the
+    /// connection has been told another answer; so at most a few wait for each connection.
+    pub(super) fn queue_refusal(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        reference: Option<&str>,
+        refusal: (ErrorCode, String),
+    ) -> Option<(ErrorCode, String)> {
+        let is_asking = |connection: &Connection| connection.flags.asking != Asking::No;
+        let waits = self.get(id).is_some_and(is_asking);
+        let Some(tickets) = self.queues.tickets.as_mut().filter(|_| waits) else {
+            return Some(refusal);
+        };
+        let (code, sentence) = refusal;
+        let ticket = tickets.insert(now, sentence.len());
+        tickets.note_answer(ticket, Answer::Refused(code, sentence.into()));
+        self.await_answer(ticket, Asker::Envelope(id, reference.map(Box::from)));
+        self.note_asking(id, Asking::Enough);
+        None
+    }
+
+    /// Takes a message of the log.
+    pub(super) fn handle_logged(&mut self, now: Instant, logged: Logged) {
+        debug_assert!(self.queues.tickets.is_some(), "the log is followed");
+        if self.queues.tickets.is_none() {
+            return;
+        }
+        match logged {
+            Logged::Event { ticket, id, topic, payload } => {
+                let added = payload.len() + Log::EVENT_BYTES;
+                if self.topics.take_logged(now, id, &topic, payload) {
+                    self.budget.add(added);
+                    self.halve_logs(added);
+                }
+                if let Some(ticket) = ticket {
+                    self.answer_ticket(now, ticket, Answer::Published(id));
+                }
+            }
+            Logged::Refused(ticket) => self.refuse_ticket(now, ticket, REFUSED),
+        }
+    }
+
+    /// Returns the moment at which the oldest publication has waited long enough, in whole ticks.
+    pub(super) fn tickets_at(&self) -> Option<Instant> {
+        self.queues.tickets.as_ref()?.due_at(&self.settings.spans)
+    }
+
+    /// Refuses publications that the log has not answered in time, as many as the turn allows.
+    pub(super) fn expire_tickets(&mut self, now: Instant, acts_left: &mut usize) {
+        while *acts_left > 0
+            && self.tickets_at().is_some_and(|at| at <= now)
+            && let Some((ticket, _)) =
+                self.queues.tickets.as_ref().and_then(|tickets| tickets.oldest())
+        {
+            *acts_left -= 1;
+            self.refuse_ticket(now, ticket, LATE);
+        }
+    }
+
+    fn refuse_ticket(&mut self, now: Instant, ticket: Ticket, sentence: &'static str) {
+        let answer = Answer::Refused(ErrorCode::Unavailable, sentence.into());
+        if self.answer_ticket(now, ticket, answer) {
+            self.stats.publishes_unavailable += 1;
+        }
+    }
+
+    /// Answers a ticket; the answer may have to wait for earlier ones. Returns whether the ticket
+    /// had no answer before.
+    fn answer_ticket(&mut self, now: Instant, ticket: Ticket, answer: Answer) -> bool {
+        let Some(tickets) = &mut self.queues.tickets else { return false };
+        let Some(asker) = tickets.note_answer(ticket, answer) else { return false };
+        let Some(id) = asker.connection() else {
+            tickets.forget(ticket);
+            return true;
+        };
+        while let Some((asker, answer)) = self.poll_answer(id) {
+            self.allowance.charge_answer();
+            self.tell_answer(now, asker, answer);
+        }
+        self.advance(now, id);
+        true
+    }
+
+    /// Takes the next answer that a connection is to be told. It is read on if fewer publications
+    /// than may wait are left.
+    fn poll_answer(&mut self, id: ConnectionId) -> Option<(Asker, Answer)> {
+        let tickets = self.queues.tickets.as_mut()?;
+        let next = tickets.poll_answer(id)?;
+        let asking = tickets.asking(id, &self.settings.config.limits);
+        self.note_asking(id, asking);
+        Some(next)
+    }
+
+    /// Tells an answer. If the connection has ended, the answer is dropped.
+    fn tell_answer(&mut self, now: Instant, asker: Asker, answer: Answer) {
+        match (asker, answer) {
+            (Asker::Post(id), Answer::Published(event)) => {
+                self.stats.messages_posted += 1;
+                self.handle_answer(now, id, posted(event));
+            }
+            (Asker::Post(id), Answer::Refused(_, sentence)) => {
+                self.handle_answer(now, id, Refusal::new(503, sentence).into());
+            }
+            (Asker::Envelope(id, reference), answer) => {
+                if self.get(id).is_some_and(|connection| connection.takes_messages()) {
+                    self.tell_published(now, id, reference.as_deref(), answer);
+                }
+            }
+            (Asker::Plain(_) | Asker::Application, _) => {}
+        }
+    }
+
+    /// Answers a publication of a client of `/ws`.
+    pub(super) fn tell_published(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        reference: Option<&str>,
+        answer: Answer,
+    ) {
+        match answer {
+            Answer::Published(event) => {
+                let event = event.to_string();
+                self.tell(now, id, &ServerMessage::Published { reference, id: &event });
+            }
+            Answer::Refused(code, sentence) => {
+                let sentence = &sentence;
+                self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
+            }
+        }
+    }
+}
+
+/// Returns the answer to a POST whose event was published.
+pub(super) fn posted(event: EventId) -> Response {
+    Response::new(200).json(format!("{{\"id\":\"{event}\"}}"))
+}
+
+/// The sentence for a publication beyond what may wait.
+pub(super) const BUSY: &str = "the log has too much to answer: it was not published";
+const REFUSED: &str = "the log did not take it: it was not published";
+const LATE: &str = "the log has not answered in time: it may be published all the same";
+
+/// How many publications may wait; their bytes take a quarter of `limits.memory_bytes` at most.
+const TICKETS_MAX: usize = 4096;
+
+/// Places for connections that are kept while none waits.
+const CONNECTIONS_KEPT_MAX: usize = 64;
+
+/// What a publication takes beside its topic, its payload and its `ref`: its places in the lists of
+/// those that wait, of its connection's, and of those that the log is to be given.
+const TICKET_BYTES: usize = size_of::<(Ticket, Asked)>()
+    + size_of::<(ConnectionId, Own)>()
+    + 4 * size_of::<Ticket>()
+    + size_of::<Publication>();
