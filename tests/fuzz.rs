@@ -39,6 +39,12 @@ fn event_streams_give_back_what_was_encoded() {
     fuzz("events", bodies::events::run, 5000);
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn records_come_out_as_they_were_sealed_however_they_are_cut() {
+    fuzz("record", bodies::record::run, 2000);
+}
+
 #[test]
 fn requests_are_read_or_refused_however_they_are_cut() {
     fuzz("head", bodies::head::run, 2000);

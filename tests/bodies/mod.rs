@@ -11,6 +11,8 @@ pub mod engine;
 pub mod envelope;
 pub mod events;
 pub mod head;
+#[cfg(feature = "tls")]
+pub mod record;
 pub mod response;
 mod source;
 

@@ -7,4 +7,6 @@ pub mod http;
 pub mod message;
 pub mod payload;
 pub mod sse;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod ws;
