@@ -32,7 +32,7 @@
 //! |---|---|
 //! | begin | [`guide::start`]: a first program, with a handler, a topic and a test |
 //! | embed it in a main loop of your own | [`guide::embedding`], in Rust and in C |
-//! | configure or run the program | [`guide::configuration`], [`guide::operating`], [`guide::proxies`] |
+//! | configure or run the program | [`guide::configuration`], [`guide::operating`], [`guide::tls`], [`guide::proxies`] |
 //! | write a client | [`guide::protocol`] |
 //! | choose | [`guide::performance`], [`guide::promises`], [`guide::small_machines`] |
 //! | change the code | [`guide::architecture`], then the code map below |

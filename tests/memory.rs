@@ -513,3 +513,117 @@ fn exchange(
     }
     panic!("{received} of {expected} bytes came back");
 }
+
+/// What an open WebSocket over TLS takes in all, its places in the tables included, after a message
+/// of 64 KiB each way: the promise is 450 bytes.
+#[cfg(feature = "tls")]
+#[test]
+fn an_idle_connection_over_tls_keeps_keys_alone() {
+    const COUNT: usize = 256;
+    let mut config = Config::default();
+    for (name, text) in tls::client::settings(&[
+        ("admin_listen", "off".into()),
+        ("workers", "0".into()),
+        ("heartbeat.interval", "off".into()),
+        ("tls.client", "required".into()),
+        ("tls.client_ca", tls::client::file("ca.crt")),
+    ]) {
+        config.set(name, &text).unwrap();
+    }
+    let builder = Server::builder().config(config);
+    let mut server = builder.websocket("/echo", heartwheel::app::echo).build().unwrap();
+    let address = server.local_addresses()[0].as_tcp().unwrap();
+    let mut turn_until = |is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            std::thread::sleep(server.next_timeout().unwrap_or_default().min(POLL));
+            server.turn().unwrap();
+        }
+        for _ in 0..10 {
+            server.turn().unwrap();
+        }
+        live()
+    };
+    // Clients live on threads of their own: their memory is not counted.
+    let open = |count| {
+        std::thread::spawn(move || {
+            let config = std::sync::Arc::new(tls::client::config(Some("client")));
+            let connect = |_| {
+                let mut client =
+                    tls::client::TlsClient::connect_with(address, &config, "localhost");
+                client.upgrade("/echo");
+                client.assert_echo(&vec![7; 64 << 10]);
+                client
+            };
+            (0..count).map(connect).collect::<Vec<_>>()
+        })
+    };
+    let first = open(1);
+    let before = turn_until(&|| first.is_finished());
+    let rest = open(COUNT - 1);
+    let after = turn_until(&|| rest.is_finished());
+    let each = (after - before) as usize / (COUNT - 1);
+    println!("an idle wss connection takes {each} bytes");
+    // Tables that have just grown, and debug assertions of mio, which keeps more then.
+    let slack = if cfg!(debug_assertions) { 32 } else { 0 };
+    assert!(each <= 450 + slack, "{each}");
+    drop((first.join(), rest.join()));
+}
+
+/// What a handshake holds that waits for its peer, whose next flight counts elsewhere: 12 kB are
+/// promised for each of `limits.handshaking`.
+#[cfg(feature = "tls")]
+#[test]
+fn a_handshake_that_waits_holds_little() {
+    const COUNT: usize = 64;
+    let mut config = Config::default();
+    for (name, text) in tls::client::settings(&[
+        ("admin_listen", "off".into()),
+        ("workers", "0".into()),
+        ("tls.client", "required".into()),
+        ("tls.client_ca", tls::client::file("ca.crt")),
+    ]) {
+        config.set(name, &text).unwrap();
+    }
+    let mut server = Server::builder().config(config).build().unwrap();
+    let address = server.local_addresses()[0].as_tcp().unwrap();
+    let mut turn_until = |is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            std::thread::sleep(POLL);
+            server.turn().unwrap();
+        }
+        for _ in 0..2 * COUNT {
+            server.turn().unwrap();
+        }
+        live()
+    };
+    let begin = |count| {
+        std::thread::spawn(move || {
+            let config = std::sync::Arc::new(tls::client::config(None));
+            let connect = |_| {
+                let name = "localhost".try_into().unwrap();
+                let mut client = rustls::ClientConnection::new(config.clone(), name).unwrap();
+                let mut stream = std::net::TcpStream::connect(address).unwrap();
+                client.write_tls(&mut stream).unwrap();
+                // The server's flight has come.
+                assert!(client.read_tls(&mut stream).unwrap() > 0);
+                stream
+            };
+            (0..count).map(connect).collect::<Vec<_>>()
+        })
+    };
+    let first = begin(1);
+    let before = turn_until(&|| first.is_finished());
+    let rest = begin(COUNT);
+    let each = (turn_until(&|| rest.is_finished()) - before) as usize / COUNT;
+    println!("a handshake that waits for its peer takes {each} bytes");
+    assert!(each <= 12_000, "{each}");
+    drop((first.join(), rest.join()));
+}
+
+#[cfg(feature = "tls")]
+const POLL: std::time::Duration = std::time::Duration::from_millis(1);
+
+#[cfg(feature = "tls")]
+mod tls {
+    pub mod client;
+}

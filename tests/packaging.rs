@@ -25,6 +25,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use heartwheel::config::{KEYS, Key};
+
+/// Gives the keys of the program as it is packaged; those of TLS stand in the page of TLS.
+fn keys_of_the_default_program() -> impl Iterator<Item = &'static Key> {
+    let is_of_tls = |key: &Key| key.section() == "tls" || key.name == "limits.handshaking";
+    KEYS.iter().filter(move |key| !is_of_tls(key))
+}
+
 /// Gives the path of a file in the repository.
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)

@@ -45,6 +45,9 @@
 
 use std::io::{self, IoSlice};
 
+#[cfg(feature = "tls")]
+use crate::core::wire::tls::{Certificate, Sealed};
+
 /// The server's end of a connection: bytes in, bytes out.
 pub trait Transport {
     /// Reads into `buffer`. The buffer is empty only if [`Transport::wants_read`] is true and the
@@ -83,6 +86,27 @@ pub trait Transport {
     #[inline]
     fn wants_read(&self) -> bool {
         false
+    }
+
+    /// Returns what reading has cost beside the bytes that it gave, since it was last asked for:
+    /// bytes that were read for the transport itself. They count in the turn's budget.
+    #[inline]
+    fn overhead(&mut self) -> usize {
+        0
+    }
+
+    /// Returns what TLS has agreed on, if it is TLS and behind its handshake.
+    #[cfg(feature = "tls")]
+    #[inline]
+    fn sealed(&self) -> Option<Sealed> {
+        None
+    }
+
+    /// Takes the certificate that the peer has shown, if it has shown one: once.
+    #[cfg(feature = "tls")]
+    #[inline]
+    fn take_certificate(&mut self) -> Option<Box<Certificate>> {
+        None
     }
 
     /// Returns how far the handshake has come.

@@ -8,6 +8,7 @@
 //! | [`protocol`] | you write a client: the paths of the program, the JSON messages of `/ws`, event streams |
 //! | [`operating`] | you run a server: figures, ends of connections, signals, packages |
 //! | [`proxies`] | nginx, HAProxy, Varnish or Caddy stand in front of it |
+//! | [`tls`] | the server itself speaks TLS, or clients show certificates |
 //! | [`small_machines`] | every kilobyte counts |
 //! | [`performance`] | you want to know what it costs, and how to measure that again |
 //! | [`promises`] | you want to know what is promised, and which test shows it |
@@ -29,6 +30,7 @@ page!(configuration, "configuration.md");
 page!(protocol, "protocol.md");
 page!(operating, "operating.md");
 page!(proxies, "proxies.md");
+page!(tls, "tls.md");
 page!(small_machines, "small_machines.md");
 page!(performance, "performance.md");
 page!(promises, "promises.md");

@@ -18,6 +18,9 @@ use crate::io::socket::Socket;
 pub(crate) struct Listener {
     kind: ListenerSocket,
     pub face: Face,
+    /// TLS is spoken there.
+    #[cfg(feature = "tls")]
+    is_tls: bool,
     /// A connection may wait: the poller reports each edge once.
     pub is_ready: bool,
 }
@@ -50,14 +53,22 @@ pub(crate) enum Accepted {
 impl Listener {
     /// Binds all addresses that a name stands for.
     pub fn bind(address: &Address, unix: &Unix, face: Face) -> io::Result<Vec<Listener>> {
-        let kinds = match address {
+        let kinds = match address.socket() {
             Address::Tcp(name) => bind_tcp(name)?.into_iter().map(ListenerSocket::Tcp).collect(),
             Address::Unix(path) => {
                 let (file, listener) = bind_unix(path, unix)?;
                 vec![ListenerSocket::Unix { _file: Some(file), listener }]
             }
+            #[cfg(feature = "tls")]
+            Address::Tls(_) => unreachable!("what is bound is none"),
         };
-        let listener = |kind| Listener { kind, face, is_ready: true };
+        let listener = |kind| Listener {
+            kind,
+            face,
+            #[cfg(feature = "tls")]
+            is_tls: address.is_tls(),
+            is_ready: true,
+        };
         Ok(kinds.into_iter().map(listener).collect())
     }
 
@@ -73,12 +84,31 @@ impl Listener {
                 ListenerSocket::Unix { _file: None, listener: UnixListener::from_std(listener) }
             }
         };
-        Ok(Listener { kind, face, is_ready: true })
+        Ok(Listener {
+            kind,
+            face,
+            #[cfg(feature = "tls")]
+            is_tls: false,
+            is_ready: true,
+        })
     }
 
     /// Makes a listener for connections in memory.
     pub fn in_memory(exchange: Exchange, face: Face) -> Listener {
-        Listener { kind: ListenerSocket::Memory(exchange), face, is_ready: true }
+        Listener {
+            kind: ListenerSocket::Memory(exchange),
+            face,
+            #[cfg(feature = "tls")]
+            is_tls: false,
+            is_ready: true,
+        }
+    }
+
+    /// Has TLS be spoken there.
+    #[cfg(feature = "tls")]
+    pub fn with_tls(mut self) -> Listener {
+        self.is_tls = true;
+        self
     }
 
     /// Watches for connections.
@@ -109,6 +139,8 @@ impl Listener {
                 socket.ok_or_else(|| ErrorKind::WouldBlock.into())
             }
         };
+        #[cfg(feature = "tls")]
+        let accepted = accepted.map(|socket| if self.is_tls { socket.into_tls() } else { socket });
         match accepted {
             Ok(socket) => Accepted::Socket(socket),
             Err(error) => match verdict(&error) {
@@ -121,6 +153,14 @@ impl Listener {
 
     /// Returns the address really bound; `AddrNotAvailable` in memory.
     pub fn local_address(&self) -> io::Result<LocalAddress> {
+        #[cfg(feature = "tls")]
+        if self.is_tls {
+            return self.bound_address().map(|inside| LocalAddress::Tls(inside.into()));
+        }
+        self.bound_address()
+    }
+
+    fn bound_address(&self) -> io::Result<LocalAddress> {
         match &self.kind {
             ListenerSocket::Tcp(listener) => listener.local_addr().map(LocalAddress::Tcp),
             ListenerSocket::Unix { listener, .. } => {
@@ -148,14 +188,19 @@ pub enum LocalAddress {
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+    /// TLS, spoken at the address inside.
+    #[cfg(feature = "tls")]
+    Tls(Box<LocalAddress>),
 }
 
 impl LocalAddress {
-    /// Returns the TCP address, or `None` for a Unix socket.
+    /// Returns the TCP address, perhaps with TLS, or `None` for a Unix socket.
     pub fn as_tcp(&self) -> Option<SocketAddr> {
         match self {
             LocalAddress::Tcp(address) => Some(*address),
             LocalAddress::Unix(_) => None,
+            #[cfg(feature = "tls")]
+            LocalAddress::Tls(inside) => inside.as_tcp(),
         }
     }
 }
@@ -165,6 +210,8 @@ impl std::fmt::Display for LocalAddress {
         match self {
             LocalAddress::Tcp(address) => address.fmt(f),
             LocalAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+            #[cfg(feature = "tls")]
+            LocalAddress::Tls(inside) => write!(f, "tls:{inside}"),
         }
     }
 }

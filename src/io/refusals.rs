@@ -10,7 +10,7 @@ use std::io::IoSlice;
 use mio::{Registry, Token};
 
 use crate::core::ground::time::Instant;
-use crate::core::transport::{Got, Handshake, Transport};
+use crate::core::transport::{Got, Transport};
 use crate::io::socket::Socket;
 
 /// The sockets of refused connections.
@@ -41,8 +41,9 @@ impl Refusals {
         registry: &Registry,
         first_token: usize,
     ) {
+        let is_sealed = socket.is_sealed();
         let mut transport = socket.lend();
-        if transport.handshake() == Handshake::Done {
+        if !is_sealed {
             // A new socket has room for the answer; without room the FIN alone tells the peer.
             let _ = transport.write(&[IoSlice::new(answer)]);
         }

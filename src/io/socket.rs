@@ -10,9 +10,15 @@ use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
 use crate::core::ground::time::SPAN_MAX;
+#[cfg(feature = "tls")]
+use crate::core::transport::Handshake;
 use crate::core::transport::{Got, Transport, Written};
+#[cfg(feature = "tls")]
+use crate::core::wire::tls::{Certificate, Sealed};
 use crate::io::memory::MemorySocket;
 use crate::io::transport::Plain;
+#[cfg(feature = "tls")]
+use crate::io::transport::tls::{Stream, TlsMut};
 
 /// The socket of one peer, as it is accepted.
 #[derive(Debug)]
@@ -20,15 +26,39 @@ pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
     Memory(MemorySocket),
+    /// To be spoken TLS over.
+    #[cfg(feature = "tls")]
+    Tls(Stream),
 }
 
 impl Socket {
-    /// Lends the socket for use.
+    /// Returns whether nothing may be written to it in plain text.
+    pub fn is_sealed(&self) -> bool {
+        match self {
+            Socket::Tcp(_) | Socket::Unix(_) | Socket::Memory(_) => false,
+            #[cfg(feature = "tls")]
+            Socket::Tls(_) => true,
+        }
+    }
+
+    /// Has TLS be spoken over it.
+    #[cfg(feature = "tls")]
+    pub fn into_tls(self) -> Socket {
+        match self {
+            Socket::Tcp(stream) => Socket::Tls(Stream::Tcp(stream)),
+            Socket::Unix(stream) => Socket::Tls(Stream::Unix(stream)),
+            other => other,
+        }
+    }
+
+    /// Lends the socket for use; of TLS the socket below.
     pub fn lend(&mut self) -> SocketMut<'_> {
         match self {
             Socket::Tcp(stream) => SocketMut::Tcp(stream),
             Socket::Unix(stream) => SocketMut::Unix(stream),
             Socket::Memory(socket) => SocketMut::Memory(socket),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.lend(),
         }
     }
 }
@@ -39,6 +69,8 @@ pub(crate) enum SocketMut<'a> {
     Tcp(&'a mut TcpStream),
     Unix(&'a mut UnixStream),
     Memory(&'a mut MemorySocket),
+    #[cfg(feature = "tls")]
+    Tls(TlsMut<'a>),
 }
 
 impl SocketMut<'_> {
@@ -48,7 +80,7 @@ impl SocketMut<'_> {
     /// bounds that, and TCP_NOTSENT_LOWAT keeps waiting bytes where they can still be dropped.
     /// LOWAT alone makes large messages slow: both, or neither. If a kernel or an emulator does not
     /// know an option, that costs memory or time, and no connection.
-    pub fn configure(&self) {
+    pub fn configure(&mut self) {
         let SocketMut::Tcp(stream) = self else { return };
         let socket = SockRef::from(&**stream);
         let _ = socket.set_tcp_nodelay(true);
@@ -59,7 +91,11 @@ impl SocketMut<'_> {
     }
 
     /// Sets how long the kernel goes on sending unacknowledged bytes (RFC 5482). Linux only.
-    pub fn set_user_timeout(&self, timeout: Duration) {
+    pub fn set_user_timeout(&mut self, timeout: Duration) {
+        #[cfg(feature = "tls")]
+        if let SocketMut::Tls(tls) = self {
+            return tls.tls.stream().set_user_timeout(timeout);
+        }
         if let SocketMut::Tcp(stream) = self {
             let _ = SockRef::from(&**stream).set_tcp_user_timeout(Some(timeout.min(SPAN_MAX)));
         }
@@ -73,15 +109,19 @@ impl SocketMut<'_> {
             }
             SocketMut::Unix(_) => {}
             SocketMut::Memory(socket) => socket.set_abort(),
+            #[cfg(feature = "tls")]
+            SocketMut::Tls(tls) => tls.tls.abort(),
         }
     }
 
     /// Takes the error that the kernel has noted, if there is one.
-    pub fn take_error(&self) -> Option<io::Error> {
+    pub fn take_error(&mut self) -> Option<io::Error> {
         match self {
             SocketMut::Tcp(stream) => stream.take_error().ok().flatten(),
             SocketMut::Unix(stream) => stream.take_error().ok().flatten(),
             SocketMut::Memory(socket) => socket.take_error(),
+            #[cfg(feature = "tls")]
+            SocketMut::Tls(tls) => tls.tls.stream().take_error(),
         }
     }
 
@@ -95,15 +135,19 @@ impl SocketMut<'_> {
                 socket.register(token);
                 Ok(())
             }
+            #[cfg(feature = "tls")]
+            SocketMut::Tls(tls) => tls.tls.stream().register(registry, token),
         }
     }
 
     /// Returns the peer's address, if it has one.
-    pub fn peer(&self) -> Option<SocketAddr> {
+    pub fn peer(&mut self) -> Option<SocketAddr> {
         match self {
             SocketMut::Tcp(stream) => stream.peer_addr().ok(),
             SocketMut::Unix(_) => None,
             SocketMut::Memory(socket) => socket.peer(),
+            #[cfg(feature = "tls")]
+            SocketMut::Tls(tls) => tls.tls.stream().peer(),
         }
     }
 }
@@ -115,6 +159,8 @@ impl Transport for SocketMut<'_> {
             SocketMut::Tcp(stream) => Plain(*stream).read(buffer),
             SocketMut::Unix(stream) => Plain(*stream).read(buffer),
             SocketMut::Memory(socket) => socket.read(buffer),
+            #[cfg(feature = "tls")]
+            SocketMut::Tls(tls) => tls.read(buffer),
         }
     }
 
@@ -124,6 +170,8 @@ impl Transport for SocketMut<'_> {
             SocketMut::Tcp(stream) => Plain(*stream).write(slices),
             SocketMut::Unix(stream) => Plain(*stream).write(slices),
             SocketMut::Memory(socket) => socket.write(slices),
+            #[cfg(feature = "tls")]
+            SocketMut::Tls(tls) => tls.write(slices),
         }
     }
 
@@ -132,6 +180,8 @@ impl Transport for SocketMut<'_> {
             SocketMut::Tcp(stream) => Plain(*stream).finish(),
             SocketMut::Unix(stream) => Plain(*stream).finish(),
             SocketMut::Memory(socket) => socket.finish(),
+            #[cfg(feature = "tls")]
+            SocketMut::Tls(tls) => tls.finish(),
         }
     }
 
@@ -140,6 +190,49 @@ impl Transport for SocketMut<'_> {
             SocketMut::Tcp(stream) => Plain(*stream).has_room(),
             SocketMut::Unix(stream) => Plain(*stream).has_room(),
             SocketMut::Memory(socket) => socket.has_room(),
+            #[cfg(feature = "tls")]
+            SocketMut::Tls(tls) => tls.has_room(),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[inline]
+    fn wants_write(&self) -> bool {
+        matches!(self, SocketMut::Tls(tls) if tls.wants_write())
+    }
+
+    #[cfg(feature = "tls")]
+    #[inline]
+    fn handshake(&self) -> Handshake {
+        match self {
+            SocketMut::Tls(tls) => tls.handshake(),
+            _ => Handshake::Done,
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[inline]
+    fn sealed(&self) -> Option<Sealed> {
+        match self {
+            SocketMut::Tls(tls) => tls.sealed(),
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn take_certificate(&mut self) -> Option<Box<Certificate>> {
+        match self {
+            SocketMut::Tls(tls) => tls.take_certificate(),
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[inline]
+    fn overhead(&mut self) -> usize {
+        match self {
+            SocketMut::Tls(tls) => tls.overhead(),
+            _ => 0,
         }
     }
 }

@@ -6,12 +6,17 @@ use slab::Slab;
 use crate::core::config::SOCKET_PLACE_BYTES;
 use crate::io::memory::MemorySocket;
 use crate::io::socket::{Socket, SocketMut};
+#[cfg(feature = "tls")]
+use crate::io::transport::tls::{Desk, Shake, Stepped, Ticket, Tls, TlsMut};
 
 /// The sockets of all connections, by slot.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     table: Vec<SocketSlot>,
     memory: Slab<MemorySocket>,
+    /// What connections over TLS share, if there can be any.
+    #[cfg(feature = "tls")]
+    pub desk: Option<Box<Desk>>,
 }
 
 impl Sockets {
@@ -24,6 +29,11 @@ impl Sockets {
             Socket::Tcp(stream) => SocketSlot::Tcp(stream),
             Socket::Unix(stream) => SocketSlot::Unix(stream),
             Socket::Memory(socket) => SocketSlot::Memory(self.memory.insert(socket) as u32),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => {
+                let desk = self.desk.as_mut().expect("it is made with the first listener");
+                SocketSlot::Tls(Box::new(Tls::new(stream, desk)))
+            }
         };
     }
 
@@ -36,16 +46,97 @@ impl Sockets {
             SocketSlot::Memory(index) => {
                 self.memory.get_mut(*index as usize).map(SocketMut::Memory)
             }
+            #[cfg(feature = "tls")]
+            SocketSlot::Tls(tls) => {
+                let desk = self.desk.as_mut()?;
+                Some(SocketMut::Tls(TlsMut { key, tls, desk }))
+            }
         }
     }
 
     /// Closes the socket of a slot.
     pub fn close(&mut self, key: usize) {
-        if let Some(place) = self.table.get_mut(key)
-            && let SocketSlot::Memory(index) = std::mem::replace(place, SocketSlot::Free)
-        {
-            self.memory.remove(index as usize);
+        let Some(place) = self.table.get_mut(key) else { return };
+        match std::mem::replace(place, SocketSlot::Free) {
+            SocketSlot::Free | SocketSlot::Tcp(_) | SocketSlot::Unix(_) => {}
+            SocketSlot::Memory(index) => drop(self.memory.remove(index as usize)),
+            #[cfg(feature = "tls")]
+            SocketSlot::Tls(mut tls) => {
+                if let Some(desk) = &mut self.desk {
+                    tls.close(desk);
+                }
+            }
         }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Sockets {
+    /// Takes a handshake of which a step can be made: first those that hold state already, then the
+    /// newest hello. Where more come than can be served, the oldest have given up, or will before
+    /// their turn comes.
+    pub fn poll_step(&mut self) -> Option<(Ticket, Box<Shake>)> {
+        let desk = self.desk.as_mut()?;
+        while let Some(ticket) = desk.ready.pop_front() {
+            if let Some(SocketSlot::Tls(tls)) = self.table.get_mut(ticket.key)
+                && let Some(shake) = tls.take_ready(ticket, desk)
+            {
+                return Some((ticket, shake));
+            }
+        }
+        while desk.active < desk.active_max
+            && let Some(ticket) = desk.hellos.pop_back()
+        {
+            if let Some(SocketSlot::Tls(tls)) = self.table.get_mut(ticket.key)
+                && let Some(shake) = tls.begin(ticket, desk)
+            {
+                return Some((ticket, shake));
+            }
+        }
+        None
+    }
+
+    /// Forgets who stands first in line and is gone, or has gone on.
+    pub fn forget_gone(&mut self) {
+        let Some(desk) = &mut self.desk else { return };
+        let table = &mut self.table;
+        let mut is_there = |ticket: Ticket, is_it: fn(&mut Tls, Ticket) -> bool| {
+            let place = table.get_mut(ticket.key);
+            if let Some(SocketSlot::Tls(tls)) = place { is_it(tls, ticket) } else { false }
+        };
+        while let Some(ticket) = desk.hellos.front()
+            && !is_there(*ticket, Tls::is_queued)
+        {
+            desk.hellos.pop_front();
+        }
+        while let Some((ticket, _)) = desk.waiting.front()
+            && !is_there(*ticket, Tls::is_waiting)
+        {
+            desk.waiting.pop_front();
+        }
+    }
+
+    /// Takes a step back, and gives the slot that is to be looked at.
+    pub fn finish_step(&mut self, stepped: Stepped) -> Option<usize> {
+        let desk = self.desk.as_mut()?;
+        let key = stepped.ticket.key;
+        match self.table.get_mut(key) {
+            Some(SocketSlot::Tls(tls)) => tls.finish_step(desk, stepped).then_some(key),
+            _ => None,
+        }
+    }
+
+    /// Has a handshake make room that has waited for its peer for too long, and gives its slot.
+    pub fn make_room(&mut self) -> Option<usize> {
+        let desk = self.desk.as_mut()?;
+        while let Some(ticket) = desk.poll_to_end() {
+            if let Some(SocketSlot::Tls(tls)) = self.table.get_mut(ticket.key)
+                && tls.make_room(desk, ticket)
+            {
+                return Some(ticket.key);
+            }
+        }
+        None
     }
 }
 
@@ -56,6 +147,8 @@ enum SocketSlot {
     Tcp(TcpStream),
     Unix(UnixStream),
     Memory(u32),
+    #[cfg(feature = "tls")]
+    Tls(Box<Tls>),
 }
 
 // One for each connection, beside its slab entry.

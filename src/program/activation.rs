@@ -20,11 +20,17 @@ pub(super) fn adopt(mut builder: Builder) -> Result<Builder, String> {
     for index in 0..passed.len() {
         let fault = |error| format!("LISTEN_FDS: descriptor {}: {error}", 3 + index);
         let is_admin = names.get(index) == Some(&"admin");
+        #[cfg(feature = "tls")]
+        let is_tls = names.get(index) == Some(&"tls");
         builder = match passed.take_tcp_listener(index) {
+            #[cfg(feature = "tls")]
+            Ok(Some(listener)) if is_tls => builder.adopt_tls(listener),
             Ok(Some(listener)) if is_admin => builder.adopt_admin(listener),
             Ok(Some(listener)) => builder.adopt(listener),
             Ok(None) => builder,
             Err(_) => match passed.take_unix_listener(index).map_err(fault)? {
+                #[cfg(feature = "tls")]
+                Some(listener) if is_tls => builder.adopt_tls(listener),
                 Some(listener) if is_admin => builder.adopt_admin(listener),
                 Some(listener) => builder.adopt(listener),
                 None => builder,

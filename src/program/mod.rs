@@ -11,6 +11,8 @@ use std::{env, fs};
 
 use crate::server::Builder;
 use crate::system::machine;
+#[cfg(feature = "tls")]
+use crate::system::tls::Acceptor;
 use crate::system::token_file;
 
 mod activation;
@@ -22,6 +24,8 @@ mod notify;
 mod options;
 mod serve;
 mod signals;
+#[cfg(feature = "tls")]
+mod tls_files;
 mod watch;
 
 pub use options::{COMMANDS, CommandWord, FLAGS, Flag};
@@ -55,6 +59,16 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     let mut report = config.check();
     if command != Command::PrintConfig {
         report.faults.extend(token_file::read(&config).err().unwrap_or_default());
+    }
+    #[cfg(feature = "tls")]
+    if command == Command::Check {
+        match Acceptor::load(&config) {
+            Ok(acceptor) => {
+                // A device whose clock is wrong must be able to serve; whoever asks is told.
+                report.faults.extend(acceptor.iter().flat_map(|found| found.doubts.clone()));
+            }
+            Err(faults) => report.faults.extend(faults),
+        }
     }
     let warnings = [warnings, report.warnings].concat();
     if command == Command::Check {

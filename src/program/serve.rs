@@ -7,7 +7,9 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::load::Loaded;
 use super::notify::Notify;
-use super::signals::Watcher;
+use super::signals::{Load, Watcher};
+#[cfg(feature = "tls")]
+use super::tls_files;
 use super::{REFUSED, activation, complain, log_queue, watch};
 use crate::core::config::Config;
 use crate::server::{Builder, Ended, Error, Server};
@@ -22,6 +24,8 @@ pub(super) fn serve(
     // Deadlines act up to a tick late.
     let drain = config.deadlines.drain + config.tick;
     raise_descriptor_limit();
+    #[cfg(feature = "tls")]
+    let config_of_tls = config.clone();
     let (workers, watched) = (config.workers, config.watch.clone());
     let notify = Notify::from_environment();
     let builder = Server::builder().config(config).log_lines_dropped(log_lines_dropped);
@@ -36,7 +40,9 @@ pub(super) fn serve(
         let handle = server.handle();
         notify.feed_watchdog(handle.clone(), workers)?;
         watch::start(watched, handle.clone())?;
-        let load = Box::new(load);
+        let load: Box<Load> = Box::new(load);
+        #[cfg(feature = "tls")]
+        let load = tls_files::watch(&config_of_tls, handle.clone(), load)?;
         Watcher { handle, notify: notify.clone(), load, drain }.start()?;
         notify.ready();
         server.run()

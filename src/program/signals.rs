@@ -18,10 +18,13 @@ pub(super) struct Watcher {
     pub handle: Handle,
     pub notify: Notify,
     /// Reads the configuration from all its sources again.
-    pub load: Box<dyn Fn() -> Result<Loaded, Vec<String>> + Send>,
+    pub load: Box<Load>,
     /// How long a drain may take, without the last turn.
     pub drain: Duration,
 }
+
+/// Reads the configuration.
+pub(super) type Load = dyn Fn() -> Result<Loaded, Vec<String>> + Send;
 
 impl Watcher {
     /// Starts the thread.

@@ -25,6 +25,8 @@ use crate::io::manual_clock::ManualClock;
 use crate::io::memory::MemoryNetwork;
 use crate::system::descriptors;
 use crate::system::machine;
+#[cfg(feature = "tls")]
+use crate::system::tls::Acceptor;
 use crate::system::token_file;
 use crate::threads::handle::Handle;
 use crate::threads::handler::{AnswerEndpoint, Authorize, Endpoint, Handler, WebSocketEndpoint};
@@ -140,6 +142,8 @@ pub struct Builder {
     config: Config,
     routes: Vec<Route>,
     adopted: Vec<(Adopted, Face)>,
+    #[cfg(feature = "tls")]
+    adopted_tls: Vec<Adopted>,
     seed: Option<u64>,
     clock: Option<ManualClock>,
     /// [`Builder::admin`] named the operator's addresses.
@@ -231,6 +235,14 @@ impl Builder {
     /// Serves on a listener that was bound elsewhere, instead of `listen`; may be called again.
     pub fn adopt(mut self, listener: impl Into<Adopted>) -> Builder {
         self.adopted.push((listener.into(), Face::Public));
+        self
+    }
+
+    /// Speaks TLS on a listener that somebody else has bound, instead of `listen`; can be called
+    /// again. `tls.certificate` and `tls.key` must be set.
+    #[cfg(feature = "tls")]
+    pub fn adopt_tls(mut self, listener: impl Into<Adopted>) -> Builder {
+        self.adopted_tls.push(listener.into());
         self
     }
 
@@ -340,6 +352,9 @@ impl Builder {
         check_routes(&self.routes)?;
         let tokens = token_file::read(&self.config)
             .map_err(|faults| Error::Config { text: faults.join("; ") })?;
+        #[cfg(feature = "tls")]
+        let acceptor = Acceptor::load(&self.config)
+            .map_err(|faults| Error::Config { text: faults.join("; ") })?;
         let mut specs = Vec::new();
         let mut endpoints = Vec::new();
         for route in self.routes {
@@ -352,6 +367,9 @@ impl Builder {
         }
         let config = &self.config;
         let is_adopted = |face| self.adopted.iter().any(|(_, adopted)| *adopted == face);
+        #[cfg(feature = "tls")]
+        let is_adopted =
+            |face| is_adopted(face) || face == Face::Public && !self.adopted_tls.is_empty();
         let mut listen = Vec::new();
         for (addresses, face) in
             [(&config.listen, Face::Public), (&config.admin_listen, Face::Admin)]
@@ -371,6 +389,8 @@ impl Builder {
         };
         let mut server = Server { inner: EventLoop::new(setup, endpoints.into(), clock)? };
         server.inner.set_tokens(tokens);
+        #[cfg(feature = "tls")]
+        server.start_tls(acceptor, self.adopted_tls)?;
         if let Some(count) = self.log_lines_dropped {
             server.inner.count_log_lines_dropped(count);
         }
@@ -514,6 +534,20 @@ impl Server {
     /// Returns the number of open connections.
     pub fn connections(&self) -> usize {
         self.inner.engine().len()
+    }
+
+    /// Takes over the certificates, and the listeners where TLS is spoken.
+    #[cfg(feature = "tls")]
+    fn start_tls(&mut self, acceptor: Option<Arc<Acceptor>>, adopted: Vec<Adopted>) -> Result<()> {
+        if let Some(acceptor) = acceptor {
+            acceptor.doubts.iter().for_each(|doubt| log::warn!("{doubt}"));
+            self.inner.set_tls(acceptor);
+        }
+        for adopted in adopted {
+            let address = self.inner.adopt_tls(adopted)?;
+            tell_address(&address, Face::Public);
+        }
+        Ok(())
     }
 
     /// Binds one more address and returns the addresses really bound.

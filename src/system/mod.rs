@@ -3,4 +3,6 @@
 pub mod descriptors;
 pub mod machine;
 pub mod process;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod token_file;

@@ -25,6 +25,8 @@ use crate::core::topics::{After, Payload};
 use crate::core::wire::message::Message;
 use crate::core::wire::ws;
 use crate::system::descriptors;
+#[cfg(feature = "tls")]
+use crate::system::tls::{Acceptor, Slot};
 use crate::system::token_file;
 
 /// Sends commands to a running server, from any thread. Cloning is cheap.
@@ -225,8 +227,44 @@ impl Handle {
         }
         descriptors::fit(&mut config).map_err(|fault| vec![fault])?;
         let tokens = token_file::read(&config)?;
+        #[cfg(feature = "tls")]
+        let acceptor = self.load_tls(&config)?;
         let reload = Command::Reload(Box::new((config, tokens)));
-        self.submit(reload).map_err(|error| vec![error.to_string()])
+        self.submit(reload).map_err(|error| vec![error.to_string()])?;
+        #[cfg(feature = "tls")]
+        if let Some(acceptor) = acceptor {
+            self.shared.tls.put(acceptor);
+        }
+        Ok(())
+    }
+
+    /// Reads the files of TLS, and tells what is doubtful of them.
+    #[cfg(feature = "tls")]
+    fn load_tls(&self, config: &Config) -> Result<Option<Arc<Acceptor>>, Vec<String>> {
+        match Acceptor::load(config) {
+            Ok(acceptor) => {
+                let doubts = acceptor.iter().flat_map(|acceptor| &acceptor.doubts);
+                doubts.for_each(|doubt| log::warn!("{doubt}"));
+                Ok(acceptor)
+            }
+            Err(faults) => {
+                self.shared.tls.count_fault();
+                Err(faults)
+            }
+        }
+    }
+
+    /// Reads the files of TLS again: new handshakes follow them. Connections stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them, a line each; nothing changes then.
+    #[cfg(all(feature = "tls", feature = "program"))]
+    pub(crate) fn reload_tls(&self, config: &Config) -> Result<(), Vec<String>> {
+        if let Some(acceptor) = self.load_tls(config)? {
+            self.shared.tls.put(acceptor);
+        }
+        Ok(())
     }
 
     /// Asks the loop for its vitals and waits for the answer, which shows that the loop turns.
@@ -394,6 +432,9 @@ pub(crate) struct Shared {
     bytes_max: AtomicUsize,
     /// The loop takes no more commands.
     has_ended: AtomicBool,
+    /// Where a reload leaves certificates for the loop.
+    #[cfg(feature = "tls")]
+    pub tls: Arc<Slot>,
 }
 
 /// The loop's end of the channel.
@@ -414,6 +455,8 @@ impl Inlet {
             bytes: AtomicUsize::new(0),
             bytes_max: AtomicUsize::new(BYTES_MAX),
             has_ended: AtomicBool::new(false),
+            #[cfg(feature = "tls")]
+            tls: Arc::default(),
         };
         Inlet { shared: Arc::new(shared), commands }
     }
@@ -475,6 +518,12 @@ impl Shared {
             // It fails twice only if the descriptor is closed: the loop is gone then.
             let _ = self.waker.wake().or_else(|_| self.waker.wake());
         }
+    }
+
+    /// Wakes the loop, whatever it does: for what it does not look for before it waits.
+    #[cfg(feature = "tls")]
+    pub fn wake_always(&self) {
+        let _ = self.waker.wake().or_else(|_| self.waker.wake());
     }
 
     /// Sends a batch from a worker, waiting for room. Returns whether the loop is still there.

@@ -14,6 +14,8 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use crate::core::config::JOBS_QUEUED_MAX;
 use crate::core::contract::event::{Calls, Done, Job};
+#[cfg(feature = "tls")]
+use crate::io::transport::tls::ToStep;
 use crate::threads::handle::{Handle, Peer, Scope, Shared};
 use crate::threads::handler::Endpoint;
 
@@ -22,9 +24,9 @@ pub(crate) type Endpoints = Arc<[Box<dyn Endpoint>]>;
 
 /// A pool of worker threads.
 pub(crate) struct Pool {
-    jobs: Sender<Job>,
+    jobs: Sender<Work>,
     /// Kept to take back the jobs that no worker will run.
-    unclaimed: Receiver<Job>,
+    unclaimed: Receiver<Work>,
     workers: Vec<Worker>,
     began: Instant,
 }
@@ -34,6 +36,28 @@ struct Worker {
     watch: Arc<Watch>,
     /// The call that was last reported as stuck.
     told: u32,
+}
+
+/// What a worker is given.
+pub(crate) enum Work {
+    Job(Job),
+    /// A step of a handshake of TLS.
+    #[cfg(feature = "tls")]
+    Step(ToStep),
+}
+
+impl Work {
+    /// Returns the job; a step of a handshake is made at once.
+    fn into_job(self, _shared: &Shared) -> Option<Job> {
+        match self {
+            Work::Job(job) => Some(job),
+            #[cfg(feature = "tls")]
+            Work::Step(step) => {
+                step.run(_shared);
+                None
+            }
+        }
+    }
 }
 
 /// When a worker's present call began: milliseconds since the pool began, 0 without a call.
@@ -94,11 +118,17 @@ impl Pool {
         Ok(())
     }
 
-    /// Hands a job to the pool, or returns it if the queue is full.
-    pub fn try_send(&self, job: Job) -> Result<(), Job> {
-        self.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
+    /// Hands work to the pool, or returns it if the queue is full.
+    pub fn try_send(&self, work: Work) -> Result<(), Work> {
+        self.jobs.try_send(work).map_err(|error| match error {
+            TrySendError::Full(work) | TrySendError::Disconnected(work) => work,
         })
+    }
+
+    /// Returns whether there is room for more.
+    #[cfg(feature = "tls")]
+    pub fn has_room(&self) -> bool {
+        !self.jobs.is_full()
     }
 
     /// Returns the number of jobs that wait for a worker.
@@ -136,7 +166,12 @@ impl Pool {
     /// Ends the pool and returns the jobs that no worker has begun. Idle workers end; a worker
     /// whose handler does not return within 100 ms is left behind.
     pub fn shut_down(self) -> Vec<Job> {
-        let cancelled = self.unclaimed.try_iter().collect();
+        let job = |work| match work {
+            Work::Job(job) => Some(job),
+            #[cfg(feature = "tls")]
+            Work::Step(_) => None,
+        };
+        let cancelled = self.unclaimed.try_iter().filter_map(job).collect();
         drop(self.jobs);
         drop(self.unclaimed);
         let deadline = Instant::now() + JOIN_WAIT;
@@ -154,7 +189,7 @@ impl Pool {
 }
 
 struct Context {
-    jobs: Receiver<Job>,
+    jobs: Receiver<Work>,
     endpoints: Endpoints,
     handle: Handle,
     shared: Arc<Shared>,
@@ -166,7 +201,8 @@ impl Context {
     /// Runs one job after the other until the pool, or the loop, has ended.
     fn run(self) {
         let mut scope = Scope::of_worker(self.shared.clone());
-        while let Ok(Job { id, route, task }) = self.jobs.recv() {
+        while let Ok(work) = self.jobs.recv() {
+            let Some(Job { id, route, task }) = work.into_job(&self.shared) else { continue };
             let peer = Peer::new(id, self.handle.clone());
             scope.enter(id);
             let mut last_ms = 0;

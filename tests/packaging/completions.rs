@@ -1,10 +1,10 @@
 //! The completions of bash, zsh and fish: commands, options, keys, and the words of those values
 //! that are one of a few.
 
-use heartwheel::config::{Config, KEYS};
+use heartwheel::config::Config;
 use heartwheel::program::{COMMANDS, CommandWord, FLAGS, Flag};
 
-use super::assert_text;
+use super::{assert_text, keys_of_the_default_program};
 
 #[test]
 fn the_completions_know_what_the_program_knows() {
@@ -24,7 +24,8 @@ fn choices() -> Vec<(&'static str, Vec<String>)> {
             |word: &String| !word.contains(' ') && Config::default().set(name, word).is_ok();
         words.iter().all(is_value).then_some((name, words))
     };
-    let found: Vec<_> = KEYS.iter().filter_map(|key| words_of(key.name)).collect();
+    let found: Vec<_> =
+        keys_of_the_default_program().filter_map(|key| words_of(key.name)).collect();
     assert!(found.iter().any(|(name, words)| *name == "log" && words.len() == 6), "{found:?}");
     found
 }
@@ -49,7 +50,8 @@ const MADE: &str = "Made from the program's own tables: BLESS=1 cargo test --tes
 
 fn bash() -> String {
     let options: Vec<_> = FLAGS.iter().flat_map(spellings).collect();
-    let keys: String = KEYS.iter().map(|key| format!("            {}=\n", key.name)).collect();
+    let keys: String =
+        keys_of_the_default_program().map(|key| format!("            {}=\n", key.name)).collect();
     let mut values = String::new();
     for flag in FLAGS.iter().filter(|flag| flag.value.is_some()) {
         let what = match (flag.value, choices_of(flag)) {
@@ -105,8 +107,7 @@ complete -F _heartwheel heartwheel
 }
 
 fn zsh() -> String {
-    let keys: String = KEYS
-        .iter()
+    let keys: String = keys_of_the_default_program()
         .map(|key| format!("        '{}:{}'\n", key.name, quoted(key.meaning)))
         .collect();
     let values: String = choices()
@@ -168,8 +169,7 @@ _heartwheel "$@"
 }
 
 fn fish() -> String {
-    let keys: String = KEYS
-        .iter()
+    let keys: String = keys_of_the_default_program()
         .map(|key| {
             format!("    printf '%s\\t%s\\n' {}= '{}'\n", key.name, fish_quoted(key.meaning))
         })

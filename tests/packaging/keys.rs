@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use heartwheel::config::{Config, KEYS, Key};
+use heartwheel::config::{Config, Key};
 
-use super::{assert_text, path};
+use super::{assert_text, keys_of_the_default_program, path};
 
 const PAGE: &str = "src/guide/configuration.md";
 const HEAD: &str = "| key | default | must be | means | what to know |\n|---|---|---|---|---|\n";
@@ -17,9 +17,9 @@ fn the_guide_has_every_key_as_the_program_reads_it() {
     let (before, rest) = page.split_once(HEAD).expect("the page has the table");
     let (table, after) = rest.split_once("\n\n").expect("text follows the table");
     let notes: BTreeMap<&str, &str> = table.lines().filter_map(note_of).collect();
-    let known = |name: &&&str| KEYS.iter().any(|key| key.name == **name);
+    let known = |name: &&&str| keys_of_the_default_program().any(|key| key.name == **name);
     assert_eq!(notes.keys().find(|name| !known(name)), None, "no key has this name");
-    let rows: Vec<String> = KEYS.iter().map(|key| row(key, &notes)).collect();
+    let rows: Vec<String> = keys_of_the_default_program().map(|key| row(key, &notes)).collect();
     assert_text(PAGE, &format!("{before}{HEAD}{}\n\n{after}", rows.join("\n")));
 }
 

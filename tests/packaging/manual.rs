@@ -3,10 +3,10 @@
 use std::fmt::Write;
 use std::fs;
 
-use heartwheel::config::{Config, KEYS};
+use heartwheel::config::Config;
 use heartwheel::program::{COMMANDS, FLAGS, Flag};
 
-use super::{assert_passes, assert_text, path, run};
+use super::{assert_passes, assert_text, keys_of_the_default_program, path, run};
 
 const PAGE: &str = "examples/service/heartwheel.1";
 
@@ -70,7 +70,7 @@ fn options() -> String {
 
 fn keys() -> String {
     let defaults = Config::default();
-    KEYS.iter().fold(String::new(), |text, key| {
+    keys_of_the_default_program().fold(String::new(), |text, key| {
         let head = format!("{} ({})", bold(key.name), escaped(&key.value(&defaults)));
         // What a value must be is said where it is not.
         let error =

@@ -9,6 +9,9 @@
 //! A line for each token: characters that RFC 6750 allows, then any number of rights. In a pattern
 //! `*` means one character or more. Empty lines and lines that begin with `#` are ignored.
 //!
+//! Where clients show certificates, a line may begin with `cn=NAME` or `san=NAME` instead of a
+//! token, in quotes where there are spaces (`cn="device 7"`): the certificate is the token.
+//!
 //! A token is found by a hash with a random key, and then compared without stopping at the first
 //! difference: the time it takes reveals nothing about the other tokens. No token is ever shown, in
 //! a fault or by `Debug`.
@@ -19,6 +22,8 @@ use std::hint::black_box;
 use std::num::NonZeroU16;
 
 use crate::core::topics::Name;
+#[cfg(feature = "tls")]
+use crate::core::wire::tls::Certificate;
 
 /// All tokens and their rights.
 #[derive(Clone)]
@@ -106,6 +111,19 @@ impl Tokens {
 
     /// Finds a token; `None` if it is none of these.
     pub fn find(&self, token: &str) -> Option<TokenIndex> {
+        // The name of a certificate is not to be had by saying it.
+        self.find_entry(token).filter(|_| is_token(token))
+    }
+
+    /// Finds the line for a certificate by its common name, or else by one of its other names.
+    #[cfg(feature = "tls")]
+    pub fn find_certificate(&self, certificate: &Certificate) -> Option<TokenIndex> {
+        let by_common_name = certificate.common_name.iter().map(|name| format!("cn={name}"));
+        let by_others = certificate.names.iter().map(|name| format!("san={name}"));
+        by_common_name.chain(by_others).find_map(|entry| self.find_entry(&entry))
+    }
+
+    fn find_entry(&self, token: &str) -> Option<TokenIndex> {
         let hash = self.key.hash_one(token);
         let from = self.entries.partition_point(|entry| entry.hash < hash);
         let same_hash = self.entries[from..].iter().take_while(|entry| entry.hash == hash);
@@ -126,7 +144,7 @@ impl Tokens {
 
     /// Finds a token of `other` among these.
     pub(crate) fn find_again(&self, other: &Tokens, index: TokenIndex) -> Option<TokenIndex> {
-        self.find(&other.entries.get(index.place())?.token)
+        self.find_entry(&other.entries.get(index.place())?.token)
     }
 }
 
@@ -150,15 +168,25 @@ impl TokenIndex {
 impl TokenEntry {
     /// Reads a line; `None` if it has no token. A fault does not repeat the line's text.
     fn parse(line: &str, key: &RandomState) -> Result<Option<TokenEntry>, &'static str> {
-        let mut words = line.split_ascii_whitespace();
-        let Some(token) = words.next().filter(|word| !word.starts_with('#')) else {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with('#') {
             return Ok(None);
+        }
+        let (token, rest) = match split_certificate(line)? {
+            Some((name, rest)) => (name, rest),
+            None => {
+                let (token, rest) =
+                    line.split_once(|c: char| c.is_ascii_whitespace()).unwrap_or((line, ""));
+                (token.to_owned(), rest)
+            }
         };
-        if !is_token(token) {
+        let is_certificate = token.starts_with("cn=") || token.starts_with("san=");
+        if !is_certificate && !is_token(&token) {
             return Err("a token must be of A-Z a-z 0-9 - . _ ~ + /, perhaps with = at its end");
         }
+        let words = rest.split_ascii_whitespace();
         let mut entry = TokenEntry {
-            hash: key.hash_one(token),
+            hash: key.hash_one(&*token),
             token: token.into(),
             publish: Vec::new(),
             subscribe: Vec::new(),
@@ -173,6 +201,33 @@ impl TokenEntry {
         }
         Ok(Some(entry))
     }
+}
+
+/// Splits off what stands in the place of a token and names a certificate: `cn=NAME` or `san=NAME`,
+/// with quotes where there are spaces.
+#[cfg(feature = "tls")]
+fn split_certificate(line: &str) -> Result<Option<(String, &str)>, &'static str> {
+    let kinds = ["cn=", "san="];
+    let Some((kind, name)) = kinds.iter().find_map(|k| Some((k, line.strip_prefix(k)?))) else {
+        return Ok(None);
+    };
+    let (name, rest) = match name.strip_prefix('"') {
+        Some(quoted) => {
+            quoted.split_once('"').ok_or("a name that begins with \" must end with it")?
+        }
+        None => name.split_once(|c: char| c.is_ascii_whitespace()).unwrap_or((name, "")),
+    };
+    let is_good = (1..=256).contains(&name.len()) && !name.contains(char::is_control);
+    match is_good && !name.bytes().all(|byte| byte == b'=') {
+        true => Ok(Some((format!("{kind}{name}"), rest))),
+        false => Err("the name of a certificate must be 1 to 256 bytes of text"),
+    }
+}
+
+/// Without TLS there are no certificates.
+#[cfg(not(feature = "tls"))]
+fn split_certificate(_: &str) -> Result<Option<(String, &str)>, &'static str> {
+    Ok(None)
 }
 
 impl Pattern {
@@ -253,6 +308,39 @@ mod tests {
             }
             _ => false,
         }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_certificate_is_the_token_where_a_line_names_it() {
+        let text = "cn=device-7 publish=a\ncn=\"Door 1\" publish=b\nsan=urn:x:9 publish=c";
+        let tokens = Tokens::parse(text).unwrap();
+        let may = |common_name: &str, names: &[&str]| -> Vec<&str> {
+            let certificate = Certificate {
+                common_name: Some(common_name.into()),
+                names: names.iter().map(|name| (*name).into()).collect(),
+                ..Certificate::default()
+            };
+            let Some(index) = tokens.find_certificate(&certificate) else { return Vec::new() };
+            let topics = ["a", "b", "c"].into_iter();
+            topics.filter(|topic| tokens.may(index, Right::Publish, topic)).collect()
+        };
+        assert_eq!(may("device-7", &[]), ["a"]);
+        assert_eq!(may("Door 1", &["urn:x:9"]), ["b"]);
+        assert_eq!(may("device-8", &["x", "urn:x:9"]), ["c"]);
+        assert_eq!(may("urn:x:9", &["device-7"]), [""; 0], "a kind is not the other");
+        for said in ["cn=device-7", "san=urn:x:9", "cn=Door 1", "device-7"] {
+            assert_eq!(tokens.find(said), None, "saying a name is not enough");
+        }
+        for line in ["cn=", "cn=\"x publish=a", "san=\"\" publish=a", "cn=== publish=a"] {
+            assert!(Tokens::parse(line).is_err(), "{line}");
+        }
+        let again = Tokens::parse("x\ncn=device-7").unwrap();
+        let index = again.find_certificate(&Certificate {
+            common_name: Some("device-7".into()),
+            ..Certificate::default()
+        });
+        assert!(tokens.find_again(&again, index.unwrap()).is_some(), "a reload keeps it");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Where to listen: `host:port`, `[v6]:port`, `*:port` or `unix:/path`.
+//! Where to listen: `host:port`, `[v6]:port`, `*:port` or `unix:/path`; with the feature `tls` also
+//! `tls:` and one of these.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV6};
@@ -15,6 +16,9 @@ pub enum Address {
     Tcp(String),
     /// An absolute path of at most 107 bytes, the limit of the kernel.
     Unix(PathBuf),
+    /// TLS, spoken at the address inside, which is one of the others.
+    #[cfg(feature = "tls")]
+    Tls(Box<Address>),
 }
 
 /// The text is none of the forms of an [`Address`].
@@ -22,15 +26,29 @@ pub enum Address {
 pub struct AddressError;
 
 impl Address {
+    /// Returns what is bound: the address without what is spoken there.
+    pub(crate) fn socket(&self) -> &Address {
+        match self {
+            #[cfg(feature = "tls")]
+            Address::Tls(inside) => inside,
+            address => address,
+        }
+    }
+
+    /// Returns whether TLS is spoken there.
+    pub fn is_tls(&self) -> bool {
+        !std::ptr::eq(self, self.socket())
+    }
+
     /// Returns whether it means all IPv6 addresses of this machine, and no IPv4 address.
     fn is_any_ipv6_alone(&self) -> bool {
-        let Address::Tcp(text) = self else { return false };
+        let Address::Tcp(text) = self.socket() else { return false };
         text.parse::<SocketAddrV6>().is_ok_and(|address| address.ip().is_unspecified())
     }
 
     /// Returns whether it means all IPv4 addresses of this machine, alone or with others.
     fn takes_any_ipv4(&self) -> bool {
-        let Address::Tcp(text) = self else { return false };
+        let Address::Tcp(text) = self.socket() else { return false };
         let host = text.rsplit_once(':').map(|(host, _)| host);
         host == Some("*") || host.is_some_and(|host| host.parse() == Ok(Ipv4Addr::UNSPECIFIED))
     }
@@ -46,6 +64,15 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Address, AddressError> {
+        #[cfg(feature = "tls")]
+        if let Some(inside) = text.strip_prefix("tls:") {
+            let inside: Address = inside.parse()?;
+            return if inside.is_tls() {
+                Err(AddressError)
+            } else {
+                Ok(Address::Tls(inside.into()))
+            };
+        }
         match text.strip_prefix("unix:") {
             Some(path) if is_path(path) => Ok(Address::Unix(path.into())),
             None if is_host_and_port(text) => Ok(Address::Tcp(text.into())),
@@ -59,6 +86,8 @@ impl fmt::Display for Address {
         match self {
             Address::Tcp(text) => f.write_str(text),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            #[cfg(feature = "tls")]
+            Address::Tls(inside) => write!(f, "tls:{inside}"),
         }
     }
 }
@@ -111,6 +140,19 @@ mod tests {
             "unix:/run/heartwheel.sock",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn tls_stands_before_any_address_and_once() {
+        for text in ["tls:127.0.0.1:8765", "tls:*:443", "tls:[::]:8765", "tls:unix:/run/h.sock"] {
+            let address = text.parse::<Address>().unwrap();
+            assert_eq!(address.to_string(), text);
+            assert!(address.is_tls() && !address.socket().is_tls());
+        }
+        for text in ["tls:", "tls:8765", "tls:tls:*:443", "tls://h:1", "TLS:*:443"] {
+            assert_eq!(text.parse::<Address>(), Err(AddressError), "{text}");
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
+use super::ClientCertificates;
 use super::units::{show_duration, show_size};
 use super::{Address, Config, ConfigError, KEYS, Key, RateAction};
 
@@ -38,10 +40,11 @@ impl Config {
     }
 
     fn contradictions(&self) -> Vec<String> {
-        [self.silence_contradiction(), self.interval_contradiction()]
-            .into_iter()
-            .flatten()
-            .collect()
+        let found = [self.silence_contradiction(), self.interval_contradiction()];
+        let found = found.into_iter().flatten();
+        #[cfg(feature = "tls")]
+        let found = found.chain(self.tls_contradictions());
+        found.collect()
     }
 
     /// A silent connection is pinged, then closed: one of both must be on, and the ping come first.
@@ -80,6 +83,38 @@ impl Config {
                 show_duration(interval)
             )
         })
+    }
+
+    /// Files of TLS that belong together.
+    #[cfg(feature = "tls")]
+    fn tls_contradictions(&self) -> Vec<String> {
+        let tls = &self.tls;
+        let mut faults = Vec::new();
+        let mut addresses = self.listen.iter().chain(&self.admin_listen);
+        if let Some(address) = addresses.find(|address| address.is_tls())
+            && tls.certificate.is_none()
+            && tls.sni.is_none()
+        {
+            faults.push(format!("{address}: needs tls.certificate and tls.key"));
+        }
+        if tls.certificate.is_some() != tls.key.is_some() {
+            faults.push("tls.certificate and tls.key: must be set together".into());
+        }
+        if tls.ocsp.is_some() && tls.certificate.is_none() {
+            faults.push("tls.ocsp: is for tls.certificate, which is not set".into());
+        }
+        match (tls.client, &tls.client_ca) {
+            (ClientCertificates::Off, None) => {}
+            (ClientCertificates::Off, Some(_)) => {
+                faults.push("tls.client_ca: never acts while tls.client = off".into());
+            }
+            (_, None) => faults.push("tls.client: must be off where tls.client_ca is".into()),
+            (_, Some(_)) => {}
+        }
+        if tls.client_crl.is_some() && tls.client_ca.is_none() {
+            faults.push("tls.client_crl: is for tls.client_ca, which is not set".into());
+        }
+        faults
     }
 
     /// Settings that work, but hardly as intended.

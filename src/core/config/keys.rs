@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+#[cfg(feature = "tls")]
+use super::ClientCertificates;
 use super::kinds::{
     Addresses, Count, File, List, Mode, OneOf, OrAuto, OrOff, Ownership, Share, Shown, Size, Span,
     Switch, ValueKind,
@@ -94,6 +96,8 @@ pub const KEYS: &[Key] = &[
     key!(limits.connections, Count(1..=10_000_000), "connections at once; beyond it 503"),
     key!(limits.connections_per_ip, Count(0..=10_000_000), "from one address; beyond it 429"),
     key!(limits.handshakes_per_second, PER_SECOND, "connections accepted; beyond it they wait"),
+    #[cfg(feature = "tls")]
+    key!(limits.handshaking, Count(1..=65_536), "TLS handshakes at once; more wait"),
     key!(limits.head_bytes, Size(1..=MEBIBYTE), "request head; beyond it 431"),
     key!(limits.headers, Count(1..=1024), "header lines; beyond it 431"),
     key!(limits.message_bytes, Size(1..=GIBIBYTE), "message or body; beyond it 1009 or 413"),
@@ -126,6 +130,26 @@ pub const KEYS: &[Key] = &[
     key!(watch.threshold, Count(1..=1000), "the sum beyond it that is an alarm"),
     key!(watch.dir, OrOff(File), "where a snapshot is written at an alarm"),
     key!(watch.snapshots, Count(1..=1000), "how many snapshots are kept"),
+    #[cfg(feature = "tls")]
+    key!(tls.certificate, OrOff(File), "PEM: the chain of the server's certificate"),
+    #[cfg(feature = "tls")]
+    key!(tls.key, OrOff(File), "PEM: its key"),
+    #[cfg(feature = "tls")]
+    key!(tls.sni, OrOff(File), "folder of NAME.crt, NAME.key, NAME.ocsp, by the name asked for"),
+    #[cfg(feature = "tls")]
+    key!(tls.client, OneOf(CLIENT_CERTIFICATES), "whether clients show a certificate"),
+    #[cfg(feature = "tls")]
+    key!(tls.client_ca, OrOff(File), "PEM: who signs certificates of clients"),
+    #[cfg(feature = "tls")]
+    key!(tls.client_crl, OrOff(File), "PEM: which of them are revoked"),
+    #[cfg(feature = "tls")]
+    key!(tls.ciphers, List("must be auto or a list of suites of TLS 1.3"), "suites, best first"),
+    #[cfg(feature = "tls")]
+    key!(tls.tickets, Count(0..=8), "tickets for resumption that a client gets"),
+    #[cfg(feature = "tls")]
+    key!(tls.ticket_keys, OrOff(File), "80 random bytes that several servers share"),
+    #[cfg(feature = "tls")]
+    key!(tls.ocsp, OrOff(File), "DER: the answer of OCSP to staple"),
 ];
 
 /// The preset is no plain field: choosing it also moves the closing deadlines.
@@ -157,6 +181,13 @@ const POLICIES: &[(&str, OverflowPolicy)] = &[
 
 const RATE_ACTIONS: &[(&str, RateAction)] =
     &[("pause", RateAction::Pause), ("close", RateAction::Close)];
+
+#[cfg(feature = "tls")]
+const CLIENT_CERTIFICATES: &[(&str, ClientCertificates)] = &[
+    ("off", ClientCertificates::Off),
+    ("optional", ClientCertificates::Optional),
+    ("required", ClientCertificates::Required),
+];
 
 /// Zero is off.
 const PER_SECOND: Count = Count(0..=1_000_000);
@@ -224,6 +255,11 @@ mod tests {
             admission.admin_hosts=auto admission.tokens=off \
             topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m \
             watch.interval=off watch.drift=0.5 watch.threshold=8 watch.dir=off watch.snapshots=8";
+        #[cfg(feature = "tls")]
+        let expected = expected
+            .replace("limits.head_bytes", "limits.handshaking=256 limits.head_bytes")
+            + " tls.certificate=off tls.key=off tls.sni=off tls.client=off tls.client_ca=off \
+            tls.client_crl=off tls.ciphers=auto tls.tickets=2 tls.ticket_keys=off tls.ocsp=off";
         let config = Config::default();
         let shown: Vec<_> =
             KEYS.iter().map(|key| format!("{}={}", key.name, key.value(&config))).collect();

@@ -245,6 +245,10 @@ impl ValueKind<Vec<Address>> for Addresses {
         if text == "off" {
             return Ok(Vec::new());
         }
+        #[cfg(not(feature = "tls"))]
+        if text.split(',').any(|entry| entry.trim().starts_with("tls:")) {
+            return Err(super::NO_TLS.into());
+        }
         let entries = text.split(',').map(|entry| entry.trim().parse::<Address>());
         entries.collect::<Result<_, _>>().map_err(|error| format!("{error}, or off"))
     }

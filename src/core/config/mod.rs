@@ -30,6 +30,8 @@ mod print_toml;
 #[cfg(feature = "toml")]
 mod read_toml;
 mod sections;
+#[cfg(feature = "tls")]
+mod tls;
 pub(crate) mod units;
 mod worst_case;
 
@@ -41,6 +43,8 @@ pub use sections::{
     Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, RateAction,
     Topics, Turn, Unix, Watch,
 };
+#[cfg(feature = "tls")]
+pub use tls::{Ciphers, ClientCertificates, Tls};
 pub use worst_case::{IDLE_CONNECTION_BYTES, Term};
 pub(crate) use worst_case::{JOBS_QUEUED_MAX, READ_BUFFER_BYTES, SOCKET_PLACE_BYTES};
 
@@ -79,6 +83,9 @@ pub struct Config {
     pub topics: Topics,
     /// Early warning.
     pub watch: Watch,
+    /// Certificates, and whom TLS lets in.
+    #[cfg(feature = "tls")]
+    pub tls: Tls,
     chosen: Chosen,
 }
 
@@ -92,8 +99,7 @@ impl Config {
     /// An unknown key or a value out of its bounds; nothing has changed then. [`Config::check`]
     /// finds keys that contradict each other, when all are set.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
-        let key =
-            Key::find(name).ok_or_else(|| ConfigError::new(name, text, "there is no such key"))?;
+        let key = Key::find(name).ok_or_else(|| ConfigError::new(name, text, no_such_key(name)))?;
         (key.read)(self, text).map_err(|rule| ConfigError::new(name, text, rule))?;
         self.chosen.0.insert(key.name);
         Ok(())
@@ -145,10 +151,24 @@ impl Default for Config {
             admission: Admission::default(),
             topics: Topics::default(),
             watch: Watch::default(),
+            #[cfg(feature = "tls")]
+            tls: Tls::default(),
             chosen: Chosen::default(),
         }
     }
 }
+
+/// Returns why there is no key of this name: perhaps this build lacks what it is for.
+pub(super) fn no_such_key(name: &str) -> &'static str {
+    match name {
+        #[cfg(not(feature = "tls"))]
+        _ if name.starts_with("tls.") || name == "limits.handshaking" => NO_TLS,
+        _ => "there is no such key",
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+const NO_TLS: &str = "this build has no TLS: feature `tls`";
 
 /// The keys that were set: history, not value, so that any two are equal.
 #[derive(Clone, Debug, Default)]
@@ -198,6 +218,19 @@ mod tests {
             config.set(name, text).unwrap();
         }
         config
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn what_a_build_without_tls_lacks_is_refused_by_name() {
+        let mut config = Config::default();
+        for (key, value) in
+            [("tls.certificate", "a.crt"), ("limits.handshaking", "1"), ("listen", "tls:*:443")]
+        {
+            let error = config.set(key, value).unwrap_err().to_string();
+            let fault = format!("{key} = {value}: this build has no TLS: feature `tls`");
+            assert!(error.starts_with(&fault), "{error}");
+        }
     }
 
     #[test]

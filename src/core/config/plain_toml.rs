@@ -34,7 +34,7 @@ impl Config {
             given: format!("{} = {}", entry.path, entry.given),
             rule: rule.into(),
         };
-        let key = Key::find(&entry.path).ok_or_else(|| fault("there is no such key"))?;
+        let key = Key::find(&entry.path).ok_or_else(|| fault(super::no_such_key(&entry.path)))?;
         let text = match (&entry.value, (key.show)(self)) {
             (Value::Text(_), Shown::Bare(_)) => {
                 return Err(fault("must be written without quotes"));

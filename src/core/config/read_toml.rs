@@ -56,7 +56,7 @@ impl Config {
         // A quoted "turn.bytes" is one name, not two, and so no key.
         let key = Key::find(&path)
             .filter(|key| key.section() == section.unwrap_or_default())
-            .ok_or_else(|| ConfigError::new(&path, given, "there is no such key"))?;
+            .ok_or_else(|| ConfigError::new(&path, given, super::no_such_key(&path)))?;
         let value =
             plain(value, &(key.show)(self)).map_err(|rule| ConfigError::new(&path, given, rule))?;
         self.set(key.name, &value)

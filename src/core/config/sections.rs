@@ -169,6 +169,11 @@ pub struct Limits {
     /// Connections accepted in a second, twice as many at once; the others wait to be accepted.
     /// Default 0, which is off; at most a million. The operator's do not count.
     pub handshakes_per_second: u32,
+    /// TLS handshakes that hold state at once, each about 8 kB. Default 256, 1 to 65536. Beyond
+    /// it complete hellos wait, of which the newest is next; a handshake that has waited for its
+    /// peer for more than a second makes room. Accepting goes on.
+    #[cfg(feature = "tls")]
+    pub handshaking: usize,
     /// Bytes of a request head; more get 431. Default 8 KiB, at most 1 MiB; held only while a head
     /// is incomplete. A trailer section behind a body may be as long.
     pub head_bytes: usize,
@@ -386,6 +391,8 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_ip: 0,
             handshakes_per_second: 0,
+            #[cfg(feature = "tls")]
+            handshaking: 256,
             head_bytes: 8 << 10,
             headers: 64,
             message_bytes: 1 << 20,

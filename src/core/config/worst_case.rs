@@ -3,6 +3,8 @@
 //! It is a ceiling, not a forecast: an idle connection costs only its slot. The kernel's socket
 //! buffers and the memory of handlers are not in it.
 
+#[cfg(feature = "tls")]
+use super::Address;
 use super::Config;
 use crate::core::admission::rates::Rates;
 use crate::core::topics::log::Log;
@@ -42,7 +44,8 @@ impl Config {
         let connections = limits.connections as u64;
         let fixed = |what, count, bytes| Term { what, count, bytes, is_budgeted: false };
         let budgeted = |what, count, bytes| Term { what, count, bytes, is_budgeted: true };
-        vec![
+        #[cfg_attr(not(feature = "tls"), expect(unused_mut))]
+        let mut terms = vec![
             // Slab entry and wheel entry.
             fixed("connection itself", connections, IDLE_CONNECTION_BYTES as u64),
             // The count of its address, if each had another address.
@@ -81,7 +84,13 @@ impl Config {
             ),
             // Commands that the loop has not taken yet; one always fits.
             budgeted("commands", 1, message.max(COMMAND_BYTES)),
-        ]
+        ];
+        #[cfg(feature = "tls")]
+        if self.listen.iter().chain(&self.admin_listen).any(Address::is_tls) {
+            terms.push(fixed("its keys of TLS", connections, TLS_CONNECTION_BYTES));
+            terms.push(fixed("TLS handshake", limits.handshaking as u64, HANDSHAKE_BYTES));
+        }
+        terms
     }
 
     fn has_rates(&self) -> bool {
@@ -106,6 +115,14 @@ pub(crate) const SOCKET_PLACE_BYTES: usize = 24;
 
 /// An entry of a hash table that has just grown: 16 bytes and a tag, less than half full.
 const ADDRESS_BYTES: u64 = 40;
+
+/// The box of a connection over TLS, with what the allocator adds.
+#[cfg(feature = "tls")]
+const TLS_CONNECTION_BYTES: u64 = 240;
+
+/// A handshake at its widest: rustls's state, and a flight of either side.
+#[cfg(feature = "tls")]
+const HANDSHAKE_BYTES: u64 = 12 << 10;
 
 /// The buckets of one connection, with the overhead of the allocator.
 const RATES_BYTES: u64 = 80;

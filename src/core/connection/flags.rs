@@ -16,6 +16,9 @@ pub(crate) struct Flags {
     pub relink: bool,
     /// As the schedule's, if it has followed the change that all connections follow.
     pub round_parity: bool,
+    /// What TLS has agreed on, over which it came.
+    #[cfg(feature = "tls")]
+    pub sealed: Option<crate::core::wire::tls::Sealed>,
 }
 
 /// What the socket may have for us.

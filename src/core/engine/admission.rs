@@ -8,6 +8,8 @@ use crate::core::connection::{Connection, PeerAddress};
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
 use crate::core::engine::publish::SHORT_OF_MEMORY;
+#[cfg(feature = "tls")]
+use crate::core::engine::sealed::Certificates;
 use crate::core::ground::bucket::Bucket;
 use crate::core::ground::id::{ConnectionId, Generation};
 use crate::core::ground::time::Instant;
@@ -21,6 +23,9 @@ pub(super) struct Admission {
     by_address: ByAddress,
     handshakes: Handshakes,
     generation: Generation,
+    /// Certificates of peers that may still make requests, by slot.
+    #[cfg(feature = "tls")]
+    pub certificates: Certificates,
 }
 
 /// How many connections each address has open: an entry for each address that has one, so no more
@@ -146,6 +151,8 @@ impl Admission {
             by_address: ByAddress::default(),
             handshakes: Handshakes::default(),
             generation,
+            #[cfg(feature = "tls")]
+            certificates: Certificates::default(),
         }
     }
 }

@@ -195,6 +195,8 @@ impl Engine {
         }
         self.unsubscribe_all(id);
         let mut connection = self.connections.remove(id.key());
+        #[cfg(feature = "tls")]
+        self.admission.certificates.forget(id.key());
         let was_armed = self.wheel.disarm(id.key());
         debug_assert!(was_armed, "there is no connection without a deadline");
         self.admission.public -=

@@ -39,7 +39,7 @@ impl Engine {
         self.queues.ready.pop(&mut self.connections)
     }
 
-    /// Says whether work is left for the next turn, which must then come at once.
+    /// Returns whether work is left for the next turn, which must then come at once.
     pub fn has_work_left(&self) -> bool {
         !self.queues.ready.is_empty()
             || !self.queues.touched.is_empty()
@@ -84,6 +84,12 @@ impl Engine {
         }
     }
 
+    /// Charges the turn with what a transport has read for itself.
+    #[inline]
+    pub fn spend(&mut self, len: usize) {
+        self.allowance.charge_bytes(len);
+    }
+
     /// Says whether the turn's allowance is spent.
     pub fn is_turn_spent(&self) -> bool {
         self.allowance.is_spent()
@@ -103,7 +109,7 @@ impl Engine {
         }
     }
 
-    /// Says whether the socket must be read until it gives nothing: its end is known to be near.
+    /// Returns whether the socket must be read until it gives nothing: its end is known to be near.
     pub fn must_read_to_end(&self, id: ConnectionId) -> bool {
         self.get(id).is_some_and(|connection| connection.flags.reading.is_ending())
     }
@@ -125,15 +131,22 @@ impl Engine {
 
     /// Takes note that the socket failed.
     pub fn handle_error(&mut self, now: Instant, id: ConnectionId, error: &io::Error) {
+        #[cfg(feature = "tls")]
+        if error.kind() == io::ErrorKind::InvalidData {
+            // The transport has told the peer what was wrong: that is not to be thrown away.
+            return self.finish(now, id, CloseReason::Tls, End::Close);
+        }
         let reason = match error.kind() {
             // The kernel gave up retrying after TCP_USER_TIMEOUT: the peer takes nothing any more.
+            #[cfg(feature = "tls")]
+            io::ErrorKind::QuotaExceeded => CloseReason::Memory,
             io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => CloseReason::WriteStall,
             _ => CloseReason::Reset,
         };
         self.finish(now, id, reason, End::Abort);
     }
 
-    /// Counts bytes that came; the peer lives. Says whether they are to be decoded.
+    /// Counts bytes that came; the peer lives. Returns whether they are to be decoded.
     fn note_input(&mut self, now: Instant, id: ConnectionId, len: usize) -> bool {
         self.stats.received_bytes += len as u64;
         self.budget.add(len);
@@ -184,7 +197,7 @@ impl Engine {
         }
     }
 
-    /// Gives how many bytes of `input` were used.
+    /// Returns how many bytes of `input` were used.
     fn decode_some(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) -> usize {
         let mut used = 0;
         while used < input.len() {

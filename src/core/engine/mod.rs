@@ -38,6 +38,8 @@ mod requests;
 mod rights;
 mod rounds;
 mod schedule;
+#[cfg(feature = "tls")]
+mod sealed;
 mod settings;
 mod shed;
 mod slices;

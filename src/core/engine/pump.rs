@@ -42,9 +42,18 @@ fn read_some(
             return;
         }
         let asked = shared.len().min(most);
-        match transport.read(&mut shared[..asked]) {
+        let got = transport.read(&mut shared[..asked]);
+        engine.spend(transport.overhead());
+        match got {
             Ok(Got::End) => return engine.handle_eof(now, id),
             Ok(Got::Bytes { len, is_drained }) => {
+                #[cfg(feature = "tls")]
+                if len > 0
+                    && !engine.is_sealed(id)
+                    && let Some(sealed) = transport.sealed()
+                {
+                    engine.handle_sealed(id, sealed, transport.take_certificate());
+                }
                 debug_assert!(len <= asked, "more was read than there is room for");
                 if len > 0 {
                     engine.handle_input(now, id, &mut shared[..len]);

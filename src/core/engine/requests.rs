@@ -65,6 +65,8 @@ impl Engine {
                 self.answer(now, id, response, &pending);
             }
             Ok(Aim::Upgrade { route, accept_key }) => {
+                #[cfg(feature = "tls")]
+                self.admission.certificates.forget(id.key());
                 let offered = &self.settings.routes[route].protocols;
                 let protocol = http::choose_protocol(&head.request, offered).map(str::to_owned);
                 pending.route = route;
@@ -361,7 +363,11 @@ impl Engine {
             let hosts = hosts.check(request.host(), &self.settings.machine_name, key);
             hosts.inspect_err(|_| self.stats.rejected_hosts += 1)?;
         }
-        let admitted = admission.origins.check(request, false);
+        #[cfg(feature = "tls")]
+        let is_tls = self.is_sealed(id);
+        #[cfg(not(feature = "tls"))]
+        let is_tls = false;
+        let admitted = admission.origins.check(request, is_tls);
         let admitted = admitted.and_then(|admitted| match admitted {
             Admitted::Foreign(_) if changes_the_server(request, face, &admission.origins) => {
                 Err(Refusal::new(403, "only pages that are named in admission.origins may do this"))

@@ -45,7 +45,14 @@ impl Engine {
             return Ok(None);
         };
         let borne = http::bearer(request);
-        let Some(token) = borne.as_ref().and_then(|token| tokens.find(token)) else {
+        let token = borne.as_ref().and_then(|token| tokens.find(token));
+        #[cfg(feature = "tls")]
+        let token = token.or_else(|| match &borne {
+            // A token that is none is refused, whatever certificate comes with it.
+            Some(_) => None,
+            None => tokens.find_certificate(self.admission.certificates.of(id.key())?),
+        });
+        let Some(token) = token else {
             self.stats.rejected_tokens += 1;
             // The operator is told which of the two it was. The peer is not.
             let what = if borne.is_some() { "unknown" } else { "none" };

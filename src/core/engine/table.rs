@@ -72,7 +72,7 @@ impl Engine {
             Some(path) => object.string("path", &path),
             None => object.raw("path", "null"),
         };
-        object
+        let object = object
             .number("opened_at", self.reports.date.unix_ms.saturating_sub(age_ms))
             .number("last_heard_ms", heard_ms)
             .number("messages_in", counters.messages_in)
@@ -83,8 +83,13 @@ impl Engine {
             .number("missed", missed.into())
             .raw("rtt_ms", &rtt_ms)
             .raw("next_deadline", &deadline)
-            .raw("suspect", if missed >= 2 { "true" } else { "false" })
-            .end()
+            .raw("suspect", if missed >= 2 { "true" } else { "false" });
+        #[cfg(feature = "tls")]
+        let object = match connection.flags.sealed {
+            Some(sealed) => object.raw("tls", &super::sealed::shown(sealed)),
+            None => object,
+        };
+        object.end()
     }
 
     /// Gives the path of a connection's route, with the topic it is subscribed to where the route

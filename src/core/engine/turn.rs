@@ -146,8 +146,8 @@ impl Engine {
         self.take_readiness(now, world);
         self.take_in(now, world);
         if self.is_draining() {
-            // Connections that waited were accepted just now, as many as a turn accepts, and are
-            // told. The kernel resets those beyond that number: none is left hanging.
+            // Those who had connected before were accepted just now: they are told, not left
+            // hanging.
             world.stop_listening(self.len());
         }
         self.serve_ready(now, world);

@@ -76,6 +76,9 @@ pub enum CloseReason {
     Eof,
     /// The server was told to end at once.
     Shutdown,
+    /// TLS was refused or broken: the log says why.
+    #[cfg(feature = "tls")]
+    Tls,
 }
 
 /// How loudly an end is logged.
@@ -123,6 +126,8 @@ impl CloseReason {
             Reset => "reset",
             Eof => "eof",
             Shutdown => "shutdown",
+            #[cfg(feature = "tls")]
+            Tls => "tls",
         }
     }
 
@@ -143,6 +148,8 @@ impl CloseReason {
             Shed => 1012,
             WriteStall | CloseSend | CloseAck | DrainDeadline | Handshake | Answer | Body
             | KeepAlive | Done | Reset | Eof | Shutdown => 1006,
+            #[cfg(feature = "tls")]
+            Tls => 1006,
         }
     }
 
@@ -158,6 +165,8 @@ impl CloseReason {
             | Eof | Reset | Shutdown => Severity::Clean,
             ReadIdle | Heartbeat | Message | Overflow | Memory | WriteStall | CloseSend
             | CloseAck | DrainDeadline | Handshake | Answer | Body => Severity::Deadline,
+            #[cfg(feature = "tls")]
+            Tls => Severity::Deadline,
             Protocol | Utf8 | TooBig | Fragments | Rate | Forbidden | Panic => Severity::Fault,
         }
     }
@@ -193,11 +202,13 @@ impl CloseReason {
             Shed => 25,
             Kicked => 26,
             Memory => 27,
+            #[cfg(feature = "tls")]
+            Tls => 28,
         }
     }
 
     /// How many labels there are.
-    pub const COUNT: usize = 28;
+    pub const COUNT: usize = 28 + cfg!(feature = "tls") as usize;
 
     /// All reasons, one for each label, in the order of [`CloseReason::index`].
     pub const ALL: [CloseReason; CloseReason::COUNT] = [
@@ -229,6 +240,8 @@ impl CloseReason {
         Shed,
         Kicked,
         Memory,
+        #[cfg(feature = "tls")]
+        Tls,
     ];
 }
 
@@ -266,6 +279,8 @@ impl fmt::Display for CloseReason {
             Reset => "the connection was reset",
             Eof => "the peer hung up",
             Shutdown => "the server was told to end at once",
+            #[cfg(feature = "tls")]
+            Tls => "TLS was refused or broken",
         })
     }
 }

@@ -103,6 +103,9 @@ pub struct Surroundings {
     pub log_lines_dropped: u64,
     /// The process as a whole.
     pub process: Process,
+    /// What is counted of TLS, where it is spoken.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Box<crate::core::observe::tls::TlsFigures>>,
 }
 
 /// What the kernel reports of the process. A figure that it does not report is `None`.
@@ -472,6 +475,10 @@ impl Snapshot<'_> {
         let mut out = Exposition::default();
         for figure in FIGURES {
             figure.write(self, &mut out);
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.around.tls {
+            tls.write(&mut out);
         }
         out.end()
     }

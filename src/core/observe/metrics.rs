@@ -80,6 +80,33 @@ impl Exposition {
         line(family.out, format_args!("{name}_count {count}"));
     }
 
+    /// Writes a histogram in seconds for each value of one label.
+    #[cfg(feature = "tls")]
+    pub fn histograms_by(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        histograms: [(&str, &Histogram); 2],
+    ) {
+        let out = self.begin(name, "histogram", help).out;
+        for (value, histogram) in histograms {
+            let mut count = 0;
+            for (bound, bucket) in Histogram::BOUNDS.iter().zip(histogram.buckets()) {
+                count += bucket;
+                if *bound <= LONGEST_BOUND * 1_000 {
+                    let bound = Decimal::new(*bound, 3);
+                    let labels = format_args!("{label}=\"{value}\",le=\"{bound}\"");
+                    line(out, format_args!("{name}_bucket{{{labels}}} {count}"));
+                }
+            }
+            let (count, sum) = (histogram.count(), Decimal::new(histogram.sum(), 3));
+            line(out, format_args!("{name}_bucket{{{label}=\"{value}\",le=\"+Inf\"}} {count}"));
+            line(out, format_args!("{name}_sum{{{label}=\"{value}\"}} {sum}"));
+            line(out, format_args!("{name}_count{{{label}=\"{value}\"}} {count}"));
+        }
+    }
+
     /// Returns the text.
     pub fn end(self) -> String {
         self.0

@@ -3,3 +3,5 @@
 pub mod figures;
 pub mod metrics;
 pub mod stats;
+#[cfg(feature = "tls")]
+pub mod tls;

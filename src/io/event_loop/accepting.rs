@@ -22,6 +22,10 @@ use crate::io::socket::Socket;
 impl EventLoop {
     /// Binds an address and returns the addresses really bound.
     pub fn listen(&mut self, address: &Address, face: Face) -> io::Result<Vec<LocalAddress>> {
+        #[cfg(feature = "tls")]
+        if address.is_tls() {
+            self.check_desk()?;
+        }
         let bound = Listener::bind(address, &self.engine.config().unix, face)?;
         bound.into_iter().map(|listener| self.add_bound(listener)).collect()
     }
@@ -29,6 +33,25 @@ impl EventLoop {
     /// Takes over a listener and returns its address.
     pub fn adopt(&mut self, adopted: Adopted, face: Face) -> io::Result<LocalAddress> {
         self.add_bound(Listener::adopt(adopted, face)?)
+    }
+
+    /// Takes over a listener where TLS is spoken, and returns its address.
+    #[cfg(feature = "tls")]
+    pub fn adopt_tls(&mut self, adopted: Adopted) -> io::Result<LocalAddress> {
+        self.check_desk()?;
+        self.add_bound(Listener::adopt(adopted, Face::Public)?.with_tls())
+    }
+
+    /// Without a certificate there is no address of TLS.
+    #[cfg(feature = "tls")]
+    fn check_desk(&self) -> io::Result<()> {
+        match self.outside.sockets.desk {
+            Some(_) => Ok(()),
+            None => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "needs tls.certificate and tls.key",
+            )),
+        }
     }
 
     /// Listens in memory, for the public and the operator.

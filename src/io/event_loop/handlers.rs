@@ -11,6 +11,7 @@ use crate::core::engine::Engine;
 use crate::core::ground::time::Instant;
 use crate::core::observe::stats::DeadlineKind;
 use crate::threads::handle::Scope;
+use crate::threads::worker::Work;
 
 impl Outside {
     /// Runs a job on the loop thread. Returns the commands of its handler, and the outcome.
@@ -38,15 +39,19 @@ impl Outside {
 
     /// Hands jobs to the workers until their queue is full.
     pub fn dispatch_to_workers(&mut self, engine: &mut Engine) {
+        #[cfg(feature = "tls")]
+        self.dispatch_steps(engine);
         let Some(pool) = &self.pool else { return };
         let mut sent = false;
         while let Some(job) = self.parked.take().or_else(|| engine.poll_job(Placement::Worker)) {
-            match pool.try_send(job) {
+            match pool.try_send(Work::Job(job)) {
                 Ok(()) => sent = true,
-                Err(job) => {
+                Err(Work::Job(job)) => {
                     self.parked = Some(job);
                     break;
                 }
+                #[cfg(feature = "tls")]
+                Err(Work::Step(_)) => unreachable!("a job was sent"),
             }
         }
         if sent && self.watch_at.is_none() {

@@ -7,6 +7,8 @@ mod handlers;
 #[cfg(feature = "ffi")]
 mod host;
 mod outside;
+#[cfg(feature = "tls")]
+mod shaking;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -27,6 +29,8 @@ use crate::core::topics::EventId;
 use crate::io::clock::{Clock, Passed};
 use crate::io::listener::LocalAddress;
 use crate::io::refusals::Refusals;
+#[cfg(feature = "tls")]
+use crate::system::tls::Acceptor;
 use crate::threads::handle::Handle;
 use crate::threads::worker::Endpoints;
 
@@ -68,6 +72,13 @@ impl EventLoop {
     pub fn set_tokens(&mut self, tokens: Option<Tokens>) {
         let now = self.outside.clock.now();
         self.engine.set_tokens(now, tokens);
+    }
+
+    /// Has new handshakes of TLS follow these certificates.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&mut self, acceptor: Arc<Acceptor>) {
+        self.outside.shared.tls.put(acceptor);
+        self.outside.open_desk(&self.engine);
     }
 
     /// Returns all figures in the Prometheus text format.
@@ -138,6 +149,8 @@ impl EventLoop {
     /// Reads the clock. The process may have been stopped since the loop asked for its next turn.
     fn resume(&mut self) -> Instant {
         let (now, passed) = self.outside.clock.resume(self.asked_at);
+        #[cfg(feature = "tls")]
+        self.outside.set_now(now);
         if let Passed::Jumped(jump) = passed {
             warn!("time jumped ms={}: pinging instead of judging", jump.as_millis());
             self.engine.handle_time_jump(now);

@@ -108,12 +108,20 @@ impl Outside {
         let accepts = self.accept_at.is_none()
             && listeners.any(|listener| listener.is_ready && engine.is_accepting(listener.face));
         let has_news = self.memory.as_ref().is_some_and(Exchange::has_news);
-        accepts || has_news || self.inlet.has_commands()
+        let is_left = accepts || has_news || self.inlet.has_commands();
+        #[cfg(feature = "tls")]
+        let is_left = is_left
+            || self.sockets.desk.as_ref().is_some_and(|desk| desk.has_work_left(self.has_pool()));
+        is_left
     }
 
     /// Returns the moments at which a turn must come.
-    pub fn next_deadlines(&self) -> [Option<Instant>; 3] {
-        [self.accept_at, self.watch_at, self.refusals.next_at()]
+    pub fn next_deadlines(&self) -> [Option<Instant>; 4] {
+        #[cfg(feature = "tls")]
+        let room_at = self.sockets.desk.as_ref().and_then(|desk| desk.next_at());
+        #[cfg(not(feature = "tls"))]
+        let room_at = None;
+        [self.accept_at, self.watch_at, self.refusals.next_at(), room_at]
     }
 
     /// Returns the slot that a readiness is for, with the state of its socket. Readiness of
@@ -125,7 +133,7 @@ impl Outside {
             Token(key) if key < REFUSAL_TOKENS => {
                 let closed = read_closed || error;
                 let error = match error || write_closed {
-                    true => self.sockets.get_mut(key).and_then(|socket| socket.take_error()),
+                    true => self.sockets.get_mut(key).and_then(|mut socket| socket.take_error()),
                     false => None,
                 };
                 return Some((key, engine::Readiness { readable, writable, closed, error }));
@@ -159,7 +167,12 @@ impl World for Outside {
     }
 
     fn command_bytes(&self) -> usize {
-        self.inlet.bytes()
+        #[cfg(feature = "tls")]
+        let sealed = self.sockets.desk.as_ref().map_or(0, |desk| desk.held_bytes);
+        #[cfg(not(feature = "tls"))]
+        let sealed = 0;
+        // Parts of records wait as commands do, and count as they do.
+        self.inlet.bytes() + sealed
     }
 
     fn tell_readiness(&mut self, mut note: impl FnMut(usize, engine::Readiness)) {
@@ -171,6 +184,8 @@ impl World for Outside {
         }
         events.clear();
         self.events = events;
+        #[cfg(feature = "tls")]
+        self.take_steps(&mut note);
         for _ in 0..self.events_max {
             let Some(news) = self.memory.as_ref().and_then(Exchange::poll) else { break };
             if let Some((key, readiness)) = self.sort(news) {
@@ -235,6 +250,8 @@ impl World for Outside {
             command_bytes: self.inlet.bytes(),
             log_lines_dropped: dropped as u64,
             process: self.process.read(),
+            #[cfg(feature = "tls")]
+            tls: self.tls_figures(),
         }
     }
 
@@ -243,7 +260,7 @@ impl World for Outside {
             // The transport does it.
             Action::Shutdown(_) => {}
             Action::Upgraded(key) => {
-                if let Some(socket) = self.sockets.get_mut(key) {
+                if let Some(mut socket) = self.sockets.get_mut(key) {
                     socket.set_user_timeout(user_timeout_websocket(engine.config()));
                 }
             }

@@ -2,5 +2,7 @@
 
 mod memory;
 mod plain;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 
 pub(crate) use plain::Plain;

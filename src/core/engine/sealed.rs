@@ -1,0 +1,57 @@
+//! Connections over TLS: what the engine knows of them. Their bytes are as all bytes are.
+
+use std::collections::HashMap;
+
+use crate::core::engine::Engine;
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::json::Object;
+use crate::core::wire::tls::{Certificate, Sealed};
+
+impl Engine {
+    /// Returns whether a connection is known to be over TLS.
+    #[inline]
+    pub fn is_sealed(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|connection| connection.flags.sealed.is_some())
+    }
+
+    /// Takes note of what a handshake has agreed on, and of the certificate of the peer.
+    pub fn handle_sealed(
+        &mut self,
+        id: ConnectionId,
+        sealed: Sealed,
+        certificate: Option<Box<Certificate>>,
+    ) {
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.flags.sealed = Some(sealed);
+        if let Some(certificate) = certificate {
+            self.admission.certificates.0.insert(id.key(), certificate);
+        }
+    }
+}
+
+/// Certificates of peers that may still make requests, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Certificates(HashMap<usize, Box<Certificate>>);
+
+impl Certificates {
+    /// Returns the certificate of the connection in a slot.
+    pub fn of(&self, key: usize) -> Option<&Certificate> {
+        self.0.get(&key).map(Box::as_ref)
+    }
+
+    /// Forgets the certificate of a connection that makes no more requests: what it may is known.
+    pub fn forget(&mut self, key: usize) {
+        // Most connections have none.
+        if self.0.remove(&key).is_some() && self.0.is_empty() {
+            self.0.shrink_to_fit();
+        }
+    }
+}
+
+/// Returns what a row of the table of connections says of TLS.
+pub(super) fn shown(Sealed { suite, is_resumed }: Sealed) -> String {
+    let kind = if is_resumed { "resumed" } else { "full" };
+    let cipher = suite.label();
+    let object = Object::new().string("version", "TLSv1.3").string("cipher", cipher);
+    object.string("kind", kind).end()
+}

@@ -1,0 +1,514 @@
+//! TLS 1.3 over a stream socket: a handshake by rustls, and after it the record layer of
+//! [`wire::tls`](crate::core::wire::tls), of which an idle connection keeps the keys alone.
+//!
+//! ```text
+//!   Hello ─► Queued ─► Away ─► Waiting ─► Ready ─► Away ─► Open
+//!      └───────────────────┴─► Failed
+//! ```
+//!
+//! A hello that is not complete holds no state of a handshake. A complete one waits in the
+//! [`Desk`] for one of `limits.handshaking` places. Its steps are made by a worker, or on the loop
+//! where there are none, one in a turn.
+
+mod desk;
+mod open;
+mod shake;
+
+use std::io::{self, ErrorKind, IoSlice};
+
+use log::{Level, log};
+use mio::net::{TcpStream, UnixStream};
+
+use crate::core::ground::time::Instant;
+use crate::core::transport::{Got, Handshake, Transport, Written};
+use crate::core::wire::tls::{Alert, Certificate, First, Sealed, first};
+use crate::io::socket::SocketMut;
+
+use open::Open;
+use shake::{Agreed, Failure, Step};
+
+pub(crate) use desk::{Desk, Stepped, Ticket, ToStep};
+pub(crate) use shake::Shake;
+
+/// A connection over TLS.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    stream: Stream,
+    state: State,
+}
+
+/// The socket below.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    pub fn lend(&mut self) -> SocketMut<'_> {
+        match self {
+            Stream::Tcp(stream) => SocketMut::Tcp(stream),
+            Stream::Unix(stream) => SocketMut::Unix(stream),
+        }
+    }
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "almost all are open, and boxed already")]
+enum State {
+    Shaking(Box<Shaking>),
+    Open(Open),
+}
+
+/// A connection in its handshake.
+struct Shaking {
+    serial: u32,
+    began_at: Instant,
+    stage: Stage,
+    /// What the peer is to be sent, and is not with the kernel.
+    flight: Vec<u8>,
+}
+
+enum Stage {
+    /// What has come of the hello.
+    Hello(Vec<u8>),
+    /// A complete hello, which waits for a place.
+    Queued(Vec<u8>),
+    /// A step is being made.
+    Away,
+    /// The peer must say more.
+    Waiting(Box<Shake>),
+    /// A step can be made.
+    Ready(Box<Shake>),
+    Failed,
+}
+
+impl std::fmt::Debug for Shaking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shaking").field("serial", &self.serial).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Begins with a connection that was accepted.
+    pub fn new(stream: Stream, desk: &mut Desk) -> Tls {
+        let shaking = Shaking {
+            serial: desk.next_serial(),
+            began_at: desk.now,
+            stage: Stage::Hello(Vec::new()),
+            flight: Vec::new(),
+        };
+        Tls { stream, state: State::Shaking(Box::new(shaking)) }
+    }
+
+    pub fn stream(&mut self) -> SocketMut<'_> {
+        self.stream.lend()
+    }
+
+    fn shaking(&mut self, ticket: Ticket) -> Option<&mut Shaking> {
+        match &mut self.state {
+            State::Shaking(shaking) if shaking.serial == ticket.serial => Some(shaking),
+            _ => None,
+        }
+    }
+
+    /// Returns whether a complete hello of this handshake waits for a place.
+    pub fn is_queued(&mut self, ticket: Ticket) -> bool {
+        self.shaking(ticket).is_some_and(|shaking| matches!(shaking.stage, Stage::Queued(_)))
+    }
+
+    /// Returns whether this handshake waits for its peer.
+    pub fn is_waiting(&mut self, ticket: Ticket) -> bool {
+        self.shaking(ticket).is_some_and(|shaking| matches!(shaking.stage, Stage::Waiting(_)))
+    }
+
+    /// Takes the handshake out, to make a step of it.
+    pub fn take_ready(&mut self, ticket: Ticket, desk: &mut Desk) -> Option<Box<Shake>> {
+        let shaking = self.shaking(ticket)?;
+        match std::mem::replace(&mut shaking.stage, Stage::Away) {
+            Stage::Ready(shake) => {
+                desk.held_bytes -= shake.input.capacity();
+                Some(shake)
+            }
+            other => {
+                shaking.stage = other;
+                None
+            }
+        }
+    }
+
+    /// Makes a handshake of a complete hello.
+    pub fn begin(&mut self, ticket: Ticket, desk: &mut Desk) -> Option<Box<Shake>> {
+        let shaking = self.shaking(ticket)?;
+        let Stage::Queued(hello) = &mut shaking.stage else { return None };
+        let hello = std::mem::take(hello);
+        desk.held_bytes -= hello.capacity();
+        let made = match desk.acceptor() {
+            Some(acceptor) => Shake::new(acceptor, hello),
+            None => Err(Failure { label: "no_name", text: "there is no certificate".into() }),
+        };
+        match made {
+            Ok(shake) => {
+                shaking.stage = Stage::Away;
+                desk.active += 1;
+                Some(shake)
+            }
+            Err(failure) => {
+                self.fail(desk, &failure, &Alert::InternalError.in_plain_text());
+                None
+            }
+        }
+    }
+
+    /// Takes a step back. Returns whether it was this connection's.
+    pub fn finish_step(&mut self, desk: &mut Desk, stepped: Stepped) -> bool {
+        let before = self.held_bytes();
+        let is_ours = self.take_step(desk, stepped);
+        desk.held_bytes = desk.held_bytes + self.held_bytes() - before;
+        is_ours
+    }
+
+    fn take_step(&mut self, desk: &mut Desk, Stepped { ticket, step }: Stepped) -> bool {
+        let Some(shaking) = self.shaking(ticket) else { return false };
+        match step {
+            Step::Waits(mut shake) => {
+                shaking.flight.append(&mut shake.output);
+                shaking.stage = Stage::Waiting(shake);
+                desk.waiting.push_back((ticket, desk.now));
+            }
+            Step::Done(agreed) => {
+                desk.active -= 1;
+                self.open(desk, *agreed);
+            }
+            Step::Failed(failure, told) => self.fail(desk, &failure, &told),
+        }
+        true
+    }
+
+    fn open(&mut self, desk: &mut Desk, agreed: Agreed) {
+        let State::Shaking(shaking) = &mut self.state else { return };
+        let session = agreed.session();
+        let Agreed { mut output, input, is_resumed, certificate, .. } = agreed;
+        let figures = &mut desk.figures;
+        figures.handshakes[session.suite() as usize][usize::from(is_resumed)] += 1;
+        figures.took[usize::from(is_resumed)].record_ms(desk.now.since(shaking.began_at));
+        let mut held = std::mem::take(&mut shaking.flight);
+        held.append(&mut output);
+        self.state = State::Open(Open::new(session, is_resumed, certificate, input, held));
+    }
+
+    /// Ends a handshake: the peer is told, as far as one write goes.
+    fn fail(&mut self, desk: &mut Desk, failure: &Failure, told: &[u8]) {
+        let State::Shaking(shaking) = &mut self.state else { return };
+        if shaking.holds_state() {
+            desk.active -= 1;
+        }
+        shaking.stage = Stage::Failed;
+        let told = [&std::mem::take(&mut shaking.flight)[..], told].concat();
+        if !told.is_empty() {
+            let _ = self.stream.lend().write(&[IoSlice::new(&told)]);
+        }
+        desk.figures.count_failure(failure.label);
+        let peer = self.stream.lend().peer();
+        let peer = peer.map_or_else(|| "unix".into(), |peer| peer.to_string());
+        // Whoever only looks whether the port is open says nothing.
+        let level = if failure.label == "eof" { Level::Debug } else { Level::Info };
+        log!(level, "tls refused peer={peer} reason={}: {}", failure.label, failure.text);
+    }
+
+    /// Ends a handshake that has waited for its peer for too long while others waited for a place.
+    /// Returns whether it was this one's.
+    pub fn make_room(&mut self, desk: &mut Desk, ticket: Ticket) -> bool {
+        let before = self.held_bytes();
+        let is_it = self.is_waiting(ticket);
+        if is_it {
+            let text = "others waited for a place while the peer said nothing".into();
+            self.fail(desk, &Failure { label: "room", text }, &[]);
+        }
+        desk.held_bytes = desk.held_bytes + self.held_bytes() - before;
+        is_it
+    }
+
+    /// Makes closing send a reset, and say nothing.
+    pub fn abort(&mut self) {
+        if let State::Open(open) = &mut self.state {
+            open.set_broken();
+        }
+        self.stream.lend().set_abort();
+    }
+
+    /// Says, as far as one write goes, that nothing follows; the socket is closed then.
+    pub fn close(&mut self, desk: &mut Desk) {
+        desk.held_bytes -= self.held_bytes();
+        match &mut self.state {
+            State::Shaking(shaking) => {
+                if shaking.holds_state() {
+                    desk.active -= 1;
+                }
+                if !matches!(shaking.stage, Stage::Failed) {
+                    desk.figures.count_failure("unfinished");
+                }
+            }
+            State::Open(open) => open.say_last(&mut self.stream),
+        }
+    }
+
+    /// Returns what a connection holds beside its keys.
+    pub fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Shaking(shaking) => shaking.flight.capacity() + shaking.input_bytes(),
+            State::Open(open) => open.held_bytes(),
+        }
+    }
+}
+
+impl Shaking {
+    /// Returns whether it counts against `limits.handshaking`.
+    fn holds_state(&self) -> bool {
+        matches!(self.stage, Stage::Away | Stage::Waiting(_) | Stage::Ready(_))
+    }
+
+    fn write(&mut self, stream: &mut Stream, has_more: bool) -> io::Result<Written> {
+        if matches!(self.stage, Stage::Failed) {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        let in_flight = send(stream, &mut self.flight)?;
+        // Nothing of the application goes out before the handshake is done.
+        match in_flight == 0 && has_more {
+            true => Err(ErrorKind::WouldBlock.into()),
+            false => Ok(Written { taken: 0, in_flight }),
+        }
+    }
+
+    /// What has come and is not used. A step that is being made holds no more than it was given.
+    fn input_bytes(&self) -> usize {
+        match &self.stage {
+            Stage::Hello(input) | Stage::Queued(input) => input.capacity(),
+            Stage::Waiting(shake) | Stage::Ready(shake) => shake.input.capacity(),
+            Stage::Away | Stage::Failed => 0,
+        }
+    }
+}
+
+/// A connection over TLS, lent, with what all share.
+#[derive(Debug)]
+pub(crate) struct TlsMut<'a> {
+    pub key: usize,
+    pub tls: &'a mut Tls,
+    pub desk: &'a mut Desk,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").field("active", &self.active).finish_non_exhaustive()
+    }
+}
+
+impl Transport for TlsMut<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
+        if buffer.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let before = self.tls.held_bytes();
+        let Tls { stream, state } = &mut *self.tls;
+        let got = match state {
+            State::Shaking(_) => self.read_handshake(),
+            State::Open(open) => open.read(stream, self.desk, buffer),
+        };
+        self.count_held(before);
+        let is_more = self.tls.held_bytes() > before;
+        if is_more && self.desk.held_bytes > self.desk.held_bytes_max {
+            // Parts of records are the one thing that the engine cannot see.
+            return Err(ErrorKind::QuotaExceeded.into());
+        }
+        got
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+        let before = self.tls.held_bytes();
+        let Tls { stream, state } = &mut *self.tls;
+        let written = match state {
+            State::Shaking(shaking) => shaking.write(stream, !slices.is_empty()),
+            State::Open(open) => open.write(stream, self.desk, slices),
+        };
+        self.count_held(before);
+        written
+    }
+
+    fn finish(&mut self) {
+        let before = self.tls.held_bytes();
+        let Tls { stream, state } = &mut *self.tls;
+        match state {
+            State::Shaking(_) => stream.lend().finish(),
+            State::Open(open) => open.finish(stream),
+        }
+        self.count_held(before);
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.tls.stream.lend().has_room()
+    }
+
+    fn wants_write(&self) -> bool {
+        match &self.tls.state {
+            State::Shaking(shaking) => !shaking.flight.is_empty(),
+            State::Open(open) => open.wants_write(),
+        }
+    }
+
+    fn handshake(&self) -> Handshake {
+        match &self.tls.state {
+            State::Shaking(_) => Handshake::Going,
+            State::Open(_) => Handshake::Done,
+        }
+    }
+
+    fn sealed(&self) -> Option<Sealed> {
+        match &self.tls.state {
+            State::Shaking(_) => None,
+            State::Open(open) => Some(open.sealed()),
+        }
+    }
+
+    fn take_certificate(&mut self) -> Option<Box<Certificate>> {
+        let before = self.tls.held_bytes();
+        let certificate = match &mut self.tls.state {
+            State::Shaking(_) => None,
+            State::Open(open) => open.take_certificate(),
+        };
+        self.count_held(before);
+        certificate
+    }
+
+    fn overhead(&mut self) -> usize {
+        std::mem::take(&mut self.desk.overhead)
+    }
+}
+
+impl TlsMut<'_> {
+    fn count_held(&mut self, before: usize) {
+        self.desk.held_bytes = self.desk.held_bytes + self.tls.held_bytes() - before;
+    }
+
+    /// Reads what is for the handshake alone.
+    fn read_handshake(&mut self) -> io::Result<Got> {
+        let Tls { stream, state } = &mut *self.tls;
+        let State::Shaking(shaking) = state else { unreachable!("it is in its handshake") };
+        let serial = shaking.serial;
+        let input = match &mut shaking.stage {
+            Stage::Failed => return Err(ErrorKind::InvalidData.into()),
+            // What comes meanwhile is read when the step is done.
+            Stage::Queued(_) | Stage::Away | Stage::Ready(_) => {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            Stage::Hello(input) => input,
+            Stage::Waiting(shake) => &mut shake.input,
+        };
+        let room = INPUT_BYTES_MAX.saturating_sub(input.len());
+        if room == 0 {
+            return self.refuse("protocol", "the handshake is too long", Alert::DecodeError);
+        }
+        let scratch = &mut self.desk.scratch()[..room];
+        let got = stream.lend().read(scratch)?;
+        let Got::Bytes { len, is_drained } = got else {
+            let text = "the peer hung up".into();
+            self.tls.fail(self.desk, &Failure { label: "eof", text }, &[]);
+            return Ok(Got::End);
+        };
+        input.reserve_exact(len);
+        input.extend_from_slice(&scratch[..len]);
+        self.desk.overhead += len;
+        let ticket = Ticket { key: self.key, serial };
+        match std::mem::replace(&mut shaking.stage, Stage::Away) {
+            Stage::Hello(hello) => match first(&hello) {
+                First::Hello => {
+                    shaking.stage = Stage::Queued(hello);
+                    self.desk.hellos.push_back(ticket);
+                }
+                judged => {
+                    shaking.stage = Stage::Hello(hello);
+                    return self.judge(judged, is_drained);
+                }
+            },
+            Stage::Waiting(shake) if shake.is_ready() => {
+                shaking.stage = Stage::Ready(shake);
+                self.desk.ready.push_back(ticket);
+            }
+            other => shaking.stage = other,
+        }
+        Ok(Got::Bytes { len: 0, is_drained })
+    }
+
+    /// Acts on what the first bytes of a peer are, if they are no complete hello.
+    fn judge(&mut self, first: First, is_drained: bool) -> io::Result<Got> {
+        match first {
+            First::Part | First::Hello => Ok(Got::Bytes { len: 0, is_drained }),
+            First::Http => {
+                // What has come of the request is read, so that closing does not reset.
+                for _ in 0..READS_MAX {
+                    if !matches!(
+                        self.tls.stream.lend().read(self.desk.scratch()),
+                        Ok(Got::Bytes { .. })
+                    ) {
+                        break;
+                    }
+                }
+                let text = "a request in plain text".into();
+                self.tls.fail(self.desk, &Failure { label: "http", text }, HTTP_ANSWER);
+                Err(ErrorKind::InvalidData.into())
+            }
+            First::Other => {
+                self.refuse("not_tls", "the first bytes are no hello", Alert::UnexpectedMessage)
+            }
+        }
+    }
+
+    fn refuse(&mut self, label: &'static str, text: &str, alert: Alert) -> io::Result<Got> {
+        let failure = Failure { label, text: text.into() };
+        self.tls.fail(self.desk, &failure, &alert.in_plain_text());
+        Err(ErrorKind::InvalidData.into())
+    }
+}
+
+/// Sends what is held. Returns how much of it still is.
+///
+/// # Errors
+///
+/// `WouldBlock` if the kernel took nothing.
+fn send(stream: &mut Stream, held: &mut Vec<u8>) -> io::Result<usize> {
+    if held.is_empty() {
+        return Ok(0);
+    }
+    let taken = write_some(stream, held)?;
+    held.drain(..taken);
+    if held.is_empty() {
+        *held = Vec::new();
+    }
+    Ok(held.len())
+}
+
+/// Writes as much as the kernel takes. Returns how much it took.
+///
+/// # Errors
+///
+/// `WouldBlock` if the kernel took nothing.
+fn write_some(stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match stream.lend().write(&[IoSlice::new(bytes)]) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            written => return written.map(|written| written.taken),
+        }
+    }
+}
+
+/// The most that is kept of what comes in one flight of a handshake; the hello of a browser has
+/// 2 kB, a chain of three certificates 5 kB.
+const INPUT_BYTES_MAX: usize = 10 << 10;
+/// What is read of a request in plain text at most: so many times the scratch buffer.
+const READS_MAX: usize = 4;
+const HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 48\r\n\r\n\
+    This address speaks TLS: use https:// or wss://\n";
+
+// Beside an open connection there is only its socket in the box: 224 bytes in all.
+const _: () = assert!(size_of::<State>() == size_of::<Open>());

@@ -1,0 +1,14 @@
+//! TLS: the record layer against rustls's own, and servers that speak it over real sockets.
+#![cfg(feature = "tls")]
+
+mod common;
+
+mod tls {
+    pub mod client;
+    pub mod differential;
+    pub mod hostile;
+    #[cfg(feature = "program")]
+    pub mod program;
+    pub mod serving;
+    pub mod stacks;
+}
