@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::core::ground::time::{Instant, millis_up};
 use crate::io::manual_clock::ManualClock;
-use crate::threads::handle::Shared;
+use crate::threads::command_queue::Shared;
 
 /// Tells the loop's time.
 #[derive(Debug)]

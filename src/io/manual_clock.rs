@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::threads::handle::Shared;
+use crate::threads::command_queue::Shared;
 
 /// A clock for servers that moves only when it is told to: a day of deadlines passes in
 /// milliseconds, and a test never depends on how busy the machine is.

@@ -108,7 +108,7 @@ fn log_table(handle: &Handle) -> Option<JoinHandle<()>> {
     thread::Builder::new().name("heartwheel-table".into()).spawn(write).ok()
 }
 
-/// Returns the command from a thread, which ends the process if the loop does not end: a handler on
+/// Gives the command from a thread, which ends the process if the loop does not end: a handler on
 /// the loop thread may never return. It counts steps, not time: a stopped process is not late.
 fn see_to(handle: &Handle, command: fn(&Handle) -> Result<(), SendError>, span: Duration) {
     let given = handle.clone();

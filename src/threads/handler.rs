@@ -203,7 +203,7 @@ mod tests {
 
     use super::*;
     use crate::core::ground::id::{ConnectionId, Generation};
-    use crate::threads::handle::Inlet;
+    use crate::threads::command_queue::Inlet;
 
     static CLOSED: AtomicU32 = AtomicU32::new(0);
 

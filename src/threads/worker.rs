@@ -16,7 +16,8 @@ use crate::core::config::JOBS_QUEUED_MAX;
 use crate::core::contract::event::{Calls, Done, Job};
 #[cfg(feature = "tls")]
 use crate::io::transport::tls::ToStep;
-use crate::threads::handle::{Handle, Peer, Scope, Shared};
+use crate::threads::command_queue::{Scope, Shared};
+use crate::threads::handle::{Handle, Peer};
 use crate::threads::handler::Endpoint;
 
 /// The endpoints of all routes, in the order of the table of routes.

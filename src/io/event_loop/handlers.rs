@@ -10,7 +10,7 @@ use crate::core::contract::route::Placement;
 use crate::core::engine::Engine;
 use crate::core::ground::time::Instant;
 use crate::core::observe::stats::DeadlineKind;
-use crate::threads::handle::Scope;
+use crate::threads::command_queue::Scope;
 use crate::threads::worker::Work;
 
 impl Outside {

@@ -26,7 +26,8 @@ use crate::io::refusals::Refusals;
 use crate::io::socket::{Readiness, Socket};
 use crate::io::sockets::Sockets;
 use crate::system::process::Gauges;
-use crate::threads::handle::{Inlet, Peer, Scope, Shared};
+use crate::threads::command_queue::{Inlet, Scope, Shared};
+use crate::threads::handle::Peer;
 use crate::threads::worker::{Endpoints, Pool};
 
 /// What the loop has beside the engine.

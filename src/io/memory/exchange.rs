@@ -10,7 +10,7 @@ use slab::Slab;
 
 use crate::core::contract::route::Face;
 use crate::io::socket::Readiness;
-use crate::threads::handle::Shared;
+use crate::threads::command_queue::Shared;
 
 use super::line::{Line, UNREGISTERED};
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::core::contract::route::Face;
-use crate::threads::handle::Shared;
+use crate::threads::command_queue::Shared;
 
 use super::exchange::Exchange;
 use super::line::{BUFFER_BYTES, Line};

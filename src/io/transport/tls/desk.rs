@@ -12,7 +12,7 @@ use crate::core::ground::time::Instant;
 use crate::core::observe::tls::TlsFigures;
 use crate::core::wire::tls::{OVERHEAD_BYTES, PLAIN_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::system::tls::{Acceptor, Slot};
-use crate::threads::handle::Shared;
+use crate::threads::command_queue::Shared;
 
 /// What all connections over TLS share.
 pub(crate) struct Desk {
