@@ -1,5 +1,7 @@
 //! The library's face: building a server, running it, or turning it from another loop.
 
+mod route;
+
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -11,12 +13,11 @@ use log::info;
 
 use crate::core::config::{Address, Config};
 use crate::core::contract::backbone::Publication;
-use crate::core::contract::event::Accept;
 use crate::core::contract::route::{Face, Operation, Placement, RouteKind, RouteSpec};
 use crate::core::engine::Setup;
 use crate::core::observe::stats::Stats;
 use crate::core::topics::EventId;
-use crate::core::wire::http::{Refusal, Request, Response};
+use crate::core::wire::http::{Request, Response};
 use crate::io::bind::Adopted;
 use crate::io::clock::Clock;
 use crate::io::event_loop::EventLoop;
@@ -29,112 +30,9 @@ use crate::system::machine;
 use crate::system::tls::Acceptor;
 use crate::system::token_file;
 use crate::threads::handle::Handle;
-use crate::threads::handler::{AnswerEndpoint, Authorize, Endpoint, Handler, WebSocketEndpoint};
+use crate::threads::handler::Handler;
 
-/// A route: a path, a handler, and where the handler runs.
-pub struct Route {
-    spec: RouteSpec,
-    endpoint: Box<MakeEndpoint>,
-    authorize: Option<Box<Authorize>>,
-}
-
-type MakeEndpoint = dyn FnOnce(Option<Box<Authorize>>) -> Box<dyn Endpoint>;
-
-impl Route {
-    /// Serves WebSocket connections on `path`, which is compared exactly. A path that ends in
-    /// `{topic}` takes one more segment, whatever it is. [`Builder::build`] refuses a path that no
-    /// request could match.
-    pub fn websocket(path: impl Into<String>, handler: impl Handler) -> Route {
-        Route::new(path, RouteKind::WebSocket, move |authorize| {
-            Box::new(WebSocketEndpoint { handler, authorize })
-        })
-    }
-
-    /// Answers GET and HEAD on `path`.
-    pub fn get<F>(path: impl Into<String>, answer: F) -> Route
-    where
-        F: Fn(&Request) -> Response + Send + Sync + 'static,
-    {
-        Route::new(path, RouteKind::Get, move |_| Box::new(AnswerEndpoint(answer)))
-    }
-
-    /// Answers POST on `path`; the body is complete when `answer` is called.
-    pub fn post<F>(path: impl Into<String>, answer: F) -> Route
-    where
-        F: Fn(&Request) -> Response + Send + Sync + 'static,
-    {
-        Route::new(path, RouteKind::Post, move |_| Box::new(AnswerEndpoint(answer)))
-    }
-
-    /// Runs the handler on the loop thread. The handler must never block: everything else waits for
-    /// it. This saves two wake-ups and two switches of context for each message.
-    pub fn inline(mut self) -> Route {
-        self.spec.placement = Placement::Inline;
-        self
-    }
-
-    /// Serves this route on the operator's listeners instead of the public ones.
-    pub fn admin(mut self) -> Route {
-        self.spec.face = Face::Admin;
-        self
-    }
-
-    /// Answers this route without a token, even if `admission.tokens` is set: for public pages,
-    /// such as one that then asks with a token.
-    pub fn open(mut self) -> Route {
-        self.spec.is_open = true;
-        self
-    }
-
-    /// Calls `authorize` for each upgrade before it is answered, where the handler runs. The answer
-    /// must come within `deadlines.handshake`.
-    pub fn authorize<F>(mut self, authorize: F) -> Route
-    where
-        F: Fn(&Request) -> std::result::Result<Accept, Refusal> + Send + Sync + 'static,
-    {
-        self.spec.authorizes = true;
-        self.authorize = Some(Box::new(authorize));
-        self
-    }
-
-    /// Adds a subprotocol (RFC 6455, 1.9). The server answers with the first one offered by the
-    /// client that the route has.
-    pub fn protocol(mut self, name: impl Into<String>) -> Route {
-        self.spec.protocols.push(name.into());
-        self
-    }
-
-    /// Calls the handler with the round trip of each ping.
-    pub fn with_pongs(mut self) -> Route {
-        self.spec.wants_pongs = true;
-        self
-    }
-
-    /// Tells the handler when all that was queued for a peer is with the kernel, after it was not.
-    pub fn with_drained(mut self) -> Route {
-        self.spec.wants_drained = true;
-        self
-    }
-
-    fn new(
-        path: impl Into<String>,
-        kind: RouteKind,
-        endpoint: impl FnOnce(Option<Box<Authorize>>) -> Box<dyn Endpoint> + 'static,
-    ) -> Route {
-        let spec = RouteSpec {
-            path: path.into(),
-            kind,
-            placement: Placement::default(),
-            face: Face::default(),
-            is_open: false,
-            authorizes: false,
-            wants_pongs: false,
-            wants_drained: false,
-            protocols: Vec::new(),
-        };
-        Route { spec, endpoint: Box::new(endpoint), authorize: None }
-    }
-}
+pub use route::Route;
 
 /// Builds a [`Server`].
 #[derive(Default)]
@@ -216,7 +114,7 @@ impl Builder {
 
     /// Adds a route that the engine answers by itself.
     fn own(self, path: &str, kind: RouteKind) -> Builder {
-        let route = Route::new(path, kind, |_| Box::new(AnswerEndpoint(unused))).inline();
+        let route = Route::own(path, kind).inline();
         self.route(if kind == RouteKind::Hub { route.protocol("heartwheel.v1") } else { route })
     }
 
@@ -224,7 +122,7 @@ impl Builder {
     /// on every listener.
     pub fn health(self) -> Builder {
         let route = |path, kind| {
-            let mut route = Route::new(path, kind, |_| Box::new(AnswerEndpoint(unused)));
+            let mut route = Route::own(path, kind);
             route.spec.face = Face::Both;
             route.spec.is_open = true;
             route
@@ -266,8 +164,7 @@ impl Builder {
             ("/shed", Shed),
         ];
         paths.into_iter().fold(self, |builder, (path, operation)| {
-            let kind = RouteKind::Operator(operation);
-            builder.route(Route::new(path, kind, |_| Box::new(AnswerEndpoint(unused))).admin())
+            builder.route(Route::own(path, RouteKind::Operator(operation)).admin())
         })
     }
 
@@ -358,12 +255,12 @@ impl Builder {
         let mut specs = Vec::new();
         let mut endpoints = Vec::new();
         for route in self.routes {
-            let mut spec = route.spec;
+            let (mut spec, endpoint) = route.into_parts();
             if self.config.workers == 0 {
                 spec.placement = Placement::Inline;
             }
             specs.push(spec);
-            endpoints.push((route.endpoint)(route.authorize));
+            endpoints.push(endpoint);
         }
         let config = &self.config;
         let is_adopted = |face| self.adopted.iter().any(|(_, adopted)| *adopted == face);
@@ -664,9 +561,4 @@ fn parse(key: &str, address: &str) -> Result<Address> {
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish()
-}
-
-/// Never called: the engine itself answers these routes.
-fn unused(_: &Request) -> Response {
-    Response::new(500)
 }

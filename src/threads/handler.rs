@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::contract::event::{Accept, Event, Outcome, Session, Task};
@@ -88,6 +89,28 @@ pub(crate) type Authorize = dyn Fn(&Request) -> Result<Accept, Refusal> + Send +
 pub(crate) trait Endpoint: Send + Sync {
     /// Does a job. `tick` is called before each call of the handler, and once after the last.
     fn run(&self, peer: &Peer, task: Task, tick: &mut dyn FnMut()) -> Outcome;
+}
+
+/// What runs the handlers of all routes, by the number of the route.
+#[derive(Clone)]
+pub(crate) struct Endpoints(Arc<[Option<Box<dyn Endpoint>>]>);
+
+impl Endpoints {
+    /// Does a job of a route, as [`Endpoint::run`] does.
+    pub fn run(&self, route: usize, peer: &Peer, task: Task, tick: &mut dyn FnMut()) -> Outcome {
+        let endpoint = self.0.get(route).and_then(Option::as_ref);
+        debug_assert!(endpoint.is_some(), "the engine makes jobs only for routes with a handler");
+        match endpoint {
+            Some(endpoint) => endpoint.run(peer, task, tick),
+            None => panicked(None, 0, 0),
+        }
+    }
+}
+
+impl From<Vec<Option<Box<dyn Endpoint>>>> for Endpoints {
+    fn from(endpoints: Vec<Option<Box<dyn Endpoint>>>) -> Endpoints {
+        Endpoints(endpoints.into())
+    }
 }
 
 /// The endpoint of a WebSocket route.

@@ -18,10 +18,7 @@ use crate::core::contract::event::{Calls, Done, Job};
 use crate::io::transport::tls::ToStep;
 use crate::threads::command_queue::{Scope, Shared};
 use crate::threads::handle::{Handle, Peer};
-use crate::threads::handler::Endpoint;
-
-/// The endpoints of all routes, in the order of the table of routes.
-pub(crate) type Endpoints = Arc<[Box<dyn Endpoint>]>;
+use crate::threads::handler::Endpoints;
 
 /// A pool of worker threads.
 pub(crate) struct Pool {
@@ -209,7 +206,7 @@ impl Context {
             let mut last_ms = 0;
             let mut calls = Calls::default();
             let mut last: Option<Instant> = None;
-            let outcome = self.endpoints[route].run(&peer, task, &mut || {
+            let outcome = self.endpoints.run(route, &peer, task, &mut || {
                 let now = Instant::now();
                 if let Some(last) = last.replace(now) {
                     calls.record(now - last);

@@ -98,6 +98,11 @@ pub enum RouteKind {
 }
 
 impl RouteKind {
+    /// Returns whether a handler answers. The engine answers the other kinds by itself.
+    pub(crate) fn has_handler(self) -> bool {
+        matches!(self, RouteKind::WebSocket | RouteKind::Get | RouteKind::Post)
+    }
+
     /// Returns what caches may do with the answers.
     pub(crate) fn caching(self) -> Caching {
         match self {

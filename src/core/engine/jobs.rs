@@ -113,6 +113,8 @@ impl Engine {
     /// [`Command::Done`](crate::core::contract::event::Command::Done).
     pub fn poll_job(&mut self, placement: Placement) -> Option<Job> {
         let job = self.next_job(placement);
+        let has_handler = |job: &Job| self.settings.routes[job.route].kind.has_handler();
+        debug_assert!(job.as_ref().is_none_or(has_handler), "there is no handler to do this job");
         self.jobs.out += usize::from(job.is_some());
         job
     }

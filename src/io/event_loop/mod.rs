@@ -32,7 +32,7 @@ use crate::io::refusals::Refusals;
 #[cfg(feature = "tls")]
 use crate::system::tls::Acceptor;
 use crate::threads::handle::Handle;
-use crate::threads::worker::Endpoints;
+use crate::threads::handler::Endpoints;
 
 use outside::Outside;
 

@@ -28,7 +28,8 @@ use crate::io::sockets::Sockets;
 use crate::system::process::Gauges;
 use crate::threads::command_queue::{Inlet, Scope, Shared};
 use crate::threads::handle::Peer;
-use crate::threads::worker::{Endpoints, Pool};
+use crate::threads::handler::Endpoints;
+use crate::threads::worker::Pool;
 
 /// What the loop has beside the engine.
 pub(super) struct Outside {
