@@ -73,7 +73,7 @@
 //! | | `socket`, `sockets`, `transport` | socket options, the table of sockets, what carries the bytes |
 //! | | `memory` | connections without a kernel |
 //! | `system` | | descriptors, memory, the process, the file of tokens |
-//! | `core` | `engine` | all connections; `handle_*` in, `poll_*` out; the order of a turn |
+//! | `core` | `engine` | all connections; `handle_*` in, `poll_*` out; the order of a turn; what each path serves |
 //! | | `transport` | bytes between a socket and the engine, and how to add another kind |
 //! | | `connection`, `outbox` | one connection: a machine for each protocol, its deadlines and ends; what waits to be sent |
 //! | | `contract` | events, routes: what engine and application tell each other; what a log that answers later is told |

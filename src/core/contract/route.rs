@@ -1,6 +1,6 @@
 //! The table of routes, as the engine sees it: what a path serves, and where its handler runs.
 
-use crate::core::wire::http::{Caching, percent_decode};
+use crate::core::wire::http::percent_decode;
 
 /// One route.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl RouteSpec {
 
     /// Returns whether this route serves a path. A pattern that ends in `{topic}` or `{id}` takes
     /// one more segment, whatever it is.
-    fn has_path(&self, path: &str) -> bool {
+    pub(crate) fn has_path(&self, path: &str) -> bool {
         match self.path.strip_suffix("{topic}").or(self.path.strip_suffix("{id}")) {
             Some(prefix) => path.strip_prefix(prefix).is_some_and(|rest| !rest.contains('/')),
             None => self.path == path,
@@ -101,18 +101,6 @@ impl RouteKind {
     /// Returns whether a handler answers. The engine answers the other kinds by itself.
     pub(crate) fn has_handler(self) -> bool {
         matches!(self, RouteKind::WebSocket | RouteKind::Get | RouteKind::Post)
-    }
-
-    /// Returns what caches may do with the answers.
-    pub(crate) fn caching(self) -> Caching {
-        match self {
-            RouteKind::TopicSocket
-            | RouteKind::TopicGet
-            | RouteKind::TopicPost
-            | RouteKind::EventStream => Caching::Topics,
-            RouteKind::Get | RouteKind::Post => Caching::Handlers,
-            _ => Caching::NoStore,
-        }
     }
 }
 
@@ -159,72 +147,6 @@ impl Face {
     /// Returns whether a route with this face is reached through a listener for `listener`.
     pub fn is_seen_by(self, listener: Face) -> bool {
         self == Face::Both || self == listener
-    }
-}
-
-/// The routes of a path for one listener, by kind.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Found {
-    pub websocket: Option<usize>,
-    pub get: Option<usize>,
-    pub post: Option<usize>,
-    pub delete: Option<usize>,
-    /// A POST needs no body.
-    pub is_bare: bool,
-    /// It reports the server's health: a watcher may use any Host name for it.
-    pub is_health: bool,
-    /// What caches may do with its answers.
-    pub caching: Caching,
-}
-
-/// Finds the routes of a path.
-pub(crate) fn find(routes: &[RouteSpec], face: Face, path: &str) -> Option<Found> {
-    let mut found = None;
-    for (index, route) in routes.iter().enumerate() {
-        if !route.has_path(path) || !route.face.is_seen_by(face) {
-            continue;
-        }
-        let found: &mut Found = found.get_or_insert_default();
-        found.caching = found.caching.max(route.kind.caching());
-        found.is_health |= matches!(route.kind, RouteKind::Health | RouteKind::Ready);
-        let place = match route.kind {
-            RouteKind::WebSocket | RouteKind::TopicSocket | RouteKind::Hub => &mut found.websocket,
-            RouteKind::Get
-            | RouteKind::Health
-            | RouteKind::Ready
-            | RouteKind::TopicGet
-            | RouteKind::EventStream => &mut found.get,
-            RouteKind::Operator(
-                Operation::Metrics | Operation::Connections | Operation::Config,
-            ) => &mut found.get,
-            RouteKind::Operator(Operation::Kick) => &mut found.delete,
-            RouteKind::Operator(Operation::Drain | Operation::Shed) => {
-                found.is_bare = true;
-                &mut found.post
-            }
-            RouteKind::Post | RouteKind::TopicPost => &mut found.post,
-        };
-        *place = Some(index);
-    }
-    found
-}
-
-impl Found {
-    /// Returns one of the routes.
-    pub fn any(&self) -> Option<usize> {
-        self.websocket.or(self.get).or(self.post)
-    }
-
-    /// Returns the value of the Allow header (RFC 9110, 10.2.1).
-    pub fn allow(&self) -> &'static str {
-        match (self.get.is_some(), self.post.is_some()) {
-            (true, true) => "GET, HEAD, POST, OPTIONS",
-            (true, false) => "GET, HEAD, OPTIONS",
-            (false, true) if self.websocket.is_some() => "GET, POST, OPTIONS",
-            (false, true) => "POST, OPTIONS",
-            (false, false) if self.delete.is_some() => "DELETE, OPTIONS",
-            (false, false) => "GET, OPTIONS",
-        }
     }
 }
 

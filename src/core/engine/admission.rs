@@ -7,7 +7,7 @@ use crate::core::admission::rates::enough;
 use crate::core::connection::{Connection, PeerAddress};
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
-use crate::core::engine::publish::SHORT_OF_MEMORY;
+use crate::core::engine::memory_budget::SHORT_OF_MEMORY;
 #[cfg(feature = "tls")]
 use crate::core::engine::sealed::Certificates;
 use crate::core::ground::bucket::Bucket;

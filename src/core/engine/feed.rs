@@ -8,14 +8,15 @@ use tungstenite::Bytes;
 use crate::core::config::OverflowPolicy;
 use crate::core::connection::allowance::Allowance;
 use crate::core::connection::{Connection, Mark};
-use crate::core::contract::route::{RouteKind, RouteSpec};
+use crate::core::engine::services::form;
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 use crate::core::outbox::{Kind, Outbox, Plan, Wanted, Yielding};
 use crate::core::topics::{
-    Delivery, Event, EventId, Gap, Payload, Replay, SubscriptionKey, TOGETHER_MAX,
+    After, Delivery, Event, EventId, Gap, Payload, Replay, SubscribeError, SubscriptionKey,
+    TOGETHER_MAX,
 };
 use crate::core::wire::encoded::Encoded;
 use crate::core::wire::envelope::{self, ServerMessage};
@@ -81,6 +82,43 @@ impl FormCache {
 impl Engine {
     fn form(&self, connection: &Connection) -> Option<Form> {
         form(&self.settings.routes, connection)
+    }
+
+    /// Subscribes a connection, if it is still there.
+    pub(super) fn subscribe(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        topic: &str,
+        after: After,
+    ) -> Result<Option<SubscriptionKey>, SubscribeError> {
+        let Some(connection) = find_mut(&mut self.connections, id) else { return Ok(None) };
+        let list = &mut connection.subscriptions;
+        let subscribed = self.topics.subscribe(now, id, list, topic, after);
+        let key = subscribed.inspect(|_| connection.flags.feed.replays = true);
+        self.charge_looks();
+        let key = key?;
+        if after != After::Now {
+            let has_gap = self.topics.has_gap(key);
+            self.stats.resumes_gap += u64::from(has_gap);
+            self.stats.resumes_complete += u64::from(!has_gap);
+        }
+        Ok(Some(key))
+    }
+
+    pub(super) fn unsubscribe(&mut self, id: ConnectionId, topic: &str) {
+        if let Some(connection) = find_mut(&mut self.connections, id)
+            && let Some(key) = self.topics.find_subscription(&connection.subscriptions, topic)
+        {
+            self.topics.unsubscribe(&mut connection.subscriptions, key);
+        }
+        self.charge_looks();
+    }
+
+    pub(super) fn unsubscribe_all(&mut self, id: ConnectionId) {
+        if let Some(connection) = find_mut(&mut self.connections, id) {
+            self.topics.unsubscribe_all(&mut connection.subscriptions);
+        }
     }
 
     /// Goes on with the replay of a connection, as far as its outbox and the turn allow.
@@ -470,18 +508,6 @@ impl Engine {
             _ => {}
         }
         frame
-    }
-}
-
-/// Says how a connection is fed, if it is.
-pub(super) fn form(routes: &[RouteSpec], connection: &Connection) -> Option<Form> {
-    let route = &routes[usize::from(connection.route?)];
-    match route.kind {
-        RouteKind::TopicSocket | RouteKind::WebSocket if connection.is_open() => Some(Form::Plain),
-        RouteKind::Hub if connection.is_open() => Some(Form::Envelope),
-        RouteKind::TopicGet if connection.is_stream() => Some(Form::Stream),
-        RouteKind::EventStream if connection.is_stream() => Some(Form::NamedStream),
-        _ => None,
     }
 }
 

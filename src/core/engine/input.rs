@@ -4,8 +4,8 @@ use std::io;
 
 use crate::core::connection::receive::{Context, Decoded, Received};
 use crate::core::contract::event::Event;
+use crate::core::engine::services::is_handled;
 use crate::core::engine::settings::Settings;
-use crate::core::engine::upgraded::is_handled;
 use crate::core::engine::{End, Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;

@@ -284,6 +284,9 @@ const _: () = assert!(
     "a close frame fits behind another control frame"
 );
 
+/// What is said where the memory budget has no room.
+pub(super) const SHORT_OF_MEMORY: &str = "the server is short of memory";
+
 #[cfg(test)]
 mod tests {
     use super::*;

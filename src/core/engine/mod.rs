@@ -21,14 +21,11 @@ mod feed;
 mod figures;
 #[cfg(feature = "ffi")]
 mod host;
-mod hub;
 mod input;
 mod jobs;
 mod memory_budget;
 mod metrics;
-mod operator;
 mod output;
-mod publish;
 pub mod pump;
 mod queue;
 mod rates;
@@ -40,6 +37,7 @@ mod rounds;
 mod schedule;
 #[cfg(feature = "tls")]
 mod sealed;
+mod services;
 mod settings;
 mod shed;
 mod slices;

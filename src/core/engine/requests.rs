@@ -3,12 +3,12 @@
 use tungstenite::Bytes;
 
 use crate::core::admission::tokens::TokenIndex;
+use crate::core::connection::Connection;
 use crate::core::connection::http::{Answering, Body, Pending};
-use crate::core::connection::{Connection, Posted};
 use crate::core::contract::event::Accept;
-use crate::core::contract::route::{self, Face, Found, RouteKind};
-use crate::core::engine::tickets::{self, Published};
-use crate::core::engine::{Engine, publish};
+use crate::core::contract::route::Face;
+use crate::core::engine::Engine;
+use crate::core::engine::services::{self, Found};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
@@ -16,9 +16,8 @@ use crate::core::outbox::Kind;
 use crate::core::wire::frame::Frame;
 use crate::core::wire::http::{
     self, Admitted, BodyLength, BodyReader, Caching, Cors, Head, Origins, Refusal, Request,
-    Response, Wanted, Wire,
+    Response, Wire,
 };
-use crate::core::wire::sse;
 
 /// What a request is to become.
 enum Aim {
@@ -96,9 +95,8 @@ impl Engine {
                 if head.expects_continue {
                     self.push_frame(now, id, Frame::raw(http::CONTINUE), Kind::Response);
                 }
-                let is_posted = self.settings.routes[pending.route].kind == RouteKind::TopicPost;
-                let posted = if is_posted { Posted::new(&head.request) } else { None };
-                let posted = posted.map(Box::new);
+                let spec = &self.settings.routes[pending.route];
+                let posted = services::posted(spec, &head.request).map(Box::new);
                 let body = Body { request: head.request, reader, posted, pending };
                 let Some(connection) = self.get_mut(id) else { return };
                 connection.begin_body(now, body);
@@ -116,87 +114,10 @@ impl Engine {
 
     /// Has the handler decide on a complete request, or answers where none is needed.
     fn decide(&mut self, now: Instant, id: ConnectionId, request: Box<Request>, pending: Pending) {
-        let spec = &self.settings.routes[pending.route];
-        let (kind, authorizes) = (spec.kind, spec.authorizes);
+        let route = pending.route;
         let Some(connection) = self.get_mut(id) else { return };
         connection.begin_deciding(now, pending);
-        match kind {
-            RouteKind::WebSocket if !authorizes => {
-                self.handle_verdict(now, id, request, Ok(Accept::default()));
-            }
-            RouteKind::WebSocket | RouteKind::Get | RouteKind::Post => self.ask(id, request),
-            RouteKind::TopicSocket | RouteKind::Hub => {
-                self.handle_verdict(now, id, request, Ok(Accept::default()));
-            }
-            RouteKind::TopicGet | RouteKind::TopicPost | RouteKind::EventStream => {
-                self.handle_topic_request(now, id, &request, kind);
-            }
-            RouteKind::Operator(operation) => self.operate(now, id, &request, operation),
-            RouteKind::Health => self.handle_answer(now, id, Response::new(200).text("ok\n")),
-            RouteKind::Ready if self.schedule.drain.is_some() => {
-                let response = Refusal::new(503, "the server is draining").into();
-                self.handle_answer(now, id, response);
-            }
-            RouteKind::Ready if self.budget.is_short() => {
-                let response = Refusal::new(503, publish::SHORT_OF_MEMORY).into();
-                self.handle_answer(now, id, response);
-            }
-            RouteKind::Ready => self.handle_answer(now, id, Response::new(200).text("ready\n")),
-        }
-    }
-
-    /// Answers what the topics themselves answer.
-    fn handle_topic_request(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        request: &Request,
-        kind: RouteKind,
-    ) {
-        let Some(mut pending) = self.take_pending(id) else { return };
-        let pattern = self.settings.routes[pending.route].path.clone();
-        let topic = publish::topic_of(&pattern, request.path()).unwrap_or_default();
-        let wanted = http::wanted(request, sse::CONTENT_TYPE);
-        let answer = match kind {
-            RouteKind::TopicPost => {
-                match self.post_topic(now, request, &topic, pending.posted.take()) {
-                    Ok(Published::Later(ticket)) => return self.await_post(id, ticket, pending),
-                    Ok(Published::Now(event)) => {
-                        self.stats.messages_posted += 1;
-                        Ok(tickets::posted(event))
-                    }
-                    Err(refusal) => Err(refusal),
-                }
-            }
-            RouteKind::TopicGet if wanted != Wanted::Named => match request.query_value("after") {
-                None => self.read_topic(now, &topic),
-                Some(after) => match self.read_history(now, id, &topic, &after, &pending) {
-                    Ok(()) => return,
-                    Err(refusal) => Err(refusal),
-                },
-            },
-            RouteKind::EventStream if wanted == Wanted::Refused => {
-                Err(Refusal::new(406, "there is nothing here but event streams"))
-            }
-            RouteKind::TopicGet => match self.open_stream(now, id, request, &[topic], &pending) {
-                Ok(()) => return,
-                Err(refusal) => Err(refusal),
-            },
-            _ => match self.open_streams(now, id, request, &pending) {
-                Ok(()) => return,
-                Err(refusal) => Err(refusal),
-            },
-        };
-        let response = answer.unwrap_or_else(Response::from);
-        self.answer(now, id, response, &pending);
-    }
-
-    /// Has the request wait for the route's handler, with its connection: one that ends takes it
-    /// along.
-    fn ask(&mut self, id: ConnectionId, request: Box<Request>) {
-        let Some(connection) = self.get_mut(id) else { return };
-        connection.keep_request(request);
-        self.mark_runnable(id);
+        self.serve_request(now, id, request, route);
     }
 
     /// Takes the verdict on an upgrade. One that comes after the deadline is dropped.
@@ -352,7 +273,7 @@ impl Engine {
         pending: &mut Pending,
     ) -> Result<(Aim, Option<TokenIndex>), Refusal> {
         let request = &head.request;
-        let found = route::find(&self.settings.routes, face, request.path());
+        let found = services::find(&self.settings.routes, face, request.path());
         pending.caching = found.map_or(Caching::default(), |found| found.caching);
         let admission = &self.settings.config.admission;
         if !found.is_some_and(|found| found.is_health) {

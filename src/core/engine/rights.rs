@@ -4,9 +4,10 @@ use log::debug;
 
 use crate::core::admission::tokens::{Right, TokenIndex, Tokens};
 use crate::core::connection::Connection;
-use crate::core::contract::route::{Face, RouteKind};
+use crate::core::contract::route::Face;
+use crate::core::engine::Engine;
 use crate::core::engine::rounds::{Beats, Change};
-use crate::core::engine::{Engine, publish};
+use crate::core::engine::services::{self, Needs, Service};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 use crate::core::topics::Name;
@@ -63,20 +64,20 @@ impl Engine {
             return Err(Refusal::new(401, "this takes a token"));
         };
         let may = |right, topic: &str| !Name::is_valid(topic) || tokens.may(token, right, topic);
-        let of_path = || publish::topic_of(&spec.path, request.path()).unwrap_or_default();
-        let (is_allowed, sentence) = match spec.kind {
-            RouteKind::TopicPost => (may(Right::Publish, &of_path()), NO_PUBLISH),
-            RouteKind::TopicGet | RouteKind::TopicSocket => {
-                (may(Right::Subscribe, &of_path()), NO_SUBSCRIBE)
+        let refused = match Service::of(spec.kind).needs {
+            Needs::Nothing => None,
+            Needs::ForPath(right) => {
+                let topic = services::topic_of(&spec.path, request.path()).unwrap_or_default();
+                (!may(right, &topic)).then_some(right)
             }
-            RouteKind::EventStream => {
+            Needs::ForQuery(right) => {
                 let mut topics = request.query_values("topic");
-                (topics.all(|topic| may(Right::Subscribe, &topic)), NO_SUBSCRIBE)
+                topics.any(|topic| !may(right, &topic)).then_some(right)
             }
-            _ => (true, ""),
         };
-        self.stats.rejected_rights += u64::from(!is_allowed);
-        is_allowed.then_some(Some(token)).ok_or_else(|| Refusal::new(403, sentence))
+        let Some(right) = refused else { return Ok(Some(token)) };
+        self.stats.rejected_rights += 1;
+        Err(Refusal::new(403, if right == Right::Publish { NO_PUBLISH } else { NO_SUBSCRIBE }))
     }
 
     /// Says whether the token of a connection has a right now, where one is needed at all. What is

@@ -1,8 +1,8 @@
-//! Publications that wait for a log which answers later:
+//! Publications, and those that wait for a log which answers later:
 //! [`backbone`](crate::core::contract::backbone) states the order of ids and of answers.
 //!
-//! If the server's own memory is the log, nothing of this exists but one empty pointer, and one
-//! byte of each connection.
+//! If the server's own memory is the log, none waits: there is one empty pointer, and one byte of
+//! each connection.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -227,6 +227,23 @@ impl Default for Ticket {
 }
 
 impl Engine {
+    /// Publishes, for those that may. Where a log answers later, [`Engine::await_answer`] follows.
+    pub(super) fn publish(
+        &mut self,
+        now: Instant,
+        topic: &str,
+        payload: Payload,
+    ) -> Result<Published, Unpublished> {
+        if self.queues.tickets.is_some() {
+            return self.publish_later(now, topic, payload);
+        }
+        let added = payload.len() + Log::EVENT_BYTES;
+        self.budget.add(added);
+        let published = self.topics.publish(now, self.reports.date.unix_ms, topic, payload);
+        self.halve_logs(added);
+        Ok(Published::Now(published?))
+    }
+
     /// Lets a log that answers later issue the ids; `last` is its last id. From now on each
     /// publication is given out by [`Engine::poll_publication`], and comes back by
     /// [`Command::Logged`](crate::core::contract::event::Command::Logged). To be called before the

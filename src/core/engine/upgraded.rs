@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::core::connection::heartbeat::Heartbeat;
 use crate::core::connection::{Connection, WebSocket};
 use crate::core::contract::event::Event;
-use crate::core::contract::route::{RouteKind, RouteSpec};
-use crate::core::engine::feed::{Form, form};
+use crate::core::engine::feed::Form;
+use crate::core::engine::services::{form, is_publisher};
 use crate::core::engine::settings::Settings;
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
@@ -31,10 +31,7 @@ impl Engine {
         connection.upgrade(now, WebSocket::new(heartbeat, lifetime_at));
         self.stats.upgraded += 1;
         self.actions.push_back(crate::core::engine::Action::Upgraded(id.key()));
-        match self.has_handler(id) {
-            true => self.push_event(id, Event::Opened(request)),
-            false => self.begin_feed(now, id),
-        }
+        self.serve_opened(now, id, request);
         self.mark_ready(id);
     }
 
@@ -49,9 +46,7 @@ impl Engine {
                 if let Some(connection) = self.get_mut(id) {
                     connection.counters.messages_in += 1;
                 }
-                if let Some(message) = self.take_published(now, id, message) {
-                    self.push_event(id, Event::Message(message));
-                }
+                self.serve_message(now, id, message);
             }
             Incoming::Ping(ping) => {
                 self.allowance.charge_message();
@@ -106,11 +101,6 @@ impl Engine {
         is_behind(&self.settings, connection)
     }
 
-    /// Says whether the route of a connection has a handler; the others are the engine's own.
-    pub(super) fn has_handler(&self, id: ConnectionId) -> bool {
-        self.get(id).is_some_and(|connection| is_handled(&self.settings.routes, connection))
-    }
-
     /// Lets the deadlines of a connection that is not read from stand still, and go on where they
     /// stood when it is read again. Says whether it may be read.
     pub(super) fn update_pause(&mut self, now: Instant, id: ConnectionId) -> bool {
@@ -137,22 +127,4 @@ fn is_behind(settings: &Settings, connection: &Connection) -> bool {
 fn is_deaf(settings: &Settings, connection: &Connection) -> bool {
     connection.outbox.held_bytes() > settings.config.limits.outbox_bytes / 2
         && form(&settings.routes, connection) == Some(Form::Envelope)
-}
-
-/// Says whether a WebSocket of a topic has published: it has no word for a refusal, so it waits
-/// while memory is short. One that only listens is read on, and stays alive by its pongs; and what
-/// was read of it is decoded, or shortage might be kept up by nothing but those who wait.
-fn is_publisher(routes: &[RouteSpec], connection: &Connection) -> bool {
-    let kind = connection.route.map(|route| routes[usize::from(route)].kind);
-    let has_rest = connection.inbox.as_ref().is_some_and(|inbox| inbox.has_rest());
-    kind == Some(RouteKind::TopicSocket)
-        && connection.is_open()
-        && connection.counters.messages_in > 0
-        && !has_rest
-}
-
-/// Says whether the route of a connection has a handler; the others are the engine's own.
-pub(super) fn is_handled(routes: &[RouteSpec], connection: &Connection) -> bool {
-    let kind = connection.route.map(|route| routes[usize::from(route)].kind);
-    kind == Some(RouteKind::WebSocket)
 }

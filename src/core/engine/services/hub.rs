@@ -2,21 +2,38 @@
 //! answered, and the connection stays.
 
 use crate::core::admission::tokens::Right;
-use crate::core::engine::feed::{Form, form};
-use crate::core::engine::publish::SHORT_OF_MEMORY;
+use crate::core::engine::feed::Form;
+use crate::core::engine::memory_budget::SHORT_OF_MEMORY;
 use crate::core::engine::rights::{NO_PUBLISH, NO_SUBSCRIBE};
+use crate::core::engine::services::{Method, Service, form};
 use crate::core::engine::tickets::{Answer, Asker, BUSY, Published, Unpublished};
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::json;
-use crate::core::ground::time::Instant;
+use crate::core::ground::time::{Instant, millis_up};
 use crate::core::topics::{After, Name, Payload, PublishError, SubscribeError};
 use crate::core::wire::envelope::{
     self, ClientMessage, ErrorCode, Problem, Reading, ServerMessage,
 };
 use crate::core::wire::message::Message;
 
+/// WebSocket connections with many topics.
+pub(super) const SERVICE: Service =
+    Service { form: Some(Form::Envelope), ..Service::by(Method::Upgrade) };
+
 impl Engine {
+    /// Tells a client that has just come what holds for its connection.
+    pub(super) fn greet(&mut self, now: Instant, id: ConnectionId) {
+        let config = &self.settings.config;
+        let hello = ServerMessage::Hello {
+            connection: &id.to_string(),
+            heartbeat_ms: config.heartbeat.interval.map_or(0, millis_up),
+            read_idle_ms: config.deadlines.read_idle.map_or(0, millis_up),
+            message_bytes: config.limits.message_bytes,
+        };
+        self.tell(now, id, &hello);
+    }
+
     /// Takes a message of a client.
     pub(super) fn take_envelope(&mut self, now: Instant, id: ConnectionId, message: &Message) {
         let Some(text) = message.as_text() else {
@@ -51,7 +68,7 @@ impl Engine {
 
     /// Reads what has come of a message of which more is outstanding: a long one takes more than a
     /// turn may.
-    pub(super) fn read_ahead(&mut self, id: ConnectionId) {
+    pub(in crate::core::engine) fn read_ahead(&mut self, id: ConnectionId) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         if form(&self.settings.routes, connection) != Some(Form::Envelope) {
             return;

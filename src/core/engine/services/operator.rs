@@ -8,6 +8,7 @@ use crate::core::connection::http::Rest;
 use crate::core::contract::event::Place;
 use crate::core::contract::route::Operation;
 use crate::core::engine::Engine;
+use crate::core::engine::services::{Method, Service};
 use crate::core::ground::decimal;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::json::Object;
@@ -15,6 +16,17 @@ use crate::core::ground::time::Instant;
 use crate::core::observe::figures::Surroundings;
 use crate::core::observe::metrics;
 use crate::core::wire::http::{HeaderLines, Refusal, Request, Response};
+
+/// Returns what an operation is to the engine.
+pub(super) const fn service(operation: Operation) -> Service {
+    match operation {
+        Operation::Metrics | Operation::Connections | Operation::Config => Service::by(Method::Get),
+        Operation::Kick => Service::by(Method::Delete),
+        Operation::Drain | Operation::Shed => {
+            Service { is_bare: true, ..Service::by(Method::Post) }
+        }
+    }
+}
 
 impl Engine {
     /// Answers a request of the operator's, which is complete.
