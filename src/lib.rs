@@ -49,6 +49,7 @@
 //! | job | what a handler does next for one connection |
 //! | turn, allowance | one pass of the loop; how much one turn may do |
 //! | deadline | when a connection must be looked at again |
+//! | service, hub | what a path serves; the service whose connections have many topics each: `/ws` |
 //!
 //! An event of a topic is something else: what was published, with its id.
 //!
@@ -65,7 +66,7 @@
 //! | `guide` | | the pages that people read |
 //! | `program`, `app` | | options, configuration file, signals, log lines; what the program serves |
 //! | `ffi` | | the C interface, behind the feature of that name: `src/ffi/heartwheel.h` |
-//! | `server` | | builder, run, turn, the descriptor for another loop |
+//! | `server` | | builder, routes, run, turn, the descriptor for another loop |
 //! | `threads` | `handle` | commands from any thread |
 //! | | `handler`, `worker` | what applications write, and the threads it runs on |
 //! | `io` | `event_loop`, `clock`, `manual_clock` | poll, the order of a turn, the time, also by hand |

@@ -26,7 +26,7 @@ targets=(
 
 # Everywhere.
 suites=(
-    lib wheel_model differential simulation topics_model virtual_time memory fuzz sse envelope
+    lib wheel_model differential simulation topics_model virtual_time memory fuzz sse hub
     loopback embedding admission closing reload topics workers
 )
 # Not under an emulator: they start the program, and a kernel starts none of another processor.

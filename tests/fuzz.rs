@@ -31,7 +31,7 @@ fn engine_keeps_its_invariants_whatever_happens() {
 
 #[test]
 fn messages_of_ws_are_read_as_another_json_reader_reads_them() {
-    fuzz("envelope", bodies::envelope::run, 10_000);
+    fuzz("hub", bodies::hub::run, 10_000);
 }
 
 #[test]

@@ -4,10 +4,10 @@
 
 mod common;
 
-#[path = "topics/envelope.rs"]
-mod envelope;
 #[path = "topics/events.rs"]
 mod events;
+#[path = "topics/hub.rs"]
+mod hub;
 #[path = "topics/library.rs"]
 mod library;
 #[path = "topics/plain.rs"]

@@ -8,9 +8,9 @@
 pub mod config;
 pub mod decoder;
 pub mod engine;
-pub mod envelope;
 pub mod events;
 pub mod head;
+pub mod hub;
 #[cfg(feature = "tls")]
 pub mod record;
 pub mod response;

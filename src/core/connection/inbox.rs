@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::core::config::Limits;
 use crate::core::contract::event::Event;
-use crate::core::wire::envelope::Reading;
+use crate::core::wire::hub::Reading;
 
 /// What has been received and waits for the handler.
 #[derive(Debug, Default)]

@@ -19,8 +19,8 @@ use crate::core::topics::{
     TOGETHER_MAX,
 };
 use crate::core::wire::encoded::Encoded;
-use crate::core::wire::envelope::{self, ServerMessage};
 use crate::core::wire::frame::Frame;
+use crate::core::wire::hub::{self, ServerMessage};
 use crate::core::wire::message::Message;
 use crate::core::wire::sse;
 use crate::core::wire::ws;
@@ -31,7 +31,7 @@ pub(super) enum Form {
     /// A WebSocket of one topic: payloads alone.
     Plain,
     /// `/ws`: JSON messages.
-    Envelope,
+    Hub,
     /// An event stream of one topic.
     Stream,
     /// An event stream of several topics, which names them.
@@ -146,7 +146,7 @@ impl Engine {
                     self.push_frame(now, id, frame, Kind::Event(key, event.id));
                 }
                 Replay::Gap(gap) => self.tell_gap(now, id, form, key, gap),
-                Replay::CaughtUp(last) if form == Form::Envelope => {
+                Replay::CaughtUp(last) if form == Form::Hub => {
                     let topic = self.topics.topic_of(key).clone();
                     let last = last.to_string();
                     self.tell(now, id, &ServerMessage::Subscribed { topic: &topic, last: &last });
@@ -257,7 +257,7 @@ impl Engine {
                 self.tell_losses(now, id);
             }
             self.push_frame(now, id, frame, Kind::Event(key, delivery.event.id));
-            if form == Form::Envelope {
+            if form == Form::Hub {
                 self.tell_pressure(now, id);
             }
         }
@@ -371,7 +371,7 @@ impl Engine {
     /// Tells a client of `/ws` that the server closes, and when to come back.
     pub(super) fn say_goodbye(&mut self, now: Instant, id: ConnectionId, retry_ms: u64) {
         let form = self.get(id).and_then(|connection| self.form(connection));
-        if form == Some(Form::Envelope) {
+        if form == Some(Form::Hub) {
             self.tell(now, id, &ServerMessage::Goaway { retry_ms });
         }
     }
@@ -390,7 +390,7 @@ impl Engine {
             91.. if before < 3 => 3,
             _ => before,
         };
-        if level != before && self.form(connection) == Some(Form::Envelope) {
+        if level != before && self.form(connection) == Some(Form::Hub) {
             if let Some(connection) = self.get_mut(id) {
                 connection.flags.feed.pressure = level;
             }
@@ -454,7 +454,7 @@ impl Engine {
         self.stats.discarded_bytes += plan.bytes as u64;
         let mut words = Vec::with_capacity(plan.losses.len());
         for loss in &plan.losses {
-            if loss.next.is_none() && form != Form::Envelope {
+            if loss.next.is_none() && form != Form::Hub {
                 self.mark_lost(id, loss.subscription);
                 words.push(None);
                 continue;
@@ -521,7 +521,7 @@ const LONGEST_ID: &str = "18446744073709551615-18446744073709551615";
 fn encode_gap(form: Form, topic: &str, first: Option<&str>) -> Option<Frame> {
     match form {
         Form::Plain => None,
-        Form::Envelope => {
+        Form::Hub => {
             let gap = ServerMessage::Gap { topic, first };
             Some(ws::encoder::message(Message::text(gap.encode())))
         }
@@ -544,7 +544,7 @@ fn encode(form: Form, topic: &str, event: &Event) -> Frame {
             Payload::Text(text) | Payload::Json(text) => Message::Text(text),
             Payload::Binary(bytes) => Message::Binary(bytes),
         }),
-        Form::Envelope => ws::encoder::text(text(envelope::event_around(topic, &id, payload))),
+        Form::Hub => ws::encoder::text(text(hub::event_around(topic, &id, payload))),
         Form::Stream => stream(None),
         Form::NamedStream => stream(Some(topic)),
     }

@@ -12,9 +12,9 @@ use crate::core::ground::time::Instant;
 use crate::core::outbox::Kind;
 use crate::core::topics::{After, Event};
 use crate::core::wire::encoded::{Around, Coding, Encoded};
-use crate::core::wire::envelope;
 use crate::core::wire::frame::Frame;
 use crate::core::wire::http::HeaderLines;
+use crate::core::wire::hub;
 
 /// A piece of an answer.
 struct Slice {
@@ -126,7 +126,7 @@ impl Engine {
 }
 
 fn row(event: &Event) -> Encoded {
-    let around = envelope::row_around(&event.id.to_string(), feed::payload(&event.payload));
+    let around = hub::row_around(&event.id.to_string(), feed::payload(&event.payload));
     Encoded::new(around, event.payload.clone().into_bytes())
 }
 

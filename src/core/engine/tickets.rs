@@ -18,8 +18,8 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 use crate::core::topics::log::Log;
 use crate::core::topics::{EventId, Name, Payload, PublishError};
-use crate::core::wire::envelope::{ErrorCode, ServerMessage};
 use crate::core::wire::http::{Refusal, Response};
+use crate::core::wire::hub::{ErrorCode, ServerMessage};
 
 /// What became of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(super) enum Asker {
     /// A request, whose connection waits with it until it is answered.
     Post(ConnectionId),
     /// A client of `/ws`, with its `ref`.
-    Envelope(ConnectionId, Option<Box<str>>),
+    Hub(ConnectionId, Option<Box<str>>),
     /// A WebSocket of a topic, which is not told.
     Plain(ConnectionId),
     /// The application, which is not told.
@@ -136,7 +136,7 @@ impl Tickets {
     fn name_asker(&mut self, id: ConnectionId, ticket: Ticket, asker: Asker) {
         let Some(asked) = self.asked.get_mut(&ticket) else { return };
         let reference = match &asker {
-            Asker::Envelope(_, Some(reference)) => reference.len(),
+            Asker::Hub(_, Some(reference)) => reference.len(),
             _ => 0,
         };
         asked.bytes += reference;
@@ -214,7 +214,7 @@ impl Tickets {
 impl Asker {
     fn connection(&self) -> Option<ConnectionId> {
         match self {
-            Asker::Post(id) | Asker::Envelope(id, _) | Asker::Plain(id) => Some(*id),
+            Asker::Post(id) | Asker::Hub(id, _) | Asker::Plain(id) => Some(*id),
             Asker::Application => None,
         }
     }
@@ -333,7 +333,7 @@ impl Engine {
         let (code, sentence) = refusal;
         let ticket = tickets.insert(now, sentence.len());
         tickets.note_answer(ticket, Answer::Refused(code, sentence.into()));
-        self.await_answer(ticket, Asker::Envelope(id, reference.map(Box::from)));
+        self.await_answer(ticket, Asker::Hub(id, reference.map(Box::from)));
         self.note_asking(id, Asking::Enough);
         None
     }
@@ -420,7 +420,7 @@ impl Engine {
             (Asker::Post(id), Answer::Refused(_, sentence)) => {
                 self.handle_answer(now, id, Refusal::new(503, sentence).into());
             }
-            (Asker::Envelope(id, reference), answer) => {
+            (Asker::Hub(id, reference), answer) => {
                 if self.get(id).is_some_and(|connection| connection.takes_messages()) {
                     self.tell_published(now, id, reference.as_deref(), answer);
                 }

@@ -126,5 +126,5 @@ fn is_behind(settings: &Settings, connection: &Connection) -> bool {
 /// Says whether a client of `/ws` leaves unread what it is answered: it may not ask for more.
 fn is_deaf(settings: &Settings, connection: &Connection) -> bool {
     connection.outbox.held_bytes() > settings.config.limits.outbox_bytes / 2
-        && form(&settings.routes, connection) == Some(Form::Envelope)
+        && form(&settings.routes, connection) == Some(Form::Hub)
 }

@@ -1,9 +1,9 @@
 //! What goes over the wire: HTTP, WebSocket, event streams, the JSON messages of `/ws`.
 
 pub mod encoded;
-pub mod envelope;
 pub mod frame;
 pub mod http;
+pub mod hub;
 pub mod message;
 pub mod payload;
 pub mod sse;

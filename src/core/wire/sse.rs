@@ -15,8 +15,8 @@ use tungstenite::Bytes;
 
 use crate::core::ground::json::Object;
 use crate::core::wire::encoded::{Around, Coding};
-use crate::core::wire::envelope::{around_base64, with_gap};
 use crate::core::wire::http::Request;
+use crate::core::wire::hub::{around_base64, with_gap};
 use crate::core::wire::payload::Payload;
 
 /// The type of a response that is an event stream.

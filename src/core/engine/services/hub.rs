@@ -12,14 +12,12 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::json;
 use crate::core::ground::time::{Instant, millis_up};
 use crate::core::topics::{After, Name, Payload, PublishError, SubscribeError};
-use crate::core::wire::envelope::{
-    self, ClientMessage, ErrorCode, Problem, Reading, ServerMessage,
-};
+use crate::core::wire::hub::{self, ClientMessage, ErrorCode, Problem, Reading, ServerMessage};
 use crate::core::wire::message::Message;
 
 /// WebSocket connections with many topics.
 pub(super) const SERVICE: Service =
-    Service { form: Some(Form::Envelope), ..Service::by(Method::Upgrade) };
+    Service { form: Some(Form::Hub), ..Service::by(Method::Upgrade) };
 
 impl Engine {
     /// Tells a client that has just come what holds for its connection.
@@ -35,7 +33,7 @@ impl Engine {
     }
 
     /// Takes a message of a client.
-    pub(super) fn take_envelope(&mut self, now: Instant, id: ConnectionId, message: &Message) {
+    pub(super) fn take_hub_message(&mut self, now: Instant, id: ConnectionId, message: &Message) {
         let Some(text) = message.as_text() else {
             // Of a long one no `ref` is looked for: nothing of it was read as it came.
             let bytes = Some(message.as_bytes()).filter(|bytes| bytes.len() <= BINARY_READ_MAX);
@@ -50,7 +48,7 @@ impl Engine {
             }
             Ok(ClientMessage::Subscribe { topic, after, reference }) => {
                 let after = after.map_or(After::Now, |after| After::parse(&after));
-                self.subscribe_enveloped(now, id, &topic, after, reference);
+                self.subscribe_hub(now, id, &topic, after, reference);
             }
             Ok(ClientMessage::Unsubscribe { topic }) => {
                 self.unsubscribe(id, &topic);
@@ -58,10 +56,10 @@ impl Engine {
             }
             Ok(ClientMessage::Publish { topic, data, reference }) => {
                 let payload = match data {
-                    envelope::Published::Text(text) => Payload::text(text.into_owned()),
-                    envelope::Published::Json(raw) => Payload::Json(raw.into()),
+                    hub::Published::Text(text) => Payload::text(text.into_owned()),
+                    hub::Published::Json(raw) => Payload::Json(raw.into()),
                 };
-                self.publish_enveloped(now, id, &topic, payload, reference);
+                self.publish_hub(now, id, &topic, payload, reference);
             }
         }
     }
@@ -70,7 +68,7 @@ impl Engine {
     /// turn may.
     pub(in crate::core::engine) fn read_ahead(&mut self, id: ConnectionId) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        if form(&self.settings.routes, connection) != Some(Form::Envelope) {
+        if form(&self.settings.routes, connection) != Some(Form::Hub) {
             return;
         }
         let Some((read, held)) = connection.read_ahead(&mut self.spares.inboxes) else { return };
@@ -92,7 +90,7 @@ impl Engine {
         reading.finish(text)
     }
 
-    fn subscribe_enveloped(
+    fn subscribe_hub(
         &mut self,
         now: Instant,
         id: ConnectionId,
@@ -121,7 +119,7 @@ impl Engine {
         }
     }
 
-    fn publish_enveloped(
+    fn publish_hub(
         &mut self,
         now: Instant,
         id: ConnectionId,
@@ -145,7 +143,7 @@ impl Engine {
         let answer = match published {
             Ok(Published::Now(event)) => Answer::Published(event),
             Ok(Published::Later(ticket)) => {
-                let asker = Asker::Envelope(id, reference.map(Box::from));
+                let asker = Asker::Hub(id, reference.map(Box::from));
                 return self.await_answer(ticket, asker);
             }
             Err(refusal) => match self.queue_refusal(now, id, reference, refusal) {

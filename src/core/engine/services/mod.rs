@@ -150,7 +150,7 @@ impl Engine {
         match kind {
             RouteKind::WebSocket => return self.push_event(id, Event::Message(message)),
             RouteKind::TopicSocket => self.publish_plain(now, id, message),
-            RouteKind::Hub => self.take_envelope(now, id, &message),
+            RouteKind::Hub => self.take_hub_message(now, id, &message),
             _ => return debug_assert!(false, "no other route has WebSockets"),
         }
         self.stats.messages_handled += 1;
@@ -176,7 +176,7 @@ pub(super) fn form(routes: &[RouteSpec], connection: &Connection) -> Option<Form
     let route = &routes[usize::from(connection.route?)];
     let form = Service::of(route.kind).form?;
     let is_fed = match form {
-        Form::Plain | Form::Envelope => connection.is_open(),
+        Form::Plain | Form::Hub => connection.is_open(),
         Form::Stream | Form::NamedStream => connection.is_stream(),
     };
     is_fed.then_some(form)

@@ -17,9 +17,7 @@ use std::time::Instant;
 
 use data_encoding::BASE64;
 use heartwheel::core::ground::json;
-use heartwheel::core::wire::envelope::{
-    ClientMessage, ErrorCode, Published, ServerMessage, row_around,
-};
+use heartwheel::core::wire::hub::{ClientMessage, ErrorCode, Published, ServerMessage, row_around};
 use heartwheel::core::wire::payload::Payload;
 use tinyjson::JsonValue;
 

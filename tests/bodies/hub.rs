@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use heartwheel::core::ground::json;
-use heartwheel::core::wire::envelope::{ClientMessage, ErrorCode, Published, ServerMessage};
+use heartwheel::core::wire::hub::{ClientMessage, ErrorCode, Published, ServerMessage};
 use tinyjson::JsonValue;
 
 #[path = "../common/surrogates.rs"]
@@ -37,7 +37,7 @@ fn parse(text: &str) -> Option<JsonValue> {
 }
 
 fn check(
-    message: Result<ClientMessage, heartwheel::core::wire::envelope::Problem>,
+    message: Result<ClientMessage, heartwheel::core::wire::hub::Problem>,
     object: Option<&Object>,
 ) {
     let member = |name: &str| object.and_then(|object| object.get(name));
