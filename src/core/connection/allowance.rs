@@ -17,7 +17,7 @@ pub(crate) struct Allowance {
 }
 
 impl Allowance {
-    /// Gives the allowance of a turn of so many bytes.
+    /// Returns the allowance of a turn of so many bytes.
     pub fn new(bytes: usize) -> Allowance {
         Allowance { left: bytes, has_read: false, is_for_delivery: false }
     }
@@ -34,25 +34,25 @@ impl Allowance {
         self.left = bytes;
     }
 
-    /// Says whether nothing is left.
+    /// Returns whether nothing is left.
     #[inline]
     pub fn is_spent(&self) -> bool {
         self.left == 0
     }
 
-    /// Gives what is left.
+    /// Returns what is left.
     #[cfg(test)]
     pub fn left(&self) -> usize {
         self.left
     }
 
-    /// Says whether the turn is for events that were left over.
+    /// Returns whether the turn is for events that were left over.
     pub fn is_for_delivery(&self) -> bool {
         self.is_for_delivery
     }
 
-    /// Says whether another connection may be read from: at least one in each turn, unless the turn
-    /// is for events.
+    /// Returns whether another connection may be read from: at least one in each turn, unless the
+    /// turn is for events.
     pub fn may_read(&self) -> bool {
         !(self.is_for_delivery || self.is_spent() && self.has_read)
     }
@@ -63,12 +63,12 @@ impl Allowance {
         self.has_read = true;
     }
 
-    /// Gives how many messages may go into one job: at least one.
+    /// Returns how many messages may go into one job: at least one.
     pub fn messages_left(&self) -> usize {
         1 + self.left / MESSAGE
     }
 
-    /// Gives how many bytes may be encoded as they are written.
+    /// Returns how many bytes may be encoded as they are written.
     pub fn encoding_left(&self) -> usize {
         self.left.div_ceil(ENCODED_BYTE)
     }
@@ -134,7 +134,7 @@ impl Allowance {
         self.charge(bytes * ENCODED_BYTE);
     }
 
-    /// Gives what it will cost to deliver events that wait, of so many bytes together.
+    /// Returns what it will cost to deliver events that wait, of so many bytes together.
     pub fn cost_of_events(bytes: usize, count: usize) -> usize {
         bytes + count * MESSAGE
     }

@@ -5,7 +5,7 @@ use crate::core::connection::{Connection, Leaving, Mark, Told};
 use crate::core::observe::stats::Transport;
 
 impl Connection {
-    /// Says whether it is in order: for `debug_assert!`, whose build costs nothing else.
+    /// Returns whether it is in order: for `debug_assert!`, whose build costs nothing else.
     pub fn is_in_order(&self) -> bool {
         let transport = self.flags.transport;
         debug_assert!(!self.is_open() || transport == Transport::WebSocket);

@@ -72,34 +72,34 @@ impl Closing {
         Closing::new(Stage::Lingering, reason)
     }
 
-    /// Says whether the peer ended its side: what it sent before is handled in its own time.
+    /// Returns whether the peer ended its side: what it sent before is handled in its own time.
     pub fn is_by_peer(&self) -> bool {
         matches!(self.reason, CloseReason::Peer(_) | CloseReason::Eof)
     }
 
-    /// Says whether the reason stands, whatever cuts the rest short: it is the peer's, or a fault,
-    /// or the peer has been told.
+    /// Returns whether the reason stands, whatever cuts the rest short: it is the peer's, or a
+    /// fault, or the peer has been told.
     pub fn is_final(&self) -> bool {
         let is_with_kernel = matches!(self.stage, Stage::Awaiting | Stage::Lingering);
         is_with_kernel || self.is_by_peer() || !self.reason.is_clean()
     }
 
-    /// Says whether what came before is still being handled.
+    /// Returns whether what came before is still being handled.
     pub fn is_handling(&self) -> bool {
         self.stage == Stage::Handling
     }
 
-    /// Says whether the close frame waits in the outbox.
+    /// Returns whether the close frame waits in the outbox.
     pub fn is_sending(&self) -> bool {
         matches!(self.stage, Stage::Sending { .. })
     }
 
-    /// Says whether FIN has been sent.
+    /// Returns whether FIN has been sent.
     pub fn is_lingering(&self) -> bool {
         self.stage == Stage::Lingering
     }
 
-    /// Says whether nothing may be read: what would come belongs behind what is being handled.
+    /// Returns whether nothing may be read: what would come belongs behind what is being handled.
     pub(super) fn is_behind(&self) -> bool {
         self.is_handling() && self.decoder.is_some()
     }
@@ -124,7 +124,7 @@ impl Closing {
         }
     }
 
-    /// Gives when the stage is over that began at `since`.
+    /// Returns when the stage is over that began at `since`.
     pub(super) fn deadline(&self, since: Instant, spans: &Spans) -> (Instant, DeadlineKind) {
         match self.stage {
             // Half is left to send the close frame in, if it is not the peer that closed.
@@ -147,7 +147,7 @@ impl Closing {
         }
     }
 
-    /// Gives what follows when what was received before has been handled.
+    /// Returns what follows when what was received before has been handled.
     pub(super) fn advance(&self, is_written: bool, has_room: bool) -> Effect {
         debug_assert!(self.is_handling(), "all other stages wait for the socket or the peer");
         match self.reason {
@@ -193,7 +193,7 @@ impl Closing {
 /// From one stage of the end to the next.
 impl Connection {
     /// Begins the end of an open WebSocket. It is read on for the peer's close frame, unless the
-    /// peer has ended its side. Says whether it was one; a pause of reading ends with it.
+    /// peer has ended its side. Returns whether it was one; a pause of reading ends with it.
     pub fn begin_closing(&mut self, now: Instant, reason: CloseReason, stage: Stage) -> bool {
         debug_assert!(matches!(stage, Stage::Handling | Stage::Sending { then: After::Await }));
         let Some(open) = self.websocket_mut() else { return false };
@@ -222,7 +222,7 @@ impl Connection {
         }
     }
 
-    /// Gives what the peer did wrong, if that is why the connection ends.
+    /// Returns what the peer did wrong, if that is why the connection ends.
     pub fn violation(&self) -> Option<Violation> {
         self.closing()?.violation
     }
@@ -292,8 +292,8 @@ impl Connection {
         }
     }
 
-    /// Takes note that FIN is sent: what still comes is discarded. Says whether the connection was
-    /// about to end.
+    /// Takes note that FIN is sent: what still comes is discarded. Returns whether the connection
+    /// was about to end.
     pub fn linger(&mut self, now: Instant) -> bool {
         let Some(closing) = self.closing_mut() else { return false };
         closing.enter(Stage::Lingering);

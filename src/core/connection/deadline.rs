@@ -52,15 +52,15 @@ impl From<&Config> for Spans {
 }
 
 impl Connection {
-    /// Gives the moment at which the connection must be looked at: at its deadline, or when a wait
-    /// for a rate is over.
+    /// Returns the moment at which the connection must be looked at: at its deadline, or when a
+    /// wait for a rate is over.
     pub fn next_at(&self, spans: &Spans, now: Instant) -> Instant {
         let (at, _) = self.deadline(spans, now);
         let wait_at = self.rates.as_ref().and_then(|rates| rates.next_at());
         wait_at.map_or(at, |wait_at| at.min(wait_at))
     }
 
-    /// Gives the earliest deadline. There is always one.
+    /// Returns the earliest deadline. There is always one.
     pub fn deadline(&self, spans: &Spans, now: Instant) -> (Instant, DeadlineKind) {
         let mut earliest = Earliest { tick_ms: spans.tick_ms, found: None };
         let phase_at = self.phase_at.near(now);
@@ -143,7 +143,7 @@ impl Connection {
         }
     }
 
-    /// Gives for how long nothing has been read of a request, because the peer has sent too much.
+    /// Returns for how long nothing has been read of a request, because the peer has sent too much.
     fn unread_for(&self, now: Instant) -> Duration {
         match &self.rates {
             Some(rates) if rates.read_at.is_some() => now.since(rates.unread_since.near(now)),
@@ -198,7 +198,7 @@ const _: () = assert!(
     "what is moved down to the grid stays ahead"
 );
 
-/// Gives the first moment at which `span` has surely passed since `at`.
+/// Returns the first moment at which `span` has surely passed since `at`.
 pub(super) fn after(at: Instant, span: Duration) -> Instant {
     at + span + Instant::RESOLUTION
 }

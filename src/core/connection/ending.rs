@@ -35,7 +35,7 @@ use crate::core::connection::phase::Phase;
 use crate::core::ground::reason::CloseReason;
 
 impl Connection {
-    /// Says how a drain ends it, whose turn has come to it.
+    /// Returns how a drain ends it, whose turn has come to it.
     pub fn end_by_drain(&mut self) -> Effect {
         debug_assert!(self.flags.leaving != Leaving::Draining, "its turn comes once");
         self.flags.leaving = Leaving::Draining;
@@ -53,7 +53,7 @@ impl Connection {
         }
     }
 
-    /// Says how it is shed. Plain requests are left alone: they end by themselves.
+    /// Returns how it is shed. Plain requests are left alone: they end by themselves.
     pub fn end_by_shed(&self) -> Effect {
         match &self.phase {
             Phase::Open(_) => Effect::Retire(CloseReason::Shed),
@@ -62,7 +62,7 @@ impl Connection {
         }
     }
 
-    /// Says how the operator ends it.
+    /// Returns how the operator ends it.
     pub fn end_by_kick(&mut self) -> Effect {
         let reason = CloseReason::Kicked;
         match &mut self.phase {
@@ -79,7 +79,7 @@ impl Connection {
         }
     }
 
-    /// Says how it ends for want of memory.
+    /// Returns how it ends for want of memory.
     pub fn end_by_memory(&self) -> Effect {
         let reason = CloseReason::Memory;
         match &self.phase {
@@ -91,7 +91,7 @@ impl Connection {
         }
     }
 
-    /// Says how it ends when its peer has sent more than it may.
+    /// Returns how it ends when its peer has sent more than it may.
     pub fn end_by_rate(&self) -> Effect {
         debug_assert!(!self.is_closing(), "what comes then is not counted");
         match self.is_live() {
@@ -100,7 +100,7 @@ impl Connection {
         }
     }
 
-    /// Says how it ends when its request, or the answer to it, takes too long.
+    /// Returns how it ends when its request, or the answer to it, takes too long.
     pub fn end_by_handshake(&self) -> Effect {
         match &self.phase {
             Phase::Head { reader, first: true } if reader.is_idle() => {
@@ -112,7 +112,7 @@ impl Connection {
         }
     }
 
-    /// Says how it ends when its close frame was not sent in time.
+    /// Returns how it ends when its close frame was not sent in time.
     pub fn end_by_close_send(&self) -> Effect {
         match self.closing() {
             // The handler has had its time: the peer's close is answered all the same.

@@ -22,12 +22,12 @@ impl Connection {
         self.enter(now, EventStream { is_chunked, queued_at: now.into() });
     }
 
-    /// Says whether it is an event stream whose end is told by a chunk.
+    /// Returns whether it is an event stream whose end is told by a chunk.
     pub fn ends_by_chunk(&self) -> bool {
         self.stream().is_some_and(|stream| stream.is_chunked)
     }
 
-    /// Gives a frame as this connection is sent it. Pieces of event streams are encoded once, as
+    /// Returns a frame as this connection is sent it. Pieces of event streams are encoded once, as
     /// chunks; a peer that speaks HTTP/1.0 knows none and gets what is in them.
     #[inline]
     pub fn framed(&self, frame: Frame) -> Frame {

@@ -68,19 +68,19 @@ impl Reading {
         *self = Reading { is_ready: false, peer: PeerSide::Ended };
     }
 
-    /// Says whether the socket may have bytes, or the end.
+    /// Returns whether the socket may have bytes, or the end.
     #[inline]
     pub fn is_ready(self) -> bool {
         self.is_ready
     }
 
-    /// Says whether the socket must be read until it gives nothing.
+    /// Returns whether the socket must be read until it gives nothing.
     #[inline]
     pub fn is_ending(self) -> bool {
         self.peer != PeerSide::Open
     }
 
-    /// Says whether the peer has ended its side.
+    /// Returns whether the peer has ended its side.
     pub fn has_ended(self) -> bool {
         self.peer == PeerSide::Ended
     }
@@ -116,13 +116,13 @@ impl Writing {
         self.is_wanted = is_wanted;
     }
 
-    /// Says whether the socket may take bytes.
+    /// Returns whether the socket may take bytes.
     #[inline]
     pub fn has_room(self) -> bool {
         self.has_room
     }
 
-    /// Says whether the transport has something of its own to write.
+    /// Returns whether the transport has something of its own to write.
     #[inline]
     pub fn is_wanted(self) -> bool {
         self.is_wanted
@@ -196,7 +196,7 @@ pub(crate) enum Mark {
 pub(crate) struct Marks(u8);
 
 impl Marks {
-    /// Sets a mark. Says whether it was not set before.
+    /// Sets a mark. Returns whether it was not set before.
     #[inline]
     pub fn set(&mut self, mark: Mark) -> bool {
         let before = self.0;
@@ -204,7 +204,7 @@ impl Marks {
         self.0 != before
     }
 
-    /// Clears a mark. Says whether it was set.
+    /// Clears a mark. Returns whether it was set.
     #[inline]
     pub fn clear(&mut self, mark: Mark) -> bool {
         let before = self.0;
@@ -212,7 +212,7 @@ impl Marks {
         self.0 != before
     }
 
-    /// Says whether a mark is set.
+    /// Returns whether a mark is set.
     #[inline]
     pub fn has(self, mark: Mark) -> bool {
         self.0 & mark as u8 != 0

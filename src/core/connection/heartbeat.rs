@@ -124,8 +124,8 @@ impl Heartbeat {
         self.spread(random);
     }
 
-    /// Says what is due next. `heard_at` is when the last byte was received; `paused` that reading
-    /// has been paused.
+    /// Returns what is due next. `heard_at` is when the last byte was received; `paused` that
+    /// reading has been paused.
     pub fn due(&self, rhythm: &Rhythm, heard_at: Instant, paused: bool, now: Instant) -> Due {
         if rhythm.interval.is_none() {
             return Due::Nothing;
@@ -142,17 +142,17 @@ impl Heartbeat {
         }
     }
 
-    /// Says whether a ping has been sent and nothing received since.
+    /// Returns whether a ping has been sent and nothing received since.
     pub fn is_waiting(&self) -> bool {
         self.state == PingState::Waiting
     }
 
-    /// Gives the pings missed in a row.
+    /// Returns the pings missed in a row.
     pub fn missed(&self) -> u8 {
         self.missed
     }
 
-    /// Gives the smoothed round trip, once there is one.
+    /// Returns the smoothed round trip, once there is one.
     pub fn rtt(&self) -> Option<Duration> {
         (self.rtt_ms > 0).then(|| Duration::from_millis(u64::from(self.rtt_ms)))
     }
@@ -173,7 +173,7 @@ impl Heartbeat {
         }
     }
 
-    /// Takes note that bytes came: the peer lives. Says whether a wait has ended.
+    /// Takes note that bytes came: the peer lives. Returns whether a wait has ended.
     pub fn heard(&mut self) -> bool {
         let waited = self.state == PingState::Waiting;
         if waited {
@@ -219,8 +219,8 @@ impl Heartbeat {
         self.sent_at = (now - waited).into();
     }
 
-    /// Gives the time a pong may take: as TCP computes its retransmission timeout (RFC 6298, 2), if
-    /// adaptive.
+    /// Returns the time a pong may take: as TCP computes its retransmission timeout (RFC 6298, 2),
+    /// if adaptive.
     pub fn pong_wait(&self, rhythm: &Rhythm) -> Duration {
         match self.rtt() {
             Some(rtt) if rhythm.adaptive => {
@@ -303,7 +303,7 @@ mod tests {
         }
     }
 
-    /// Pings at `ms` and hands the ping to the kernel at once. Gives its payload.
+    /// Pings at `ms` and hands the ping to the kernel at once. Returns its payload.
     fn ping(heartbeat: &mut Heartbeat, rhythm: &Rhythm, ms: u64) -> [u8; 4] {
         let payload = heartbeat.ping(rhythm, at(ms), &mut Random::new(ms));
         heartbeat.ping_sent(at(ms));

@@ -86,7 +86,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Gives the bytes of the request, be it here or with its handler.
+    /// Returns the bytes of the request, be it here or with its handler.
     pub fn request_bytes(&self) -> usize {
         let waiting = self.request.as_ref().map(|request| request.body().len());
         waiting.unwrap_or(self.given_bytes)
@@ -109,12 +109,12 @@ impl Answering {
         Answering { keep: false, reason, more: None }
     }
 
-    /// Says whether another request may come behind it.
+    /// Returns whether another request may come behind it.
     pub fn is_kept(&self) -> bool {
         self.keep && self.more.is_none()
     }
 
-    /// Gives what follows when all that was made of it is with the kernel: more of it, the next
+    /// Returns what follows when all that was made of it is with the kernel: more of it, the next
     /// request, or FIN.
     pub fn advance(&self, flags: Flags) -> Effect {
         if self.more.is_some() {
@@ -205,7 +205,7 @@ impl Connection {
         }
     }
 
-    /// Gives the bytes of the request that its handler was given.
+    /// Returns the bytes of the request that its handler was given.
     pub fn given_bytes(&self) -> usize {
         match &self.phase {
             Phase::Deciding(pending) => pending.given_bytes,
@@ -258,7 +258,7 @@ impl Connection {
         true
     }
 
-    /// Says whether the handler of a request was given it, or is to be.
+    /// Returns whether the handler of a request was given it, or is to be.
     pub fn is_deciding(&self) -> bool {
         matches!(self.phase, Phase::Deciding(_))
     }
@@ -284,7 +284,7 @@ impl Connection {
         }
     }
 
-    /// Gives what is still to be made of an answer.
+    /// Returns what is still to be made of an answer.
     pub fn listing_mut(&mut self) -> Option<&mut Listing> {
         self.answering_mut()?.more.as_mut()
     }
@@ -305,7 +305,7 @@ impl Connection {
         }
     }
 
-    /// Says whether the answer to its request has more to come.
+    /// Returns whether the answer to its request has more to come.
     pub fn is_listing(&self) -> bool {
         matches!(&self.phase, Phase::Answering(answering) if answering.more.is_some())
     }
@@ -316,7 +316,7 @@ impl Connection {
         self.enter(now, Phase::KeepAlive { blank: 0 });
     }
 
-    /// Says whether what comes next is bytes of a request.
+    /// Returns whether what comes next is bytes of a request.
     pub(super) fn is_requesting(&self) -> bool {
         matches!(self.phase, Phase::Head { .. } | Phase::KeepAlive { .. } | Phase::Body(_))
     }

@@ -60,19 +60,19 @@ impl Inbox {
         self.rest_from = 0;
     }
 
-    /// Says whether there are some.
+    /// Returns whether there are some.
     #[inline]
     pub fn has_rest(&self) -> bool {
         !self.rest.is_empty()
     }
 
-    /// Gives the memory of what is not decoded, or no whole message yet.
+    /// Returns the memory of what is not decoded, or no whole message yet.
     pub fn partial_bytes(&self) -> usize {
         let reading = self.reading.as_ref().map_or(0, |reading| reading.held_bytes());
         self.rest.capacity() + reading
     }
 
-    /// Says whether the handler has enough waiting.
+    /// Returns whether the handler has enough waiting.
     pub fn is_full(&self, limits: &Limits) -> bool {
         self.messages >= limits.inbox_messages || self.bytes >= limits.inbox_bytes
     }
@@ -88,7 +88,7 @@ impl Inbox {
         self.reading = None;
     }
 
-    /// Says whether nothing is in it and no job is out: it can be given back.
+    /// Returns whether nothing is in it and no job is out: it can be given back.
     pub fn is_idle(&self) -> bool {
         let is_empty = self.events.is_empty() && self.rest.is_empty() && self.reading.is_none();
         is_empty && self.given == 0

@@ -156,13 +156,13 @@ impl Connection {
         }
     }
 
-    /// Gives until when nothing is read, because the peer has sent too much.
+    /// Returns until when nothing is read, because the peer has sent too much.
     pub fn reads_at(&self) -> Option<Instant> {
         self.rates.as_ref()?.read_at
     }
 
-    /// Says whether a frame is more than may wait for the peer. An empty outbox takes any; its own
-    /// handler may answer as many bytes as it was given.
+    /// Returns whether a frame is more than may wait for the peer. An empty outbox takes any; its
+    /// own handler may answer as many bytes as it was given.
     pub fn overflows(&self, is_own: bool, len: usize, limit: usize) -> bool {
         let waiting = self.outbox.held_bytes();
         let promised = || self.inbox.as_ref().map_or(0, |inbox| inbox.promised);
@@ -170,7 +170,7 @@ impl Connection {
         is_more && !(is_own && len <= promised())
     }
 
-    /// Says whether nothing waits for the handler, none of its jobs is out, and no publication
+    /// Returns whether nothing waits for the handler, none of its jobs is out, and no publication
     /// waits for the answer of a log.
     pub fn is_handled(&self) -> bool {
         self.flags.told != Told::Out
@@ -178,12 +178,12 @@ impl Connection {
             && self.inbox.as_ref().is_none_or(|inbox| inbox.events.is_empty())
     }
 
-    /// Gives the inbox, made if there is none.
+    /// Returns the inbox, made if there is none.
     pub fn inbox(&mut self) -> &mut Inbox {
         self.inbox.get_or_insert_default()
     }
 
-    /// Gives when the phase began.
+    /// Returns when the phase began.
     pub fn phase_at(&self) -> Moment {
         self.phase_at
     }

@@ -44,7 +44,7 @@ impl Phase {
         Phase::Head { reader: HeadReader::default(), first: true }
     }
 
-    /// Says whether nothing has begun: a connection, or its next request, is awaited.
+    /// Returns whether nothing has begun: a connection, or its next request, is awaited.
     pub fn is_silent(&self) -> bool {
         match self {
             Phase::Head { reader, .. } => reader.is_idle(),
@@ -151,30 +151,30 @@ impl Connection {
 
 /// What is asked of a connection, in whatever phase it is.
 impl Connection {
-    /// Says whether it is a WebSocket whose end has not begun.
+    /// Returns whether it is a WebSocket whose end has not begun.
     #[inline]
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open(_))
     }
 
-    /// Says whether it is an event stream whose end has not begun.
+    /// Returns whether it is an event stream whose end has not begun.
     #[inline]
     pub fn is_stream(&self) -> bool {
         matches!(self.phase, Phase::Stream(_))
     }
 
-    /// Says whether it is for long: a WebSocket or an event stream whose end has not begun.
+    /// Returns whether it is for long: a WebSocket or an event stream whose end has not begun.
     #[inline]
     pub fn is_live(&self) -> bool {
         self.is_open() || self.is_stream()
     }
 
-    /// Says whether the close handshake, or what stands for it, has begun.
+    /// Returns whether the close handshake, or what stands for it, has begun.
     pub fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing(_))
     }
 
-    /// Says how far it has come, in the words of an operator.
+    /// Returns how far it has come, in the words of an operator.
     pub fn name_of_phase(&self) -> PhaseName {
         match &self.phase {
             Phase::Head { first: true, .. } => PhaseName::Handshake,
@@ -188,7 +188,7 @@ impl Connection {
         }
     }
 
-    /// Says whether the peer may begin something now, a request or a message, but has not.
+    /// Returns whether the peer may begin something now, a request or a message, but has not.
     pub fn is_between_messages(&self) -> bool {
         match &self.phase {
             Phase::Open(open) => open.decoder.is_idle(),
@@ -196,7 +196,7 @@ impl Connection {
         }
     }
 
-    /// Says whether nothing may be decoded now: the application is behind, a request is in
+    /// Returns whether nothing may be decoded now: the application is behind, a request is in
     /// progress, or the peer has sent too much.
     #[inline]
     pub fn is_behind(&self, limits: &Limits) -> bool {
@@ -217,7 +217,7 @@ impl Connection {
         }
     }
 
-    /// Says whether messages for the peer are still queued.
+    /// Returns whether messages for the peer are still queued.
     #[inline]
     pub fn takes_messages(&self) -> bool {
         match &self.phase {
@@ -227,7 +227,7 @@ impl Connection {
         }
     }
 
-    /// Says whether something waits for the handler.
+    /// Returns whether something waits for the handler.
     pub fn has_job(&self) -> bool {
         match &self.phase {
             Phase::Deciding(pending) => pending.request.is_some(),
@@ -235,7 +235,7 @@ impl Connection {
         }
     }
 
-    /// Gives the bytes of a head, a body or a message that has not come as a whole.
+    /// Returns the bytes of a head, a body or a message that has not come as a whole.
     pub fn partial_bytes(&self) -> usize {
         match &self.phase {
             Phase::Head { reader, .. } => reader.held_bytes(),
@@ -249,7 +249,7 @@ impl Connection {
         }
     }
 
-    /// Gives the bytes of the request that is decided on.
+    /// Returns the bytes of the request that is decided on.
     pub fn request_bytes(&self) -> usize {
         match &self.phase {
             Phase::Deciding(pending) => pending.request_bytes(),
@@ -303,7 +303,7 @@ impl Connection {
         }
     }
 
-    /// Gives what the connection is due without anything that comes: an answer that has left, a
+    /// Returns what the connection is due without anything that comes: an answer that has left, a
     /// close that nothing holds up.
     pub fn advance(&self) -> Effect {
         let is_written = self.outbox.is_empty();
@@ -322,7 +322,7 @@ impl Connection {
         }
     }
 
-    /// Gives the reason that stands when the connection ends, whatever cuts the rest short.
+    /// Returns the reason that stands when the connection ends, whatever cuts the rest short.
     pub fn reason_so_far(&self) -> Option<CloseReason> {
         match &self.phase {
             // What the server wanted and the peer was not told of gives way to what came before.
@@ -347,7 +347,8 @@ impl Connection {
         }
     }
 
-    /// Says whether a phase may follow the one that the connection is in: the arrows of the graph.
+    /// Returns whether a phase may follow the one that the connection is in: the arrows of the
+    /// graph.
     fn may_enter(&self, next: &Phase) -> bool {
         match (&self.phase, next) {
             (Phase::KeepAlive { .. }, Phase::Head { first, .. }) => !first,

@@ -78,7 +78,7 @@ impl Decoded {
 pub(crate) struct SpareInboxes(Vec<Box<Inbox>>);
 
 impl SpareInboxes {
-    /// Gives an empty inbox.
+    /// Returns an empty inbox.
     #[inline]
     pub fn take(&mut self) -> Box<Inbox> {
         self.0.pop().unwrap_or_default()

@@ -35,7 +35,7 @@ impl WebSocket {
         }
     }
 
-    /// Gives for how long, since something was heard, nothing was read.
+    /// Returns for how long, since something was heard, nothing was read.
     pub(super) fn unread_for(&self) -> Duration {
         Duration::from_millis(self.unread_ms.into())
     }
@@ -97,13 +97,13 @@ impl Connection {
         }
     }
 
-    /// Gives the heartbeat of an open WebSocket.
+    /// Returns the heartbeat of an open WebSocket.
     #[inline]
     pub fn heartbeat(&self) -> Option<&Heartbeat> {
         self.websocket().map(|open| &open.heartbeat)
     }
 
-    /// Gives the heartbeat of an open WebSocket.
+    /// Returns the heartbeat of an open WebSocket.
     #[inline]
     pub fn heartbeat_mut(&mut self) -> Option<&mut Heartbeat> {
         self.websocket_mut().map(|open| &mut open.heartbeat)
@@ -121,8 +121,8 @@ impl Connection {
         }
     }
 
-    /// Reads what has come of a message of `/ws` of which more is outstanding. Gives how many bytes
-    /// were read, and how many more are held.
+    /// Reads what has come of a message of `/ws` of which more is outstanding. Returns how many
+    /// bytes were read, and how many more are held.
     pub fn read_ahead(&mut self, inboxes: &mut SpareInboxes) -> Option<(usize, usize)> {
         let (open, inbox) = self.websocket_and_inbox()?;
         let text = open.decoder.text_in_progress()?;
@@ -142,7 +142,7 @@ impl Connection {
         }
     }
 
-    /// Counts a control frame that the peer sent of its own accord. Says whether it may send so
+    /// Counts a control frame that the peer sent of its own accord. Returns whether it may send so
     /// many.
     pub fn spend_ping(&mut self, now: Instant, rate: u64) -> bool {
         self.websocket_mut().is_some_and(|open| open.pings.take(now, rate))
@@ -158,7 +158,7 @@ impl Connection {
         }
     }
 
-    /// Says whether it is a WebSocket that is not read from.
+    /// Returns whether it is a WebSocket that is not read from.
     #[inline]
     pub fn is_paused(&self) -> bool {
         debug_assert!(
@@ -169,7 +169,7 @@ impl Connection {
     }
 
     /// Begins or ends the pause of a WebSocket that is not read from: its deadlines stand still
-    /// meanwhile, and go on where they stood. Says whether that is new.
+    /// meanwhile, and go on where they stood. Returns whether that is new.
     #[inline]
     pub fn set_paused(&mut self, now: Instant, is_paused: bool) -> bool {
         if self.is_paused() == is_paused || !self.is_open() {
@@ -203,8 +203,8 @@ impl Connection {
         self.paused_at = Some(now.into());
     }
 
-    /// Says whether it is an open WebSocket of which nothing is under way, either way: all that can
-    /// have happened to its deadlines is that they have moved away.
+    /// Returns whether it is an open WebSocket of which nothing is under way, either way: all that
+    /// can have happened to its deadlines is that they have moved away.
     #[inline]
     pub fn is_in_step(&self) -> bool {
         let Some(open) = self.websocket() else { return false };
