@@ -96,17 +96,17 @@ impl Topics {
         }
     }
 
-    /// Says whether [`poll_delivery`](Topics::poll_delivery) has something to do.
+    /// Returns whether [`poll_delivery`](Topics::poll_delivery) has something to do.
     pub fn has_deliveries(&self) -> bool {
         !self.fan_out.waiting.is_empty()
     }
 
-    /// Gives how many published events are still on their way to subscribers.
+    /// Returns how many published events are still on their way to subscribers.
     pub fn waiting_events(&self) -> usize {
         self.fan_out.waiting.len()
     }
 
-    /// Gives the payload bytes of the events still on their way. Most are retained too and then
+    /// Returns the payload bytes of the events still on their way. Most are retained too and then
     /// shared with the log.
     ///
     /// Nothing here bounds it: whoever publishes faster than the loop delivers must be held up.
@@ -114,7 +114,7 @@ impl Topics {
         self.fan_out.payload_bytes
     }
 
-    /// Gives the payload bytes of those that are retained no longer, or never were: they go when
+    /// Returns the payload bytes of those that are retained no longer, or never were: they go when
     /// everybody has them. Takes time by the number of events on their way.
     pub fn waiting_only_bytes(&self) -> usize {
         let is_gone = |one: &&Publication| self.table[one.topic].log.event(one.ordinal).is_none();

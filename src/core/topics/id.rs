@@ -22,17 +22,17 @@ impl EventId {
         EventId { ms, seq }
     }
 
-    /// Gives the milliseconds since 1970.
+    /// Returns the milliseconds since 1970.
     pub const fn ms(self) -> u64 {
         self.ms
     }
 
-    /// Gives the number within the millisecond.
+    /// Returns the number within the millisecond.
     pub const fn seq(self) -> u64 {
         self.seq
     }
 
-    /// Gives the number of the process that issued the id.
+    /// Returns the number of the process that issued the id.
     pub const fn process(self) -> u16 {
         self.seq as u16
     }
@@ -126,12 +126,12 @@ impl Issuer {
         Some(id)
     }
 
-    /// Gives the last id issued: the position of one who has seen everything so far.
+    /// Returns the last id issued: the position of one who has seen everything so far.
     pub fn last(&self) -> EventId {
         self.last
     }
 
-    /// Says whether `id` bears this process's number and lies between its first and its last id.
+    /// Returns whether `id` bears this process's number and lies between its first and its last id.
     pub fn issued(&self, id: EventId) -> bool {
         id.process() == self.first.process() && self.first <= id && id <= self.last
     }

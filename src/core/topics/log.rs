@@ -67,69 +67,69 @@ impl Log {
         true
     }
 
-    /// Gives the ordinal of the first event after `position`, as far as it is retained.
+    /// Returns the ordinal of the first event after `position`, as far as it is retained.
     pub fn after(&self, position: EventId) -> u64 {
         self.begin + self.entries.partition_point(|entry| entry.event.id <= position) as u64
     }
 
-    /// Gives the event at `ordinal`; none if it was evicted or is still to come.
+    /// Returns the event at `ordinal`; none if it was evicted or is still to come.
     pub fn event(&self, ordinal: u64) -> Option<&Event> {
         let place = usize::try_from(ordinal.checked_sub(self.begin)?).ok()?;
         self.entries.get(place).map(|entry| &entry.event)
     }
 
-    /// Gives the retained events from `ordinal` on.
+    /// Returns the retained events from `ordinal` on.
     pub fn events_from(&self, ordinal: u64) -> impl Iterator<Item = &Event> {
         let skip = usize::try_from(ordinal.saturating_sub(self.begin)).unwrap_or(usize::MAX);
         self.entries.iter().skip(skip).map(|entry| &entry.event)
     }
 
-    /// Gives the oldest event retained.
+    /// Returns the oldest event retained.
     pub fn first(&self) -> Option<&Event> {
         self.entries.front().map(|entry| &entry.event)
     }
 
-    /// Gives when the oldest event retained was appended.
+    /// Returns when the oldest event retained was appended.
     pub fn first_appended_at(&self) -> Option<Instant> {
         self.entries.front().map(|entry| entry.appended_at)
     }
 
-    /// Gives the newest event retained.
+    /// Returns the newest event retained.
     pub fn last(&self) -> Option<&Event> {
         self.entries.back().map(|entry| &entry.event)
     }
 
-    /// Gives the newest id that was evicted, `0-0` if none was: a position before it is a gap.
+    /// Returns the newest id that was evicted, `0-0` if none was: a position before it is a gap.
     pub fn evicted(&self) -> EventId {
         self.evicted
     }
 
-    /// Gives the ordinal of the first event retained.
+    /// Returns the ordinal of the first event retained.
     pub fn begin(&self) -> u64 {
         self.begin
     }
 
-    /// Gives the ordinal that the next event will have.
+    /// Returns the ordinal that the next event will have.
     pub fn end(&self) -> u64 {
         self.begin + self.entries.len() as u64
     }
 
-    /// Gives the number of events retained.
+    /// Returns the number of events retained.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Says whether none is retained.
+    /// Returns whether none is retained.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Gives the bytes of all payloads retained.
+    /// Returns the bytes of all payloads retained.
     pub fn payload_bytes(&self) -> usize {
         self.payload_bytes
     }
 
-    /// Gives the memory of all events retained: payloads and what each takes beside it.
+    /// Returns the memory of all events retained: payloads and what each takes beside it.
     pub fn bytes(&self) -> usize {
         self.payload_bytes + self.entries.len() * Log::EVENT_BYTES
     }

@@ -111,7 +111,7 @@ impl Topics {
         self.table.forget_if_unused(slot);
     }
 
-    /// Gives the newest event of a topic, if it is retained.
+    /// Returns the newest event of a topic, if it is retained.
     pub fn latest(&mut self, now: Instant, topic: &str) -> Option<&Event> {
         let slot = self.find_trimmed(now, topic)?;
         self.table[slot].log.last()
@@ -133,7 +133,7 @@ impl Topics {
         Read { gap, position, rest: Some((log, from)) }
     }
 
-    /// Gives the position, in every topic, of one who has seen everything published so far.
+    /// Returns the position, in every topic, of one who has seen everything published so far.
     pub fn position(&self) -> EventId {
         self.issuer.last()
     }
@@ -203,7 +203,7 @@ impl Topics {
         }
     }
 
-    /// Gives a connection's subscription to a topic, looking through them.
+    /// Returns a connection's subscription to a topic, looking through them.
     pub fn find_subscription(
         &mut self,
         list: &FirstSubscription,
@@ -213,8 +213,8 @@ impl Topics {
         self.find_of(list, |subscription| subscription.topic == slot)
     }
 
-    /// Gives how many subscriptions were looked at since this was last asked: who asks charges them
-    /// to the turn. What takes time by the number of a connection's subscriptions counts here.
+    /// Returns how many subscriptions were looked at since this was last asked: who asks charges
+    /// them to the turn. What takes time by the number of a connection's subscriptions counts here.
     pub fn take_looked_at(&mut self) -> usize {
         std::mem::take(&mut self.looked_at)
     }
@@ -233,7 +233,7 @@ impl Topics {
         found
     }
 
-    /// Gives a connection's subscriptions, in their order.
+    /// Returns a connection's subscriptions, in their order.
     pub fn subscriptions_of(
         &self,
         list: &FirstSubscription,
@@ -241,7 +241,7 @@ impl Topics {
         self.subscriptions.iter(Ring::Connection, list)
     }
 
-    /// Gives the topic of a subscription.
+    /// Returns the topic of a subscription.
     ///
     /// # Panics
     ///
@@ -288,7 +288,7 @@ impl Topics {
         None
     }
 
-    /// Gives the topic of a subscription, if it is one of this connection's: another may bear the
+    /// Returns the topic of a subscription, if it is one of this connection's: another may bear the
     /// same key once it has ended.
     pub fn topic_for(&self, connection: ConnectionId, key: SubscriptionKey) -> Option<&Name> {
         let subscription = self.subscriptions.get(key)?;
@@ -296,32 +296,32 @@ impl Topics {
         is_own.then(|| &self.table[subscription.topic].name)
     }
 
-    /// Says whether anybody is subscribed to a topic, live or in replay.
+    /// Returns whether anybody is subscribed to a topic, live or in replay.
     pub fn has_subscribers(&self, topic: &str) -> bool {
         self.table.find(topic).is_some_and(|slot| self.table[slot].subscribers > 0)
     }
 
-    /// Gives the number of topics.
+    /// Returns the number of topics.
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Says whether there is no topic.
+    /// Returns whether there is no topic.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives the number of subscriptions of all connections.
+    /// Returns the number of subscriptions of all connections.
     pub fn subscriptions(&self) -> usize {
         self.subscriptions.len()
     }
 
-    /// Gives how many events were ever published.
+    /// Returns how many events were ever published.
     pub fn events_published(&self) -> u64 {
         self.published
     }
 
-    /// Gives the memory of all events retained: payloads, and [`Log::EVENT_BYTES`] for each.
+    /// Returns the memory of all events retained: payloads, and [`Log::EVENT_BYTES`] for each.
     pub fn bytes(&self) -> usize {
         self.table.bytes()
     }
@@ -343,7 +343,7 @@ impl Topics {
         Ok(self.table.insert(name))
     }
 
-    /// Gives a topic of which nothing is older than the rules allow; it may be gone then.
+    /// Returns a topic of which nothing is older than the rules allow; it may be gone then.
     fn find_trimmed(&mut self, now: Instant, topic: &str) -> Option<u32> {
         let slot = self.table.find(topic)?;
         self.table.change_log(slot, |log| self.rules.trim(now, log));
@@ -377,17 +377,17 @@ pub struct Read<'a> {
 }
 
 impl<'a> Read<'a> {
-    /// Gives the events, in the order of their ids.
+    /// Returns the events, in the order of their ids.
     pub fn events(&self) -> impl Iterator<Item = &'a Event> {
         self.rest.into_iter().flat_map(|(log, from)| log.events_from(from))
     }
 
-    /// Gives the position, good for this topic, after which they come.
+    /// Returns the position, good for this topic, after which they come.
     pub fn position(&self) -> EventId {
         self.position
     }
 
-    /// Gives the id of the last of them, or, if there is none, the position.
+    /// Returns the id of the last of them, or, if there is none, the position.
     pub fn last(&self) -> EventId {
         let last = self.rest.and_then(|(log, _)| log.last()).map(|event| event.id);
         last.map_or(self.position, |last| last.max(self.position))

@@ -19,19 +19,19 @@ impl Name {
     /// The longest name, in characters and bytes.
     pub const LEN_MAX: usize = 128;
 
-    /// Says whether `text` may name a topic, the server's own among them.
+    /// Returns whether `text` may name a topic, the server's own among them.
     pub fn is_valid(text: &str) -> bool {
         let rest = text.strip_prefix('$').unwrap_or(text);
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte);
         !rest.is_empty() && text.len() <= Name::LEN_MAX && rest.bytes().all(is_allowed)
     }
 
-    /// Says whether `text` names a topic of the server's own.
+    /// Returns whether `text` names a topic of the server's own.
     pub fn is_own(text: &str) -> bool {
         text.starts_with('$')
     }
 
-    /// Gives the name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }

@@ -60,7 +60,7 @@ impl Payload {
         Payload::Text(text.into())
     }
 
-    /// Gives the bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Payload::Text(text) | Payload::Json(text) => text.as_str().as_bytes(),
@@ -68,7 +68,7 @@ impl Payload {
         }
     }
 
-    /// Gives the text, if it is text or JSON.
+    /// Returns the text, if it is text or JSON.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Payload::Text(text) | Payload::Json(text) => Some(text.as_str()),
@@ -76,17 +76,17 @@ impl Payload {
         }
     }
 
-    /// Gives the length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.as_bytes().len()
     }
 
-    /// Says whether there are no bytes.
+    /// Returns whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives the bytes, shared.
+    /// Returns the bytes, shared.
     pub fn into_bytes(self) -> Bytes {
         match self {
             Payload::Text(text) | Payload::Json(text) => text.into(),

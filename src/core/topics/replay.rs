@@ -52,7 +52,7 @@ pub enum Replay {
 }
 
 impl Topics {
-    /// Gives the next step of a subscription's replay; none if it is live.
+    /// Returns the next step of a subscription's replay; none if it is live.
     ///
     /// An event evicted before its turn is a gap, and replay goes on with the first that is
     /// retained. Takes constant time.
@@ -81,8 +81,8 @@ impl Topics {
         Some(Gap { first })
     }
 
-    /// Gives the next step of all replays of a connection as one, in the order of ids, and whose it
-    /// is; none if all are live. A gap comes as soon as it is known.
+    /// Returns the next step of all replays of a connection as one, in the order of ids, and whose
+    /// it is; none if all are live. A gap comes as soon as it is known.
     ///
     /// For a stream on which one id is the position in all its topics. They go live together, said
     /// once, by one of them: were one live while another still replays, an event of the first would
@@ -113,8 +113,8 @@ impl Topics {
         Some((foremost, Replay::CaughtUp(self.issuer.last())))
     }
 
-    /// Gives the next step of the first replay of a connection that has not caught up, and whose it
-    /// is; none if all are live. Takes time by the number of subscriptions before it.
+    /// Returns the next step of the first replay of a connection that has not caught up, and whose
+    /// it is; none if all are live. Takes time by the number of subscriptions before it.
     pub fn poll_replay_next(
         &mut self,
         list: &FirstSubscription,
@@ -123,17 +123,17 @@ impl Topics {
         Some((key, self.poll_replay(key)?))
     }
 
-    /// Says whether a subscription's replay goes on with a gap.
+    /// Returns whether a subscription's replay goes on with a gap.
     pub fn has_gap(&self, key: SubscriptionKey) -> bool {
         matches!(self.next_step(key), Some(Step::Gap { .. }))
     }
 
-    /// Says whether a subscription has caught up: its events are pushed.
+    /// Returns whether a subscription has caught up: its events are pushed.
     pub fn is_live(&self, key: SubscriptionKey) -> bool {
         self.subscriptions[key].state.is_live()
     }
 
-    /// Gives where reading a log begins: with a gap or not, and at which ordinal.
+    /// Returns where reading a log begins: with a gap or not, and at which ordinal.
     pub(super) fn begin(&self, log: &Log, after: After) -> (State, u64) {
         match after {
             After::Now => (State::Replaying, log.end()),
@@ -144,8 +144,8 @@ impl Topics {
         }
     }
 
-    /// Says whether everything in this log that was published after `position` is still there. Only
-    /// this process's own positions can be known to be good, and the beginning.
+    /// Returns whether everything in this log that was published after `position` is still there.
+    /// Only this process's own positions can be known to be good, and the beginning.
     fn is_good(&self, log: &Log, position: EventId) -> bool {
         let is_known = position == EventId::ZERO || self.issuer.issued(position);
         is_known && log.evicted() <= position
@@ -165,7 +165,7 @@ impl Topics {
         Some(event.map_or(Step::End, |event| Step::Event(event.clone())))
     }
 
-    /// Gives when the next step of a replay is taken, beside those of others.
+    /// Returns when the next step of a replay is taken, beside those of others.
     fn rank(&self, key: SubscriptionKey) -> Option<Rank> {
         let subscription = &self.subscriptions[key];
         if subscription.state.is_live() {

@@ -65,7 +65,7 @@ impl Topics {
         self.rules = rules;
     }
 
-    /// Gives when [`sweep`](Topics::sweep) next has something to do; none if nothing is retained.
+    /// Returns when [`sweep`](Topics::sweep) next has something to do; none if nothing is retained.
     ///
     /// It is coarse: an event may stay a sixteenth of `retain_for` longer, or a second where that
     /// is more, unless somebody asks for its topic. Sweeping earlier is harmless, later keeps

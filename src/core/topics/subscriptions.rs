@@ -25,7 +25,7 @@ impl FirstSubscription {
     /// The ring without subscriptions.
     pub const NONE: FirstSubscription = FirstSubscription(NONE);
 
-    /// Says whether there is no subscription.
+    /// Returns whether there is no subscription.
     pub fn is_none(&self) -> bool {
         self.0 == NONE
     }
@@ -143,7 +143,7 @@ impl Subscriptions {
         }
     }
 
-    /// Gives the subscription that follows `key`; none if it is the last.
+    /// Returns the subscription that follows `key`; none if it is the last.
     pub fn following(
         &self,
         ring: Ring,
@@ -154,7 +154,7 @@ impl Subscriptions {
         (next != first.0).then_some(SubscriptionKey(next))
     }
 
-    /// Gives the subscriptions in a ring.
+    /// Returns the subscriptions in a ring.
     pub fn iter(
         &self,
         ring: Ring,

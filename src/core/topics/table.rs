@@ -41,12 +41,12 @@ impl Table {
         self.topics.len()
     }
 
-    /// Gives the memory of all events retained.
+    /// Returns the memory of all events retained.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Gives the newest id that was evicted from a topic which is forgotten.
+    /// Returns the newest id that was evicted from a topic which is forgotten.
     pub fn forgotten(&self) -> EventId {
         self.forgotten
     }
@@ -94,7 +94,7 @@ impl Table {
         changed
     }
 
-    /// Gives the topic with the oldest event of all.
+    /// Returns the topic with the oldest event of all.
     pub fn oldest(&self) -> Option<u32> {
         self.oldest.first().map(|&(_, slot)| slot)
     }
