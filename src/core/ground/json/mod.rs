@@ -25,7 +25,7 @@ pub use object::{Object, write_string};
 pub(crate) use object::{escape, escapes_len};
 pub(crate) use scanner::{Member, Scanner};
 
-/// Gives the value that a text consists of, without the blanks around it.
+/// Returns the value that a text consists of, without the blanks around it.
 ///
 /// # Errors
 ///
@@ -58,8 +58,8 @@ pub fn members<'a>(
     scanner.end()
 }
 
-/// Gives the content of a raw value that is a string, nothing if it is of another type. Of a string
-/// of more than 2 KiB it gives the beginning: that is enough to see that it is no name.
+/// Returns the content of a raw value that is a string, nothing if it is of another type. Of a
+/// string of more than 2 KiB it gives the beginning: that is enough to see that it is no name.
 ///
 /// The value is one that was scanned before. Copies only if there are escapes in it, or if it is
 /// that long.

@@ -89,7 +89,7 @@ impl Escape {
     }
 }
 
-/// Gives what stands for a byte, if it may not stand in a string as it is.
+/// Returns what stands for a byte, if it may not stand in a string as it is.
 #[inline]
 pub(crate) fn escape(byte: u8) -> Option<Escape> {
     let letter = match byte {
@@ -107,7 +107,7 @@ pub(crate) fn escape(byte: u8) -> Option<Escape> {
     Some(Escape([b'\\', letter, 0, 0, 0, 0], 2))
 }
 
-/// Gives how many bytes longer a text becomes by its escapes.
+/// Returns how many bytes longer a text becomes by its escapes.
 pub(crate) fn escapes_len(text: &[u8]) -> usize {
     // In parts whose sums fit a byte, so that many bytes are looked at by one instruction.
     let more = |byte: &u8| {

@@ -109,7 +109,7 @@ impl Scanner {
         (is_string && is_member).then(|| (self.name.clone(), self.value_at))
     }
 
-    /// Does what takes more than a step, for the last byte of `text`. Gives the next state.
+    /// Does what takes more than a step, for the last byte of `text`. Returns the next state.
     #[inline(always)]
     fn act(&mut self, state: u8, action: u8, text: &[u8], tell: &mut dyn FnMut(Member)) -> u8 {
         let at = text.len();
@@ -487,8 +487,8 @@ impl Table {
         }
     }
 
-    /// Adds a literal whose letters but the first take the states from `state` on. Gives the state
-    /// behind them.
+    /// Adds a literal whose letters but the first take the states from `state` on. Returns the
+    /// state behind them.
     const fn literal(&mut self, literal: &[u8], state: u8) -> u8 {
         self.on(&[VALUE, FIRST_VALUE], &[literal[0]], state);
         let mut nth = 1;
