@@ -42,7 +42,7 @@ struct Handshakes {
 }
 
 impl Engine {
-    /// Says whether a connection may be accepted now, by `limits.handshakes_per_second`. If not,
+    /// Returns whether a connection may be accepted now, by `limits.handshakes_per_second`. If not,
     /// [`Engine::poll_timeout`] comes when one may.
     ///
     /// In a drain all may that wait: they are told so, before the listener closes.
@@ -59,7 +59,7 @@ impl Engine {
         wait_until.is_none()
     }
 
-    /// Says whether accepting does not wait for a rate.
+    /// Returns whether accepting does not wait for a rate.
     pub fn is_accepting(&self, face: Face) -> bool {
         face == Face::Admin || self.admission.handshakes.wait_until.is_none()
     }
@@ -185,7 +185,7 @@ fn network_of(connection: &Connection) -> Option<u64> {
     connection.peer.address().filter(|_| connection.face != Face::Admin).and_then(network)
 }
 
-/// Gives what is counted as one address: of IPv6 the first 64 bits, because a customer is given
+/// Returns what is counted as one address: of IPv6 the first 64 bits, because a customer is given
 /// that many at least. Nothing for loopback: whoever is on this machine, a proxy perhaps, speaks
 /// for many.
 fn network(peer: SocketAddr) -> Option<u64> {

@@ -15,8 +15,8 @@ use crate::core::wire::message::Message;
 use crate::core::wire::ws;
 
 impl Engine {
-    /// Says whether a command would overflow an outbox that its socket might make room in: it is to
-    /// be flushed first, so that only bytes are counted that really wait for the peer.
+    /// Returns whether a command would overflow an outbox that its socket might make room in: it is
+    /// to be flushed first, so that only bytes are counted that really wait for the peer.
     pub fn wants_flush(
         &self,
         from: Option<ConnectionId>,

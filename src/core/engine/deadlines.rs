@@ -27,8 +27,8 @@ pub enum Attempt {
 }
 
 impl Engine {
-    /// Gives the moment at which the next turn must come at the latest; earlier is harmless. `None`
-    /// if nothing is due at all: there is no connection.
+    /// Returns the moment at which the next turn must come at the latest; earlier is harmless.
+    /// `None` if nothing is due at all: there is no connection.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let others = [
             self.drain_at(),

@@ -35,7 +35,7 @@ impl Departures {
         Departures { began_at: now, waiting, total, spread_ms, retry_ms_max }
     }
 
-    /// Gives within how many milliseconds clients are told to come back.
+    /// Returns within how many milliseconds clients are told to come back.
     pub fn retry_ms_max(&self) -> u64 {
         self.retry_ms_max
     }
@@ -48,12 +48,12 @@ impl Departures {
         self.total
     }
 
-    /// Gives over how many milliseconds they are spread.
+    /// Returns over how many milliseconds they are spread.
     pub fn spread_ms(&self) -> u64 {
         self.spread_ms
     }
 
-    /// Gives the moment of the next one's turn.
+    /// Returns the moment of the next one's turn.
     pub fn next_at(&self) -> Option<Instant> {
         let left = self.waiting.len() as u64;
         let after_ms = (self.spread_ms * (self.total - left)).checked_div(self.total)?;
@@ -66,7 +66,7 @@ impl Departures {
         self.waiting.pop()
     }
 
-    /// Gives those whose turn has not come.
+    /// Returns those whose turn has not come.
     pub fn into_waiting(self) -> Vec<ConnectionId> {
         self.waiting
     }

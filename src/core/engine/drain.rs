@@ -56,7 +56,7 @@ impl Engine {
         self.begin_round(now, Change::default());
     }
 
-    /// Gives when the drain goes on: with the turn of the next connection; when none is left, at
+    /// Returns when the drain goes on: with the turn of the next connection; when none is left, at
     /// once if all handlers have been told, else when its time is over. As long as there are
     /// connections, their own deadlines see to the rest.
     pub(super) fn drain_at(&self) -> Option<Instant> {
@@ -69,7 +69,7 @@ impl Engine {
         }
     }
 
-    /// Gives when handlers have had their time to hear of the ends: those dropped at the deadline
+    /// Returns when handlers have had their time to hear of the ends: those dropped at the deadline
     /// are only told then.
     fn told_at(&self) -> Option<Instant> {
         self.settings.spans.drain_ends_at.map(|at| at + TELLING)
@@ -123,27 +123,27 @@ impl Engine {
         self.end_drain(now);
     }
 
-    /// Says whether every handler has been told what there was to tell.
+    /// Returns whether every handler has been told what there was to tell.
     pub fn is_told(&self) -> bool {
         self.jobs.is_empty()
     }
 
-    /// Gives the number of jobs that were taken and have not come back.
+    /// Returns the number of jobs that were taken and have not come back.
     pub fn jobs_out(&self) -> usize {
         self.jobs.out()
     }
 
-    /// Gives the number of jobs that have come back.
+    /// Returns the number of jobs that have come back.
     pub fn jobs_returned(&self) -> u64 {
         self.jobs.returned()
     }
 
-    /// Says whether a drain was begun.
+    /// Returns whether a drain was begun.
     pub fn is_draining(&self) -> bool {
         self.schedule.drain.is_some()
     }
 
-    /// Says whether a drain has come to its end: no connection is left but the operator's.
+    /// Returns whether a drain has come to its end: no connection is left but the operator's.
     pub fn is_drained(&self) -> bool {
         self.schedule.drain.as_ref().is_some_and(|drain| drain.ended)
     }

@@ -60,7 +60,7 @@ impl Engine {
         }
     }
 
-    /// Says whether an open WebSocket is settled when it has been written to, at the end of the
+    /// Returns whether an open WebSocket is settled when it has been written to, at the end of the
     /// turn, or when what waits for its handler has been taken.
     fn advances_later(&self, connection: &Connection) -> bool {
         let limits = &self.settings.config.limits;

@@ -67,7 +67,7 @@ impl FormCache {
         }
     }
 
-    /// Gives the payloads of all frames.
+    /// Returns the payloads of all frames.
     pub fn payloads(&self) -> impl Iterator<Item = &Bytes> {
         let frames = self.0.iter().flat_map(|event| event.frames.iter().flatten());
         frames.map(Frame::payload)
@@ -173,7 +173,7 @@ impl Engine {
     }
 
     /// Hands live events to their subscribers, as far as the turn allows: one that is published to
-    /// thousands takes several turns. Gives a connection that is to be flushed before it goes on:
+    /// thousands takes several turns. Returns a connection that is to be flushed before it goes on:
     /// one that has been given all there is, while it is at hand, or one whose outbox would
     /// overflow, so that only bytes count that really wait for the peer.
     pub fn deliver(&mut self, now: Instant) -> Option<ConnectionId> {
@@ -232,8 +232,8 @@ impl Engine {
         None
     }
 
-    /// Queues an event for its subscriber. Says whether that is done: not if it would overflow an
-    /// outbox that has not been flushed just now and whose socket might make room.
+    /// Queues an event for its subscriber. Returns whether that is done: not if it would overflow
+    /// an outbox that has not been flushed just now and whose socket might make room.
     fn deliver_one(&mut self, now: Instant, delivery: &Delivery, was_flushed: bool) -> bool {
         let (id, key) = (delivery.connection, delivery.subscription);
         let Some(connection) = self.get(id) else { return true };
@@ -264,21 +264,21 @@ impl Engine {
         true
     }
 
-    /// Says whether more has been published and not delivered than a turn may read: who publishes
-    /// has to wait.
+    /// Returns whether more has been published and not delivered than a turn may read: who
+    /// publishes has to wait.
     pub fn is_flooded(&self) -> bool {
         let (bytes, events) = (self.topics.waiting_bytes(), self.topics.waiting_events());
         let waiting = Allowance::cost_of_events(bytes, events);
         waiting > self.settings.config.turn.bytes
     }
 
-    /// Says whether a turn is for events that were left over, and not for reading: whenever it is
-    /// flooded, so that publishers in a hurry are held up, and else in turns with reading.
+    /// Returns whether a turn is for events that were left over, and not for reading: whenever it
+    /// is flooded, so that publishers in a hurry are held up, and else in turns with reading.
     pub(super) fn is_delivery_first(&self) -> bool {
         self.is_flooded() || self.has_events_left() && !self.allowance.is_for_delivery()
     }
 
-    /// Says whether events wait that the turn's allowance did not allow.
+    /// Returns whether events wait that the turn's allowance did not allow.
     pub(super) fn has_events_left(&self) -> bool {
         self.topics.has_deliveries() || self.queues.held.is_some() || !self.queues.hungry.is_empty()
     }
@@ -287,7 +287,8 @@ impl Engine {
         self.get(id).is_some_and(|connection| connection.marks.has(Mark::Hungry))
     }
 
-    /// Gives a connection that waits for an allowance, if some is left: it does not wait any more.
+    /// Returns a connection that waits for an allowance, if some is left: it does not wait any
+    /// more.
     fn take_hunger(&mut self, id: ConnectionId) -> Option<ConnectionId> {
         let has_allowance = !self.allowance.is_spent();
         let connection = self.get_mut(id)?;
@@ -398,7 +399,7 @@ impl Engine {
         }
     }
 
-    /// Makes room for an event, as the overflow policy says. Says whether it is to be queued.
+    /// Makes room for an event, as the overflow policy says. Returns whether it is to be queued.
     fn make_room(
         &mut self,
         now: Instant,

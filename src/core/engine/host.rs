@@ -64,7 +64,7 @@ impl Engine {
         self.allowance.renew(self.settings.config.turn.bytes);
     }
 
-    /// Says whether a message of `len` bytes for a peer would be taken; `from` is the connection
+    /// Returns whether a message of `len` bytes for a peer would be taken; `from` is the connection
     /// whose event the host is at, which may be answered in as many bytes as it bore.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ impl Engine {
         }
     }
 
-    /// Says whether a peer is open: neither gone nor closing.
+    /// Returns whether a peer is open: neither gone nor closing.
     ///
     /// # Errors
     ///

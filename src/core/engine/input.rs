@@ -90,7 +90,7 @@ impl Engine {
         self.allowance.charge_bytes(len);
     }
 
-    /// Says whether the turn's allowance is spent.
+    /// Returns whether the turn's allowance is spent.
     pub fn is_turn_spent(&self) -> bool {
         self.allowance.is_spent()
     }

@@ -54,17 +54,17 @@ pub(super) struct Orphan {
 }
 
 impl Jobs {
-    /// Says whether no job waits or is out.
+    /// Returns whether no job waits or is out.
     pub fn is_empty(&self) -> bool {
         self.inline.is_empty() && self.workers.is_empty() && self.out == 0
     }
 
-    /// Gives about how many jobs wait to be handed to the workers.
+    /// Returns about how many jobs wait to be handed to the workers.
     pub fn waiting(&self) -> usize {
         self.workers.last.len() + self.workers.runnable.len()
     }
 
-    /// Gives the memory of messages and requests whose connections have ended.
+    /// Returns the memory of messages and requests whose connections have ended.
     pub fn left_bytes(&self) -> usize {
         self.left_bytes
     }
@@ -86,12 +86,12 @@ impl Jobs {
         }
     }
 
-    /// Gives how many jobs are out.
+    /// Returns how many jobs are out.
     pub fn out(&self) -> usize {
         self.out
     }
 
-    /// Gives how many jobs have come back.
+    /// Returns how many jobs have come back.
     pub fn returned(&self) -> u64 {
         self.returned
     }
@@ -197,7 +197,7 @@ impl Engine {
         Some(Job { id, route, task: Task::Events { session, events } })
     }
 
-    /// Says whether a job waits for the loop thread.
+    /// Returns whether a job waits for the loop thread.
     pub fn has_inline_jobs(&self) -> bool {
         self.jobs.has_inline()
     }
@@ -308,7 +308,7 @@ impl Engine {
         self.stats.messages_cancelled += (before - events.len()) as u64;
     }
 
-    /// Gives the messages that wait for handlers of connections that have ended.
+    /// Returns the messages that wait for handlers of connections that have ended.
     pub(super) fn messages_left(&self) -> u64 {
         let last = self.jobs.inline.last.iter().chain(&self.jobs.workers.last);
         let last = last.filter_map(|job| match &job.task {
@@ -359,7 +359,7 @@ impl Engine {
     }
 }
 
-/// Gives the memory of events that bear messages: of those that bear none there are few.
+/// Returns the memory of events that bear messages: of those that bear none there are few.
 pub(super) fn memory_of(events: &VecDeque<Event>) -> usize {
     let bytes = events.iter().map(|event| match event {
         Event::Message(message) => message.len() + size_of::<Event>(),

@@ -74,17 +74,18 @@ impl MemoryBudget {
         self.fresh = self.fresh.saturating_add(bytes as u64);
     }
 
-    /// Says whether too much is in use, and nothing is left to shrink: what adds to it is refused.
+    /// Returns whether too much is in use, and nothing is left to shrink: what adds to it is
+    /// refused.
     pub fn is_short(&self) -> bool {
         self.short_until.is_some()
     }
 
-    /// Says whether logs are to shrink further in the next turn.
+    /// Returns whether logs are to shrink further in the next turn.
     pub fn is_trimming(&self) -> bool {
         self.is_trimming
     }
 
-    /// Gives when to count again, if there is such a time.
+    /// Returns when to count again, if there is such a time.
     pub fn next_at(&self) -> Option<Instant> {
         self.short_until
     }
@@ -142,7 +143,7 @@ impl Engine {
         self.budget.foresee();
     }
 
-    /// Gives how much memory there may be for what waits: `limits.memory_bytes`.
+    /// Returns how much memory there may be for what waits: `limits.memory_bytes`.
     pub fn memory_limit(&self) -> u64 {
         self.budget.limit
     }
@@ -192,7 +193,7 @@ impl Engine {
         }
     }
 
-    /// Says whether the logs together are beyond their half.
+    /// Returns whether the logs together are beyond their half.
     pub(super) fn has_logs_to_trim(&self) -> bool {
         self.topics.bytes() as u64 > self.budget.limit / 2
     }

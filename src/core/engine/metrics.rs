@@ -5,7 +5,7 @@ use crate::core::engine::Engine;
 use crate::core::observe::figures::{Snapshot, Surroundings};
 
 impl Engine {
-    /// Gives all figures in the Prometheus text format. Takes time by the number of connections,
+    /// Returns all figures in the Prometheus text format. Takes time by the number of connections,
     /// some nanoseconds for each.
     pub fn metrics(&self, around: &Surroundings) -> String {
         self.snapshot(around).exposition()

@@ -166,7 +166,7 @@ impl Engine {
         self.stats.turns += 1;
     }
 
-    /// Gives the counters.
+    /// Returns the counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
@@ -176,32 +176,32 @@ impl Engine {
         &mut self.stats
     }
 
-    /// Gives the configuration.
+    /// Returns the configuration.
     pub fn config(&self) -> &Config {
         &self.settings.config
     }
 
-    /// Gives the number of open connections.
+    /// Returns the number of open connections.
     pub fn len(&self) -> usize {
         self.connections.len()
     }
 
-    /// Says whether there is no connection.
+    /// Returns whether there is no connection.
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()
     }
 
-    /// Gives the number of entries on the wheel: one for each connection.
+    /// Returns the number of entries on the wheel: one for each connection.
     pub fn deadlines_armed(&self) -> usize {
         self.wheel.len()
     }
 
-    /// Says whether the connection is there.
+    /// Returns whether the connection is there.
     pub fn contains(&self, id: ConnectionId) -> bool {
         self.get(id).is_some()
     }
 
-    /// Gives the id of the connection in a slot.
+    /// Returns the id of the connection in a slot.
     pub fn id_of(&self, key: usize) -> Option<ConnectionId> {
         self.connections.get(key).map(|c| c.id)
     }
@@ -218,7 +218,7 @@ impl Engine {
         self.queues.dirty.pop(&mut self.connections)
     }
 
-    /// Says whether bytes wait to be written to a connection.
+    /// Returns whether bytes wait to be written to a connection.
     pub fn has_dirty(&self) -> bool {
         !self.queues.dirty.is_empty()
     }
@@ -291,7 +291,7 @@ enum End {
     Abort,
 }
 
-/// Gives the reason under which a connection that ends now is counted: the first fault. A clean
+/// Returns the reason under which a connection that ends now is counted: the first fault. A clean
 /// cause gives way to a deadline that it runs into, and to nothing else.
 fn first_fault(so_far: Option<CloseReason>, now: CloseReason) -> CloseReason {
     use CloseReason::{CloseAck, CloseSend, WriteStall};

@@ -12,7 +12,7 @@ use crate::core::outbox::{Kind, Outbox};
 use crate::core::wire::frame::Frame;
 
 impl Engine {
-    /// Lends the bytes to write next to a connection. Gives how many slices were filled: zero if
+    /// Lends the bytes to write next to a connection. Returns how many slices were filled: zero if
     /// nothing waits, if the socket takes nothing, or if the peer has had what it may have for now.
     pub fn gather<'a>(
         &'a mut self,
@@ -62,7 +62,7 @@ impl Engine {
         }
     }
 
-    /// Says whether the socket may take something.
+    /// Returns whether the socket may take something.
     pub fn may_write(&self, id: ConnectionId) -> bool {
         self.get(id).is_some_and(|connection| connection.flags.writing.has_room())
     }

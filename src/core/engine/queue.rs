@@ -45,8 +45,8 @@ impl Default for Queues {
 }
 
 impl Queues {
-    /// Says whether the lists and the marks agree: for `debug_assert!`. Looked through where that
-    /// is quick.
+    /// Returns whether the lists and the marks agree: for `debug_assert!`. Looked through where
+    /// that is quick.
     pub fn are_in_order(&self, connections: &Slab<Connection>) -> bool {
         let all = [&self.ready, &self.dirty, &self.touched, &self.hungry];
         if connections.len() > CHECKED_MAX {
@@ -77,7 +77,7 @@ impl Queue {
         }
     }
 
-    /// Says whether each connection that bears the mark waits here.
+    /// Returns whether each connection that bears the mark waits here.
     fn is_in_order(&self, connections: &Slab<Connection>) -> bool {
         let mut marked = connections.iter().filter(|(_, peer)| peer.marks.has(self.mark));
         marked.all(|(_, connection)| self.ids.contains(&connection.id))
@@ -96,7 +96,7 @@ impl Queue {
         None
     }
 
-    /// Says whether none waits.
+    /// Returns whether none waits.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }

@@ -13,8 +13,8 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 
 impl Engine {
-    /// Takes a token for a message, or for a request. Says whether the connection may go on: it may
-    /// where it would have had to wait, and has.
+    /// Takes a token for a message, or for a request. Returns whether the connection may go on: it
+    /// may where it would have had to wait, and has.
     pub(super) fn spend_message(&mut self, now: Instant, id: ConnectionId) -> bool {
         let limits = &self.settings.config.limits;
         let (rate, action) = (limits.messages_per_second.into(), limits.rate_action);
@@ -51,7 +51,7 @@ impl Engine {
         }
     }
 
-    /// Says whether a peer whose bytes begin a message, or a request, may; else nothing is read
+    /// Returns whether a peer whose bytes begin a message, or a request, may; else nothing is read
     /// until it may. One that is under way goes on: its token is there.
     pub(super) fn may_begin(&mut self, now: Instant, id: ConnectionId) -> bool {
         let rate = self.settings.config.limits.messages_per_second.into();
@@ -72,7 +72,7 @@ impl Engine {
         }
     }
 
-    /// Gives how many bytes may be read now. If none, nothing is read until some may be.
+    /// Returns how many bytes may be read now. If none, nothing is read until some may be.
     pub(super) fn bytes_left(&mut self, now: Instant, id: ConnectionId) -> usize {
         let limits = &self.settings.config.limits;
         let rate = limits.bytes_per_second;
@@ -134,7 +134,7 @@ impl Engine {
         }
     }
 
-    /// Ends the waits of a connection that are over. Says whether there was one.
+    /// Ends the waits of a connection that are over. Returns whether there was one.
     pub(super) fn end_waits(&mut self, now: Instant, id: ConnectionId) -> bool {
         let Some(connection) = self.get_mut(id) else { return false };
         let Some(rates) = &mut connection.rates else { return false };
@@ -152,8 +152,8 @@ impl Engine {
     }
 }
 
-/// Says whether what comes from a peer is counted. Not while its connection ends: what still comes
-/// is discarded, and the sooner its close frame is read the better.
+/// Returns whether what comes from a peer is counted. Not while its connection ends: what still
+/// comes is discarded, and the sooner its close frame is read the better.
 fn is_paced(connection: &Connection) -> bool {
     connection.face != Face::Admin && !connection.is_closing()
 }

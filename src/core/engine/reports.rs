@@ -31,7 +31,7 @@ impl Reports {
         self.scrapes.push_back(id);
     }
 
-    /// Says whether somebody waits for them.
+    /// Returns whether somebody waits for them.
     pub fn has_asked(&self) -> bool {
         !self.scrapes.is_empty()
     }

@@ -317,7 +317,7 @@ impl Engine {
     }
 }
 
-/// Says whether a request would change the server, from a page that was admitted as any page is:
+/// Returns whether a request would change the server, from a page that was admitted as any page is:
 /// what is public may be for all, the operator's listener is not.
 fn changes_the_server(request: &Request, face: Face, origins: &Origins) -> bool {
     let is_safe = matches!(request.method(), "GET" | "HEAD" | "OPTIONS");

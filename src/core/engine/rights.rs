@@ -80,8 +80,8 @@ impl Engine {
         Err(Refusal::new(403, if right == Right::Publish { NO_PUBLISH } else { NO_SUBSCRIBE }))
     }
 
-    /// Says whether the token of a connection has a right now, where one is needed at all. What is
-    /// no name of a topic is for others to refuse.
+    /// Returns whether the token of a connection has a right now, where one is needed at all. What
+    /// is no name of a topic is for others to refuse.
     pub(super) fn may(&mut self, id: ConnectionId, right: Right, topic: &str) -> bool {
         self.catch_up(id.key());
         let is_allowed = match (&self.settings.tokens, self.get(id)) {

@@ -12,7 +12,7 @@ use crate::core::ground::time::Instant;
 impl Engine {
     /// Tells a fraction of the WebSockets and event streams to come back later, somewhere else if
     /// there is somewhere: chosen at random, spread as the ends of a drain are. Those of an earlier
-    /// shed whose turn has not come are spread anew. Gives how many were chosen now.
+    /// shed whose turn has not come are spread anew. Returns how many were chosen now.
     ///
     /// Plain requests are left alone: they end by themselves.
     pub(super) fn begin_shed(&mut self, now: Instant, fraction: f64) -> usize {
@@ -51,7 +51,7 @@ impl Engine {
         count
     }
 
-    /// Gives when the next connection's turn to be shed comes.
+    /// Returns when the next connection's turn to be shed comes.
     pub(super) fn shed_at(&self) -> Option<Instant> {
         self.schedule.shed.as_ref().filter(|_| self.admission.public > 0)?.next_at()
     }
@@ -71,7 +71,7 @@ impl Engine {
     }
 
     /// Ends one connection, whatever it is: a WebSocket by 1008, an event stream and an answer
-    /// behind what is queued, anything else by FIN. Says whether it was there.
+    /// behind what is queued, anything else by FIN. Returns whether it was there.
     pub(super) fn kick(&mut self, now: Instant, id: ConnectionId) -> bool {
         let Some(connection) = self.get_mut(id) else { return false };
         let effect = connection.end_by_kick();

@@ -85,7 +85,7 @@ impl Engine {
         self.touch(id);
     }
 
-    /// Says whether the answer to a connection's request has more to come.
+    /// Returns whether the answer to a connection's request has more to come.
     pub(super) fn is_listing(&self, id: ConnectionId) -> bool {
         self.get(id).is_some_and(Connection::is_listing)
     }

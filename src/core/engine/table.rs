@@ -13,7 +13,7 @@ use crate::core::ground::time::{Instant, millis_up};
 
 impl Engine {
     /// Appends a slice of the table, an array of JSON objects: rows of whoever is there now, about
-    /// `bytes` of them. Says whether there is more; who has gone meanwhile is not in it then.
+    /// `bytes` of them. Returns whether there is more; who has gone meanwhile is not in it then.
     pub fn write_table(
         &self,
         now: Instant,
@@ -42,7 +42,7 @@ impl Engine {
         has_more
     }
 
-    /// Gives a slice of the table, and the place to go on from if there is more.
+    /// Returns a slice of the table, and the place to go on from if there is more.
     pub(super) fn table_slice(&self, now: Instant, mut place: Place) -> (String, Option<Place>) {
         let mut text = String::with_capacity(SLICE_BYTES + SLICE_BYTES / 8);
         let has_more = self.write_table(now, &mut place, SLICE_BYTES, &mut text);
@@ -92,7 +92,7 @@ impl Engine {
         object.end()
     }
 
-    /// Gives the path of a connection's route, with the topic it is subscribed to where the route
+    /// Returns the path of a connection's route, with the topic it is subscribed to where the route
     /// is of topics; nothing before a request has named one.
     fn path_of(&self, connection: &Connection) -> Option<Cow<'_, str>> {
         let path = &*self.settings.routes[usize::from(connection.route?)].path;

@@ -35,7 +35,7 @@ pub trait World {
     /// Takes the next commands, with the connection whose handler gave them.
     fn poll_commands(&mut self) -> Option<(Option<ConnectionId>, Vec<Command>)>;
 
-    /// Gives the bytes of the commands that wait.
+    /// Returns the bytes of the commands that wait.
     fn command_bytes(&self) -> usize;
 
     /// Tells `note` what has become of sockets since the last turn, by slot.
@@ -73,8 +73,8 @@ pub trait World {
     /// Lends the transport of the connection in a slot, and the buffer that all share.
     fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8])>;
 
-    /// Runs a job of a handler on this thread. Gives the commands of the handler, and what came of
-    /// the job.
+    /// Runs a job of a handler on this thread. Returns the commands of the handler, and what came
+    /// of the job.
     fn run(&mut self, engine: &mut Engine, job: Job) -> (Vec<Command>, Done);
 
     /// Takes the list of commands back, empty.
@@ -83,14 +83,14 @@ pub trait World {
     /// Hands jobs to the workers until they have enough: those of [`Engine::poll_job`].
     fn dispatch(&mut self, engine: &mut Engine);
 
-    /// Gives what only the world can tell of itself.
+    /// Returns what only the world can tell of itself.
     fn surroundings(&self) -> Surroundings;
 
     /// Does to a socket what is to be done: anything but [`Action::Shutdown`], which is for its
     /// transport.
     fn apply(&mut self, engine: &Engine, action: Action);
 
-    /// Gives how many deadlines may act in one turn.
+    /// Returns how many deadlines may act in one turn.
     fn expiries_max(&self) -> usize {
         EXPIRIES_PER_TURN
     }
@@ -343,8 +343,8 @@ impl Engine {
         }
     }
 
-    /// Says whether a connection, if it is there, is as a step must leave it: the wheel comes to it
-    /// by its deadline, or something is still to be done in this turn that looks after that.
+    /// Returns whether a connection, if it is there, is as a step must leave it: the wheel comes to
+    /// it by its deadline, or something is still to be done in this turn that looks after that.
     pub(super) fn check_connection(&self, now: Instant, id: ConnectionId) -> bool {
         let Some(connection) = self.get(id) else { return true };
         debug_assert!(connection.is_in_order());
@@ -357,7 +357,7 @@ impl Engine {
         is_marked || self.schedule.round.is_some() || armed_at <= latest
     }
 
-    /// Says whether it was told to end at once.
+    /// Returns whether it was told to end at once.
     pub fn was_shut_down(&self) -> bool {
         self.schedule.was_shut_down
     }

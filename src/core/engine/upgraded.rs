@@ -95,14 +95,14 @@ impl Engine {
         fits
     }
 
-    /// Says whether nothing may be decoded now: the application is behind, a request is in
+    /// Returns whether nothing may be decoded now: the application is behind, a request is in
     /// progress, or the peer has sent too much.
     pub(super) fn is_behind(&self, connection: &Connection) -> bool {
         is_behind(&self.settings, connection)
     }
 
     /// Lets the deadlines of a connection that is not read from stand still, and go on where they
-    /// stood when it is read again. Says whether it may be read.
+    /// stood when it is read again. Returns whether it may be read.
     pub(super) fn update_pause(&mut self, now: Instant, id: ConnectionId) -> bool {
         let is_short = self.budget.is_short();
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
@@ -123,7 +123,7 @@ fn is_behind(settings: &Settings, connection: &Connection) -> bool {
     connection.is_behind(&settings.config.limits) || is_deaf(settings, connection)
 }
 
-/// Says whether a client of `/ws` leaves unread what it is answered: it may not ask for more.
+/// Returns whether a client of `/ws` leaves unread what it is answered: it may not ask for more.
 fn is_deaf(settings: &Settings, connection: &Connection) -> bool {
     connection.outbox.held_bytes() > settings.config.limits.outbox_bytes / 2
         && form(&settings.routes, connection) == Some(Form::Hub)

@@ -103,7 +103,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives the position that a stream begins with, so that a client that loses it before its
+    /// Returns the position that a stream begins with, so that a client that loses it before its
     /// first event can come back to where it began: never past what has not been delivered.
     fn begin_of_stream(&mut self, now: Instant, topics: &[Cow<'_, str>], after: After) -> EventId {
         let mut begin = match after {

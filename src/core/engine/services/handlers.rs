@@ -28,13 +28,13 @@ impl Engine {
         self.mark_runnable(id);
     }
 
-    /// Says whether the route of a connection has a handler; the others are the engine's own.
+    /// Returns whether the route of a connection has a handler; the others are the engine's own.
     pub(in crate::core::engine) fn has_handler(&self, id: ConnectionId) -> bool {
         self.get(id).is_some_and(|connection| is_handled(&self.settings.routes, connection))
     }
 }
 
-/// Says whether the route of a connection has a handler; the others are the engine's own.
+/// Returns whether the route of a connection has a handler; the others are the engine's own.
 pub(in crate::core::engine) fn is_handled(routes: &[RouteSpec], connection: &Connection) -> bool {
     let kind = connection.route.map(|route| routes[usize::from(route)].kind);
     kind == Some(RouteKind::WebSocket)

@@ -170,7 +170,7 @@ pub(super) fn posted(spec: &RouteSpec, request: &Request) -> Option<Posted> {
     }
 }
 
-/// Says how a connection is fed, if it is.
+/// Returns how a connection is fed, if it is.
 #[inline]
 pub(super) fn form(routes: &[RouteSpec], connection: &Connection) -> Option<Form> {
     let route = &routes[usize::from(connection.route?)];

@@ -181,13 +181,13 @@ impl Engine {
     }
 }
 
-/// Gives the topic that a path names, by the pattern of its route.
+/// Returns the topic that a path names, by the pattern of its route.
 pub(in crate::core::engine) fn topic_of<'p>(pattern: &str, path: &'p str) -> Option<Cow<'p, str>> {
     let prefix = pattern.strip_suffix("{topic}")?;
     crate::core::wire::http::percent_decode(path.strip_prefix(prefix)?)
 }
 
-/// Gives the header that tells a gap, if there is one.
+/// Returns the header that tells a gap, if there is one.
 fn gap_lines(gap: Option<Gap>) -> HeaderLines {
     match gap {
         Some(gap) => lines("Event-Gap", &gap.first.map(|id| id.to_string()).unwrap_or_default()),
@@ -218,7 +218,7 @@ pub(super) fn refuse_subscription(error: SubscribeError) -> Refusal {
     }
 }
 
-/// Says whether a WebSocket of a topic has published: it has no word for a refusal, so it waits
+/// Returns whether a WebSocket of a topic has published: it has no word for a refusal, so it waits
 /// while memory is short. One that only listens is read on, and stays alive by its pongs; and what
 /// was read of it is decoded, or shortage might be kept up by nothing but those who wait.
 pub(in crate::core::engine) fn is_publisher(routes: &[RouteSpec], connection: &Connection) -> bool {
