@@ -1,4 +1,4 @@
-//! Who gets a slot: as many connections as there may be, in all, from one address and in a second.
+//! Which connection gets a slot: limits in all, for each address, and for each second.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +15,7 @@ use crate::core::ground::id::{ConnectionId, Generation};
 use crate::core::ground::time::Instant;
 use crate::core::wire::http::Refusal;
 
-/// How many connections there are, of whom, and what the next one is called.
+/// The number of connections, in all and by address, and the next connection's id.
 #[derive(Debug)]
 pub(super) struct Admission {
     /// How many connections came through listeners that are not the operator's.
@@ -28,8 +28,8 @@ pub(super) struct Admission {
     pub certificates: Certificates,
 }
 
-/// How many connections each address has open: an entry for each address that has one, so no more
-/// of them than connections.
+/// How many connections each address has open. Only addresses with an open connection have an
+/// entry, so there are no more entries than connections.
 #[derive(Debug, Default)]
 struct ByAddress(HashMap<u64, u32>);
 
@@ -45,7 +45,8 @@ impl Engine {
     /// Returns whether a connection may be accepted now, by `limits.handshakes_per_second`. If not,
     /// [`Engine::poll_timeout`] comes when one may.
     ///
-    /// In a drain all may that wait: they are told so, before the listener closes.
+    /// In a drain each waiting connection may be accepted: its client is told of the drain before
+    /// the listener closes.
     pub fn may_accept(&mut self, now: Instant, face: Face) -> bool {
         let rate = self.settings.config.limits.handshakes_per_second.into();
         if rate == 0 || face == Face::Admin || self.schedule.drain.is_some() {
@@ -59,7 +60,7 @@ impl Engine {
         wait_until.is_none()
     }
 
-    /// Returns whether accepting does not wait for a rate.
+    /// Returns whether no rate holds up accepting.
     pub fn is_accepting(&self, face: Face) -> bool {
         face == Face::Admin || self.admission.handshakes.wait_until.is_none()
     }
@@ -77,8 +78,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What it is to be answered, without a slot: 503 if `limits.connections` are open or memory is
-    /// short, 429 if `limits.connections_per_ip` are open from its address.
+    /// The answer to a connection that gets no slot: 503 if `limits.connections` are open or memory
+    /// is short, 429 if `limits.connections_per_ip` are open from its address.
     pub fn accept(
         &mut self,
         now: Instant,
@@ -124,7 +125,7 @@ impl Engine {
         Ok(id)
     }
 
-    /// Takes note that a connection has given its slot back.
+    /// Notes that a connection has given its slot back.
     pub(super) fn release_address(&mut self, connection: &Connection) {
         if let Some(network) = network_of(connection) {
             self.admission.by_address.give_back(network);
@@ -158,7 +159,7 @@ impl Admission {
 }
 
 impl ByAddress {
-    /// Counts a connection from a network, unless it has so many.
+    /// Counts a connection from a network, unless the network is at its limit.
     fn take(&mut self, network: u64, most: u32) -> bool {
         let open = self.0.get(&network).copied().unwrap_or(0);
         if open < most {
@@ -185,13 +186,13 @@ fn network_of(connection: &Connection) -> Option<u64> {
     connection.peer.address().filter(|_| connection.face != Face::Admin).and_then(network)
 }
 
-/// Returns what is counted as one address: of IPv6 the first 64 bits, because a customer is given
-/// that many at least. Nothing for loopback: whoever is on this machine, a proxy perhaps, speaks
-/// for many.
+/// Returns what is counted as one address. Of IPv6 it is the first 64 bits, because one customer
+/// has at least such a network. `None` for loopback: a local process, such as a proxy, may stand
+/// for many clients.
 fn network(peer: SocketAddr) -> Option<u64> {
     match peer.ip().to_canonical() {
         ip if ip.is_loopback() => None,
-        // As an IPv6 prefix this would lie in ::/32, which is given to nobody.
+        // As an IPv6 prefix this would lie in ::/32, which no network is given.
         IpAddr::V4(ip) => Some(u32::from(ip).into()),
         IpAddr::V6(ip) => Some((u128::from(ip) >> 64) as u64),
     }

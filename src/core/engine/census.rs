@@ -15,9 +15,9 @@ use crate::core::observe::stats::{PhaseName, Transport};
 pub(super) struct Census {
     /// Connections, by transport and [`PhaseName`].
     pub connections: [[u64; PhaseName::COUNT]; Transport::COUNT],
-    /// Bytes that wait for peers. A frame that many wait for counts for each of them.
+    /// Bytes that wait for peers. A frame that many peers wait for counts once for each peer.
     pub outbox_bytes: u64,
-    /// Memory of what waits for peers. A frame that many wait for counts once.
+    /// Memory of what waits for peers. A frame that many peers wait for counts once.
     pub queued_bytes: u64,
     /// Bytes of messages and requests that handlers have or are to be given.
     pub inbox_bytes: u64,
@@ -25,11 +25,11 @@ pub(super) struct Census {
     pub partial_bytes: u64,
 }
 
-/// What a connection holds that goes with it, or, where that is nothing, what waits for its peer:
-/// who is more goes first.
+/// Memory that the end of a connection frees, or, if that is 0, what waits for its peer. The
+/// connection with the greatest value is ended first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct OwnBytes {
-    /// Bytes that nobody else holds.
+    /// Bytes that no other connection holds.
     pub bytes: u64,
     /// Bytes that wait for the peer, shared or not.
     pub waiting: u64,
@@ -40,7 +40,7 @@ impl Engine {
         self.census_of(|_, _| {})
     }
 
-    /// Counts, and names each connection that holds something, those of the operator left out.
+    /// Counts, and tells `found` each connection that holds something, except the operator's.
     pub(super) fn census_of(&self, mut found: impl FnMut(ConnectionId, OwnBytes)) -> Census {
         let mut census = Census::default();
         let mut seen = HashSet::new();

@@ -23,8 +23,8 @@ use crate::core::wire::sse;
 use crate::core::wire::ws;
 
 impl Engine {
-    /// Begins to end an open connection for a cause that is nobody's fault: what was received
-    /// before is handled and answered first, for `close_send` at the most.
+    /// Begins to end an open connection for a cause that is no fault. What was received before is
+    /// handled and answered first, for `close_send` at most.
     pub(super) fn close_when_handled(
         &mut self,
         now: Instant,
@@ -35,7 +35,8 @@ impl Engine {
         self.advance(now, id);
     }
 
-    /// Has a client come back later: as [`Engine::close_when_handled`], and it is told when.
+    /// Has a client come back later: as [`Engine::close_when_handled`], and the client is told
+    /// when.
     pub(super) fn retire(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
         let retry_ms = self.draw_retry(reason);
         if reason != CloseReason::Lifetime {
@@ -65,8 +66,8 @@ impl Engine {
         }
     }
 
-    /// Ends a WebSocket that drains, of which all is handled and written: its client is told when
-    /// to come back.
+    /// Ends a draining WebSocket when all is handled and written. Its client is told when to come
+    /// back.
     pub(super) fn close_drained(&mut self, now: Instant, id: ConnectionId) {
         let retry_ms = self.draw_retry(CloseReason::Drain);
         self.say_goodbye(now, id, retry_ms);
@@ -99,7 +100,7 @@ impl Engine {
             self.push_frame(now, id, Frame::raw(http::chunk("", true)), Kind::Response);
         }
         if let Some(connection) = self.get_mut(id) {
-            // From now on it waits for the peer alone, however few messages a second it may have.
+            // From now on what waits here waits for the peer alone, not for a rate of messages.
             connection.outbox.release_all(now);
             connection.begin_answer(now, Answering::last(reason));
         }
@@ -141,9 +142,9 @@ impl Engine {
         self.touch(id);
     }
 
-    /// Draws when a client is to come back, in milliseconds: the more are told to, the wider, so
-    /// that not all come at once. After a lifetime there is no restart to wait for, and no other
-    /// goes with it.
+    /// Draws after how many milliseconds a client is to come back. The more clients are told to,
+    /// the wider the range, so that they do not come all at once. After a lifetime there is no
+    /// restart to wait for, and no other client is told to.
     fn draw_retry(&mut self, reason: CloseReason) -> u64 {
         let departures = match reason {
             CloseReason::Drain => self.schedule.drain.as_ref().map(Drain::departures),
@@ -221,7 +222,7 @@ impl Engine {
         let mut inbox = connection.inbox.take().unwrap_or_default();
         self.jobs.note_left(id, connection.given_bytes());
         match connection.flags.told {
-            // The handler never heard of it.
+            // The handler was never told of the connection.
             Told::Not => self.stats.messages_cancelled += inbox.messages as u64,
             Told::Out => {
                 let events = std::mem::take(&mut inbox.events);

@@ -15,8 +15,9 @@ use crate::core::wire::message::Message;
 use crate::core::wire::ws;
 
 impl Engine {
-    /// Returns whether a command would overflow an outbox that its socket might make room in: it is
-    /// to be flushed first, so that only bytes are counted that really wait for the peer.
+    /// Returns the connection to flush before a command is taken, so that only bytes count that
+    /// really wait for the peer. `None` unless its outbox would overflow and its socket may take
+    /// bytes.
     pub fn wants_flush(
         &self,
         from: Option<ConnectionId>,
@@ -92,7 +93,8 @@ impl Engine {
         if connection.overflows(is_own, frame.len(), limit) {
             self.count_refused(OverflowPolicy::Close);
             self.fail(now, id, CloseReason::Overflow);
-            // If it is closing already, what follows would leave a gap: it is taken no more.
+            // If the connection is closing already, the handler's next messages would leave a gap:
+            // none is taken.
             let effect = self.get(id).map_or(Effect::None, Connection::end_handling);
             return self.act_on(now, id, effect);
         }
@@ -102,7 +104,7 @@ impl Engine {
         self.push_frame(now, id, frame, Kind::Message);
     }
 
-    /// Sends a plain WebSocket the events of a topic. It has no word for a gap: that is counted.
+    /// Sends a plain WebSocket the events of a topic. No message tells a gap there: it is counted.
     pub(super) fn subscribe_plain(
         &mut self,
         now: Instant,
@@ -117,7 +119,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Closes for the handler, which is given none of the messages that still wait for it.
+    /// Closes for the handler. Messages that still wait for the handler are dropped.
     fn close_by_handler(&mut self, now: Instant, id: ConnectionId, code: u16, text: &str) {
         let Some(connection) = self.get(id) else {
             self.stats.commands_stale += 1;

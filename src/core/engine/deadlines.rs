@@ -28,7 +28,7 @@ pub enum Attempt {
 
 impl Engine {
     /// Returns the moment at which the next turn must come at the latest; earlier is harmless.
-    /// `None` if nothing is due at all: there is no connection.
+    /// `None` if nothing will ever be due: there is no connection.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let others = [
             self.drain_at(),
@@ -110,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// Ends a connection in the way that it finds itself.
+    /// Ends a connection as its phase requires.
     fn act_by(&mut self, now: Instant, id: ConnectionId, end: fn(&Connection) -> Effect) {
         let effect = self.get(id).map_or(Effect::None, end);
         self.act_on(now, id, effect);
@@ -147,8 +147,8 @@ impl Engine {
     }
 
     /// Takes note that the process had been stopped, or the machine suspended: peers may be gone,
-    /// and live ones had no chance to answer. Instead of judging them, each is pinged within the
-    /// next interval.
+    /// and live ones had no chance to answer. No peer is judged; each is pinged within the next
+    /// interval.
     pub fn handle_time_jump(&mut self, now: Instant) {
         self.stats.time_jumps += 1;
         self.begin_round(now, Change { tokens: None, beats: Beats::Spread });

@@ -1,5 +1,5 @@
-//! Connections that are told to go one after the other over a window, so that their clients do not
-//! come back all at once.
+//! Connections that are told to go one after another over a window of time, so that their clients
+//! do not come back all at once.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::core::ground::time::{Instant, millis_up};
 #[derive(Debug)]
 pub(super) struct Departures {
     began_at: Instant,
-    /// The next one last.
+    /// The connection whose turn is next stands last.
     waiting: Vec<ConnectionId>,
-    /// How many there were.
+    /// How many connections there were at the beginning.
     total: u64,
     spread_ms: u64,
     /// The latest that a client is told to come back.
@@ -20,8 +20,8 @@ pub(super) struct Departures {
 }
 
 impl Departures {
-    /// Spreads them over half the window, or less where they are few. The first goes at once.
-    /// `told` of them are told when to come back: within the window, sooner where they are few.
+    /// Spreads the connections over half the window, or less if they are few. The first goes at
+    /// once. `told` clients are told when to come back: within the window, sooner if they are few.
     pub fn new(
         now: Instant,
         waiting: Vec<ConnectionId>,
@@ -48,35 +48,35 @@ impl Departures {
         self.total
     }
 
-    /// Returns over how many milliseconds they are spread.
+    /// Returns over how many milliseconds the connections are spread.
     pub fn spread_ms(&self) -> u64 {
         self.spread_ms
     }
 
-    /// Returns the moment of the next one's turn.
+    /// Returns when the next connection's turn comes; `None` if no connection is left.
     pub fn next_at(&self) -> Option<Instant> {
         let left = self.waiting.len() as u64;
         let after_ms = (self.spread_ms * (self.total - left)).checked_div(self.total)?;
         (left > 0).then(|| self.began_at + Duration::from_millis(after_ms))
     }
 
-    /// Takes the next one whose turn has come.
+    /// Takes the next connection whose turn has come; `None` if there is none.
     pub fn poll(&mut self, now: Instant) -> Option<ConnectionId> {
         self.next_at().filter(|at| *at <= now)?;
         self.waiting.pop()
     }
 
-    /// Returns those whose turn has not come.
+    /// Returns the connections whose turn has not come.
     pub fn into_waiting(self) -> Vec<ConnectionId> {
         self.waiting
     }
 }
 
-/// How many connections are told to go in a second, where there are enough of them.
+/// How many connections are told to go in a second, if there are that many.
 const STARTS_PER_SECOND: u64 = 500;
 
-/// How late one client comes back at the most, and how much later each that goes with it makes it:
-/// a server that has begun anew takes a hundred connections a second without effort.
+/// How late one client comes back at most, and how much each further client adds, in milliseconds:
+/// a restarted server easily takes a hundred connections a second.
 pub(super) const RETRY_MS: u64 = 1000;
 const RETRY_MS_EACH: u64 = 10;
 

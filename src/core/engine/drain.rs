@@ -56,9 +56,9 @@ impl Engine {
         self.begin_round(now, Change::default());
     }
 
-    /// Returns when the drain goes on: with the turn of the next connection; when none is left, at
-    /// once if all handlers have been told, else when its time is over. As long as there are
-    /// connections, their own deadlines see to the rest.
+    /// Returns when the drain goes on: at the turn of the next connection. When no connection is
+    /// left, that is at once if all handlers have been told, else when the drain's time is over.
+    /// `None` while the deadlines of connections see to the rest.
     pub(super) fn drain_at(&self) -> Option<Instant> {
         let drain = self.schedule.drain.as_ref().filter(|drain| !drain.ended)?;
         match drain.departures.next_at() {
@@ -69,14 +69,14 @@ impl Engine {
         }
     }
 
-    /// Returns when handlers have had their time to hear of the ends: those dropped at the deadline
-    /// are only told then.
+    /// Returns when the time is over in which handlers are told of the ends: handlers of
+    /// connections dropped at the deadline are only told after it.
     fn told_at(&self) -> Option<Instant> {
         self.settings.spans.drain_ends_at.map(|at| at + TELLING)
     }
 
-    /// Drains the connections whose turn has come, as many as may act in this turn: where the loop
-    /// was held up, it may be the turn of thousands.
+    /// Drains the connections whose turn has come, as many as may act in this turn of the loop: if
+    /// the loop was held up, thousands may be due.
     pub(super) fn drain_on(&mut self, now: Instant, acts_left: &mut usize) {
         while *acts_left > 0
             && let Some(drain) = &mut self.schedule.drain
@@ -123,7 +123,7 @@ impl Engine {
         self.end_drain(now);
     }
 
-    /// Returns whether every handler has been told what there was to tell.
+    /// Returns whether every handler has been told of all its events.
     pub fn is_told(&self) -> bool {
         self.jobs.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What the engine does for its connections: they are moved on, and what they ask for is done. A
+//! What the engine does for its connections: it moves them on, and does what they ask for. A
 //! connection decides by itself ([`Connection::advance`]); here is all that an [`Effect`] becomes.
 
 use crate::core::connection::effect::Effect;
@@ -60,8 +60,8 @@ impl Engine {
         }
     }
 
-    /// Returns whether an open WebSocket is settled when it has been written to, at the end of the
-    /// turn, or when what waits for its handler has been taken.
+    /// Returns whether an open WebSocket is settled later: when it has been written to at the end
+    /// of the turn, or when its handler has taken what waits.
     fn advances_later(&self, connection: &Connection) -> bool {
         let limits = &self.settings.config.limits;
         let is_taken =

@@ -1,5 +1,5 @@
-//! What subscribers get: replay, pulled as their outboxes drain, then live events, pushed as frames
-//! that all share. Each transport has its own form, encoded once for each event.
+//! What subscribers get: replay, pulled as their outboxes drain, then live events, pushed as shared
+//! frames. Each transport has its own form, encoded once for each event.
 
 use std::collections::VecDeque;
 
@@ -38,7 +38,7 @@ pub(super) enum Form {
     NamedStream,
 }
 
-/// The encoded forms of the events that were delivered last: who gets them next gets these.
+/// The encoded forms of the events that were delivered last, for the next subscribers.
 #[derive(Debug, Default)]
 pub(super) struct FormCache(VecDeque<EncodedEvent>);
 
@@ -73,7 +73,7 @@ impl FormCache {
         frames.map(Frame::payload)
     }
 
-    /// Lets go of all events but the newest: none is on its way.
+    /// Frees all events but the newest. To be called when no event is on its way.
     fn keep_newest(&mut self) {
         self.0.drain(..self.0.len().saturating_sub(1));
     }
@@ -84,7 +84,7 @@ impl Engine {
         form(&self.settings.routes, connection)
     }
 
-    /// Subscribes a connection, if it is still there.
+    /// Subscribes a connection, if it has not ended.
     pub(super) fn subscribe(
         &mut self,
         now: Instant,
@@ -172,10 +172,10 @@ impl Engine {
         self.allowance.charge_looks(looked_at);
     }
 
-    /// Hands live events to their subscribers, as far as the turn allows: one that is published to
-    /// thousands takes several turns. Returns a connection that is to be flushed before it goes on:
-    /// one that has been given all there is, while it is at hand, or one whose outbox would
-    /// overflow, so that only bytes count that really wait for the peer.
+    /// Hands live events to their subscribers, as far as the turn allows: an event for thousands
+    /// takes several turns. Returns a connection to flush before the next call, `None` if there is
+    /// none. Either it has been given all its events, or its outbox would overflow: after the flush
+    /// only bytes count that really wait for the peer.
     pub fn deliver(&mut self, now: Instant) -> Option<ConnectionId> {
         self.publish_figures(now);
         self.halve_logs(0);
@@ -190,7 +190,7 @@ impl Engine {
                 .get(id)
                 .is_some_and(|peer| peer.marks.has(Mark::Dirty) && peer.flags.writing.has_room())
             {
-                // It was told that its outbox has drained: that is to leave first.
+                // Its client is told that the outbox has drained: that is to leave first.
                 self.queues.held = Some(delivery);
                 return Some(id);
             }
@@ -232,8 +232,8 @@ impl Engine {
         None
     }
 
-    /// Queues an event for its subscriber. Returns whether that is done: not if it would overflow
-    /// an outbox that has not been flushed just now and whose socket might make room.
+    /// Queues an event for its subscriber. Returns whether that is done. It is not done if the
+    /// outbox would overflow, was not flushed just now, and has a socket that may take bytes.
     fn deliver_one(&mut self, now: Instant, delivery: &Delivery, was_flushed: bool) -> bool {
         let (id, key) = (delivery.connection, delivery.subscription);
         let Some(connection) = self.get(id) else { return true };
@@ -247,7 +247,7 @@ impl Engine {
         if overflows && is_writable && !was_flushed {
             return false;
         }
-        // What is lost is told when there is room again, so that word of it does not pile up.
+        // A loss is told when there is room again, so that messages about losses do not pile up.
         if !overflows || self.make_room(now, id, form, delivery, frame.len()) {
             if delivery.gap {
                 let gap = Gap { first: Some(delivery.event.id) };
@@ -264,21 +264,22 @@ impl Engine {
         true
     }
 
-    /// Returns whether more has been published and not delivered than a turn may read: who
-    /// publishes has to wait.
+    /// Returns whether more waits to be delivered than a turn may read: then publishers have to
+    /// wait.
     pub fn is_flooded(&self) -> bool {
         let (bytes, events) = (self.topics.waiting_bytes(), self.topics.waiting_events());
         let waiting = Allowance::cost_of_events(bytes, events);
         waiting > self.settings.config.turn.bytes
     }
 
-    /// Returns whether a turn is for events that were left over, and not for reading: whenever it
-    /// is flooded, so that publishers in a hurry are held up, and else in turns with reading.
+    /// Returns whether a turn is for events that were left over, and not for reading. Every turn is
+    /// while the engine is flooded, so that fast publishers are held up; else every second turn
+    /// with events left.
     pub(super) fn is_delivery_first(&self) -> bool {
         self.is_flooded() || self.has_events_left() && !self.allowance.is_for_delivery()
     }
 
-    /// Returns whether events wait that the turn's allowance did not allow.
+    /// Returns whether events wait for the next turn's allowance.
     pub(super) fn has_events_left(&self) -> bool {
         self.topics.has_deliveries() || self.queues.held.is_some() || !self.queues.hungry.is_empty()
     }
@@ -287,8 +288,7 @@ impl Engine {
         self.get(id).is_some_and(|connection| connection.marks.has(Mark::Hungry))
     }
 
-    /// Returns a connection that waits for an allowance, if some is left: it does not wait any
-    /// more.
+    /// Returns the connection if it waits for an allowance and some is left, and ends its wait.
     fn take_hunger(&mut self, id: ConnectionId) -> Option<ConnectionId> {
         let has_allowance = !self.allowance.is_spent();
         let connection = self.get_mut(id)?;
@@ -301,7 +301,7 @@ impl Engine {
         }
     }
 
-    /// Tells that events are missing. A plain WebSocket has no word for it.
+    /// Tells that events are missing. A plain WebSocket has no message for it.
     fn tell_gap(
         &mut self,
         now: Instant,
@@ -320,7 +320,7 @@ impl Engine {
         }
     }
 
-    /// Tells that live events were dropped; where there is no word for it, that is only counted.
+    /// Tells that live events were dropped; on a transport without such a message, only counts it.
     fn tell_lost(
         &mut self,
         now: Instant,
@@ -335,9 +335,9 @@ impl Engine {
         }
     }
 
-    /// Tells what has been lost and was not told yet, without knowing what follows: when the outbox
-    /// has drained, for nothing may follow; and on a stream of several topics before an event of
-    /// any of them, for a client that comes back with its id does not ask for what is older.
+    /// Tells losses that were not told yet, without knowing what follows. When the outbox has
+    /// drained, since nothing may follow; and on a stream of several topics before an event of any
+    /// topic, since a client that comes back with that event's id does not ask for older ones.
     pub(super) fn tell_losses(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
         if !std::mem::take(&mut connection.flags.feed.has_lost) {
@@ -381,7 +381,7 @@ impl Engine {
     pub(super) fn tell_pressure(&mut self, now: Instant, id: ConnectionId) {
         let limit = self.settings.config.limits.outbox_bytes as u64;
         let Some(connection) = self.get(id) else { return };
-        // Word of pressure makes none: beside a small limit it would be answered by the next word.
+        // A message about pressure causes none: with a small limit each would cause the next.
         let waiting = connection.outbox.held_bytes().saturating_sub(PRESSURE_WORD_BYTES) as u64;
         let before = connection.flags.feed.pressure;
         let level = match waiting * 100 / limit {
@@ -399,7 +399,7 @@ impl Engine {
         }
     }
 
-    /// Makes room for an event, as the overflow policy says. Returns whether it is to be queued.
+    /// Makes room for an event, as the overflow policy says. Returns whether to queue the event.
     fn make_room(
         &mut self,
         now: Instant,
@@ -432,7 +432,8 @@ impl Engine {
             word.map_or(0, |word| word.len() + Outbox::ENTRY_BYTES)
         });
         self.allowance.charge_looks(plan.looked_at);
-        // Of each topic the newest stays, however many topics there are; and nothing goes in vain.
+        // The newest event of each topic stays, and nothing is dropped unless that makes enough
+        // room.
         if !plan.is_enough && yielding == Yielding::Oldest {
             self.drop_newest(id, delivery);
             return false;
@@ -441,14 +442,14 @@ impl Engine {
         true
     }
 
-    /// Does not queue an event. That is told before the next one, or when the outbox has drained.
+    /// Drops an event. The loss is told before the next event, or when the outbox has drained.
     fn drop_newest(&mut self, id: ConnectionId, delivery: &Delivery) {
         self.count_refused(self.settings.config.overflow.policy);
         self.mark_lost(id, delivery.subscription);
     }
 
-    /// Tells each gap where the dropped events were, or before the next one if none follows yet. On
-    /// `/ws` always there: a `subscribed` that follows says that nothing before it is missing.
+    /// Tells each gap in place of the dropped events, or before the next event if none follows yet.
+    /// On `/ws` always in place: a `subscribed` behind it says that nothing before it is missing.
     fn drop_planned(&mut self, now: Instant, id: ConnectionId, form: Form, plan: &Plan) {
         let policy = self.settings.config.overflow.policy;
         self.stats.messages_discarded[policy as usize] += plan.events;
@@ -460,7 +461,7 @@ impl Engine {
                 words.push(None);
                 continue;
             }
-            // One that has unsubscribed meanwhile misses nothing.
+            // A subscription that has ended meanwhile misses nothing.
             let topic = self.topics.topic_for(id, loss.subscription);
             let first = loss.next.map(|first| first.to_string());
             let word = topic.and_then(|topic| encode_gap(form, topic, first.as_deref()));
@@ -475,8 +476,8 @@ impl Engine {
         }
     }
 
-    /// Notes that an event of a subscription did not go out: its next one, or an outbox that has
-    /// drained, tells a gap.
+    /// Notes that an event of a subscription did not go out. A gap is told before the next event,
+    /// or when the outbox has drained.
     fn mark_lost(&mut self, id: ConnectionId, key: SubscriptionKey) {
         self.topics.mark_lost(id, key);
         if let Some(connection) = self.get_mut(id) {
@@ -499,7 +500,7 @@ impl Engine {
             0
         };
         self.allowance.charge_event(event.payload.len(), grown);
-        // A replay beside a fan-out would drive out what all the others are yet to get.
+        // A replay during a fan-out would displace the forms that live subscribers are yet to get.
         match self.topics.waiting_events() {
             0 => {
                 self.spares.forms.keep(event.id, form, frame.clone());
@@ -512,13 +513,13 @@ impl Engine {
     }
 }
 
-/// What an outbox holds that bears word of pressure, twice at most, and nothing else.
+/// The bytes, at most, of an outbox that holds two messages about pressure and nothing else.
 const PRESSURE_WORD_BYTES: usize = Outbox::ENTRY_BYTES + 64;
 
 /// No id takes more room than this one.
 const LONGEST_ID: &str = "18446744073709551615-18446744073709551615";
 
-/// Encodes word of a gap. A plain WebSocket has none.
+/// Encodes a message about a gap. `None` for a plain WebSocket, which has no such message.
 fn encode_gap(form: Form, topic: &str, first: Option<&str>) -> Option<Frame> {
     match form {
         Form::Plain => None,
