@@ -1,5 +1,5 @@
-//! The server's own figures, as events of the topic `$stats`: once a second, and only while
-//! somebody subscribes to it.
+//! The server's own figures, as events of the topic `$stats`: once a second, and only while that
+//! topic has subscribers.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::core::observe::figures::Surroundings;
 use crate::core::observe::stats::Vitals;
 use crate::core::topics::Payload;
 
-/// What is on its way through an engine: it has been counted as received or queued, and not as
-/// handled, written or lost.
+/// What is on its way through an engine: counted as received or queued, and not yet as handled,
+/// written or lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
     /// Messages received that are in no job yet.
@@ -66,7 +66,7 @@ impl Engine {
     }
 
     fn figures(&self, now: Instant) -> String {
-        // Of what only the loop knows nothing is told here.
+        // Figures that only the loop knows are left out here.
         let around = Surroundings::default();
         let object = Object::new()
             .number("at_ms", self.reports.date.unix_ms)

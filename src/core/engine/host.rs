@@ -1,5 +1,4 @@
-//! What a host may ask that waits for the answer: the C boundary. Whoever sends commands instead
-//! hears nothing back.
+//! What a host may ask when it waits for the answer: the C boundary. A command gets no answer.
 
 use crate::core::connection::Connection;
 use crate::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
@@ -10,7 +9,7 @@ use crate::core::ground::time::Instant;
 use crate::core::topics::{After, Name, Payload, SubscribeError};
 use crate::core::wire::frame::Frame;
 
-/// Why the engine did not do what a host asked for. Nothing has changed then.
+/// Why the engine did not do what a host asked for. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// The peer is gone, or going.
@@ -25,7 +24,7 @@ pub enum Refused {
     Routes,
     /// The topic is the server's own.
     Own,
-    /// The topic cannot be, or cannot be had.
+    /// No topic can have this name, or the topic cannot be made or subscribed to.
     Topic(SubscribeError),
 }
 
@@ -58,19 +57,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes the turn's allowance whole again: events that are pulled between turns are the host's
-    /// own work, and no turn's.
+    /// Makes the turn's allowance whole again: pulling events between turns is the host's own work
+    /// and is charged to no turn.
     pub fn renew_allowance(&mut self) {
         self.allowance.renew(self.settings.config.turn.bytes);
     }
 
-    /// Returns whether a message of `len` bytes for a peer would be taken; `from` is the connection
-    /// whose event the host is at, which may be answered in as many bytes as it bore.
+    /// Checks that a message of `len` bytes for a peer would be taken. `from` is the connection
+    /// whose event the host handles: the answer to it may be as long as the event.
     ///
     /// # Errors
     ///
-    /// [`Refused::Gone`], or [`Refused::OutboxFull`]: the peer's `Drained` event tells when it is
-    /// not.
+    /// [`Refused::Gone`], or [`Refused::OutboxFull`]: the peer's `Drained` event tells when there
+    /// is room again.
     pub fn check_send(
         &self,
         from: Option<ConnectionId>,
@@ -87,7 +86,7 @@ impl Engine {
         }
     }
 
-    /// Returns whether a peer is open: neither gone nor closing.
+    /// Checks that a peer is open: neither gone nor closing.
     ///
     /// # Errors
     ///

@@ -30,7 +30,7 @@ impl Engine {
     }
 
     /// Takes the next connection to read from, as long as the allowance lasts: at least one in each
-    /// turn, unless it is the turn of events that were left over.
+    /// turn, unless the turn is for events that were left over.
     pub fn poll_ready(&mut self) -> Option<ConnectionId> {
         if !self.allowance.may_read() {
             return None;
@@ -51,8 +51,8 @@ impl Engine {
             || self.has_logs_to_trim()
     }
 
-    /// Decodes what was read before and had to wait; then says how many bytes may be read at most.
-    /// None if the connection is gone, the application is behind, or the peer has sent too much.
+    /// Decodes what was read before and had to wait. Returns how many bytes may be read at most: 0
+    /// if the connection is gone, the application is behind, or the peer has sent too much.
     pub fn prepare_read(&mut self, now: Instant, id: ConnectionId) -> usize {
         self.weigh(now);
         if self.has_rest(id) {
@@ -70,14 +70,14 @@ impl Engine {
         }
     }
 
-    /// Says that something may wait in the socket, or that it is worth an attempt.
+    /// Notes that the socket may have bytes, or that a read is worth an attempt.
     pub fn mark_readable(&mut self, id: ConnectionId) {
         if let Some(connection) = self.get_mut(id) {
             connection.flags.reading.attempt();
         }
     }
 
-    /// Says that the socket may take something, or that it is worth an attempt.
+    /// Notes that the socket may take bytes, or that a write is worth an attempt.
     pub fn mark_writable(&mut self, id: ConnectionId) {
         if let Some(connection) = self.get_mut(id) {
             connection.flags.writing.note(true);
@@ -95,7 +95,7 @@ impl Engine {
         self.allowance.is_spent()
     }
 
-    /// Takes note that reading stopped before the socket was empty: it goes on in the next turn.
+    /// Notes that reading stopped before the socket was empty: reading goes on in the next turn.
     pub fn handle_unfinished_read(&mut self, now: Instant, id: ConnectionId) {
         if self.get(id).is_some_and(|connection| connection.flags.reading.is_ready()) {
             self.mark_ready_unless_waiting(now, id);
@@ -109,7 +109,7 @@ impl Engine {
         }
     }
 
-    /// Returns whether the socket must be read until it gives nothing: its end is known to be near.
+    /// Returns whether the socket must be read until it is empty: its end has been announced.
     pub fn must_read_to_end(&self, id: ConnectionId) -> bool {
         self.get(id).is_some_and(|connection| connection.flags.reading.is_ending())
     }
@@ -133,7 +133,7 @@ impl Engine {
     pub fn handle_error(&mut self, now: Instant, id: ConnectionId, error: &io::Error) {
         #[cfg(feature = "tls")]
         if error.kind() == io::ErrorKind::InvalidData {
-            // The transport has told the peer what was wrong: that is not to be thrown away.
+            // The transport has told the peer what was wrong: a reset must not discard that.
             return self.finish(now, id, CloseReason::Tls, End::Close);
         }
         let reason = match error.kind() {

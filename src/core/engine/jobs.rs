@@ -14,19 +14,19 @@ use crate::core::ground::time::Instant;
 use crate::core::wire::frame::Frame;
 use crate::core::wire::http::Response;
 
-/// What waits for handlers, on the loop thread and on the workers apart, so that a blocked pool
-/// holds up no other.
+/// What waits for handlers. Jobs for the loop thread and jobs for the workers wait apart, so that
+/// blocked workers hold up nothing else.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     inline: Queue,
     workers: Queue,
     /// Jobs that were taken and have not come back.
     out: usize,
-    /// How many have.
+    /// Jobs that have come back.
     returned: u64,
-    /// What jobs of connections that have ended hold, be they queued or out.
+    /// Bytes that jobs of ended connections hold, queued or out.
     left: HashMap<ConnectionId, usize>,
-    /// The sum of it.
+    /// The sum of `left`.
     left_bytes: usize,
     /// Connections that ended while a job was out.
     pub orphans: HashMap<ConnectionId, Orphan>,
@@ -69,7 +69,7 @@ impl Jobs {
         self.left_bytes
     }
 
-    /// Takes note of what handlers have or are to be given for a connection that has ended.
+    /// Notes how many bytes handlers have, or are to be given, for a connection that has ended.
     pub fn note_left(&mut self, id: ConnectionId, bytes: usize) {
         if bytes > 0 {
             self.left_bytes += bytes;
@@ -77,7 +77,7 @@ impl Jobs {
         }
     }
 
-    /// Takes note that it has come back.
+    /// Notes that the job of an ended connection has come back.
     fn forget_left(&mut self, id: ConnectionId) {
         self.left_bytes -= self.left.remove(&id).unwrap_or(0);
         debug_assert!(!self.left.is_empty() || self.left_bytes == 0, "the sum of none is none");
@@ -109,7 +109,7 @@ impl Jobs {
 }
 
 impl Engine {
-    /// Takes the next job for handlers of this placement. What comes of it returns as
+    /// Takes the next job for handlers of this placement. Its outcome returns as
     /// [`Command::Done`](crate::core::contract::event::Command::Done).
     pub fn poll_job(&mut self, placement: Placement) -> Option<Job> {
         let job = self.next_job(placement);
@@ -202,7 +202,7 @@ impl Engine {
         self.jobs.has_inline()
     }
 
-    /// Takes what came of a job.
+    /// Takes the outcome of a job.
     pub(super) fn handle_done(&mut self, now: Instant, done: Done) {
         let id = done.id;
         self.jobs.out = self.jobs.out.saturating_sub(1);
@@ -225,8 +225,8 @@ impl Engine {
         self.advance(now, id);
     }
 
-    /// Gives a session back to its connection, or, if that has ended, to the handler for the last
-    /// time. What follows from it for the connection is settled then.
+    /// Gives a session back to its connection, or, if the connection has ended, to the handler for
+    /// the last time.
     fn take_back(
         &mut self,
         route: usize,
@@ -255,7 +255,7 @@ impl Engine {
         let Some(mut orphan) = self.jobs.orphans.remove(&id) else { return };
         debug_assert!(self.get(id).is_none(), "it has ended");
         if session.is_none() {
-            // It panicked in its first call.
+            // The handler panicked in its first call.
             return;
         }
         orphan.events.push_back(Event::Closed(orphan.reason));
@@ -271,7 +271,7 @@ impl Engine {
         session: Option<Session>,
     ) {
         let is_first = session.is_none();
-        // Some messages are lost: none that came after them is handed on as if they had never been.
+        // Some messages are lost. Later messages are dropped too, so that the handler sees no gap.
         self.forget_messages(id);
         self.take_back(route, id, session, VecDeque::new());
         let Some(connection) = self.get_mut(id) else { return };
@@ -291,7 +291,7 @@ impl Engine {
         }
     }
 
-    /// Drops the messages that still wait for the handler of a connection, be it gone or not.
+    /// Drops the messages that still wait for the handler of a connection, ended or not.
     pub(super) fn forget_messages(&mut self, id: ConnectionId) {
         let events = match self.jobs.orphans.get_mut(&id) {
             Some(orphan) => &mut orphan.events,
@@ -342,8 +342,8 @@ impl Engine {
         let placement = self.settings.routes[usize::from(route)].placement;
         let runnable = &mut self.jobs.of(placement).runnable;
         runnable.push_back(id);
-        // Behind a pool that is blocked, connections come and go: those that have gone are
-        // forgotten.
+        // While the workers are blocked, connections come and go: entries of ended ones are
+        // removed.
         if runnable.len() > 2 * self.connections.len() + RUNNABLE_SPARE {
             let connections = &mut self.connections;
             runnable.retain(|id| find_mut(connections, *id).is_some());
@@ -359,7 +359,7 @@ impl Engine {
     }
 }
 
-/// Returns the memory of events that bear messages: of those that bear none there are few.
+/// Returns the bytes of events that bear messages. The few other events are not counted.
 pub(super) fn memory_of(events: &VecDeque<Event>) -> usize {
     let bytes = events.iter().map(|event| match event {
         Event::Message(message) => message.len() + size_of::<Event>(),

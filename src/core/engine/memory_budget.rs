@@ -1,9 +1,9 @@
-//! The memory budget, `limits.memory_bytes`: what waits is counted; where it is much, logs shrink,
-//! then what would add to it is refused, then connections go, in this order.
+//! The memory budget, `limits.memory_bytes`: what waits is counted. If that is much, first logs
+//! shrink, then what would add to it is refused, and last connections are ended.
 //!
-//! Nothing is kept up to date for it but a sum of what came since the last count, which is made
-//! only where the two together are much. So the budget is exceeded by a sixty-fourth at most,
-//! before something is done about it, and costs nothing where there is room.
+//! Between counts only the sum of what has come since is kept. A new count is made only if the last
+//! count and this sum together are much. So the budget is exceeded by a sixty-fourth at most, and
+//! costs nothing while there is room.
 
 use std::collections::BinaryHeap;
 
@@ -54,7 +54,7 @@ impl MemoryBudget {
         }
     }
 
-    /// Follows another limit. What is beyond it is found at the next look.
+    /// Follows another limit. The next count finds what is beyond it.
     pub fn reload(&mut self, config: &Config, memory_auto: u64) {
         self.limit = limit(config, memory_auto);
         self.quiet_below = 0;
@@ -85,12 +85,12 @@ impl MemoryBudget {
         self.is_trimming
     }
 
-    /// Returns when to count again, if there is such a time.
+    /// Returns when to count again; `None` unless memory is short.
     pub fn next_at(&self) -> Option<Instant> {
         self.short_until
     }
 
-    /// Takes note of how much may come before anything is due: it is asked with each message.
+    /// Notes how much may come before a count can be due, because each message asks for that.
     fn foresee(&mut self) {
         let room = self.high().saturating_sub(self.used()) / 2;
         let is_busy = self.is_trimming || self.is_short();
@@ -101,27 +101,27 @@ impl MemoryBudget {
         self.counted.saturating_add(self.commands)
     }
 
-    /// Much in use: from here on something is done about it.
+    /// Much in use, in bytes: beyond it logs shrink, then publishers and connections are refused.
     fn high(&self) -> u64 {
         self.limit / 5 * 4
     }
 
-    /// So much that somebody goes: what comes until the next count still fits.
+    /// So many bytes that connections are ended. What comes until the next count still fits.
     fn full(&self) -> u64 {
         self.limit - 2 * self.step()
     }
 
-    /// Enough room again to end a shortage.
+    /// In bytes: a shortage ends when no more than this is in use.
     fn low(&self) -> u64 {
         self.limit / 4 * 3
     }
 
-    /// How much may come before it is counted anew.
+    /// How many bytes may come before the next count.
     fn step(&self) -> u64 {
         self.limit / 64
     }
 
-    /// Room is made ahead of what comes: there may be twice as much of it as came.
+    /// Buffers grow ahead of their content: they may hold twice the bytes that came.
     fn is_due(&self, now: Instant) -> bool {
         if self.fresh < self.quiet_below {
             return false;
@@ -137,13 +137,13 @@ fn limit(config: &Config, memory_auto: u64) -> u64 {
 }
 
 impl Engine {
-    /// Tells how many bytes of commands are on their way to the engine: once in a turn.
+    /// Notes how many bytes of commands are on their way to the engine. Called once in a turn.
     pub fn note_commands(&mut self, bytes: usize) {
         self.budget.commands = bytes as u64;
         self.budget.foresee();
     }
 
-    /// Returns how much memory there may be for what waits: `limits.memory_bytes`.
+    /// Returns how many bytes of memory may wait: `limits.memory_bytes`.
     pub fn memory_limit(&self) -> u64 {
         self.budget.limit
     }
@@ -159,7 +159,7 @@ impl Engine {
         self.budget.fresh = 0;
         self.budget.quiet_below = 0;
         self.trim_logs();
-        // While a log can shrink nobody is refused, and nobody goes.
+        // While a log can shrink no client is refused, and no connection is ended.
         let is_at_most = match self.budget.is_short() {
             true => self.budget.low(),
             false => self.budget.high(),
@@ -178,9 +178,9 @@ impl Engine {
         }
     }
 
-    /// Keeps the logs together within half of the budget, when so many bytes have been added: as
-    /// many events go as these displace at the most, and of what a lower limit has left beyond it
-    /// as many more as the turn allows.
+    /// Keeps all logs together within half of the budget after `added` bytes were added. It evicts
+    /// at most as many events as these bytes displace. If a lower limit has left more beyond the
+    /// half, it evicts as many further events as the turn allows.
     pub(super) fn halve_logs(&mut self, added: usize) {
         let mut displaced = added.div_ceil(Log::EVENT_BYTES);
         while self.has_logs_to_trim() {
@@ -193,7 +193,7 @@ impl Engine {
         }
     }
 
-    /// Returns whether the logs together are beyond their half.
+    /// Returns whether all logs together exceed half of the budget.
     pub(super) fn has_logs_to_trim(&self) -> bool {
         self.topics.bytes() as u64 > self.budget.limit / 2
     }
@@ -211,7 +211,7 @@ impl Engine {
         self.budget.is_trimming = is_high && self.topics.bytes() > 0;
     }
 
-    /// Ends the shortage, if there is one: publishers that were not read on are.
+    /// Ends the shortage, if there is one: paused publishers are read from again.
     fn end_shortage(&mut self, now: Instant) {
         if self.budget.short_until.take().is_none() {
             return;
@@ -225,7 +225,7 @@ impl Engine {
         }
     }
 
-    /// Ends the shortage with the last connection: nobody is left to wake up for.
+    /// Ends the shortage when the last connection has ended: there is nothing left to wake up for.
     pub(super) fn relax(&mut self, now: Instant) {
         if self.connections.is_empty() && self.budget.is_short() {
             self.budget.counted = self.topics.bytes() as u64;
@@ -233,20 +233,20 @@ impl Engine {
         }
     }
 
-    /// Ends who holds most that is its own, and so on until the rest fits.
+    /// Ends the connection that holds most memory of its own, then the next, until the rest fits.
     fn shed_largest(&mut self, now: Instant, mut owners: BinaryHeap<(OwnBytes, ConnectionId)>) {
         while self.budget.used() > self.budget.full()
             && let Some((own, id)) = owners.pop()
         {
             self.end_for_memory(now, id);
-            // What it shared goes with the last who waits for it, so this may be too much, and the
-            // next count shows it: nobody goes in vain.
+            // A shared frame is freed with the last connection it waits for. So this may be too
+            // much: the next count corrects it, and no connection is ended in vain.
             let freed = if own.bytes > 0 { own.bytes } else { own.waiting };
             self.budget.counted = self.budget.counted.saturating_sub(freed);
         }
     }
 
-    /// Ends a connection for want of memory: what waits with it goes at once.
+    /// Ends a connection for want of memory and frees what it holds at once.
     fn end_for_memory(&mut self, now: Instant, id: ConnectionId) {
         let reason = CloseReason::Memory;
         self.forget_messages(id);
@@ -258,7 +258,7 @@ impl Engine {
         self.act_on(now, id, effect);
         let Some(connection) = self.get_mut(id) else { return };
         connection.stop_assembling();
-        // A frame that has begun would have to be finished before the peer could be told why.
+        // The peer could be told why only behind the rest of a frame that has begun.
         if connection.outbox.bytes() > FAREWELL_BYTES_MAX {
             self.finish(now, id, reason, End::Abort);
         }
@@ -277,7 +277,7 @@ impl Engine {
     }
 }
 
-/// A close frame, or a refusal, and what may have been begun before it.
+/// In bytes: a close frame or a refusal, behind the rest of another control frame.
 const FAREWELL_BYTES_MAX: usize = 4096;
 
 const _: () = assert!(
@@ -294,7 +294,7 @@ mod tests {
     use crate::core::engine::Setup;
     use crate::core::topics::Payload;
 
-    // A reload that lowered the limit had the next publisher pay for all of it.
+    // After a reload with a lower limit the next publish evicted everything beyond it at once.
     #[test]
     fn logs_beyond_a_lower_limit_go_a_share_at_a_time() {
         let mut config = Config::default();

@@ -1,5 +1,5 @@
-//! One look at the server, from which its figures are read. What each means, and what to do about
-//! it, stands in the operator's page, [`operating`](crate::guide::operating).
+//! One look at the server, from which its figures are read. What each figure means, and what to do
+//! about it, is told in the operator's page, [`operating`](crate::guide::operating).
 
 use crate::core::engine::Engine;
 use crate::core::observe::figures::{Snapshot, Surroundings};

@@ -78,7 +78,7 @@ pub use host::Refused;
 pub(crate) use turn::ACCEPTS_PER_TURN;
 pub use turn::{Readiness, Step, World};
 
-/// What the engine follows, told once.
+/// What the engine is made with.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The configuration.
@@ -135,7 +135,7 @@ impl Engine {
         let config = &setup.config;
         let mut random = Random::new(setup.seed);
         let epoch = random.next_u64() as u16;
-        // Anywhere, so that an id of another server of this process is nobody here.
+        // A random start, so that an id of another server of this process names no connection here.
         let generation = Generation::from_bits(random.next_u64());
         Engine {
             connections: Slab::new(),
@@ -196,25 +196,25 @@ impl Engine {
         self.wheel.len()
     }
 
-    /// Returns whether the connection is there.
+    /// Returns whether the connection has not ended.
     pub fn contains(&self, id: ConnectionId) -> bool {
         self.get(id).is_some()
     }
 
-    /// Returns the id of the connection in a slot.
+    /// Returns the id of the connection in a slot; `None` if the slot is free.
     pub fn id_of(&self, key: usize) -> Option<ConnectionId> {
         self.connections.get(key).map(|c| c.id)
     }
 
-    /// Takes the next thing to be done with a socket. To be called until it gives `None` before the
-    /// next [`Engine::accept`], which may use a slot again.
+    /// Takes the next thing to be done with a socket. To be called until it returns `None` before
+    /// the next [`Engine::accept`], which may use a slot again.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
     /// Takes the next connection with bytes to write: at the end of a turn.
     pub fn poll_dirty(&mut self) -> Option<ConnectionId> {
-        // One that has been flushed meanwhile is not dirty any more.
+        // A connection that has been flushed meanwhile is not dirty any more.
         self.queues.dirty.pop(&mut self.connections)
     }
 
@@ -233,8 +233,8 @@ impl Engine {
     }
 
     /// Sets the wheel entry: at once if the next deadline has come nearer, or if the phase has
-    /// changed. A deadline that has only moved away leaves the entry: it comes due too early and is
-    /// set anew then.
+    /// changed. If the deadline has only moved away, the entry stays: it comes due too early, and
+    /// is then set anew.
     fn rearm(&mut self, now: Instant, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let at = connection.next_at(&self.settings.spans, now);
@@ -277,7 +277,7 @@ impl Engine {
     }
 }
 
-/// Finds a connection, as long as it is the one that bore this id.
+/// Finds a connection by its id. `None` if it has ended, also if its slot is in use again.
 fn find_mut(connections: &mut Slab<Connection>, id: ConnectionId) -> Option<&mut Connection> {
     connections.get_mut(id.key()).filter(|connection| connection.id == id)
 }

@@ -13,7 +13,7 @@ use crate::core::wire::frame::Frame;
 
 impl Engine {
     /// Lends the bytes to write next to a connection. Returns how many slices were filled: zero if
-    /// nothing waits, if the socket takes nothing, or if the peer has had what it may have for now.
+    /// nothing waits, if the socket takes nothing, or if its rate holds the messages back for now.
     pub fn gather<'a>(
         &'a mut self,
         now: Instant,
@@ -26,7 +26,7 @@ impl Engine {
             return 0;
         }
         if self.allowance.is_spent() && connection.outbox.is_encoding() {
-            // To encode is charged to the turn: it goes on in the next turn.
+            // Encoding is charged to the turn: the rest is encoded in the next turn.
             connection.outbox.excuse(now);
             self.queues.hungry.push(connection);
         }
@@ -36,8 +36,8 @@ impl Engine {
         count
     }
 
-    /// Takes note that the kernel took `len` bytes, or some of what the transport keeps. Says
-    /// whether there is more.
+    /// Takes note that the kernel took `len` bytes, or some of what the transport keeps. Returns
+    /// whether there is more to write.
     pub fn handle_written(&mut self, now: Instant, id: ConnectionId, len: usize) -> bool {
         self.stats.sent_bytes += len as u64;
         debug_assert!(self.contains(id), "what was taken was lent by a connection");
@@ -67,7 +67,7 @@ impl Engine {
         self.get(id).is_some_and(|connection| connection.flags.writing.has_room())
     }
 
-    /// Takes note that the transport itself has something to write: at the end of the turn.
+    /// Notes that the transport itself has something to write. It is written as the turn ends.
     pub fn handle_wants_write(&mut self, id: ConnectionId) {
         if let Some(connection) = self.get_mut(id) {
             connection.flags.writing.want();
@@ -75,7 +75,7 @@ impl Engine {
         }
     }
 
-    /// Takes note that a read may give something of which no edge tells.
+    /// Notes that a read may return bytes that no edge of the poller announces.
     pub fn handle_wants_read(&mut self, id: ConnectionId) {
         self.mark_readable(id);
         self.mark_ready(id);

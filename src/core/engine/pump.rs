@@ -10,8 +10,8 @@ use crate::core::transport::{Got, Transport};
 
 /// Reads from a transport what the connection's budget allows: a buffer full or 16 reads.
 ///
-/// When it has given all, a later byte raises a new edge (mio is edge-triggered), so it is not read
-/// again, unless its end was announced: that raises no edge of its own.
+/// When the transport is empty, a later byte raises a new edge (mio is edge-triggered), so it is
+/// not read again. It is read again if its end was announced: the end raises no edge of its own.
 pub fn fill(
     engine: &mut Engine,
     now: Instant,
@@ -86,7 +86,7 @@ fn read_own(engine: &mut Engine, now: Instant, id: ConnectionId, transport: &mut
     }
 }
 
-/// Writes to a transport what waits for it, until it takes no more.
+/// Writes to a transport what waits for it, until nothing waits or it takes no more.
 pub fn flush(engine: &mut Engine, now: Instant, id: ConnectionId, transport: &mut impl Transport) {
     loop {
         let goes_on = transport.wants_write() && engine.may_write(id);
@@ -120,7 +120,7 @@ pub fn flush(engine: &mut Engine, now: Instant, id: ConnectionId, transport: &mu
     }
 }
 
-/// Begins to end what is sent to a peer: nothing waits for it any more.
+/// Begins to end what is sent to a peer for which nothing waits any more.
 pub fn finish(engine: &mut Engine, key: usize, transport: &mut impl Transport) {
     transport.finish();
     if transport.wants_write()

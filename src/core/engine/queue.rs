@@ -2,7 +2,7 @@
 //!
 //! A connection that bears the mark of a list waits in it: [`Queue::push`] sets the mark,
 //! [`Queue::pop`] clears it. A connection that is served out of its turn has its mark cleared, and
-//! is passed over; so is one that ended meanwhile, for its slot's next connection has another id.
+//! is passed over. So is an ended one: the next one in its slot has another id.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use crate::core::engine::tickets::Tickets;
 use crate::core::ground::id::ConnectionId;
 use crate::core::topics::Delivery;
 
-/// Who waits for what.
+/// The lists of what waits.
 #[derive(Debug)]
 pub(super) struct Queues {
     /// Connections to be read from.
@@ -27,7 +27,7 @@ pub(super) struct Queues {
     pub hungry: Queue,
     /// An event that waits for its subscriber's outbox to be flushed.
     pub held: Option<Delivery>,
-    /// Publications that wait for the log, if it is one that answers later.
+    /// Publications that wait for a log which answers later; none without such a log.
     pub tickets: Option<Box<Tickets>>,
 }
 
@@ -45,8 +45,8 @@ impl Default for Queues {
 }
 
 impl Queues {
-    /// Returns whether the lists and the marks agree: for `debug_assert!`. Looked through where
-    /// that is quick.
+    /// Returns whether the lists and the marks agree: for `debug_assert!`. Only a few connections
+    /// are looked through.
     pub fn are_in_order(&self, connections: &Slab<Connection>) -> bool {
         let all = [&self.ready, &self.dirty, &self.touched, &self.hungry];
         if connections.len() > CHECKED_MAX {
@@ -69,7 +69,7 @@ impl Queue {
         Queue { mark, ids: VecDeque::new() }
     }
 
-    /// Has a connection wait behind the others, unless it waits already.
+    /// Puts a connection behind the others, unless it waits already.
     #[inline]
     pub fn push(&mut self, connection: &mut Connection) {
         if connection.marks.set(self.mark) {
@@ -77,13 +77,13 @@ impl Queue {
         }
     }
 
-    /// Returns whether each connection that bears the mark waits here.
+    /// Returns whether each connection that bears the mark waits in this list.
     fn is_in_order(&self, connections: &Slab<Connection>) -> bool {
         let mut marked = connections.iter().filter(|(_, peer)| peer.marks.has(self.mark));
         marked.all(|(_, connection)| self.ids.contains(&connection.id))
     }
 
-    /// Takes the next connection that still bears the mark.
+    /// Takes the next connection that still bears the mark; `None` if no connection does.
     #[inline]
     pub fn pop(&mut self, connections: &mut Slab<Connection>) -> Option<ConnectionId> {
         while let Some(id) = pop(&mut self.ids) {
@@ -96,14 +96,14 @@ impl Queue {
         None
     }
 
-    /// Returns whether none waits.
+    /// Returns whether no connection waits.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 }
 
-/// Takes the next of a queue. One that a burst has made large gives its memory back when it is
-/// empty: what is left at the end of the heap keeps all before it from going back to the system.
+/// Takes the next entry of a queue. A queue that a burst has made large frees its memory when it is
+/// empty: a block left at the end of the heap keeps all before it from the system.
 pub(super) fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
     let next = queue.pop_front();
     if next.is_none() && queue.capacity() > QUEUE_KEPT_MAX {

@@ -1,7 +1,7 @@
-//! Rates: what a peer may send, what it may be sent, and the waits where it is more.
+//! Rates: how much a peer may send and be sent, and the waits when it is more.
 //!
 //! A wait ends by the wheel: it is among the moments at which the connection must be looked at.
-//! While nothing is read for it, what waits for the peer's bytes stands still. The operator's
+//! While a wait stops reading, the deadlines for the peer's bytes stand still. The operator's
 //! connections have no rates.
 
 use crate::core::admission::rates::enough;
@@ -13,8 +13,8 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 
 impl Engine {
-    /// Takes a token for a message, or for a request. Returns whether the connection may go on: it
-    /// may where it would have had to wait, and has.
+    /// Takes a token for a message, or for a request. Returns whether the connection may go on: if
+    /// a token was there, or if the rate makes peers wait, since the wait is over then.
     pub(super) fn spend_message(&mut self, now: Instant, id: ConnectionId) -> bool {
         let limits = &self.settings.config.limits;
         let (rate, action) = (limits.messages_per_second.into(), limits.rate_action);
@@ -31,7 +31,7 @@ impl Engine {
         is_there || action == RateAction::Pause
     }
 
-    /// Takes tokens for bytes that were read. Where more than these ends the connection, it ends.
+    /// Takes tokens for bytes that were read. With `RateAction::Close` too few end the connection.
     pub(super) fn spend_bytes(&mut self, now: Instant, id: ConnectionId, len: usize) {
         let limits = &self.settings.config.limits;
         let (rate, action) = (limits.bytes_per_second, limits.rate_action);
@@ -51,8 +51,8 @@ impl Engine {
         }
     }
 
-    /// Returns whether a peer whose bytes begin a message, or a request, may; else nothing is read
-    /// until it may. One that is under way goes on: its token is there.
+    /// Returns whether a peer may begin a message or a request. If not, nothing is read until it
+    /// may. A message that is under way goes on: its token has been there.
     pub(super) fn may_begin(&mut self, now: Instant, id: ConnectionId) -> bool {
         let rate = self.settings.config.limits.messages_per_second.into();
         if rate == 0 || self.settings.config.limits.rate_action == RateAction::Close {
@@ -72,7 +72,7 @@ impl Engine {
         }
     }
 
-    /// Returns how many bytes may be read now. If none, nothing is read until some may be.
+    /// Returns how many bytes may be read now. If 0, nothing is read until some may be.
     pub(super) fn bytes_left(&mut self, now: Instant, id: ConnectionId) -> usize {
         let limits = &self.settings.config.limits;
         let rate = limits.bytes_per_second;
@@ -108,9 +108,9 @@ impl Engine {
         }
     }
 
-    /// Lets go of messages to a peer, as many as it may have now.
+    /// Releases as many messages to a peer as its rate allows now.
     ///
-    /// Not held back is what a connection that ends has still to say: it would be cut off.
+    /// The last messages of an ending connection are not held back: they would be cut off.
     pub(super) fn release_messages(&mut self, now: Instant, id: ConnectionId) {
         let rate = self.settings.config.limits.send_per_second.into();
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
@@ -134,7 +134,7 @@ impl Engine {
         }
     }
 
-    /// Ends the waits of a connection that are over. Returns whether there was one.
+    /// Ends the waits of a connection that are over. Returns whether one was over.
     pub(super) fn end_waits(&mut self, now: Instant, id: ConnectionId) -> bool {
         let Some(connection) = self.get_mut(id) else { return false };
         let Some(rates) = &mut connection.rates else { return false };
@@ -152,8 +152,8 @@ impl Engine {
     }
 }
 
-/// Returns whether what comes from a peer is counted. Not while its connection ends: what still
-/// comes is discarded, and the sooner its close frame is read the better.
+/// Returns whether a peer's bytes are counted. Not while its connection ends: its bytes are then
+/// discarded, and its close frame should be read soon.
 fn is_paced(connection: &Connection) -> bool {
     connection.face != Face::Admin && !connection.is_closing()
 }

@@ -11,10 +11,10 @@ use crate::core::engine::settings::topic_rules;
 use crate::core::ground::time::Instant;
 
 impl Engine {
-    /// Follows another configuration from now on; [`Config::check`] has found no fault in it.
-    /// Nobody is dropped by the change itself: limits hold for what comes, deadlines count from
-    /// where they began. Where heartbeats change, each peer is pinged within one new interval, and
-    /// judged by nothing before. What takes a restart is kept as it is, and said.
+    /// Follows another configuration from now on; [`Config::check`] has found no fault in it. The
+    /// change itself ends no connection: limits hold for what comes, deadlines count from where
+    /// they began. If heartbeats change, each peer is pinged within one new interval, and not
+    /// judged by what was before. Settings that take a restart stay as they are, and are logged.
     pub(super) fn reload(&mut self, now: Instant, mut config: Config, tokens: Option<Tokens>) {
         let changed = self.settings.config.differences(&config);
         let (kept, changed): (Vec<_>, Vec<_>) =

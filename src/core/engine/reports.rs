@@ -7,20 +7,20 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 use crate::core::wire::http;
 
-/// Who is to be told of the server's figures, and what the clock on the wall says.
+/// The connections to be told the server's figures, and the time of the wall clock.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     /// Connections that asked for the server's figures.
     scrapes: VecDeque<ConnectionId>,
     /// One of them was looked for in this turn.
     has_scraped: bool,
-    /// When the server's own figures are published next, while somebody subscribes to them.
+    /// When the server's own figures are published next, while they have subscribers.
     pub figures_at: Option<Instant>,
     pub date: Date,
 }
 
 impl Reports {
-    /// Begins a turn, with the time on the wall.
+    /// Begins a turn, with the wall clock's time.
     pub fn begin_turn(&mut self, unix_ms: u64) {
         self.has_scraped = false;
         self.date.unix_ms = unix_ms;
@@ -31,12 +31,12 @@ impl Reports {
         self.scrapes.push_back(id);
     }
 
-    /// Returns whether somebody waits for them.
+    /// Returns whether a connection waits for the server's figures.
     pub fn has_asked(&self) -> bool {
         !self.scrapes.is_empty()
     }
 
-    /// Takes the next one who waits: one in a turn.
+    /// Takes the next waiting connection: one in a turn.
     pub fn poll_scrape(&mut self) -> Option<ConnectionId> {
         match std::mem::replace(&mut self.has_scraped, true) {
             false => pop(&mut self.scrapes),

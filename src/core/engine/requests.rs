@@ -30,7 +30,7 @@ enum Aim {
 }
 
 impl Engine {
-    /// Takes a complete head: it is admitted and routed before a byte of its body is read.
+    /// Takes a complete head: the request is admitted and routed before its body is read.
     pub(super) fn handle_head(&mut self, now: Instant, id: ConnectionId, mut head: Head) {
         let head_only = head.request.method() == "HEAD";
         if !self.spend_message(now, id) {
@@ -50,7 +50,7 @@ impl Engine {
             ..Pending::default()
         };
         let admitted = self.admit(id, &head, face, draining, &mut pending);
-        // The token that it bears now is one of those that hold now.
+        // The request is checked by the tokens that hold now.
         self.catch_up(id.key());
         let Some(connection) = self.get_mut(id) else { return };
         connection.token = admitted.as_ref().map_or(None, |(_, token)| *token);
@@ -165,8 +165,8 @@ impl Engine {
         self.get_mut(id)?.take_pending()
     }
 
-    /// Refuses a request that cannot be read on: the connection ends behind the answer, which has
-    /// no body if it is to HEAD.
+    /// Refuses a request whose rest cannot be read: the connection ends behind the answer. An
+    /// answer to HEAD has no body.
     pub(super) fn refuse(
         &mut self,
         now: Instant,
@@ -180,11 +180,11 @@ impl Engine {
         self.answer(now, id, refusal.into(), &pending);
     }
 
-    /// Takes what is known of the request that is refused: an answer to HEAD has no body, whatever
-    /// it says. The connection ends behind it.
+    /// Takes what is known of the refused request. An answer to HEAD has no body, whatever its
+    /// headers say. The connection ends behind the answer.
     fn give_up_request(&mut self, id: ConnectionId) -> Pending {
         let pending = self.get_mut(id).map_or_else(Pending::default, Connection::give_up_request);
-        // Its handler still has the request.
+        // The handler still has the request.
         self.jobs.note_left(id, pending.given_bytes);
         pending
     }
@@ -217,8 +217,8 @@ impl Engine {
         self.advance(now, id);
     }
 
-    /// Queues the bytes of an answer, and counts it. What every answer owes to its request is
-    /// written here and nowhere else, so that it stands once.
+    /// Queues the bytes of an answer, and counts the answer. The headers that every answer owes to
+    /// its request are written only here.
     pub(super) fn push_answer(
         &mut self,
         now: Instant,
@@ -234,7 +234,7 @@ impl Engine {
         let (head, body) = response.encode_apart(&wire);
         self.push_frame(now, id, Frame::raw(head), Kind::Response);
         if !body.is_empty() {
-            // It may be an event that many ask for: all are sent the same bytes.
+            // The body may be an event that many clients ask for: all are sent the same bytes.
             self.push_frame(now, id, Frame::raw(body), Kind::Response);
         }
     }
@@ -255,7 +255,7 @@ impl Engine {
         }
     }
 
-    /// The answer is with the kernel: the next request may come.
+    /// Lets the next request come, since the answer is with the kernel.
     pub(super) fn keep_alive(&mut self, now: Instant, id: ConnectionId) {
         if let Some(connection) = self.get_mut(id) {
             connection.keep_alive(now);
@@ -309,7 +309,7 @@ impl Engine {
         let route = match &aim {
             Ok(Aim::Upgrade { route, .. } | Aim::Route(route)) => Some(*route),
             Ok(Aim::Known(_)) => None,
-            // Who may ask for nothing here is told that, and not how to ask.
+            // A client that may not use this path is told that, and not by which method to ask.
             Err(_) => found.any(),
         };
         let token = route.map(|route| self.check_token(id, request, face, route)).transpose()?;
@@ -317,14 +317,14 @@ impl Engine {
     }
 }
 
-/// Returns whether a request would change the server, from a page that was admitted as any page is:
-/// what is public may be for all, the operator's listener is not.
+/// Returns whether a page that was only admitted as any page is would change the server: public
+/// routes may be for all pages, the operator's listener is not.
 fn changes_the_server(request: &Request, face: Face, origins: &Origins) -> bool {
     let is_safe = matches!(request.method(), "GET" | "HEAD" | "OPTIONS");
     face == Face::Admin && *origins == Origins::Any && !is_safe
 }
 
-/// Begins an answer whose body is made as its connection takes it: in chunks, or, to HTTP/1.0,
+/// Begins an answer whose body is made as its connection takes it: in chunks, or, for HTTP/1.0,
 /// until the connection is closed.
 pub(super) fn begin_of_body(content_type: &'static str, pending: &Pending) -> Response {
     match pending.is_http10 {

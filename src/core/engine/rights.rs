@@ -14,16 +14,16 @@ use crate::core::topics::Name;
 use crate::core::wire::http::{self, Refusal, Request};
 
 impl Engine {
-    /// Asks for these tokens from now on; `None` asks for none. Nobody is dropped: who is connected
-    /// keeps its subscriptions, and its next publish or subscribe is judged by what its token may
-    /// then. A token that is gone may nothing.
+    /// Asks for these tokens from now on; `None` asks for none. No connection is ended, and each
+    /// keeps its subscriptions. Its next publish or subscribe is judged by its token's rights then.
+    /// A removed token has no rights.
     pub fn set_tokens(&mut self, now: Instant, tokens: Option<Tokens>) {
         self.change_tokens(now, tokens, Beats::Stay);
     }
 
-    /// As [`Engine::set_tokens`], with what becomes of heartbeats.
+    /// As [`Engine::set_tokens`]; `beats` says what becomes of heartbeats.
     pub(super) fn change_tokens(&mut self, now: Instant, tokens: Option<Tokens>, beats: Beats) {
-        // A round that is under way goes by the tokens that it replaced.
+        // A round that is under way compares with the tokens that it replaced.
         self.finish_round(now);
         let before = std::mem::replace(&mut self.settings.tokens, tokens);
         self.begin_round(now, Change { tokens: Some(before), beats });
@@ -49,13 +49,13 @@ impl Engine {
         let token = borne.as_ref().and_then(|token| tokens.find(token));
         #[cfg(feature = "tls")]
         let token = token.or_else(|| match &borne {
-            // A token that is none is refused, whatever certificate comes with it.
+            // An unknown token is refused, whatever certificate comes with it.
             Some(_) => None,
             None => tokens.find_certificate(self.admission.certificates.of(id.key())?),
         });
         let Some(token) = token else {
             self.stats.rejected_tokens += 1;
-            // The operator is told which of the two it was. The peer is not.
+            // The log tells the operator which of the two it was. The peer is not told.
             let what = if borne.is_some() { "unknown" } else { "none" };
             debug!(
                 target: "heartwheel::connection",
@@ -80,8 +80,8 @@ impl Engine {
         Err(Refusal::new(403, if right == Right::Publish { NO_PUBLISH } else { NO_SUBSCRIBE }))
     }
 
-    /// Returns whether the token of a connection has a right now, where one is needed at all. What
-    /// is no name of a topic is for others to refuse.
+    /// Returns whether the token of a connection has a right now, or no right is needed. A name
+    /// that no topic can have is refused elsewhere.
     pub(super) fn may(&mut self, id: ConnectionId, right: Right, topic: &str) -> bool {
         self.catch_up(id.key());
         let is_allowed = match (&self.settings.tokens, self.get(id)) {

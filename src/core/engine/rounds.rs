@@ -1,8 +1,8 @@
-//! What is to be done to every connection: a few at a time, so that no turn takes as long as there
-//! are connections.
+//! What is to be done to every connection: a few in each turn, so that no turn takes time by the
+//! number of connections.
 //!
-//! A round goes through the table of connections. One whose turn has not come, and about which
-//! something is to be decided, is brought up to date first: nothing is judged by half a change.
+//! A round goes through the table of connections. A connection that the round has not reached is
+//! brought up to date before anything is decided about it: nothing is judged by half a change.
 
 use crate::core::admission::tokens::Tokens;
 use crate::core::engine::Engine;
@@ -11,7 +11,7 @@ use crate::core::ground::time::Instant;
 /// A change that not every connection has followed yet.
 #[derive(Debug)]
 pub(super) struct Round {
-    /// The time of the turn that is at it.
+    /// The time of the turn that goes on with the round.
     now: Instant,
     /// The next slot.
     next: usize,
@@ -21,7 +21,7 @@ pub(super) struct Round {
 /// What every connection is to follow, beside the rules that deadlines are derived from.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    /// Other tokens than these were.
+    /// The tokens before the change, if it changes tokens.
     pub tokens: Option<Option<Tokens>>,
     pub beats: Beats,
 }
@@ -31,15 +31,15 @@ pub(super) struct Change {
 pub(super) enum Beats {
     #[default]
     Stay,
-    /// They follow other rules, and judge by nothing before.
+    /// Heartbeats follow other rules, and judge by nothing that was before.
     Reload,
-    /// They begin anew: nobody could answer for some time.
+    /// Heartbeats begin anew: no peer could answer for some time.
     Spread,
 }
 
 impl Engine {
     /// Begins to have every connection follow a change. A round that is under way is finished
-    /// first: changes come seldom, and each has few turns before the next.
+    /// first, in this turn: changes are rare.
     pub(super) fn begin_round(&mut self, now: Instant, change: Change) {
         self.finish_round(now);
         debug_assert!(self.schedule.round.is_none(), "a change is followed by all before the next");
@@ -140,7 +140,7 @@ mod tests {
             engine.round_on(NOW, &mut 100);
             assert_eq!(following(&engine), 100);
             assert!(engine.has_work_left());
-            // One that something is to be decided about does not wait for its turn.
+            // A connection about which something is to be decided does not wait for its turn.
             engine.catch_up(ids[999].key());
             engine.accept(NOW, Face::Admin, None).unwrap();
             assert_eq!(following(&engine), 102);
@@ -188,7 +188,7 @@ mod tests {
         assert!(following(&engine) < 20);
     }
 
-    // Where the loop was held up it was the turn of all of them at once.
+    // When the loop had been held up, all connections were drained in one turn.
     #[test]
     fn of_those_whose_turn_to_go_has_come_as_many_go_as_the_budget_allows() {
         let (mut engine, _) = engine(1000);

@@ -10,9 +10,9 @@ pub(super) struct Schedule {
     pub drain: Option<Drain>,
     /// Connections that were chosen to be shed.
     pub shed: Option<Departures>,
-    /// What is being done to every connection.
+    /// The change that every connection follows, while that is under way.
     pub round: Option<Round>,
-    /// What those bear that have followed it.
+    /// The mark of connections that have followed the change.
     pub round_parity: bool,
     /// The engine was told to end at once.
     pub was_shut_down: bool,

@@ -1,4 +1,4 @@
-//! Connections over TLS: what the engine knows of them. Their bytes are as all bytes are.
+//! Connections over TLS: what the engine knows of them. Their bytes are handled as all others.
 
 use std::collections::HashMap;
 
@@ -39,7 +39,7 @@ impl Certificates {
         self.0.get(&key).map(Box::as_ref)
     }
 
-    /// Forgets the certificate of a connection that makes no more requests: what it may is known.
+    /// Forgets the certificate of a connection that makes no more requests: its rights are known.
     pub fn forget(&mut self, key: usize) {
         // Most connections have none.
         if self.0.remove(&key).is_some() && self.0.is_empty() {

@@ -22,7 +22,7 @@ pub(super) struct Settings {
     pub spans: Spans,
     pub frame_limits: ws::Limits,
     pub head_limits: HeadLimits,
-    /// What requests must bear, if they must.
+    /// The tokens of which requests must bear one; `None` if they need none.
     pub tokens: Option<Tokens>,
 }
 
@@ -41,7 +41,7 @@ impl Settings {
         }
     }
 
-    /// Follows another configuration. A drain in progress ends when it would have.
+    /// Follows another configuration. The end of a drain in progress does not change.
     pub fn follow(&mut self, config: Config) {
         let drain_ends_at = self.spans.drain_ends_at;
         self.spans = Spans { drain_ends_at, ..Spans::from(&config) };

@@ -10,14 +10,15 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 
 impl Engine {
-    /// Tells a fraction of the WebSockets and event streams to come back later, somewhere else if
-    /// there is somewhere: chosen at random, spread as the ends of a drain are. Those of an earlier
-    /// shed whose turn has not come are spread anew. Returns how many were chosen now.
+    /// Tells a fraction of the clients of WebSockets and event streams to come back later, to
+    /// another server if there is one. Their connections are chosen at random and end spread over
+    /// time, as in a drain. Those left from an earlier shed are spread anew. Returns how many were
+    /// chosen now.
     ///
     /// Plain requests are left alone: they end by themselves.
     pub(super) fn begin_shed(&mut self, now: Instant, fraction: f64) -> usize {
         if self.schedule.drain.is_some() {
-            // Everybody is on the way out.
+            // All connections are ending already.
             return 0;
         }
         let is_candidate = |connection: &Connection| {
@@ -51,7 +52,7 @@ impl Engine {
         count
     }
 
-    /// Returns when the next connection's turn to be shed comes.
+    /// Returns when the next connection is shed; `None` if none waits to be.
     pub(super) fn shed_at(&self) -> Option<Instant> {
         self.schedule.shed.as_ref().filter(|_| self.admission.public > 0)?.next_at()
     }
@@ -71,7 +72,7 @@ impl Engine {
     }
 
     /// Ends one connection, whatever it is: a WebSocket by 1008, an event stream and an answer
-    /// behind what is queued, anything else by FIN. Returns whether it was there.
+    /// behind what is queued, anything else by FIN. Returns whether the id named a connection.
     pub(super) fn kick(&mut self, now: Instant, id: ConnectionId) -> bool {
         let Some(connection) = self.get_mut(id) else { return false };
         let effect = connection.end_by_kick();

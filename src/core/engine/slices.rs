@@ -1,6 +1,6 @@
 //! Answers that may be long, in slices: the table of connections, and the history of a topic. The
-//! next slice is made when the one before is with the kernel, and is charged to the turn. So such
-//! an answer takes the memory of a slice, however long it is and however slow its reader.
+//! next slice is made when the one before is with the kernel, and is charged to the turn. So an
+//! answer takes the memory of one slice, however long it is and however slow its reader.
 
 use crate::core::connection::Connection;
 use crate::core::connection::http::{Answering, History, Listing, Pending, Rest};
@@ -23,7 +23,7 @@ struct Slice {
     rest: Option<Rest>,
 }
 
-/// Events of a history were evicted before their reader took what stands before them.
+/// Events of a history were evicted before their reader had taken the earlier events.
 struct Evicted;
 
 impl Engine {
@@ -47,8 +47,8 @@ impl Engine {
         }
     }
 
-    /// Goes on with an answer, when what was sent of it before is with the kernel: with a slice, if
-    /// the turn's allowance allows it, else when there is one again.
+    /// Goes on with an answer whose last slice is with the kernel: makes the next slice, in a later
+    /// turn if this turn's allowance is spent.
     pub(super) fn list_on(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         if !connection.is_listing() {
@@ -74,7 +74,8 @@ impl Engine {
         };
         let Ok(Slice { text, rest }) = slice else {
             self.stats.gaps += 1;
-            // Without its end the answer is seen to be broken: it is never short and whole.
+            // The missing end tells the client that the answer is broken: none is short without a
+            // sign.
             return self.finish(now, id, CloseReason::Overflow, End::Abort);
         };
         let text = if is_chunked { text.into_chunk(rest.is_none()) } else { text };
@@ -90,7 +91,7 @@ impl Engine {
         self.get(id).is_some_and(Connection::is_listing)
     }
 
-    /// Makes a slice of a history: small events, or one that is encoded as it is written.
+    /// Makes a slice of a history: small events, or one large event, encoded as it is written.
     fn history_slice(&mut self, now: Instant, mut history: Box<History>) -> Result<Slice, Evicted> {
         let mut text = if history.has_rows { Vec::new() } else { b"[".to_vec() };
         let after = After::Position(history.after);

@@ -1,5 +1,5 @@
-//! What is kept so that it need not be made again: memory of what has been emptied, and the encoded
-//! forms of the newest events. All of it is bounded.
+//! What is kept for further use: memory of what has been emptied, and the encoded forms of the
+//! newest events. All of it is bounded.
 
 use crate::core::connection::receive::SpareInboxes;
 use crate::core::engine::feed::FormCache;
@@ -10,7 +10,7 @@ use crate::core::outbox;
 pub(super) struct Spares {
     pub inboxes: SpareInboxes,
     pub queues: outbox::Spares,
-    /// Where what is encoded as it is written is encoded.
+    /// The buffer for payloads that are encoded as they are written.
     pub scratch: Vec<u8>,
     pub forms: FormCache,
 }

@@ -12,8 +12,9 @@ use crate::core::ground::json::Object;
 use crate::core::ground::time::{Instant, millis_up};
 
 impl Engine {
-    /// Appends a slice of the table, an array of JSON objects: rows of whoever is there now, about
-    /// `bytes` of them. Returns whether there is more; who has gone meanwhile is not in it then.
+    /// Appends a slice of the table, an array of JSON objects: rows of the connections open now,
+    /// about `bytes` of them. Returns whether there is more. A connection that ends before its
+    /// slice is left out.
     pub fn write_table(
         &self,
         now: Instant,
@@ -93,7 +94,7 @@ impl Engine {
     }
 
     /// Returns the path of a connection's route, with the topic it is subscribed to where the route
-    /// is of topics; nothing before a request has named one.
+    /// is of topics; empty before a request has named one.
     fn path_of(&self, connection: &Connection) -> Option<Cow<'_, str>> {
         let path = &*self.settings.routes[usize::from(connection.route?)].path;
         let mut topics = self.topics.subscriptions_of(&connection.subscriptions);

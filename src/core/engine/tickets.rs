@@ -1,8 +1,8 @@
 //! Publications, and those that wait for a log which answers later:
 //! [`backbone`](crate::core::contract::backbone) states the order of ids and of answers.
 //!
-//! If the server's own memory is the log, none waits: there is one empty pointer, and one byte of
-//! each connection.
+//! If the server's own memory is the log, no publication waits. That costs one empty pointer, and
+//! one byte in each connection.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -83,7 +83,7 @@ struct Own {
 }
 
 impl Own {
-    /// Returns whether as much waits as may wait for a handler: then nothing more is read.
+    /// Returns whether as much waits as may wait for a handler: then the connection is not read.
     fn is_full(&self, limits: &Limits) -> bool {
         self.tickets.len() >= limits.inbox_messages || self.bytes >= limits.inbox_bytes
     }
@@ -92,8 +92,8 @@ impl Own {
 /// All publications that wait.
 // Invariants:
 // - `by_connection` holds exactly the tickets of `asked` that name a connection, and no empty list.
-// - The first ticket of each list has no answer yet. So has the first of `asked`, which therefore
-//   is the one whose time is over first.
+// - The first ticket of each list has no answer yet. Nor has the first of `asked`: so its time is
+//   over first.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     last: Ticket,
@@ -102,7 +102,7 @@ pub(super) struct Tickets {
     by_connection: HashMap<ConnectionId, Own>,
     /// The memory of `asked`, and of the payloads that the log has been given for it.
     bytes: usize,
-    /// What the log has still to be given.
+    /// The publications that the log has still to be given.
     outgoing: VecDeque<Publication>,
 }
 
@@ -191,7 +191,7 @@ impl Tickets {
             self.by_connection.remove(&id);
         }
         if self.by_connection.is_empty() {
-            // A burst may have made it large.
+            // A burst may have made the table large.
             self.by_connection.shrink_to(CONNECTIONS_KEPT_MAX);
         }
         Some((asked.asker, answer))
@@ -227,7 +227,8 @@ impl Default for Ticket {
 }
 
 impl Engine {
-    /// Publishes, for those that may. Where a log answers later, [`Engine::await_answer`] follows.
+    /// Publishes for a publisher whose right was checked. If a log answers later,
+    /// [`Engine::await_answer`] follows.
     pub(super) fn publish(
         &mut self,
         now: Instant,

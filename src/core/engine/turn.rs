@@ -5,8 +5,7 @@
 //! 2. readiness and accepts;
 //! 3. ready peers are read from, their handlers run or are handed to the workers;
 //! 4. events that were published go to their subscribers;
-//! 5. deadlines: what bytes already waiting could prove wrong must not be judged before they are
-//!    read;
+//! 5. deadlines act: bytes that wait already may move a deadline, so they are read first;
 //! 6. everything that waits is written, in one system call for each peer;
 //! 7. ended sockets are closed.
 //!
@@ -26,10 +25,10 @@ use crate::core::observe::figures::Surroundings;
 use crate::core::transport::Transport;
 use crate::core::wire::http::Refusal;
 
-/// What surrounds the engine: where a turn takes from, and what it gives to. A world only answers;
-/// it decides no order.
+/// What surrounds the engine: a turn takes from it and gives to it. A world only answers; the turn
+/// decides the order.
 pub trait World {
-    /// What a listener gives: a connection that has no slot yet.
+    /// A connection from a listener that has no slot yet.
     type Incoming;
 
     /// Takes the next commands, with the connection whose handler gave them.
@@ -42,8 +41,8 @@ pub trait World {
     fn tell_readiness(&mut self, note: impl FnMut(usize, Readiness));
 
     /// Takes the next connection from a listener that [`Engine::may_accept`] allows, its face and
-    /// its peer's address. Each attempt, failed or not, takes one off `left`; at zero there are no
-    /// more.
+    /// its peer's address. Each attempt, failed or not, takes one off `left`; at 0 no more are
+    /// made.
     fn poll_incoming(
         &mut self,
         engine: &mut Engine,
@@ -55,7 +54,7 @@ pub trait World {
     ///
     /// # Errors
     ///
-    /// It cannot be watched: the connection ends.
+    /// If the socket cannot be watched: the connection ends.
     fn admit(
         &mut self,
         engine: &Engine,
@@ -66,14 +65,14 @@ pub trait World {
     /// Answers a connection that was given no slot.
     fn refuse(&mut self, engine: &Engine, now: Instant, incoming: Self::Incoming, why: Refusal);
 
-    /// Listens no more, but for the operator; `open` connections are left. Called in each turn of a
-    /// drain.
+    /// Stops listening, except for the operator; `open` connections are left. Called in each turn
+    /// of a drain.
     fn stop_listening(&mut self, open: usize);
 
     /// Lends the transport of the connection in a slot, and the buffer that all share.
     fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8])>;
 
-    /// Runs a job of a handler on this thread. Returns the commands of the handler, and what came
+    /// Runs a job of a handler on this thread. Returns the commands of the handler, and the outcome
     /// of the job.
     fn run(&mut self, engine: &mut Engine, job: Job) -> (Vec<Command>, Done);
 
@@ -83,7 +82,7 @@ pub trait World {
     /// Hands jobs to the workers until they have enough: those of [`Engine::poll_job`].
     fn dispatch(&mut self, engine: &mut Engine);
 
-    /// Returns what only the world can tell of itself.
+    /// Returns the figures that only the world knows.
     fn surroundings(&self) -> Surroundings;
 
     /// Does to a socket what is to be done: anything but [`Action::Shutdown`], which is for its
@@ -95,7 +94,7 @@ pub trait World {
         EXPIRIES_PER_TURN
     }
 
-    /// Hears what the turn does, step by step: for those who hold it against what it ought to do.
+    /// Hears what the turn does, step by step: for tests that check each step.
     #[inline]
     fn observe(&mut self, _engine: &Engine, _step: Step<'_>) {}
 }
@@ -103,13 +102,13 @@ pub trait World {
 /// What has become of a socket.
 #[derive(Debug, Default)]
 pub struct Readiness {
-    /// It may have bytes.
+    /// The socket may have bytes.
     pub readable: bool,
-    /// It may take bytes.
+    /// The socket may take bytes.
     pub writable: bool,
     /// The peer has ended its side, or the socket has failed.
     pub closed: bool,
-    /// Why it has failed, if the kernel has said so.
+    /// Why the socket has failed, if the kernel has said so.
     pub error: Option<io::Error>,
 }
 
@@ -125,11 +124,11 @@ pub enum Step<'a> {
     },
     /// A connection is to be read from.
     Filling(ConnectionId),
-    /// It has been read from.
+    /// The connection has been read from.
     Filled(ConnectionId),
     /// A connection is to be written to.
     Flushing(ConnectionId),
-    /// It has been written to.
+    /// The connection has been written to.
     Flushed(ConnectionId),
     /// A deadline is to be attempted.
     Attempt(Attempt),
@@ -146,8 +145,7 @@ impl Engine {
         self.take_readiness(now, world);
         self.take_in(now, world);
         if self.is_draining() {
-            // Those who had connected before were accepted just now: they are told, not left
-            // hanging.
+            // Clients that connected before were accepted just now: they are told of the drain.
             world.stop_listening(self.len());
         }
         self.serve_ready(now, world);
@@ -166,14 +164,14 @@ impl Engine {
     /// Does what is left to do when all connections have ended: handlers are told.
     pub(crate) fn turn_goodbye(&mut self, now: Instant, world: &mut impl World) {
         self.begin_turn(0);
-        // What was published is for nobody any more, and while it waits no command is taken.
+        // What was published has no subscriber left, and while it waits no command is taken.
         while self.deliver(now).is_some() {}
         self.take_commands(now, world);
         self.run_inline(now, world);
         world.dispatch(self);
     }
 
-    /// Takes a command. An outbox that it would overflow is written first.
+    /// Takes a command. An outbox that the command would overflow is written first.
     #[inline(always)]
     pub fn take_command(
         &mut self,
@@ -251,8 +249,8 @@ impl Engine {
                 Err(refusal) => world.refuse(self, now, incoming, refusal),
                 Ok(id) => {
                     if let Err(error) = world.admit(self, id, incoming) {
-                        // It has failed before it was anything: the kernel has run out of room to
-                        // watch it.
+                        // The connection fails before it has begun: the kernel has no room to watch
+                        // it.
                         self.handle_error(now, id, &error);
                         self.apply_actions(world);
                     }
@@ -343,8 +341,8 @@ impl Engine {
         }
     }
 
-    /// Returns whether a connection, if it is there, is as a step must leave it: the wheel comes to
-    /// it by its deadline, or something is still to be done in this turn that looks after that.
+    /// Returns whether a connection is as a step must leave it, or has ended. The wheel comes to it
+    /// by its deadline, or what is still to be done in this turn sees to that.
     pub(super) fn check_connection(&self, now: Instant, id: ConnectionId) -> bool {
         let Some(connection) = self.get(id) else { return true };
         debug_assert!(connection.is_in_order());
@@ -357,12 +355,12 @@ impl Engine {
         is_marked || self.schedule.round.is_some() || armed_at <= latest
     }
 
-    /// Returns whether it was told to end at once.
+    /// Returns whether the engine was told to end at once.
     pub fn was_shut_down(&self) -> bool {
         self.schedule.was_shut_down
     }
 
-    /// What a turn must leave.
+    /// Asserts the state in which a turn must leave the engine.
     fn check_turn(&self) {
         debug_assert_eq!(self.wheel.len(), self.connections.len(), "one deadline for each");
         debug_assert!(self.actions.is_empty(), "all that was to be done to sockets is done");
@@ -376,7 +374,7 @@ impl Engine {
     }
 }
 
-/// Up to so many connections all are looked at after each turn, in a build that asserts.
+/// Up to this many connections, each is checked after each turn in a build that asserts.
 const CHECKED_MAX: usize = 64;
 
 const COMMANDS_PER_TURN: usize = 4096;

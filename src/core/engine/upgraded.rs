@@ -71,7 +71,7 @@ impl Engine {
         let route = connection.route.map_or(0, usize::from);
         let Some(heartbeat) = connection.heartbeat_mut() else { return };
         let Some(rtt) = heartbeat.pong(&rhythm, payload, now) else {
-            // Nobody asked for this one, or it comes too late to be measured.
+            // No ping asked for this pong, or it comes too late to be measured.
             self.spend_ping(now, id);
             return;
         };
@@ -102,14 +102,14 @@ impl Engine {
     }
 
     /// Lets the deadlines of a connection that is not read from stand still, and go on where they
-    /// stood when it is read again. Returns whether it may be read.
+    /// stood when it is read again. Returns whether the connection may be read.
     pub(super) fn update_pause(&mut self, now: Instant, id: ConnectionId) -> bool {
         let is_short = self.budget.is_short();
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         let is_behind = is_behind(&self.settings, connection)
             || is_short && is_publisher(&self.settings.routes, connection);
         if connection.set_paused(now, is_behind) {
-            // What stood still is nearer than what the wheel was told.
+            // The deadline that stood still is nearer than the one that the wheel was told.
             self.touch(id);
             if !is_behind {
                 self.mark_ready(id);
@@ -123,7 +123,7 @@ fn is_behind(settings: &Settings, connection: &Connection) -> bool {
     connection.is_behind(&settings.config.limits) || is_deaf(settings, connection)
 }
 
-/// Returns whether a client of `/ws` leaves unread what it is answered: it may not ask for more.
+/// Returns whether a client of `/ws` leaves so many answers unread that it may not ask for more.
 fn is_deaf(settings: &Settings, connection: &Connection) -> bool {
     connection.outbox.held_bytes() > settings.config.limits.outbox_bytes / 2
         && form(&settings.routes, connection) == Some(Form::Hub)

@@ -57,7 +57,7 @@ impl Engine {
         self.open_stream(now, id, request, &topics, pending)
     }
 
-    /// Begins an event stream of these topics, after the position that the client gives.
+    /// Begins an event stream of `topics`, after the position that the client gives.
     pub(super) fn open_stream(
         &mut self,
         now: Instant,
@@ -103,8 +103,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Returns the position that a stream begins with, so that a client that loses it before its
-    /// first event can come back to where it began: never past what has not been delivered.
+    /// Returns the position that a stream begins with. A client that loses the stream before its
+    /// first event can come back to it. It is never past an event that was not delivered.
     fn begin_of_stream(&mut self, now: Instant, topics: &[Cow<'_, str>], after: After) -> EventId {
         let mut begin = match after {
             After::Position(position) => position,

@@ -20,8 +20,8 @@ pub(super) const POST: Service =
     Service { caching: Caching::Handlers, ..Service::by(Method::Post) };
 
 impl Engine {
-    /// Has the request wait for the route's handler, with its connection: one that ends takes it
-    /// along.
+    /// Has the request wait for the route's handler, with its connection: if the connection ends,
+    /// the request is dropped.
     pub(super) fn ask(&mut self, id: ConnectionId, request: Box<Request>) {
         let Some(connection) = self.get_mut(id) else { return };
         connection.keep_request(request);

@@ -1,4 +1,5 @@
-//! `GET /healthz` and `GET /readyz`: whether the loop turns, and whether more is welcome.
+//! `GET /healthz` and `GET /readyz`: whether the loop turns, and whether more connections are
+//! welcome.
 
 use crate::core::engine::Engine;
 use crate::core::engine::memory_budget::SHORT_OF_MEMORY;
@@ -7,7 +8,7 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 use crate::core::wire::http::{Refusal, Response};
 
-/// Both of them.
+/// Both paths.
 pub(super) const SERVICE: Service = Service { is_health: true, ..Service::by(Method::Get) };
 
 impl Engine {

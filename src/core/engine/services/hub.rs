@@ -20,7 +20,7 @@ pub(super) const SERVICE: Service =
     Service { form: Some(Form::Hub), ..Service::by(Method::Upgrade) };
 
 impl Engine {
-    /// Tells a client that has just come what holds for its connection.
+    /// Tells a client whose WebSocket has just opened what holds for its connection.
     pub(super) fn greet(&mut self, now: Instant, id: ConnectionId) {
         let config = &self.settings.config;
         let hello = ServerMessage::Hello {
@@ -35,7 +35,7 @@ impl Engine {
     /// Takes a message of a client.
     pub(super) fn take_hub_message(&mut self, now: Instant, id: ConnectionId, message: &Message) {
         let Some(text) = message.as_text() else {
-            // Of a long one no `ref` is looked for: nothing of it was read as it came.
+            // In a long one no `ref` is looked for: none of it was read as it came.
             let bytes = Some(message.as_bytes()).filter(|bytes| bytes.len() <= BINARY_READ_MAX);
             let text = str::from_utf8(bytes.unwrap_or_default()).unwrap_or_default();
             let problem = Reading::refuse(text, "a message is JSON text");
@@ -64,8 +64,7 @@ impl Engine {
         }
     }
 
-    /// Reads what has come of a message of which more is outstanding: a long one takes more than a
-    /// turn may.
+    /// Reads what has come of an incomplete message: a long message takes longer than a turn may.
     pub(in crate::core::engine) fn read_ahead(&mut self, id: ConnectionId) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         if form(&self.settings.routes, connection) != Some(Form::Hub) {
@@ -76,7 +75,7 @@ impl Engine {
         self.allowance.charge_checked(read);
     }
 
-    /// Reads the rest of a message, which is whole now.
+    /// Reads the rest of a message that is now complete.
     fn read_whole<'a>(
         &mut self,
         id: ConnectionId,

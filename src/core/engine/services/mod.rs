@@ -1,6 +1,6 @@
 //! Services: what a path serves, each in one file. A file says what its service is to the engine, a
-//! [`Service`], and has what answers a request, opens a connection and takes its messages. Which
-//! file serves which kind of route stands here, and nowhere else.
+//! [`Service`], and has what answers a request, opens a connection and takes its messages. Only
+//! this file says which file serves which kind of route.
 
 mod events;
 mod handlers;
@@ -56,11 +56,11 @@ pub(super) enum Method {
 /// What a request's token must allow, where tokens are needed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Needs {
-    /// Nothing: any token will do.
+    /// No right: any token will do.
     Nothing,
-    /// This, for the topic that the path names.
+    /// This right, for the topic that the path names.
     ForPath(Right),
-    /// This, for each topic that the query names.
+    /// This right, for each topic that the query names.
     ForQuery(Right),
 }
 
@@ -119,7 +119,7 @@ impl Engine {
         }
     }
 
-    /// Prepares an upgrade, while it can still be refused. Returns what the answer says beside.
+    /// Prepares an upgrade, while it can still be refused. Returns further headers of the answer.
     pub(super) fn prepare_upgrade(
         &mut self,
         now: Instant,
@@ -133,7 +133,7 @@ impl Engine {
         }
     }
 
-    /// Begins what a WebSocket begins with.
+    /// Begins an upgraded WebSocket as its kind of route requires.
     pub(super) fn serve_opened(&mut self, now: Instant, id: ConnectionId, request: Box<Request>) {
         let Some(kind) = self.kind_of(id) else { return };
         match kind {
@@ -170,7 +170,7 @@ pub(super) fn posted(spec: &RouteSpec, request: &Request) -> Option<Posted> {
     }
 }
 
-/// Returns how a connection is fed, if it is.
+/// Returns how a connection is fed; `None` if it gets no events.
 #[inline]
 pub(super) fn form(routes: &[RouteSpec], connection: &Connection) -> Option<Form> {
     let route = &routes[usize::from(connection.route?)];

@@ -1,5 +1,5 @@
 //! What the operator's listener answers: figures, the table of connections, the configuration, and
-//! what to end.
+//! commands to end connections.
 
 use std::num::NonZeroU64;
 

@@ -1,5 +1,5 @@
-//! `/topics/{topic}`: `GET` of the newest event, of those after a position, or of an event stream;
-//! `POST` to publish; and WebSockets of one topic.
+//! `/topics/{topic}`: `GET` of the newest event, of the events after a position, or of an event
+//! stream; `POST` to publish; and WebSockets of one topic.
 
 use std::borrow::Cow;
 
@@ -80,7 +80,7 @@ impl Engine {
         topic_of(&self.settings.routes[route].path, request.path()).unwrap_or_default()
     }
 
-    /// Begins to answer `GET /topics/{topic}?after=` with what came after a position.
+    /// Begins to answer `GET /topics/{topic}?after=` with the events after a position.
     fn read_history(
         &mut self,
         now: Instant,
@@ -143,8 +143,8 @@ impl Engine {
         })
     }
 
-    /// Subscribes an upgrade to its topic, so that one that cannot be is refused while that can
-    /// still be said, and gives the header that tells a gap.
+    /// Subscribes an upgrade to its topic, while a refusal can still be told. Returns the header
+    /// that tells a gap, if there is one.
     pub(super) fn prepare_topic_socket(
         &mut self,
         now: Instant,
@@ -174,7 +174,8 @@ impl Engine {
             Message::Text(text) => Payload::Text(text),
             Message::Binary(bytes) => Payload::Binary(bytes),
         };
-        // The topic is there: somebody is subscribed to it. Where the log is busy, that is counted.
+        // The topic exists: this WebSocket is subscribed to it. If the log is busy, that is
+        // counted.
         if let Ok(Published::Later(ticket)) = self.publish(now, &topic, payload) {
             self.await_answer(ticket, Asker::Plain(id));
         }
@@ -218,9 +219,9 @@ pub(super) fn refuse_subscription(error: SubscribeError) -> Refusal {
     }
 }
 
-/// Returns whether a WebSocket of a topic has published: it has no word for a refusal, so it waits
-/// while memory is short. One that only listens is read on, and stays alive by its pongs; and what
-/// was read of it is decoded, or shortage might be kept up by nothing but those who wait.
+/// Returns whether a connection is a publishing WebSocket of a topic. It cannot be told a refusal,
+/// so it is not read while memory is short. A WebSocket that only listens is read on for its pongs.
+/// What was read is decoded, or paused connections alone might keep the shortage up.
 pub(in crate::core::engine) fn is_publisher(routes: &[RouteSpec], connection: &Connection) -> bool {
     let kind = connection.route.map(|route| routes[usize::from(route)].kind);
     let has_rest = connection.inbox.as_ref().is_some_and(|inbox| inbox.has_rest());
