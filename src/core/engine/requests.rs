@@ -317,8 +317,8 @@ impl Engine {
     }
 }
 
-/// Returns whether a page that was only admitted as any page is would change the server: public
-/// routes may be for all pages, the operator's listener is not.
+/// Returns whether a request would change the server through the operator's listener while pages of
+/// any origin are admitted: only public routes may be for all pages.
 fn changes_the_server(request: &Request, face: Face, origins: &Origins) -> bool {
     let is_safe = matches!(request.method(), "GET" | "HEAD" | "OPTIONS");
     face == Face::Admin && *origins == Origins::Any && !is_safe

@@ -74,8 +74,7 @@ impl Engine {
         };
         let Ok(Slice { text, rest }) = slice else {
             self.stats.gaps += 1;
-            // The missing end tells the client that the answer is broken: none is short without a
-            // sign.
+            // The missing end tells the client that the answer is incomplete.
             return self.finish(now, id, CloseReason::Overflow, End::Abort);
         };
         let text = if is_chunked { text.into_chunk(rest.is_none()) } else { text };

@@ -227,8 +227,8 @@ impl Default for Ticket {
 }
 
 impl Engine {
-    /// Publishes for a publisher whose right was checked. If a log answers later,
-    /// [`Engine::await_answer`] follows.
+    /// Publishes without a check of rights. If a log answers later, [`Engine::await_answer`]
+    /// follows.
     pub(super) fn publish(
         &mut self,
         now: Instant,

@@ -24,7 +24,7 @@ impl fmt::Display for PublishError {
 
 impl std::error::Error for PublishError {}
 
-/// Why there is no subscription.
+/// Why a connection was not subscribed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscribeError {
     /// No topic can have this name.

@@ -1,11 +1,11 @@
 //! Events on their way to live subscribers, one delivery at a time.
 //!
 //! Publications wait in the order of their ids and go through their topic's ring of live
-//! subscriptions, so that a publish to 10,000 subscribers can be spread over turns. Those of one
-//! topic that stand together go together: each subscriber is given all of them before the next one
-//! is looked at, and all can be sent to it at once. Each subscription remembers the ordinal that it
-//! needs next. Who went live after an event was published stands behind those who were live before
-//! and needs a later one: there publications end.
+//! subscriptions, so that a publish to 10,000 subscribers can be spread over turns. Adjacent
+//! publications of one topic go together: each subscriber is given all of them before the next
+//! subscriber is looked at, and can be sent them at once. Each subscription remembers the ordinal
+//! that it needs next. A subscription that went live after an event was published needs a later
+//! one, and stands behind the earlier ones: there the publication ends.
 //!
 //! ```text
 //!   waiting   event 7 ─► event 8 ─► ...         ring    a ⇄ b ⇄ c ⇄ d   (d went live just now)
@@ -22,13 +22,13 @@ use super::{Event, SubscriptionKey, Topics};
 /// An event for one live subscriber.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Whose it is.
+    /// The connection of the subscriber.
     pub connection: ConnectionId,
-    /// By which subscription.
+    /// The subscription.
     pub subscription: SubscriptionKey,
     /// What was published, shared.
     pub event: Event,
-    /// Nothing more waits for this subscriber.
+    /// No later event waits for this subscriber.
     pub is_last: bool,
     /// Events before this one were dropped ([`Topics::mark_lost`]): a gap is to be told first,
     /// with this event's id.
@@ -41,7 +41,7 @@ pub(super) struct FanOut {
     waiting: VecDeque<Publication>,
     /// How many of the first publications go together; none if they have not begun.
     together: usize,
-    /// To whom they go next.
+    /// The subscription that they go to next.
     cursor: Option<SubscriptionKey>,
     payload_bytes: usize,
 }
@@ -54,11 +54,12 @@ struct Publication {
 }
 
 impl Topics {
-    /// Takes out the next event for one live subscriber; none if everybody has everything.
+    /// Takes out the next event for one live subscriber; `None` if each subscriber has all events.
     ///
-    /// For each subscriber ids come in ascending order, over all its topics. Between calls anybody
-    /// may publish, subscribe, unsubscribe or be marked: nobody is skipped, nobody is asked twice.
-    /// A call takes constant time for each delivery and for each publication that ends.
+    /// For each subscriber ids come in ascending order, over all its topics. Between calls the
+    /// caller may publish, subscribe, unsubscribe and mark losses: no subscriber is skipped or
+    /// given an event twice. A call takes constant time for each delivery and for each publication
+    /// that ends.
     pub fn poll_delivery(&mut self) -> Option<Delivery> {
         loop {
             if self.fan_out.together == 0 {
@@ -109,20 +110,20 @@ impl Topics {
     /// Returns the payload bytes of the events still on their way. Most are retained too and then
     /// shared with the log.
     ///
-    /// Nothing here bounds it: whoever publishes faster than the loop delivers must be held up.
+    /// Nothing here bounds it: a publisher that is faster than the loop delivers must be held up.
     pub fn waiting_bytes(&self) -> usize {
         self.fan_out.payload_bytes
     }
 
-    /// Returns the payload bytes of those that are retained no longer, or never were: they go when
-    /// everybody has them. Takes time by the number of events on their way.
+    /// Returns the payload bytes of events on their way that no log retains. They are freed when
+    /// each subscriber has the event. Takes time by the number of events on their way.
     pub fn waiting_only_bytes(&self) -> usize {
         let is_gone = |one: &&Publication| self.table[one.topic].log.event(one.ordinal).is_none();
         let gone = self.fan_out.waiting.iter().filter(is_gone);
         gone.map(|publication| publication.event.payload.len()).sum()
     }
 
-    /// Sends an event that was appended at `ordinal` on its way, if anybody is live.
+    /// Sends an event that was appended at `ordinal` on its way, if its topic has live subscribers.
     pub(super) fn fan_out(&mut self, slot: u32, ordinal: u64, event: Event) {
         let topic = &mut self.table[slot];
         if topic.live.is_none() {
@@ -133,7 +134,7 @@ impl Topics {
         self.fan_out.waiting.push_back(Publication { topic: slot, ordinal, event });
     }
 
-    /// Takes a live subscription out of its topic's ring, also if the fan-out is just there.
+    /// Takes a live subscription out of its topic's ring, also if the fan-out's cursor is at it.
     pub(super) fn leave_live(&mut self, key: SubscriptionKey) {
         let slot = self.subscriptions[key].topic;
         if self.fan_out.cursor == Some(key) {
@@ -147,8 +148,8 @@ impl Topics {
         self.subscriptions.following(Ring::Topic, live, key)
     }
 
-    /// Begins with the publications at the front that are of one topic, as many as are to go
-    /// together. None if there is none.
+    /// Begins with the first publications of one topic, as many as go together. `None` if no
+    /// publication waits.
     fn begin_publications(&mut self) -> Option<()> {
         let fan_out = &mut self.fan_out;
         let slot = fan_out.waiting.front()?.topic;
@@ -163,7 +164,7 @@ impl Topics {
         Some(())
     }
 
-    /// Goes on with the next subscriber of the first publications; without one they are done.
+    /// Goes on with the next subscriber; if there is none, the first publications are done.
     fn move_cursor(&mut self, following: Option<SubscriptionKey>) {
         match following {
             Some(key) => self.fan_out.cursor = Some(key),
@@ -184,7 +185,7 @@ impl Topics {
         }
     }
 
-    /// Holds each topic's ring and what is on its way against each other.
+    /// Checks each topic's ring against the events on their way.
     #[cfg(test)]
     pub(super) fn check_fan_out(&self) {
         let waiting = &self.fan_out.waiting;
@@ -202,14 +203,15 @@ impl Topics {
                 assert!(missing.copied().eq(subscription.next..end), "what it needs is on its way");
             }
             let cursor = live.iter().position(|&key| Some(key) == self.fan_out.cursor);
-            // Who is at the cursor may have some of what goes together.
+            // The subscriber at the cursor may have some of the events that go together.
             let (_, ahead) = live.split_at(cursor.map_or(0, |cursor| cursor + 1));
             assert!(ahead.is_sorted_by_key(|&key| self.subscriptions[key].next));
         }
     }
 }
 
-/// How many publications go together at the most, and with how many bytes, unless it is one.
+/// How many publications go together at most. `TOGETHER_BYTES_MAX` bounds their bytes, but not
+/// those of a single one.
 pub const TOGETHER_MAX: usize = 8;
 const TOGETHER_BYTES_MAX: usize = 64 * 1024;
 
@@ -222,7 +224,7 @@ mod tests {
     use super::super::{After, EventId};
     use super::*;
 
-    /// Takes out all deliveries: who got which id.
+    /// Takes out all deliveries: which connection got which id.
     fn deliveries(topics: &mut Topics) -> Vec<(u32, EventId)> {
         let all = std::iter::from_fn(|| {
             let delivery = topics.poll_delivery()?;
@@ -232,7 +234,7 @@ mod tests {
         all.collect()
     }
 
-    /// Puts the first of some deliveries apart, so many, and what a peer gets that leaves then.
+    /// Returns the deliveries behind the first `given`, without those of a peer that leaves.
     fn rest(all: &[(u32, EventId)], given: usize, leaver: u32) -> Vec<(u32, EventId)> {
         all[given..].iter().filter(|(n, _)| *n != leaver).copied().collect()
     }
@@ -269,7 +271,7 @@ mod tests {
         assert_eq!(whose, [0, 1, 0, 1]);
     }
 
-    // FAULTS 130: whoever leaves in the middle of a fan-out, nobody is skipped, nobody twice.
+    // FAULTS 130: a subscriber may leave during a fan-out; no other is skipped or served twice.
     #[test]
     fn leaving_inside_a_fan_out_skips_nobody() {
         for given in 0..8 {

@@ -75,11 +75,11 @@ pub struct Issuer {
 impl Issuer {
     /// Makes the issuer of the process that drew the number `process`; `unix_ms` is the clock now.
     ///
-    /// It issues a first id to itself. So whoever asks for the position before anything was
-    /// published gets one of this process, which the next process will not take for its own, and
-    /// not `0-0`, which each would.
+    /// It issues a first id to itself. So a client that asks for the position before anything was
+    /// published gets a position of this process. The next process will not take it for its own, as
+    /// it would take `0-0`.
     pub fn new(process: u16, unix_ms: u64) -> Issuer {
-        // A device without a clock begins at 0, and `0-0` is nobody's.
+        // A device without a clock begins at 0, and no process may issue `0-0`.
         let first = EventId { ms: unix_ms.clamp(1, MS_MAX), seq: u64::from(process) };
         Issuer { first, last: first }
     }
@@ -126,7 +126,7 @@ impl Issuer {
         Some(id)
     }
 
-    /// Returns the last id issued: the position of one who has seen everything so far.
+    /// Returns the last id issued: the position of a client that has seen everything so far.
     pub fn last(&self) -> EventId {
         self.last
     }

@@ -41,7 +41,7 @@ impl Log {
         Log { entries: VecDeque::new(), begin: 0, evicted, payload_bytes: 0 }
     }
 
-    /// Appends an event, whose id is greater than all before, and gives its ordinal.
+    /// Appends an event, whose id is greater than all before. Returns its ordinal.
     pub fn append(&mut self, now: Instant, event: Event) -> u64 {
         let newest = self.last().map_or(self.evicted, |last| last.id);
         debug_assert!(event.id > newest, "{} after {newest}", event.id);
@@ -51,8 +51,7 @@ impl Log {
         ordinal
     }
 
-    /// Evicts the first event and says whether there was one. Memory that is no longer used goes
-    /// back.
+    /// Evicts the first event. Returns whether there was one. Unused memory is given back.
     pub fn evict(&mut self) -> bool {
         let Some(Entry { event, .. }) = self.entries.pop_front() else { return false };
         self.begin += 1;
@@ -72,7 +71,7 @@ impl Log {
         self.begin + self.entries.partition_point(|entry| entry.event.id <= position) as u64
     }
 
-    /// Returns the event at `ordinal`; none if it was evicted or is still to come.
+    /// Returns the event at `ordinal`; `None` if it was evicted or is still to come.
     pub fn event(&self, ordinal: u64) -> Option<&Event> {
         let place = usize::try_from(ordinal.checked_sub(self.begin)?).ok()?;
         self.entries.get(place).map(|entry| &entry.event)
@@ -84,22 +83,22 @@ impl Log {
         self.entries.iter().skip(skip).map(|entry| &entry.event)
     }
 
-    /// Returns the oldest event retained.
+    /// Returns the oldest event retained; `None` if the log is empty.
     pub fn first(&self) -> Option<&Event> {
         self.entries.front().map(|entry| &entry.event)
     }
 
-    /// Returns when the oldest event retained was appended.
+    /// Returns when the oldest event retained was appended; `None` if the log is empty.
     pub fn first_appended_at(&self) -> Option<Instant> {
         self.entries.front().map(|entry| entry.appended_at)
     }
 
-    /// Returns the newest event retained.
+    /// Returns the newest event retained; `None` if the log is empty.
     pub fn last(&self) -> Option<&Event> {
         self.entries.back().map(|entry| &entry.event)
     }
 
-    /// Returns the newest id that was evicted, `0-0` if none was: a position before it is a gap.
+    /// Returns the newest id that was evicted, `0-0` if none was. A position before it is a gap.
     pub fn evicted(&self) -> EventId {
         self.evicted
     }
@@ -119,7 +118,7 @@ impl Log {
         self.entries.len()
     }
 
-    /// Returns whether none is retained.
+    /// Returns whether no event is retained.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -129,7 +128,7 @@ impl Log {
         self.payload_bytes
     }
 
-    /// Returns the memory of all events retained: payloads and what each takes beside it.
+    /// Returns the memory of all events retained, in bytes: payloads and [`Log::EVENT_BYTES`] each.
     pub fn bytes(&self) -> usize {
         self.payload_bytes + self.entries.len() * Log::EVENT_BYTES
     }

@@ -1,4 +1,4 @@
-//! Topics: publish once, reach everyone who subscribed, and let each come back to where it was.
+//! Topics: publish once, reach each subscriber, and let each come back to where it was.
 //!
 //! ```text
 //!   publish ──► Issuer ──► Log of the topic ─────poll_replay──► who still reads the past
@@ -7,11 +7,11 @@
 //!                            └─► FanOut ─────────poll_delivery──► who is live
 //! ```
 //!
-//! Replay is pulled, by whoever drains a subscriber's outbox; live events are pushed. The border
-//! between the two is one number for each subscription, so that it has neither a hole nor a
+//! Replay is pulled, by the code that drains a subscriber's outbox; live events are pushed. The
+//! border between the two is one number for each subscription, so that it has neither a hole nor a
 //! duplicate. What a subscriber cannot be given is told as a gap.
 //!
-//! A caller encodes: here are ids, payloads and who gets them. Nothing here knows a socket, a
+//! A caller encodes: here are ids, payloads and their subscribers. Nothing here knows a socket, a
 //! thread or a clock, and no decision depends on the order of a hash.
 
 mod error;
@@ -46,13 +46,13 @@ use log::Log;
 use subscriptions::{Ring, State, Subscription, Subscriptions};
 use table::Table;
 
-/// All topics of a server: their logs, and who is subscribed.
+/// All topics of a server: their logs and their subscriptions.
 // Invariants:
 // - A subscription is in the ring of its connection; in that of its topic exactly if it is live.
 // - The fan-out holds, in the order of ids, every event that a live subscription has yet to get.
-// - In a topic's ring, who went live later needs no earlier event than who stands before, except
-//   that those before the fan-out's cursor are ahead by what goes together, and who is at it by
-//   some of that.
+// - In a topic's ring, a subscription needs no earlier event than the subscription before it.
+//   Except: those before the fan-out's cursor are ahead by the events that go together, and the one
+//   at the cursor by some of these.
 pub struct Topics {
     rules: Rules,
     issuer: Issuer,
@@ -60,7 +60,7 @@ pub struct Topics {
     subscriptions: Subscriptions,
     fan_out: FanOut,
     published: u64,
-    /// Subscriptions that were looked at since somebody asked.
+    /// Subscriptions looked at since [`Topics::take_looked_at`].
     looked_at: usize,
 }
 
@@ -111,13 +111,13 @@ impl Topics {
         self.table.forget_if_unused(slot);
     }
 
-    /// Returns the newest event of a topic, if it is retained.
+    /// Returns the newest event of a topic; `None` if none is retained.
     pub fn latest(&mut self, now: Instant, topic: &str) -> Option<&Event> {
         let slot = self.find_trimmed(now, topic)?;
         self.table[slot].log.last()
     }
 
-    /// Reads the retained events of a topic. One that does not exist is an empty one.
+    /// Reads the retained events of a topic. A topic that does not exist is read as an empty one.
     pub fn read_after(&mut self, now: Instant, topic: &str, after: After) -> Read<'_> {
         let Some(slot) = self.find_trimmed(now, topic) else {
             let (state, _) = self.begin(&Log::new(self.table.forgotten()), after);
@@ -133,7 +133,7 @@ impl Topics {
         Read { gap, position, rest: Some((log, from)) }
     }
 
-    /// Returns the position, in every topic, of one who has seen everything published so far.
+    /// Returns the position, in every topic, of a client that has seen everything published so far.
     pub fn position(&self) -> EventId {
         self.issuer.last()
     }
@@ -141,10 +141,10 @@ impl Topics {
     /// Subscribes a connection to a topic; `list` is where it keeps its subscriptions.
     ///
     /// First comes a replay, [`poll_replay`](Topics::poll_replay), also with [`After::Now`]: it
-    /// ends with `CaughtUp`. Who is subscribed to this topic already begins again from `after`,
+    /// ends with `CaughtUp`. A connection that is subscribed already begins again from `after`,
     /// under the same key: what was on its way is not delivered, what replay finds comes again. A
-    /// loss that it was not told of is told then, unless it names the position from where it has
-    /// lost nothing.
+    /// loss not told before is told then, unless `after` is a position after which nothing is
+    /// missing.
     pub fn subscribe(
         &mut self,
         now: Instant,
@@ -203,7 +203,8 @@ impl Topics {
         }
     }
 
-    /// Returns a connection's subscription to a topic, looking through them.
+    /// Returns a connection's subscription to a topic; `None` if there is none. Takes time by the
+    /// number of its subscriptions.
     pub fn find_subscription(
         &mut self,
         list: &FirstSubscription,
@@ -213,8 +214,8 @@ impl Topics {
         self.find_of(list, |subscription| subscription.topic == slot)
     }
 
-    /// Returns how many subscriptions were looked at since this was last asked: who asks charges
-    /// them to the turn. What takes time by the number of a connection's subscriptions counts here.
+    /// Returns how many subscriptions were looked at since the last call: the caller charges them
+    /// to the turn. Calls that take time by a connection's number of subscriptions count here.
     pub fn take_looked_at(&mut self) -> usize {
         std::mem::take(&mut self.looked_at)
     }
@@ -250,8 +251,8 @@ impl Topics {
         &self.table[self.subscriptions[key].topic].name
     }
 
-    /// Notes that an event which was given for this subscription did not go out: its next one comes
-    /// with a gap. A subscription that has ended is left alone.
+    /// Notes that an event given for this subscription was not sent: its next event comes with a
+    /// gap. Does nothing if the subscription has ended.
     pub fn mark_lost(&mut self, connection: ConnectionId, key: SubscriptionKey) {
         let subscription = self.subscriptions.get(key);
         if subscription.is_some_and(|subscription| subscription.connection == connection) {
@@ -260,13 +261,13 @@ impl Topics {
         }
     }
 
-    /// Takes out the next live subscription of a connection that has lost events, `behind` the one
-    /// that was given last, so that its gap can be told at once; what follows it is not known yet.
+    /// Takes out a connection's next live subscription that has lost events, `behind` the one that
+    /// was returned last. Its gap can be told at once; what follows the gap is not known yet.
     ///
-    /// For one that has been given everything else and may get nothing more; and for a stream on
-    /// which one id is the position in all its topics, before an event of *any* of them: who gets
-    /// that id and comes back with it does not ask for older ones. All calls for one connection
-    /// together take time by the number of its subscriptions.
+    /// For a connection that has been given everything else and may get nothing more. Also before
+    /// each event of a stream on which one id is the position in all topics: a client that comes
+    /// back with that id does not ask for older events. All calls for one connection together take
+    /// time by the number of its subscriptions.
     pub fn poll_lost(
         &mut self,
         list: &FirstSubscription,
@@ -288,15 +289,15 @@ impl Topics {
         None
     }
 
-    /// Returns the topic of a subscription, if it is one of this connection's: another may bear the
-    /// same key once it has ended.
+    /// Returns the topic of a subscription; `None` if it is not this connection's. Once it has
+    /// ended, another subscription may bear the same key.
     pub fn topic_for(&self, connection: ConnectionId, key: SubscriptionKey) -> Option<&Name> {
         let subscription = self.subscriptions.get(key)?;
         let is_own = subscription.connection == connection;
         is_own.then(|| &self.table[subscription.topic].name)
     }
 
-    /// Returns whether anybody is subscribed to a topic, live or in replay.
+    /// Returns whether a topic has subscriptions, live or in replay.
     pub fn has_subscribers(&self, topic: &str) -> bool {
         self.table.find(topic).is_some_and(|slot| self.table[slot].subscribers > 0)
     }
@@ -343,7 +344,8 @@ impl Topics {
         Ok(self.table.insert(name))
     }
 
-    /// Returns a topic of which nothing is older than the rules allow; it may be gone then.
+    /// Finds a topic and evicts what is older than the rules allow. `None` if the topic does not
+    /// exist, or is forgotten by that.
     fn find_trimmed(&mut self, now: Instant, topic: &str) -> Option<u32> {
         let slot = self.table.find(topic)?;
         self.table.change_log(slot, |log| self.rules.trim(now, log));
@@ -382,12 +384,12 @@ impl<'a> Read<'a> {
         self.rest.into_iter().flat_map(|(log, from)| log.events_from(from))
     }
 
-    /// Returns the position, good for this topic, after which they come.
+    /// Returns the position, good for this topic, after which the events come.
     pub fn position(&self) -> EventId {
         self.position
     }
 
-    /// Returns the id of the last of them, or, if there is none, the position.
+    /// Returns the id of the last event, or, if there is none, the position.
     pub fn last(&self) -> EventId {
         let last = self.rest.and_then(|(log, _)| log.last()).map(|event| event.id);
         last.map_or(self.position, |last| last.max(self.position))
@@ -418,7 +420,7 @@ mod tests {
         log.into_iter().flat_map(|log| log.events_from(0)).map(|event| event.id).collect()
     }
 
-    /// Holds all topics against their invariants.
+    /// Checks the invariants of all topics.
     pub(super) fn check(topics: &Topics) {
         topics.table.check();
         topics.check_fan_out();
@@ -580,7 +582,7 @@ mod tests {
         assert!(topics.is_live(key));
     }
 
-    // Each was free of charge: a turn took as long as a client had subscriptions.
+    // No look was charged: a turn took time by the number of a client's subscriptions.
     #[test]
     fn what_takes_time_by_the_number_of_subscriptions_is_counted() {
         const COUNT: usize = 50;

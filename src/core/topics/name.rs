@@ -10,8 +10,8 @@ use tungstenite::Utf8Bytes;
 
 /// The name of a topic: 1 to 128 characters of `A-Z a-z 0-9 . _ - :`. Cloning shares it.
 ///
-/// Names that begin with `$` are the server's own: [`Name::is_own`]. Anyone may read them, but who
-/// serves the network lets nobody publish there.
+/// Names that begin with `$` are the server's own: [`Name::is_own`]. Every client may read them,
+/// but the engine lets no client publish there.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Name(Utf8Bytes);
 

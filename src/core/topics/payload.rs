@@ -14,14 +14,14 @@ pub struct Event {
     pub payload: Payload,
 }
 
-/// What was published, and as what. Cloning shares the bytes.
+/// What was published, and as which type. Cloning shares the bytes.
 ///
 /// The bytes are kept as they are given: a slice of a larger buffer keeps the whole of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// Text: always UTF-8.
     Text(Utf8Bytes),
-    /// One JSON value. Whoever publishes has checked it.
+    /// One JSON value. The publisher has checked it.
     Json(Utf8Bytes),
     /// Bytes.
     Binary(Bytes),
@@ -68,7 +68,7 @@ impl Payload {
         }
     }
 
-    /// Returns the text, if it is text or JSON.
+    /// Returns the text of text or JSON; `None` if the payload is bytes.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Payload::Text(text) | Payload::Json(text) => Some(text.as_str()),

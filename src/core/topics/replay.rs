@@ -7,8 +7,8 @@
 //!                     evicted                      delivered with a gap
 //! ```
 //!
-//! Whether a position is good is decided here and nowhere else. A position that is not good is a
-//! gap: told needlessly perhaps, never left out.
+//! Whether a position is good is decided here and nowhere else. A position that is not good is told
+//! as a gap: perhaps needlessly, but none is left out.
 
 use super::log::Log;
 use super::subscriptions::{Ring, State};
@@ -17,11 +17,11 @@ use super::{Event, EventId, FirstSubscription, SubscriptionKey, Topics};
 /// Where a reader wants to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
-    /// With what is published from now on.
+    /// With the events published from now on.
     Now,
     /// After this position; `0-0` is the beginning.
     Position(EventId),
-    /// With everything retained, after a gap: what it said is no position.
+    /// With everything retained, after a gap: what the client sent is no position.
     Garbage,
 }
 
@@ -35,7 +35,7 @@ impl After {
 /// Events are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The id of the first event that follows; none if nothing is retained.
+    /// The id of the first event that follows; `None` if nothing is retained.
     pub first: Option<EventId>,
 }
 
@@ -46,13 +46,13 @@ pub enum Replay {
     Gap(Gap),
     /// The next event.
     Event(Event),
-    /// Nothing is left: the subscriber is live from now on. With the position it has now, which is
-    /// good for all topics that it has caught up with. Said once.
+    /// Nothing is left: the subscriber is live from now on. The id is its position now, good for
+    /// all topics that it has caught up with. Returned once.
     CaughtUp(EventId),
 }
 
 impl Topics {
-    /// Returns the next step of a subscription's replay; none if it is live.
+    /// Returns the next step of a subscription's replay; `None` if the subscription is live.
     ///
     /// An event evicted before its turn is a gap, and replay goes on with the first that is
     /// retained. Takes constant time.
@@ -73,20 +73,20 @@ impl Topics {
         })
     }
 
-    /// Takes the gap that a subscription's replay begins or goes on with, if it does, for who has
-    /// another way to tell it. What is evicted after this is another gap.
+    /// Takes the gap that is a replay's next step, for a caller with another way to tell it. `None`
+    /// if the next step is no gap. What is evicted after this is another gap.
     pub fn poll_gap(&mut self, key: SubscriptionKey) -> Option<Gap> {
         let Step::Gap { first, next } = self.next_step(key)? else { return None };
         self.pass_gap(key, next);
         Some(Gap { first })
     }
 
-    /// Returns the next step of all replays of a connection as one, in the order of ids, and whose
-    /// it is; none if all are live. A gap comes as soon as it is known.
+    /// Returns the next step of all replays of a connection as one, in the order of ids, and its
+    /// subscription; `None` if all are live. A gap comes as soon as it is known.
     ///
-    /// For a stream on which one id is the position in all its topics. They go live together, said
-    /// once, by one of them: were one live while another still replays, an event of the first would
-    /// overtake older ones of the second. So subscribe to all topics before the first call, and do
+    /// For a stream on which one id is the position in all its topics. They go live together, which
+    /// is told once, for one of them. Otherwise an event of a live topic would overtake older
+    /// events of a topic still in replay. So subscribe to all topics before the first call, and do
     /// not call [`poll_replay`](Topics::poll_replay) beside it. Takes time by the number of
     /// subscriptions.
     pub fn poll_replay_merged(
@@ -113,8 +113,8 @@ impl Topics {
         Some((foremost, Replay::CaughtUp(self.issuer.last())))
     }
 
-    /// Returns the next step of the first replay of a connection that has not caught up, and whose
-    /// it is; none if all are live. Takes time by the number of subscriptions before it.
+    /// Returns the next step of a connection's first subscription that has not caught up, and that
+    /// subscription; `None` if all are live. Takes time by the number of subscriptions before it.
     pub fn poll_replay_next(
         &mut self,
         list: &FirstSubscription,
@@ -133,7 +133,7 @@ impl Topics {
         self.subscriptions[key].state.is_live()
     }
 
-    /// Returns where reading a log begins: with a gap or not, and at which ordinal.
+    /// Returns how reading a log begins: with a gap or not, and at which ordinal.
     pub(super) fn begin(&self, log: &Log, after: After) -> (State, u64) {
         match after {
             After::Now => (State::Replaying, log.end()),
@@ -145,7 +145,7 @@ impl Topics {
     }
 
     /// Returns whether everything in this log that was published after `position` is still there.
-    /// Only this process's own positions can be known to be good, and the beginning.
+    /// Only the beginning and this process's own positions can be known to be good.
     fn is_good(&self, log: &Log, position: EventId) -> bool {
         let is_known = position == EventId::ZERO || self.issuer.issued(position);
         is_known && log.evicted() <= position
@@ -165,7 +165,7 @@ impl Topics {
         Some(event.map_or(Step::End, |event| Step::Event(event.clone())))
     }
 
-    /// Returns when the next step of a replay is taken, beside those of others.
+    /// Returns the rank of a replay's next step among those of others; `None` if it is live.
     fn rank(&self, key: SubscriptionKey) -> Option<Rank> {
         let subscription = &self.subscriptions[key];
         if subscription.state.is_live() {
@@ -185,8 +185,8 @@ impl Topics {
         (subscription.state, subscription.next) = (State::Replaying, next);
     }
 
-    /// Everything in the log was given: from the next event on the fan-out gives them. What it
-    /// still holds of older ones is skipped, by their ordinals.
+    /// Makes a subscription live when its replay has given the whole log: the fan-out gives it
+    /// later events. Older events that the fan-out still holds are skipped, by their ordinals.
     fn go_live(&mut self, key: SubscriptionKey) {
         let subscription = &mut self.subscriptions[key];
         let topic = &mut self.table[subscription.topic];
@@ -367,7 +367,7 @@ mod tests {
                 Some((_, Replay::Gap(_))) => panic!("nothing was evicted"),
                 None => break,
             }
-            // The one is at its end before the others: it must wait for them.
+            // This replay is at its end before the others: it must wait for them.
             if step % 2 == 0 && step < 12 {
                 published.push(publish(&mut topics, 9, names[step % 3], "x"));
             }

@@ -36,9 +36,9 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Evicts what these rules do not retain. Where it is very much, because the rules have become
-    /// stricter or a large event pushes out many small ones, the rest goes in later calls; what the
-    /// newest event takes is freed at once.
+    /// Evicts what these rules do not retain. If that is very much (stricter rules, or a large
+    /// event that displaces many small ones), the rest is evicted in later calls. What the newest
+    /// event takes is freed at once.
     pub(super) fn trim(&self, now: Instant, log: &mut Log) {
         let is_old =
             |log: &Log| log.first_appended_at().is_some_and(|at| at + self.retain_for <= now);
@@ -65,18 +65,17 @@ impl Topics {
         self.rules = rules;
     }
 
-    /// Returns when [`sweep`](Topics::sweep) next has something to do; none if nothing is retained.
+    /// Returns when [`sweep`](Topics::sweep) next has work; `None` if nothing is retained.
     ///
-    /// It is coarse: an event may stay a sixteenth of `retain_for` longer, or a second where that
-    /// is more, unless somebody asks for its topic. Sweeping earlier is harmless, later keeps
-    /// memory.
+    /// The time is coarse: an event may stay a sixteenth of `retain_for` longer, or a second if
+    /// that is more, unless its topic is used. Sweeping earlier is harmless, later keeps memory.
     pub fn next_sweep_at(&self) -> Option<Instant> {
         let grid = self.rules.sweep_every();
         let expires_at = self.oldest_expires_at()?;
         Some((expires_at + grid - Instant::RESOLUTION).floor(grid))
     }
 
-    /// Evicts events by age, at most [`Topics::SWEEP_EVENTS_MAX`] in a call. Where more are due,
+    /// Evicts events by age, at most [`Topics::SWEEP_EVENTS_MAX`] in a call. If more are due,
     /// [`next_sweep_at`](Topics::next_sweep_at) lies in the past.
     pub fn sweep(&mut self, now: Instant) {
         for _ in 0..Topics::SWEEP_EVENTS_MAX {
@@ -87,10 +86,10 @@ impl Topics {
         }
     }
 
-    /// Evicts the oldest event of all topics, and gives the memory that this frees, as
-    /// [`bytes`](Topics::bytes) counts it: 0 if nothing is retained.
+    /// Evicts the oldest event of all topics. Returns the bytes that this frees, as
+    /// [`bytes`](Topics::bytes) counts them: 0 if nothing is retained.
     ///
-    /// Subscribers that are live have it, or will: what is on its way to them is not taken.
+    /// Live subscribers still get the event: what is on its way is not taken.
     pub fn trim_oldest(&mut self) -> usize {
         let Some(slot) = self.table.oldest() else { return 0 };
         let bytes = self.table.bytes();
@@ -118,7 +117,7 @@ mod tests {
         Instant::from_millis(ms)
     }
 
-    // All of it went at once when its topic was next used.
+    // All of a topic's excess was evicted in one call, when the topic was next used.
     #[test]
     fn stricter_rules_take_a_large_log_a_share_at_a_time() {
         let mut topics = topics();

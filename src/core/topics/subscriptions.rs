@@ -1,4 +1,4 @@
-//! Who is subscribed: a slab of small entries, each in the ring of its connection and, once live,
+//! All subscriptions: a slab of small entries, each in the ring of its connection and, once live,
 //! in the ring of its topic.
 //!
 //! ```text
@@ -25,7 +25,7 @@ impl FirstSubscription {
     /// The ring without subscriptions.
     pub const NONE: FirstSubscription = FirstSubscription(NONE);
 
-    /// Returns whether there is no subscription.
+    /// Returns whether the ring has no subscription.
     pub fn is_none(&self) -> bool {
         self.0 == NONE
     }
@@ -97,14 +97,14 @@ impl Subscriptions {
         self.0.get(key.0 as usize)
     }
 
-    /// Takes a subscription in; it is in no ring.
+    /// Adds a subscription, which is in no ring yet.
     pub fn insert(&mut self, subscription: Subscription) -> SubscriptionKey {
         let key = self.0.insert(subscription);
         assert!(key < NONE as usize, "a subscription takes 40 bytes: memory is full before");
         SubscriptionKey(key as u32)
     }
 
-    /// Takes a subscription out; it must be in no ring. The last one out gives the memory back.
+    /// Removes a subscription, which must be in no ring. Removing the last one frees the memory.
     pub fn remove(&mut self, key: SubscriptionKey) -> Subscription {
         let subscription = self.0.remove(key.0 as usize);
         debug_assert!(subscription.links.iter().all(|links| links.next == NONE));
@@ -143,7 +143,7 @@ impl Subscriptions {
         }
     }
 
-    /// Returns the subscription that follows `key`; none if it is the last.
+    /// Returns the subscription that follows `key`; `None` if `key` is the last.
     pub fn following(
         &self,
         ring: Ring,

@@ -8,8 +8,8 @@ use slab::Slab;
 use super::log::Log;
 use super::{EventId, FirstSubscription, Name};
 
-/// One topic. It is forgotten as soon as nothing is retained, nobody subscribed and nothing on its
-/// way to subscribers.
+/// One topic. It is forgotten as soon as it has no retained event, no subscription and no event on
+/// its way.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub name: Name,
@@ -46,7 +46,7 @@ impl Table {
         self.bytes
     }
 
-    /// Returns the newest id that was evicted from a topic which is forgotten.
+    /// Returns the newest id that was evicted from a forgotten topic.
     pub fn forgotten(&self) -> EventId {
         self.forgotten
     }
@@ -61,8 +61,8 @@ impl Table {
         self.by_name.get(name).copied()
     }
 
-    /// Makes a topic that is not there. It may be one that was forgotten, and so begins with
-    /// whatever was lost then.
+    /// Makes a topic that does not exist. It may be a forgotten one, so positions before the
+    /// forgotten topics' newest evicted id are gaps.
     pub fn insert(&mut self, name: Name) -> u32 {
         let slot = self.topics.insert(Topic {
             name: name.clone(),
@@ -76,7 +76,7 @@ impl Table {
         slot
     }
 
-    /// Changes a log: the one way to do so, so that order and memory stay true.
+    /// Changes a log. This is the only way to do so, so that order and memory stay true.
     pub fn change_log<T>(&mut self, slot: u32, change: impl FnOnce(&mut Log) -> T) -> T {
         let log = &mut self.topics[slot as usize].log;
         let (first, bytes) = (first_id(log), log.bytes());
@@ -94,7 +94,7 @@ impl Table {
         changed
     }
 
-    /// Returns the topic with the oldest event of all.
+    /// Returns the topic with the oldest event of all; `None` if nothing is retained.
     pub fn oldest(&self) -> Option<u32> {
         self.oldest.first().map(|&(_, slot)| slot)
     }
@@ -120,7 +120,7 @@ impl Table {
         self.topics.iter().map(|(slot, topic)| (slot as u32, topic))
     }
 
-    /// Holds the table against its invariants.
+    /// Checks the invariants of the table.
     #[cfg(test)]
     pub fn check(&self) {
         assert_eq!(self.by_name.len(), self.topics.len());

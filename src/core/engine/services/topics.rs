@@ -174,8 +174,7 @@ impl Engine {
             Message::Text(text) => Payload::Text(text),
             Message::Binary(bytes) => Payload::Binary(bytes),
         };
-        // The topic exists: this WebSocket is subscribed to it. If the log is busy, that is
-        // counted.
+        // The topic exists: this WebSocket is subscribed to it. A busy log is counted.
         if let Ok(Published::Later(ticket)) = self.publish(now, &topic, payload) {
             self.await_answer(ticket, Asker::Plain(id));
         }
