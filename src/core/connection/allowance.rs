@@ -1,5 +1,5 @@
 //! What a turn may still do. Every loop of the engine charges what it does to it, so that a turn is
-//! bounded whatever comes: a loop without a charge is a fault.
+//! bounded whatever peers send: a loop without a charge is a fault.
 //!
 //! The unit is a byte that is read and decoded; `turn.bytes` are given to each turn. Other work is
 //! charged by how long it takes beside that. Deadlines that act are counted apart
@@ -10,24 +10,24 @@
 #[derive(Debug)]
 pub(crate) struct Allowance {
     left: usize,
-    /// A connection has been read from: until then one may, whatever is left.
+    /// A connection has been read from. Until then one may be, whatever is left.
     has_read: bool,
-    /// Nothing is read: the turn is for events that the last one left over.
+    /// Nothing is read: the turn is for events that the last turn left over.
     is_for_delivery: bool,
 }
 
 impl Allowance {
-    /// Returns the allowance of a turn of so many bytes.
+    /// Returns the allowance of a turn of `bytes`.
     pub fn new(bytes: usize) -> Allowance {
         Allowance { left: bytes, has_read: false, is_for_delivery: false }
     }
 
-    /// Begins a turn of so many bytes.
+    /// Begins a turn of `bytes`.
     pub fn begin_turn(&mut self, bytes: usize, is_for_delivery: bool) {
         *self = Allowance { is_for_delivery, ..Allowance::new(bytes) };
     }
 
-    /// Makes it whole again in the middle of a turn.
+    /// Makes the allowance whole again in the middle of a turn.
     #[cfg(feature = "ffi")]
     pub fn renew(&mut self, bytes: usize) {
         debug_assert!(bytes > 0, "a turn that may do nothing does nothing");
@@ -40,7 +40,7 @@ impl Allowance {
         self.left == 0
     }
 
-    /// Returns what is left.
+    /// Returns how many bytes are left.
     #[cfg(test)]
     pub fn left(&self) -> usize {
         self.left
@@ -79,8 +79,8 @@ impl Allowance {
         self.charge(count);
     }
 
-    /// Charges a message or a control frame that was decoded, an event that was queued, or word of
-    /// a loss, beside its bytes.
+    /// Charges a message or a control frame that was decoded, an event that was queued, or a
+    /// message about a loss, beside its bytes.
     #[inline]
     pub fn charge_message(&mut self) {
         self.charge(MESSAGE);
@@ -96,7 +96,7 @@ impl Allowance {
         self.charge(count * MESSAGE);
     }
 
-    /// Charges a fragment that is no whole message yet.
+    /// Charges a fragment of an incomplete message.
     #[inline]
     pub fn charge_fragment(&mut self) {
         self.charge(MESSAGE);
@@ -107,7 +107,7 @@ impl Allowance {
         self.charge(bytes * CHECKED_BYTE);
     }
 
-    /// Charges bytes that were written for another one, as an escape or a line.
+    /// Charges bytes that were written in place of one byte, as an escape or a line.
     pub fn charge_encoded(&mut self, bytes: usize) {
         self.charge(bytes * ENCODED_BYTE);
     }
@@ -118,7 +118,7 @@ impl Allowance {
         self.charge(payload / LOOKS_PER_BYTE + grown * ENCODED_BYTE);
     }
 
-    /// Charges looks at one of many: an entry of an outbox, a subscription.
+    /// Charges looks at entries of a list: of an outbox, or of subscriptions.
     pub fn charge_looks(&mut self, count: usize) {
         self.charge(count * LOOK);
     }
@@ -134,7 +134,7 @@ impl Allowance {
         self.charge(bytes * ENCODED_BYTE);
     }
 
-    /// Returns what it will cost to deliver events that wait, of so many bytes together.
+    /// Returns what it costs to deliver `count` waiting events of `bytes` in total.
     pub fn cost_of_events(bytes: usize, count: usize) -> usize {
         bytes + count * MESSAGE
     }
@@ -147,15 +147,15 @@ impl Allowance {
 
 /// What a message costs beside its bytes, when it is decoded and when it is delivered.
 const MESSAGE: usize = 128;
-/// What a byte costs that is written for another.
+/// What a byte costs that is written in place of another.
 const ENCODED_BYTE: usize = 4;
 /// What a byte costs that is checked.
 const CHECKED_BYTE: usize = 3;
-/// What a look at one of many costs.
+/// What a look at an entry of a list costs.
 const LOOK: usize = 4;
 /// What it costs to evict an event.
 const TRIM: usize = 8;
-/// So many bytes are looked at in the time in which one is read and decoded.
+/// How many bytes are looked at in the time in which one byte is read and decoded.
 const LOOKS_PER_BYTE: usize = 16;
 
 const _: () = assert!(LOOK <= MESSAGE && TRIM <= MESSAGE, "a part costs no more than the whole");

@@ -1,11 +1,11 @@
-//! What is so of a connection between two steps, whatever has happened to it. Each line can fail:
-//! it names two things that are kept apart and must agree.
+//! What holds for a connection between two steps, whatever has happened to it. Each line can fail:
+//! it compares two things that are stored apart and must agree.
 
 use crate::core::connection::{Connection, Leaving, Mark, Told};
 use crate::core::observe::stats::Transport;
 
 impl Connection {
-    /// Returns whether it is in order: for `debug_assert!`, whose build costs nothing else.
+    /// Returns whether the connection is in order: for `debug_assert!`, free in release builds.
     pub fn is_in_order(&self) -> bool {
         let transport = self.flags.transport;
         debug_assert!(!self.is_open() || transport == Transport::WebSocket);

@@ -26,7 +26,7 @@ pub(crate) struct Closing {
     pub decoder: Option<Decoder>,
     /// What the peer did wrong, if that is the reason.
     pub violation: Option<Violation>,
-    /// When the client is told to come back, if it is told.
+    /// When the client is told to come back; `None` if it is not told.
     pub retry_ms: Option<u32>,
 }
 
@@ -39,7 +39,8 @@ pub(crate) enum Stage {
     Sending { then: After },
     /// The close frame is with the kernel, the peer's is awaited. Bounded by `close_ack`.
     Awaiting,
-    /// FIN is sent; what still comes is discarded until the peer's FIN. Bounded by `close_ack`.
+    /// FIN is sent; bytes that still come are discarded until the peer's FIN. Bounded by
+    /// `close_ack`.
     Lingering,
 }
 
@@ -48,7 +49,7 @@ pub(crate) enum Stage {
 pub(crate) enum After {
     /// The peer's close frame is awaited.
     Await,
-    /// FIN: the peer's close frame came already, or nothing after the fault can be read.
+    /// FIN: the peer's close frame has come, or nothing can be read after the fault.
     Fin,
 }
 
@@ -56,9 +57,9 @@ pub(crate) enum After {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CloseFrame {
     pub code: u16,
-    /// When the client is told to come back, if it is told.
+    /// When the client is told to come back; `None` if it is not told.
     pub retry_ms: Option<u32>,
-    /// What waits before it is dropped.
+    /// Frames that wait before the close frame are dropped.
     pub is_for_fault: bool,
 }
 
@@ -72,19 +73,19 @@ impl Closing {
         Closing::new(Stage::Lingering, reason)
     }
 
-    /// Returns whether the peer ended its side: what it sent before is handled in its own time.
+    /// Returns whether the peer ended the connection: its earlier messages are all handled.
     pub fn is_by_peer(&self) -> bool {
         matches!(self.reason, CloseReason::Peer(_) | CloseReason::Eof)
     }
 
-    /// Returns whether the reason stands, whatever cuts the rest short: it is the peer's, or a
+    /// Returns whether the reason stays, whatever cuts the rest short: it is the peer's, or a
     /// fault, or the peer has been told.
     pub fn is_final(&self) -> bool {
         let is_with_kernel = matches!(self.stage, Stage::Awaiting | Stage::Lingering);
         is_with_kernel || self.is_by_peer() || !self.reason.is_clean()
     }
 
-    /// Returns whether what came before is still being handled.
+    /// Returns whether messages from before the end are still being handled.
     pub fn is_handling(&self) -> bool {
         self.stage == Stage::Handling
     }
@@ -99,7 +100,7 @@ impl Closing {
         self.stage == Stage::Lingering
     }
 
-    /// Returns whether nothing may be read: what would come belongs behind what is being handled.
+    /// Returns whether nothing may be read, since messages from before are still being handled.
     pub(super) fn is_behind(&self) -> bool {
         self.is_handling() && self.decoder.is_some()
     }
@@ -108,7 +109,7 @@ impl Closing {
         self.decoder.as_ref().map_or(0, |decoder| decoder.held_bytes())
     }
 
-    /// Looks for the peer's close frame in what comes behind ours.
+    /// Looks for the peer's close frame in the bytes that come after the end has begun.
     pub(super) fn receive(&mut self, input: &mut [u8]) -> Decoded {
         let all = input.len();
         let Some(decoder) = &mut self.decoder else { return Decoded::nothing(all) };
@@ -124,7 +125,7 @@ impl Closing {
         }
     }
 
-    /// Returns when the stage is over that began at `since`.
+    /// Returns the deadline of the stage, which began at `since`.
     pub(super) fn deadline(&self, since: Instant, spans: &Spans) -> (Instant, DeadlineKind) {
         match self.stage {
             // Half is left to send the close frame in, if it is not the peer that closed.
@@ -147,19 +148,19 @@ impl Closing {
         }
     }
 
-    /// Returns what follows when what was received before has been handled.
+    /// Returns what follows when all messages from before the end have been handled.
     pub(super) fn advance(&self, is_written: bool, has_room: bool) -> Effect {
         debug_assert!(self.is_handling(), "all other stages wait for the socket or the peer");
         match self.reason {
             CloseReason::Eof if is_written => Effect::Finish(CloseReason::Eof),
-            // Answers to what came before a fault leave if the socket takes them.
+            // Answers to messages from before a fault are sent first if the socket takes them.
             reason if !reason.is_clean() && !is_written && has_room => Effect::None,
             CloseReason::Eof => Effect::None,
             _ => Effect::SendClose,
         }
     }
 
-    /// Asserts what is so in each stage.
+    /// Asserts what holds in each stage.
     pub(super) fn check(&self) {
         let reads_on = self.decoder.is_some();
         match self.stage {
@@ -178,10 +179,10 @@ impl Closing {
         let is_next = match (self.stage, stage) {
             (Stage::Handling, Stage::Sending { .. }) => true,
             (Stage::Sending { then: After::Await }, Stage::Awaiting) => true,
-            // Its answer crossed our close frame on the way.
+            // The peer's close frame came while ours waited.
             (Stage::Sending { then: After::Await }, Stage::Sending { then: After::Fin }) => true,
             (Stage::Sending { then: After::Fin } | Stage::Awaiting, Stage::Lingering) => true,
-            // One that has nothing to say begins there.
+            // An end without a close frame begins at Lingering.
             (Stage::Lingering, Stage::Lingering) => true,
             _ => false,
         };
@@ -193,7 +194,7 @@ impl Closing {
 /// From one stage of the end to the next.
 impl Connection {
     /// Begins the end of an open WebSocket. It is read on for the peer's close frame, unless the
-    /// peer has ended its side. Returns whether it was one; a pause of reading ends with it.
+    /// peer has ended its side. Returns whether it was an open WebSocket. A pause of reading ends.
     pub fn begin_closing(&mut self, now: Instant, reason: CloseReason, stage: Stage) -> bool {
         debug_assert!(matches!(stage, Stage::Handling | Stage::Sending { then: After::Await }));
         let Some(open) = self.websocket_mut() else { return false };
@@ -204,7 +205,7 @@ impl Connection {
         true
     }
 
-    /// Has the close frame of an end that has begun say when to come back.
+    /// Has the close frame of an end that has begun tell the client when to come back.
     pub fn promise_retry(&mut self, retry_ms: u32) {
         if let Some(closing) = self.closing_mut() {
             debug_assert!(closing.is_handling(), "the close frame has not been made");
@@ -212,8 +213,8 @@ impl Connection {
         }
     }
 
-    /// Takes note of what the peer did wrong: frames cannot be told apart any more, and what still
-    /// comes is discarded unread.
+    /// Notes what the peer did wrong. Frames cannot be told apart any more, so what still comes is
+    /// discarded unread.
     pub fn note_violation(&mut self, violation: Violation) {
         if let Some(closing) = self.closing_mut() {
             debug_assert!(!closing.reason.is_clean(), "the end is for the violation");
@@ -222,12 +223,12 @@ impl Connection {
         }
     }
 
-    /// Returns what the peer did wrong, if that is why the connection ends.
+    /// Returns what the peer did wrong; `None` unless the connection ends for that.
     pub fn violation(&self) -> Option<Violation> {
         self.closing()?.violation
     }
 
-    /// Gives up the wait for the handler, if the end waits for it: nothing more is taken from it.
+    /// Stops waiting for the handler, if the end waits for it: its messages are taken no more.
     pub fn end_handling(&self) -> Effect {
         match self.closing() {
             Some(closing) if !closing.is_handling() => Effect::None,
@@ -238,7 +239,7 @@ impl Connection {
     }
 
     /// Takes note that the close frame is made: it answers the peer's, or it says that the server
-    /// closes. Only the peer waits for its messages to be handled before `close_send` begins.
+    /// closes. Only if the peer closed are its messages handled before `close_send` begins.
     pub fn begin_sending(&mut self, now: Instant) -> Option<CloseFrame> {
         let closing = self.closing_mut()?;
         let code = match closing.reason {
@@ -276,7 +277,7 @@ impl Connection {
         }
     }
 
-    /// Takes the peer's answer to our close frame. One that crossed ours on the way is an answer
+    /// Takes the peer's answer to our close frame. A close frame that crossed ours is an answer
     /// too.
     pub fn take_close_reply(&mut self) -> Effect {
         let Some(closing) = self.closing_mut() else { return Effect::None };
@@ -308,11 +309,11 @@ impl Connection {
         true
     }
 
-    /// Frees what had come of a message that will not be completed: a peer's close frame is no
-    /// longer looked for behind it.
+    /// Frees what has come of a message that will not be completed. The peer's close frame is no
+    /// longer looked for behind that message.
     pub fn stop_assembling(&mut self) {
         if let Some(decoder) = self.closing_mut().and_then(|closing| closing.decoder.as_mut()) {
-            // It finds no close frame in nothing.
+            // An empty input holds no close frame.
             let _ = decoder.discard(Role::Server, &mut []);
         }
     }

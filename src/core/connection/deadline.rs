@@ -1,4 +1,4 @@
-//! When a connection must be looked at: derived from what it is, never stored. There is no phase
+//! When a connection must be looked at: derived from its state, never stored. There is no phase
 //! without a deadline.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::core::contract::route::Face;
 use crate::core::ground::time::{Instant, SPAN_MAX, millis_up};
 use crate::core::observe::stats::DeadlineKind;
 
-/// The spans that bound a connection, and what heartbeats follow: the configuration, parsed once.
+/// The spans that bound a connection, and the rules of heartbeats, from the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Spans {
     pub tick_ms: u64,
@@ -64,8 +64,8 @@ impl Connection {
     pub fn deadline(&self, spans: &Spans, now: Instant) -> (Instant, DeadlineKind) {
         let mut earliest = Earliest { tick_ms: spans.tick_ms, found: None };
         let phase_at = self.phase_at.near(now);
-        // Time in which the server did not read is not the peer's: looked at again and again, what
-        // waits for its bytes is never due.
+        // Time in which the server did not read does not count: until it reads again, a deadline
+        // that waits for the peer's bytes is never due.
         let read_since = phase_at + self.unread_for(now);
         match &self.phase {
             Phase::Head { .. } => {
@@ -79,7 +79,7 @@ impl Connection {
             }
             Phase::Body(_) => earliest.offer(after(read_since, spans.body), DeadlineKind::Body),
             Phase::Answering(Answering { more: Some(_), .. }) if self.outbox.is_empty() => {
-                // It waits for the next turn's allowance, not for the peer.
+                // The answer waits for the next turn's allowance, not for the peer.
                 earliest.offer(after(phase_at, spans.write_stall), DeadlineKind::WriteStall);
             }
             Phase::Answering(_) => {}
@@ -99,7 +99,7 @@ impl Connection {
             self.outbox.waiting_since(!self.flags.writing.has_room())
         {
             let stalled_at = after(progress_at.near(now), spans.write_stall);
-            // Beyond that two moments cannot be told apart.
+            // Two moments further apart than that cannot be compared.
             let oldest_for = spans.write_stall.saturating_mul(3).min(SPAN_MAX);
             let too_old_at = after(oldest_at.near(now), oldest_for);
             earliest.offer(stalled_at.min(too_old_at), DeadlineKind::WriteStall);
@@ -130,8 +130,7 @@ impl Connection {
             earliest.offer(at.near(now), DeadlineKind::Lifetime);
         }
         if let Some(read_idle) = spans.read_idle {
-            // While reading is paused this stands still: looked at again and again, it is never
-            // due.
+            // While reading is paused this deadline stands still and is never due.
             let since = if is_paused { now } else { heard_at + open.unread_for() };
             earliest.offer(after(since, read_idle), DeadlineKind::ReadIdle);
         }
@@ -143,7 +142,7 @@ impl Connection {
         }
     }
 
-    /// Returns for how long nothing has been read of a request, because the peer has sent too much.
+    /// Returns for how long reading of a request has been held up by a rate; 0 if it is not.
     fn unread_for(&self, now: Instant) -> Duration {
         match &self.rates {
             Some(rates) if rates.read_at.is_some() => now.since(rates.unread_since.near(now)),
@@ -151,8 +150,8 @@ impl Connection {
         }
     }
 
-    /// Reads on after a wait; the time is taken out of what waits for the bytes of a request. What
-    /// a WebSocket is judged by is taken care of by [`Connection::set_paused`].
+    /// Reads on after a wait for a rate. Deadlines for the bytes of a request do not count that
+    /// time. Those of a WebSocket are moved by [`Connection::set_paused`].
     pub fn read_on(&mut self, now: Instant) {
         if self.is_requesting() {
             self.phase_at = (self.phase_at.near(now) + self.unread_for(now)).into();
@@ -164,7 +163,7 @@ impl Connection {
     }
 }
 
-/// The earliest of the deadlines offered; of those in one tick the one whose kind comes first.
+/// The earliest of the deadlines offered. In one tick the kind that comes first wins.
 struct Earliest {
     tick_ms: u64,
     found: Option<(Instant, DeadlineKind)>,
@@ -176,7 +175,7 @@ impl Earliest {
             self.found = Some((at, kind));
             return;
         };
-        // Most are far apart: then they are in different ticks, and nothing has to be divided.
+        // Most deadlines are far apart: then their ticks differ, and no division is needed.
         let apart = at.as_millis().abs_diff(found_at.as_millis());
         let tick = |at: Instant| at.as_millis().div_ceil(self.tick_ms);
         let is_earlier = match apart >= self.tick_ms {
@@ -214,7 +213,7 @@ mod tests {
 
     const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-    // From 8.3 days on, three times as long was more than moments can be apart: no byte was ever
+    // From 8.3 days on, three times the span was more than moments can be apart: no byte was ever
     // too old.
     #[test]
     fn a_byte_is_too_old_after_three_times_the_stall_and_24_days_at_the_most() {

@@ -8,15 +8,15 @@ use crate::core::ground::reason::CloseReason;
 pub(crate) enum Effect {
     /// Nothing, for now.
     None,
-    /// It is looked at for what it is due.
+    /// The connection is looked at for what it is due.
     Advance,
-    /// The next slice of its answer.
+    /// The next slice of the answer is made.
     ListOn,
     /// The next request may come.
     ReadOn,
     /// The close frame goes behind all that was handled and written, and says when to come back.
     CloseDrained,
-    /// What is published from now on is for when the client has come back.
+    /// The connection's subscriptions end: later events are for when the client has come back.
     Unsubscribe,
     /// What was received before is handled and answered, then the close frame says when to come
     /// back.

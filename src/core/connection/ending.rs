@@ -15,7 +15,8 @@
 //! | abort | a reset | | is dropped |
 //!
 //! Each is an [`Effect`], and the engine's method of that name does it. Whatever comes first, every
-//! connection goes through *finish*, once: there its end is counted, logged and told.
+//! connection goes through *finish*, once: there its end is counted, logged and told to its
+//! handler.
 //!
 //! | phase | drain | shed | kick | memory | rate |
 //! |---|---|---|---|---|---|
@@ -35,14 +36,14 @@ use crate::core::connection::phase::Phase;
 use crate::core::ground::reason::CloseReason;
 
 impl Connection {
-    /// Returns how a drain ends it, whose turn has come to it.
+    /// Returns how a drain ends the connection, whose turn in the drain has come.
     pub fn end_by_drain(&mut self) -> Effect {
         debug_assert!(self.flags.leaving != Leaving::Draining, "its turn comes once");
         self.flags.leaving = Leaving::Draining;
         match &self.phase {
             phase if phase.is_silent() => Effect::HangUp(CloseReason::Drain),
             Phase::Head { .. } | Phase::Body(_) => Effect::Refuse(503, CloseReason::Drain),
-            // What is published from now on is for when it has come back.
+            // Later events are for when the client has come back.
             Phase::Open(_) => Effect::Unsubscribe,
             Phase::Stream(_) => Effect::EndStream(CloseReason::Drain),
             Phase::Deciding(_) | Phase::Answering(_) | Phase::KeepAlive { .. } => {
@@ -53,7 +54,7 @@ impl Connection {
         }
     }
 
-    /// Returns how it is shed. Plain requests are left alone: they end by themselves.
+    /// Returns how the connection is shed. Plain requests are left alone: they end by themselves.
     pub fn end_by_shed(&self) -> Effect {
         match &self.phase {
             Phase::Open(_) => Effect::Retire(CloseReason::Shed),
@@ -62,7 +63,7 @@ impl Connection {
         }
     }
 
-    /// Returns how the operator ends it.
+    /// Returns how the operator ends the connection.
     pub fn end_by_kick(&mut self) -> Effect {
         let reason = CloseReason::Kicked;
         match &mut self.phase {
@@ -79,7 +80,7 @@ impl Connection {
         }
     }
 
-    /// Returns how it ends for want of memory.
+    /// Returns how the connection ends for want of memory.
     pub fn end_by_memory(&self) -> Effect {
         let reason = CloseReason::Memory;
         match &self.phase {
@@ -91,7 +92,7 @@ impl Connection {
         }
     }
 
-    /// Returns how it ends when its peer has sent more than it may.
+    /// Returns how the connection ends when its peer has sent more than its rates allow.
     pub fn end_by_rate(&self) -> Effect {
         debug_assert!(!self.is_closing(), "what comes then is not counted");
         match self.is_live() {
@@ -100,7 +101,7 @@ impl Connection {
         }
     }
 
-    /// Returns how it ends when its request, or the answer to it, takes too long.
+    /// Returns how the connection ends when its request, or the answer, takes too long.
     pub fn end_by_handshake(&self) -> Effect {
         match &self.phase {
             Phase::Head { reader, first: true } if reader.is_idle() => {
@@ -112,7 +113,7 @@ impl Connection {
         }
     }
 
-    /// Returns how it ends when its close frame was not sent in time.
+    /// Returns how the connection ends when its close frame was not sent in time.
     pub fn end_by_close_send(&self) -> Effect {
         match self.closing() {
             // The handler has had its time: the peer's close is answered all the same.

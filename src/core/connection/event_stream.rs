@@ -8,7 +8,7 @@ use crate::core::wire::frame::Frame;
 /// An event stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EventStream {
-    /// It goes in chunks (RFC 9112, 7.1), or, to HTTP/1.0, ends with the connection.
+    /// The stream goes in chunks (RFC 9112, 7.1), or, for HTTP/1.0, ends with the connection.
     pub is_chunked: bool,
     /// When something was last queued for it: a comment is due some time later.
     pub queued_at: Moment,
@@ -22,13 +22,13 @@ impl Connection {
         self.enter(now, EventStream { is_chunked, queued_at: now.into() });
     }
 
-    /// Returns whether it is an event stream whose end is told by a chunk.
+    /// Returns whether the connection is an event stream whose end is told by a chunk.
     pub fn ends_by_chunk(&self) -> bool {
         self.stream().is_some_and(|stream| stream.is_chunked)
     }
 
-    /// Returns a frame as this connection is sent it. Pieces of event streams are encoded once, as
-    /// chunks; a peer that speaks HTTP/1.0 knows none and gets what is in them.
+    /// Returns a frame as this connection sends it. Pieces of event streams are encoded once, as
+    /// chunks. A peer that speaks HTTP/1.0 gets only the content of the chunks.
     #[inline]
     pub fn framed(&self, frame: Frame) -> Frame {
         match self.stream() {

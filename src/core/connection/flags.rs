@@ -10,13 +10,13 @@ pub(crate) struct Flags {
     pub leaving: Leaving,
     pub asking: Asking,
     pub feed: Feed,
-    /// What it has become.
+    /// What the connection has become.
     pub transport: Transport,
     /// The wheel entry must be set anew even if the next deadline is later.
     pub relink: bool,
-    /// As the schedule's, if it has followed the change that all connections follow.
+    /// Equal to the schedule's mark if the connection has followed the change of the round.
     pub round_parity: bool,
-    /// What TLS has agreed on, over which it came.
+    /// What TLS has agreed on, if the connection came over TLS.
     #[cfg(feature = "tls")]
     pub sealed: Option<crate::core::wire::tls::Sealed>,
 }
@@ -28,15 +28,15 @@ pub(crate) struct Reading {
     peer: PeerSide,
 }
 
-/// How far the peer has come with what it sends.
+/// Whether the peer may still send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum PeerSide {
     #[default]
     Open,
     /// Its end, or a failure of the socket, was announced: the socket is read on even after a short
-    /// read, for that raises no edge of its own.
+    /// read, since the end raises no edge of its own.
     Ending,
-    /// The read that gives nothing was made.
+    /// The read that returns nothing was made.
     Ended,
 }
 
@@ -51,7 +51,7 @@ impl Reading {
         debug_assert!(self.is_ready || self.peer != PeerSide::Ending, "an end is read up to");
     }
 
-    /// Has the socket be read, whatever is known of it.
+    /// Has the socket be read at the next chance, whatever is known of it.
     #[inline]
     pub fn attempt(&mut self) {
         self.is_ready = true;
@@ -74,7 +74,7 @@ impl Reading {
         self.is_ready
     }
 
-    /// Returns whether the socket must be read until it gives nothing.
+    /// Returns whether the socket must be read until a read returns nothing.
     #[inline]
     pub fn is_ending(self) -> bool {
         self.peer != PeerSide::Open
@@ -110,7 +110,7 @@ impl Writing {
         *self = Writing { has_room: true, is_wanted: true };
     }
 
-    /// Takes note of what the transport still has to write of its own, after all was tried.
+    /// Notes whether the transport still has bytes of its own to write after an attempt.
     #[inline]
     pub fn set_wanted(&mut self, is_wanted: bool) {
         self.is_wanted = is_wanted;
@@ -137,18 +137,18 @@ pub(crate) enum Told {
     Not,
     /// A job is out, with the session.
     Out,
-    /// It was told, and its session is here.
+    /// The handler was told, and its session is here.
     Yes,
 }
 
-/// How the connection is to go, apart from what its phase says.
+/// How the connection is to end, apart from what its phase says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Leaving {
     #[default]
     No,
-    /// It was chosen to be shed: its turn comes, or has come.
+    /// The connection was chosen to be shed: its turn comes, or has come.
     Shed,
-    /// The drain has come to it.
+    /// The drain has come to the connection.
     Draining,
 }
 
@@ -163,10 +163,10 @@ pub(crate) enum Asking {
     Enough,
 }
 
-/// What is known of what it is sent.
+/// What is known of the events that the connection is sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Feed {
-    /// The outbox was not empty when last looked at: `Drained` is due when it is.
+    /// The outbox was not empty when last looked at: `Drained` is due when it is empty.
     pub filled: bool,
     /// A subscription may still replay.
     pub replays: bool,
@@ -191,7 +191,7 @@ pub(crate) enum Mark {
     Hungry = 16,
 }
 
-/// The lists in which a connection waits: in each at most once.
+/// The lists in which a connection waits, at most once in each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Marks(u8);
 

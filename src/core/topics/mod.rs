@@ -142,9 +142,8 @@ impl Topics {
     ///
     /// First comes a replay, [`poll_replay`](Topics::poll_replay), also with [`After::Now`]: it
     /// ends with `CaughtUp`. A connection that is subscribed already begins again from `after`,
-    /// under the same key: what was on its way is not delivered, what replay finds comes again. A
-    /// loss not told before is told then, unless `after` is a position after which nothing is
-    /// missing.
+    /// under the same key: what was on its way is not delivered, what replay finds comes again.
+    /// With [`After::Now`] a loss that was not told yet is told as a gap.
     pub fn subscribe(
         &mut self,
         now: Instant,
