@@ -1,4 +1,4 @@
-//! What strings stand for.
+//! The content of strings.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ impl Content {
         self.start
     }
 
-    /// Goes on to `end`, up to which the text has been scanned. An escape of which more may come
+    /// Goes on to `end`, up to which the text has been scanned. An escape that may be incomplete
     /// waits.
     pub fn go_on(&mut self, text: &str, end: usize) {
         self.make(text, end, ESCAPE_LEN_MAX);
@@ -50,7 +50,7 @@ impl Content {
             let from = if self.made.is_empty() { self.start } else { self.at };
             let behind = self.at + run;
             if end - behind < least {
-                // Without a copy there is nothing to be done, and little to be looked at again.
+                // Without a copy nothing is to be done, and little is looked at again.
                 if !self.made.is_empty() {
                     self.made.push_str(&text[from..behind]);
                     self.at = behind;
@@ -115,7 +115,7 @@ fn unit(escape: &[u8]) -> u16 {
     escape[2..6].iter().fold(0, |unit, byte| unit << 4 | digit(byte))
 }
 
-/// No name that means something is longer, however it is written.
+/// In bytes: no name that has a meaning is longer, even if all of it is escaped.
 const NAME_LEN_MAX: usize = 2048;
 
 /// Two escapes that name one character.

@@ -7,8 +7,8 @@
 //!
 //! - Arrays and objects nest at most [`DEPTH_MAX`] deep.
 //! - The escape of half a surrogate pair (`\ud83c`) is taken: `JSON.stringify` writes it where a
-//!   text was cut within a character. It stands for U+FFFD where the content of a string is asked
-//!   for, and is passed on as it came where raw JSON is.
+//!   text was cut within a character. In the content of a string it stands for U+FFFD; in raw JSON
+//!   it is passed on as it came.
 //! - A byte order mark is not skipped (RFC 8259, 8.1).
 //! - Numbers have no limit of their own: they are never read, only passed on.
 
@@ -29,7 +29,7 @@ pub(crate) use scanner::{Member, Scanner};
 ///
 /// # Errors
 ///
-/// If the text is not one JSON value, or one that is nested too deep.
+/// If the text is not one JSON value, or is nested too deep.
 pub fn value(text: &str) -> Result<&str, JsonError> {
     let mut scanner = Scanner::value();
     scanner.go_on(text.as_bytes(), &mut |_| ());
@@ -43,8 +43,7 @@ pub fn value(text: &str) -> Result<&str, JsonError> {
 ///
 /// # Errors
 ///
-/// If the text is not one JSON object, or one that is nested too deep: members may then have been
-/// told already.
+/// If the text is not one JSON object, or is nested too deep. Members may have been told already.
 pub fn members<'a>(
     text: &'a str,
     mut tell: impl FnMut(Cow<'a, str>, &'a str),
@@ -58,11 +57,10 @@ pub fn members<'a>(
     scanner.end()
 }
 
-/// Returns the content of a raw value that is a string, nothing if it is of another type. Of a
-/// string of more than 2 KiB it gives the beginning: that is enough to see that it is no name.
+/// Returns the content of a raw value that is a string; `None` if it is of another type. Of a
+/// string of more than 2 KiB it is the beginning: enough to see that the string is no name.
 ///
-/// The value is one that was scanned before. Copies only if there are escapes in it, or if it is
-/// that long.
+/// The value must have been scanned before. Copies only if the value has escapes or is that long.
 pub(crate) fn name(raw: &str) -> Option<Cow<'_, str>> {
     raw.starts_with('"').then(|| unescape_name(raw))
 }
@@ -87,8 +85,8 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// How deep arrays and objects may nest in a value: with an object around them still within the
-/// 127 levels that common readers take.
+/// How deep arrays and objects may nest in a value. With an object around the value, that is within
+/// the 127 levels that common readers take.
 pub const DEPTH_MAX: u32 = 100;
 
 #[cfg(test)]
@@ -192,7 +190,7 @@ mod tests {
         }
     }
 
-    /// What is open is remembered over siblings: each end must be the end of what began.
+    /// What is open is remembered over siblings: each closing bracket must match its opening one.
     #[test]
     fn arrays_and_objects_end_as_they_began() {
         let good = r#"[{"a":[[{}],{"b":[]}],"c":{}},[],{"d":[{"e":1}]}]"#;

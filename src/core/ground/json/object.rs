@@ -41,13 +41,13 @@ impl Object {
         self
     }
 
-    /// Begins a member whose value, and the end of the object, follow; gives the text so far.
+    /// Begins a member whose value, and the end of the object, follow. Returns the text so far.
     pub(crate) fn begin(mut self, name: &str) -> String {
         self.name(name);
         self.0
     }
 
-    /// Ends the object and gives its text, which holds no more memory than it needs.
+    /// Ends the object. Returns its text, which holds no more memory than it needs.
     pub fn end(mut self) -> String {
         self.0.push('}');
         self.0.shrink_to_fit();
@@ -89,7 +89,7 @@ impl Escape {
     }
 }
 
-/// Returns what stands for a byte, if it may not stand in a string as it is.
+/// Returns the escape of a byte; `None` if the byte may stand in a string as it is.
 #[inline]
 pub(crate) fn escape(byte: u8) -> Option<Escape> {
     let letter = match byte {

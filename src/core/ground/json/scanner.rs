@@ -34,11 +34,11 @@ pub(crate) struct Scanner {
 /// Where a member of the outermost object lies in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
-    /// Its name, with quotes.
+    /// The member's name, with quotes.
     pub name: Range<usize>,
-    /// Its value, with the blanks around it.
+    /// The member's value, with the blanks around it.
     pub value: Range<usize>,
-    /// No error stands before it.
+    /// No error stands before the member.
     pub is_sound: bool,
 }
 
@@ -86,7 +86,7 @@ impl Scanner {
     ///
     /// # Errors
     ///
-    /// What was wrong first.
+    /// The first error in the text.
     pub fn end(&self) -> Result<(), JsonError> {
         let is_over = self.open.depth == 0 && step(self.state, b' ') == AFTER;
         match self.error {
@@ -109,7 +109,8 @@ impl Scanner {
         (is_string && is_member).then(|| (self.name.clone(), self.value_at))
     }
 
-    /// Does what takes more than a step, for the last byte of `text`. Returns the next state.
+    /// Does the work that takes more than a step, for the last byte of `text`. Returns the next
+    /// state.
     #[inline(always)]
     fn act(&mut self, state: u8, action: u8, text: &[u8], tell: &mut dyn FnMut(Member)) -> u8 {
         let at = text.len();
@@ -307,7 +308,7 @@ const LOOSE_COLON: u8 = 7;
 const BLANKS_END: u8 = 8;
 const STRING: u8 = 8;
 const ESCAPE: u8 = 9;
-/// Four of them: so many digits have come.
+/// Four states, by the number of digits that have come.
 const UNICODE: u8 = 10;
 const STRING_END: u8 = 14;
 const MINUS: u8 = 14;
@@ -326,7 +327,7 @@ const OVER: u8 = 25;
 /// One for each letter of the literals but their first ones.
 const LITERALS: u8 = 26;
 
-// What is more than a step.
+// Work that takes more than a step.
 const ACTIONS: u8 = 64;
 const FAIL: u8 = ACTIONS;
 const OPEN_ARRAY: u8 = ACTIONS + 1;
@@ -467,7 +468,7 @@ static NEXT: [u8; STATE_COUNT * CLASS_COUNT] = {
 struct Table([u8; STATE_COUNT * CLASS_COUNT]);
 
 impl Table {
-    /// Has these states make `next` of the classes of these bytes.
+    /// Leads from these states to `next` by the classes of these bytes.
     const fn on(&mut self, states: &[u8], bytes: &[u8], next: u8) {
         let mut nth = 0;
         while nth < states.len() * bytes.len() {
@@ -478,7 +479,7 @@ impl Table {
         }
     }
 
-    /// Has a state make `next` of every class.
+    /// Leads from a state to `next` by every class.
     const fn on_any(&mut self, state: u8, next: u8) {
         let mut class = 0;
         while class < CLASS_COUNT {
