@@ -39,8 +39,7 @@ pub(crate) enum Stage {
     Sending { then: After },
     /// The close frame is with the kernel, the peer's is awaited. Bounded by `close_ack`.
     Awaiting,
-    /// FIN is sent; bytes that still come are discarded until the peer's FIN. Bounded by
-    /// `close_ack`.
+    /// FIN is sent; what still comes is discarded until the peer's FIN. Bounded by `close_ack`.
     Lingering,
 }
 
@@ -228,7 +227,7 @@ impl Connection {
         self.closing()?.violation
     }
 
-    /// Stops waiting for the handler, if the end waits for it: its messages are taken no more.
+    /// Returns how the end goes on without the handler, if it waits for the handler's answers.
     pub fn end_handling(&self) -> Effect {
         match self.closing() {
             Some(closing) if !closing.is_handling() => Effect::None,
@@ -239,7 +238,8 @@ impl Connection {
     }
 
     /// Takes note that the close frame is made: it answers the peer's, or it says that the server
-    /// closes. Only if the peer closed are its messages handled before `close_send` begins.
+    /// closes. If the peer closed, `close_send` counts from now; else from the beginning of the
+    /// end.
     pub fn begin_sending(&mut self, now: Instant) -> Option<CloseFrame> {
         let closing = self.closing_mut()?;
         let code = match closing.reason {
@@ -294,7 +294,7 @@ impl Connection {
     }
 
     /// Takes note that FIN is sent: what still comes is discarded. Returns whether the connection
-    /// was about to end.
+    /// is ending.
     pub fn linger(&mut self, now: Instant) -> bool {
         let Some(closing) = self.closing_mut() else { return false };
         closing.enter(Stage::Lingering);

@@ -15,8 +15,7 @@
 //! | abort | a reset | | is dropped |
 //!
 //! Each is an [`Effect`], and the engine's method of that name does it. Whatever comes first, every
-//! connection goes through *finish*, once: there its end is counted, logged and told to its
-//! handler.
+//! connection goes through *finish*, once: there its end is counted, logged and told.
 //!
 //! | phase | drain | shed | kick | memory | rate |
 //! |---|---|---|---|---|---|

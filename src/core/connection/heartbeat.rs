@@ -54,13 +54,13 @@ pub struct Heartbeat {
     missed: u8,
     rtt_ms: u16,
     rtt_var_ms: u16,
-    /// How long nothing must have been received until the next ping, drawn anew for each.
+    /// How long nothing must have been received until the next ping: drawn anew for each ping.
     quiet_ms: u32,
     /// What `quiet_ms` is drawn from: the configured interval, or the adapted one.
     interval_ms: u32,
-    /// When the newest ping was queued: its payload.
+    /// When the newest ping was queued. This is its payload.
     pinged_at: Moment,
-    /// When its last byte went to the kernel.
+    /// When the last byte of the newest ping went to the kernel.
     sent_at: Moment,
 }
 
@@ -82,7 +82,7 @@ pub enum Due {
     Nothing,
 }
 
-/// What follows when no pong came in time.
+/// What follows when no pong has come in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missed {
     /// Ping again.
@@ -118,14 +118,14 @@ impl Heartbeat {
         self.quiet_ms = random.between(0, u64::from(self.interval_ms)) as u32;
     }
 
-    /// Follows other rhythm: a ping falls anywhere in the new interval.
+    /// Follows other rules: the next ping falls anywhere in the new interval.
     pub fn reload(&mut self, rhythm: &Rhythm, random: &mut Random) {
         self.interval_ms = interval_ms(rhythm);
         self.spread(random);
     }
 
-    /// Returns what is due next. `heard_at` is when the last byte was received; `paused` that
-    /// reading has been paused.
+    /// Returns what is due next. `heard_at` is when the last byte was received; `paused` says
+    /// whether reading is paused.
     pub fn due(&self, rhythm: &Rhythm, heard_at: Instant, paused: bool, now: Instant) -> Due {
         if rhythm.interval.is_none() {
             return Due::Nothing;
@@ -134,7 +134,7 @@ impl Heartbeat {
         match self.state {
             PingState::Queued => Due::Nothing,
             PingState::Waiting if paused => {
-                // Not since it was sent: pauses move that.
+                // Not from `sent_at`, because pauses move it.
                 Due::Ping(self.on_grid(heard_at.max(self.pinged_at.near(now))))
             }
             PingState::Waiting => Due::Pong(sent_at + self.pong_wait(rhythm) + Instant::RESOLUTION),
@@ -152,12 +152,12 @@ impl Heartbeat {
         self.missed
     }
 
-    /// Returns the smoothed round trip, once there is one.
+    /// Returns the smoothed round trip; `None` before the first pong.
     pub fn rtt(&self) -> Option<Duration> {
         (self.rtt_ms > 0).then(|| Duration::from_millis(u64::from(self.rtt_ms)))
     }
 
-    /// Takes note that a ping is queued and gives its payload.
+    /// Notes that a ping is queued. Returns its payload.
     pub fn ping(&mut self, rhythm: &Rhythm, now: Instant, random: &mut Random) -> [u8; 4] {
         self.state = PingState::Queued;
         self.pinged_at = now.into();
@@ -183,7 +183,8 @@ impl Heartbeat {
         waited || was_missing
     }
 
-    /// Takes a pong; gives the round trip if it answers the newest ping and is the first to do so.
+    /// Takes a pong. Returns the round trip; `None` unless it is the first to answer the newest
+    /// ping.
     pub fn pong(&mut self, rhythm: &Rhythm, payload: &[u8], now: Instant) -> Option<Duration> {
         let pinged = self.pinged_at != Moment::default() && self.state != PingState::Queued;
         if !pinged || payload != self.pinged_at.bits().to_be_bytes() {
@@ -219,8 +220,8 @@ impl Heartbeat {
         self.sent_at = (now - waited).into();
     }
 
-    /// Returns the time a pong may take: as TCP computes its retransmission timeout (RFC 6298, 2),
-    /// if adaptive.
+    /// Returns the time a pong may take. If adaptive, it is computed as TCP's retransmission
+    /// timeout (RFC 6298, 2).
     pub fn pong_wait(&self, rhythm: &Rhythm) -> Duration {
         match self.rtt() {
             Some(rtt) if rhythm.adaptive => {
@@ -338,7 +339,7 @@ mod tests {
         heartbeat.ping(&rhythm, at(0), &mut Random::new(1));
         heartbeat.ping_sent(at(0));
         heartbeat.heard();
-        // The millisecond more is the one that a moment is cut by.
+        // The further millisecond is there because moments are cut to milliseconds.
         assert_eq!(heartbeat.due(&rhythm, at(777), false, at(777)), Due::Ping(at(5778)));
     }
 

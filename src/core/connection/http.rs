@@ -20,7 +20,7 @@ use crate::core::wire::http::{BodyReader, Caching, Cors, HeadReader, Refusal, Re
 pub(crate) struct Body {
     pub request: Request,
     pub reader: BodyReader,
-    /// What is published, which is taken from the reader as it comes.
+    /// The payload to publish, which is taken from the reader as it comes.
     pub posted: Option<Box<Posted>>,
     pub pending: Pending,
 }
@@ -39,7 +39,7 @@ impl Body {
         Ok((used, whole))
     }
 
-    /// Takes some of it, or its end.
+    /// Takes a part of the body, or its end.
     pub(super) fn receive(&mut self, input: &[u8], allowance: &mut Allowance) -> Decoded {
         if self.posted.is_some() {
             allowance.charge_checked(input.len());
@@ -65,7 +65,7 @@ impl Body {
 /// What is known of a request until it is answered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pending {
-    /// When its connection was accepted, or its own first byte came.
+    /// When the connection was accepted, or the first byte of this request came.
     pub began_at: Moment,
     pub is_http10: bool,
     pub route: usize,
@@ -77,16 +77,16 @@ pub(crate) struct Pending {
     pub caching: Caching,
     /// The request, until a handler takes it.
     pub request: Option<Box<Request>>,
-    /// The body of the one that a handler has taken.
+    /// The bytes of the body, when a handler has taken the request.
     pub given_bytes: usize,
     /// The accept key of an upgrade, and the first subprotocol that was offered and is configured.
     pub upgrade: Option<(String, Option<String>)>,
-    /// Its body, if it is to be published.
+    /// The body of the request, if it is to be published.
     pub posted: Option<Box<Posted>>,
 }
 
 impl Pending {
-    /// Returns the bytes of the request, be it here or with its handler.
+    /// Returns the bytes of the request's body, also while its handler has it.
     pub fn request_bytes(&self) -> usize {
         let waiting = self.request.as_ref().map(|request| request.body().len());
         waiting.unwrap_or(self.given_bytes)
@@ -96,10 +96,10 @@ impl Pending {
 /// An answer that is under way.
 #[derive(Debug)]
 pub(crate) struct Answering {
-    /// The next request may come behind it.
+    /// The next request may come behind the answer.
     pub keep: bool,
     pub reason: CloseReason,
-    /// What is still to be made of it.
+    /// What is still to be made of the answer.
     pub more: Option<Listing>,
 }
 
@@ -109,13 +109,13 @@ impl Answering {
         Answering { keep: false, reason, more: None }
     }
 
-    /// Returns whether another request may come behind it.
+    /// Returns whether another request may come behind the answer.
     pub fn is_kept(&self) -> bool {
         self.keep && self.more.is_none()
     }
 
-    /// Returns what follows when all that was made of it is with the kernel: more of it, the next
-    /// request, or FIN.
+    /// Returns what follows when all that was made of the answer is with the kernel: its next
+    /// slice, the next request, or FIN.
     pub fn advance(&self, flags: Flags) -> Effect {
         if self.more.is_some() {
             Effect::ListOn
@@ -133,7 +133,7 @@ impl Answering {
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub rest: Rest,
-    /// It goes in chunks (RFC 9112, 7.1); else it ends with the connection.
+    /// The answer goes in chunks (RFC 9112, 7.1); else it ends with the connection.
     pub is_chunked: bool,
 }
 
@@ -146,15 +146,15 @@ pub(crate) enum Rest {
     History(Box<History>),
 }
 
-/// The events of a topic that have not been answered with, up to the one that was the newest when
-/// they were asked for.
+/// The events of a topic that are still to be sent, up to the one that was the newest when the
+/// request came.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub topic: String,
-    /// The last one that was.
+    /// The id of the last event that was sent, or the position asked for.
     pub after: EventId,
     pub until: EventId,
-    /// Some were.
+    /// Some events were sent.
     pub has_rows: bool,
 }
 
@@ -174,7 +174,7 @@ impl Connection {
 
     /// Takes a request whose body is complete; it is to be decided on.
     pub fn take_body(&mut self, bytes: Bytes) -> Option<(Request, Pending)> {
-        // As one that has no body: it is decided on at once.
+        // The phase of a request without a body: such a request is decided on at once.
         let complete = Phase::Head { reader: HeadReader::default(), first: false };
         match std::mem::replace(&mut self.phase, complete) {
             Phase::Body(body) => {
@@ -190,7 +190,7 @@ impl Connection {
         }
     }
 
-    /// Has a complete request wait for what it is answered.
+    /// Has a complete request wait for its answer.
     pub fn begin_deciding(&mut self, now: Instant, pending: Pending) {
         debug_assert!(pending.request.is_none(), "whoever is asked is given it then");
         self.route = RouteIndex::new(pending.route);
@@ -226,7 +226,7 @@ impl Connection {
         self.pending_mut().map(std::mem::take)
     }
 
-    /// Has a request that publishes wait on, for the answer of a log.
+    /// Has a request that publishes wait for the answer of a log.
     pub fn await_log(&mut self, pending: Pending) {
         debug_assert!(pending.posted.is_none(), "what it publishes is with the log");
         if let Some(place) = self.pending_mut() {
@@ -234,8 +234,8 @@ impl Connection {
         }
     }
 
-    /// Takes what is known of the request that is refused: an answer to HEAD has no body, whatever
-    /// it says. The connection ends behind it.
+    /// Takes what is known of the refused request. An answer to HEAD has no body, whatever its
+    /// headers say. The connection ends behind the answer.
     pub fn give_up_request(&mut self) -> Pending {
         let pending = match &mut self.phase {
             Phase::Body(body) => std::mem::take(&mut body.pending),
@@ -248,7 +248,7 @@ impl Connection {
         Pending { keep: false, ..pending }
     }
 
-    /// Has the connection end behind the answer to the request that it is at, if it is at one.
+    /// Has the connection end behind the answer to its present request, if it has one.
     pub fn end_behind_answer(&mut self) -> bool {
         match &mut self.phase {
             Phase::Deciding(pending) => pending.keep = false,
@@ -258,7 +258,7 @@ impl Connection {
         true
     }
 
-    /// Returns whether the handler of a request was given it, or is to be.
+    /// Returns whether a request waits for its handler, or is with its handler.
     pub fn is_deciding(&self) -> bool {
         matches!(self.phase, Phase::Deciding(_))
     }
@@ -284,7 +284,7 @@ impl Connection {
         }
     }
 
-    /// Returns what is still to be made of an answer.
+    /// Returns what is still to be made of an answer; `None` if nothing is.
     pub fn listing_mut(&mut self) -> Option<&mut Listing> {
         self.answering_mut()?.more.as_mut()
     }
@@ -305,7 +305,7 @@ impl Connection {
         }
     }
 
-    /// Returns whether the answer to its request has more to come.
+    /// Returns whether the answer to the connection's request has more to come.
     pub fn is_listing(&self) -> bool {
         matches!(&self.phase, Phase::Answering(answering) if answering.more.is_some())
     }
@@ -316,13 +316,13 @@ impl Connection {
         self.enter(now, Phase::KeepAlive { blank: 0 });
     }
 
-    /// Returns whether what comes next is bytes of a request.
+    /// Returns whether the next bytes are a request's.
     pub(super) fn is_requesting(&self) -> bool {
         matches!(self.phase, Phase::Head { .. } | Phase::KeepAlive { .. } | Phase::Body(_))
     }
 
-    /// Begins to end a connection that has nothing more to say, with FIN. False if something still
-    /// waits (`100 Continue`): then FIN goes behind that.
+    /// Begins to end a connection that has nothing more to say, with FIN. Returns false if
+    /// something still waits (`100 Continue`): then FIN goes behind that.
     pub fn hang_up(&mut self, now: Instant, reason: CloseReason) -> bool {
         let is_silent = self.outbox.is_empty();
         match is_silent {

@@ -12,23 +12,23 @@ pub(crate) struct Inbox {
     pub events: VecDeque<Event>,
     /// How many of the events are messages.
     pub messages: usize,
-    /// Their bytes.
+    /// The bytes of these messages.
     pub bytes: usize,
     /// Bytes of one read that could not be decoded yet, from `rest_from` on.
     rest: Vec<u8>,
     rest_from: usize,
-    /// What has been read of a message of `/ws` of which the decoder has a part.
+    /// What has been read of an incomplete message of `/ws`, whose bytes the decoder holds.
     pub reading: Option<Box<Reading>>,
     /// Bytes that the handler of the job that is out may send beyond the outbox limit: as many as
-    /// it was given.
+    /// the job bears.
     pub promised: usize,
     /// Messages in the job that is out.
     pub given: u64,
 }
 
 impl Inbox {
-    /// Puts an event behind the others. Of what is only a state the newest counts: nothing piles up
-    /// behind a blocked handler.
+    /// Puts an event behind the others. An event that only tells a state replaces the last such
+    /// event, so that nothing piles up behind a blocked handler.
     #[inline]
     pub fn push(&mut self, event: Event) {
         debug_assert!(!matches!(event, Event::Closed(_)), "it is told when the connection is gone");
@@ -49,35 +49,35 @@ impl Inbox {
         (self.rest, self.rest_from) = (rest, from);
     }
 
-    /// Takes them.
+    /// Takes the bytes that could not be decoded yet.
     pub fn take_rest(&mut self) -> (Vec<u8>, usize) {
         (std::mem::take(&mut self.rest), std::mem::take(&mut self.rest_from))
     }
 
-    /// Drops them.
+    /// Drops the bytes that could not be decoded yet.
     pub fn drop_rest(&mut self) {
         self.rest = Vec::new();
         self.rest_from = 0;
     }
 
-    /// Returns whether there are some.
+    /// Returns whether there are bytes that could not be decoded yet.
     #[inline]
     pub fn has_rest(&self) -> bool {
         !self.rest.is_empty()
     }
 
-    /// Returns the memory of what is not decoded, or no whole message yet.
+    /// Returns the bytes of memory of what is not decoded yet, and of an incomplete message.
     pub fn partial_bytes(&self) -> usize {
         let reading = self.reading.as_ref().map_or(0, |reading| reading.held_bytes());
         self.rest.capacity() + reading
     }
 
-    /// Returns whether the handler has enough waiting.
+    /// Returns whether as much waits for the handler as may wait.
     pub fn is_full(&self, limits: &Limits) -> bool {
         self.messages >= limits.inbox_messages || self.bytes >= limits.inbox_bytes
     }
 
-    /// Empties it. Its events keep their room.
+    /// Empties the inbox. The list of events keeps its memory.
     pub fn empty(&mut self) {
         self.events.clear();
         self.messages = 0;
@@ -88,15 +88,15 @@ impl Inbox {
         self.reading = None;
     }
 
-    /// Returns whether nothing is in it and no job is out: it can be given back.
+    /// Returns whether the inbox is empty and no job is out: then it can be given back.
     pub fn is_idle(&self) -> bool {
         let is_empty = self.events.is_empty() && self.rest.is_empty() && self.reading.is_none();
         is_empty && self.given == 0
     }
 
-    /// Asserts what is so whatever came.
+    /// Asserts what holds whatever came.
     pub(super) fn check(&self) {
-        // Looked through where that is quick.
+        // Only a few events are looked through.
         if self.events.len() <= EVENTS_LOOKED_AT {
             let messages = self.events.iter().filter_map(|event| match event {
                 Event::Message(message) => Some(message.len()),
@@ -109,5 +109,5 @@ impl Inbox {
     }
 }
 
-/// Up to so many events are looked through, in a build that asserts.
+/// At most this many events are looked through, in a build that asserts.
 const EVENTS_LOOKED_AT: usize = 64;

@@ -78,7 +78,7 @@ pub(crate) use websocket::WebSocket;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub id: ConnectionId,
-    /// What the listener that accepted it is for.
+    /// What the listener that accepted the connection is for.
     pub face: Face,
     pub flags: Flags,
     /// The lists in which the connection waits.
@@ -92,7 +92,7 @@ pub(crate) struct Connection {
     /// request.
     phase_at: Moment,
     /// Since when nothing is read of a WebSocket, because the application is behind or the peer has
-    /// sent too much. (Here there is room for it, in `WebSocket` there is none.)
+    /// sent too much. (It stands here because `WebSocket` has no room left.)
     paused_at: Option<SomeMoment>,
     pub counters: Counters,
     /// The route, once a request has named one.
@@ -107,7 +107,7 @@ pub(crate) struct Connection {
     pub rates: Option<Box<Rates>>,
 }
 
-/// A place in the table of routes, in two bytes also where there is none.
+/// A place in the table of routes. An `Option` of it takes two bytes, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RouteIndex(NonZeroU16);
 
@@ -156,13 +156,14 @@ impl Connection {
         }
     }
 
-    /// Returns until when nothing is read, because the peer has sent too much.
+    /// Returns until when nothing is read, because the peer has sent too much; `None` if it has
+    /// not.
     pub fn reads_at(&self) -> Option<Instant> {
         self.rates.as_ref()?.read_at
     }
 
-    /// Returns whether a frame is more than may wait for the peer. An empty outbox takes any; its
-    /// own handler may answer as many bytes as it was given.
+    /// Returns whether a frame is more than may wait for the peer. An empty outbox takes any frame.
+    /// The connection's own handler may answer with as many bytes as it was given.
     pub fn overflows(&self, is_own: bool, len: usize, limit: usize) -> bool {
         let waiting = self.outbox.held_bytes();
         let promised = || self.inbox.as_ref().map_or(0, |inbox| inbox.promised);
@@ -189,7 +190,7 @@ impl Connection {
     }
 }
 
-// Its slab entry, with a tag, and its wheel entry.
+// The slab entry of a connection, with a tag, and its wheel entry.
 const _: () = assert!(
     size_of::<Connection>() + size_of::<u64>() + Wheel::ENTRY_BYTES
         <= IDLE_CONNECTION_BYTES - SOCKET_PLACE_BYTES,

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// The peer's address in 18 bytes: an IPv4 address as IPv6 maps it, and of a Unix socket the
-/// address that stands for none.
+/// The peer's address in 18 bytes: an IPv4 address as IPv6 maps it, and for a Unix socket the
+/// address that means none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PeerAddress {
     ip: [u8; 16],

@@ -1,5 +1,5 @@
-//! The phase of a connection, and the machine that takes its turn in each. Nothing but this module
-//! and its neighbours here names a phase: the engine asks, tells, and does what it is asked for
+//! The phase of a connection, and the machine that takes its turn in each. Only this module and its
+//! neighbours here name a phase. The engine asks, tells, and does what a connection asks for
 //! ([`Effect`](super::effect::Effect)).
 
 use crate::core::config::Limits;
@@ -21,8 +21,8 @@ use crate::core::wire::http::HeadReader;
 pub(super) enum Phase {
     /// A request head is awaited or has begun.
     Head { reader: HeadReader, first: bool },
-    /// An answer has been written; the next request has not begun. So many bytes of empty lines
-    /// have come, which are forgiven and begin nothing.
+    /// An answer has been written; the next request has not begun. The number counts bytes of empty
+    /// lines that have come: they are ignored and begin no request.
     KeepAlive { blank: u8 },
     /// The head is complete, the body is not.
     Body(Box<Body>),
@@ -39,12 +39,12 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// The one in which a connection begins.
+    /// The phase in which a connection begins.
     pub fn first() -> Phase {
         Phase::Head { reader: HeadReader::default(), first: true }
     }
 
-    /// Returns whether nothing has begun: a connection, or its next request, is awaited.
+    /// Returns whether no byte of a request has come since the connection, or its last answer.
     pub fn is_silent(&self) -> bool {
         match self {
             Phase::Head { reader, .. } => reader.is_idle(),
@@ -78,7 +78,7 @@ impl From<Closing> for Phase {
     }
 }
 
-/// The machine of a connection, if it is in that phase: for the machines themselves.
+/// The machine of a connection; `None` in another phase. For the machines themselves.
 impl Connection {
     pub(super) fn pending_mut(&mut self) -> Option<&mut Pending> {
         match &mut self.phase {
@@ -149,21 +149,21 @@ impl Connection {
     }
 }
 
-/// What is asked of a connection, in whatever phase it is.
+/// What is asked of a connection in every phase.
 impl Connection {
-    /// Returns whether it is a WebSocket whose end has not begun.
+    /// Returns whether the connection is a WebSocket whose end has not begun.
     #[inline]
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open(_))
     }
 
-    /// Returns whether it is an event stream whose end has not begun.
+    /// Returns whether the connection is an event stream whose end has not begun.
     #[inline]
     pub fn is_stream(&self) -> bool {
         matches!(self.phase, Phase::Stream(_))
     }
 
-    /// Returns whether it is for long: a WebSocket or an event stream whose end has not begun.
+    /// Returns whether the connection is a WebSocket or an event stream whose end has not begun.
     #[inline]
     pub fn is_live(&self) -> bool {
         self.is_open() || self.is_stream()
@@ -174,7 +174,7 @@ impl Connection {
         matches!(self.phase, Phase::Closing(_))
     }
 
-    /// Returns how far it has come, in the words of an operator.
+    /// Returns the phase, in the words of an operator.
     pub fn name_of_phase(&self) -> PhaseName {
         match &self.phase {
             Phase::Head { first: true, .. } => PhaseName::Handshake,
@@ -258,10 +258,10 @@ impl Connection {
     }
 }
 
-/// What comes to a connection.
+/// What a connection takes from its peer.
 impl Connection {
     /// Takes bytes of the peer: one head, body or frame, or a part of it. Of messages for a handler
-    /// that come in masses as many as there is room for.
+    /// it takes as many as there is room for, since they come in masses.
     #[inline]
     pub fn receive(&mut self, input: &mut [u8], context: Context<'_>) -> Decoded {
         match &mut self.phase {
@@ -282,7 +282,7 @@ impl Connection {
             Phase::Head { reader, .. } => Decoded::head(reader, input, context.head_limits),
             Phase::Body(body) => body.receive(input, context.allowance),
             Phase::Closing(closing) => closing.receive(input),
-            // A request pipelined behind it is never answered.
+            // A request pipelined behind the last answer is never answered.
             Phase::Stream(_) => Decoded::nothing(input.len()),
             Phase::Deciding(_) | Phase::Answering(_) => Decoded::nothing(0),
         }
@@ -296,15 +296,15 @@ impl Connection {
                 Effect::Finish(CloseReason::Eof)
             }
             Phase::KeepAlive { .. } => Effect::Finish(CloseReason::Done),
-            // A client may end its side and still want its answer.
+            // A client may end its side and still want the answer.
             Phase::Deciding(_) | Phase::Answering(_) => Effect::None,
             Phase::Open(_) => Effect::CloseWhenHandled(CloseReason::Eof),
             Phase::Closing(closing) => closing.receive_eof(),
         }
     }
 
-    /// Returns what the connection is due without anything that comes: an answer that has left, a
-    /// close that nothing holds up.
+    /// Returns what follows for the connection without new input: behind an answer that has been
+    /// sent, or for a close that nothing holds up.
     pub fn advance(&self) -> Effect {
         let is_written = self.outbox.is_empty();
         match &self.phase {
@@ -322,10 +322,12 @@ impl Connection {
         }
     }
 
-    /// Returns the reason that stands when the connection ends, whatever cuts the rest short.
+    /// Returns the reason that stays when the connection ends, whatever cuts the rest short; `None`
+    /// if none does.
     pub fn reason_so_far(&self) -> Option<CloseReason> {
         match &self.phase {
-            // What the server wanted and the peer was not told of gives way to what came before.
+            // A clean reason of the server that the peer was not told gives way to what cuts it
+            // short.
             Phase::Closing(closing) => closing.is_final().then_some(closing.reason),
             Phase::Answering(answering) => {
                 Some(answering.reason).filter(|reason| *reason != CloseReason::Done)
@@ -342,7 +344,7 @@ impl Connection {
         self.phase_at = now.into();
         self.flags.relink = true;
         if let Some(rates) = &mut self.rates {
-            // What is read from now on is judged anew.
+            // Rates judge what is read from now on anew.
             rates.read_at = None;
         }
     }
@@ -355,10 +357,10 @@ impl Connection {
             (Phase::Head { .. }, Phase::Body(_) | Phase::Deciding(_)) => true,
             (Phase::Answering(answering), Phase::KeepAlive { .. }) => answering.is_kept(),
             (Phase::Deciding(_), Phase::Open(_) | Phase::Stream(_)) => true,
-            // An answer, or word of its refusal; and what stands for one where nothing was asked.
+            // An answer or a refusal, also a refusal where no request has come.
             (Phase::Open(_) | Phase::Closing(_), Phase::Answering(_)) => false,
             (_, Phase::Answering(_)) => true,
-            // FIN alone tells the others.
+            // The peers in all other phases are told by FIN alone.
             (Phase::Open(_), Phase::Closing(closing)) => !closing.is_lingering(),
             (Phase::Closing(_) | Phase::Stream(_), Phase::Closing(_)) => false,
             (_, Phase::Closing(closing)) => closing.is_lingering(),

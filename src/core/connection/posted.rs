@@ -1,17 +1,17 @@
-//! What is published over HTTP, made a payload as its body comes: when it is whole, it has been
-//! checked.
+//! What is published over HTTP. The body becomes a payload as it comes: when it is complete, it has
+//! been checked.
 
 use crate::core::ground::json::Scanner;
 use crate::core::topics::Payload;
 use crate::core::wire::http::{Refusal, Request};
 
-/// What has come of a body that is text, unless it proves to be none.
+/// What has come of a body that is taken for text until it proves to be bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Posted {
     /// The text, checked once: as it comes.
     text: String,
-    /// What stands behind the text: the beginning of a character, or all from the first byte on
-    /// that belongs to none.
+    /// The bytes behind the text: the beginning of a character, or all from the first byte on that
+    /// is no UTF-8.
     behind: Vec<u8>,
     is_text: bool,
     /// Checks the text if it is to be JSON.
@@ -19,7 +19,7 @@ pub(crate) struct Posted {
 }
 
 impl Posted {
-    /// Begins with the head of a request. None if the body is bytes and is kept as it comes.
+    /// Begins with the head of a request. `None` if the body is bytes and is kept as it comes.
     ///
     /// `application/json` is kept as JSON, `application/octet-stream` and what is not UTF-8 as
     /// bytes, everything else as text.
@@ -68,11 +68,12 @@ impl Posted {
         }
     }
 
-    /// Makes the payload of the whole body. It keeps no room to spare: it may be retained for long.
+    /// Makes the payload of the whole body. The payload has no spare memory, since it may be
+    /// retained for long.
     ///
     /// # Errors
     ///
-    /// 400, if it was to be JSON and is none.
+    /// 400, if the body was to be JSON and is not.
     pub fn finish(self) -> Result<Payload, Refusal> {
         let is_text = self.behind.is_empty();
         match self.json {

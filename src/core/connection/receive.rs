@@ -19,16 +19,16 @@ pub(crate) struct Context<'a> {
     pub allowance: &'a mut Allowance,
     /// Inboxes to be used again.
     pub inboxes: &'a mut SpareInboxes,
-    /// Messages go to the inbox: the route has a handler, and no rate of messages is to be kept.
+    /// Messages go to the inbox: the route has a handler, and no rate of messages applies.
     pub is_for_handler: bool,
 }
 
 /// What has become of some bytes.
 #[derive(Debug)]
 pub(crate) struct Decoded {
-    /// So many are done with.
+    /// How many bytes are used up.
     pub used: usize,
-    /// So many messages went to the inbox.
+    /// How many messages went to the inbox.
     pub messages: u64,
     /// What the engine is to act on.
     pub found: Option<Received>,
@@ -39,7 +39,7 @@ pub(crate) struct Decoded {
 pub(crate) enum Received {
     /// A frame, or a message.
     Frame(Incoming),
-    /// What is no frame.
+    /// Bytes that are no frame.
     Violation(Violation),
     /// The peer's answer to a close frame.
     CloseReply,
@@ -47,7 +47,7 @@ pub(crate) enum Received {
     Head(Box<Head>),
     /// The whole body of a request.
     Body(Bytes),
-    /// What is no request. It is to HEAD: the answer has no body.
+    /// Bytes that are no request. `is_for_head`: it is to HEAD, so the answer has no body.
     Refusal { refusal: Refusal, is_for_head: bool },
 }
 

@@ -1,4 +1,4 @@
-//! An open WebSocket: its messages, its heartbeat, and the pauses in which it is not read from.
+//! An open WebSocket: its messages, its heartbeat, and its pauses of reading.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use crate::core::wire::ws::{Decoder, Incoming, Role};
 pub(crate) struct WebSocket {
     pub(super) decoder: Decoder,
     pub(super) heartbeat: Heartbeat,
-    /// For how long, since something was heard, nothing has been read.
+    /// For how long reading was paused since something was heard.
     pub(super) unread_ms: u32,
-    /// When the connection has lived long enough, if there is such a limit.
+    /// When the connection's lifetime is over; `None` if it has no limit.
     pub(super) lifetime_at: Option<SomeMoment>,
     pings: Bucket,
 }
@@ -35,13 +35,13 @@ impl WebSocket {
         }
     }
 
-    /// Returns for how long, since something was heard, nothing was read.
+    /// Returns for how long reading was paused since something was heard.
     pub(super) fn unread_for(&self) -> Duration {
         Duration::from_millis(self.unread_ms.into())
     }
 
-    /// Decodes messages for the handler, as many as there is room for: they come in masses.
-    /// Anything else that a frame says is for the engine, and ends the call.
+    /// Decodes messages for the handler, as many as there is room for: they come in masses. Any
+    /// other frame is for the engine, and ends the call.
     #[inline]
     pub(super) fn receive(
         &mut self,
@@ -92,7 +92,7 @@ impl Connection {
         self.heard_at = now.into();
         self.enter(now, websocket);
         if let Some(rates) = &mut self.rates {
-            // The upgrade is no message.
+            // The upgrade does not count as a message.
             rates.messages = Default::default();
         }
     }
@@ -121,8 +121,8 @@ impl Connection {
         }
     }
 
-    /// Reads what has come of a message of `/ws` of which more is outstanding. Returns how many
-    /// bytes were read, and how many more are held.
+    /// Reads what has come of an incomplete message of `/ws`. Returns how many bytes were read, and
+    /// how many more are held.
     pub fn read_ahead(&mut self, inboxes: &mut SpareInboxes) -> Option<(usize, usize)> {
         let (open, inbox) = self.websocket_and_inbox()?;
         let text = open.decoder.text_in_progress()?;
@@ -142,13 +142,13 @@ impl Connection {
         }
     }
 
-    /// Counts a control frame that the peer sent of its own accord. Returns whether it may send so
-    /// many.
+    /// Counts a control frame that the peer sent of its own accord. Returns whether `rate` allows
+    /// so many.
     pub fn spend_ping(&mut self, now: Instant, rate: u64) -> bool {
         self.websocket_mut().is_some_and(|open| open.pings.take(now, rate))
     }
 
-    /// Begins the heartbeat anew, by `restart`: what came before is judged by nothing.
+    /// Begins the heartbeat anew, by `restart`: nothing that came before is judged.
     pub fn restart_heartbeat(&mut self, now: Instant, restart: impl FnOnce(&mut Heartbeat)) {
         let heard_at = self.heard_at.near(now).max(now);
         if let Some(open) = self.websocket_mut() {
@@ -158,7 +158,7 @@ impl Connection {
         }
     }
 
-    /// Returns whether it is a WebSocket that is not read from.
+    /// Returns whether the connection is a WebSocket whose reading is paused.
     #[inline]
     pub fn is_paused(&self) -> bool {
         debug_assert!(
@@ -168,8 +168,8 @@ impl Connection {
         self.paused_at.is_some()
     }
 
-    /// Begins or ends the pause of a WebSocket that is not read from: its deadlines stand still
-    /// meanwhile, and go on where they stood. Returns whether that is new.
+    /// Begins or ends a pause of reading a WebSocket. Its deadlines stand still meanwhile, and go
+    /// on where they stood. Returns whether this is a change.
     #[inline]
     pub fn set_paused(&mut self, now: Instant, is_paused: bool) -> bool {
         if self.is_paused() == is_paused || !self.is_open() {
@@ -181,9 +181,9 @@ impl Connection {
         true
     }
 
-    /// Takes the time for which reading has been paused out of what is judged by it; the pause goes
-    /// on, or ends, from `now`. When something was last heard stays what it was: pings go by that,
-    /// however many pauses there are.
+    /// Moves the deadlines on by the time for which reading has been paused. The pause goes on, or
+    /// ends, from `now`. When something was last heard does not change: pings go by that, however
+    /// many pauses there are.
     pub fn skip_pause(&mut self, now: Instant) {
         let Some(paused_at) = self.paused_at else { return };
         let paused_at = paused_at.near(now);
@@ -203,8 +203,8 @@ impl Connection {
         self.paused_at = Some(now.into());
     }
 
-    /// Returns whether it is an open WebSocket of which nothing is under way, either way: all that
-    /// can have happened to its deadlines is that they have moved away.
+    /// Returns whether the connection is an open WebSocket with nothing under way in either
+    /// direction. Its deadlines can then only have moved away.
     #[inline]
     pub fn is_in_step(&self) -> bool {
         let Some(open) = self.websocket() else { return false };
