@@ -16,6 +16,7 @@ use crate::core::contract::backbone::Publication;
 use crate::core::contract::route::{Face, Operation, Placement, RouteKind, RouteSpec};
 use crate::core::engine::Setup;
 use crate::core::observe::stats::Stats;
+#[cfg(feature = "backbone")]
 use crate::core::topics::EventId;
 use crate::core::wire::http::{Request, Response};
 use crate::io::bind::Adopted;
@@ -416,6 +417,7 @@ impl Server {
     /// Lets a log that answers later issue the ids of events; `last` is its last id. To be called
     /// before the first turn. The log takes what [`Server::poll_publication`] returns, and answers
     /// by [`Handle::logged`].
+    #[cfg(feature = "backbone")]
     #[doc(hidden)]
     pub fn follow_log(&mut self, last: EventId) {
         self.inner.follow_log(last);

@@ -17,8 +17,8 @@ type MakeEndpoint = dyn FnOnce(Option<Box<Authorize>>) -> Box<dyn Endpoint>;
 
 impl Route {
     /// Serves WebSocket connections on `path`, which is compared exactly. A path that ends in
-    /// `{topic}` takes one more segment, whatever it is. [`Builder::build`] refuses a path that no
-    /// request could match.
+    /// `{topic}` takes one more segment, whatever it is. A path that no request
+    /// could match is refused by [`build`](crate::Builder::build).
     pub fn websocket(path: impl Into<String>, handler: impl Handler) -> Route {
         Route::handled(path, RouteKind::WebSocket, move |authorize| {
             Box::new(WebSocketEndpoint { handler, authorize })

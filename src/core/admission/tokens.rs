@@ -89,8 +89,8 @@ impl Tokens {
             faults.push(TokensError { line: *line, rule: "there must be at most 65535 tokens" });
         }
         // Of equal tokens the earlier line comes first.
-        lines.sort_by(|(_, one), (_, other)| {
-            (one.hash, &one.token).cmp(&(other.hash, &other.token))
+        lines.sort_unstable_by(|(line, one), (other_line, other)| {
+            (one.hash, &one.token, line).cmp(&(other.hash, &other.token, other_line))
         });
         let repeated = lines.windows(2).filter(|pair| pair[0].1.token == pair[1].1.token);
         let rule = "this token stands on a line before";
@@ -98,7 +98,7 @@ impl Tokens {
         if lines.is_empty() && faults.is_empty() {
             faults.push(TokensError { line: 1, rule: "there must be a token" });
         }
-        faults.sort_by_key(|fault| fault.line);
+        faults.sort_unstable_by_key(|fault| fault.line);
         tokens.entries = lines.into_iter().map(|(_, entry)| entry).collect();
         if faults.is_empty() { Ok(tokens) } else { Err(faults) }
     }

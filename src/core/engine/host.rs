@@ -140,7 +140,7 @@ impl Engine {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "backbone"))]
 mod tests {
     use super::*;
     use crate::core::config::Config;

@@ -267,7 +267,7 @@ impl Engine {
     /// Returns the memory of events: those retained, those on their way to subscribers, and those
     /// that wait for a log which answers later.
     pub(super) fn log_bytes(&self) -> usize {
-        let waiting = self.queues.tickets.as_ref().map_or(0, |tickets| tickets.bytes());
+        let waiting = self.queues.followed.tickets().map_or(0, |tickets| tickets.bytes());
         self.topics.bytes() + self.topics.waiting_only_bytes() + waiting
     }
 

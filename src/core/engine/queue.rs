@@ -10,7 +10,7 @@ use slab::Slab;
 
 use crate::core::connection::{Connection, Mark};
 use crate::core::engine::find_mut;
-use crate::core::engine::tickets::Tickets;
+use crate::core::engine::tickets::Followed;
 use crate::core::ground::id::ConnectionId;
 use crate::core::topics::Delivery;
 
@@ -28,7 +28,7 @@ pub(super) struct Queues {
     /// An event that waits for its subscriber's outbox to be flushed.
     pub held: Option<Delivery>,
     /// Publications that wait for a log which answers later; none without such a log.
-    pub tickets: Option<Box<Tickets>>,
+    pub followed: Followed,
 }
 
 impl Default for Queues {
@@ -39,7 +39,7 @@ impl Default for Queues {
             touched: Queue::new(Mark::Touched),
             hungry: Queue::new(Mark::Hungry),
             held: None,
-            tickets: None,
+            followed: Followed::default(),
         }
     }
 }
@@ -53,7 +53,7 @@ impl Queues {
             return true;
         }
         all.iter().all(|queue| queue.is_in_order(connections))
-            && self.tickets.as_ref().is_none_or(|tickets| tickets.are_in_order(connections))
+            && self.followed.tickets().is_none_or(|tickets| tickets.are_in_order(connections))
     }
 }
 

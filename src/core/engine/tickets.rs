@@ -226,6 +226,39 @@ impl Default for Ticket {
     }
 }
 
+/// The tickets of an engine that follows a log. Without the feature `backbone` no engine does, and
+/// what it would take of the program is left out.
+#[derive(Debug, Default)]
+pub struct Followed(#[cfg(feature = "backbone")] Option<Box<Tickets>>);
+
+#[cfg(feature = "backbone")]
+impl Followed {
+    fn follow(&mut self) {
+        self.0 = Some(Box::default());
+    }
+
+    #[inline]
+    pub fn tickets(&self) -> Option<&Tickets> {
+        self.0.as_deref()
+    }
+
+    #[inline]
+    pub fn tickets_mut(&mut self) -> Option<&mut Tickets> {
+        self.0.as_deref_mut()
+    }
+}
+
+#[cfg(not(feature = "backbone"))]
+impl Followed {
+    pub fn tickets(&self) -> Option<&Tickets> {
+        None
+    }
+
+    pub fn tickets_mut(&mut self) -> Option<&mut Tickets> {
+        None
+    }
+}
+
 impl Engine {
     /// Publishes without a check of rights. If a log answers later, [`Engine::await_answer`]
     /// follows.
@@ -235,7 +268,7 @@ impl Engine {
         topic: &str,
         payload: Payload,
     ) -> Result<Published, Unpublished> {
-        if self.queues.tickets.is_some() {
+        if self.queues.followed.tickets().is_some() {
             return self.publish_later(now, topic, payload);
         }
         let added = payload.len() + Log::EVENT_BYTES;
@@ -249,15 +282,16 @@ impl Engine {
     /// publication is given out by [`Engine::poll_publication`], and comes back by
     /// [`Command::Logged`](crate::core::contract::event::Command::Logged). To be called before the
     /// first event is published.
+    #[cfg(feature = "backbone")]
     pub fn follow_log(&mut self, last: EventId) {
         self.topics.follow_log(last);
-        self.queues.tickets = Some(Box::default());
+        self.queues.followed.follow();
     }
 
     /// Takes the next publication for the log, in the order of asking. To be called after each turn
     /// until it returns `None`.
     pub fn poll_publication(&mut self) -> Option<Publication> {
-        queue::pop(&mut self.queues.tickets.as_mut()?.outgoing)
+        queue::pop(&mut self.queues.followed.tickets_mut()?.outgoing)
     }
 
     /// Publishes by a log that answers later.
@@ -281,7 +315,7 @@ impl Engine {
         }
         let bytes = name.len() + payload.len() + TICKET_BYTES;
         let limit = self.budget.limit();
-        let tickets = self.queues.tickets.as_mut();
+        let tickets = self.queues.followed.tickets_mut();
         let Some(tickets) = tickets.filter(|tickets| tickets.has_room_for(bytes, limit)) else {
             self.stats.publishes_unavailable += 1;
             return Err(Unpublished::Unavailable);
@@ -296,7 +330,7 @@ impl Engine {
     /// from.
     pub(super) fn await_answer(&mut self, ticket: Ticket, asker: Asker) {
         let Some(id) = asker.connection() else { return };
-        let Some(tickets) = &mut self.queues.tickets else { return };
+        let Some(tickets) = self.queues.followed.tickets_mut() else { return };
         tickets.name_asker(id, ticket, asker);
         let asking = tickets.asking(id, &self.settings.config.limits);
         self.note_asking(id, asking);
@@ -328,7 +362,7 @@ impl Engine {
     ) -> Option<(ErrorCode, String)> {
         let is_asking = |connection: &Connection| connection.flags.asking != Asking::No;
         let waits = self.get(id).is_some_and(is_asking);
-        let Some(tickets) = self.queues.tickets.as_mut().filter(|_| waits) else {
+        let Some(tickets) = self.queues.followed.tickets_mut().filter(|_| waits) else {
             return Some(refusal);
         };
         let (code, sentence) = refusal;
@@ -341,8 +375,8 @@ impl Engine {
 
     /// Takes a message of the log.
     pub(super) fn handle_logged(&mut self, now: Instant, logged: Logged) {
-        debug_assert!(self.queues.tickets.is_some(), "the log is followed");
-        if self.queues.tickets.is_none() {
+        debug_assert!(self.queues.followed.tickets().is_some(), "the log is followed");
+        if self.queues.followed.tickets().is_none() {
             return;
         }
         match logged {
@@ -362,7 +396,7 @@ impl Engine {
 
     /// Returns the moment at which the oldest publication has waited long enough, in whole ticks.
     pub(super) fn tickets_at(&self) -> Option<Instant> {
-        self.queues.tickets.as_ref()?.due_at(&self.settings.spans)
+        self.queues.followed.tickets()?.due_at(&self.settings.spans)
     }
 
     /// Refuses publications that the log has not answered in time, as many as the turn allows.
@@ -370,7 +404,7 @@ impl Engine {
         while *acts_left > 0
             && self.tickets_at().is_some_and(|at| at <= now)
             && let Some((ticket, _)) =
-                self.queues.tickets.as_ref().and_then(|tickets| tickets.oldest())
+                self.queues.followed.tickets().and_then(|tickets| tickets.oldest())
         {
             *acts_left -= 1;
             self.refuse_ticket(now, ticket, LATE);
@@ -387,7 +421,7 @@ impl Engine {
     /// Answers a ticket; the answer may have to wait for earlier ones. Returns whether the ticket
     /// had no answer before.
     fn answer_ticket(&mut self, now: Instant, ticket: Ticket, answer: Answer) -> bool {
-        let Some(tickets) = &mut self.queues.tickets else { return false };
+        let Some(tickets) = self.queues.followed.tickets_mut() else { return false };
         let Some(asker) = tickets.note_answer(ticket, answer) else { return false };
         let Some(id) = asker.connection() else {
             tickets.forget(ticket);
@@ -404,7 +438,7 @@ impl Engine {
     /// Takes the next answer that a connection is to be told. It is read on if fewer publications
     /// than may wait are left.
     fn poll_answer(&mut self, id: ConnectionId) -> Option<(Asker, Answer)> {
-        let tickets = self.queues.tickets.as_mut()?;
+        let tickets = self.queues.followed.tickets_mut()?;
         let next = tickets.poll_answer(id)?;
         let asking = tickets.asking(id, &self.settings.config.limits);
         self.note_asking(id, asking);

@@ -25,6 +25,7 @@ use crate::core::contract::event::Command;
 use crate::core::contract::route::Face;
 use crate::core::engine::{Engine, Setup, World as _};
 use crate::core::ground::time::{Instant, sooner};
+#[cfg(feature = "backbone")]
 use crate::core::topics::EventId;
 use crate::io::clock::{Clock, Passed};
 use crate::io::listener::LocalAddress;
@@ -61,6 +62,7 @@ impl EventLoop {
         &self.engine
     }
 
+    #[cfg(feature = "backbone")]
     pub fn follow_log(&mut self, last: EventId) {
         self.engine.follow_log(last);
     }
