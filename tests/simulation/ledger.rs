@@ -133,6 +133,12 @@ impl Ledger {
         }
     }
 
+    /// The last event of a topic was refused: nobody awaits it.
+    pub fn forgo_last(&mut self, topic: &str) {
+        let own = self.traces.iter_mut().filter(|((_, name), _)| name == topic);
+        own.for_each(|(_, trace)| trace.awaits_last = None);
+    }
+
     /// Gives a subscriber that is live and lacks what is known to others, without having been told
     /// that something is missing.
     pub fn untold(&self) -> Option<(usize, &str)> {
