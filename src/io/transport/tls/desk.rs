@@ -1,12 +1,13 @@
 //! The handshakes of all connections: how many hold state, which wait for a step, who makes room.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::shake::{Shake, Step};
+use super::shake::{Failure, Shake, Step};
 use crate::core::engine::Engine;
 use crate::core::ground::time::Instant;
 use crate::core::observe::tls::TlsFigures;
@@ -72,11 +73,20 @@ pub(crate) struct Stepped {
 impl ToStep {
     /// Makes the step, and tells the loop.
     pub fn run(self, shared: &Shared) {
-        let step = self.shake.step();
+        let shake = self.shake;
+        let step = caught(|| shake.step());
         // The loop may be gone.
         let _ = self.done.send(Stepped { ticket: self.ticket, step });
         shared.wake_always();
     }
+}
+
+/// Makes a step. One that panics fails its handshake, and neither the worker nor the loop.
+fn caught(step: impl FnOnce() -> Step) -> Step {
+    catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
+        let text = "the handshake panicked".into();
+        Step::Failed(Failure { label: "protocol", text }, Vec::new())
+    })
 }
 
 impl Desk {
@@ -175,3 +185,17 @@ impl Desk {
 
 /// How long a handshake may wait for its peer while others wait for a place.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_panics_fails_its_handshake_alone() {
+        let Step::Failed(failure, told) = caught(|| panic!("by a hello that nobody thought of"))
+        else {
+            panic!("it has failed");
+        };
+        assert_eq!((failure.label, told.len()), ("protocol", 0));
+    }
+}
