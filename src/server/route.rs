@@ -17,8 +17,8 @@ type MakeEndpoint = dyn FnOnce(Option<Box<Authorize>>) -> Box<dyn Endpoint>;
 
 impl Route {
     /// Serves WebSocket connections on `path`, which is compared exactly. A path that ends in
-    /// `{topic}` takes one more segment, whatever it is. A path that no request
-    /// could match is refused by [`build`](crate::Builder::build).
+    /// `{topic}` takes one more segment, whatever it is. A path that no request could match is
+    /// refused by [`build`](crate::Builder::build).
     pub fn websocket(path: impl Into<String>, handler: impl Handler) -> Route {
         Route::handled(path, RouteKind::WebSocket, move |authorize| {
             Box::new(WebSocketEndpoint { handler, authorize })
@@ -101,18 +101,7 @@ impl Route {
 
     /// Makes a route that the engine answers by itself.
     pub(super) fn own(path: impl Into<String>, kind: RouteKind) -> Route {
-        let spec = RouteSpec {
-            path: path.into(),
-            kind,
-            placement: Placement::default(),
-            face: Face::default(),
-            is_open: false,
-            authorizes: false,
-            wants_pongs: false,
-            wants_drained: false,
-            protocols: Vec::new(),
-        };
-        Route { spec, endpoint: None, authorize: None }
+        Route { spec: RouteSpec::new(path, kind), endpoint: None, authorize: None }
     }
 
     /// Parts the route into what the engine is told, and what runs its handler, if it has one.

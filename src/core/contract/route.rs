@@ -29,6 +29,21 @@ impl RouteSpec {
     /// How many routes there may be: a connection stores its own in two bytes.
     pub const MAX: usize = 1 << 12;
 
+    /// Makes a route of the public listeners, which asks for a token where others do.
+    pub fn new(path: impl Into<String>, kind: RouteKind) -> RouteSpec {
+        RouteSpec {
+            path: path.into(),
+            kind,
+            placement: Placement::default(),
+            face: Face::default(),
+            is_open: false,
+            authorizes: false,
+            wants_pongs: false,
+            wants_drained: false,
+            protocols: Vec::new(),
+        }
+    }
+
     /// Checks that there are requests that this route serves.
     ///
     /// # Errors
@@ -154,20 +169,6 @@ impl Face {
 mod tests {
     use super::*;
 
-    fn spec(path: &str, kind: RouteKind) -> RouteSpec {
-        RouteSpec {
-            path: path.into(),
-            kind,
-            placement: Placement::default(),
-            face: Face::default(),
-            is_open: false,
-            authorizes: false,
-            wants_pongs: false,
-            wants_drained: false,
-            protocols: Vec::new(),
-        }
-    }
-
     // The builder took these paths, and every request for them was answered 404.
     #[test]
     fn a_path_that_no_request_can_match_is_told_by_its_rule() {
@@ -190,11 +191,11 @@ mod tests {
             ("/%00", "% with"),
             ("/%ff", "% with"),
         ] {
-            let broken = spec(path, RouteKind::WebSocket).check_path().unwrap_err();
+            let broken = RouteSpec::new(path, RouteKind::WebSocket).check_path().unwrap_err();
             assert!(broken.contains(rule), "{path:?}: {broken}");
         }
         for path in ["/topics", "/topics/{id}"] {
-            let broken = spec(path, RouteKind::TopicGet).check_path().unwrap_err();
+            let broken = RouteSpec::new(path, RouteKind::TopicGet).check_path().unwrap_err();
             assert!(broken.contains("topics"), "{path:?}: {broken}");
         }
     }
@@ -203,7 +204,7 @@ mod tests {
     fn a_path_that_a_request_can_match_is_taken() {
         for path in ["/", "/a", "/a/", "//a", "/a/../b", "/rooms/{topic}", "/x-{id}", "/%20", "/ä"]
         {
-            assert_eq!(spec(path, RouteKind::WebSocket).check_path(), Ok(()), "{path:?}");
+            assert_eq!(RouteSpec::new(path, RouteKind::WebSocket).check_path(), Ok(()), "{path:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a host may ask when it waits for the answer: the C boundary. A command gets no answer.
 
 use crate::core::connection::Connection;
-use crate::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
+use crate::core::contract::route::{RouteKind, RouteSpec};
 use crate::core::engine::Engine;
 use crate::core::engine::tickets::Unpublished;
 use crate::core::ground::id::ConnectionId;
@@ -35,18 +35,8 @@ impl Engine {
     ///
     /// [`Refused::Path`] and [`Refused::Routes`].
     pub fn add_pulled_route(&mut self, path: String) -> Result<(), Refused> {
-        let spec = RouteSpec {
-            path,
-            kind: RouteKind::WebSocket,
-            // The host is the only worker.
-            placement: Placement::Worker,
-            face: Face::Public,
-            is_open: false,
-            authorizes: false,
-            wants_pongs: false,
-            wants_drained: true,
-            protocols: Vec::new(),
-        };
+        // It is placed with the workers: the host is the only one.
+        let spec = RouteSpec { wants_drained: true, ..RouteSpec::new(path, RouteKind::WebSocket) };
         if let Err(rule) = spec.check_path() {
             return Err(Refused::Path(spec.path, rule));
         }
