@@ -33,7 +33,9 @@
 //! | begin | [`guide::start`]: a first program, with a handler, a topic and a test |
 //! | embed it in a main loop of your own | [`guide::embedding`], in Rust and in C |
 //! | configure or run the program | [`guide::configuration`], [`guide::operating`], [`guide::tls`], [`guide::proxies`] |
-//! | write a client | [`guide::protocol`] |
+//! | answer over time, serve files, take uploads | [`guide::answers`] |
+//! | connect to a server | the guide's page `client`, with the feature of that name |
+//! | write a client of your own | [`guide::protocol`] |
 //! | choose | [`guide::performance`], [`guide::promises`], [`guide::small_machines`] |
 //! | change the code | [`guide::architecture`], then the code map below |
 //!
@@ -66,15 +68,20 @@
 //! | `guide` | | the pages that people read |
 //! | `program`, `app` | | options, configuration file, signals, log lines; what the program serves |
 //! | `ffi` | | the C interface, behind the feature of that name: `src/ffi/heartwheel.h` |
-//! | `server` | | builder, routes, run, turn, the descriptor for another loop |
-//! | `threads` | `handle` | commands from any thread |
-//! | | `handler`, `worker` | what applications write, and the threads it runs on |
+//! | `client` | | loops of clients, and one that waits, behind the feature of that name |
+//! | `server` | | builder, routes, files of a folder, run, turn, the descriptor for another loop |
 //! | `io` | `event_loop`, `clock`, `manual_clock` | poll, the order of a turn, the time, also by hand |
 //! | | `bind`, `listener`, `refusals` | bind, accept, 503 without a slot |
 //! | | `socket`, `sockets`, `transport` | socket options, the table of sockets, what carries the bytes |
 //! | | `memory` | connections without a kernel |
+//! | | `client` | sockets of clients, names, the wheel of their deadlines |
+//! | `threads` | `handle`, `peers`, `subscription`, `watch` | commands from any thread, what is asked of peers, topics for the server's own code, and who waits for an end |
+//! | | `handler`, `typed`, `stream`, `upload` | what applications write |
+//! | | `dial`, `link`, `request` | to whom a client connects; what it is told and may ask; plain requests |
+//! | | `worker`, `job_queue` | the threads that it runs on, and who wakes them |
 //! | `system` | | descriptors, memory, the process, the file of tokens |
 //! | `core` | `engine` | all connections; `handle_*` in, `poll_*` out; the order of a turn; what each path serves |
+//! | | `client` | the other end, behind the feature of that name: from the first try to the last, topics over `/ws`, event streams, plain requests |
 //! | | `transport` | bytes between a socket and the engine, and how to add another kind |
 //! | | `connection`, `outbox` | one connection: a machine for each protocol, its deadlines and ends; what waits to be sent |
 //! | | `contract` | events, routes: what engine and application tell each other; what a log that answers later is told |
@@ -115,6 +122,8 @@
 
 #[doc(hidden)]
 pub mod app;
+#[cfg(feature = "client")]
+mod client;
 #[doc(hidden)]
 pub mod core;
 #[cfg(feature = "ffi")]
@@ -123,7 +132,6 @@ pub mod ffi;
 pub mod guide;
 mod io;
 #[cfg(feature = "program")]
-#[doc(hidden)]
 pub mod program;
 mod server;
 mod system;
@@ -134,13 +142,22 @@ mod threads;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(feature = "client")]
+pub use crate::client::{
+    Answer, Ask, Client, ClientError, Events as TopicEvents, Links, State, TopicEvent, Why,
+};
 pub use crate::core::config::{self, Config};
-pub use crate::core::contract::event::{Accept, Event};
+pub use crate::core::contract::accept::{Accept, AcceptError};
+pub use crate::core::contract::event::Event;
+pub use crate::core::contract::offer::Offer;
+pub use crate::core::contract::peer_info::PeerInfo;
 pub use crate::core::contract::route::Placement;
 pub use crate::core::ground::id::ConnectionId;
 pub use crate::core::ground::reason::CloseReason;
 pub use crate::core::observe::stats::{self, Stats};
 pub use crate::core::topics::{self, Payload};
+#[cfg(feature = "client")]
+pub use crate::core::wire::event_reader::StreamEvent;
 pub use crate::core::wire::http;
 pub use crate::core::wire::message::Message;
 pub use crate::io::bind::Adopted;
@@ -148,6 +165,19 @@ pub use crate::io::listener::LocalAddress;
 pub use crate::io::manual_clock::ManualClock;
 pub use crate::io::memory::{MemoryNetwork, MemoryPeer};
 pub use crate::server::{Builder, Ended, Error, Result, Route, Server};
-pub use crate::threads::handle::{Handle, Peer, SendError, Sent};
+#[cfg(feature = "client")]
+pub use crate::threads::dial::{Dial, DialError};
+pub use crate::threads::handle::{Handle, SendError, Timer};
 pub use crate::threads::handler::Handler;
+#[cfg(feature = "client")]
+pub use crate::threads::link::{Link, LinkEvent, LinkHandler, StateChange};
+pub use crate::threads::peer::{Peer, Sent};
+#[cfg(feature = "streams")]
+pub use crate::threads::record::Record;
+#[cfg(feature = "streams")]
+pub use crate::threads::stream::{Body, Events, StreamError};
+pub use crate::threads::subscription::{Heard, ReceiveError, Retained, Subscription, Topic};
+pub use crate::threads::typed::{BadMessage, Codec, Typed, TypedHandler, TypedPeer};
+#[cfg(feature = "streams")]
+pub use crate::threads::upload::Upload;
 pub use tungstenite::{Bytes, Utf8Bytes};

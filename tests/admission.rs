@@ -5,6 +5,8 @@ mod common;
 
 #[path = "admission/addresses.rs"]
 mod addresses;
+#[path = "admission/identity.rs"]
+mod identity;
 #[cfg(feature = "program")]
 #[path = "admission/token_file.rs"]
 mod token_file;

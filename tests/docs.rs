@@ -10,6 +10,8 @@ mod commands;
 mod links;
 #[path = "docs/printed.rs"]
 mod printed;
+#[path = "docs/verdicts.rs"]
+mod verdicts;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -427,6 +427,8 @@ fn a_server_without_workers_has_no_thread_and_no_signal_handler() {
         ));
     }
     let pid = std::process::id();
+    // The thread by which tests know for how long the machine stood still.
+    common::timing::Span::begin();
     let (before, masks) = (threads(pid), signal_masks());
     let mut host = Host::new(&[], routes(&Arc::default()));
     let mut peer = Client::connect(host.address());
@@ -548,7 +550,7 @@ fn a_child_process_inherits_no_descriptor() {
 #[test]
 fn a_path_that_can_never_match_is_refused_when_the_server_is_built() {
     let build = |builder: Builder| builder.listen("127.0.0.1:0").map(drop);
-    for path in ["", "echo", "/a/{b}/c", "/a/*", "/a?b"] {
+    for path in ["", "echo", "/a/{b}c", "/a/*", "/a?b"] {
         let error = build(Server::builder().websocket(path, |_: &Sender, _| {})).unwrap_err();
         assert!(matches!(&error, Error::Route { path: told, .. } if told == path), "{error}");
         assert!(error.to_string().contains(&format!("{path:?}: ")), "{error}");

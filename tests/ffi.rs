@@ -15,7 +15,7 @@ use std::{env, fs};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use common::client::{Client, Seen};
+use common::client::{Client, Link, Seen};
 use common::frame::frame;
 use common::timing::{EPS, PATIENCE, within};
 
@@ -27,7 +27,7 @@ fn library() -> &'static Path {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        cargo.args(["build", "--quiet", "--locked", "--features", "ffi"]);
+        cargo.args(["build", "--quiet", "--locked", "--features", "ffi,streams,client"]);
         cargo.args(["--package", "heartwheel-capi", "--target-dir"]).arg(target);
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
         if profile == "release" {
@@ -85,16 +85,21 @@ fn run(source: &str) {
     succeed(&mut Command::new(build(source, &[])));
 }
 
+/// Runs a program once more, and neither a bad access nor a leak may show.
+fn valgrind(program: &Path) {
+    if has("valgrind") {
+        let mut valgrind = Command::new("valgrind");
+        valgrind.args(["--quiet", "--leak-check=full", "--error-exitcode=9"]);
+        succeed(valgrind.arg(program));
+    }
+}
+
 // FAULTS 147, 148, 154, 155, 159.
 #[test]
 fn whatever_a_host_gets_wrong_is_answered() {
     let program = build("tests/ffi/misuse.c", &[]);
     succeed(&mut Command::new(&program));
-    if has("valgrind") {
-        let mut valgrind = Command::new("valgrind");
-        valgrind.args(["--quiet", "--leak-check=full", "--error-exitcode=9"]);
-        succeed(valgrind.arg(&program));
-    }
+    valgrind(&program);
 }
 
 #[test]
@@ -116,6 +121,102 @@ fn the_process_is_the_hosts_own() {
 #[test]
 fn a_host_moves_the_clock() {
     run("tests/ffi/clock.c");
+}
+
+#[test]
+fn a_host_serves_what_the_program_serves() {
+    run("tests/ffi/served.c");
+}
+
+#[test]
+fn a_host_asks_and_tells_what_the_operator_can() {
+    let program = build("tests/ffi/peers.c", &[]);
+    succeed(&mut Command::new(&program));
+    valgrind(&program);
+}
+
+#[test]
+fn a_host_answers_requests_in_its_own_time() {
+    let program = build("tests/ffi/requests.c", &[]);
+    succeed(&mut Command::new(&program));
+    valgrind(&program);
+}
+
+#[test]
+fn a_host_lets_requests_in_as_whom_it_says() {
+    let program = build("tests/ffi/upgrade.c", &[]);
+    succeed(&mut Command::new(&program));
+    valgrind(&program);
+}
+
+#[test]
+fn a_kiosk_shows_its_folder_and_its_topics() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kiosk-folder");
+    fs::create_dir_all(&folder).unwrap();
+    for (name, text) in [("index.html", "<h1>Hall"), ("style.css", "h1 {}"), (".hidden", "no")] {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    let kiosk = build("examples/c/kiosk.c", &[]);
+    let host = Host::start(hosted(&kiosk).arg(&folder).arg("127.0.0.1:0"));
+    let address = host.address;
+    let page = get(address, "/");
+    assert!(page.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"), "{page}");
+    assert!(page.ends_with("\r\n\r\n<h1>Hall"), "{page}");
+    assert!(get(address, "/style.css").ends_with("\r\n\r\nh1 {}"));
+    for path in ["/.hidden", "/../ffi", "/none"] {
+        assert!(get(address, path).starts_with("HTTP/1.1 404 "), "{path}");
+    }
+    // What sensors publish is on the status page, and is no markup there.
+    let mut sensor = Client::open(address, "/topics/hall.temperature");
+    sensor.text("<b>21.5");
+    assert_eq!(sensor.message(), "<b>21.5");
+    let status = get(address, "/status");
+    assert!(status.contains("<td>hall.temperature<td>&#60;b&#62;21.5\n"), "{status}");
+    assert!(status.contains("<td>notice<td>-\n"), "{status}");
+    assert!(!status.contains("<td>kiosk.time<td>-"), "{status}");
+    host.end_with("/topics/notice");
+}
+
+#[test]
+fn a_host_has_clients() {
+    let program = build("tests/ffi/links.c", &[]);
+    succeed(&mut Command::new(&program));
+    valgrind(&program);
+}
+
+#[test]
+fn a_host_has_timers_for_its_peers() {
+    let program = build("tests/ffi/timers.c", &[]);
+    succeed(&mut Command::new(&program));
+    valgrind(&program);
+}
+
+/// The example with its table, by a clock that is moved by hand: no second passes.
+#[test]
+fn the_gateway_keeps_its_table() {
+    let program = build("tests/ffi/table.c", &[]);
+    succeed(&mut Command::new(&program));
+    valgrind(&program);
+    let host = example(&build("examples/c/gateway.c", &[]));
+    assert!(get(host.address, "/readings/boiler").starts_with("HTTP/1.1 401 "));
+    let shown = get(host.address, "/readings/boiler?access_token=ada-3f9c52d1");
+    assert!(shown.ends_with("{\"online\":false,\"count\":0,\"newest\":[]}\n"), "{shown}");
+    host.end_with("/device?access_token=boiler-51f0c7a2");
+}
+
+/// `ROUNDS=1000000 cargo test --release --test ffi whatever_a_host_calls` goes on for longer.
+#[test]
+fn whatever_a_host_calls_it_is_answered() {
+    let program = build("tests/ffi/fuzz.c", &[]);
+    let rounds = setting("ROUNDS", 20_000).to_string();
+    for seed in ["1", "2", "3"] {
+        succeed(Command::new(&program).args([seed, &rounds]));
+    }
+    if has("valgrind") {
+        let mut valgrind = Command::new("valgrind");
+        valgrind.args(["--quiet", "--leak-check=full", "--error-exitcode=9"]).arg(&program);
+        succeed(valgrind.args(["4", "2000"]));
+    }
 }
 
 // FAULTS 158.
@@ -165,8 +266,10 @@ fn declared() -> Vec<String> {
 fn the_library_exports_what_the_header_declares_and_nothing_else() {
     let declared = declared();
     assert!(declared.len() >= 21, "{declared:?}");
-    let entry = fs::read_to_string(root("src/ffi/entry.rs")).unwrap();
-    let mut defined: Vec<String> = entry
+    let files = fs::read_dir(root("src/ffi")).unwrap().map(|entry| entry.unwrap().path());
+    let sources = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let text: String = sources.map(|path| fs::read_to_string(path).unwrap() + "\n").collect();
+    let mut defined: Vec<String> = text
         .split("extern \"C\" fn ")
         .skip(1)
         .map(|rest| rest.split('(').next().unwrap().to_owned())
@@ -224,8 +327,12 @@ impl Host {
     }
 
     /// Ends it by SIGTERM, as a drain: an open client is told so, and the exit status is 0.
-    fn end(mut self) {
-        let mut peer = Client::open(self.address, "/echo");
+    fn end(self) {
+        self.end_with("/echo");
+    }
+
+    fn end_with(mut self, path: &str) {
+        let mut peer = Client::open(self.address, path);
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         loop {
             match peer.see_within(PATIENCE) {
@@ -253,7 +360,18 @@ impl Drop for Host {
 }
 
 fn example(program: &Path) -> Host {
-    Host::start(Command::new(program).arg("127.0.0.1:0"))
+    Host::start(hosted(program).arg("127.0.0.1:0"))
+}
+
+/// A program to start; with `VALGRIND=1` under valgrind, which fails it for a bad access or a leak.
+fn hosted(program: &Path) -> Command {
+    if env::var_os("VALGRIND").is_none() {
+        return Command::new(program);
+    }
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--quiet", "--leak-check=full", "--errors-for-leak-kinds=definite"]);
+    valgrind.arg("--error-exitcode=9").arg(program);
+    valgrind
 }
 
 /// Talks to an echo, with small and large messages.
@@ -305,18 +423,93 @@ fn the_examples_serve_real_clients_and_drain_at_sigterm() {
     let mut host = example(&build("examples/c/main_loop.c", &[]));
     tells_all(&mut host);
     host.end();
-    let flags = Command::new("pkg-config").args(["--cflags", "--libs", "libevent"]).output();
-    let Ok(Output { status, stdout, .. }) = flags else {
-        return println!("SKIPPED: there is no pkg-config to find libevent");
-    };
-    if !status.success() {
-        return println!("SKIPPED: there is no libevent (Debian: libevent-dev)");
+    for (source, package, install) in [
+        ("libevent_loop", "libevent", "libevent-dev"),
+        ("libuv_loop", "libuv", "libuv1-dev"),
+        ("glib_loop", "glib-2.0", "libglib2.0-dev"),
+        ("sd_event_loop", "libsystemd", "libsystemd-dev"),
+    ] {
+        let flags = Command::new("pkg-config").args(["--cflags", "--libs", package]).output();
+        let Ok(Output { status, stdout, .. }) = flags else {
+            println!("SKIPPED {source}: there is no pkg-config to find {package}");
+            continue;
+        };
+        if !status.success() {
+            println!("SKIPPED {source}: there is no {package} (Debian: {install})");
+            continue;
+        }
+        let flags = String::from_utf8(stdout).unwrap();
+        let flags: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
+        let host = example(&build(&format!("examples/c/{source}.c"), &flags));
+        echoes(host.address);
+        host.end();
     }
-    let flags = String::from_utf8(stdout).unwrap();
-    let flags: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
-    let host = example(&build("examples/c/libevent_loop.c", &flags));
+}
+
+/// Asks by GET and returns the whole answer.
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_host_in_python_serves() {
+    if !has("python3") {
+        return;
+    }
+    let mut python = Command::new("python3");
+    python.arg(root("examples/python/echo.py")).arg(library().join("libheartwheel.so"));
+    let host = Host::start(python.arg("127.0.0.1:0"));
     echoes(host.address);
+    assert!(get(host.address, "/hello?name=you").ends_with("\r\n\r\nhello you\n"));
+    assert!(get(host.address, "/hello").ends_with("\r\n\r\nhello world\n"));
     host.end();
+}
+
+#[test]
+fn a_serial_line_is_on_the_web() {
+    let pty = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pty");
+    succeed(cc().arg(root("tests/ffi/pty.c")).arg("-o").arg(&pty));
+    let mut pty = Command::new(&pty);
+    let mut line = started(|| pty.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn());
+    let mut from_web = BufReader::new(line.stdout.take().unwrap());
+    let mut device = String::new();
+    from_web.read_line(&mut device).unwrap();
+    let bridge = build("examples/c/uart_bridge.c", &[]);
+    let host = Host::start(hosted(&bridge).args([device.trim(), "127.0.0.1:0"]));
+    assert!(get(host.address, "/topics/uart.state").ends_with("\r\n\r\nthere"));
+    // From the device to all who watch; a line that is too long is no line.
+    let mut watcher = Client::open(host.address, "/topics/uart");
+    let mut stdin = line.stdin.take().unwrap();
+    stdin.write_all(format!("21.5\r\n{}\n22.0\n", "x".repeat(300)).as_bytes()).unwrap();
+    assert_eq!(watcher.message(), "21.5");
+    assert_eq!(watcher.message(), "22.0");
+    assert!(get(host.address, "/topics/uart").ends_with("\r\n\r\n22.0"));
+    // From clients to the device, a message a line, however many there are.
+    let mut sender = Client::open(host.address, "/uart");
+    for number in 0..200 {
+        sender.text(&format!("set {number}"));
+    }
+    for number in 0..200 {
+        let mut said = String::new();
+        from_web.read_line(&mut said).unwrap();
+        assert_eq!(said, format!("set {number}\n"));
+    }
+    sender.text(&"x".repeat(257));
+    sender.expect_close(1009);
+    // The device is unplugged.
+    drop(stdin);
+    assert!(line.wait().unwrap().success());
+    let is_gone = || get(host.address, "/topics/uart.state").ends_with("\r\n\r\ngone");
+    within(PATIENCE, "the device is gone", is_gone);
+    let mut sender = Client::open(host.address, "/uart");
+    sender.text("nobody");
+    sender.expect_close(1013);
+    host.end_with("/topics/uart");
 }
 
 #[test]
@@ -343,7 +536,7 @@ fn figure(line: &str, name: &str) -> u64 {
 }
 
 /// Lets every client send as fast as it is read, and read what comes, until the host has ended.
-fn flood(clients: &mut [TcpStream], is_over: &mut dyn FnMut() -> bool) {
+fn flood(clients: &mut [Link], is_over: &mut dyn FnMut() -> bool) {
     let message = frame(0x82, &[b'x'; 32]);
     let mut sent = vec![0; clients.len()];
     let mut buffer = vec![0; 64 * 1024];
@@ -374,7 +567,7 @@ fn a_flood_delays_the_hosts_timer_by_a_turn_at_most() {
     let figures = [clients, idle, span].map(|number| number.to_string());
     let mut host = Host::start(Command::new(program).args(figures));
     let open = |_| Client::open(host.address, "/echo").stream;
-    let mut streams: Vec<TcpStream> = (0..clients).map(open).collect();
+    let mut streams: Vec<Link> = (0..clients).map(open).collect();
     let line = host.line();
     print!("{line}");
     assert_eq!(figure(&line, "threads"), 0);

@@ -7,6 +7,8 @@ mod common;
 mod clients;
 #[path = "http/headers.rs"]
 mod headers;
+#[path = "http/routing.rs"]
+mod routing;
 #[path = "http/walk.rs"]
 mod walk;
 

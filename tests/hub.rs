@@ -13,6 +13,7 @@ mod surrogates;
 
 use std::collections::HashMap;
 use std::env;
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use data_encoding::BASE64;
@@ -64,6 +65,12 @@ fn quoted(rng: &mut Rng, text: &str) -> String {
         }
     }
     raw + "\""
+}
+
+/// A word of as many characters, which may name a client or its version.
+fn word(rng: &mut Rng, lengths: RangeInclusive<u64>) -> String {
+    let length = lengths.start() + rng.below(lengths.end() - lengths.start() + 1);
+    (0..length).map(|_| any(rng, &["a", "Z", "0", "-", "_"])).collect()
 }
 
 fn value(rng: &mut Rng, depth: u64) -> String {
@@ -141,13 +148,16 @@ fn a_text_is_json_if_the_other_parser_says_so() {
 fn messages_of_clients_mean_what_they_were_made_of() {
     rounds(|rng| {
         let (topic, after, data, reference) = (text(rng), text(rng), value(rng, 2), value(rng, 2));
-        let op = any(rng, &["subscribe", "unsubscribe", "publish", "ping"]);
+        let op = any(rng, &["hello", "subscribe", "unsubscribe", "publish", "ping"]);
+        let (client, version) = (word(rng, 16..=64), word(rng, 1..=64));
         let mut members = [
             ("op", quoted(rng, op)),
             ("topic", quoted(rng, &topic)),
             ("after", quoted(rng, &after)),
             ("data", data.clone()),
             ("ref", reference.clone()),
+            ("client", quoted(rng, &client)),
+            ("version", quoted(rng, &version)),
             ("unknown", value(rng, 2)),
         ];
         for at in (1..members.len()).rev() {
@@ -158,6 +168,10 @@ fn messages_of_clients_mean_what_they_were_made_of() {
         let message = format!(" {{ {message} }}\n");
         let raw = trimmed(&reference);
         match ClientMessage::parse(&message).unwrap() {
+            ClientMessage::Hello { client: c, version: v, reference } => {
+                assert_eq!((op, &*c, &*v), ("hello", &*client, &*version));
+                assert_eq!(reference, Some(raw));
+            }
             ClientMessage::Subscribe { topic: t, after: a, reference } => {
                 assert_eq!((op, &*t, a.as_deref()), ("subscribe", &*topic, Some(&*after)));
                 assert_eq!(reference, Some(raw));

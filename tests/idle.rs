@@ -85,6 +85,42 @@ fn nor_with_workers() {
     measure(number("CONNECTIONS", 500) as usize, 2, 1024);
 }
 
+/// Sixteen connections have a megabyte echoed again and again. What the allocator keeps of it goes
+/// back when the server rests.
+#[test]
+fn memory_goes_back_after_a_flood() {
+    for workers in ["0", "2"] {
+        let program = Program::start_plain(&[
+            ("workers", workers),
+            ("admin_listen", "off"),
+            ("limits.outbox_bytes", "4m"),
+        ]);
+        let base = memory(&program);
+        let flood = |_| {
+            let message = frame(BINARY, &vec![b'x'; 1_000_000]);
+            let mut client = Client::open(program.address, "/echo");
+            for _ in 0..8 {
+                client.send(&message);
+                loop {
+                    match client.see() {
+                        Seen::Frame(PING, _) => {}
+                        Seen::Frame(BINARY, payload) => break assert_eq!(payload.len(), 1_000_000),
+                        other => panic!("a message was expected: {other:?}"),
+                    }
+                }
+            }
+        };
+        thread::scope(|scope| {
+            (0..16).for_each(|number| drop(scope.spawn(move || flood(number))));
+        });
+        println!("right after, {workers} workers: {} KiB", (memory(&program) - base) / 1024);
+        thread::sleep(Duration::from_millis(2500));
+        let kept = memory(&program) - base;
+        println!("at rest, {workers} workers: {} KiB more than before", kept / 1024);
+        assert!(kept < 3 << 19, "{kept} bytes are kept");
+    }
+}
+
 /// Nothing answers the pings: what wakes the loop is its timer alone.
 fn measure(count: usize, workers: usize, bytes_max: i64) {
     // One program at a time: there are only so many descriptors.
@@ -133,6 +169,7 @@ fn measure(count: usize, workers: usize, bytes_max: i64) {
 
     // First pings that fall into the next five seconds are not on the grid of whole seconds.
     thread::sleep(Duration::from_secs(5));
+    check("with the first pings unanswered");
     let woken = wake_ups(&program, span);
     println!("{count} idle connections, {span:?}: wake-ups {woken:?}");
     let most = (span.as_secs_f64() * 1.2).ceil() as u64;

@@ -14,3 +14,5 @@ mod log;
 mod never;
 #[path = "late_log/order.rs"]
 mod order;
+#[path = "late_log/repeats.rs"]
+mod repeats;

@@ -26,11 +26,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use heartwheel::config::{KEYS, Key};
+use heartwheel::program::{CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, CommandWord, FLAGS, Flag};
 
-/// Gives the keys of the program as it is packaged; those of TLS stand in the page of TLS.
+/// Gives the keys of the program as it is packaged; those of TLS and of clients stand in the pages
+/// of these.
 fn keys_of_the_default_program() -> impl Iterator<Item = &'static Key> {
-    let is_of_tls = |key: &Key| key.section() == "tls" || key.name == "limits.handshaking";
-    KEYS.iter().filter(move |key| !is_of_tls(key))
+    let is_of_feature =
+        |key: &Key| matches!(key.section(), "tls" | "client") || key.name == "limits.handshaking";
+    KEYS.iter().filter(move |key| !is_of_feature(key))
+}
+
+/// Gives the commands of the program, those of builds with the feature `client` behind the others.
+fn all_commands() -> impl Iterator<Item = &'static CommandWord> {
+    COMMANDS.iter().chain(CLIENT_COMMANDS)
+}
+
+/// Gives the options of the program, likewise.
+fn all_flags() -> impl Iterator<Item = &'static Flag> {
+    FLAGS.iter().chain(CLIENT_FLAGS)
 }
 
 /// Gives the path of a file in the repository.

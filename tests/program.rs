@@ -2,10 +2,13 @@
 #![cfg(feature = "program")]
 
 use std::env;
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+
+#[path = "common/temp_file.rs"]
+mod temp_file;
+
+use temp_file::TempFile;
 
 /// What one run left behind.
 struct Run {
@@ -30,27 +33,6 @@ fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Run {
         status: status.code().expect("the program was not killed"),
         stdout: String::from_utf8(stdout).expect("stdout is text"),
         stderr: stderr.lines().map(String::from).collect(),
-    }
-}
-
-/// A file that is gone at the end of the test.
-struct TempFile(PathBuf);
-
-impl TempFile {
-    fn new(name: &str, text: &str) -> TempFile {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::write(&path, text).expect("the target directory is writable");
-        TempFile(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("the target directory is text")
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -163,6 +145,17 @@ fn a_bad_command_line_is_one_line_and_status_2() {
         assert_eq!((refused.status, refused.stdout.as_str()), (2, ""), "{arguments:?}");
         assert_eq!(refused.stderr.len(), 1, "{:?}", refused.stderr);
     }
+}
+
+#[cfg(not(feature = "client"))]
+#[test]
+fn commands_of_the_other_end_name_the_feature_that_is_not_there() {
+    for command in ["subscribe", "publish"] {
+        let refused = run(&[command, "ws://127.0.0.1:8765", "a"]);
+        let line = format!("heartwheel: {command}: this build has no client: feature `client`");
+        assert_eq!((refused.status, refused.stderr), (2, vec![line]));
+    }
+    assert!(!run(&["--help"]).stdout.contains("subscribe"));
 }
 
 /// FAULTS 166.

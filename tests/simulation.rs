@@ -2,10 +2,11 @@
 //!
 //! The turn is production's own ([`heartwheel::core::engine::Engine::turn`]), and so is the pump;
 //! the sockets, the listeners, the workers and the time are made here. Every fourth seed goes over
-//! a transport that behaves as TLS does. Honest peers are real tungstenite clients, dishonest ones
-//! follow scripts, the application is slow, closes, panics and talks to peers that are gone. First
-//! faults fall on everything, and nothing wrong may happen; then they stop, and everything right
-//! must happen in time.
+//! a transport that behaves as TLS does. Honest peers are real tungstenite clients (with the
+//! feature `client` every second one is a client of ours), dishonest ones follow scripts, the
+//! application is slow, closes, panics and talks to peers that are gone. First faults fall on
+//! everything, and nothing wrong may happen; then they stop, and everything right must happen in
+//! time.
 //!
 //! `SEED=7` runs one seed and tells its story (`STEPS=1000`: so much of it), `ROUNDS=20000` runs
 //! many, `FROM=2000` others than the first, `THREADS=4` so many at a time. `DIGEST=1` prints a hash
@@ -24,6 +25,8 @@ mod application;
 mod chunking;
 #[path = "simulation/ending.rs"]
 mod ending;
+#[path = "simulation/hooks.rs"]
+mod hooks;
 #[path = "simulation/invariants.rs"]
 mod invariants;
 #[path = "simulation/journal.rs"]
@@ -34,6 +37,9 @@ mod late_log;
 mod ledger;
 #[path = "simulation/link.rs"]
 mod link;
+#[cfg(feature = "client")]
+#[path = "simulation/ours.rs"]
+mod ours;
 #[path = "simulation/peer.rs"]
 mod peer;
 #[path = "simulation/plan.rs"]
@@ -67,32 +73,38 @@ mod world;
 
 use common::chunked;
 use plan::Upheaval;
-use world::Run;
+use world::{Run, Variant};
 
 #[test]
 fn no_fault_makes_it_break_its_word() {
-    run_all(false, 2000);
+    run_all(Variant::Plain, 2000);
 }
 
 /// The events are kept by a log that answers late, out of step, or never.
 #[test]
 fn no_fault_makes_it_break_its_word_with_a_late_log() {
-    run_all(true, 500);
+    run_all(Variant::LateLog, 500);
 }
 
-fn run_all(has_late_log: bool, rounds: u64) {
+/// Hooks of the application decide on what is published.
+#[test]
+fn no_fault_makes_it_break_its_word_with_hooks() {
+    run_all(Variant::Hooks, 500);
+}
+
+fn run_all(variant: Variant, rounds: u64) {
     if let Some(seed) = number("SEED") {
-        run(seed, has_late_log);
+        run(seed, variant);
         return;
     }
     let from = number("FROM").unwrap_or(0);
     let seeds = from..from + number("ROUNDS").unwrap_or(rounds);
     let next = Mutex::new(seeds.clone());
     let broken = Mutex::new(Vec::new());
-    let prints = number("DIGEST").is_some() && !has_late_log;
+    let prints = number("DIGEST").is_some() && variant == Variant::Plain;
     let runs = || {
         while let Some(seed) = next.lock().unwrap().next() {
-            match catch_unwind(|| run(seed, has_late_log)) {
+            match catch_unwind(|| run(seed, variant)) {
                 Ok(digest) if prints => println!("digest seed={seed} {digest:016x}"),
                 Ok(_) => {}
                 Err(_) => broken.lock().unwrap().push(seed),
@@ -114,8 +126,8 @@ fn run_all(has_late_log: bool, rounds: u64) {
 #[test]
 fn a_seed_repeats_itself() {
     for seed in 0..10 {
-        let has_late_log = seed % 2 == 1;
-        assert_eq!(run(seed, has_late_log), run(seed, has_late_log), "SEED={seed}");
+        let variant = [Variant::Plain, Variant::LateLog, Variant::Hooks][seed as usize % 3];
+        assert_eq!(run(seed, variant), run(seed, variant), "SEED={seed}");
     }
 }
 
@@ -134,8 +146,8 @@ fn number(name: &str) -> Option<u64> {
 const BROKEN_MAX: usize = 10;
 
 /// Runs one seed; gives a hash of all that was done.
-fn run(seed: u64, has_late_log: bool) -> u64 {
-    let mut run = Run::new(seed, has_late_log);
+fn run(seed: u64, variant: Variant) -> u64 {
+    let mut run = Run::new(seed, variant);
     let result = catch_unwind(AssertUnwindSafe(|| {
         suffer(&mut run);
         recover(&mut run);

@@ -398,8 +398,34 @@ fn the_budget_sees_what_connections_left_behind() {
     assert_eq!(held(&server), 0);
 }
 
+/// A turn that had spent its budget on reading gave workers one message at a time, and the answers
+/// left one at a time.
+#[test]
+fn a_worker_is_given_all_that_was_read_together() {
+    const PEERS: usize = 50;
+    const DEPTH: usize = 4;
+    let mut server = TestEngine::new(&[("turn.bytes", "64k")]);
+    let known: Vec<_> = (0..PEERS).map(|_| server.open("/busy")).collect();
+    for job in std::mem::take(&mut server.world.undecided) {
+        server.command(done(job));
+    }
+    for id in known {
+        server.send(id, common::frame::frame(0x82, &[7; KIB]).repeat(DEPTH));
+    }
+    server.settle();
+    assert!(server.turns > 3, "more was read than fits one turn");
+    let jobs = std::mem::take(&mut server.world.undecided);
+    let counts = jobs.iter().map(|job| match &job.task {
+        Task::Events { events, .. } => events.len(),
+        task => panic!("{task:?}"),
+    });
+    // The read at which a turn's budget ends may be decoded in two parts.
+    let whole = counts.clone().filter(|count| *count == DEPTH).count();
+    assert!(whole >= PEERS * 9 / 10, "{:?}", counts.collect::<Vec<_>>());
+}
+
 /// What a handler gives back that has taken everything.
-fn done(Job { id, route, task }: Job) -> Command {
+fn done(Job { id, route, task, .. }: Job) -> Command {
     let outcome = match task {
         Task::Events { mut events, .. } => {
             let is_over = matches!(events.back(), Some(Event::Closed(_)));
@@ -410,7 +436,9 @@ fn done(Job { id, route, task }: Job) -> Command {
             Outcome::Events { session, messages_handled, events }
         }
         Task::Authorize(request) => Outcome::Verdict(request, Ok(Accept::default())),
+        Task::Call(_) => unreachable!("no timer of the server's own was set"),
         Task::Answer(_) => Outcome::Answer(Response::new(200)),
+        Task::Pull(_) | Task::Step(..) | Task::Offer(_) => panic!("no route here is for it"),
     };
     Command::Done(Done { id, route, outcome })
 }

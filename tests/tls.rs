@@ -4,9 +4,13 @@
 mod common;
 
 mod tls {
+    pub mod anyone;
+    pub mod c;
     pub mod client;
+    pub mod crowd;
     pub mod differential;
     pub mod hostile;
+    pub mod identity;
     #[cfg(feature = "program")]
     pub mod program;
     pub mod serving;

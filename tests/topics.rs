@@ -14,6 +14,8 @@ mod library;
 mod plain;
 #[path = "topics/protocol.rs"]
 mod protocol;
+#[path = "topics/repeats.rs"]
+mod repeats;
 #[path = "topics/resume.rs"]
 mod resume;
 #[path = "topics/slow.rs"]

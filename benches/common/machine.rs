@@ -77,6 +77,14 @@ pub fn pin(core: usize) -> bool {
     sched_setaffinity(None, &cores).is_ok()
 }
 
+/// The calling thread, and what it starts, may run on all cores again.
+pub fn unpin() {
+    let mut cores = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|core| cores.set(core));
+    // The kernel leaves out those that there are not.
+    let _ = sched_setaffinity(None, &cores);
+}
+
 /// Raises the soft limit of descriptors to the hard one, and gives what holds then.
 pub fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);

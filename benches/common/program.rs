@@ -52,7 +52,10 @@ impl Program {
         settings: &[String],
         admin: Admin,
     ) -> io::Result<Program> {
-        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        command.arg("serve");
+        if !settings.iter().any(|setting| setting.starts_with("listen=")) {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         let listen = match admin {
             Admin::On => "admin_listen=127.0.0.1:0",
             Admin::Off => "admin_listen=off",
@@ -107,6 +110,7 @@ impl Program {
             };
             let behind = line.split_once(mark).map(|(_, behind)| behind);
             let word = behind.and_then(|behind| behind.split_whitespace().next());
+            let word = word.map(|address| address.trim_start_matches("tls:"));
             match word.and_then(|address| address.parse::<SocketAddr>().ok()) {
                 Some(address) => addresses.push(address),
                 None => said.push(line),

@@ -13,8 +13,10 @@
 //! | `echo` | one message of each of 64 connections echoed, in one turn |
 //! | `echo_deep` | sixteen of each |
 //! | `publish` | an event for 1,000 subscribers |
+//! | `handoff` | one message of each of 64 connections echoed by a worker |
 //!
-//! The last three go through the whole server, but for the kernel: its connections are in memory.
+//! The last four go through the whole server, but for the kernel: its connections are in memory.
+//! What two threads do depends a little on which of them runs first: `handoff` may rise by 10 %.
 
 // By its path: a client's frames are no part of the library, and the tests have them already.
 #[path = "../../tests/common/frame.rs"]
@@ -27,20 +29,23 @@ use std::time::Duration;
 use heartwheel::core::ground::time::Instant;
 use heartwheel::core::ground::wheel::Wheel;
 use heartwheel::core::outbox::{Kind, Outbox, Spares};
+use heartwheel::core::wire::spare_memory::SpareMemory;
 use heartwheel::core::wire::ws::{Decoder, Incoming, Limits, Role, encoder};
 use heartwheel::{Handle, ManualClock, MemoryNetwork, MemoryPeer, Message, Server, app};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Does the work of so many rounds.
 type Run = fn(u64);
 
 /// What can be counted.
-const CASES: [(&str, Run); 6] = [
+const CASES: [(&str, Run); 7] = [
     ("wheel", wheel),
     ("decoder", decoder),
     ("encoder", encoder),
     ("echo", |rounds| echo(rounds, 1)),
     ("echo_deep", |rounds| echo(rounds, 16)),
     ("publish", publish),
+    ("handoff", handoff),
 ];
 
 fn main() -> ExitCode {
@@ -99,6 +104,7 @@ fn decoder(rounds: u64) {
 fn encoder(rounds: u64) {
     let now = Instant::from_millis(1);
     let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
+    let mut memory = SpareMemory::none();
     for _ in 0..rounds {
         for _ in 0..500 {
             let frame = encoder::message(Message::binary(vec![7; SIZE]));
@@ -108,13 +114,13 @@ fn encoder(rounds: u64) {
             let (mut slices, mut scratch) = ([IoSlice::new(&[]); 64], Vec::new());
             let (count, _) = outbox.gather(&mut slices, &mut scratch, usize::MAX);
             let len = slices[..count].iter().map(|slice| slice.len()).sum();
-            outbox.written(now, len, &mut spares);
+            outbox.written(now, len, &mut spares, &mut memory);
         }
     }
 }
 
 fn echo(rounds: u64, depth: usize) {
-    let mut world = World::new(64, "/echo");
+    let mut world = World::new(64, "/echo", 0);
     let messages = frames(depth);
     for _ in 0..rounds {
         for peer in &mut world.peers {
@@ -126,12 +132,24 @@ fn echo(rounds: u64, depth: usize) {
 }
 
 fn publish(rounds: u64) {
-    let mut world = World::new(1000, "/topics/a");
+    let mut world = World::new(1000, "/topics/a", 0);
     let handle: Handle = world.server.handle();
     for _ in 0..rounds {
         handle.publish("a", vec![7; SIZE]).expect("there is room");
         world.settle();
         world.read_all(SIZE + 2);
+    }
+}
+
+fn handoff(rounds: u64) {
+    let mut world = World::new(64, "/echo", 1);
+    let message = frames(1);
+    for _ in 0..rounds {
+        for peer in &mut world.peers {
+            peer.write_all(&message).expect("there is room");
+        }
+        world.settle();
+        world.read_from_workers(SIZE + 2);
     }
 }
 
@@ -143,9 +161,9 @@ struct World {
 
 impl World {
     /// Opens so many WebSockets.
-    fn new(count: usize, path: &str) -> World {
+    fn new(count: usize, path: &str, workers: usize) -> World {
         let network = MemoryNetwork::new();
-        let builder = Server::builder().workers(0).seed(1).clock(ManualClock::new());
+        let builder = Server::builder().workers(workers).seed(1).clock(ManualClock::new());
         let server = app::routes(builder).listen_memory(&network).expect("nothing is in the way");
         let mut world = World { server, peers: Vec::new() };
         for _ in 0..count {
@@ -165,6 +183,26 @@ impl World {
     fn settle(&mut self) {
         while self.server.next_timeout() == Some(Duration::ZERO) {
             self.server.turn().expect("nothing fails");
+        }
+    }
+
+    /// Waits for the workers until each peer has read so much.
+    fn read_from_workers(&mut self, bytes: usize) {
+        let mut buffer = [0; 1024];
+        let mut missing: Vec<usize> = vec![bytes; self.peers.len()];
+        while missing.iter().any(|missing| *missing > 0) {
+            for (peer, missing) in self.peers.iter_mut().zip(&mut missing) {
+                match peer.read(&mut buffer) {
+                    Ok(len @ 1..) => *missing -= len,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    end => panic!("it has ended: {end:?}"),
+                }
+            }
+            let woken = &mut [PollFd::from_borrowed_fd(self.server.as_fd(), PollFlags::IN)];
+            let patience = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+            poll(woken, Some(&patience)).expect("it can be waited for");
+            self.server.turn().expect("nothing fails");
+            self.settle();
         }
     }
 

@@ -62,7 +62,7 @@ fn measure(options: &Options, case: Case, load: Load, run: &mut Run) -> io::Resu
     let server = on_its_core(options, || Program::start_as(command, &settings, Admin::Off))?;
     let open = |path: &str, count: usize| {
         let speech = Speech::WebSocket(path.to_owned());
-        let endpoint = Endpoint { address: server.address, speech };
+        let endpoint = Endpoint { address: server.address, speech, is_tls: false };
         let framing = endpoint.framing(load.size);
         let ring = Ring::new(framing, options.kind, load.size, 1, options.seed);
         let mut herd = Herd::new(ring, framing, load.size);

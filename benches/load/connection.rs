@@ -10,12 +10,15 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::common::frame::{self, frame};
 use super::reader::{Framing, Reader};
 use super::ring::Ring;
+use super::stream::Stream;
 
 /// Where to connect, and how to speak there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: SocketAddr,
     pub speech: Speech,
+    /// It is spoken over TLS.
+    pub is_tls: bool,
 }
 
 /// How a server is spoken to.
@@ -28,7 +31,7 @@ pub enum Speech {
 }
 
 pub struct Connection {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub phase: Phase,
     pub reader: Reader,
     /// Bytes that go out before further messages, but not inside one.
@@ -56,25 +59,28 @@ pub enum Phase {
 }
 
 impl Endpoint {
-    /// Reads `ws://HOST:PORT/PATH` or `tcp://HOST:PORT`.
+    /// Reads `ws://HOST:PORT/PATH`, `wss://HOST:PORT/PATH` or `tcp://HOST:PORT`.
     ///
     /// # Errors
     ///
     /// If it is neither, or no address of this name can be found.
     pub fn parse(url: &str) -> Result<Endpoint, String> {
-        let wrong = || format!("{url} is neither ws://HOST:PORT/PATH nor tcp://HOST:PORT");
+        let wrong = || format!("{url} is none of ws://, wss://HOST:PORT/PATH and tcp://HOST:PORT");
         let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let speech = match (scheme, path) {
-            ("ws", "") => Speech::WebSocket("/".to_owned()),
-            ("ws", path) => Speech::WebSocket(path.to_owned()),
+            ("ws" | "wss", "") => Speech::WebSocket("/".to_owned()),
+            ("ws" | "wss", path) => Speech::WebSocket(path.to_owned()),
             ("tcp", "" | "/") => Speech::Tcp,
             _ => return Err(wrong()),
         };
-        let host = if host.contains(':') || scheme == "tcp" { host } else { &format!("{host}:80") };
+        let is_tls = scheme == "wss";
+        let port = if is_tls { 443 } else { 80 };
+        let whole = host.contains(':') || scheme == "tcp";
+        let host = if whole { host } else { &format!("{host}:{port}") };
         let found = std::net::ToSocketAddrs::to_socket_addrs(host).map(|mut found| found.next());
         match found {
-            Ok(Some(address)) => Ok(Endpoint { address, speech }),
+            Ok(Some(address)) => Ok(Endpoint { address, speech, is_tls }),
             _ => Err(format!("{url}: there is no such address")),
         }
     }
@@ -110,7 +116,7 @@ impl Connection {
         framing: Framing,
         first: usize,
     ) -> io::Result<Connection> {
-        let stream = begin_to_connect(endpoint.address, source)?;
+        let stream = Stream::new(begin_to_connect(endpoint.address, source)?, endpoint.is_tls)?;
         Ok(Connection {
             stream,
             phase: Phase::Opening(Vec::new()),
@@ -170,17 +176,21 @@ impl Connection {
     /// Ends the sending half. However the connection ends now is right.
     pub fn shut_down(&mut self) -> io::Result<()> {
         self.phase = Phase::Leaving;
-        self.stream.shutdown(std::net::Shutdown::Write)
+        self.stream.socket().shutdown(std::net::Shutdown::Write)
     }
 
     /// Has its end be a reset, when it is dropped: nothing of it lingers.
     pub fn reset_at_end(&self) {
         // Its peer may be gone.
-        let _ = SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
+        let _ = SockRef::from(self.stream.socket()).set_linger(Some(std::time::Duration::ZERO));
     }
 
     /// Sends what waits, all of it in one write if the kernel takes it.
     pub fn flush(&mut self, ring: &Ring) -> io::Result<()> {
+        match self.stream.flush() {
+            Err(error) if is_later(&error) => return Ok(()),
+            flushed => flushed?,
+        }
         loop {
             let boundary = ring.to_boundary(self.at);
             let is_ahead = !self.ahead.is_empty() && (boundary == 0 || self.unsent == 0);
@@ -260,7 +270,8 @@ mod tests {
     fn an_answer_in_any_pieces_ends_where_frames_begin() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let endpoint = Endpoint { address, speech: Speech::WebSocket("/".to_owned()) };
+        let speech = Speech::WebSocket("/".to_owned());
+        let endpoint = Endpoint { address, speech, is_tls: false };
         let ring = Ring::new(Framing::WebSocket, super::super::ring::Kind::Binary, 1, 1, 1);
         let answer = b"HTTP/1.1 101 Switching Protocols\r\nA: b\r\n\r\nframe";
         for piece in 1..answer.len() {
@@ -286,10 +297,12 @@ mod tests {
             ("ws://127.0.0.1:9000", path("/")),
             ("tcp://127.0.0.1:9000", Speech::Tcp),
         ] {
-            assert_eq!(endpoint(url), Endpoint { address, speech });
+            assert_eq!(endpoint(url), Endpoint { address, speech, is_tls: false });
         }
         assert_eq!(endpoint("ws://127.0.0.1/").address.port(), 80);
-        for url in ["127.0.0.1:9000", "wss://127.0.0.1:9000/", "tcp://127.0.0.1:9/x", "ws://x:y/"] {
+        let sealed = endpoint("wss://127.0.0.1/");
+        assert_eq!((sealed.address.port(), sealed.is_tls), (443, true));
+        for url in ["127.0.0.1:9000", "https://127.0.0.1:90/", "tcp://127.0.0.1:9/x", "ws://x:y/"] {
             assert!(Endpoint::parse(url).is_err(), "{url}");
         }
     }

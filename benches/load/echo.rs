@@ -72,6 +72,21 @@ pub fn echo(options: &Options, targets: &[Target], record: &mut Record, progress
     }
 }
 
+/// Measures the closed loop by the standard loads, for the table that compares with the machine's
+/// limit.
+pub fn matrix(options: &Options, targets: &[Target], record: &mut Record, progress: &mut Progress) {
+    let rounds = options.rounds(5);
+    progress.expect(STANDARD.len() * rounds * targets.len());
+    for load in STANDARD {
+        for_each_round(rounds, targets, |round, target| {
+            let name = load.name();
+            progress.step(&format!("matrix {name} {}", target.name));
+            let run = Run::new(Mode::Matrix, name, &target.name, round);
+            record.runs.push(measure(options, target, load, Pace::Closed, run));
+        });
+    }
+}
+
 /// Measures the open loop.
 pub fn rate(options: &Options, targets: &[Target], record: &mut Record, progress: &mut Progress) {
     let load = Load {
@@ -145,7 +160,7 @@ fn drive(
     load: Load,
     pace: Pace,
 ) -> io::Result<Outcome> {
-    let span = options.seconds(3.0);
+    let span = options.seconds(if options.mode == Mode::Matrix { 1.2 } else { 3.0 });
     match pace {
         Pace::Open(rate) => by_the_clock(herd, server.process, options, rate, span),
         Pace::Closed => {
@@ -330,6 +345,7 @@ impl Load {
         let ring = Ring::new(framing, options.kind, self.size, self.depth, options.seed);
         let mut herd = Herd::new(ring, framing, self.size);
         herd.verifies = options.verifies;
+        herd.is_singly = options.is_singly;
         herd
     }
 }

@@ -1,8 +1,8 @@
 //! Many connections on one edge-triggered poller, served by one thread with one read buffer.
 //!
 //! After a short read a socket is not read again: a later arrival raises an event of its own. What
-//! all messages of one event ask for leaves in one write. The clock is read once before the
-//! messages of a read are counted, and once before a write.
+//! all messages of one event ask for leaves in one write, unless each is to have its own. The clock
+//! is read once before the messages of a read are counted, and once before a write.
 
 use std::io;
 use std::net::IpAddr;
@@ -29,6 +29,8 @@ pub struct Herd {
     began: Instant,
     /// Whether every byte is compared with what was sent.
     pub verifies: bool,
+    /// Whether each message goes out in a write of its own.
+    pub is_singly: bool,
     /// Whether connections begin at different messages; or all at the same, as they must where all
     /// receive what one sends.
     pub begin_apart: bool,
@@ -77,6 +79,7 @@ impl Herd {
             buffer: vec![0; READ_BYTES].into(),
             began: Instant::now(),
             verifies: false,
+            is_singly: false,
             begin_apart: true,
             errors: Errors::default(),
         }
@@ -97,7 +100,7 @@ impl Herd {
         let first = if self.begin_apart { index } else { 0 };
         let connection = Connection::begin(endpoint, source, &self.ring, self.framing, first)?;
         let key = self.connections.insert(connection);
-        let stream = &mut self.connections[key].stream;
+        let stream = self.connections[key].stream.socket_mut();
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(stream, Token(key), both)?;
         Ok(key)
@@ -215,6 +218,8 @@ impl Herd {
         let mut again = 0;
         loop {
             let Some(connection) = self.connections.get_mut(key) else { return };
+            // Over TLS a record is read, not all that there is.
+            let is_plain = connection.stream.is_plain();
             match connection.read(&mut self.buffer) {
                 Ok(None) => break,
                 Ok(Some(0)) => return self.end(key, "it ended", told),
@@ -223,7 +228,7 @@ impl Herd {
                         Ok(asked) => again += asked,
                         Err(what) => return self.end(key, &what, told),
                     }
-                    if length < READ_BYTES && !has_ended {
+                    if length < READ_BYTES && is_plain && !has_ended {
                         break;
                     }
                 }
@@ -241,7 +246,7 @@ impl Herd {
         told: &mut impl FnMut(usize, Told) -> Act,
     ) -> Result<usize, String> {
         let now = self.now();
-        let Herd { connections, buffer, ring, errors, size, verifies, .. } = self;
+        let Herd { connections, buffer, ring, errors, size, verifies, is_singly, began, .. } = self;
         let connection = &mut connections[key];
         let mut bytes = &buffer[..length];
         let mut again = 0;
@@ -287,6 +292,10 @@ impl Herd {
                 Piece::Close(_) | Piece::Pong => Act::Nothing,
             };
             match asked {
+                Act::Send(count) if *is_singly => {
+                    connection.send(count, began.elapsed().as_nanos() as u64, ring);
+                    connection.flush(ring).map_err(|error| error.to_string())?;
+                }
                 Act::Send(count) => again += count,
                 Act::Leave => act = Act::Leave,
                 Act::Nothing => {}

@@ -24,7 +24,11 @@ pub struct Options {
     /// The server's core and the generator's.
     pub cores: Option<(usize, usize)>,
     pub verifies: bool,
+    /// Each message goes out in a write of its own, as soon as the echo has come that it waits for.
+    pub is_singly: bool,
     pub kind: Kind,
+    /// The program is spoken to over TLS.
+    pub is_tls: bool,
     /// Only this server, which runs already.
     pub url: Option<Endpoint>,
     /// Servers that run already, beside the others.
@@ -45,6 +49,7 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Echo,
+    Matrix,
     Rate,
     Idle,
     Fanout,
@@ -73,8 +78,13 @@ impl Options {
                 Long("peers") => options.peers = Some(peers(&mut parser)?),
                 Long("quick") => options.is_quick = true,
                 Long("no-pin") => options.cores = None,
+                Long("singly") => options.is_singly = true,
                 Long("verify") => options.verifies = true,
                 Long("text") => options.kind = Kind::Text,
+                #[cfg(feature = "tls")]
+                Long("tls") => options.is_tls = true,
+                #[cfg(not(feature = "tls"))]
+                Long("tls") => return Err(super::stream::NO_TLS.into()),
                 // Cargo says it to every benchmark.
                 Long("bench") => {}
                 Long(name) => {
@@ -85,6 +95,9 @@ impl Options {
             }
         }
         options.mode = mode.ok_or_else(|| format!("say what to measure: {}", Mode::names()))?;
+        if options.is_tls && matches!(options.mode, Mode::Deadlines | Mode::Blocking | Mode::All) {
+            return Err(format!("{} is not measured over TLS", options.mode.name()).into());
+        }
         Ok(options)
     }
 
@@ -122,7 +135,11 @@ impl Options {
 
     /// What goes before, unmeasured.
     pub fn warmup(&self) -> Duration {
-        let default = if self.is_quick { 0.25 } else { 0.5 };
+        let default = match self.mode {
+            Mode::Matrix => 0.3,
+            _ if self.is_quick => 0.25,
+            _ => 0.5,
+        };
         Duration::from_secs_f64(self.warmup.unwrap_or(default).max(0.0))
     }
 
@@ -146,7 +163,9 @@ impl Default for Options {
             is_quick: false,
             cores: Some((0, 1)),
             verifies: false,
+            is_singly: false,
             kind: Kind::Binary,
+            is_tls: false,
             url: None,
             against: Vec::new(),
             peers: None,
@@ -162,8 +181,9 @@ impl Default for Options {
 }
 
 impl Mode {
-    pub const EACH: [Mode; 7] = [
+    pub const EACH: [Mode; 8] = [
         Mode::Echo,
+        Mode::Matrix,
         Mode::Rate,
         Mode::Idle,
         Mode::Fanout,
@@ -172,9 +192,16 @@ impl Mode {
         Mode::Blocking,
     ];
 
+    /// Says whether `all` measures it. The matrix takes a compiler for C, and measures again what
+    /// `echo` does.
+    pub fn is_of_all(self) -> bool {
+        self != Mode::Matrix
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Mode::Echo => "echo",
+            Mode::Matrix => "matrix",
             Mode::Rate => "rate",
             Mode::Idle => "idle",
             Mode::Fanout => "fanout",

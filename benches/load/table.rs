@@ -13,7 +13,10 @@ pub fn text(record: &Record) -> String {
         if groups.is_empty() {
             continue;
         }
-        let (heads, rows) = table(record, mode, &groups);
+        let (heads, rows) = match mode {
+            Mode::Matrix => matrix(record, &groups),
+            mode => table(record, mode, &groups),
+        };
         text += &format!("\n{}: {}\n", mode.name(), about(mode));
         text += &aligned(&heads, &rows);
         text += &directions(mode, &groups);
@@ -94,12 +97,45 @@ pub fn table(record: &Record, mode: Mode, groups: &[&Group]) -> (Vec<String>, Ve
     (heads, rows)
 }
 
+/// Gives the heads and the rows of the matrix: a row for each load, a column for each server, the
+/// first in microseconds and the others in multiples of it, with the least and the most of the
+/// rounds.
+fn matrix(record: &Record, groups: &[&Group]) -> (Vec<String>, Vec<Vec<String>>) {
+    let baseline = record.baseline();
+    let mut heads = vec!["load".to_owned()];
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for group in groups {
+        if rows.last().is_none_or(|row| row[0] != group.load) {
+            rows.push(vec![group.load.to_owned()]);
+        }
+        let is_first = rows.len() == 1;
+        let cpu = group.spread("cpu_us");
+        let cell = match (record.ratio(group), cpu) {
+            (Some(ratio), _) => format!("x {}", spread(ratio.median, ratio.least, ratio.most, 2)),
+            (None, Some(cpu)) if baseline == Some(group.server) => {
+                format!("{} us", spread(cpu.median, cpu.least, cpu.most, 2))
+            }
+            _ => "-".to_owned(),
+        };
+        let row = rows.last_mut().expect("it was put there");
+        row.push(cell);
+        if is_first {
+            heads.push(group.server.to_owned());
+        }
+    }
+    (heads, rows)
+}
+
 /// Says what a mode's figures are.
 pub fn about(mode: Mode) -> &'static str {
     match mode {
         Mode::Echo => {
             "each connection keeps messages under way; 64x125x1 is 64 connections x 125 bytes x a \
              depth of 1, the messages under way on each"
+        }
+        Mode::Matrix => {
+            "CPU time of the server for each echo, in multiples of that of bare bytes; a server \
+             with workers runs on all cores, the others on one"
         }
         Mode::Rate => "messages by the clock; latency from when they should have been sent",
         Mode::Idle => "what connections cost that do nothing",
@@ -142,6 +178,7 @@ fn spread(median: f64, least: f64, most: f64, digits: usize) -> String {
 
 fn columns(mode: Mode) -> &'static [&'static str] {
     match mode {
+        Mode::Matrix => &["cpu_us"],
         Mode::Echo => &[
             "cpu_us",
             "rate",

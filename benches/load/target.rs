@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use super::common::machine::pin;
+use super::common::machine::{pin, unpin};
 use super::common::process::Process;
 use super::common::program::{Admin, Program};
 use super::connection::{Endpoint, Speech};
-use super::options::Options;
+use super::options::{Mode, Options};
+use super::stream;
 
 /// A server that can be measured.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Target {
     pub description: String,
     /// It is here only to be compared with.
     pub is_peer: bool,
+    /// Its threads may run on every core, as they do unless somebody pins them.
+    is_free: bool,
     start: Start,
 }
 
@@ -60,13 +63,13 @@ impl Target {
     ///
     /// If they cannot be built, or one is not known.
     pub fn all(options: &Options) -> io::Result<Vec<Target>> {
+        let mut targets = Target::ours(options);
+        if options.mode == Mode::Matrix {
+            targets.insert(0, build_rawecho()?);
+        }
         if let Some(endpoint) = &options.url {
             return Ok(vec![Target { is_peer: false, ..Target::running("url", endpoint) }]);
         }
-        let mut targets = match options.workers {
-            Some(workers) => vec![Target::heartwheel(workers)],
-            None => vec![Target::heartwheel(0), Target::heartwheel(WORKERS)],
-        };
         if let Some(names) = &options.peers {
             targets.extend(build_peers(names)?);
         }
@@ -76,6 +79,18 @@ impl Target {
         Ok(targets)
     }
 
+    /// The program as the options want it.
+    fn ours(options: &Options) -> Vec<Target> {
+        // Workers are there for more cores than one: in the matrix they may have them.
+        let is_free = options.mode == Mode::Matrix;
+        let with_workers =
+            |workers| Target { is_free: is_free && workers > 0, ..Target::heartwheel(workers) };
+        match options.workers {
+            Some(workers) => vec![with_workers(workers)],
+            None => vec![with_workers(0), with_workers(WORKERS)],
+        }
+    }
+
     /// The program with this many workers.
     pub fn heartwheel(workers: u32) -> Target {
         let name = if workers == 0 { "heartwheel" } else { "heartwheel-workers" };
@@ -83,6 +98,7 @@ impl Target {
             name: name.to_owned(),
             description: format!("the program, workers={workers}"),
             is_peer: false,
+            is_free: false,
             start: Start::Heartwheel { workers },
         }
     }
@@ -92,12 +108,25 @@ impl Target {
             name: name.to_owned(),
             description: format!("was running, at {}", endpoint.address),
             is_peer: true,
+            is_free: false,
             start: Start::Runs(endpoint.clone()),
         }
     }
 
     pub fn is_heartwheel(&self) -> bool {
         matches!(self.start, Start::Heartwheel { .. })
+    }
+
+    fn on_its_cores<T>(&self, options: &Options, start: impl FnOnce() -> T) -> T {
+        match options.cores {
+            Some((_, generator)) if self.is_free => {
+                unpin();
+                let started = start();
+                pin(generator);
+                started
+            }
+            _ => on_its_core(options, start),
+        }
     }
 
     /// Starts it, in a process of its own, on the core that the options say.
@@ -108,7 +137,7 @@ impl Target {
     pub fn start(&self, options: &Options, purpose: &Purpose) -> io::Result<Server> {
         let started = |program: Program, speech: Speech| Server {
             process: Some(program.process()),
-            endpoint: Endpoint { address: program.address, speech },
+            endpoint: Endpoint { address: program.address, speech, is_tls: options.is_tls },
             admin: program.admin,
             began: Some(program.began),
             _program: Some(program),
@@ -118,14 +147,16 @@ impl Target {
                 let mut settings = vec![format!("workers={workers}")];
                 settings.extend(purpose.settings.iter().cloned());
                 settings.extend(options.settings.iter().cloned());
-                let program = on_its_core(options, || Program::start(&settings, purpose.admin))?;
+                settings.extend(options.is_tls.then(stream::settings).into_iter().flatten());
+                let start = || Program::start(&settings, purpose.admin);
+                let program = self.on_its_cores(options, start)?;
                 Ok(started(program, Speech::WebSocket(purpose.path.to_owned())))
             }
             Start::Peer { path, speech } => {
                 let mut command = Command::new(path);
                 command.args(["--listen", "127.0.0.1:0"]);
                 command.args(purpose.is_fanout.then_some("--fanout"));
-                let program = on_its_core(options, || Program::start_other(command))?;
+                let program = self.on_its_cores(options, || Program::start_other(command))?;
                 Ok(started(program, speech.clone()))
             }
             Start::Runs(endpoint) => Ok(Server {
@@ -137,6 +168,26 @@ impl Target {
             }),
         }
     }
+}
+
+/// Builds `rawecho.c`.
+fn build_rawecho() -> io::Result<Target> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rawecho");
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let source = root.join("benches/load/rawecho.c");
+    let built = Command::new(&compiler).args(["-O2", "-o"]).arg(&path).arg(source).status();
+    if !built.is_ok_and(|status| status.success()) {
+        let what = format!("rawecho.c cannot be built by {}", compiler.to_string_lossy());
+        return Err(io::Error::other(what));
+    }
+    Ok(Target {
+        name: RAWECHO.to_owned(),
+        description: "bytes back by epoll in C, with the default options of a socket".to_owned(),
+        is_peer: true,
+        is_free: false,
+        start: Start::Peer { path, speech: Speech::Tcp },
+    })
 }
 
 /// Starts a child on the server's core; this thread is on the generator's afterwards.
@@ -195,8 +246,10 @@ fn peer(root: &Path, line: &str) -> io::Result<Option<Target>> {
     let Some(path) = paths.into_iter().find(|path| path.is_file()) else { return Ok(None) };
     let start = Start::Peer { path, speech };
     let (name, description) = (name.to_owned(), description.to_owned());
-    Ok(Some(Target { name, description, is_peer: true, start }))
+    Ok(Some(Target { name, description, is_peer: true, is_free: false, start }))
 }
 
+/// The server that says what the machine costs by itself.
+pub const RAWECHO: &str = "rawecho";
 /// The program's default.
 const WORKERS: u32 = 2;

@@ -22,6 +22,7 @@ _heartwheel() {
             deadlines.read_idle=
             deadlines.message=
             deadlines.write_stall=
+            deadlines.stream=
             deadlines.close_send=
             deadlines.close_ack=
             deadlines.handler=
@@ -44,6 +45,7 @@ _heartwheel() {
             limits.fragments=
             limits.inbox_messages=
             limits.inbox_bytes=
+            limits.timers=
             limits.outbox_bytes=
             limits.memory_bytes=
             limits.messages_per_second=
@@ -61,6 +63,7 @@ _heartwheel() {
             topics.retain_events=
             topics.retain_bytes=
             topics.retain_for=
+            serve.files=
             watch.interval=
             watch.drift=
             watch.threshold=
@@ -79,8 +82,17 @@ _heartwheel() {
         --set) words=$keys; compopt -o nospace ;;
         --listen) return ;;
         --admin-listen) return ;;
+        --files) compopt -o filenames; _heartwheel_words -d; return ;;
         --workers) return ;;
         --log) words='off error warn info debug trace' ;;
+        --token) return ;;
+        --token-file) compopt -o filenames; _heartwheel_words -f; return ;;
+        --ca) compopt -o filenames; _heartwheel_words -f; return ;;
+        --cert) compopt -o filenames; _heartwheel_words -f; return ;;
+        --key) compopt -o filenames; _heartwheel_words -f; return ;;
+        --timeout) return ;;
+        --after) return ;;
+        --count) return ;;
         log=) words='off error warn info debug trace' ;;
         deadlines.preset=) words='relaxed balanced strict' ;;
         heartbeat.adaptive=) words='true false' ;;
@@ -89,11 +101,11 @@ _heartwheel() {
         *=) return ;;
         *)
             if [[ $word == -* ]]; then
-                words='-c --config --set --listen --admin-listen --workers --log -h --help -V --version'
+                words='-c --config --set --listen --admin-listen --files --workers --log -h --help -V --version --token --token-file --ca --cert --key --timeout --after --json --count'
             else
-                words='serve check print-config'
+                words='serve check print-config subscribe publish'
                 for ((index = 1; index < COMP_CWORD; index++)); do
-                    case ${COMP_WORDS[index]} in serve | check | print-config) return ;; esac
+                    case ${COMP_WORDS[index]} in serve | check | print-config | subscribe | publish) return ;; esac
                 done
             fi
             ;;

@@ -13,17 +13,23 @@
 // missing unless a `gap` says so. Bytes come as Uint8Array. Events, by their `detail`:
 //
 //   state     { state }: connecting, open, waiting (with delay_ms, code, reason) or closed (with
-//             code, reason): for good, by close() or what no further try would change: HTTP status
-//             400, 401, 403, 404, 405 or 426, close code 1002, 1003, 1007 to 1010, 3000, 4409, 45xx
+//             code, reason): for good, by close() or what no further try would change: STOP below,
+//             and RENEW where there is no other token
 //   gap       { topic, first }: events were lost, `first` is the id of the next one or null
 //   error     { code, message, topic }: a request had no effect; the connection stays
 //   pressure  { level }: how full the server's queue for this page is, 0 to 3
 //
+// `token` is text, or a function that returns it, or a promise of it. It is asked before the first
+// try, and again when the server says that the token is not good; twice in a row is for good.
+//
 // `publish` takes JSON, text or bytes (sent by POST, so not in order with the others) and settles
-// within 10 s. Without a connection it waits, and then rejects with the `code` "unavailable": it was
-// not sent. One that was under way when the connection broke or the time was over rejects with
-// "unknown": whether to risk it twice is for the page to decide. Beyond 256 unanswered ones it
-// rejects with "limit"; the server's refusals bear its own code.
+// within 10 s. Without a connection it waits, and then rejects with the `code` "unavailable": it
+// was not sent. One that was under way when the connection broke is sent again on the next one, so
+// that it is published once; without an answer it rejects with "unknown" 50 s after it was first
+// sent, and at once where another server is there, or the same one started anew. So do bytes, and
+// what has no answer while the connection lasts, after 10 s: whether to risk it twice is for the
+// page to decide. Beyond 256 unanswered ones it rejects with "limit"; the
+// server's refusals bear its own code.
 //
 // Where WebSockets are blocked it reads an event stream and publishes by POST. There one `after`
 // holds for all topics, and text that parses as JSON is taken for JSON.
@@ -34,15 +40,23 @@
   const STREAM_SILENCE_MS = 45_000; // three of the comments that a server sends by default
   const STEADY_MS = 10_000; // a connection that lived so long ends the back-off
   const BLOCKED_AFTER = 3; // upgrades in a row that failed while HTTP worked
-  // HTTP statuses and close codes after which another try would end the same way. A token that is
-  // not good (401, 3000) is for the page to replace.
-  const FINAL = [400, 401, 403, 404, 405, 426, 1002, 1003, 1007, 1008, 1009, 1010, 3000, 4409];
+  // HTTP statuses and close codes after which another try would end the same way, and those after
+  // which it takes another token. All others pass. src/core/client/verdict.rs has the same.
+  const STOP = [400, 403, 404, 405, 426, 1002, 1003, 1007, 1008, 1009, 1010, 4409, [4500, 4999]];
+  const RENEW = [401, 3000];
   const WAITING_MAX = 256;
+  // A server knows the newest 64 publications of a client for 60 s, less what is on its way.
+  const SAID_MAX = 64;
+  const AGAIN_MS = 50_000;
+  const VERSION = "js-0.1.0";
   const TIMER_MAX_MS = 2 ** 31 - 1;
   const RESERVED = ["gap", "open", "error", "message", "binary"]; // no topics on an event stream
 
-  const isFinal = (code) => FINAL.includes(code) || (code >= 4500 && code < 5000);
+  const isIn = (list, code) =>
+    list.some((one) => one === code || (one[0] <= code && code <= one[1]));
   const failure = (code, message = code) => Object.assign(new Error(message), { code });
+  const draw = () => btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(18))))
+    .replaceAll("+", "-").replaceAll("/", "_");
   const fromBase64 = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
   const fromText = (text) => { try { return JSON.parse(text); } catch { return text; } };
 
@@ -79,12 +93,17 @@
   globalThis.Heartwheel ??= class Heartwheel extends EventTarget {
     #url;
     #token;
+    #renew; // gives a token, if the page has said how
+    #isRenewed = false;
+    #client = draw(); // for this object alone: others count their `ref`s from 1, too
     #state;
     #link; // the present connection; an earlier one is not listened to any more
     #streams = typeof WebSocket === "undefined";
     #position; // the last id of a stream: it holds for all topics
     #topics = new Map(); // topic -> { callback, last, gap }
     #waiting = new Map(); // ref -> publish or ping without an answer
+    #said = 0; // of them, those on this link
+    #count = 0n; // how many connections the server had had
     #ref = 0;
     #tries = 0;
     #blocked = 0;
@@ -94,7 +113,8 @@
 
     constructor(url = "/ws", { token } = {}) {
       super();
-      this.#token = token;
+      if (typeof token === "function") this.#renew = token;
+      else this.#token = token;
       // A worker has no document, and if it was made from a blob no URL that others refer to.
       const { document, location, origin } = globalThis;
       const here = location?.protocol === "blob:" ? origin : location?.href;
@@ -161,9 +181,28 @@
       this.#link = link;
       this.#retryMs = undefined;
       this.#guard(ANSWER_MS);
+      if (this.#renew && this.#token === undefined) this.#askToken(link);
+      else this.#open(link);
+      this.#enter("connecting");
+    }
+
+    #open(link) {
       if (this.#streams) this.#openStream(link);
       else this.#openSocket(link);
-      this.#enter("connecting");
+    }
+
+    async #askToken(link) {
+      link.isAsking = true;
+      let token;
+      await null; // whatever the page does in it, the state is told first
+      try { token = await this.#renew(); } catch (error) {
+        if (this.#link === link) this.#lost(1006, `no token: ${error?.message}`);
+        return;
+      }
+      if (this.#link !== link) return;
+      Object.assign(link, { isAsking: false, heardAt: performance.now() });
+      this.#token = token;
+      this.#open(link);
     }
 
     #opened(link, silenceMs) {
@@ -182,6 +221,7 @@
       this.#timer = setTimeout(() => {
         const link = this.#link, left = link.silenceMs - (performance.now() - link.heardAt);
         if (left > 0) this.#guard(left);
+        else if (link.isAsking) this.#lost(1006, "no token in time");
         else if (!link.openedAt && !this.#streams) this.#refused(link, "no answer");
         else if (link.isProbed || this.#streams) this.#lost(1006, "silence");
         else this.#probe(link);
@@ -206,11 +246,10 @@
       const link = this.#link;
       this.#link = null;
       link.close();
-      for (const [ref, { isSaid }] of this.#waiting) {
-        if (isSaid) this.#settle(ref, failure("unknown", "the connection broke before the answer"));
-      }
-      if (isFinal(code)) return this.#finish(code, reason);
-      if (performance.now() - link.openedAt >= STEADY_MS) this.#tries = 0;
+      const wasSteady = performance.now() - link.openedAt >= STEADY_MS;
+      if (wasSteady) [this.#tries, this.#isRenewed] = [0, false];
+      if (this.#isFinal(code)) return this.#finish(code, reason);
+      this.#keep();
       const backoffMs = Math.random() * Math.min(1000 * 1.5 ** this.#tries++, 30_000);
       const told = /^retry=(\d+)$/.exec(reason);
       if (told) this.#retryMs = Number(told[1]);
@@ -218,6 +257,14 @@
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.#connect(), delayMs);
       this.#enter("waiting", { delay_ms: delayMs, code, reason });
+    }
+
+    // Says whether another try would end the same way; if it takes another token, has it asked for.
+    #isFinal(code) {
+      if (!isIn(RENEW, code)) return isIn(STOP, code);
+      if (!this.#renew || this.#isRenewed) return true;
+      [this.#token, this.#isRenewed] = [undefined, true];
+      return false;
     }
 
     // A failed upgrade hides why it failed; a fetch of the same URL tells.
@@ -248,7 +295,7 @@
     #isBarred(response) {
       const seconds = Number(response?.headers.get("Retry-After"));
       if (seconds > 0) this.#retryMs = seconds * 1000 * (1 + Math.random());
-      const isBarred = isFinal(response?.status);
+      const isBarred = this.#isFinal(response?.status);
       if (isBarred) this.#finish(response.status, "not admitted");
       return isBarred;
     }
@@ -260,7 +307,10 @@
       this.#link?.close();
       this.#link = null;
       this.#topics.clear();
-      for (const ref of this.#waiting.keys()) this.#settle(ref, failure("closed", reason));
+      this.#said = 0;
+      for (const [ref, { saidAt }] of this.#waiting) {
+        this.#settle(ref, failure(saidAt === undefined ? "closed" : "unknown", reason));
+      }
       this.#enter("closed", { code, reason });
     }
 
@@ -297,6 +347,8 @@
       const { op, topic, ref, code } = message;
       if (op === "hello") {
         link.messageMax = message.message_bytes;
+        this.#meet(message.connection);
+        link.send(JSON.stringify({ op, client: this.#client, version: VERSION }));
         for (const topic of this.#topics.keys()) link.subscribe(topic);
         this.#opened(link, message.heartbeat_ms || HEARTBEAT_MS);
       } else if (op === "published") this.#settle(ref, null, message.id);
@@ -335,38 +387,78 @@
       return new Promise((resolve, reject) => {
         const ref = ++this.#ref;
         Object.assign(request, { resolve, reject });
-        request.timer = setTimeout(() => {
-          const code = request.isSaid || request.isPosted ? "unknown" : "unavailable";
-          this.#settle(ref, failure(code, "no answer in time"));
-        }, ANSWER_MS);
         this.#waiting.set(ref, request);
+        this.#limit(ref, ANSWER_MS);
         if (this.#state === "open") this.#send(ref);
       });
     }
 
+    #limit(ref, ms) {
+      const request = this.#waiting.get(ref);
+      clearTimeout(request.timer);
+      request.timer = setTimeout(() => {
+        const code = request.saidAt === undefined ? "unavailable" : "unknown";
+        this.#settle(ref, failure(code, "no answer in time"));
+      }, ms);
+    }
+
     #settle(ref, error, value) {
       const request = this.#waiting.get(ref);
+      if (!request) return;
       this.#waiting.delete(ref);
-      clearTimeout(request?.timer);
-      if (error) request?.reject(error);
-      else request?.resolve(value ?? performance.now() - request.saidAt);
+      clearTimeout(request.timer);
+      if (error) request.reject(error);
+      // The id is null where the application has taken the publication over.
+      else request.resolve(value === undefined ? performance.now() - request.saidAt : value);
+      if (!request.isSaid || this.#said-- < SAID_MAX || this.#state !== "open") return;
+      for (const ref of this.#waiting.keys()) this.#send(ref); // one more may be
+    }
+
+    // A server counts its connections from a random number on, in the upper 40 bits of their ids.
+    // One that was started anew, or another one, does not know what was told before: its count has
+    // not risen, or by too much.
+    #meet(id) {
+      const count = /^\d+$/.test(id) ? BigInt(id) >> 24n : 0n;
+      const isAnother = BigInt.asUintN(40, count - this.#count - 1n) >= (1n << 24n) - 1n;
+      this.#count = count;
+      for (const [ref, { saidAt, isPosted }] of this.#waiting) {
+        if (!isAnother || saidAt === undefined || isPosted) continue;
+        this.#settle(ref, failure("unknown", "another server is there"));
+      }
+    }
+
+    // The link broke: what it was told is told the next one again, but for pings.
+    #keep() {
+      this.#said = 0;
+      for (const [ref, request] of this.#waiting) {
+        if (!request.isSaid) continue;
+        request.isSaid = false;
+        if (request.topic) this.#limit(ref, AGAIN_MS - (performance.now() - request.saidAt));
+        else this.#settle(ref, failure("unknown", "the connection broke before the answer"));
+      }
     }
 
     #send(ref) {
       const request = this.#waiting.get(ref), link = this.#link;
-      const { topic, json } = request;
+      const { topic, json, saidAt } = request;
       if (link.isLeaving || request.isSaid || request.isPosted) return;
+      if (this.#streams && saidAt !== undefined) {
+        return this.#settle(ref, failure("unknown", "a POST cannot be told from the first"));
+      }
       if (json === null || this.#streams) return this.#post(ref, request);
+      if (this.#said >= SAID_MAX) return;
       const text = topic ? `{"op":"publish","topic":"${topic}","ref":${ref},"data":${json}}`
         : `{"op":"ping","ref":${ref}}`;
       // Too long a message would cost the whole connection.
       if (new Blob([text]).size > link.messageMax) return this.#settle(ref, failure("limit"));
-      Object.assign(request, { isSaid: true, saidAt: performance.now() });
+      Object.assign(request, { isSaid: true, saidAt: saidAt ?? performance.now() });
+      this.#said++;
       link.send(text);
     }
 
     async #post(ref, request) {
-      request.isPosted = true; // its answer comes whatever becomes of the link
+      // Its answer comes whatever becomes of the link.
+      Object.assign(request, { isPosted: true, saidAt: performance.now() });
       const { topic, json, bytes } = request;
       const [type, body] = json === null ? ["application/octet-stream", bytes]
         : json[0] === '"' ? ["text/plain", JSON.parse(json)] : ["application/json", json];
@@ -376,7 +468,7 @@
         const url = this.#at(`topics/${topic}`);
         const response = await fetch(url, { method: "POST", headers, body, signal });
         const { status } = response, text = await response.text();
-        const codes = { 400: "bad_request", 401: "forbidden", 403: "forbidden" };
+        const codes = { 400: "bad_request", 401: "forbidden", 403: "forbidden", 503: "unavailable" };
         if (response.ok) this.#settle(ref, null, JSON.parse(text).id);
         else this.#settle(ref, failure(codes[status] ?? "limit", text.trim()));
       } catch (error) { this.#settle(ref, failure("unknown", error.message)); }

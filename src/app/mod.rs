@@ -5,12 +5,14 @@ use tungstenite::Bytes;
 use crate::core::contract::event::Event;
 use crate::core::wire::http::{Request, Response};
 use crate::server::{Builder, Route};
-use crate::threads::handle::Peer;
+use crate::threads::peer::Peer;
 
 /// Adds the program's routes: the status page, the browser client, topics, `/ws`, `/events`,
-/// `/echo`, `/healthz` and `/readyz`. The operator's listener gets the operator's routes and a page
-/// of links to them.
+/// `/echo`, `/healthz` and `/readyz`. Where the configuration names a folder, its files are served
+/// at `/`, and the status page moves to `/status`. The operator's listener gets the operator's
+/// routes and a page of links to them.
 pub fn routes(builder: Builder) -> Builder {
+    let (builder, status) = with_files(builder);
     builder
         .health()
         .operator()
@@ -18,9 +20,23 @@ pub fn routes(builder: Builder) -> Builder {
         .hub("/ws")
         .events("/events")
         .websocket("/echo", echo)
-        .route(Route::get("/", status_page).inline().open())
+        .route(Route::get(status, status_page).inline().open())
         .route(Route::get("/heartwheel.js", client).inline().open())
         .route(Route::get("/", operators_page).inline().admin())
+}
+
+/// Adds the folder's files, if there is a folder. Returns where the status page is, too.
+#[cfg(feature = "streams")]
+fn with_files(builder: Builder) -> (Builder, &'static str) {
+    match builder.folder() {
+        Some(folder) => (builder.route(Route::files("/", folder).open()), "/status"),
+        None => (builder, "/"),
+    }
+}
+
+#[cfg(not(feature = "streams"))]
+fn with_files(builder: Builder) -> (Builder, &'static str) {
+    (builder, "/")
 }
 
 /// Sends every message back.

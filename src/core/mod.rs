@@ -5,6 +5,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | all connections of a server | [`engine`] |
+//! | the other end: what a client does | `client` (with the feature of that name) |
 //! | what carries bytes | [`transport`] |
 //! | one connection | [`connection`], [`outbox`] |
 //! | what the engine and the application tell each other | [`contract`] |
@@ -16,6 +17,8 @@
 //! | values | [`ground`] |
 
 pub mod admission;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod config;
 pub mod connection;
 pub mod contract;

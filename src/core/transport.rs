@@ -59,6 +59,13 @@ pub trait Transport {
     /// other error ends the connection.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got>;
 
+    /// Returns whether it can read into any memory. If not, all is read into the buffer that all
+    /// connections share, which is as large as the transport needs.
+    #[inline]
+    fn reads_anywhere(&self) -> bool {
+        true
+    }
+
     /// Writes the slices, in order, until all is taken or the socket takes no more. Without slices
     /// the transport writes bytes of its own. It must not raise SIGPIPE.
     ///
@@ -74,6 +81,9 @@ pub trait Transport {
     /// Returns whether the kernel would report room. Even without it a write may take a few bytes,
     /// which is no sign that the peer reads.
     fn has_room(&mut self) -> bool;
+
+    /// Widens the kernel's send buffer, or makes it as narrow again as it was at first.
+    fn set_wide(&mut self, _is_wide: bool) {}
 
     /// Returns whether the transport has bytes of its own to write, or can go on with a write that
     /// had to wait for a read.
@@ -115,6 +125,13 @@ pub trait Transport {
         Handshake::Done
     }
 }
+
+/// The kernel's send buffer of each peer, in bytes: what one that does not read may hold there.
+pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The send buffer of a peer that reads and for which much waits. A larger one is slower: the
+/// kernel takes fresh pages for it.
+pub const WIDE_SEND_BUFFER_BYTES: usize = 4 * SEND_BUFFER_BYTES;
 
 /// What a read returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

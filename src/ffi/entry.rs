@@ -1,4 +1,5 @@
-//! The functions of `heartwheel.h`, in its order. The header says what they promise.
+//! The functions of `heartwheel.h` that every host needs, in its order. The header says what they
+//! promise.
 //!
 //! Each checks what C gives and passes it on: to [`with`] if there is a handle, so that no panic
 //! and no second caller gets further than that.
@@ -13,7 +14,8 @@ use super::failure::{Code, DONE, OK, describe};
 use super::handle::{self, Heartwheel, caught, with};
 use super::host::Host;
 use super::{input, logger};
-use crate::core::topics::Payload;
+use crate::core::contract::route::Face;
+use crate::core::topics::{After, Payload};
 use crate::{Bytes, Message};
 
 /// Makes a server from a configuration.
@@ -52,21 +54,7 @@ pub unsafe extern "C" fn heartwheel_listen(
     address: *const c_char,
 ) -> c_int {
     // SAFETY: the host's handle and text.
-    unsafe { with(handle, |host| Ok(host.listen(input::text(address)?)?.into())) }
-}
-
-/// Adds a route whose events the host pulls.
-///
-/// # Safety
-///
-/// As the header says.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn heartwheel_route_websocket(
-    handle: *mut Heartwheel,
-    path: *const c_char,
-) -> c_int {
-    // SAFETY: the host's handle and text.
-    unsafe { with(handle, |host| host.add_route(input::text(path)?).map(|()| OK)) }
+    unsafe { with(handle, |host| Ok(host.listen(input::text(address)?, Face::Public)?.into())) }
 }
 
 /// Returns the descriptor to poll.
@@ -138,7 +126,7 @@ pub unsafe extern "C" fn heartwheel_send_text(
     let body = |host: &mut Host| {
         // SAFETY: the host's bytes.
         let (peer, text) = (input::peer(peer)?, unsafe { input::utf8(text, len) }?);
-        host.send(peer, len, || input::copy_text(text).map(Message::text))?;
+        host.send(peer, len, &|| input::copy_text(text).map(Message::text))?;
         Ok(OK)
     };
     // SAFETY: the host's handle.
@@ -160,7 +148,7 @@ pub unsafe extern "C" fn heartwheel_send_binary(
     let body = |host: &mut Host| {
         // SAFETY: the host's bytes.
         let (peer, data) = (input::peer(peer)?, unsafe { input::bytes(data.cast(), len) }?);
-        host.send(peer, len, || input::copy(data).map(Message::binary))?;
+        host.send(peer, len, &|| input::copy(data).map(Message::binary))?;
         Ok(OK)
     };
     // SAFETY: the host's handle.
@@ -224,7 +212,7 @@ pub unsafe extern "C" fn heartwheel_subscribe(
 ) -> c_int {
     let body = |host: &mut Host| {
         // SAFETY: the host's text.
-        host.subscribe(input::peer(peer)?, unsafe { input::text(topic) }?)?;
+        host.subscribe(input::peer(peer)?, unsafe { input::text(topic) }?, After::Now)?;
         Ok(OK)
     };
     // SAFETY: the host's handle.
@@ -259,7 +247,7 @@ pub unsafe extern "C" fn heartwheel_unsubscribe(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn heartwheel_close(handle: *mut Heartwheel, peer: u64, code: u16) -> c_int {
     // SAFETY: the host's handle.
-    unsafe { with(handle, |host| host.close(input::peer(peer)?, code).map(|()| OK)) }
+    unsafe { with(handle, |host| host.close(input::peer(peer)?, code, "").map(|()| OK)) }
 }
 
 /// Begins to drain.

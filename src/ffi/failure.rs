@@ -17,10 +17,12 @@ pub(super) enum Code {
     Full = -4,
     Config = -5,
     Panic = -6,
+    None = -7,
 }
 
 pub(super) const OK: c_int = 0;
 pub(super) const DONE: c_int = 1;
+pub(super) const GAP: c_int = 2;
 
 /// A code, and the sentence that `heartwheel_last_error` returns.
 #[derive(Debug)]
@@ -94,6 +96,8 @@ pub(super) fn describe(code: c_int) -> &'static CStr {
         code if code == Code::Full as c_int => c"full: try again later",
         code if code == Code::Config as c_int => c"the configuration is not usable",
         code if code == Code::Panic as c_int => c"the library failed: only free the handle",
+        code if code == Code::None as c_int => c"there is none",
+        GAP => c"done, but events are missing",
         _ => c"no such code",
     }
 }

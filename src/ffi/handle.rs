@@ -122,19 +122,39 @@ pub(super) unsafe fn with<T: From<c_int>>(
     handle: *const Heartwheel,
     body: impl FnOnce(&mut Host) -> Result<T, Failure>,
 ) -> T {
+    let (mut body, mut value) = (Some(body), None);
+    let mut call = |host: &mut Host| {
+        value = body.take().map(|body| body(host)).transpose()?;
+        Ok(())
+    };
+    // the caller promises the same.
+    let code = unsafe { enter_with(handle, &mut call) };
+    value.unwrap_or_else(|| T::from(code))
+}
+
+/// Calls `body` with the server behind a handle, and returns the code. It is there once, and not
+/// once for each function of the header.
+///
+/// # Safety
+///
+/// As [`Heartwheel::find`].
+unsafe fn enter_with(
+    handle: *const Heartwheel,
+    body: &mut dyn FnMut(&mut Host) -> Result<(), Failure>,
+) -> c_int {
     // the caller promises the same.
     let found = unsafe { Heartwheel::find(handle) };
     let Some(inside) = found.and_then(Inside::enter) else {
-        return T::from(Code::Argument as c_int);
+        return Code::Argument as c_int;
     };
     let state = inside.state();
     let host = match &mut state.serving {
         Serving::Host(host) => host,
-        Serving::Failed(code) => return T::from(*code as c_int),
+        Serving::Failed(code) => return *code as c_int,
     };
     let _level = logger::enter(host.log_level());
     let failure = match catch_unwind(AssertUnwindSafe(|| body(host))) {
-        Ok(Ok(value)) => return value,
+        Ok(Ok(())) => return OK,
         Ok(Err(failure)) => failure,
         Err(panic) => {
             // It stopped in the middle of something: its sockets are closed, and nothing else of it
@@ -147,7 +167,7 @@ pub(super) unsafe fn with<T: From<c_int>>(
     };
     let code = failure.code;
     state.last_error = failure.text;
-    T::from(code as c_int)
+    code as c_int
 }
 
 /// Returns the sentence of the last failure, valid until the next call.
@@ -212,12 +232,13 @@ const _: () = {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::contract::route::Face;
 
     // FAULTS 150.
     #[test]
     fn a_panic_is_a_code_and_ends_the_server() {
         let mut host = Host::new(None).unwrap();
-        let port = host.0.listen("127.0.0.1:0").unwrap();
+        let port = host.0.listen("127.0.0.1:0", Face::Public).unwrap();
         let handle = Box::into_raw(Heartwheel::new(Ok(host)));
         // SAFETY: it is a handle until it is freed, and no other code has it.
         unsafe {

@@ -1,8 +1,8 @@
 //! What C hands over: text and bytes, checked before use.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int};
 use std::num::NonZeroU64;
-use std::slice;
+use std::{ptr, slice};
 
 use super::failure::{Code, Failure};
 use crate::core::ground::id::ConnectionId;
@@ -25,6 +25,16 @@ pub(super) unsafe fn text<'a>(text: *const c_char) -> Result<&'a str, Failure> {
     // it is not null, and the caller says that it ends with a NUL.
     let text = unsafe { CStr::from_ptr(text) };
     text.to_str().map_err(|_| Failure::new(Code::Argument, c"the text is not UTF-8"))
+}
+
+/// As [`text`]; `None` for null.
+///
+/// # Safety
+///
+/// As [`text`].
+pub(super) unsafe fn optional_text<'a>(given: *const c_char) -> Result<Option<&'a str>, Failure> {
+    // the caller promises the same.
+    (!given.is_null()).then(|| unsafe { text(given) }).transpose()
 }
 
 /// Returns `len` bytes; if `len` is 0, `data` may be null.
@@ -54,6 +64,27 @@ pub(super) unsafe fn utf8<'a>(data: *const c_char, len: usize) -> Result<&'a str
     // the caller promises the same.
     let bytes = unsafe { bytes(data.cast(), len) }?;
     str::from_utf8(bytes).map_err(|_| Failure::new(Code::Argument, c"the text is not UTF-8"))
+}
+
+/// Writes text to the host's place, cut to its size, with a NUL behind it. Returns the whole
+/// length.
+///
+/// # Safety
+///
+/// `out` is null, or has room for `size` bytes.
+pub(super) unsafe fn show(text: &[u8], out: *mut c_char, size: usize) -> Result<c_int, Failure> {
+    if out.is_null() && size > 0 {
+        return Err(Failure::new(Code::Argument, c"the text has no place"));
+    }
+    if let Some(room) = size.checked_sub(1) {
+        let len = text.len().min(room);
+        // SAFETY: it is not null, since the size is not 0, and `len + 1` is at most the size.
+        unsafe {
+            ptr::copy_nonoverlapping(text.as_ptr(), out.cast(), len);
+            out.add(len).write(0);
+        }
+    }
+    Ok(c_int::try_from(text.len()).unwrap_or(c_int::MAX))
 }
 
 /// Copies bytes; `None` if there is no memory for them.

@@ -12,10 +12,16 @@
 //! touches only what C hands over: pointers to handles, text, bytes and events.
 #![allow(unsafe_code)]
 
+mod asked;
 mod entry;
 mod event;
 mod failure;
 mod handle;
 mod host;
 mod input;
+mod links;
 mod logger;
+mod peers;
+mod requests;
+mod routes;
+mod server;

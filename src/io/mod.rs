@@ -1,6 +1,8 @@
 //! Sockets, listeners, the clock and the event loop: everything that the pure part must not know.
 
 pub mod bind;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod clock;
 pub mod event_loop;
 pub mod listener;

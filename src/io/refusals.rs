@@ -1,4 +1,5 @@
-//! Connections that are answered 503 without a slot.
+//! Connections that are answered 503 without a slot, over TLS by an alert; and those over TLS that
+//! have ended with an alert.
 //!
 //! Closing a socket with bytes unread resets it, and the reset may overtake the answer. So each
 //! refused connection waits, in a ring that bounds their number, until its peer has read the answer
@@ -41,13 +42,23 @@ impl Refusals {
         registry: &Registry,
         first_token: usize,
     ) {
-        let is_sealed = socket.is_sealed();
-        let mut transport = socket.lend();
-        if !is_sealed {
-            // A new socket has room for the answer; without room the FIN alone tells the peer.
-            let _ = transport.write(&[IoSlice::new(answer)]);
-        }
-        transport.finish();
+        let refusal = socket.refusal();
+        let answer = refusal.as_ref().map_or(answer, |refusal| refusal);
+        // A new socket has room for the answer; without room the FIN alone tells the peer.
+        let _ = socket.lend().write(&[IoSlice::new(answer)]);
+        self.linger(socket, expires_at, registry, first_token);
+    }
+
+    /// Sends FIN to a peer that has been told all, and keeps its socket for a while. The poller
+    /// does not know the socket yet.
+    pub fn linger(
+        &mut self,
+        mut socket: Socket,
+        expires_at: Instant,
+        registry: &Registry,
+        first_token: usize,
+    ) {
+        socket.lend().finish();
         let token = self.next_token;
         self.next_token = (token + 1) % Refusals::TOKENS;
         if socket.lend().register(registry, Token(first_token + token)).is_err() {

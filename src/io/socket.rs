@@ -12,9 +12,9 @@ use socket2::SockRef;
 use crate::core::ground::time::SPAN_MAX;
 #[cfg(feature = "tls")]
 use crate::core::transport::Handshake;
-use crate::core::transport::{Got, Transport, Written};
+use crate::core::transport::{Got, SEND_BUFFER_BYTES, Transport, WIDE_SEND_BUFFER_BYTES, Written};
 #[cfg(feature = "tls")]
-use crate::core::wire::tls::{Certificate, Sealed};
+use crate::core::wire::tls::{Alert, Certificate, Sealed};
 use crate::io::memory::MemorySocket;
 use crate::io::transport::Plain;
 #[cfg(feature = "tls")]
@@ -32,12 +32,16 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Returns whether nothing may be written to it in plain text.
-    pub fn is_sealed(&self) -> bool {
+    /// Returns what a peer that gets no slot is told instead of a response, if it awaits none.
+    ///
+    /// A response inside TLS would cost a handshake, of which a server without room has nothing to
+    /// give. An alert costs seven bytes, and tells the client that the address speaks TLS and that
+    /// the fault is not its own (RFC 8446, 6.2).
+    pub fn refusal(&self) -> Option<[u8; 7]> {
         match self {
-            Socket::Tcp(_) | Socket::Unix(_) | Socket::Memory(_) => false,
+            Socket::Tcp(_) | Socket::Unix(_) | Socket::Memory(_) => None,
             #[cfg(feature = "tls")]
-            Socket::Tls(_) => true,
+            Socket::Tls(_) => Some(Alert::InternalError.in_plain_text()),
         }
     }
 
@@ -197,6 +201,24 @@ impl Transport for SocketMut<'_> {
 
     #[cfg(feature = "tls")]
     #[inline]
+    fn reads_anywhere(&self) -> bool {
+        !matches!(self, SocketMut::Tls(_))
+    }
+
+    fn set_wide(&mut self, is_wide: bool) {
+        let bytes = if is_wide { WIDE_SEND_BUFFER_BYTES } else { SEND_BUFFER_BYTES };
+        match self {
+            SocketMut::Tcp(stream) => {
+                let _ = SockRef::from(&**stream).set_send_buffer_size(bytes);
+            }
+            SocketMut::Unix(_) | SocketMut::Memory(_) => {}
+            #[cfg(feature = "tls")]
+            SocketMut::Tls(tls) => tls.tls.stream().set_wide(is_wide),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[inline]
     fn wants_write(&self) -> bool {
         matches!(self, SocketMut::Tls(tls) if tls.wants_write())
     }
@@ -280,5 +302,4 @@ impl From<&Event> for Readiness {
     }
 }
 
-const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const NOT_SENT_BYTES_MAX: u32 = 16 * 1024;

@@ -32,7 +32,7 @@ impl Sockets {
             #[cfg(feature = "tls")]
             Socket::Tls(stream) => {
                 let desk = self.desk.as_mut().expect("it is made with the first listener");
-                SocketSlot::Tls(Box::new(Tls::new(stream, desk)))
+                SocketSlot::Tls(Tls::new(stream, desk))
             }
         };
     }
@@ -61,7 +61,7 @@ impl Sockets {
             SocketSlot::Free | SocketSlot::Tcp(_) | SocketSlot::Unix(_) => {}
             SocketSlot::Memory(index) => drop(self.memory.remove(index as usize)),
             #[cfg(feature = "tls")]
-            SocketSlot::Tls(mut tls) => {
+            SocketSlot::Tls(tls) => {
                 if let Some(desk) = &mut self.desk {
                     tls.close(desk);
                 }
@@ -96,7 +96,8 @@ impl Sockets {
         None
     }
 
-    /// Forgets who stands first in line and is gone, or has gone on.
+    /// Forgets handshakes that stand in line and are gone, or have gone on: those in front, so that
+    /// the first in line is there, and all where they have become many.
     pub fn forget_gone(&mut self) {
         let Some(desk) = &mut self.desk else { return };
         let table = &mut self.table;
@@ -109,10 +110,19 @@ impl Sockets {
         {
             desk.hellos.pop_front();
         }
-        while let Some((ticket, _)) = desk.waiting.front()
-            && !is_there(*ticket, Tls::is_waiting)
-        {
-            desk.waiting.pop_front();
+        if desk.hellos.len() > desk.hellos_max {
+            desk.hellos.retain(|ticket| is_there(*ticket, Tls::is_queued));
+            desk.hellos_max = 2 * desk.hellos.len() + GONE_MAX;
+        }
+        for queue in &mut desk.waiting {
+            while let Some((ticket, _)) = queue.front()
+                && !is_there(*ticket, Tls::is_waiting)
+            {
+                queue.pop_front();
+            }
+            if queue.len() > 2 * desk.active_max + GONE_MAX {
+                queue.retain(|(ticket, _)| is_there(*ticket, Tls::is_waiting));
+            }
         }
     }
 
@@ -148,8 +158,12 @@ enum SocketSlot {
     Unix(UnixStream),
     Memory(u32),
     #[cfg(feature = "tls")]
-    Tls(Box<Tls>),
+    Tls(Tls),
 }
+
+/// So many handshakes that are gone may stand in line.
+#[cfg(feature = "tls")]
+const GONE_MAX: usize = 64;
 
 // One for each connection, beside its slab entry.
 const _: () = assert!(size_of::<SocketSlot>() <= SOCKET_PLACE_BYTES);

@@ -5,6 +5,7 @@ use std::fmt::{self, Display};
 
 use crate::core::config::units::show_duration;
 use crate::core::config::{ClientAdvice, Config, KEYS, Term};
+use crate::core::ground::decimal::tenths;
 
 /// The text that `check` prints. Faults are not in it: they go to stderr, as all faults do.
 pub struct Judgement<'a> {
@@ -109,7 +110,7 @@ fn write_advice(f: &mut fmt::Formatter<'_>, advice: ClientAdvice) -> fmt::Result
 fn rounded(bytes: u64) -> String {
     let step = bytes.checked_ilog2().unwrap_or(0) / 10;
     let unit = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"][step as usize];
-    format!("{:.1} {unit}", bytes as f64 / (1u64 << (10 * step)) as f64)
+    tenths(bytes as f64 / (1u64 << (10 * step)) as f64) + " " + unit
 }
 
 #[cfg(test)]
@@ -142,10 +143,11 @@ mod tests {
             assert_eq!(lines.next(), None, "{text}");
             line
         };
-        // 1,000 x 240 B, and 148 KiB for all; the budget and a quarter of it; the program.
-        assert_eq!(line(&config, 40 * MIB), "Memory to plan with: 54.4 MiB");
+        // 1,000 times 240 B and 400 B of timers, and 148 KiB for all; then the budget and a quarter
+        // of it; then the program.
+        assert_eq!(line(&config, 40 * MIB), "Memory to plan with: 54.8 MiB");
         config.set("limits.memory_bytes", "4m").unwrap();
-        assert_eq!(line(&config, 40 * MIB), "Memory to plan with: 9.4 MiB");
+        assert_eq!(line(&config, 40 * MIB), "Memory to plan with: 9.8 MiB");
         // If all that may wait is less than the budget, that counts.
         for (name, text) in [("limits.connections", "1"), ("limits.topics", "1"), ("workers", "0")]
         {

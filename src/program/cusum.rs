@@ -67,7 +67,9 @@ impl Cusum {
         self.samples = (self.samples + 1).min(MEMORY);
         let is_learning = self.samples <= Cusum::LEARNED;
         let far = if is_learning { f64::INFINITY } else { 3.0 * deviation };
-        let off = (sample - self.mean).clamp(-far, far);
+        // `clamp` would do the same, and bring the writing of floating point into the program: its
+        // panic shows the bounds.
+        let off = (sample - self.mean).max(-far).min(far);
         let share = 1.0 / f64::from(if is_learning { self.samples } else { MEMORY });
         self.mean += off * share;
         self.variance = (1.0 - share) * (self.variance + share * off * off);

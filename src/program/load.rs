@@ -65,8 +65,10 @@ fn variables(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec
     // show it.
     let text = |text: OsString| text.to_string_lossy().into_owned();
     let all = environment.into_iter().map(|(name, value)| (text(name), text(value)));
-    let mut ours: Vec<_> = all.filter(|(name, _)| name.starts_with(PREFIX)).collect();
-    ours.sort();
+    let mut ours: Vec<(String, String)> = Vec::new();
+    for variable in all.filter(|(name, _)| name.starts_with(PREFIX)) {
+        ours.insert(ours.partition_point(|other| other.0 < variable.0), variable);
+    }
     ours
 }
 

@@ -1,8 +1,34 @@
-//! The program around the library: options, configuration, exit status.
+//! A service of your own: options, configuration file, signals, systemd, exit status.
 //!
 //! [`run`] does everything but decide what is served: that is the caller's, so that another program
 //! can serve other routes under the same options. Stdout has only what was asked for; all else goes
 //! to stderr.
+//!
+//! ```no_run
+//! use heartwheel::{Event, Heard, Peer, program, topics::After};
+//!
+//! fn main() -> std::process::ExitCode {
+//!     program::run(|builder| {
+//!         let echo = |peer: &Peer, event: Event| {
+//!             if let Event::Message(message) = event {
+//!                 peer.send(message);
+//!             }
+//!         };
+//!         let builder = builder.websocket("/echo", echo).topics("/topics/{topic}");
+//!         builder.health().operator().with_handle(|handle| {
+//!             let readings = handle.subscribe("readings", After::Now).expect("it is the first");
+//!             std::thread::spawn(move || {
+//!                 for heard in &readings {
+//!                     if let Heard::Event(event) = heard {
+//!                         println!("{} {} bytes", event.id, event.payload.len());
+//!                     }
+//!                 }
+//!             });
+//!             handle.on_drain(|| println!("telling the registry")).expect("it is the first");
+//!         })
+//!     })
+//! }
+//! ```
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -16,19 +42,30 @@ use crate::system::tls::Acceptor;
 use crate::system::token_file;
 
 mod activation;
+#[cfg(feature = "client")]
+mod asked;
+mod at_rest;
 mod check;
+#[cfg(feature = "client")]
+mod client;
 mod cusum;
 mod load;
 mod log_queue;
 mod notify;
 mod options;
+#[cfg(feature = "client")]
+mod publish;
 mod serve;
 mod signals;
+#[cfg(feature = "client")]
+mod subscribe;
+mod timestamp;
 #[cfg(feature = "tls")]
 mod tls_files;
 mod watch;
 
-pub use options::{COMMANDS, CommandWord, FLAGS, Flag};
+#[doc(hidden)]
+pub use options::{CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, CommandWord, FLAGS, Flag};
 
 use check::Judgement;
 use load::{Loaded, load};
@@ -36,9 +73,18 @@ use options::{Command, Options, Usage};
 use serve::serve;
 
 /// Runs the program: reads the command line, loads the configuration, runs the command. `routes`
-/// adds what is served.
+/// adds what is served, to a builder that has the configuration and the listeners that systemd has
+/// passed. [`Builder::with_handle`] gives it the server's handle.
 ///
-/// A faulty command line or configuration gives status 2, and a line on stderr for each fault.
+/// The commands, options and environment are those of the `heartwheel` program
+/// ([`configuration`](crate::guide::configuration)), the log lines go to stderr. SIGTERM and SIGINT
+/// begin a drain, a second one ends at once; SIGHUP reads the configuration again; under systemd
+/// readiness, reload and the watchdog are told ([`operating`](crate::guide::operating)). It returns
+/// when the server has ended: what is to be done behind the last connection follows the call.
+///
+/// It installs a logger, signal handlers and, for `serve`, raises the limit of descriptors: a
+/// program calls it once, from `main`. A faulty command line or configuration gives status 2, and
+/// a line on stderr for each fault.
 pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
     let options = match Options::parse(arguments) {
@@ -48,7 +94,9 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     match options.command {
         Command::Help => return print(Usage),
         Command::Version => return print(VERSION),
-        Command::Serve | Command::Check | Command::PrintConfig => {}
+        #[cfg(feature = "client")]
+        Command::Subscribe | Command::Publish => return client::run(options),
+        _ => {}
     }
     let command = options.command;
     let load = move || load(&options, env::vars_os(), |path| fs::read_to_string(path));
@@ -59,6 +107,8 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     let mut report = config.check();
     if command != Command::PrintConfig {
         report.faults.extend(token_file::read(&config).err().unwrap_or_default());
+        #[cfg(feature = "streams")]
+        report.faults.extend(no_folder(&config));
     }
     #[cfg(feature = "tls")]
     if command == Command::Check {
@@ -86,6 +136,13 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
         Command::PrintConfig => print(config.to_toml()),
         _ => serve(config, load, routes),
     }
+}
+
+/// Returns the fault of a folder that is not there.
+#[cfg(feature = "streams")]
+fn no_folder(config: &crate::core::config::Config) -> Option<String> {
+    let folder = config.serve.files.as_ref().filter(|folder| !folder.is_dir())?;
+    Some(format!("serve.files = {}: there is no such folder", folder.display()))
 }
 
 const VERSION: &str = concat!("heartwheel ", env!("CARGO_PKG_VERSION"), "\n");

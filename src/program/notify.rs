@@ -16,6 +16,7 @@ use log::{error, info, warn};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::core::observe::stats::Vitals;
+use crate::system::spawn::spawn;
 use crate::threads::handle::Handle;
 
 /// The connection to the service manager.
@@ -56,7 +57,7 @@ impl Notify {
     /// only while the server makes real progress.
     pub fn feed_watchdog(&self, handle: Handle, workers: usize) -> io::Result<()> {
         let Some(span) = watchdog().filter(|_| self.socket.is_some()) else { return Ok(()) };
-        info!("watchdog span_ms={}", span.as_millis());
+        info!("watchdog span_ms={}", span.as_millis() as u64);
         let notify = self.clone();
         let feed = move || {
             let every = span / 2;
@@ -73,14 +74,14 @@ impl Notify {
                     Some(vitals) => error!(
                         "watchdog not fed handlers_stuck={} wheel_late_ms={}",
                         vitals.stats.handlers_stuck,
-                        vitals.wheel_late.as_millis()
+                        vitals.wheel_late.as_millis() as u64
                     ),
                     None => error!("watchdog not fed: the loop does not turn"),
                 }
                 thread::sleep(every);
             }
         };
-        thread::Builder::new().name("heartwheel-notify".into()).spawn(feed)?;
+        spawn("heartwheel-notify".into(), None, Box::new(feed))?;
         Ok(())
     }
 

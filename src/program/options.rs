@@ -1,7 +1,8 @@
 //! The command line: which command, which file, which keys.
 //!
 //! [`COMMANDS`] and [`FLAGS`] are the only lists: reading, `--help`, the manual page and the
-//! completions of the shells all come from these tables.
+//! completions of the shells all come from these tables. What is a client's has tables of its own,
+//! which a build without the feature `client` does not go by.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display};
@@ -9,10 +10,15 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+#[cfg(feature = "client")]
+use super::asked::Asked;
+
 /// A command: a word on the command line without a dash.
 pub struct CommandWord {
     /// Its name.
     pub name: &'static str,
+    /// What stands behind it: `URL TOPIC...`. Empty if nothing may.
+    pub arguments: &'static str,
     /// What it does, in a few words.
     pub meaning: &'static str,
     command: Command,
@@ -45,22 +51,41 @@ impl Flag {
 pub const COMMANDS: &[CommandWord] = &[
     CommandWord {
         name: "serve",
+        arguments: "",
         meaning: "run the server until SIGTERM or SIGINT (the default)",
         command: Command::Serve,
     },
     CommandWord {
         name: "check",
+        arguments: "",
         meaning: "judge the configuration: limits, contradictions, worst-case memory",
         command: Command::Check,
     },
     CommandWord {
         name: "print-config",
+        arguments: "",
         meaning: "print the effective configuration as TOML",
         command: Command::PrintConfig,
     },
 ];
 
-/// All options; each command takes all of them.
+/// The commands of the other end, in builds with the feature `client`.
+pub const CLIENT_COMMANDS: &[CommandWord] = &[
+    CommandWord {
+        name: "subscribe",
+        arguments: "URL TOPIC...",
+        meaning: "print the events of a server's topics, and go on after each break",
+        command: Command::Subscribe,
+    },
+    CommandWord {
+        name: "publish",
+        arguments: "URL TOPIC [PAYLOAD | -]",
+        meaning: "publish PAYLOAD, or all of stdin, or with - each line of it; print the ids",
+        command: Command::Publish,
+    },
+];
+
+/// All options but those of the other end; each command takes all of them.
 pub const FLAGS: &[Flag] = &[
     Flag {
         short: Some('c'),
@@ -89,6 +114,14 @@ pub const FLAGS: &[Flag] = &[
         value: Some("ADDR"),
         meaning: "listen for the operator there; off for nowhere; repeatable",
         does: Does::Key("admin_listen"),
+    },
+    #[cfg(feature = "streams")]
+    Flag {
+        short: None,
+        long: "files",
+        value: Some("DIR"),
+        meaning: "serve the files of this folder at /",
+        does: Does::Key("serve.files"),
     },
     Flag {
         short: None,
@@ -120,8 +153,75 @@ pub const FLAGS: &[Flag] = &[
     },
 ];
 
+/// The options of [`CLIENT_COMMANDS`].
+pub const CLIENT_FLAGS: &[Flag] = &[
+    Flag {
+        short: None,
+        long: "token",
+        value: Some("T"),
+        meaning: "send this token, which other users of the machine can see",
+        does: Does::Client,
+    },
+    Flag {
+        short: None,
+        long: "token-file",
+        value: Some("FILE"),
+        meaning: "send the token in this file, read again when the server asks for another",
+        does: Does::Client,
+    },
+    Flag {
+        short: None,
+        long: "ca",
+        value: Some("FILE"),
+        meaning: "trust the certificates that those in this file have signed, and no others",
+        does: Does::Client,
+    },
+    Flag {
+        short: None,
+        long: "cert",
+        value: Some("FILE"),
+        meaning: "show this certificate; with --key",
+        does: Does::Client,
+    },
+    Flag {
+        short: None,
+        long: "key",
+        value: Some("FILE"),
+        meaning: "the certificate's key",
+        does: Does::Client,
+    },
+    Flag {
+        short: None,
+        long: "timeout",
+        value: Some("D"),
+        meaning: "publish: the whole run (10s); subscribe: without a connection (off)",
+        does: Does::Client,
+    },
+    Flag {
+        short: None,
+        long: "after",
+        value: Some("ID"),
+        meaning: "subscribe: begin after this event; 0-0: with all that is retained",
+        does: Does::Subscribe,
+    },
+    Flag {
+        short: None,
+        long: "json",
+        value: None,
+        meaning: "subscribe: print events and gaps as lines of JSON",
+        does: Does::Subscribe,
+    },
+    Flag {
+        short: None,
+        long: "count",
+        value: Some("N"),
+        meaning: "subscribe: end after so many events",
+        does: Does::Subscribe,
+    },
+];
+
 /// What an option does.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Does {
     /// Names the configuration file.
     File,
@@ -131,6 +231,10 @@ enum Does {
     Key(&'static str),
     /// Ends the reading: only this command runs.
     Only(Command),
+    /// Is for clients.
+    Client,
+    /// Is for `subscribe`.
+    Subscribe,
 }
 
 /// What the program is to do.
@@ -143,6 +247,10 @@ pub enum Command {
     Check,
     /// Print the configuration as TOML.
     PrintConfig,
+    /// Print the events of topics.
+    Subscribe,
+    /// Publish to a topic.
+    Publish,
     /// Print the usage.
     Help,
     /// Print the version.
@@ -158,6 +266,9 @@ pub struct Options {
     pub file: Option<PathBuf>,
     /// Keys and values in the order given; a later one wins.
     pub settings: Vec<(String, String)>,
+    /// What a client is told.
+    #[cfg(feature = "client")]
+    pub asked: Asked,
 }
 
 impl Options {
@@ -174,12 +285,19 @@ impl Options {
         let mut parser = lexopt::Parser::from_args(arguments);
         let mut options = Options::default();
         let mut command = None;
+        #[cfg(feature = "client")]
+        let mut of_clients = Vec::new();
         while let Some(argument) = parser.next()? {
             let flag = match &argument {
-                Short(letter) => FLAGS.iter().find(|flag| flag.short == Some(*letter)),
-                Long(name) => FLAGS.iter().find(|flag| flag.long == *name),
+                Short(letter) => flags().find(|flag| flag.short == Some(*letter)),
+                Long(name) => flags().find(|flag| flag.long == *name),
                 Value(word) if command.is_none() => {
                     command = Some(Command::named(word)?);
+                    continue;
+                }
+                #[cfg(feature = "client")]
+                Value(word) if command.is_some_and(Command::is_client) => {
+                    options.asked.arguments.push(word.clone());
                     continue;
                 }
                 Value(_) => None,
@@ -189,10 +307,27 @@ impl Options {
                 Some(Does::Setting) => options.set(parser.value()?.string()?)?,
                 Some(Does::Key(key)) => options.push(key, parser.value()?.string()?),
                 Some(Does::Only(command)) => return Ok(Options { command, ..Options::default() }),
+                #[cfg(feature = "client")]
+                Some(Does::Client | Does::Subscribe) => {
+                    let flag = flag.expect("it does something");
+                    options.asked.take(flag.long, &mut parser)?;
+                    of_clients.push(flag);
+                }
+                #[cfg(not(feature = "client"))]
+                Some(Does::Client | Does::Subscribe) => return Err(argument.unexpected()),
                 None => return Err(argument.unexpected()),
             }
         }
         options.command = command.unwrap_or_default();
+        #[cfg(feature = "client")]
+        for flag in of_clients {
+            let command = options.command;
+            if flag.does == Does::Subscribe && command != Command::Subscribe {
+                return Err(format!("--{}: is for subscribe", flag.long).into());
+            } else if !command.is_client() {
+                return Err(format!("--{}: is for subscribe and publish", flag.long).into());
+            }
+        }
         Ok(options)
     }
 
@@ -214,9 +349,30 @@ impl Options {
     }
 }
 
+/// Returns the options that this build knows.
+fn flags() -> impl Iterator<Item = &'static Flag> {
+    FLAGS.iter().chain(CLIENT_FLAGS.iter().filter(|_| cfg!(feature = "client")))
+}
+
+/// Returns the commands that this build knows.
+fn commands() -> impl Iterator<Item = &'static CommandWord> {
+    COMMANDS.iter().chain(CLIENT_COMMANDS.iter().filter(|_| cfg!(feature = "client")))
+}
+
 impl Command {
+    /// Returns whether it is one of the other end.
+    #[cfg(feature = "client")]
+    pub fn is_client(self) -> bool {
+        matches!(self, Command::Subscribe | Command::Publish)
+    }
+
     fn named(word: &OsStr) -> Result<Command, String> {
-        let found = COMMANDS.iter().find(|command| command.name == word);
+        #[cfg(not(feature = "client"))]
+        if word == "subscribe" || word == "publish" {
+            let word = word.to_string_lossy();
+            return Err(format!("{word}: this build has no client: feature `client`"));
+        }
+        let found = commands().find(|command| command.name == word);
         let unknown = || format!("{}: there is no such command", word.to_string_lossy());
         found.map(|found| found.command).ok_or_else(unknown)
     }
@@ -228,20 +384,32 @@ pub struct Usage;
 impl Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(USAGE_HEAD)?;
-        for CommandWord { name, meaning, .. } in COMMANDS {
+        for CommandWord { name, arguments, meaning, .. } in commands() {
+            if !arguments.is_empty() {
+                write!(f, "  {name} {arguments}\n  {:<14} {meaning}\n", "")?;
+                continue;
+            }
             writeln!(f, "  {name:<14} {meaning}")?;
         }
         f.write_str("\nOptions:\n")?;
-        for Flag { short, long, value, meaning, .. } in FLAGS {
-            match short {
-                Some(letter) => write!(f, "  -{letter}, ")?,
-                None => f.write_str("      ")?,
-            }
-            let width = 17_usize.saturating_sub(long.len());
-            writeln!(f, "--{long} {:<width$} {meaning}", value.unwrap_or_default())?;
+        FLAGS.iter().try_for_each(|flag| write_flag(f, flag))?;
+        #[cfg(feature = "client")]
+        {
+            f.write_str("\nOptions of subscribe and publish:\n")?;
+            CLIENT_FLAGS.iter().try_for_each(|flag| write_flag(f, flag))?;
         }
         f.write_str(USAGE_END)
     }
+}
+
+fn write_flag(f: &mut fmt::Formatter<'_>, flag: &Flag) -> fmt::Result {
+    let Flag { short, long, value, meaning, .. } = flag;
+    match short {
+        Some(letter) => write!(f, "  -{letter}, ")?,
+        None => f.write_str("      ")?,
+    }
+    let width = 17_usize.saturating_sub(long.len());
+    writeln!(f, "--{long} {:<width$} {meaning}", value.unwrap_or_default())
 }
 
 const USAGE_HEAD: &str = "\

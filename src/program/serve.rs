@@ -1,16 +1,18 @@
 //! `heartwheel serve`: the server between its first log line and its exit status.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use log::{error, info, warn};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use super::at_rest::Rest;
 use super::load::Loaded;
 use super::notify::Notify;
 use super::signals::{Load, Watcher};
 #[cfg(feature = "tls")]
 use super::tls_files;
-use super::{REFUSED, activation, complain, log_queue, watch};
+use super::{REFUSED, activation, at_rest, complain, log_queue, watch};
 use crate::core::config::Config;
 use crate::server::{Builder, Ended, Error, Server};
 
@@ -45,7 +47,8 @@ pub(super) fn serve(
         let load = tls_files::watch(&config_of_tls, handle.clone(), load)?;
         Watcher { handle, notify: notify.clone(), load, drain }.start()?;
         notify.ready();
-        server.run()
+        let mut rest = Rest::default();
+        server.run_with(|stats| rest.look(Instant::now, stats, at_rest::give_back))
     });
     let status = match ended {
         Ok(Ended::Drained) => {

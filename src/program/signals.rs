@@ -11,6 +11,7 @@ use signal_hook::iterator::Signals;
 
 use super::load::Loaded;
 use super::notify::Notify;
+use crate::system::spawn::spawn;
 use crate::threads::handle::{Handle, SendError};
 
 /// What the thread that waits for signals needs.
@@ -46,7 +47,7 @@ impl Watcher {
                 }
             }
         };
-        thread::Builder::new().name("heartwheel-signals".into()).spawn(wait)?;
+        spawn("heartwheel-signals".into(), None, Box::new(wait))?;
         Ok(())
     }
 
@@ -105,7 +106,7 @@ fn log_table(handle: &Handle) -> Option<JoinHandle<()>> {
         });
         info!("connections logged={count} whole={is_whole}");
     };
-    thread::Builder::new().name("heartwheel-table".into()).spawn(write).ok()
+    spawn("heartwheel-table".into(), None, Box::new(write)).ok()
 }
 
 /// Gives the command from a thread, which ends the process if the loop does not end: a handler on
@@ -114,7 +115,7 @@ fn see_to(handle: &Handle, command: fn(&Handle) -> Result<(), SendError>, span: 
     let given = handle.clone();
     let end = move || {
         let mut is_given = false;
-        for _ in 0..span.as_millis().div_ceil(STEP.as_millis()) {
+        for _ in 0..(span.as_millis() as u64).div_ceil(STEP.as_millis() as u64) {
             // A server that is busy takes the command a little later.
             is_given = is_given || command(&given) != Err(SendError::Full);
             thread::park_timeout(STEP);
@@ -123,7 +124,7 @@ fn see_to(handle: &Handle, command: fn(&Handle) -> Result<(), SendError>, span: 
         log::logger().flush();
         std::process::exit(1);
     };
-    if thread::Builder::new().name("heartwheel-exit".into()).spawn(end).is_err() {
+    if spawn("heartwheel-exit".into(), None, Box::new(end)).is_err() {
         // Memory is too short for another thread: the command is given all the same, and the next
         // signal is handled.
         while command(handle) == Err(SendError::Full) {

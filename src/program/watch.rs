@@ -11,9 +11,11 @@ use log::{info, warn};
 
 use super::cusum::{Cusum, Shift, ShiftRules};
 use crate::core::config::Watch;
+use crate::core::ground::decimal::tenths;
 use crate::core::ground::reason::CloseReason;
 use crate::core::observe::stats::Vitals;
 use crate::system::process::Gauges;
+use crate::system::spawn::spawn;
 use crate::threads::handle::Handle;
 
 /// Starts the thread, if `watch.interval` is set.
@@ -41,7 +43,7 @@ pub(super) fn start(watch: Watch, handle: Handle) -> io::Result<()> {
             }
         }
     };
-    thread::Builder::new().name("heartwheel-watch".into()).spawn(look)?;
+    spawn("heartwheel-watch".into(), None, Box::new(look))?;
     Ok(())
 }
 
@@ -83,9 +85,11 @@ impl std::fmt::Display for Alarm {
         let direction = if shift.is_up { "up" } else { "down" };
         write!(
             f,
-            "watch alarm signal={name} direction={direction} each_interval={growth:.1} \
-             usual={:.1} deviation={:.1}",
-            shift.mean, shift.deviation
+            "watch alarm signal={name} direction={direction} each_interval={} \
+             usual={} deviation={}",
+            tenths(*growth),
+            tenths(shift.mean),
+            tenths(shift.deviation)
         )
     }
 }
@@ -138,7 +142,7 @@ fn write_snapshot(
 ) -> io::Result<PathBuf> {
     fs::create_dir_all(dir)?;
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let path = dir.join(format!("{PREFIX}{:013}-{}.txt", unix.as_millis(), alarm.name));
+    let path = dir.join(format!("{PREFIX}{:013}-{}.txt", unix.as_millis() as u64, alarm.name));
     let mut file = io::BufWriter::new(fs::File::create(&path)?);
     writeln!(file, "{alarm}\n\n{:#?}\n\nconnections", vitals.stats)?;
     let mut written = Ok(());
@@ -156,9 +160,11 @@ fn write_snapshot(
 
 /// The names begin with the time, so the oldest come first.
 fn remove_old(dir: &Path, kept: usize) -> io::Result<()> {
-    let names = fs::read_dir(dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut names: Vec<_> = names.filter(|name| name.starts_with(PREFIX)).collect();
-    names.sort();
+    let found = fs::read_dir(dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = Vec::new();
+    for name in found.filter(|name| name.starts_with(PREFIX)) {
+        names.insert(names.partition_point(|other| *other < name), name);
+    }
     let old = names.len().saturating_sub(kept);
     names[..old].iter().try_for_each(|name| fs::remove_file(dir.join(name)))
 }

@@ -1,5 +1,7 @@
 //! The library's face: building a server, running it, or turning it from another loop.
 
+#[cfg(feature = "streams")]
+mod files;
 mod route;
 
 use std::fmt;
@@ -13,12 +15,12 @@ use log::info;
 
 use crate::core::config::{Address, Config};
 use crate::core::contract::backbone::Publication;
-use crate::core::contract::route::{Face, Operation, Placement, RouteKind, RouteSpec};
-use crate::core::engine::Setup;
+use crate::core::contract::route::{Face, Placement};
+use crate::core::engine::{Served, Setup};
 use crate::core::observe::stats::Stats;
 #[cfg(feature = "backbone")]
 use crate::core::topics::EventId;
-use crate::core::wire::http::{Request, Response};
+use crate::core::wire::http::{Method, Request, Response};
 use crate::io::bind::Adopted;
 use crate::io::clock::Clock;
 use crate::io::event_loop::EventLoop;
@@ -27,11 +29,13 @@ use crate::io::manual_clock::ManualClock;
 use crate::io::memory::MemoryNetwork;
 use crate::system::descriptors;
 use crate::system::machine;
+use crate::system::random_seed;
 #[cfg(feature = "tls")]
 use crate::system::tls::Acceptor;
 use crate::system::token_file;
 use crate::threads::handle::Handle;
 use crate::threads::handler::Handler;
+use crate::threads::worker::{Pool, StartWorkers};
 
 pub use route::Route;
 
@@ -48,7 +52,14 @@ pub struct Builder {
     /// [`Builder::admin`] named the operator's addresses.
     is_admin_set: bool,
     log_lines_dropped: Option<Arc<AtomicUsize>>,
+    starts: Vec<Start>,
 }
+
+/// What is given the handle of a server that has been built.
+type Start = Box<dyn FnOnce(&Handle)>;
+
+/// What a route does to the loop that has been made for it.
+type RouteStart = Box<dyn FnOnce(&mut EventLoop)>;
 
 impl Builder {
     /// Sets the whole configuration.
@@ -69,7 +80,8 @@ impl Builder {
         self
     }
 
-    /// Adds a route. A later one for the same path and kind wins.
+    /// Adds a route. Where paths overlap, one without parameters wins over others, and of these the
+    /// one that says more, judged from the left: `/a/{b}` before `/{a}/b`.
     pub fn route(mut self, route: Route) -> Builder {
         self.routes.push(route);
         self
@@ -88,6 +100,14 @@ impl Builder {
         self.route(Route::get(path, answer))
     }
 
+    /// Adds an answer to requests of a method on `path`, which may block.
+    pub fn on<F>(self, method: Method, path: impl Into<String>, answer: F) -> Builder
+    where
+        F: Fn(&Request) -> Response + Send + Sync + 'static,
+    {
+        self.route(Route::on(method, path, answer))
+    }
+
     /// Adds an answer to POST on `path`, which may block.
     pub fn post<F>(self, path: impl Into<String>, answer: F) -> Builder
     where
@@ -96,39 +116,36 @@ impl Builder {
         self.route(Route::post(path, answer))
     }
 
-    /// Adds topics on `path`, which ends in `{topic}`. Each topic has a WebSocket, an event stream,
-    /// a GET of its newest event, and a POST to publish.
+    /// Serves the files of a folder behind `path`: see [`Route::files`].
+    #[cfg(feature = "streams")]
+    pub fn files(self, path: &str, folder: impl Into<std::path::PathBuf>) -> Builder {
+        self.route(Route::files(path, folder))
+    }
+
+    /// Returns the folder that the configuration names, for the program's routes.
+    #[cfg(feature = "streams")]
+    pub(crate) fn folder(&self) -> Option<std::path::PathBuf> {
+        self.config.serve.files.clone()
+    }
+
+    /// Adds [`Route::topics`].
     pub fn topics(self, path: &str) -> Builder {
-        let kinds = [RouteKind::TopicSocket, RouteKind::TopicGet, RouteKind::TopicPost];
-        kinds.into_iter().fold(self, |builder, kind| builder.own(path, kind))
+        self.route(Route::topics(path))
     }
 
-    /// Adds WebSocket connections with many topics each, and JSON messages.
+    /// Adds [`Route::hub`].
     pub fn hub(self, path: &str) -> Builder {
-        self.own(path, RouteKind::Hub)
+        self.route(Route::hub(path))
     }
 
-    /// Adds event streams of the topics that the query names: `?topic=a&topic=b`.
+    /// Adds [`Route::events`].
     pub fn events(self, path: &str) -> Builder {
-        self.own(path, RouteKind::EventStream)
+        self.route(Route::events(path))
     }
 
-    /// Adds a route that the engine answers by itself.
-    fn own(self, path: &str, kind: RouteKind) -> Builder {
-        let route = Route::own(path, kind).inline();
-        self.route(if kind == RouteKind::Hub { route.protocol("heartwheel.v1") } else { route })
-    }
-
-    /// Adds `GET /healthz` (200 as long as the loop turns) and `GET /readyz` (503 while draining),
-    /// on every listener.
+    /// Adds [`Route::health`].
     pub fn health(self) -> Builder {
-        let route = |path, kind| {
-            let mut route = Route::own(path, kind);
-            route.spec.face = Face::Both;
-            route.spec.is_open = true;
-            route
-        };
-        self.route(route("/healthz", RouteKind::Health)).route(route("/readyz", RouteKind::Ready))
+        self.route(Route::health())
     }
 
     /// Serves on a listener that was bound elsewhere, instead of `listen`; may be called again.
@@ -151,22 +168,9 @@ impl Builder {
         self
     }
 
-    /// Adds the operator's routes, only on the operator's listeners: `GET /metrics` (Prometheus
-    /// text), `GET /connections` (JSON), `DELETE /connections/{id}`, `GET /config` (TOML), `POST
-    /// /drain`, `POST /shed?fraction=0.3`. See [`operating`](crate::guide::operating).
+    /// Adds [`Route::operator`].
     pub fn operator(self) -> Builder {
-        use Operation::{Config, Connections, Drain, Kick, Metrics, Shed};
-        let paths = [
-            ("/metrics", Metrics),
-            ("/connections", Connections),
-            ("/connections/{id}", Kick),
-            ("/config", Config),
-            ("/drain", Drain),
-            ("/shed", Shed),
-        ];
-        paths.into_iter().fold(self, |builder, (path, operation)| {
-            builder.route(Route::own(path, RouteKind::Operator(operation)).admin())
-        })
+        self.route(Route::operator())
     }
 
     /// Listens for the operator on `address` alone (`host:port`, `[v6]:port`, `*:port` or
@@ -186,6 +190,15 @@ impl Builder {
     /// Sets the counter of log lines that the host's logger drops, for `/metrics`.
     pub fn log_lines_dropped(mut self, count: Arc<AtomicUsize>) -> Builder {
         self.log_lines_dropped = Some(count);
+        self
+    }
+
+    /// Gives `start` the server's handle as soon as the server is built: to subscribe to topics, to
+    /// set timers and hooks, to begin threads. Called by [`Builder::build`], in the order in which
+    /// they were added, also
+    /// within `program::run`.
+    pub fn with_handle(mut self, start: impl FnOnce(&Handle) + 'static) -> Builder {
+        self.starts.push(Box::new(start));
         self
     }
 
@@ -234,11 +247,19 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if the configuration contradicts itself, asks for more connections than
-    /// there are descriptors, or names a faulty file of tokens. [`Error::Route`] if no request
-    /// could ever match a path, or for the 4,097th route. [`Error::Bind`] if an address cannot be
-    /// bound. [`Error::Io`] if the kernel refuses anything else.
-    pub fn build(mut self) -> Result<Server> {
+    /// [`Error::Config`] if the configuration contradicts itself, or does with what a route
+    /// [sets](Route::set), asks for more connections than there are descriptors, or names a faulty
+    /// file of tokens. [`Error::Route`] if no request could ever match a path, if another route
+    /// answers the same method there, for the 4,097th route, or for a hook on a route that
+    /// publishes nothing. [`Error::Bind`] if an address cannot be bound.
+    /// [`Error::Io`] if the kernel refuses anything else.
+    pub fn build(self) -> Result<Server> {
+        self.build_with(Some(Pool::start))
+    }
+
+    /// Builds a server; without what starts workers it has none. Hooks of routes hear what comes of
+    /// what is started.
+    pub(crate) fn build_with(mut self, start_workers: Option<StartWorkers>) -> Result<Server> {
         let report = self.config.check();
         if !report.faults.is_empty() {
             return Err(Error::Config { text: report.faults.join("; ") });
@@ -247,22 +268,25 @@ impl Builder {
         if !(listen.is_empty() && admin_listen.is_empty() && self.adopted.is_empty()) {
             descriptors::fit(&mut self.config).map_err(|text| Error::Config { text })?;
         }
-        check_routes(&self.routes)?;
+        let (mut specs, mut places) = (Vec::new(), Vec::new());
+        let mut starts = Vec::new();
+        for mut route in self.routes {
+            starts.append(&mut route.starts);
+            #[cfg(feature = "streams")]
+            check_folder(&route)?;
+            route.into_parts(&mut specs, &mut places);
+        }
+        check_routes(&self.config, &specs)?;
+        if self.config.workers == 0 {
+            specs
+                .iter_mut()
+                .for_each(|served: &mut Served| served.spec.placement = Placement::Inline);
+        }
         let tokens = token_file::read(&self.config)
             .map_err(|faults| Error::Config { text: faults.join("; ") })?;
         #[cfg(feature = "tls")]
         let acceptor = Acceptor::load(&self.config)
             .map_err(|faults| Error::Config { text: faults.join("; ") })?;
-        let mut specs = Vec::new();
-        let mut endpoints = Vec::new();
-        for route in self.routes {
-            let (mut spec, endpoint) = route.into_parts();
-            if self.config.workers == 0 {
-                spec.placement = Placement::Inline;
-            }
-            specs.push(spec);
-            endpoints.push(endpoint);
-        }
         let config = &self.config;
         let is_adopted = |face| self.adopted.iter().any(|(_, adopted)| *adopted == face);
         #[cfg(feature = "tls")]
@@ -285,7 +309,8 @@ impl Builder {
             seed: self.seed.unwrap_or_else(random_seed),
             unix_ms: clock.unix_ms(),
         };
-        let mut server = Server { inner: EventLoop::new(setup, endpoints.into(), clock)? };
+        let mut server =
+            Server { inner: EventLoop::new(setup, places.into(), clock, start_workers)? };
         server.inner.set_tokens(tokens);
         #[cfg(feature = "tls")]
         server.start_tls(acceptor, self.adopted_tls)?;
@@ -299,6 +324,9 @@ impl Builder {
         for (address, face) in listen {
             server.listen(&address, face)?;
         }
+        let handle = server.handle();
+        starts.into_iter().for_each(|start| start(&mut server.inner));
+        self.starts.into_iter().for_each(|start| start(&handle));
         Ok(server)
     }
 }
@@ -343,10 +371,19 @@ impl Server {
     /// # Errors
     ///
     /// [`Error::Io`] if the kernel's poller fails: nothing can be served then.
-    pub fn run(mut self) -> Result<Ended> {
+    pub fn run(self) -> Result<Ended> {
+        self.run_with(|_| None)
+    }
+
+    /// Runs, and asks before each turn for how long it may wait at most.
+    pub(crate) fn run_with(
+        mut self,
+        mut before_turn: impl FnMut(&Stats) -> Option<Duration>,
+    ) -> Result<Ended> {
         while !self.is_over() {
+            let most = before_turn(self.inner.engine().stats());
             let wait = self.inner.next_wait();
-            self.inner.turn(wait)?;
+            self.inner.turn(wait.into_iter().chain(most).min())?;
         }
         match self.inner.was_shut_down() {
             true => Ok(Ended::ShutDown),
@@ -526,16 +563,28 @@ impl From<io::Error> for Error {
     }
 }
 
-fn check_routes(routes: &[Route]) -> Result<()> {
-    for (count, Route { spec, .. }) in (1..).zip(routes) {
-        let is_too_many = count > RouteSpec::MAX;
-        let checked = match is_too_many {
-            true => Err("there must be at most 4096 routes"),
-            false => spec.check_path(),
-        };
-        checked.map_err(|rule| Error::Route { path: spec.path.clone(), rule })?;
+/// Checks routes, and what they set for their own.
+fn check_routes(config: &Config, routes: &[Served]) -> Result<()> {
+    Served::check(routes)
+        .map_err(|(number, rule)| Error::Route { path: routes[number].path.clone(), rule })?;
+    let mut changed = routes.iter().filter(|route| !route.changes.is_empty());
+    changed.try_for_each(|route| match config.changed_by(&route.changes) {
+        Ok(_) => Ok(()),
+        Err(faults) => {
+            Err(Error::Config { text: format!("route {:?}: {}", route.path, faults.join("; ")) })
+        }
+    })
+}
+
+/// Checks that there is a folder where files are to be served.
+#[cfg(feature = "streams")]
+fn check_folder(route: &Route) -> Result<()> {
+    match route.folder.as_deref().filter(|folder| !folder.is_dir()) {
+        Some(folder) => {
+            Err(Error::Config { text: format!("{}: there is no such folder", folder.display()) })
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn tell_address(address: &LocalAddress, face: Face) {
@@ -557,10 +606,4 @@ fn parse(key: &str, address: &str) -> Result<Address> {
     address.parse().map_err(|_| Error::Config {
         text: format!("{key} = {address}: must be host:port, [v6]:port, *:port or unix:/path"),
     })
-}
-
-/// Returns a seed that differs between processes, from the standard library's own.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }

@@ -15,17 +15,20 @@ pub(crate) fn memory_auto(threads: usize) -> u64 {
 /// Returns the bytes of memory for this process; `None` if the kernel does not tell.
 fn memory(threads: usize) -> Option<u64> {
     let read = |path: &Path| fs::read_to_string(path).ok();
-    let machine = read(Path::new("/proc/meminfo")).as_deref().and_then(total_memory);
+    let mut least = read(Path::new("/proc/meminfo")).as_deref().and_then(total_memory);
+    let mut heed = |limit| least = Some(least.map_or(limit, |least: u64| least.min(limit)));
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
-    let limits = groups.lines().flat_map(|line| group_limits(line, read));
+    groups.lines().for_each(|line| group_limits(line, read).into_iter().for_each(&mut heed));
     let status = read(Path::new("/proc/self/status")).unwrap_or_default();
     let threads = threads as u64 + OTHER_THREADS;
     let own = [(Resource::As, "VmSize:", ARENA), (Resource::Data, "VmData:", 0)];
-    let own = own.into_iter().filter_map(|(resource, name, arena)| {
-        let taken = kilobytes(&status, name).unwrap_or(0);
-        Some(left(getrlimit(resource).current?, taken, threads, arena))
-    });
-    machine.into_iter().chain(limits).chain(own).min()
+    for (resource, name, arena) in own {
+        if let Some(limit) = getrlimit(resource).current {
+            let taken = kilobytes(&status, name).unwrap_or(0);
+            heed(left(limit, taken, threads, arena));
+        }
+    }
+    least
 }
 
 /// The least that `limits.memory_bytes` may be.

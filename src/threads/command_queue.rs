@@ -3,15 +3,18 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::Waker;
 
+use crate::core::config::Limits;
 use crate::core::contract::event::{Calls, Command, Done};
+use crate::core::contract::handlers::Said;
 use crate::core::ground::id::ConnectionId;
+use crate::core::wire::message::Message;
 #[cfg(feature = "tls")]
 use crate::system::tls::Slot;
 use crate::threads::handle::{Handle, SendError};
@@ -50,9 +53,18 @@ pub(crate) struct Shared {
     bytes_max: AtomicUsize,
     /// The loop takes no more commands.
     has_ended: AtomicBool,
+    /// Timers of the server's own that are pending.
+    pub timers: Arc<Quota>,
+    /// Subscriptions of the application's own.
+    pub subscriptions: Arc<Quota>,
+    /// What it does when a drain begins.
+    pub hooks: Arc<Quota>,
     /// Where a reload leaves certificates for the loop.
     #[cfg(feature = "tls")]
     pub tls: Arc<Slot>,
+    /// Where clients are made that the loop has beside its server.
+    #[cfg(feature = "client")]
+    pub links: std::sync::OnceLock<Arc<crate::threads::link::LinkShared>>,
 }
 
 /// The loop's end of the channel.
@@ -73,8 +85,13 @@ impl Inlet {
             bytes: AtomicUsize::new(0),
             bytes_max: AtomicUsize::new(BYTES_MAX),
             has_ended: AtomicBool::new(false),
+            timers: Arc::default(),
+            subscriptions: Arc::default(),
+            hooks: Arc::new(Quota { most: AtomicUsize::new(HOOKS_MAX), ..Quota::default() }),
             #[cfg(feature = "tls")]
             tls: Arc::default(),
+            #[cfg(feature = "client")]
+            links: std::sync::OnceLock::new(),
         };
         Inlet { shared: Arc::new(shared), commands }
     }
@@ -101,8 +118,11 @@ impl Inlet {
         !self.commands.is_empty()
     }
 
-    /// Bounds the bytes of commands to a quarter of this memory.
-    pub fn bound(&self, memory_bytes: u64) {
+    /// Bounds the bytes of commands to a quarter of this memory, and what the server has of its own
+    /// as what a connection has.
+    pub fn bound(&self, memory_bytes: u64, limits: &Limits) {
+        self.shared.timers.most.store(limits.timers, Ordering::Relaxed);
+        self.shared.subscriptions.most.store(limits.subscriptions, Ordering::Relaxed);
         let quarter = usize::try_from(memory_bytes / 4).unwrap_or(usize::MAX);
         self.shared.bytes_max.store(quarter.min(BYTES_MAX), Ordering::Relaxed);
     }
@@ -129,6 +149,35 @@ impl Inlet {
     }
 }
 
+/// How many of a kind there are of the server's own, and may be.
+#[derive(Debug, Default)]
+pub(crate) struct Quota {
+    count: AtomicUsize,
+    most: AtomicUsize,
+    /// The number of the next one.
+    next: AtomicU32,
+}
+
+impl Quota {
+    /// Counts one more, and gives it a number. `None` if there are as many as there may be.
+    pub fn begin(self: &Arc<Self>) -> Option<(u32, Pending)> {
+        let most = self.most.load(Ordering::Relaxed);
+        let more = |count: usize| (count < most).then_some(count + 1);
+        self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        Some((self.next.fetch_add(1, Ordering::Relaxed), Pending(self.clone())))
+    }
+}
+
+/// One of those that a quota counts.
+#[derive(Debug)]
+pub(crate) struct Pending(Arc<Quota>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Shared {
     /// Wakes the loop if it waits: one write for all commands until it has woken.
     pub fn wake(&self) {
@@ -144,8 +193,16 @@ impl Shared {
         let _ = self.waker.wake().or_else(|_| self.waker.wake());
     }
 
-    /// Sends a batch from a worker, waiting for room. Returns whether the loop is still there.
-    pub fn send_from_worker(&self, batch: Batch) -> bool {
+    /// Sends a batch from a worker and wakes the loop. Returns whether the loop is still there.
+    fn send_from_worker(&self, batch: Batch) -> bool {
+        let is_sent = self.leave_from_worker(batch);
+        self.wake();
+        is_sent
+    }
+
+    /// Leaves a batch of a worker for the loop, waiting for room: the loop must be woken for it.
+    /// Returns whether the loop is still there.
+    fn leave_from_worker(&self, batch: Batch) -> bool {
         // The loop always takes commands before it does anything else, so this wait ends.
         while self.bytes.load(Ordering::Acquire) > self.bytes_max() && !self.has_ended() {
             self.wake();
@@ -164,8 +221,18 @@ impl Shared {
         if !is_sent {
             self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         }
-        self.wake();
         is_sent
+    }
+
+    /// Takes a message for a peer, as [`Shared::submit`] takes it. In a call that the loop makes
+    /// for this peer it is no command yet.
+    #[inline]
+    pub fn send(self: &Arc<Self>, id: ConnectionId, message: Message) -> Result<(), SendError> {
+        let left = SCOPES.with_borrow_mut(|scopes| match find_scope(scopes, self) {
+            Some(scope) => scope.answer(id, message),
+            None => Some(message),
+        });
+        left.map_or(Ok(()), |message| self.submit(Command::Send(id, message)))
     }
 
     /// Takes a command of this thread: into the queue of the call that it is in, or into the
@@ -188,11 +255,23 @@ impl Shared {
         }
     }
 
+    /// Takes what the loop is to make of a hook's verdict: in a call, whatever its bytes are.
+    pub fn decide(self: &Arc<Self>, command: Command) {
+        let submitted = SCOPES.with_borrow_mut(|scopes| match find_scope(scopes, self) {
+            Some(scope) => scope.keep(command),
+            None => Submitted::Elsewhere(command),
+        });
+        debug_assert!(!matches!(submitted, Submitted::Elsewhere(_)), "hooks are called in calls");
+        if let Submitted::Leaves(batch) = submitted {
+            self.send_from_worker(batch);
+        }
+    }
+
     /// Sends what the call of this thread has given so far, if it is a worker's.
     pub fn flush_call(self: &Arc<Self>) {
         let batch = SCOPES.with_borrow_mut(|scopes| {
             let scope = find_scope(scopes, self)?;
-            (scope.is_worker && !scope.commands.is_empty()).then(|| scope.take_batch())
+            (scope.is_worker && !scope.said.commands.is_empty()).then(|| scope.take_batch())
         });
         if let Some(batch) = batch {
             self.send_from_worker(batch);
@@ -240,20 +319,37 @@ fn find_scope<'a>(scopes: &'a mut [Scope], shared: &Arc<Shared>) -> Option<&'a m
     scopes.iter_mut().rfind(|scope| Arc::ptr_eq(&scope.shared, shared))
 }
 
+/// Returns the connection whose handler this thread is in a call of, with what its server shares;
+/// `None` in no call.
+pub(crate) fn current_call() -> Option<(ConnectionId, Arc<Shared>)> {
+    SCOPES.with_borrow(|scopes| {
+        let scope = scopes.last()?;
+        Some((scope.from?, scope.shared.clone()))
+    })
+}
+
+/// Returns whether this thread is in a handler's call, of any server: what it waits for may need
+/// the call to return.
+#[cfg(feature = "streams")]
+pub(crate) fn is_in_a_call() -> bool {
+    SCOPES.with_borrow(|scopes| !scopes.is_empty())
+}
+
 /// The handler call that a thread is in. A thread reuses one for all its calls.
 #[derive(Debug)]
 pub(crate) struct Scope {
     shared: Arc<Shared>,
     from: Option<ConnectionId>,
     is_worker: bool,
-    commands: Vec<Command>,
+    /// On a worker there are no answers: all are commands.
+    said: Said,
     bytes: usize,
 }
 
 impl Scope {
     /// Makes a scope for a worker: commands leave through the channel.
     pub fn of_worker(shared: Arc<Shared>) -> Scope {
-        Scope { shared, from: None, is_worker: true, commands: Vec::new(), bytes: 0 }
+        Scope { shared, from: None, is_worker: true, said: Said::default(), bytes: 0 }
     }
 
     /// Makes a scope for the loop thread: commands stay here until the loop takes them.
@@ -272,24 +368,43 @@ impl Scope {
         SCOPES.with_borrow_mut(Vec::pop).expect("a call was begun")
     }
 
-    /// Takes out the commands of a call.
-    pub fn take(&mut self) -> Vec<Command> {
-        self.bytes = 0;
-        std::mem::take(&mut self.commands)
+    /// Takes what was said so far in the call that was begun last; `said` is empty.
+    pub fn take_into(said: &mut Said) {
+        debug_assert!(said.answers.is_empty() && said.commands.is_empty(), "nothing is lost");
+        SCOPES.with_borrow_mut(|scopes| {
+            let scope = scopes.last_mut().expect("a call was begun");
+            std::mem::swap(&mut scope.said, said);
+            scope.bytes = 0;
+        });
     }
 
     /// Takes the empty list of commands back, to be used again.
     pub fn keep_spare(&mut self, commands: Vec<Command>) {
-        debug_assert!(commands.is_empty() && self.commands.is_empty(), "no command is lost");
-        self.commands = commands;
+        debug_assert!(commands.is_empty() && self.said.commands.is_empty(), "no command is lost");
+        self.said.commands = commands;
     }
 
-    /// Sends the commands of a worker's call, with the times of its calls and its outcome. Returns
-    /// whether the loop is still there.
+    /// Leaves the commands of a worker's call for the loop, with the times of its calls and its
+    /// outcome: the loop must be woken for them. Returns whether the loop is still there.
     pub fn finish(&mut self, calls: Calls, done: Done) -> bool {
-        self.commands.extend([Command::Took(calls), Command::Done(done)]);
+        self.said.commands.extend([Command::Took(calls), Command::Done(done)]);
         let batch = self.take_batch();
-        self.shared.send_from_worker(batch)
+        self.shared.leave_from_worker(batch)
+    }
+
+    /// Takes a message for the peer whose handler is called on the loop, if nothing but such
+    /// messages was said before; else returns it. It drops nothing: the scopes are in use.
+    #[inline]
+    fn answer(&mut self, id: ConnectionId, message: Message) -> Option<Message> {
+        let bytes = self.bytes + size_of::<Command>() + message.len();
+        let is_answer = !self.is_worker && self.from == Some(id) && self.said.commands.is_empty();
+        // An answer that is too much is refused as a command is.
+        if !is_answer || self.bytes > 0 && bytes > self.shared.bytes_max() {
+            return Some(message);
+        }
+        self.bytes = bytes;
+        self.said.answers.push(message);
+        None
     }
 
     /// Takes a command. It drops nothing and waits for nothing: the scopes are in use.
@@ -300,9 +415,15 @@ impl Scope {
         if is_over && !self.is_worker {
             return Submitted::Refused(command);
         }
-        self.bytes += bytes;
-        self.commands.push(command);
-        let is_much = self.bytes >= SCOPE_BYTES_MAX || self.commands.len() >= SCOPE_COMMANDS_MAX;
+        self.keep(command)
+    }
+
+    /// Takes a command, however many bytes the call has given.
+    fn keep(&mut self, command: Command) -> Submitted {
+        self.bytes += command.bytes();
+        let commands = &mut self.said.commands;
+        commands.push(command);
+        let is_much = self.bytes >= SCOPE_BYTES_MAX || commands.len() >= SCOPE_COMMANDS_MAX;
         match self.is_worker && is_much {
             true => Submitted::Leaves(self.take_batch()),
             false => Submitted::Kept,
@@ -310,7 +431,7 @@ impl Scope {
     }
 
     fn take_batch(&mut self) -> Batch {
-        let commands = std::mem::take(&mut self.commands);
+        let commands = std::mem::take(&mut self.said.commands);
         let bytes = std::mem::take(&mut self.bytes);
         Batch { from: self.from, commands, bytes }
     }
@@ -321,6 +442,8 @@ thread_local! {
     static SCOPES: RefCell<Vec<Scope>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Hooks that wait for a drain.
+const HOOKS_MAX: usize = 16;
 /// Batches in the channel.
 const BATCHES_MAX: usize = 1024;
 /// Bytes in the channel, unless a quarter of the memory is less.
@@ -338,8 +461,7 @@ mod tests {
 
     use super::*;
     use crate::core::ground::id::Generation;
-    use crate::core::wire::message::Message;
-    use crate::threads::handle::{Peer, Sent};
+    use crate::threads::peer::{Peer, Sent};
 
     /// A payload that sends when it is dropped.
     struct Parting(Peer, Arc<AtomicU32>, Vec<u8>);
@@ -377,8 +499,10 @@ mod tests {
         assert_eq!(peer.send(parting(&peer, &dropped)), Sent::Taken);
         assert_eq!(peer.send(parting(&peer, &dropped)), Sent::Full);
         assert_eq!(dropped.load(Ordering::Relaxed), 1);
-        let mut scope = Scope::leave();
-        assert_eq!(scope.take().len(), 2, "the first, and what the second sent");
+        let mut said = Said::default();
+        Scope::take_into(&mut said);
+        assert_eq!(said.answers.len(), 2, "the first, and what the second sent");
+        Scope::leave();
     }
 
     #[test]

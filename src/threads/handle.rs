@@ -1,4 +1,4 @@
-//! Commands from any thread: [`Handle`] for the server, [`Peer`] for one connection.
+//! Commands from any thread: [`Handle`] for the server, [`Peer`] for one connection (`peer.rs`).
 //!
 //! The thread that gives a command decides its way. Commands of a handler go to a queue of its
 //! call; the loop takes them when the call returns. On a worker, a queue that has grown leaves
@@ -9,46 +9,56 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
-use tungstenite::Utf8Bytes;
-
 use crate::core::config::Config;
 use crate::core::contract::backbone::Logged;
-use crate::core::contract::event::{Command, Place, Report, TableReport};
+use crate::core::contract::event::{Call, Command, Order, Place, Run, TableReport};
+use crate::core::engine::Engine;
 use crate::core::ground::id::ConnectionId;
+use crate::core::ground::time::Instant;
 use crate::core::observe::stats::Vitals;
-use crate::core::topics::{After, Payload};
-use crate::core::wire::message::Message;
-use crate::core::wire::ws;
+use crate::core::topics::{Name, Payload};
 use crate::system::descriptors;
 #[cfg(feature = "tls")]
 use crate::system::tls::Acceptor;
 use crate::system::token_file;
+use crate::threads::answer::{Answerer, answer};
 use crate::threads::command_queue::Shared;
+use crate::threads::handler::run_call;
+use crate::threads::peer::Peer;
 
 /// Sends commands to a running server, from any thread. Cloning is cheap.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-/// Sends commands to one peer, from any thread. Cloning is cheap, and a `Peer` may outlive its
-/// connection.
-#[derive(Clone)]
-pub struct Peer {
-    id: ConnectionId,
+/// A timer of [`Handle::after`]. To drop it changes nothing.
+#[derive(Clone, Debug)]
+pub struct Timer {
+    number: u32,
     handle: Handle,
 }
 
-/// What became of a message that was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// The loop will queue the message, if the connection is still open then.
-    Taken,
-    /// Too many commands are under way: the message was not taken, try again later.
-    Full,
-    /// The server has ended: the message was not taken.
-    Ended,
+impl Timer {
+    /// Has the job run after `span` from now instead, unless it has begun.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] or [`SendError::Ended`]: the command was not taken.
+    pub fn restart(&self, span: Duration) -> Result<(), SendError> {
+        let number = self.number;
+        self.handle.order(move |engine, now| engine.move_call(now, span, number))
+    }
+
+    /// Drops the job, unless it has begun.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] or [`SendError::Ended`]: the command was not taken.
+    pub fn cancel(&self) -> Result<(), SendError> {
+        let number = self.number;
+        self.handle.order(move |engine, _| engine.cancel_call(number))
+    }
 }
 
 /// Why a command was not taken.
@@ -61,6 +71,17 @@ pub enum SendError {
     Ended,
     /// RFC 6455, 7.4 does not allow sending this close code.
     CloseCode,
+    /// As many timers of the server's own are pending as `limits.timers` says.
+    Timers,
+    /// There are 16 hooks of [`Handle::on_drain`].
+    Hooks,
+    /// No topic can have this name: it takes 1 to 128 characters of `A-Z a-z 0-9 . _ - :`.
+    Topic,
+    /// No answer came in time, or the caller is a handler on the loop thread, which cannot answer
+    /// meanwhile.
+    Unanswered,
+    /// The server's own code has as many subscriptions as `limits.subscriptions` says.
+    Subscriptions,
 }
 
 impl fmt::Display for SendError {
@@ -69,119 +90,16 @@ impl fmt::Display for SendError {
             SendError::Full => "too many commands are under way",
             SendError::Ended => "the server has ended",
             SendError::CloseCode => "this close code must not be sent",
+            SendError::Timers => "limits.timers are pending",
+            SendError::Unanswered => "no answer came in time",
+            SendError::Hooks => "there are 16 hooks for the drain",
+            SendError::Topic => "no topic can have this name",
+            SendError::Subscriptions => "limits.subscriptions are the server's own",
         })
     }
 }
 
 impl std::error::Error for SendError {}
-
-impl Peer {
-    pub(crate) fn new(id: ConnectionId, handle: Handle) -> Peer {
-        Peer { id, handle }
-    }
-
-    /// Makes it stand for another peer of the same server.
-    pub(crate) fn turn_to(&mut self, id: ConnectionId) {
-        self.id = id;
-    }
-
-    /// Returns the connection's id.
-    pub fn id(&self) -> ConnectionId {
-        self.id
-    }
-
-    /// Returns the handle of the peer's server.
-    pub fn handle(&self) -> &Handle {
-        &self.handle
-    }
-
-    /// Sends a message. If the connection has ended when the loop takes the message, it is counted
-    /// and dropped.
-    ///
-    /// A message from a handler leaves when the call returns; see [`Peer::flush`]. A handler on a
-    /// worker waits for room instead of getting [`Sent::Full`].
-    pub fn send(&self, message: impl Into<Message>) -> Sent {
-        match self.handle.submit(Command::Send(self.id, message.into())) {
-            Ok(()) => Sent::Taken,
-            Err(SendError::Ended) => Sent::Ended,
-            Err(_) => Sent::Full,
-        }
-    }
-
-    /// Closes the connection with this code and text (cut at 123 bytes), behind the messages sent
-    /// before.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::CloseCode`] if the code is not 1000 to 1003, 1007 to 1014 or 3000 to 4999;
-    /// [`SendError::Full`] or [`SendError::Ended`] if the command was not taken.
-    pub fn close(&self, code: u16, text: impl Into<Utf8Bytes>) -> Result<(), SendError> {
-        if !ws::is_allowed_close_code(code) {
-            return Err(SendError::CloseCode);
-        }
-        self.handle.submit(Command::Close(self.id, code, text.into()))
-    }
-
-    /// Subscribes the peer to a topic: from now on each payload reaches it as one message, as on a
-    /// WebSocket of `/topics/{topic}`. A bad name of a topic, or one topic too many, is counted.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::Full`] or [`SendError::Ended`]: the command was not taken.
-    pub fn subscribe(&self, topic: impl Into<String>) -> Result<(), SendError> {
-        self.handle.submit(Command::Subscribe(self.id, topic.into(), After::Now))
-    }
-
-    /// As [`Peer::subscribe`], but first come the retained events after `position`, which the
-    /// client gave. If some of them are missing, the peer cannot be told: that is counted.
-    ///
-    /// # Errors
-    ///
-    /// As [`Peer::subscribe`].
-    pub fn subscribe_after(
-        &self,
-        topic: impl Into<String>,
-        position: &str,
-    ) -> Result<(), SendError> {
-        let after = After::parse(position);
-        self.handle.submit(Command::Subscribe(self.id, topic.into(), after))
-    }
-
-    /// Ends the peer's subscription to a topic.
-    ///
-    /// # Errors
-    ///
-    /// As [`Peer::subscribe`].
-    pub fn unsubscribe(&self, topic: impl Into<String>) -> Result<(), SendError> {
-        self.handle.submit(Command::Unsubscribe(self.id, topic.into()))
-    }
-
-    /// Publishes to a topic, as [`Handle::publish`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Handle::publish`].
-    pub fn publish(
-        &self,
-        topic: impl Into<String>,
-        payload: impl Into<Payload>,
-    ) -> Result<(), SendError> {
-        self.handle.publish(topic, payload)
-    }
-
-    /// Sends the commands of this handler call so far now: for a handler that goes on to block. On
-    /// the loop thread (`workers = 0`, inline routes) it does nothing, because nothing can leave
-    /// before the call returns.
-    pub fn flush(&self) {
-        self.handle.shared.flush_call();
-    }
-}
-
-impl fmt::Debug for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Peer").field(&self.id).finish()
-    }
-}
 
 impl Handle {
     pub(crate) fn new(shared: Arc<Shared>) -> Handle {
@@ -190,7 +108,7 @@ impl Handle {
 
     /// Returns the peer with this id, whether its connection is still open or not.
     pub fn peer(&self, id: ConnectionId) -> Peer {
-        Peer { id, handle: self.clone() }
+        Peer::new(id, self.clone())
     }
 
     /// Begins to drain: the listeners close, every connection is ended in turn, the rest is dropped
@@ -224,7 +142,7 @@ impl Handle {
         let tokens = token_file::read(&config)?;
         #[cfg(feature = "tls")]
         let acceptor = self.load_tls(&config)?;
-        let reload = Command::Reload(Box::new((config, tokens)));
+        let reload = Engine::reload_command(config, tokens);
         self.submit(reload).map_err(|error| vec![error.to_string()])?;
         #[cfg(feature = "tls")]
         if let Some(acceptor) = acceptor {
@@ -265,9 +183,9 @@ impl Handle {
     /// Asks the loop for its vitals and waits for the answer, which shows that the loop turns.
     /// `None` if none came within `wait`, or if the caller is a handler on the loop thread.
     pub fn vitals(&self, wait: Duration) -> Option<Vitals> {
-        self.ask(wait, |sender| {
-            // The caller may have given up.
-            Command::Report(Report(Box::new(move |vitals| drop(sender.try_send(vitals)))))
+        self.ask(wait, |answerer| {
+            let answer = move |engine: &mut Engine, now| answerer.tell(engine.vitals(now));
+            Command::Order(Order::of(answer).unbounded())
         })
     }
 
@@ -278,8 +196,8 @@ impl Handle {
     pub fn connections(&self, wait: Duration, mut take: impl FnMut(&str)) -> bool {
         let mut next = Some(Place::default());
         while let Some(place) = next {
-            let slice = self.ask(wait, |sender| {
-                let report = move |text, place| drop(sender.try_send((text, place)));
+            let slice = self.ask(wait, |answerer| {
+                let report = move |text, place| answerer.tell((text, place));
                 Command::Table(place, TableReport(Box::new(report)))
             });
             let Some((text, place)) = slice else { return false };
@@ -292,18 +210,30 @@ impl Handle {
     /// Counts alarms of the thread that watches the figures.
     #[cfg(feature = "program")]
     pub(crate) fn count_alarms(&self, count: u64) -> Result<(), SendError> {
-        self.submit(Command::Alarms(count))
+        self.order(move |engine, _| engine.stats_mut().watch_alarms += count)
+    }
+
+    /// Gives a command to the loop and waits for the answer, if it comes.
+    pub(super) fn ask<T>(
+        &self,
+        wait: Duration,
+        command: impl FnOnce(Answerer<T>) -> Command,
+    ) -> Option<T> {
+        self.ask_for(wait, command).ok()
     }
 
     /// Gives a command to the loop and waits for the answer.
-    fn ask<T>(&self, wait: Duration, command: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
-        let (sender, answer) = bounded(1);
-        if self.shared.is_called_by_loop()
-            || self.shared.submit_from_elsewhere(command(sender)).is_err()
-        {
-            return None;
+    pub(super) fn ask_for<T>(
+        &self,
+        wait: Duration,
+        command: impl FnOnce(Answerer<T>) -> Command,
+    ) -> Result<T, SendError> {
+        if self.shared.is_called_by_loop() {
+            return Err(SendError::Unanswered);
         }
-        answer.recv_timeout(wait).ok()
+        let (answerer, awaited) = answer();
+        self.shared.submit_from_elsewhere(command(answerer))?;
+        awaited.wait(wait)
     }
 
     /// Ends one connection, of any kind; a WebSocket by 1008 `kicked`, behind what is queued. An id
@@ -336,18 +266,22 @@ impl Handle {
         self.submit(Command::Shutdown)
     }
 
-    /// Publishes to a topic: every subscriber gets the event, over WebSocket or an event stream. A
-    /// bad name of a topic, or one topic too many, is counted.
+    /// Publishes to a topic: every subscriber gets the event, over WebSocket, an event stream or
+    /// [`Handle::subscribe`]. One topic too many is counted
+    /// (`heartwheel_publishes_refused_total`). No hook of [`Route::on_publish`] is asked.
+    ///
+    /// [`Route::on_publish`]: crate::Route::on_publish
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] or [`SendError::Ended`]: the command was not taken.
+    /// [`SendError::Topic`] if no topic can have this name; [`SendError::Full`] or
+    /// [`SendError::Ended`] if the command was not taken.
     pub fn publish(
         &self,
         topic: impl Into<String>,
         payload: impl Into<Payload>,
     ) -> Result<(), SendError> {
-        self.submit(Command::Publish(topic.into(), payload.into()))
+        self.submit(Command::Publish(topic_of(topic)?, payload.into()))
     }
 
     /// Gives the server a message of the log that it follows: see [`Server::follow_log`].
@@ -362,12 +296,96 @@ impl Handle {
         self.submit(Command::Logged(Box::new(logged)))
     }
 
+    /// Runs a job after `span`, on a worker, where it may block; with `workers = 0` on the loop
+    /// thread, where it must not. A handler that is stuck counts as one of `deadlines.handler`. A
+    /// job that panics is counted as a handler that does.
+    ///
+    /// The span counts from when the loop takes the command. The job is never early, and at most
+    /// one `tick` and the turn in progress late, if a worker is free. Timers go on during a drain;
+    /// when the server ends, the jobs that are not due are dropped.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn flush_readings() {}
+    /// fn every_minute(handle: &heartwheel::Handle) {
+    ///     let again = handle.clone();
+    ///     let job = move || {
+    ///         flush_readings();
+    ///         every_minute(&again);
+    ///     };
+    ///     if let Err(error) = handle.after(Duration::from_secs(60), job) {
+    ///         log::warn!("no more readings are flushed: {error}");
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Timers`] if `limits.timers` jobs are pending; [`SendError::Full`] or
+    /// [`SendError::Ended`] if the command was not taken.
+    pub fn after(
+        &self,
+        span: Duration,
+        job: impl FnOnce() + Send + 'static,
+    ) -> Result<Timer, SendError> {
+        let (number, pending) = self.shared.timers.begin().ok_or(SendError::Timers)?;
+        let run: Run = Box::new(move |tick| {
+            // From here on another may be pending; this job may set it.
+            drop(pending);
+            run_call(job, tick)
+        });
+        let call = Call { number, run };
+        self.order(move |engine, now| engine.call_after(now, span, call))?;
+        Ok(Timer { number, handle: self.clone() })
+    }
+
+    /// Has a hook run when a drain begins, beside the ends of the connections: to tell a registry,
+    /// or to flush a database. If a drain has begun, it runs at once.
+    ///
+    /// Hooks run one after the other, in the order in which they were given, on one worker, where
+    /// they may block; with `workers = 0` on the loop thread, where they must not. The drain does
+    /// not end before they have returned, or before its time is over, `deadlines.drain` and a
+    /// quarter of a second: then it ends without them, and the log names what is left
+    /// (`handlers_left`). One that panics is counted as a handler that does; the next one runs all
+    /// the same. One that is stuck counts as one of `deadlines.handler`. Each stage of a drain is
+    /// a line of the log: begun, hooks begun and ended, connections ended, ended.
+    ///
+    /// What is to be done behind the last connection comes after [`Server::run`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Hooks`] if there are 16 hooks; [`SendError::Full`] or [`SendError::Ended`] if
+    /// the command was not taken.
+    ///
+    /// [`Server::run`]: crate::Server::run
+    pub fn on_drain(&self, hook: impl FnOnce() + Send + 'static) -> Result<(), SendError> {
+        let (number, counted) = self.shared.hooks.begin().ok_or(SendError::Hooks)?;
+        let run: Run = Box::new(move |tick| {
+            drop(counted);
+            run_call(hook, tick)
+        });
+        self.order(move |engine, _| engine.on_drain(Call { number, run }))
+    }
+
     /// Makes the loop turn, as a command would.
     pub fn wake(&self) {
         self.shared.wake();
     }
 
-    fn submit(&self, command: Command) -> Result<(), SendError> {
+    /// Has the engine do what few applications ask for.
+    pub(super) fn order(
+        &self,
+        act: impl FnOnce(&mut Engine, Instant) + Send + 'static,
+    ) -> Result<(), SendError> {
+        self.submit(Command::Order(Order::of(act)))
+    }
+
+    /// Has the loop follow the verdict of the hook that this thread has called.
+    pub(super) fn decide(&self, command: Command) {
+        self.shared.decide(command);
+    }
+
+    pub(super) fn submit(&self, command: Command) -> Result<(), SendError> {
         self.shared.submit(command)
     }
 }
@@ -376,4 +394,10 @@ impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Handle")
     }
+}
+
+/// Returns the name of a topic.
+pub(super) fn topic_of(name: impl Into<String>) -> Result<String, SendError> {
+    let name = name.into();
+    if Name::is_valid(&name) { Ok(name) } else { Err(SendError::Topic) }
 }

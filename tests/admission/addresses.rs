@@ -4,6 +4,7 @@
 use heartwheel::config::Config;
 use heartwheel::core::contract::event::Command;
 use heartwheel::core::contract::route::Face;
+use heartwheel::core::engine::Engine;
 
 use crate::common::engine::TestEngine;
 
@@ -58,7 +59,7 @@ fn a_limit_that_a_reload_switches_on_counts_who_is_there() {
     let reload = |server: &mut TestEngine, limit: u32| {
         let mut config: Config = server.engine.config().clone();
         config.limits.connections_per_ip = limit;
-        server.command(Command::Reload(Box::new((config, None))));
+        server.command(Engine::reload_command(config, None));
     };
     reload(&mut server, 3);
     assert_eq!(server.connect("192.0.2.7:4"), Err(429));

@@ -8,7 +8,7 @@ use crate::common::engine::TestEngine;
 use crate::common::http::upgrade_request;
 
 fn give(server: &mut TestEngine, job: Job, verdict: Result<Accept, Refusal>) {
-    let Job { id, route, task: Task::Authorize(request) } = job else { panic!("another job") };
+    let Job { id, route, task: Task::Authorize(request), .. } = job else { panic!("another job") };
     let outcome = Outcome::Verdict(request, verdict);
     server.command(Command::Done(Done { id, route, outcome }));
     server.settle();

@@ -70,7 +70,7 @@ impl World {
     fn new(source: &mut Source) -> World {
         let setup = Setup {
             config: config(source),
-            routes: requests::routes(),
+            routes: requests::routes().into_iter().map(Into::into).collect(),
             machine_name: "here".into(),
             memory_auto: u64::MAX,
             seed: 1,
@@ -227,7 +227,7 @@ impl World {
             }
             2 => self.engine.handle_time_jump(self.at()),
             3 => self.give(Command::Shed(0.5), source),
-            4 | 5 => self.give(Command::Reload(Box::new((config(source), None))), source),
+            4 | 5 => self.give(Engine::reload_command(config(source), None), source),
             // Late, whatever was due.
             _ => self.now += source.pick(&[1, 400, 20_000, 100_000]),
         }

@@ -69,14 +69,26 @@ fn check(
                 }
             }
         }
+        Ok(ClientMessage::Hello { client, version, reference }) => {
+            assert_eq!(op.as_deref(), Some("hello"));
+            reference_is(reference);
+            assert_eq!(Some(&*client), string("client").as_deref());
+            assert_eq!(Some(&*version), string("version").as_deref());
+            assert!(is_word(&client, 16, "-_") && is_word(&version, 1, "._+-"));
+        }
         Ok(ClientMessage::Ping { reference }) => {
             assert_eq!(op.as_deref(), Some("ping"));
             reference_is(reference);
         }
         Err(problem) => {
+            let is_hello = op.as_deref() == Some("hello");
+            let client = string("client").is_some_and(|client| is_word(&client, 16, "-_"));
+            let version = string("version").is_some_and(|version| is_word(&version, 1, "._+-"));
+            assert!(!(is_hello && client && version), "{problem:?}");
             let known = ["subscribe", "unsubscribe", "publish", "ping"];
             let is_known = op.as_deref().is_some_and(|op| known.contains(&op));
-            assert!(problem.code != ErrorCode::UnknownOp || (op.is_some() && !is_known));
+            let is_unknown = op.is_some() && !is_known && !is_hello;
+            assert!(problem.code != ErrorCode::UnknownOp || is_unknown);
             let is_whole = string("topic").is_some() && member("data").is_some();
             let has_good_after =
                 member("after").is_none_or(|after| after.is_string() || after.is_null());
@@ -91,6 +103,11 @@ fn check(
             assert_eq!(said, reference.map(read).as_ref());
         }
     }
+}
+
+fn is_word(text: &str, least: usize, others: &str) -> bool {
+    (least..=64).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
 }
 
 fn is_deep(text: &str) -> bool {

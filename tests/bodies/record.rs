@@ -61,9 +61,9 @@ pub fn run(input: &[u8]) {
         }
     }
 
-    let whole = read(receiver(), &records, |left| left);
-    let dripped = read(receiver(), &records, |_| 1);
-    let in_pieces = read(receiver(), &records, |left| 1 + rng.below(left as u64) as usize);
+    let whole = read(&mut receiver(), &records, |left| left);
+    let dripped = read(&mut receiver(), &records, |_| 1);
+    let in_pieces = read(&mut receiver(), &records, |left| 1 + rng.below(left as u64) as usize);
     assert_eq!(whole, dripped);
     assert_eq!(whole, in_pieces);
     let (plain, own, ended) = whole;
@@ -73,7 +73,7 @@ pub fn run(input: &[u8]) {
         assert!(sent.starts_with(&plain), "nothing comes out that was not sealed");
     }
     // What the receiver says is understood by the sender.
-    let (nothing, _, said) = read(sender, &own, |left| left);
+    let (nothing, _, said) = read(&mut sender, &own, |left| left);
     assert!(nothing.is_empty());
     let expected = match ended {
         Some(Ended::Fault(alert)) => Some(Ended::ByPeer(alert as u8)),
@@ -84,7 +84,7 @@ pub fn run(input: &[u8]) {
 
 /// Reads records in pieces. Returns the plaintext, what the reader says to it, and how it ended.
 fn read(
-    mut session: Session,
+    session: &mut Session,
     mut records: &[u8],
     mut piece: impl FnMut(usize) -> usize,
 ) -> (Vec<u8>, Vec<u8>, Option<Ended>) {

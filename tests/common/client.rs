@@ -10,14 +10,21 @@ use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
 use super::frame;
 use super::http::{ACCEPT, Answer, get_request, upgrade_request};
+use super::lag;
 
 /// One connection.
 #[derive(Debug)]
 pub struct Client {
-    pub stream: TcpStream,
+    pub stream: Link,
     /// What was read and not yet asked for.
     rest: Vec<u8>,
 }
+
+/// What bears it: TCP, or TLS over that where the server speaks TLS.
+#[cfg(feature = "tls")]
+pub use super::link::Link;
+#[cfg(not(feature = "tls"))]
+pub type Link = TcpStream;
 
 /// A frame from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +62,7 @@ enum Received {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Client {
-        Client::over(TcpStream::connect(address).expect("the server accepts"))
+        Client::over(TcpStream::connect(address).expect("the server accepts"), address)
     }
 
     /// Connects with a receive buffer as small as the kernel allows, for a peer that will not read.
@@ -64,13 +71,15 @@ impl Client {
             Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4096).expect("the buffer can be small");
         socket.connect(&address.into()).expect("the server accepts");
-        Client::over(socket.into())
+        Client::over(socket.into(), address)
     }
 
-    fn over(stream: TcpStream) -> Client {
+    fn over(stream: TcpStream, _address: SocketAddr) -> Client {
         stream.set_nodelay(true).expect("it is TCP");
         stream.set_read_timeout(Some(PATIENCE)).expect("it is a socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("it is a socket");
+        #[cfg(feature = "tls")]
+        let stream = Link::over(stream, _address);
         Client { stream, rest: Vec::new() }
     }
 
@@ -223,10 +232,11 @@ impl Client {
         self.see_within(PATIENCE)
     }
 
-    /// Gives what is seen next within `span`.
+    /// Gives what is seen next within `span`, and the time for which the machine let nobody run.
     #[track_caller]
     pub fn see_within(&mut self, span: Duration) -> Seen {
-        let until = Instant::now() + span;
+        let began = Instant::now();
+        let mut until = began + span;
         loop {
             if let Some(Frame { first, payload }) = self.take_frame() {
                 return Seen::Frame(first, payload);
@@ -235,7 +245,13 @@ impl Client {
                 Received::Some => {}
                 Received::End(End::Fin) => return Seen::Fin,
                 Received::End(End::Reset) => return Seen::Reset,
-                Received::Nothing => return Seen::Nothing,
+                Received::Nothing => {
+                    let later = began + span + lag::stalled_since(began);
+                    if later <= until {
+                        return Seen::Nothing;
+                    }
+                    until = later;
+                }
             }
         }
     }

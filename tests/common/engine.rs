@@ -8,14 +8,16 @@ use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use heartwheel::core::contract::event::{Command, Done, Event, Job, Outcome, Task};
+use heartwheel::core::contract::event::{Command, Done, Event, Job, Outcome, Session, Task};
+use heartwheel::core::contract::handlers::{Handlers, Said};
 use heartwheel::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
-use heartwheel::core::engine::{Action, Engine, Readiness, Setup, World};
+use heartwheel::core::engine::{Action, Engine, Readiness, Served, Setup, World};
+use heartwheel::core::ground::identity::Identity;
 use heartwheel::core::ground::time::Instant;
 use heartwheel::core::observe::figures::Surroundings;
 use heartwheel::core::transport::{Got, Transport, Written};
 use heartwheel::http::{Refusal, Response};
-use heartwheel::{Accept, Config, ConnectionId, Payload};
+use heartwheel::{Accept, Config, ConnectionId, Message, Payload};
 
 use super::frame::{CLOSE, PING, PONG, frame};
 use super::http::upgrade_request;
@@ -102,6 +104,7 @@ impl TestEngine {
         assert_eq!(config.check().faults, [""; 0]);
         let machine_name = "here".into();
         let memory_auto = u64::MAX;
+        let routes = routes.into_iter().map(Served::from).collect();
         let setup = Setup { config, routes, machine_name, memory_auto, seed: 1, unix_ms: 1 };
         let world = Wires {
             undecided: Vec::new(),
@@ -353,21 +356,24 @@ impl World for Wires {
 
     fn stop_listening(&mut self, _: usize) {}
 
-    fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8])> {
-        let Wires { wires, edges, shared, now, keeps_received, .. } = self;
+    fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8], impl Handlers)> {
+        let Wires { wires, edges, shared, now, keeps_received, told, .. } = self;
         let wire = &mut wires[key];
-        Some((Line { wire, edges, key, now: *now, keeps: *keeps_received }, shared))
+        let line = Line { wire, edges, key, now: *now, keeps: *keeps_received };
+        Some((line, shared, Echoes { told: told.as_mut() }))
     }
 
     fn run(&mut self, _: &mut Engine, job: Job) -> (Vec<Command>, Done) {
-        let Job { id, route, task } = job;
+        let Job { id, route, task, .. } = job;
         let mut commands = Vec::new();
         let outcome = match task {
             Task::Authorize(request) => Outcome::Verdict(request, Ok(Accept::default())),
+            Task::Call(_) => unreachable!("no timer of the server's own was set"),
             Task::Answer(request) => {
                 let text = request.query().unwrap_or("answered").to_owned();
                 Outcome::Answer(Response::new(200).text(text))
             }
+            Task::Pull(_) | Task::Step(..) | Task::Offer(_) => panic!("no route here is for it"),
             Task::Events { session, mut events } => {
                 let mut messages_handled = 0;
                 let mut is_told = false;
@@ -407,6 +413,25 @@ impl World for Wires {
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Handlers that send every message back at once.
+struct Echoes<'a> {
+    told: Option<&'a mut Vec<Event>>,
+}
+
+impl Handlers for Echoes<'_> {
+    fn begin(&mut self, _: ConnectionId, _: usize, _: Option<Identity>) {}
+
+    fn call(&mut self, _: &mut Session, message: Message, said: &mut Said) -> bool {
+        self.told.iter_mut().for_each(|told| told.push(Event::Message(message.clone())));
+        said.answers.push(message);
+        true
+    }
+
+    fn end(&mut self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// A wire, lent to the engine.
@@ -516,6 +541,9 @@ fn routes() -> Vec<RouteSpec> {
         wants_pongs: false,
         wants_drained: false,
         protocols: if kind == RouteKind::Hub { vec!["heartwheel.v1".into()] } else { Vec::new() },
+        piecewise: None,
+        has_hook: false,
+        changes: Vec::new(),
     };
     vec![
         route("/echo", RouteKind::WebSocket),

@@ -2,7 +2,7 @@
 //! crowd of idle ones.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::client::{Client, Seen};
+use super::client::{Client, Link, Seen};
 use super::frame::frame;
 use super::server::timespec;
 use super::timing::{Span, ms};
@@ -76,7 +76,7 @@ pub struct Crowd {
 
 /// One of a crowd.
 pub struct Member {
-    stream: TcpStream,
+    stream: Link,
     pub opened_at: Instant,
     pub pinged_at: Vec<Instant>,
     pub closed_at: Option<Instant>,

@@ -15,9 +15,11 @@ pub fn worst() -> Duration {
     recent.map(|(_, late)| *late).max().unwrap_or_default()
 }
 
-/// Gives for how long nobody could run since `began`: a shared machine may stand still for half a
-/// second, and no server can act then.
+/// Gives for how long nobody could run since `began`: a shared machine may stand still for a second
+/// or two, and no server can act then.
 pub fn stalled_since(began: Instant) -> Duration {
+    // The thread that watches woke from the same stall, and may not have noted it yet.
+    thread::sleep(2 * NAP);
     let stalls = lock(&STALLS);
     let since = stalls.iter().filter(|(at, late)| *at >= began && *late >= STALL_MIN);
     since.map(|(_, late)| *late).sum()

@@ -15,6 +15,8 @@ pub mod honest;
 pub mod http;
 pub mod lag;
 pub mod lines;
+#[cfg(feature = "tls")]
+pub mod link;
 pub mod process;
 #[cfg(feature = "program")]
 pub mod program;
@@ -22,6 +24,7 @@ pub mod recorder;
 pub mod responses;
 pub mod rng;
 pub mod server;
+pub mod temp_file;
 pub mod timing;
 pub mod topics;
 pub mod world;

@@ -1,7 +1,20 @@
-//! What /proc says of a process and its threads.
+//! What /proc says of a process and its threads, and what this process may have.
 
 use std::fs;
 use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Lets this process have as many descriptors as the system lets it, and 20,000 at the most: a
+/// thousand connections with both ends here take more than the 1024 of most shells.
+pub fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.map_or(20_000, |most| most.min(20_000));
+    if limit.current.is_some_and(|current| current < most) {
+        let raised = Rlimit { current: Some(most), ..limit };
+        setrlimit(Resource::Nofile, raised).expect("it is below the hard limit");
+    }
+}
 
 /// Gives the calling thread's number.
 pub fn own_tid() -> u32 {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use heartwheel::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::process::own_tid;
-use super::timing::{EPS, Span, eventually, lock, within};
+use super::process::{own_tid, raise_descriptors};
+use super::timing::{EPS, PATIENCE, Span, eventually, lock, within};
 
 /// A running server. It ends with the value, or with [`TestServer::stop`].
 pub struct TestServer {
@@ -42,6 +42,9 @@ pub struct Snapshot {
     timeouts: u64,
     /// The loop's own thread.
     tid: u32,
+    /// How many turns have been looked at, and whether another one goes on.
+    turns: u64,
+    is_turning: bool,
     is_over: bool,
 }
 
@@ -49,6 +52,18 @@ pub struct Snapshot {
 struct Seen {
     snapshot: Mutex<Snapshot>,
     turned: Condvar,
+}
+
+impl Seen {
+    /// Gives what the last turn left behind. Of a turn that goes on the end is awaited: what a
+    /// client has seen of it is counted then. A turn in which a handler blocks the loop has none.
+    fn look(&self) -> MutexGuard<'_, Snapshot> {
+        let snapshot = lock(&self.snapshot);
+        let turns = snapshot.turns;
+        let goes_on = |seen: &mut Snapshot| seen.is_turning && seen.turns == turns;
+        let waited = self.turned.wait_timeout_while(snapshot, Duration::from_secs(3), goes_on);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
 }
 
 impl TestServer {
@@ -72,6 +87,7 @@ impl TestServer {
 
     /// Starts a server with these keys set and the routes of `builder`.
     pub fn serve(pairs: &[(&str, &str)], builder: Builder) -> TestServer {
+        raise_descriptors();
         TestServer::of(builder.config(config(pairs)).build().expect("the configuration is sound"))
     }
 
@@ -91,7 +107,7 @@ impl TestServer {
 
     /// Gives what the last turn left behind.
     pub fn snapshot(&self) -> Snapshot {
-        lock(&self.seen.snapshot).clone()
+        self.seen.look().clone()
     }
 
     pub fn stats(&self) -> Stats {
@@ -100,12 +116,12 @@ impl TestServer {
 
     /// Gives how many connections are open.
     pub fn open(&self) -> usize {
-        lock(&self.seen.snapshot).connections
+        self.seen.look().connections
     }
 
     /// Gives how often the loop was woken by time alone.
     pub fn timeouts(&self) -> u64 {
-        lock(&self.seen.snapshot).timeouts
+        self.seen.look().timeouts
     }
 
     /// Gives the number by which the kernel knows the loop's thread.
@@ -118,7 +134,7 @@ impl TestServer {
     }
 
     pub fn closed_by(&self, reason: CloseReason) -> u64 {
-        lock(&self.seen.snapshot).stats.closed_by(reason)
+        self.seen.look().stats.closed_by(reason)
     }
 
     /// Gives how the connections so far have ended.
@@ -126,10 +142,10 @@ impl TestServer {
         ends(&self.stats())
     }
 
-    /// Waits until the counters are as said, for five seconds at the most.
+    /// Waits until the counters are as said, for [`PATIENCE`] at the most.
     #[track_caller]
     pub fn wait_until(&self, is_so: impl Fn(&Snapshot) -> bool) -> Snapshot {
-        let patience = Instant::now() + Duration::from_secs(5);
+        let patience = Instant::now() + PATIENCE;
         let mut snapshot = lock(&self.seen.snapshot);
         while !is_so(&snapshot) {
             let left = patience.saturating_duration_since(Instant::now());
@@ -207,6 +223,7 @@ fn turn_until_over(mut server: Server, seen: &Seen) {
     lock(&seen.snapshot).tid = own_tid();
     while !server.is_over() {
         let was_ready = wait_for(&server, server.next_timeout());
+        lock(&seen.snapshot).is_turning = true;
         let (began, sent_bytes) = (Instant::now(), server.stats().sent_bytes);
         server.turn().expect("the poller works");
         let cpu = clock_gettime(ClockId::ThreadCPUTime);
@@ -214,14 +231,16 @@ fn turn_until_over(mut server: Server, seen: &Seen) {
         if server.stats().sent_bytes > sent_bytes {
             snapshot.sent_at = Some(began);
         }
-        snapshot.stats = server.stats().clone();
+        snapshot.stats = *server.stats();
         snapshot.connections = server.connections();
         snapshot.cpu = Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32);
         snapshot.timeouts += u64::from(!was_ready);
+        snapshot.turns += 1;
+        snapshot.is_turning = false;
         seen.turned.notify_all();
     }
     let mut snapshot = lock(&seen.snapshot);
-    snapshot.stats = server.stats().clone();
+    snapshot.stats = *server.stats();
     snapshot.is_over = true;
 }
 
@@ -261,6 +280,13 @@ pub fn config(pairs: &[(&str, &str)]) -> Config {
     ];
     for (key, value) in base.iter().chain(pairs) {
         config.set(key, value).unwrap_or_else(|error| panic!("{error}"));
+    }
+    // With TLS=1, servers speak TLS where a test says nothing of that.
+    #[cfg(feature = "tls")]
+    if !pairs.iter().any(|(key, _)| *key == "listen" || key.starts_with("tls.")) {
+        for (key, value) in super::link::settings(&own) {
+            config.set(key, &value).unwrap_or_else(|error| panic!("{error}"));
+        }
     }
     config
 }

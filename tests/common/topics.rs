@@ -1,6 +1,6 @@
 //! Clients of topics: requests, event streams and `/ws`, and a server that has all of these routes.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -213,6 +213,8 @@ impl Stream {
                     Some(chunks) => self.received.extend(chunks.take(&buffer[..len])),
                     None => self.received.extend_from_slice(&buffer[..len]),
                 },
+                // A process that was stopped and goes on.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 _ => return None,
             }
         }

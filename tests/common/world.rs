@@ -103,7 +103,7 @@ impl World {
                 Err(HandshakeError::Failure(error)) => panic!("{error}"),
             }
         };
-        Client { socket, pings: Vec::new(), messages: Vec::new(), close: None, ended_at: None }
+        Client::new(socket)
     }
 
     /// Connects and sends bytes as they are.
@@ -134,6 +134,10 @@ pub struct Client {
 }
 
 impl Client {
+    pub fn new(socket: WebSocket<MemoryPeer>) -> Client {
+        Client { socket, pings: Vec::new(), messages: Vec::new(), close: None, ended_at: None }
+    }
+
     /// Reads what has come, and answers. Says whether anything has.
     pub fn attend(&mut self, now: Duration) -> bool {
         let mut has_moved = false;
@@ -182,6 +186,11 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Echo, silence, floods that may end in a close, and what the program serves of topics.
 pub fn routes() -> Builder {
+    routes_that_set(&[])
+}
+
+/// The same, with values of their own for these keys.
+pub fn routes_that_set(changes: &[(&str, &str)]) -> Builder {
     let flood = |peer: &Sender, event: Event| {
         if let Event::Message(message) = event {
             let asked = message.as_text().unwrap_or_default();
@@ -194,16 +203,37 @@ pub fn routes() -> Builder {
             }
         }
     };
+    let set =
+        |route| changes.iter().fold(route, |route: Route, (key, value)| route.set(key, value));
+    let here = |_: &_| heartwheel::http::Response::new(200).text("here\n");
     Server::builder()
         .seed(7)
         .health()
-        .topics("/topics/{topic}")
-        .hub("/ws")
-        .events("/events")
-        .websocket("/echo", super::server::echo)
-        .websocket("/quiet", |_: &Sender, _: Event| {})
-        .websocket("/flood", flood)
-        .post("/post", |_: &_| heartwheel::http::Response::new(200))
-        .route(Route::get("/", |_: &_| heartwheel::http::Response::new(200).text("here\n")))
+        .route(set(Route::topics("/topics/{topic}")))
+        .route(set(Route::hub("/ws")))
+        .route(set(Route::events("/events")))
+        .route(set(Route::websocket("/echo", super::server::echo)))
+        .route(set(Route::websocket("/quiet", |_: &Sender, _: Event| {})))
+        .route(set(Route::websocket("/flood", flood)))
+        .route(set(Route::post("/post", |_: &_| heartwheel::http::Response::new(200))))
+        .route(set(Route::get("/", here)))
         .route(Route::get("/operator", |_: &_| heartwheel::http::Response::new(200)).admin())
+}
+
+/// The same, and a stream whose writer writes nothing until the process ends.
+#[cfg(feature = "streams")]
+pub fn routes_with_a_stream_that_set(changes: &[(&str, &str)]) -> Builder {
+    let stream = Route::get("/stream", |_: &heartwheel::http::Request| {
+        let (response, body) = heartwheel::http::Response::new(200).stream("text/plain");
+        std::mem::forget(body);
+        response
+    });
+    let set = |route: Route, (key, value): &(&str, &str)| route.set(key, value);
+    routes_that_set(changes).route(changes.iter().fold(stream, set))
+}
+
+/// The same without streams.
+#[cfg(not(feature = "streams"))]
+pub fn routes_with_a_stream_that_set(changes: &[(&str, &str)]) -> Builder {
+    routes_that_set(changes)
 }

@@ -291,14 +291,16 @@ fn check_make(words: &[String]) -> Result<(), String> {
 /// The program's own command line, by the tables that it goes by.
 #[cfg(feature = "program")]
 fn check_program(words: &[String]) -> Result<(), String> {
-    use heartwheel::program::{COMMANDS, FLAGS};
+    use heartwheel::program::{CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, FLAGS};
+    let options = FLAGS.iter().chain(CLIENT_FLAGS);
+    let commands = COMMANDS.iter().chain(CLIENT_COMMANDS);
     for word in words {
         let is_known = match word.strip_prefix("--") {
-            Some(option) => FLAGS.iter().any(|flag| flag.long == option),
+            Some(option) => options.clone().any(|flag| flag.long == option),
             None => {
                 Some(word) != words.first()
                     || word.starts_with(['-', '['])
-                    || COMMANDS.iter().any(|command| command.name == word)
+                    || commands.clone().any(|command| command.name == word)
             }
         };
         if !is_known {

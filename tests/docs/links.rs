@@ -87,7 +87,7 @@ fn the_guide_has_a_module_for_each_page() {
         let name = page.path.strip_prefix("src/guide/").and_then(|name| name.strip_suffix(".md"));
         let name = name.expect("it is a page of the guide");
         assert!(modules.contains(&format!("page!({name}, \"{name}.md\");")), "{name}");
-        assert!(modules.contains(&format!("//! | [`{name}`] |")), "{name} is not introduced");
+        assert!(modules.contains(&format!("| [`{name}`] |")), "{name} is not introduced");
         assert!(read("README.md").contains(&format!("]({})", page.path)), "{name}: README.md");
     }
 }

@@ -10,7 +10,7 @@ use super::{pages, path, read};
 /// The newcomer's program stands whole on its page; as an example it is built, and its test runs.
 #[test]
 fn the_newcomers_program_is_the_example() {
-    const EXAMPLE: &str = "examples/gateway.rs";
+    const EXAMPLE: &str = "examples/start.rs";
     let pages = pages();
     let page = pages.iter().find(|page| page.path == "src/guide/start.md").expect("it is there");
     let blocks = page.blocks().into_iter().filter(|(language, _)| language.starts_with("rust"));

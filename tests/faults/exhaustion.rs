@@ -174,6 +174,38 @@ fn what_peers_that_never_read_hold_in_the_kernel_is_bounded() {
     server.stop();
 }
 
+/// FAULTS 81. A peer that has read is given more of the kernel's memory, and may then stop reading.
+#[test]
+fn what_peers_that_read_no_more_hold_in_the_kernel_is_bounded() {
+    let _quiet = quiet();
+    let server = TestServer::start_with(&[("limits.outbox_bytes", "4m")], |builder| {
+        let flood = |peer: &Peer, event: Event| {
+            if matches!(event, Event::Opened(_) | Event::Message(_)) {
+                peer.send(heartwheel::Message::binary(vec![7; 1 << 20]));
+            }
+        };
+        builder.route(Route::websocket("/flood", flood).inline())
+    });
+    let count = 10;
+    let mut clients: Vec<_> = (0..count).map(|_| Client::open(server.address, "/flood")).collect();
+    for client in &mut clients {
+        assert_eq!(client.read_frame().payload.len(), 1 << 20);
+        client.text("another");
+        client.text("and another");
+    }
+    server.wait_until(|seen| seen.stats.queued_bytes > (3 * count) << 20);
+    let mut sent = 0;
+    while std::mem::replace(&mut sent, server.snapshot().stats.sent_bytes) != sent {
+        thread::sleep(Duration::from_millis(100));
+    }
+    let held = kernel_send_memory(server.address);
+    let (total, most) = (held.iter().sum::<u64>(), held.iter().max().unwrap());
+    println!("{total} bytes of kernel memory for {} sockets, {most} at the most", held.len());
+    assert_eq!(held.len(), clients.len());
+    assert!(*most <= 2 * (256 << 10), "{most} bytes");
+    server.stop();
+}
+
 /// Gives the memory that the kernel holds for the unsent bytes of each connection that this process
 /// has accepted at `address`.
 fn kernel_send_memory(address: std::net::SocketAddr) -> Vec<u64> {

@@ -99,7 +99,7 @@ static void a_turn_is_bounded_and_says_that_work_is_left(void)
     settle(server);
     for (int i = 0; i < MESSAGES; i++)
         send_text(fd, "one of many");
-    heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0};
+    heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0, 0};
     int turns = 0, most = 0, messages = 0;
     CHECK(is_ready(server, 1000));
     while (messages < MESSAGES) {
@@ -183,7 +183,7 @@ static void events_that_are_not_pulled_keep(void)
 {
     host host = host_new(NULL, "/echo");
     heartwheel *server = host.server;
-    heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0};
+    heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0, 0};
     int fds[10];
     for (int i = 0; i < 10; i++)
         fds[i] = open_peer(server, host.port, "/echo", NULL);
@@ -290,7 +290,7 @@ static void a_drain_ends_with_done(void)
 {
     host host = host_new("[deadlines]\ndrain = \"5s\"", "/echo");
     heartwheel *server = host.server;
-    heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0};
+    heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0, 0};
     int fd = open_peer(server, host.port, "/echo", NULL);
     settle(server);
     CHECK_IS(heartwheel_drain(server), HEARTWHEEL_OK);

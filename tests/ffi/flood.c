@@ -52,7 +52,7 @@ static int64_t go_round(struct pollfd *watched, int count, int wait_ms)
     poll(watched, (nfds_t)count, wait < 0 || wait > wait_ms ? wait_ms : (int)wait);
     int64_t began = own_us();
     CHECK_IS(heartwheel_turn(server), HEARTWHEEL_OK);
-    heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0};
+    heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0, 0};
     while (heartwheel_next_event(server, &event) == HEARTWHEEL_OK) {
         opened += event.kind == HEARTWHEEL_OPENED;
         closed += event.kind == HEARTWHEEL_CLOSED;

@@ -100,7 +100,7 @@ static void a_host_that_pulls_nothing_is_not_flooded(void)
     began = now_us();
     while (pulled < total) {
         CHECK(now_us() - began < 3 * PATIENCE_MS * 1000);
-        heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0};
+        heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0, 0};
         while (heartwheel_next_event(server, &event) == HEARTWHEEL_OK) {
             int which = 0, number;
             CHECK_IS(event.kind, HEARTWHEEL_BINARY);
@@ -198,7 +198,7 @@ static void a_peer_that_does_not_read_its_answers_is_pushed_back(void)
     static char message[4096];
     uint8_t frame[sizeof message + 14];
     size_t size = put_frame(frame, 2, message, sizeof message), left = 0;
-    heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0};
+    heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0, 0};
     int64_t began = now_us();
     do {
         if (left == 0)

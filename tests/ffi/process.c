@@ -146,7 +146,7 @@ static void note_line(void *user, int level, const char *line)
     snprintf(journal->last, sizeof journal->last, "%s", line);
     if (journal->server == NULL)
         return;
-    heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0};
+    heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0, 0};
     CHECK_IS(heartwheel_turn(journal->server), HEARTWHEEL_E_ARGUMENT);
     CHECK_IS(heartwheel_next_event(journal->server, &event), HEARTWHEEL_E_ARGUMENT);
     CHECK_IS(heartwheel_drain(journal->server), HEARTWHEEL_E_ARGUMENT);

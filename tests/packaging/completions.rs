@@ -2,9 +2,9 @@
 //! that are one of a few.
 
 use heartwheel::config::Config;
-use heartwheel::program::{COMMANDS, CommandWord, FLAGS, Flag};
+use heartwheel::program::{CommandWord, Flag};
 
-use super::{assert_text, keys_of_the_default_program};
+use super::{all_commands, all_flags, assert_text, keys_of_the_default_program};
 
 #[test]
 fn the_completions_know_what_the_program_knows() {
@@ -37,7 +37,7 @@ fn choices_of(flag: &Flag) -> Option<String> {
 }
 
 fn names(separator: &str) -> String {
-    COMMANDS.iter().map(|command| command.name).collect::<Vec<_>>().join(separator)
+    all_commands().map(|command| command.name).collect::<Vec<_>>().join(separator)
 }
 
 /// Gives all spellings of an option.
@@ -49,13 +49,14 @@ fn spellings(flag: &Flag) -> Vec<String> {
 const MADE: &str = "Made from the program's own tables: BLESS=1 cargo test --test packaging";
 
 fn bash() -> String {
-    let options: Vec<_> = FLAGS.iter().flat_map(spellings).collect();
+    let options: Vec<_> = all_flags().flat_map(spellings).collect();
     let keys: String =
         keys_of_the_default_program().map(|key| format!("            {}=\n", key.name)).collect();
     let mut values = String::new();
-    for flag in FLAGS.iter().filter(|flag| flag.value.is_some()) {
+    for flag in all_flags().filter(|flag| flag.value.is_some()) {
         let what = match (flag.value, choices_of(flag)) {
             (Some("FILE"), _) => "compopt -o filenames; _heartwheel_words -f; return".into(),
+            (Some("DIR"), _) => "compopt -o filenames; _heartwheel_words -d; return".into(),
             (Some("KEY=VALUE"), _) => "words=$keys; compopt -o nospace".into(),
             (_, Some(words)) => format!("words='{words}'"),
             _ => "return".into(),
@@ -115,17 +116,19 @@ fn zsh() -> String {
         .map(|(name, words)| format!("            {name}) compadd {} ;;\n", words.join(" ")))
         .collect();
     let mut options = String::new();
-    for flag in FLAGS {
+    for flag in all_flags() {
         let meaning = quoted(flag.meaning).replace('[', "\\[").replace(']', "\\]");
         let action = match (flag.value, choices_of(flag)) {
             (None, _) => String::new(),
             (Some("FILE"), _) => ":file:_files".into(),
+            (Some("DIR"), _) => ":folder:_files -/".into(),
             (Some("KEY=VALUE"), _) => ":setting:_heartwheel_setting".into(),
             (Some(value), Some(words)) => format!(":{value}:({words})"),
             (Some(value), None) => format!(":{value}: "),
         };
         for spelling in spellings(flag) {
             let (may_repeat, value) = match (flag.value, flag.short) {
+                (None, _) if flag.long == "json" => ("", ""),
                 (None, _) => ("(- *)", ""),
                 (Some(_), _) if spelling.starts_with("--") => ("*", "="),
                 (Some(_), _) => ("*", "+"),
@@ -133,8 +136,7 @@ fn zsh() -> String {
             options += &format!("        '{may_repeat}{spelling}{value}[{meaning}]{action}' \\\n");
         }
     }
-    let commands: String = COMMANDS
-        .iter()
+    let commands: String = all_commands()
         .map(|CommandWord { name, meaning, .. }| format!("        '{name}:{}'\n", quoted(meaning)))
         .collect();
     format!(
@@ -182,18 +184,19 @@ fn fish() -> String {
         "# fish completion for heartwheel. {MADE}\n\n\
          function __heartwheel_settings\n{keys}{values}end\n\ncomplete -c heartwheel -f\n"
     );
-    for CommandWord { name, meaning, .. } in COMMANDS {
+    for CommandWord { name, meaning, .. } in all_commands() {
         text += &format!(
             "complete -c heartwheel -n 'not __fish_seen_subcommand_from {}' -a {name} -d '{}'\n",
             names(" "),
             fish_quoted(meaning),
         );
     }
-    for flag in FLAGS {
+    for flag in all_flags() {
         let short = flag.short.map_or(String::new(), |letter| format!(" -s {letter}"));
         let value = match (flag.value, choices_of(flag)) {
             (None, _) => String::new(),
             (Some("FILE"), _) => " -rF".into(),
+            (Some("DIR"), _) => " -xa '(__fish_complete_directories)'".into(),
             (Some("KEY=VALUE"), _) => " -xa '(__heartwheel_settings)'".into(),
             (Some(_), Some(words)) => format!(" -xa '{words}'"),
             (Some(_), None) => " -x".into(),

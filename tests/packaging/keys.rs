@@ -35,11 +35,15 @@ fn row(key: &Key, notes: &BTreeMap<&str, &str>) -> String {
     let error = Config::default().set(key.name, "").expect_err("nothing is no value").to_string();
     let (_, rule) = error.split_once(": must be ").expect("it names the rule");
     let rule = rule.replace(" (in ms, s, m, h or d)", "").replace(" (in bytes, k, m or g)", "");
-    let restart = if key.takes_restart() { " *(restart)*" } else { "" };
+    let mark = match () {
+        () if key.takes_restart() => " *(restart)*",
+        () if key.is_for_routes() => " *(route)*",
+        () => "",
+    };
     let (name, default) = (key.name, key.value(&Config::default()));
     let note = notes.get(name).unwrap_or(&"");
     let (rule, meaning) = (escaped(&rule), escaped(key.meaning));
-    let row = format!("| `{name}` | `{default}` | {rule} | {meaning}{restart} | {note} |");
+    let row = format!("| `{name}` | `{default}` | {rule} | {meaning}{mark} | {note} |");
     row.replace("|  |", "| |")
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs;
 
 use heartwheel::config::Config;
-use heartwheel::program::{COMMANDS, FLAGS, Flag};
+use heartwheel::program::{CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, CommandWord, FLAGS, Flag};
 
 use super::{assert_passes, assert_text, keys_of_the_default_program, path, run};
 
@@ -15,8 +15,10 @@ fn the_manual_page_says_what_the_program_does() {
     let mut page = fs::read_to_string(path(PAGE)).expect("it is there");
     let parts = [
         ("synopsis", synopsis()),
-        ("commands", commands()),
-        ("options", options()),
+        ("commands", commands(COMMANDS)),
+        ("options", options(FLAGS)),
+        ("client-commands", commands(CLIENT_COMMANDS)),
+        ("client-options", options(CLIENT_FLAGS)),
         ("keys", keys()),
     ];
     for (name, text) in parts {
@@ -45,7 +47,13 @@ fn manual_readers_find_no_fault() {
                 plain.push(letter);
             }
         }
-        for words in ["print-config", "--set KEY=VALUE", "deadlines.handshake (5s)", "SIGUSR2"] {
+        for words in [
+            "print-config",
+            "--set KEY=VALUE",
+            "deadlines.handshake (5s)",
+            "SIGUSR2",
+            "--token-file FILE",
+        ] {
             assert!(plain.contains(words), "{words}: {plain}");
         }
     }
@@ -57,15 +65,27 @@ fn synopsis() -> String {
     for flag in FLAGS.iter().filter(|flag| flag.value.is_some()) {
         let _ = writeln!(text, "[{}]", spelled(flag));
     }
+    for command in CLIENT_COMMANDS {
+        let _ = writeln!(text, ".br\n{}\n{}", bold("heartwheel"), called(command));
+        text += "[\\fIOPTIONS\\fR]\n";
+    }
     text
 }
 
-fn commands() -> String {
-    COMMANDS.iter().map(|command| entry(&bold(command.name), command.meaning)).collect()
+fn commands(all: &[CommandWord]) -> String {
+    all.iter().map(|command| entry(&called(command), command.meaning)).collect()
 }
 
-fn options() -> String {
-    FLAGS.iter().map(|flag| entry(&spelled(flag), flag.meaning)).collect()
+fn options(all: &[Flag]) -> String {
+    all.iter().map(|flag| entry(&spelled(flag), flag.meaning)).collect()
+}
+
+/// Gives a command with what stands behind it.
+fn called(command: &CommandWord) -> String {
+    match command.arguments {
+        "" => bold(command.name),
+        arguments => format!("{} \\fI{}\\fR", bold(command.name), escaped(arguments)),
+    }
 }
 
 fn keys() -> String {

@@ -8,6 +8,10 @@ use super::{assert_passes, path, run};
 /// What is typed before the tabulator, and what stands there after it.
 const CASES: &[(&str, &str)] = &[
     ("heartwheel pri", "heartwheel print-config"),
+    ("heartwheel sub", "heartwheel subscribe"),
+    ("heartwheel publish --tim", "heartwheel publish --timeout"),
+    ("heartwheel publish ws://a b --tim", "heartwheel publish ws://a b --timeout"),
+    ("heartwheel subscribe --ca=Cargo.to", "heartwheel subscribe --ca=Cargo.toml"),
     ("heartwheel check --con", "heartwheel check --config"),
     ("heartwheel check --log de", "heartwheel check --log debug"),
     ("heartwheel --log=de", "heartwheel --log=debug"),

@@ -4,8 +4,12 @@
 //! `Closed` last, messages as they were sent, the session that it gave back.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-use heartwheel::core::contract::event::{Accept, Command, Done, Job, Outcome, Session, Task};
+use heartwheel::Accept;
+use heartwheel::core::contract::event::{Command, Done, Job, Order, Outcome, Session, Task};
+use heartwheel::core::contract::handlers::Said;
+use heartwheel::core::engine::Engine;
 use heartwheel::http::{Refusal, Request, Response};
 use heartwheel::topics::{After, EventId};
 use heartwheel::{CloseReason, ConnectionId, Event, Message};
@@ -33,7 +37,7 @@ struct Call {
 pub struct Record {
     /// Which peer it is.
     pub peer: usize,
-    job_out: bool,
+    pub job_out: bool,
     opened: bool,
     /// Told to be over, or lost to a panic in `Opened`.
     pub over: bool,
@@ -53,6 +57,12 @@ pub struct Record {
     pub issued_count: u64,
     /// Somebody else's handler has sent to it.
     pub has_pushes: bool,
+    /// A hook decides on what it publishes: its orders are verdicts.
+    pub is_hooked: bool,
+    /// Timers that it was not told of, by token, and when each is due.
+    pub timers: BTreeMap<u64, u64>,
+    /// What was ordered of timers: each token, and its span in milliseconds unless it is cancelled.
+    orders: VecDeque<(u64, Option<u64>)>,
 }
 
 pub struct Application {
@@ -65,12 +75,26 @@ pub struct Application {
     pub records: BTreeMap<ConnectionId, Record>,
     pub messages_sent: u64,
     pushes: u64,
+    pub now: u64,
+    timed: u64,
 }
 
 impl Record {
     /// Says whether messages may still wait for its handler.
     pub fn is_awaited(&self) -> bool {
         !self.over || self.job_out
+    }
+
+    /// Takes note that the engine now sets, or cancels, a timer.
+    pub fn take_order(&mut self, now: u64) {
+        let (token, span_ms) = self.orders.pop_front().expect("it was given");
+        match span_ms {
+            None => _ = self.timers.remove(&token),
+            Some(ms) if self.timers.len() < TIMERS || self.timers.contains_key(&token) => {
+                self.timers.insert(token, now + ms);
+            }
+            Some(_) => {}
+        }
     }
 
     fn hear_end(&mut self, reason: CloseReason) {
@@ -95,6 +119,8 @@ impl Application {
             records: BTreeMap::new(),
             messages_sent: 0,
             pushes: 0,
+            now: 0,
+            timed: 0,
         }
     }
 
@@ -130,6 +156,7 @@ impl Application {
 
     /// Lets idle workers begin.
     pub fn work(&mut self, now: u64, peers: &[Peer], chaos: &Chaos) {
+        self.now = now;
         while self.calls.len() < self.workers
             && let Some(job) = self.queue.pop_front()
         {
@@ -159,17 +186,80 @@ impl Application {
     }
 
     /// Does a job at once.
-    pub fn run(&mut self, Job { id, route, task }: Job, peers: &[Peer], chaos: &Chaos) -> Work {
+    pub fn run(&mut self, Job { id, route, task, .. }: Job, peers: &[Peer], chaos: &Chaos) -> Work {
         let mut commands = Vec::new();
         let outcome = match task {
             Task::Authorize(request) => self.authorize(id, request, chaos),
             Task::Answer(request) => self.answer(id, &request, chaos),
+            Task::Pull(_) | Task::Step(..) => unreachable!("no handler here streams"),
+            Task::Offer(offered) => self.decide_posted(id, *offered, chaos, &mut commands),
             Task::Events { session, events } => {
                 let sent = &peers[self.record(id).peer].sent;
-                self.take(id, session, events, sent, chaos, &mut commands)
+                match events.iter().any(|event| matches!(event, Event::Offered(_)))
+                    || self.record(id).is_hooked
+                {
+                    true => self.decide_all(id, session, events, sent, chaos, &mut commands),
+                    false => self.take(id, session, events, sent, chaos, &mut commands),
+                }
             }
+            Task::Call(_) => unreachable!("the server has no timers of its own"),
         };
         Work { from: id, commands, done: Done { id, route, outcome } }
+    }
+
+    /// Takes a message on the short way. Says whether the handler returned.
+    pub fn hear(
+        &mut self,
+        id: ConnectionId,
+        session: &Session,
+        message: Message,
+        sent: &[Message],
+        chaos: &Chaos,
+        said: &mut Said,
+    ) -> bool {
+        let panics = self.rng.chance(chaos.panic);
+        let record = self.record(id);
+        assert!(record.opened && !record.over && !record.job_out, "in its turn");
+        assert_eq!(session.downcast_ref(), Some(&id), "its own session");
+        assert_eq!(sent.get(record.messages), Some(&message), "as it was sent");
+        record.messages += 1;
+        record.panicked |= panics;
+        if !panics {
+            self.issue(&Command::Send(id, message.clone()));
+            said.answers.push(message);
+            self.meddle(id, chaos, &mut said.commands);
+            for command in &said.commands {
+                self.issue(command);
+                if let Command::Order(_) = command {
+                    // The engine does so before this turn ends.
+                    let now = self.now;
+                    self.record(id).take_order(now);
+                }
+            }
+        }
+        !panics
+    }
+
+    /// Takes note of what a handler has told the engine.
+    pub fn issue(&mut self, command: &Command) {
+        match command {
+            Command::Send(id, message) => {
+                self.messages_sent += 1;
+                let record = self.record(*id);
+                record.issued.push_back(message.clone());
+                record.issued_count += 1;
+                record.has_pushes |= message.as_bytes().starts_with(b"push");
+            }
+            Command::Close(id, code, _) => {
+                self.record(*id).closed_with.get_or_insert(*code);
+            }
+            Command::Subscribe(id, ..) => self.record(*id).has_pushes = true,
+            _ => {}
+        }
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.rng.chance(percent)
     }
 
     fn authorize(&mut self, id: ConnectionId, request: Box<Request>, chaos: &Chaos) -> Outcome {
@@ -254,14 +344,37 @@ impl Application {
                     commands.push(Command::Send(id, message));
                     self.meddle(id, chaos, commands);
                 }
+                Event::Timer(token) => {
+                    assert!(record.opened, "opened first");
+                    let due = record.timers.remove(&token);
+                    assert!(due.is_some_and(|due| due < self.now), "{token} at {due:?}");
+                }
                 _ => assert!(record.opened, "opened first"),
             }
         }
         Outcome::Events { session, messages_handled: handled, events }
     }
 
+    /// Sets timers, moves and cancels them. No chance is drawn: what a seed stands for stays.
+    fn time(&mut self, id: ConnectionId, commands: &mut Vec<Command>) {
+        self.timed += 1;
+        let token = self.timed % 5;
+        let span_ms = match self.timed % 7 {
+            0..=2 => Some(self.timed * 37 % 3000),
+            3 => None,
+            _ => return,
+        };
+        self.record(id).orders.push_back((token, span_ms));
+        let order = Order::of(move |engine: &mut Engine, now| match span_ms {
+            Some(ms) => _ = engine.set_timer(now, id, Duration::from_millis(ms), token),
+            None => _ = engine.cancel_timer(id, token),
+        });
+        commands.push(Command::Order(order));
+    }
+
     /// Does what handlers do beside answering.
     fn meddle(&mut self, id: ConnectionId, chaos: &Chaos, commands: &mut Vec<Command>) {
+        self.time(id, commands);
         if self.rng.chance(chaos.close) {
             commands.push(Command::Close(id, 4321, "enough".into()));
         }
@@ -286,11 +399,14 @@ impl Application {
     }
 }
 
+/// `limits.timers` of all worlds.
+pub const TIMERS: usize = 3;
+
 fn assert_session(id: ConnectionId, session: Option<Session>) {
     let session = session.expect("the session comes back");
     assert_eq!(*session.downcast::<ConnectionId>().expect("as it was"), id, "its own session");
 }
 
-fn panicked(session: Option<Session>, messages_handled: u64, messages_lost: u64) -> Outcome {
+pub fn panicked(session: Option<Session>, messages_handled: u64, messages_lost: u64) -> Outcome {
     Outcome::Panicked { session, messages_handled, messages_lost }
 }

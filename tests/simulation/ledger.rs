@@ -61,6 +61,9 @@ impl Trace {
     }
 }
 
+/// For how long what a client sends again is known, at least.
+const KNOWN_FOR_MS: u64 = 60_000;
+
 #[derive(Default)]
 struct Topic {
     events: BTreeMap<Id, String>,
@@ -74,21 +77,57 @@ pub struct Ledger {
     ids: BTreeSet<Id>,
     /// By peer: the last event of any topic.
     order: BTreeMap<usize, Id>,
+    /// When what may be sent again was first sent, by its payload.
+    said_at: BTreeMap<String, u64>,
+    /// What was published anew, because it was sent again when it was not known any more.
+    anew: BTreeSet<String>,
+    /// What is known may have to make room at any time.
+    forgets: bool,
+    /// The time.
+    pub now: u64,
 }
 
 impl Ledger {
+    pub fn new(forgets: bool) -> Ledger {
+        Ledger { forgets, ..Ledger::default() }
+    }
+
     /// Takes note of an event that bears its id, whoever saw it.
     pub fn note_event(&mut self, topic: &str, id: Id, payload: &str) {
         let topic = self.topics.entry(topic.to_owned()).or_default();
         let known = topic.events.entry(id).or_insert_with(|| payload.to_owned());
         assert_eq!(known, payload, "one id is one event for everybody");
-        let known = topic.ids.entry(payload.to_owned()).or_insert(id);
-        assert_eq!(*known, id, "what is published once has one id: {payload}");
         self.ids.insert(id);
+        if self.anew.contains(payload) {
+            return;
+        }
+        let known = *topic.ids.entry(payload.to_owned()).or_insert(id);
+        if known != id {
+            assert!(self.may_be_anew(payload), "what is published once has one id: {payload}");
+            // Where it stands among others is not known without its id.
+            self.topics.values_mut().for_each(|topic| _ = topic.ids.remove(payload));
+            self.anew.insert(payload.to_owned());
+        }
+    }
+
+    /// Takes note of what may be sent again, when it is sent.
+    pub fn note_said(&mut self, payload: String) {
+        self.said_at.entry(payload).or_insert(self.now);
+    }
+
+    /// Says whether something may be published once more. That it is seen only now says nothing;
+    /// but if it was first sent less than a minute ago, it was not taken longer ago.
+    fn may_be_anew(&self, payload: &str) -> bool {
+        let said_at = self.said_at.get(payload);
+        said_at.is_some_and(|at| self.forgets || self.now - at >= KNOWN_FOR_MS)
     }
 
     /// Takes note of what a subscriber was told.
     pub fn note(&mut self, peer: usize, topic: &str, item: Item) {
+        let may_be_anew = match &item {
+            Item::Plain(payload) => self.may_be_anew(payload),
+            _ => false,
+        };
         let trace = self.traces.entry((peer, topic.to_owned())).or_default();
         if let Item::From(id) | Item::Event(id) = item {
             let rises = trace.last.is_none_or(|last| match item {
@@ -98,8 +137,12 @@ impl Ledger {
             assert!(rises, "ids rise: {id:?} after {:?}", trace.items);
             trace.last = Some(id);
         }
-        if let Item::Plain(_) = item {
-            assert!(!trace.items.contains(&item), "an event comes once: {item:?}");
+        if let Item::Plain(payload) = &item
+            && trace.items.contains(&item)
+        {
+            assert!(may_be_anew, "an event comes once: {item:?}");
+            self.topics.values_mut().for_each(|topic| _ = topic.ids.remove(payload));
+            self.anew.insert(payload.clone());
         }
         trace.items.push(item);
     }
@@ -160,6 +203,10 @@ impl Ledger {
                         continue;
                     }
                     Item::Event(id) => Some(*id),
+                    Item::Plain(payload) if self.anew.contains(payload) => {
+                        is_told = true;
+                        continue;
+                    }
                     Item::Plain(payload) => topic.ids.get(payload).copied(),
                     Item::Gap(_) => {
                         is_told = true;

@@ -1,11 +1,13 @@
 //! The other ends of the connections: honest ones, each a real WebSocket client, and those that
-//! follow a script.
+//! follow a script. With the feature `client` every second honest one is a client of ours.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 
+#[cfg(feature = "client")]
+use heartwheel::core::client::{State, Told, Why};
 use heartwheel::core::contract::route::Face;
 use heartwheel::{ConnectionId, Message};
 use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
@@ -13,6 +15,8 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
 use crate::common::rng::Rng;
 use crate::ledger::Ledger;
 use crate::link::Link;
+#[cfg(feature = "client")]
+use crate::ours::Ours;
 use crate::plan::pick;
 use crate::script;
 use crate::scripted::Scripted;
@@ -67,6 +71,8 @@ pub struct Seen {
     /// Bytes that had been read when the last ping went.
     pub read_at_ping: u64,
     pub unread_at_close: usize,
+    /// Bytes that were there when a deadline had last judged the peer.
+    pub unread_when_judged: usize,
     /// Of the last answer.
     pub status: u16,
 }
@@ -116,14 +122,29 @@ const PIECES_MS: u64 = 400;
 enum Stage {
     Asking,
     Open(Box<WebSocket<ClientEnd>>),
+    #[cfg(feature = "client")]
+    Ours(Box<Ours>),
     Over,
+}
+
+/// What an honest peer has in mind.
+enum Deed {
+    Close,
+    Send(Message),
 }
 
 impl Honest {
     pub fn draw(rng: &mut Rng, starts_at: u64) -> Honest {
         let path = pick(rng, &WEBSOCKETS);
+        let stage = Stage::Asking;
+        // No draw of its own: what a seed stands for stays as it is.
+        #[cfg(feature = "client")]
+        let stage = match starts_at % 2 {
+            0 => Stage::Ours(Box::new(Ours::new(path, starts_at, starts_at))),
+            _ => stage,
+        };
         Honest {
-            stage: Stage::Asking,
+            stage,
             starts_at,
             request: script::upgrade_request(path).into(),
             head: Vec::new(),
@@ -145,38 +166,73 @@ impl Honest {
         self.closes
     }
 
+    /// Says whether it tells all that it gets. A client of ours that was stopped does not.
+    pub fn tells_all(&self) -> bool {
+        #[cfg(feature = "client")]
+        if let Stage::Ours(_) = self.stage {
+            return !self.closes;
+        }
+        true
+    }
+
+    /// Decides what to do next, if it is time.
+    fn decide(&mut self, now: u64, sent: &mut Vec<Message>, rng: &mut Rng) -> Option<Deed> {
+        if self.next_at > now || self.closes || self.close_seen.is_some() {
+            return None;
+        }
+        self.next_at = now + 1 + rng.below(self.pause_ms_max);
+        if self.wants_close || (self.may_close && rng.chance(3)) {
+            self.closes = true;
+            return Some(Deed::Close);
+        }
+        if sent.len() >= self.echoes + 8 {
+            return None;
+        }
+        let most = pick(rng, &[20, 20, 300, 3000, MESSAGE_BYTES_MAX - 10]);
+        let len = rng.below(most) as usize;
+        let message = script::message(rng, sent.len() as u64, len);
+        sent.push(message.clone());
+        Some(Deed::Send(message))
+    }
+
+    /// Takes a message, which is an echo or was pushed.
+    fn hear(&mut self, sent: &[Message], message: &Message) {
+        self.received += 1;
+        let is_own = |mark: &[u8]| message.as_bytes().starts_with(mark);
+        if !is_own(b"push") && !is_own(b"event") {
+            assert_eq!(sent.get(self.echoes), Some(message), "an echo is out of order");
+            self.echoes += 1;
+        }
+    }
+
     fn act(&mut self, now: u64, link: &Rc<RefCell<Link>>, sent: &mut Vec<Message>, rng: &mut Rng) {
         if let Stage::Asking = self.stage {
             self.ask(now, link, rng);
         }
-        let is_over = match &mut self.stage {
-            Stage::Open(socket) => {
-                let is_due = self.next_at <= now && !self.closes && self.close_seen.is_none();
-                if is_due {
-                    self.next_at = now + 1 + rng.below(self.pause_ms_max);
-                    if self.wants_close || (self.may_close && rng.chance(3)) {
-                        self.closes = true;
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Open(mut socket) => {
+                match self.decide(now, sent, rng) {
+                    Some(Deed::Close) => {
                         let code = 1000u16.into();
                         let _ = socket.close(Some(CloseFrame { code, reason: "".into() }));
-                    } else if sent.len() < self.echoes + 8 {
-                        let most = pick(rng, &[20, 20, 300, 3000, MESSAGE_BYTES_MAX - 10]);
-                        let len = rng.below(most) as usize;
-                        let message = script::message(rng, sent.len() as u64, len);
-                        sent.push(message.clone());
-                        let _ = socket.write(match message {
-                            Message::Text(text) => tungstenite::Message::Text(text),
-                            Message::Binary(bytes) => tungstenite::Message::Binary(bytes),
-                        });
                     }
+                    Some(Deed::Send(Message::Text(text))) => {
+                        let _ = socket.write(tungstenite::Message::Text(text));
+                    }
+                    Some(Deed::Send(Message::Binary(bytes))) => {
+                        let _ = socket.write(tungstenite::Message::Binary(bytes));
+                    }
+                    None => {}
                 }
                 let _ = socket.flush();
-                read_all(socket, sent, &mut self.received, &mut self.echoes, &mut self.close_seen)
+                match self.read_all(&mut socket, sent) {
+                    true => link.borrow_mut().client_close(),
+                    false => self.stage = Stage::Open(socket),
+                }
             }
-            Stage::Asking | Stage::Over => false,
-        };
-        if is_over {
-            self.stage = Stage::Over;
-            link.borrow_mut().client_close();
+            #[cfg(feature = "client")]
+            Stage::Ours(ours) => self.act_as_ours(now, ours, link, sent, rng),
+            stage => self.stage = stage,
         }
         if matches!(self.stage, Stage::Asking | Stage::Over) {
             let sees_end = {
@@ -188,6 +244,43 @@ impl Honest {
                 link.borrow_mut().client_close();
             }
         }
+    }
+
+    #[cfg(feature = "client")]
+    fn act_as_ours(
+        &mut self,
+        now: u64,
+        mut ours: Box<Ours>,
+        link: &Rc<RefCell<Link>>,
+        sent: &mut Vec<Message>,
+        rng: &mut Rng,
+    ) {
+        let deed = ours.is_open().then(|| self.decide(now, sent, rng)).flatten();
+        match deed {
+            Some(Deed::Close) => ours.stop(now),
+            Some(Deed::Send(message)) => ours.send(now, message),
+            None => {}
+        }
+        for told in ours.act(now, &mut link.borrow_mut()) {
+            match told {
+                Told::Message(message) => self.hear(sent, &message),
+                Told::State { state: State::Open, .. } => {
+                    self.answered = Some(101);
+                    self.next_at = now;
+                }
+                Told::State { why: Some(Why::Status { status, .. }), .. } => {
+                    self.answered = Some(status);
+                }
+                Told::State { why: Some(Why::Closed { code, .. }), .. } => {
+                    self.close_seen = Some(code);
+                }
+                Told::State { why: Some(why @ (Why::Violation(_) | Why::Answer(_))), .. } => {
+                    panic!("the client does not understand the server: {why}")
+                }
+                _ => {}
+            }
+        }
+        self.stage = Stage::Ours(ours);
     }
 
     fn ask(&mut self, now: u64, link: &Rc<RefCell<Link>>, rng: &mut Rng) {
@@ -222,50 +315,38 @@ impl Honest {
     }
 
     fn next_at(&self, sent: usize) -> Option<u64> {
-        match self.stage {
+        let acts = !self.closes && self.close_seen.is_none();
+        // If not, the application owes it answers.
+        let acts = acts && (sent < self.echoes + 8 || self.wants_close);
+        match &self.stage {
             Stage::Asking => (!self.request.is_empty()).then_some(self.next_at),
-            Stage::Open(_) if self.closes || self.close_seen.is_some() => None,
-            Stage::Open(_) if sent < self.echoes + 8 || self.wants_close => Some(self.next_at),
-            // The application owes it answers.
-            Stage::Open(_) | Stage::Over => None,
+            Stage::Open(_) => acts.then_some(self.next_at),
+            #[cfg(feature = "client")]
+            Stage::Ours(ours) => {
+                let own = (acts && ours.is_open()).then_some(self.next_at);
+                own.into_iter().chain(ours.next_at()).min()
+            }
+            Stage::Over => None,
         }
     }
-}
 
-/// Reads what there is. Says whether the connection is over.
-fn read_all(
-    socket: &mut WebSocket<ClientEnd>,
-    sent: &[Message],
-    received: &mut u64,
-    echoes: &mut usize,
-    close_seen: &mut Option<u16>,
-) -> bool {
-    loop {
-        let message = match socket.read() {
-            Ok(tungstenite::Message::Text(text)) => Message::Text(text),
-            Ok(tungstenite::Message::Binary(bytes)) => Message::Binary(bytes),
-            Ok(tungstenite::Message::Close(frame)) => {
-                *close_seen = Some(frame.map_or(1005, |frame| frame.code.into()));
-                continue;
+    /// Reads what there is. Says whether the connection is over.
+    fn read_all(&mut self, socket: &mut WebSocket<ClientEnd>, sent: &[Message]) -> bool {
+        use tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
+        use tungstenite::{Error, Message as Read};
+        loop {
+            match socket.read() {
+                Ok(Read::Text(text)) => self.hear(sent, &Message::Text(text)),
+                Ok(Read::Binary(bytes)) => self.hear(sent, &Message::Binary(bytes)),
+                Ok(Read::Close(frame)) => {
+                    self.close_seen = Some(frame.map_or(1005, |frame| frame.code.into()));
+                }
+                Ok(_) => {}
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Io(_)) => return true,
+                Err(Error::Protocol(ResetWithoutClosingHandshake)) => return true,
+                Err(error) => panic!("the client does not understand the server: {error}"),
             }
-            Ok(_) => continue,
-            Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                return false;
-            }
-            Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed) => {
-                return true;
-            }
-            Err(tungstenite::Error::Io(_)) => return true,
-            Err(tungstenite::Error::Protocol(
-                tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-            )) => return true,
-            Err(error) => panic!("the client does not understand the server: {error}"),
-        };
-        *received += 1;
-        let is_own = |mark: &[u8]| message.as_bytes().starts_with(mark);
-        if !is_own(b"push") && !is_own(b"event") {
-            assert_eq!(sent.get(*echoes), Some(&message), "an echo is out of order");
-            *echoes += 1;
         }
     }
 }

@@ -31,6 +31,8 @@ pub enum Act {
     Ask(String),
     /// The same in a message of `/ws`.
     AskHub(String),
+    /// Publishes on `/ws` what others publish, too: the frame, and the payload.
+    Again(Vec<u8>, String),
     Fin,
     Reset,
 }
@@ -58,6 +60,8 @@ pub struct Script {
     pub stays: bool,
     pub face: Face,
     pub form: Form,
+    /// Which client it says it is; several peers may be the same.
+    pub client: Option<u64>,
     /// What it subscribes to.
     pub topics: Vec<String>,
     /// It asks for what came after some position.
@@ -83,6 +87,7 @@ impl Script {
             stays: false,
             face: Face::Public,
             form: Form::None,
+            client: None,
             topics: Vec::new(),
             asks: false,
             posts: Vec::new(),

@@ -19,6 +19,8 @@ pub struct Scripted {
     view: Witness,
     /// Requests that may bear a position, just sent.
     pub asked: Vec<String>,
+    /// What may be sent again, and was just sent.
+    pub said: Vec<String>,
     /// It is time to close, for those that stay.
     pub wants_close: bool,
     pub closes: bool,
@@ -34,6 +36,7 @@ impl Scripted {
             pending: VecDeque::new(),
             next_at: starts_at,
             asked: Vec::new(),
+            said: Vec::new(),
             wants_close: false,
             closes: false,
         }
@@ -113,6 +116,10 @@ impl Scripted {
                 let text = with_position(text, rng, ledger);
                 self.pending.extend(script::frame(rng, 1, true, text.as_bytes()));
                 self.asked.push(text);
+            }
+            Some(Act::Again(bytes, payload)) => {
+                self.pending.extend(bytes);
+                self.said.push(payload.clone());
             }
             Some(Act::Fin) => link.client_shut(),
             Some(Act::Reset) => link.reset(),

@@ -63,6 +63,10 @@ pub struct SealedEnd<'a> {
 }
 
 impl Transport for SealedEnd<'_> {
+    fn reads_anywhere(&self) -> bool {
+        self.sealing.is_none()
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
         let Some(sealing) = &mut self.sealing else { return self.end.read(buffer) };
         sealing.wants_read = false;

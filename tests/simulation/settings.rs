@@ -3,11 +3,23 @@
 use std::time::Duration;
 
 use heartwheel::Config;
-use heartwheel::config::{OverflowPolicy, RateAction};
+use heartwheel::config::{KEYS, Key, OverflowPolicy, RateAction};
 use heartwheel::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
 
+use crate::application::TIMERS;
 use crate::common::rng::Rng;
 use crate::plan::pick;
+
+/// The routes, of which those of topics have hooks; where the hooks run.
+pub fn hooked_routes(placement: Placement) -> Vec<RouteSpec> {
+    let mut routes = routes();
+    for route in &mut routes {
+        if matches!(route.kind, RouteKind::TopicSocket | RouteKind::TopicPost | RouteKind::Hub) {
+            (route.has_hook, route.placement) = (true, placement);
+        }
+    }
+    routes
+}
 
 /// Where everything is to be found.
 pub fn routes() -> Vec<RouteSpec> {
@@ -21,6 +33,9 @@ pub fn routes() -> Vec<RouteSpec> {
         wants_pongs: path == "/inline",
         wants_drained: path == "/inline",
         protocols: Vec::new(),
+        piecewise: None,
+        has_hook: false,
+        changes: Vec::new(),
     };
     vec![
         route("/inline", RouteKind::WebSocket, Placement::Inline, false),
@@ -48,6 +63,40 @@ pub fn routes() -> Vec<RouteSpec> {
         route("/events", RouteKind::EventStream, Placement::Inline, false),
     ]
 }
+
+/// Gives what holds for open connections to the routes, and leaves the rest to the configuration:
+/// nothing is to change by that.
+pub fn give_to_routes(config: &mut Config, routes: &mut [RouteSpec]) {
+    let is_for_open = |key: &&Key| match key.section() {
+        "heartbeat" | "overflow" => true,
+        _ => key.is_for_routes() && FOR_OPEN.contains(&key.name),
+    };
+    // Some runs have values that users cannot set.
+    if !config.check().faults.is_empty() {
+        return;
+    }
+    let default = Config::default();
+    let keys: Vec<_> = KEYS.iter().filter(is_for_open).collect();
+    let changes: Vec<_> = keys.iter().map(|key| (key.name.into(), key.value(config))).collect();
+    routes.iter_mut().for_each(|route| route.changes = changes.clone());
+    for key in keys {
+        config.set(key.name, &key.value(&default)).expect("what is shown can be read");
+    }
+}
+
+/// What holds only when there is a route, beside heartbeats and the overflow policy.
+const FOR_OPEN: [&str; 10] = [
+    "deadlines.read_idle",
+    "deadlines.message",
+    "deadlines.lifetime",
+    "limits.message_bytes",
+    "limits.fragments",
+    "limits.inbox_messages",
+    "limits.inbox_bytes",
+    "limits.timers",
+    "limits.outbox_bytes",
+    "limits.send_per_second",
+];
 
 /// The paths of the routes that upgrade.
 pub const WEBSOCKETS: [&str; 3] = ["/inline", "/worker", "/asked"];
@@ -92,6 +141,7 @@ pub fn draw_config(rng: &mut Rng) -> Config {
     limits.message_bytes = MESSAGE_BYTES_MAX;
     limits.fragments = FRAGMENTS_MAX;
     limits.inbox_messages = pick(rng, &[64, 4, 1]);
+    limits.timers = TIMERS;
     limits.inbox_bytes = pick(rng, &[256 << 10, 2048]);
     limits.outbox_bytes = pick(rng, &[256 << 10, 4096, 300]);
     limits.connections = pick(rng, &[10_000, 10_000, 10_000, 4]);

@@ -37,6 +37,8 @@ impl World {
     pub fn note_asked(&mut self, index: usize) {
         let Kind::Scripted(scripted) = &mut self.peers[index].kind else { return };
         let topics = scripted.script.topics.clone();
+        self.ledger.now = self.now;
+        scripted.said.drain(..).for_each(|payload| self.ledger.note_said(payload));
         for request in std::mem::take(&mut scripted.asked) {
             let markers = ["after=", "\"after\":\"", "Last-Event-ID: "];
             let after = |marker| request.split_once(marker).map(|(_, rest): (&str, &str)| rest);
@@ -67,6 +69,7 @@ impl World {
 
     /// Enters a message that a topic, or `/ws`, sends. Says whether it counts as one.
     pub fn note_message(&mut self, index: usize, text: &str) -> bool {
+        self.ledger.now = self.now;
         let topic = || text_member(text, "topic").expect("it names the topic").to_owned();
         match self.peers[index].form() {
             Form::Hub => {}
@@ -103,6 +106,7 @@ impl World {
 
     /// Enters lines of an event stream. Says whether they are an event.
     pub fn note_block(&mut self, index: usize, lines: &str) -> bool {
+        self.ledger.now = self.now;
         let Kind::Scripted(scripted) = &self.peers[index].kind else { panic!("nobody asked") };
         let topics = scripted.script.topics.clone();
         let value = |name: &str| {
@@ -147,6 +151,7 @@ impl World {
 
     /// Enters what a request to a topic was answered.
     pub fn note_answer(&mut self, index: usize, nth: usize, body: &[u8]) {
+        self.ledger.now = self.now;
         let Kind::Scripted(scripted) = &self.peers[index].kind else { return };
         let text = std::str::from_utf8(body).expect("all payloads are text");
         let (topic, posted) = &scripted.script.posts[nth];

@@ -126,6 +126,16 @@ fn hub(script: &mut Script, rng: &mut Rng, name: &'static str) {
     script.comes_after_ms = rng.below(4000);
     script.send(upgrade_request("/ws"));
     script.acts.push(Act::AwaitUpgrade);
+    if rng.chance(50) {
+        let client = rng.below(CLIENTS);
+        script.client = Some(client);
+        let hello =
+            format!(r#"{{"op":"hello","client":"client-of-peers-{client}","version":"1"}}"#);
+        script.send(frame(rng, 1, true, hello.as_bytes()));
+        if rng.chance(10) {
+            script.send(frame(rng, 1, true, hello.as_bytes()));
+        }
+    }
     let wanted = rng.below(TOPICS.len() as u64 + 1) as usize;
     for topic in &TOPICS[..wanted] {
         script.wait(rng.below(3000));
@@ -169,14 +179,37 @@ fn ask_for_stream(script: &mut Script, rng: &mut Rng, path: &str, last: Option<S
 fn publish_now_and_then(script: &mut Script, rng: &mut Rng) {
     let pause_ms = pick(rng, &[1, 100, 1500]);
     for _ in 0..rng.below(20) {
+        if let Some(client) = script.client.filter(|_| rng.chance(70)) {
+            script.wait(rng.below(pause_ms)).acts.push(again(rng, client));
+            continue;
+        }
         let payload = payload(rng);
         let text = match script.form {
             Form::Hub => {
                 let topic = pick(rng, &TOPICS);
                 format!(r#"{{"op":"publish","topic":"{topic}","data":"{payload}"}}"#)
             }
-            _ => payload,
+            _ => {
+                script.messages.push(payload.as_str().into());
+                payload
+            }
         };
         script.wait(rng.below(pause_ms)).send(frame(rng, 1, true, text.as_bytes()));
     }
 }
+
+/// Publishes what another peer that is the same client may have published, as if it were sent again
+/// after a reconnect.
+fn again(rng: &mut Rng, client: u64) -> Act {
+    let number = rng.below(REFERENCES);
+    let topic = TOPICS[number as usize % TOPICS.len()];
+    let payload = format!("event {number} of client {client}{}", ".".repeat(number as usize * 20));
+    let text = format!(r#"{{"op":"publish","topic":"{topic}","ref":{number},"data":"{payload}"}}"#);
+    Act::Again(frame(rng, 1, true, text.as_bytes()), payload)
+}
+
+/// How many clients the peers of `/ws` are that say who they are.
+const CLIENTS: u64 = 3;
+
+/// How many publications each of them has: fewer than are known of it.
+const REFERENCES: u64 = 6;

@@ -3,20 +3,25 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use heartwheel::ConnectionId;
-use heartwheel::core::contract::event::{Command, Done, Event, Job, Outcome, Task};
+use heartwheel::Message;
+use heartwheel::core::contract::event::{Command, Done, Event, Job, Outcome, Session, Task};
+use heartwheel::core::contract::handlers::{Handlers, Said};
 use heartwheel::core::contract::route::{Face, Placement};
 use heartwheel::core::engine::{self, Action, Engine, Readiness};
+use heartwheel::core::ground::identity::Identity;
 use heartwheel::core::ground::time::Instant;
 use heartwheel::core::observe::figures::Surroundings;
 use heartwheel::core::transport::Transport;
 use heartwheel::http::Refusal;
 use heartwheel::stats::DeadlineKind;
 
-use crate::application::Work;
+use crate::application::{Application, Work};
 use crate::journal;
-use crate::plan::Upheaval;
+use crate::peer::Peer;
+use crate::plan::{Chaos, Upheaval};
 use crate::sealed::SealedEnd;
 use crate::server_end::ServerEnd;
 use crate::world::{Run, Step, World};
@@ -69,8 +74,8 @@ impl engine::World for World {
         if !std::mem::replace(&mut self.has_drawn, true)
             && self.rng.below(5000) < self.chaos.reload_per_mille
         {
-            let reload = Box::new((self.plan.config.clone(), None));
-            return Some((None, vec![Command::Reload(reload)]));
+            let reload = Engine::reload_command(self.config.clone(), None);
+            return Some((None, vec![reload]));
         }
         if self.now < self.upheaval_at {
             return None;
@@ -163,16 +168,18 @@ impl engine::World for World {
         self.has_stopped = true;
     }
 
-    fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8])> {
-        let peer = &mut self.peers[self.slots[key]?];
-        let link = peer.link.borrow_mut();
-        let end = ServerEnd { link, chaos: &self.chaos, rng: &mut self.rng };
-        Some((SealedEnd { end, sealing: peer.sealing.as_mut() }, &mut *self.shared))
+    fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8], impl Handlers)> {
+        let World { application, chaos, rng, .. } = self;
+        let Peer { link, sealing, sent, .. } = &mut self.peers[self.slots[key]?];
+        let end = ServerEnd { link: link.borrow_mut(), chaos, rng };
+        let socket = SealedEnd { end, sealing: sealing.as_mut() };
+        Some((socket, &mut *self.shared, OnTheLoop { application, chaos, sent, id: None }))
     }
 
     fn run(&mut self, _: &mut Engine, job: Job) -> (Vec<Command>, Done) {
         self.note_job(&job);
         self.note(Step::Ran { id: job.id });
+        self.application.now = self.now;
         let Work { commands, done, .. } = self.application.run(job, &self.peers, &self.chaos);
         (commands, done)
     }
@@ -243,9 +250,40 @@ impl engine::World for World {
                 assert_eq!(judged(engine), self.judged, "judged by what nobody has looked at");
                 self.note(Step::Attempt(attempt));
             }
-            engine::Step::Expired(_) => self.judged = judged(engine),
+            engine::Step::Expired(id) => {
+                self.judged = judged(engine);
+                if let Some(peer) = self.slots[slot(id)] {
+                    let Peer { seen, link, .. } = &mut self.peers[peer];
+                    seen.unread_when_judged = link.borrow().inbound.len();
+                }
+            }
         }
         assert!(!self.is_at_rest, "a turn without cause does something");
+    }
+}
+
+/// Handlers that hear messages while they are decoded.
+struct OnTheLoop<'a> {
+    application: &'a mut Application,
+    chaos: &'a Chaos,
+    sent: &'a [Message],
+    id: Option<ConnectionId>,
+}
+
+impl Handlers for OnTheLoop<'_> {
+    fn begin(&mut self, id: ConnectionId, _: usize, _: Option<Identity>) {
+        assert_eq!(self.id.replace(id), None, "begun once before it ends");
+    }
+
+    fn call(&mut self, session: &mut Session, message: Message, said: &mut Said) -> bool {
+        assert!(said.answers.is_empty() && said.commands.is_empty(), "nothing is lost");
+        let id = self.id.expect("begun first");
+        self.application.hear(id, session, message, self.sent, self.chaos, said)
+    }
+
+    fn end(&mut self) -> Duration {
+        assert!(self.id.take().is_some(), "what was begun ends");
+        Duration::ZERO
     }
 }
 
@@ -279,19 +317,10 @@ impl World {
 
     /// Takes note of a command that is to be taken.
     fn note_command(&mut self, from: Option<ConnectionId>, command: &Command) {
+        self.application.issue(command);
         let what = match command {
-            Command::Send(id, message) => {
-                self.application.messages_sent += 1;
-                let record = self.application.record(*id);
-                record.issued.push_back(message.clone());
-                record.issued_count += 1;
-                record.has_pushes |= message.as_bytes().starts_with(b"push");
-                "send"
-            }
-            Command::Close(id, code, _) => {
-                self.application.record(*id).closed_with.get_or_insert(*code);
-                "close"
-            }
+            Command::Send(..) => "send",
+            Command::Close(..) => "close",
             Command::Done(done) => {
                 self.application.returned(self.now, done);
                 self.messages_returned += match &done.outcome {
@@ -303,13 +332,27 @@ impl World {
                 };
                 "done"
             }
+            Command::More(_) => "more",
             Command::Took(_) => "took",
+            Command::Order(_) => {
+                let Some(id) = from else {
+                    return self.note(Step::Command { from, what: "reload" });
+                };
+                let now = self.now;
+                let record = self.application.record(id);
+                match record.is_hooked {
+                    true => "verdict",
+                    false => {
+                        record.take_order(now);
+                        "timer"
+                    }
+                }
+            }
             Command::Kick(_) | Command::Shed(_) => {
                 self.told_to_go = true;
                 "go"
             }
             Command::Table(..) => "table",
-            Command::Alarms(_) => "alarms",
             Command::Drain => {
                 self.drain_at.get_or_insert(self.now);
                 "drain"
@@ -318,22 +361,16 @@ impl World {
                 self.shut_down_at.get_or_insert(self.now);
                 "shutdown"
             }
-            Command::Subscribe(id, ..) => {
-                self.application.record(*id).has_pushes = true;
-                "subscribe"
-            }
+            Command::Subscribe(..) => "subscribe",
             Command::Publish(..) | Command::Unsubscribe(..) => "topics",
-            Command::Reload(_) => "reload",
             Command::Logged(_) => "logged",
-            Command::Report(_) => "report",
         };
         self.note(Step::Command { from, what });
     }
 
     fn note_job(&mut self, job: &Job) {
         if let Task::Events { events, .. } = &job.task {
-            let is_message = |event: &&Event| matches!(event, Event::Message(_));
-            self.messages_given += events.iter().filter(is_message).count() as u64;
+            self.messages_given += events.iter().filter_map(Event::message_bytes).count() as u64;
         }
     }
 }

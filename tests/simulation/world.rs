@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
+use heartwheel::Config;
 use heartwheel::ConnectionId;
 use heartwheel::core::contract::event::{Command, Job};
-use heartwheel::core::contract::route::Face;
+use heartwheel::core::contract::route::{Face, Placement, RouteSpec};
 use heartwheel::core::engine::{Action, Attempt, Engine, Setup};
 use heartwheel::core::ground::time::Instant;
 
@@ -20,7 +21,7 @@ use crate::plan::{Chaos, Plan, pick};
 use crate::script::Script;
 use crate::scripted::Scripted;
 use crate::sealed::Sealing;
-use crate::settings::routes;
+use crate::settings::{give_to_routes, hooked_routes, routes};
 use crate::witness::Witness;
 
 /// One thing that was done, for the story of a failure.
@@ -49,9 +50,35 @@ pub struct Run {
     pub world: World,
 }
 
+/// What a run has beside what its seed stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    Plain,
+    /// The events are kept by a log that answers late, out of step, or never.
+    LateLog,
+    /// Hooks decide on what clients publish, in every second run before such a log.
+    Hooks,
+}
+
+impl Variant {
+    fn has_late_log(self, seed: u64) -> bool {
+        self == Variant::LateLog || self == Variant::Hooks && seed % 2 == 1
+    }
+
+    fn routes(self, seed: u64) -> Vec<RouteSpec> {
+        match self {
+            Variant::Hooks if seed % 4 < 2 => hooked_routes(Placement::Worker),
+            Variant::Hooks => hooked_routes(Placement::Inline),
+            _ => routes(),
+        }
+    }
+}
+
 /// All that surrounds the engine.
 pub struct World {
     pub plan: Plan,
+    /// What of the plan's configuration the engine is given: its routes may have the rest.
+    pub config: Config,
     pub chaos: Chaos,
     pub now: u64,
     pub began: u64,
@@ -98,37 +125,44 @@ pub struct World {
 }
 
 impl Run {
-    pub fn new(seed: u64, has_late_log: bool) -> Run {
+    pub fn new(seed: u64, variant: Variant) -> Run {
         let mut rng = Rng::new(seed);
         let plan = Plan::draw(&mut rng);
+        let (mut config, mut routes) = (plan.config.clone(), variant.routes(seed));
+        // No draw of its own: what a seed stands for stays as it is.
+        if seed % 5 == 2 {
+            give_to_routes(&mut config, &mut routes);
+        }
         let setup = Setup {
-            config: plan.config.clone(),
-            routes: routes(),
+            config: config.clone(),
+            routes: routes.into_iter().map(Into::into).collect(),
             machine_name: "here".into(),
             memory_auto: u64::MAX,
             seed: rng.next_u64(),
             unix_ms: UNIX_MS + plan.begins_ms,
         };
         let now = plan.begins_ms;
+        let forgets = plan.config.limits.memory_bytes.is_some();
         let mut peers: Vec<_> = (0..plan.peers).map(|_| draw_peer(&mut rng, &plan)).collect();
         // No draw of its own: what a seed stands for stays as it is.
         if seed % 4 == 3 {
             peers.iter_mut().for_each(|peer| peer.sealing = Some(Sealing::default()));
         }
         journal::begin();
-        let log = has_late_log.then(|| LateLog::new(seed, setup.unix_ms));
+        let log = variant.has_late_log(seed).then(|| LateLog::new(seed, setup.unix_ms));
         let mut engine = Engine::new(setup);
         if let Some(log) = &log {
             engine.follow_log(log.last());
         }
         let world = World {
             chaos: plan.chaos.clone(),
+            config,
             now,
             began: now,
             peers,
             slots: Vec::new(),
             application: Application::new(Rng::new(rng.next_u64()), plan.workers, plan.queue_max),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(forgets),
             log,
             parked: None,
             shared: vec![0; plan.buffer_bytes].into(),

@@ -55,7 +55,7 @@ impl Kind {
 
     /// Does a handshake. Gives both ends of rustls, our session in the place of the server, and one
     /// in the place of the client that opens what servers say at the end.
-    fn shake(&self) -> (ClientConnection, ServerConnection, [Session; 3]) {
+    fn shake(&self) -> (ClientConnection, ServerConnection, [Box<Session>; 3]) {
         let name = "localhost".try_into().unwrap();
         let mut client = ClientConnection::new(self.client.clone(), name).unwrap();
         let mut server = ServerConnection::new(self.server.clone()).unwrap();

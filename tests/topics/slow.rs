@@ -6,7 +6,6 @@ use std::thread;
 
 use heartwheel::CloseReason;
 use heartwheel::core::contract::event::Command;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::common::client::{Client, Seen};
 use crate::common::engine::TestEngine;
@@ -255,7 +254,6 @@ fn a_publisher_in_a_hurry_waits_for_the_delivery() {
 
 #[test]
 fn a_thousand_who_do_not_read_hold_up_nobody() {
-    allow_descriptors();
     let server = start(&[]);
     let mut stuck: Vec<Client> =
         (0..1000).map(|_| Client::open_narrow(server.address, "/topics/a")).collect();
@@ -275,12 +273,6 @@ fn a_thousand_who_do_not_read_hold_up_nobody() {
     }
     assert_eq!(stuck[0].see(), Seen::Frame(0x81, payload.into_bytes()), "it comes when it is read");
     assert_eq!(server.stats().messages_dropped(), 0);
-}
-
-fn allow_descriptors() {
-    let most = getrlimit(Resource::Nofile).maximum;
-    let limit = Rlimit { current: most, maximum: most };
-    setrlimit(Resource::Nofile, limit).expect("up to the maximum it is allowed");
 }
 
 /// Reads everything a client of `/ws` is sent, and checks that no event is missing without word of

@@ -151,7 +151,8 @@ fn a_silent_stream_gets_comments() {
     span.took_between("the first comment", COMMENT_LEAST, ms(300));
     let span = Span::begin();
     publish(server.address, "a", "x");
-    stream.piece();
+    // Another comment may have come before it.
+    while stream.piece() == ":" {}
     assert_eq!(stream.piece(), ":");
     span.took_between("the comment after an event", COMMENT_LEAST, ms(300));
 }
@@ -176,7 +177,7 @@ fn a_client_that_leaves_is_freed_at_once() {
 
 #[test]
 fn a_drain_says_when_to_come_back_and_ends_the_stream() {
-    let server = start(&[("deadlines.drain", "2s")]);
+    let server = start(&[("deadlines.drain", "10s")]);
     let mut one = Stream::open(server.address, "/topics/a");
     let mut many = Stream::open(server.address, "/events?topic=a");
     let span = Span::begin();

@@ -70,6 +70,10 @@ const CASES: &[(DeadlineKind, &str, Duration, Begin)] = {
         (CloseAck, "deadlines.close_ack", DAY, |world| client(world, "/flood", "!")),
         (Lifetime, "deadlines.lifetime", DAY, |world| client(world, "/quiet", "hello")),
         (Drain, "deadlines.drain", HOUR, draining),
+        #[cfg(feature = "streams")]
+        (Stream, "deadlines.stream", HOUR, |world| {
+            peer(world, get_request("/stream", "").as_bytes())
+        }),
         (Ping, "heartbeat.interval", HOUR, after_a_ping),
         (Pong, "heartbeat.pong", HOUR, with_a_ping_unanswered),
         (Comment, "heartbeat.comment", HOUR, |world| {
@@ -79,8 +83,15 @@ const CASES: &[(DeadlineKind, &str, Duration, Begin)] = {
     ]
 };
 
+/// Where the deadline is set: for all connections, or for routes alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    Config,
+    Routes,
+}
+
 /// Starts a world in which no deadline but the one of `key` is near.
-fn world_of(key: &str, span: Duration) -> World {
+fn world_of(key: &str, span: Duration, place: Place) -> World {
     let span = format!("{}s", span.as_secs());
     let far = |name: &'static str| (name, if name == key { span.as_str() } else { "20d" });
     let mut pairs: Vec<(&str, &str)> = [
@@ -90,6 +101,7 @@ fn world_of(key: &str, span: Duration) -> World {
         "deadlines.read_idle",
         "deadlines.message",
         "deadlines.write_stall",
+        "deadlines.stream",
         "deadlines.close_send",
         "deadlines.close_ack",
         "deadlines.drain",
@@ -107,14 +119,27 @@ fn world_of(key: &str, span: Duration) -> World {
     if key == "deadlines.lifetime" {
         pairs.push((key, &span));
     }
-    World::new(&pairs, routes())
+    match place {
+        Place::Config => World::new(&pairs, routes_with_a_stream_that_set(&[])),
+        Place::Routes => {
+            let (own, common) = pairs.into_iter().partition::<Vec<_>, _>(|pair| pair.0 == key);
+            let far = own.iter().map(|_| (key, "20d")).filter(|_| key != "heartbeat.interval");
+            let common: Vec<_> = common.into_iter().chain(far).collect();
+            World::new(&common, routes_with_a_stream_that_set(&own))
+        }
+    }
 }
 
 // FAULTS 63 and 66, with time that is exact.
 #[test]
 fn every_deadline_acts_once_and_in_its_tick() {
-    for (kind, key, span, begin) in CASES {
-        let mut world = world_of(key, *span);
+    let all = CASES.iter().map(|case| (case, Place::Config));
+    let of_routes = |key| heartwheel::config::Key::find(key).unwrap().is_for_routes();
+    // Before there is a route, those of the configuration hold.
+    let own = CASES.iter().filter(|case| case.0 != DeadlineKind::Handshake && of_routes(case.1));
+    let own = own.map(|case| (case, Place::Routes));
+    for ((kind, key, span, begin), place) in all.chain(own) {
+        let mut world = world_of(key, *span, place);
         world.pass(Duration::from_millis(1234), &mut []);
         let (held, since) = begin(&mut world);
         assert_eq!(world.server.stats().fired(*kind), u64::from(key.ends_with("interval")));
@@ -126,7 +151,7 @@ fn every_deadline_acts_once_and_in_its_tick() {
             DeadlineKind::Ping | DeadlineKind::Comment => *span - SECOND,
             _ => *span,
         };
-        println!("{key} = {span:?}: {took:?}");
+        println!("{place:?} {key} = {span:?}: {took:?}");
         assert!(took >= least, "{key}: {took:?} is before its time");
         assert!(took <= *span + TICK, "{key}: {took:?} is late");
         assert_eq!(world.server.stats().fired(*kind), before + 1, "{key}");

@@ -1,4 +1,5 @@
 //! Who may do what, and how often.
 
 pub mod rates;
+pub mod rights;
 pub mod tokens;

@@ -10,6 +10,8 @@ use log::LevelFilter;
 
 #[cfg(feature = "tls")]
 use super::ClientCertificates;
+#[cfg(feature = "client")]
+use super::kinds::Proxy;
 use super::kinds::{
     Addresses, Count, File, List, Mode, OneOf, OrAuto, OrOff, Ownership, Share, Shown, Size, Span,
     Switch, ValueKind,
@@ -21,7 +23,8 @@ use crate::core::ground::time::SPAN_MAX;
 pub struct Key {
     /// Its name, as in `--set` and, split at the dot, in TOML: `deadlines.handshake`.
     pub name: &'static str,
-    /// What it means, in a few words.
+    /// What it means, in a few words. Only the program shows it.
+    #[cfg(feature = "program")]
     pub meaning: &'static str,
     pub(super) read: fn(&mut Config, &str) -> Result<(), String>,
     pub(super) show: fn(&Config) -> Shown,
@@ -40,8 +43,38 @@ impl Key {
 
     /// Returns whether a running server keeps its value of this key until a restart.
     pub fn takes_restart(&self) -> bool {
-        matches!(self.section(), "unix" | "watch")
+        matches!(self.section(), "unix" | "watch" | "serve")
             || matches!(self.name, "listen" | "admin_listen" | "workers" | "tick" | "turn.events")
+    }
+
+    /// Returns whether a route may have its own value of this key. The others hold before a route
+    /// is known, or for all connections together.
+    pub fn is_for_routes(&self) -> bool {
+        match self.section() {
+            "deadlines" => !matches!(
+                self.name,
+                "deadlines.preset"
+                    | "deadlines.keep_alive"
+                    | "deadlines.handler"
+                    | "deadlines.drain"
+            ),
+            "heartbeat" | "overflow" => true,
+            "limits" => matches!(
+                self.name,
+                "limits.message_bytes"
+                    | "limits.fragments"
+                    | "limits.inbox_messages"
+                    | "limits.inbox_bytes"
+                    | "limits.timers"
+                    | "limits.outbox_bytes"
+                    | "limits.messages_per_second"
+                    | "limits.bytes_per_second"
+                    | "limits.rate_action"
+                    | "limits.send_per_second"
+                    | "limits.pings_per_second"
+            ),
+            _ => false,
+        }
     }
 
     /// Returns the value of this key as text, in the form that [`Config::set`] takes.
@@ -55,6 +88,7 @@ macro_rules! key {
     ($field:ident $(. $inner:ident)?, $kind:expr, $meaning:literal) => {
         Key {
             name: concat!(stringify!($field) $(, ".", stringify!($inner))?),
+            #[cfg(feature = "program")]
             meaning: $meaning,
             read: |config, text| $kind.read(text).map(|value| config.$field $(. $inner)? = value),
             show: |config| $kind.show(&config.$field $(. $inner)?),
@@ -80,6 +114,7 @@ pub const KEYS: &[Key] = &[
     key!(deadlines.read_idle, OrOff(ALWAYS), "last byte received -> closed"),
     key!(deadlines.message, ALWAYS, "first byte of a message -> its last"),
     key!(deadlines.write_stall, ALWAYS, "bytes waiting and none accepted -> dropped"),
+    key!(deadlines.stream, ALWAYS, "answer in pieces: last piece written -> next piece"),
     key!(deadlines.close_send, ALWAYS, "close begun -> close frame sent"),
     key!(deadlines.close_ack, ALWAYS, "close frame sent -> the peer's; and again -> its EOF"),
     key!(deadlines.handler, OrOff(ALWAYS), "a longer handler call is logged as stuck"),
@@ -104,6 +139,7 @@ pub const KEYS: &[Key] = &[
     key!(limits.fragments, Count(1..=1_000_000), "fragments of a message; beyond it 1008"),
     key!(limits.inbox_messages, Count(1..=65_536), "messages waiting for the handler"),
     key!(limits.inbox_bytes, Size(1..=GIBIBYTE), "bytes waiting for the handler"),
+    key!(limits.timers, Count(0..=256), "timers of a connection; no more are set"),
     key!(limits.outbox_bytes, Size(1..=GIBIBYTE), "bytes waiting for a peer"),
     key!(limits.memory_bytes, OrAuto(Size(MEBIBYTE..=TEBIBYTE)), "what waits, in all"),
     key!(limits.messages_per_second, PER_SECOND, "messages or requests of a peer"),
@@ -125,11 +161,35 @@ pub const KEYS: &[Key] = &[
     key!(topics.retain_events, Count(1..=1_000_000), "events of a topic kept for resume"),
     key!(topics.retain_bytes, Size(1..=GIBIBYTE), "their bytes"),
     key!(topics.retain_for, ALWAYS, "their age"),
+    #[cfg(feature = "streams")]
+    key!(serve.files, OrOff(File), "folder whose files are served at /"),
     key!(watch.interval, OrOff(Span(SECOND..=HOUR)), "how often to look for shifts of rates"),
     key!(watch.drift, Share, "what a sample may be off, in standard deviations"),
     key!(watch.threshold, Count(1..=1000), "the sum beyond it that is an alarm"),
     key!(watch.dir, OrOff(File), "where a snapshot is written at an alarm"),
     key!(watch.snapshots, Count(1..=1000), "how many snapshots are kept"),
+    #[cfg(feature = "client")]
+    key!(client.resolve, ALWAYS, "a host's name looked up"),
+    #[cfg(feature = "client")]
+    key!(client.connect, ALWAYS, "an address connected to"),
+    #[cfg(feature = "client")]
+    key!(client.secure, ALWAYS, "TLS handshake"),
+    #[cfg(feature = "client")]
+    key!(client.upgrade, ALWAYS, "upgrade sent -> answered"),
+    #[cfg(feature = "client")]
+    key!(client.delay, ALWAYS, "longest wait before the first retry; each doubles it"),
+    #[cfg(feature = "client")]
+    key!(client.delay_max, ALWAYS, "longest wait before any retry"),
+    #[cfg(feature = "client")]
+    key!(client.stable, ALWAYS, "open for so long: a connection that held"),
+    #[cfg(feature = "client")]
+    key!(client.window, ALWAYS, "over how long failed tries are counted"),
+    #[cfg(feature = "client")]
+    key!(client.broken_for, ALWAYS, "70% of them failed -> no try for so long"),
+    #[cfg(feature = "client")]
+    key!(client.pending_bytes, Size(1..=GIBIBYTE), "publications without an answer"),
+    #[cfg(feature = "client")]
+    key!(client.proxy, OrOff(Proxy), "http://HOST:PORT, through which to connect"),
     #[cfg(feature = "tls")]
     key!(tls.certificate, OrOff(File), "PEM: the chain of the server's certificate"),
     #[cfg(feature = "tls")]
@@ -155,6 +215,7 @@ pub const KEYS: &[Key] = &[
 /// The preset is no plain field: choosing it also moves the closing deadlines.
 const PRESET: Key = Key {
     name: "deadlines.preset",
+    #[cfg(feature = "program")]
     meaning: "close_send and close_ack in one word",
     read: |config, text| OneOf(PRESETS).read(text).map(|preset| config.choose(preset)),
     show: |config| OneOf(PRESETS).show(&config.deadlines.preset),
@@ -239,6 +300,7 @@ mod tests {
             deadlines.preset=balanced deadlines.handshake=5s deadlines.body=10s \
             deadlines.keep_alive=75s \
             deadlines.read_idle=1m deadlines.message=30s deadlines.write_stall=10s \
+            deadlines.stream=30s \
             deadlines.close_send=5s deadlines.close_ack=3s deadlines.handler=30s \
             deadlines.lifetime=off deadlines.drain=30s heartbeat.interval=30s \
             heartbeat.jitter=0.3 heartbeat.pong=10s heartbeat.max_missed=3 \
@@ -247,14 +309,20 @@ mod tests {
             limits.handshakes_per_second=0 limits.head_bytes=8k \
             limits.headers=64 \
             limits.message_bytes=1m limits.fragments=1024 limits.inbox_messages=64 \
-            limits.inbox_bytes=256k limits.outbox_bytes=256k limits.memory_bytes=auto \
+            limits.inbox_bytes=256k limits.timers=16 limits.outbox_bytes=256k \
+            limits.memory_bytes=auto \
             limits.messages_per_second=0 limits.bytes_per_second=0 limits.rate_action=pause \
             limits.send_per_second=0 limits.pings_per_second=10 \
             limits.topics=1024 limits.subscriptions=64 \
             overflow.policy=close admission.origins=same admission.hosts=auto \
             admission.admin_hosts=auto admission.tokens=off \
             topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m \
+            serve.files=off \
             watch.interval=off watch.drift=0.5 watch.threshold=8 watch.dir=off watch.snapshots=8";
+        #[cfg(feature = "client")]
+        let expected = format!("{expected} {CLIENT_DEFAULTS}");
+        #[cfg(feature = "client")]
+        let expected = expected.as_str();
         #[cfg(feature = "tls")]
         let expected = expected
             .replace("limits.head_bytes", "limits.handshaking=256 limits.head_bytes")
@@ -265,4 +333,9 @@ mod tests {
             KEYS.iter().map(|key| format!("{}={}", key.name, key.value(&config))).collect();
         assert_eq!(shown.join(" "), expected);
     }
+
+    #[cfg(feature = "client")]
+    const CLIENT_DEFAULTS: &str = "client.resolve=5s client.connect=5s client.secure=5s \
+        client.upgrade=5s client.delay=1s client.delay_max=30s client.stable=10s \
+        client.window=1m client.broken_for=5m client.pending_bytes=64k client.proxy=off";
 }

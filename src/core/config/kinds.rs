@@ -237,6 +237,25 @@ impl ValueKind<PathBuf> for File {
     }
 }
 
+/// The address of an HTTP proxy.
+#[cfg(feature = "client")]
+pub(super) struct Proxy;
+
+#[cfg(feature = "client")]
+impl ValueKind<String> for Proxy {
+    fn read(&self, text: &str) -> Result<String, String> {
+        let target = text.parse::<crate::core::wire::target::Target>().ok();
+        match target.filter(|target| !target.is_secure()) {
+            Some(_) => Ok(text.to_owned()),
+            None => Err("must be http://HOST:PORT".into()),
+        }
+    }
+
+    fn show(&self, proxy: &String) -> Shown {
+        Shown::Text(proxy.clone())
+    }
+}
+
 /// A comma-separated list of addresses, or `off` for none.
 pub(super) struct Addresses;
 

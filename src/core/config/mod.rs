@@ -13,7 +13,6 @@
 //! [`KEYS`] drives everything that knows keys by name: [`Config::set`], TOML both ways and
 //! [`Config::check`]. This module has no file, no environment and no option; the program has those.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -32,6 +31,10 @@ mod read_toml;
 mod sections;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(all(test, feature = "toml"))]
+mod toml_oracle;
+#[cfg(feature = "toml")]
+mod toml_text;
 pub(crate) mod units;
 mod worst_case;
 
@@ -39,14 +42,20 @@ pub use address::{Address, AddressError};
 pub use check::Report;
 pub use client::ClientAdvice;
 pub use keys::{KEYS, Key};
+#[cfg(feature = "client")]
+pub use sections::Client;
+#[cfg(feature = "streams")]
+pub use sections::Serve;
 pub use sections::{
     Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, RateAction,
     Topics, Turn, Unix, Watch,
 };
 #[cfg(feature = "tls")]
 pub use tls::{Ciphers, ClientCertificates, Tls};
+pub(crate) use worst_case::{
+    EXTRA_BYTES, JOBS_QUEUED_MAX, READ_BUFFER_BYTES, SOCKET_PLACE_BYTES, TIMER_BYTES,
+};
 pub use worst_case::{IDLE_CONNECTION_BYTES, Term};
-pub(crate) use worst_case::{JOBS_QUEUED_MAX, READ_BUFFER_BYTES, SOCKET_PLACE_BYTES};
 
 /// All settings. Each field is a key of the same name.
 ///
@@ -83,6 +92,12 @@ pub struct Config {
     pub topics: Topics,
     /// Early warning.
     pub watch: Watch,
+    /// What the program serves beside topics.
+    #[cfg(feature = "streams")]
+    pub serve: Serve,
+    /// How connections are made.
+    #[cfg(feature = "client")]
+    pub client: Client,
     /// Certificates, and whom TLS lets in.
     #[cfg(feature = "tls")]
     pub tls: Tls,
@@ -101,13 +116,36 @@ impl Config {
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
         let key = Key::find(name).ok_or_else(|| ConfigError::new(name, text, no_such_key(name)))?;
         (key.read)(self, text).map_err(|rule| ConfigError::new(name, text, rule))?;
-        self.chosen.0.insert(key.name);
+        if !self.is_set(key.name) {
+            self.chosen.0.push(key.name);
+        }
         Ok(())
     }
 
     /// Returns whether [`Config::set`] or TOML set this key; a field set in code does not count.
     pub fn is_set(&self, name: &str) -> bool {
-        self.chosen.0.contains(name)
+        self.chosen.0.contains(&name)
+    }
+
+    /// Returns this configuration with the values that a route has of its own.
+    ///
+    /// # Errors
+    ///
+    /// Keys that no route has, values out of their bounds, and what contradicts itself then.
+    pub(crate) fn changed_by(&self, changes: &[(String, String)]) -> Result<Config, Vec<String>> {
+        let mut config = self.clone();
+        let change = |(name, text): &(String, String)| {
+            if Key::find(name).is_some_and(|key| !key.is_for_routes()) {
+                return Some(ConfigError::new(name, text, "is no key of a route"));
+            }
+            config.set(name, text).err()
+        };
+        let faults: Vec<_> = changes.iter().filter_map(change).collect();
+        let faults = match faults.is_empty() {
+            true => config.check().faults,
+            false => faults.iter().map(ConfigError::to_string).collect(),
+        };
+        if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
     /// Returns the keys whose values differ.
@@ -151,6 +189,10 @@ impl Default for Config {
             admission: Admission::default(),
             topics: Topics::default(),
             watch: Watch::default(),
+            #[cfg(feature = "streams")]
+            serve: Serve::default(),
+            #[cfg(feature = "client")]
+            client: Client::default(),
             #[cfg(feature = "tls")]
             tls: Tls::default(),
             chosen: Chosen::default(),
@@ -163,6 +205,10 @@ pub(super) fn no_such_key(name: &str) -> &'static str {
     match name {
         #[cfg(not(feature = "tls"))]
         _ if name.starts_with("tls.") || name == "limits.handshaking" => NO_TLS,
+        #[cfg(not(feature = "client"))]
+        _ if name.starts_with("client.") => "this build has no client: feature `client`",
+        #[cfg(not(feature = "streams"))]
+        "serve.files" => "this build has no files: feature `streams`",
         _ => "there is no such key",
     }
 }
@@ -172,7 +218,7 @@ const NO_TLS: &str = "this build has no TLS: feature `tls`";
 
 /// The keys that were set: history, not value, so that any two are equal.
 #[derive(Clone, Debug, Default)]
-struct Chosen(BTreeSet<&'static str>);
+struct Chosen(Vec<&'static str>);
 
 impl PartialEq for Chosen {
     fn eq(&self, _: &Chosen) -> bool {

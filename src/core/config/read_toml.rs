@@ -3,10 +3,8 @@
 //! Each value becomes the text that [`Config::set`] takes, so the rules for a file are those for an
 //! option. TOML itself refuses a repeated key.
 
-use toml::Spanned;
-use toml::de::{DeArray, DeInteger, DeTable, DeValue, Error};
-
 use super::kinds::Shown;
+use super::toml_text::{self, Entry, Fault, Value};
 use super::{Config, ConfigError, KEYS, Key};
 
 impl Config {
@@ -29,33 +27,32 @@ impl Config {
     /// TOML sets nothing.
     #[must_use]
     pub fn merge_toml(&mut self, text: &str) -> Vec<ConfigError> {
-        let (root, errors) = DeTable::parse_recoverable(text);
-        if !errors.is_empty() {
-            return errors.iter().map(|error| syntax_fault(text, error)).collect();
+        let (entries, faults) = toml_text::read(text);
+        if !faults.is_empty() {
+            return faults.into_iter().map(|fault| syntax_fault(text, fault)).collect();
         }
         let mut faults = Vec::new();
-        for (section, name, value) in entries(root.get_ref()) {
-            let given = &text[value.span()];
-            if let Err(fault) = self.merge_value(section, name, value.get_ref(), given) {
-                faults.push(fault.on(line_of(text, value.span().start)));
+        for entry in &entries {
+            if let Err(fault) = self.merge_value(entry) {
+                faults.push(fault.on(line_of(text, entry.at)));
             }
         }
-        faults.sort_by_key(|fault| fault.line);
         faults
     }
 
-    /// Sets the key `name` of `section` to a value that was written as `given`.
-    fn merge_value(
-        &mut self,
-        section: Option<&str>,
-        name: &str,
-        value: &DeValue,
-        given: &str,
-    ) -> Result<(), ConfigError> {
-        let path = section.map_or(name.into(), |section| format!("{section}.{name}"));
+    fn merge_value(&mut self, entry: &Entry) -> Result<(), ConfigError> {
+        let Entry { section, name, value, given, .. } = entry;
+        if section.is_none() && matches!(value, Value::Table(_)) && is_section(name) {
+            // A section without keys.
+            return Ok(());
+        }
+        let path = match section {
+            Some(section) => format!("{section}.{name}"),
+            None => name.clone(),
+        };
         // A quoted "turn.bytes" is one name, not two, and so no key.
         let key = Key::find(&path)
-            .filter(|key| key.section() == section.unwrap_or_default())
+            .filter(|key| key.section() == section.as_deref().unwrap_or_default())
             .ok_or_else(|| ConfigError::new(&path, given, super::no_such_key(&path)))?;
         let value =
             plain(value, &(key.show)(self)).map_err(|rule| ConfigError::new(&path, given, rule))?;
@@ -69,26 +66,6 @@ impl ConfigError {
     }
 }
 
-type TomlEntry<'a> = (Option<&'a str>, &'a str, &'a Spanned<DeValue<'a>>);
-
-/// Returns all values with their sections and names. An empty table is a section without keys, or a
-/// name like any other.
-fn entries<'a>(root: &'a DeTable<'a>) -> Vec<TomlEntry<'a>> {
-    let mut entries = Vec::new();
-    for (name, value) in root {
-        let name = name.get_ref().as_ref();
-        match value.get_ref() {
-            DeValue::Table(table) if !table.is_empty() || is_section(name) => {
-                for (inner, value) in table {
-                    entries.push((Some(name), inner.get_ref().as_ref(), value));
-                }
-            }
-            _ => entries.push((None, name, value)),
-        }
-    }
-    entries
-}
-
 fn is_section(name: &str) -> bool {
     KEYS.iter().any(|key| key.name.split_once('.').is_some_and(|(section, _)| section == name))
 }
@@ -97,37 +74,31 @@ fn is_section(name: &str) -> bool {
 ///
 /// A quoted number, and an array for a single value, are wrong types; the key judges whether a
 /// number is allowed.
-fn plain(value: &DeValue, shown: &Shown) -> Result<String, &'static str> {
+fn plain(value: &Value, shown: &Shown) -> Result<String, &'static str> {
     match (value, shown) {
-        (DeValue::String(_), Shown::Bare(_)) => Err("must be written without quotes"),
-        (DeValue::String(text), _) => Ok(text.to_string()),
-        (DeValue::Array(array), Shown::List(_)) => list(array),
+        (Value::Text(_), Shown::Bare(_)) => Err("must be written without quotes"),
+        (Value::Text(text), _) => Ok(text.clone()),
+        (Value::List(values), Shown::List(_)) => list(values),
         (_, Shown::List(_)) => Err("must be a string or a list of strings"),
-        (DeValue::Integer(number), _) => Ok(decimal(number)),
-        (DeValue::Float(number), _) => Ok(number.as_str().into()),
-        (DeValue::Boolean(is_on), _) => Ok(is_on.to_string()),
+        (Value::Bare(text), _) => Ok(text.clone()),
         _ => Err("must be a single value"),
     }
 }
 
-fn list(array: &DeArray) -> Result<String, &'static str> {
-    let entries: Option<Vec<&str>> = array.iter().map(|entry| entry.get_ref().as_str()).collect();
+fn list(values: &[Value]) -> Result<String, &'static str> {
+    let text = |value: &Value| match value {
+        Value::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    let entries: Option<Vec<String>> = values.iter().map(text).collect();
     Ok(entries.ok_or("must be a string or a list of strings")?.join(","))
 }
 
-/// Returns the number in decimal, even if it was written in hexadecimal.
-fn decimal(number: &DeInteger) -> String {
-    match i128::from_str_radix(number.as_str(), number.radix()) {
-        Ok(number) => number.to_string(),
-        Err(_) => number.to_string(),
-    }
-}
-
 /// Returns the fault for text that is not TOML, with its line.
-fn syntax_fault(text: &str, error: &Error) -> ConfigError {
-    let line = line_of(text, error.span().map_or(text.len(), |span| span.start));
+fn syntax_fault(text: &str, (at, rule): Fault) -> ConfigError {
+    let line = line_of(text, at);
     let given = text.lines().nth(line - 1).unwrap_or_default().trim().into();
-    ConfigError { line: Some(line), given, rule: error.message().replace('\n', ", ") }
+    ConfigError { line: Some(line), given, rule: rule.into() }
 }
 
 /// Returns the number of the line of a byte; the first line is 1.

@@ -48,6 +48,17 @@ pub struct Turn {
     pub bytes: usize,
 }
 
+/// What the program serves beside topics.
+#[cfg(feature = "streams")]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Serve {
+    /// A folder whose files are served at `/`, without a token; the status page moves to `/status`.
+    /// Default none. Only for the program; a library calls
+    /// [`Builder::files`](crate::Builder::files).
+    pub files: Option<PathBuf>,
+}
+
 /// How long each step of a connection may take.
 ///
 /// `handshake`, `body`, `message`, `close_*`, `lifetime` and `drain` are absolute: bytes do not
@@ -60,7 +71,8 @@ pub struct Deadlines {
     /// there to the beginning of the answer. A publication waits as long for a log that answers
     /// later. Default 5 s.
     pub handshake: Duration,
-    /// From the head to the complete request body. Default 10 s.
+    /// From the head to the complete request body. A body that its handler takes in pieces must
+    /// bring 16 KiB, or its end, within each such span in which it is read. Default 10 s.
     pub body: Duration,
     /// From the response to the first byte of the next request; empty lines do not count. Default
     /// 75 s, longer than balancers and pools keep a connection (60 s).
@@ -77,6 +89,9 @@ pub struct Deadlines {
     /// How long bytes may wait while the peer accepts none. Default 10 s. The oldest byte may wait
     /// three times as long, but at most 24 days.
     pub write_stall: Duration,
+    /// How long an answer in pieces waits for the next piece while the peer waits, too. Default 30
+    /// s. Event streams wait without end: they have `heartbeat.comment`.
+    pub stream: Duration,
     /// From the decision to close to the close frame with the kernel. Default 5 s, by [`Preset`].
     pub close_send: Duration,
     /// From the close frame to the peer's; and again from there to its EOF. Default 3 s, by
@@ -170,8 +185,9 @@ pub struct Limits {
     /// Default 0, which is off; at most a million. The operator's do not count.
     pub handshakes_per_second: u32,
     /// TLS handshakes that hold state at once, each about 8 kB. Default 256, 1 to 65536. Beyond
-    /// it complete hellos wait, of which the newest is next; a handshake that has waited for its
-    /// peer for more than a second makes room. Accepting goes on.
+    /// it complete hellos wait, of which the newest is next, and a handshake that waits for its
+    /// peer makes room: in half of the places after 50 to 250 ms, the sooner the more hellos come
+    /// and stall; in the others after 2 s. Accepting goes on.
     #[cfg(feature = "tls")]
     pub handshaking: usize,
     /// Bytes of a request head; more get 431. Default 8 KiB, at most 1 MiB; held only while a head
@@ -194,6 +210,9 @@ pub struct Limits {
     /// Bytes of the messages that wait for the handler; one always fits. Default 256 KiB, at most 1
     /// GiB.
     pub inbox_bytes: usize,
+    /// Timers of one connection that are pending, those included that wait for its handler; and
+    /// timers of the server's own. Default 16, at most 256.
+    pub timers: usize,
     /// Bytes that wait for one peer, and 128 for each entry (a message or an event, or many small
     /// messages together). An empty outbox takes one message of any size; for more see
     /// [`Overflow`]. Default 256 KiB, at most 1 GiB.
@@ -361,6 +380,7 @@ impl Default for Deadlines {
             read_idle: Some(Duration::from_secs(60)),
             message: Duration::from_secs(30),
             write_stall: Duration::from_secs(10),
+            stream: Duration::from_secs(30),
             close_send: preset.close_send(),
             close_ack: preset.close_ack(),
             handler: Some(Duration::from_secs(30)),
@@ -398,6 +418,7 @@ impl Default for Limits {
             message_bytes: 1 << 20,
             fragments: 1024,
             inbox_messages: 64,
+            timers: 16,
             inbox_bytes: 256 << 10,
             outbox_bytes: 256 << 10,
             memory_bytes: None,
@@ -408,6 +429,58 @@ impl Default for Limits {
             pings_per_second: 10,
             topics: 1024,
             subscriptions: 64,
+        }
+    }
+}
+
+/// How connections are made: see [`Link`](crate::Link).
+#[cfg(feature = "client")]
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Client {
+    /// For the host's name to be looked up. Default 5 s.
+    pub resolve: Duration,
+    /// For one of the host's addresses to be connected to, and for a proxy's answer. Default 5 s.
+    pub connect: Duration,
+    /// For the TLS handshake. Default 5 s.
+    pub secure: Duration,
+    /// For the answer to the upgrade. Default 5 s.
+    pub upgrade: Duration,
+    /// The longest wait before the first retry; each retry doubles it. Default 1 s.
+    pub delay: Duration,
+    /// The longest wait before any retry. Default 30 s.
+    pub delay_max: Duration,
+    /// From then on a connection counts as one that held, and the waits begin anew. Default 10 s.
+    pub stable: Duration,
+    /// Over how long failed tries are counted: 40% of at least five are told, 70% open the breaker.
+    /// Default 60 s.
+    pub window: Duration,
+    /// How long the breaker stays open the first time; each failed probe doubles it, up to 30
+    /// minutes. Default 5 min.
+    pub broken_for: Duration,
+    /// Bytes of publications that wait for their answer. Default 64 KiB.
+    pub pending_bytes: usize,
+    /// An HTTP proxy, `http://HOST:PORT`, through which connections are made by CONNECT (RFC 9110,
+    /// 9.3.6). Default none.
+    pub proxy: Option<String>,
+}
+
+#[cfg(feature = "client")]
+impl Default for Client {
+    fn default() -> Client {
+        let [phase, minute] = [Duration::from_secs(5), Duration::from_secs(60)];
+        Client {
+            resolve: phase,
+            connect: phase,
+            secure: phase,
+            upgrade: phase,
+            delay: Duration::from_secs(1),
+            delay_max: Duration::from_secs(30),
+            stable: Duration::from_secs(10),
+            window: minute,
+            broken_for: 5 * minute,
+            pending_bytes: 64 << 10,
+            proxy: None,
         }
     }
 }

@@ -59,6 +59,15 @@ impl Config {
             ),
             // Its buckets, if there is a rate.
             fixed("rates", connections, if self.has_rates() { RATES_BYTES } else { 0 }),
+            // What its handler has set, if it sets as many as it may.
+            fixed(
+                "timers",
+                connections,
+                match limits.timers as u64 {
+                    0 => 0,
+                    timers => EXTRA_BYTES + 16 + timers * TIMER_BYTES,
+                },
+            ),
             // One buffer to read into, shared by all.
             fixed("shared buffer", 1, READ_BUFFER_BYTES),
             // Where poll puts its events: one epoll_event each.
@@ -125,9 +134,15 @@ const TLS_CONNECTION_BYTES: u64 = 240;
 const HANDSHAKE_BYTES: u64 = 12 << 10;
 
 /// The buckets of one connection, with the overhead of the allocator.
-const RATES_BYTES: u64 = 80;
+const RATES_BYTES: u64 = 80 + EXTRA_BYTES;
 
-const _: () = assert!(size_of::<Rates>() as u64 + 16 <= RATES_BYTES);
+const _: () = assert!(size_of::<Rates>() as u64 + 16 <= RATES_BYTES - EXTRA_BYTES);
+
+/// The box of what few connections have; with room for the overhead of the allocator.
+pub(crate) const EXTRA_BYTES: u64 = 128;
+
+/// A pending timer of a connection.
+pub(crate) const TIMER_BYTES: u64 = 16;
 
 /// The loop's read buffer, and the most that one connection keeps of a read. Messages of 1 MiB cost
 /// a tenth less with it than with 64 KiB; with more than 127 KiB bare bytes cost more.
@@ -155,7 +170,10 @@ mod tests {
         config.limits.inbox_bytes = 3000;
         config.limits.outbox_bytes = 500;
         config.workers = 0;
-        let connections = 10 * (IDLE_CONNECTION_BYTES as u64 + 2000 + 122_880 + 3000 + 1000);
+        config.limits.timers = 2;
+        let timers = EXTRA_BYTES + 16 + 2 * TIMER_BYTES;
+        let connection = IDLE_CONNECTION_BYTES as u64 + 2000 + 122_880 + 3000 + 1000 + timers;
+        let connections = 10 * connection;
         let shared = 3000 + (4 << 20) + 122_880 + 1024 * 12 + 4096 * 4;
         config.limits.topics = 2;
         config.topics.retain_bytes = 5000;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::core::config::Config;
 use crate::core::connection::Connection;
 use crate::core::connection::heartbeat::{self, Due};
-use crate::core::connection::http::Answering;
+use crate::core::connection::http::{Answering, Rest};
 use crate::core::connection::phase::Phase;
 use crate::core::connection::websocket::WebSocket;
 use crate::core::contract::route::Face;
@@ -23,6 +23,7 @@ pub(crate) struct Spans {
     pub read_idle: Option<Duration>,
     pub message: Duration,
     pub write_stall: Duration,
+    pub stream: Duration,
     pub close_send: Duration,
     pub close_ack: Duration,
     pub heartbeat: heartbeat::Rhythm,
@@ -42,6 +43,7 @@ impl From<&Config> for Spans {
             read_idle: deadlines.read_idle,
             message: deadlines.message,
             write_stall: deadlines.write_stall,
+            stream: deadlines.stream,
             close_send: deadlines.close_send,
             close_ack: deadlines.close_ack,
             heartbeat: config.into(),
@@ -52,12 +54,12 @@ impl From<&Config> for Spans {
 }
 
 impl Connection {
-    /// Returns the moment at which the connection must be looked at: at its deadline, or when a
-    /// wait for a rate is over.
+    /// Returns the moment at which the connection must be looked at: at its deadline, when a wait
+    /// for a rate is over, or when a timer falls due.
     pub fn next_at(&self, spans: &Spans, now: Instant) -> Instant {
         let (at, _) = self.deadline(spans, now);
-        let wait_at = self.rates.as_ref().and_then(|rates| rates.next_at());
-        wait_at.map_or(at, |wait_at| at.min(wait_at))
+        let Some(extra) = &self.extra else { return at };
+        extra.next_at().map_or(at, |extra_at| at.min(extra_at))
     }
 
     /// Returns the earliest deadline. There is always one.
@@ -78,9 +80,24 @@ impl Connection {
                 earliest.offer(after(read_since, spans.keep_alive), DeadlineKind::KeepAlive);
             }
             Phase::Body(_) => earliest.offer(after(read_since, spans.body), DeadlineKind::Body),
-            Phase::Answering(Answering { more: Some(_), .. }) if self.outbox.is_empty() => {
-                // The answer waits for the next turn's allowance, not for the peer.
-                earliest.offer(after(phase_at, spans.write_stall), DeadlineKind::WriteStall);
+            Phase::Upload(_) => match self.upload_held_at() {
+                // The handler is behind, not the peer.
+                Some(held_at) => {
+                    let at = after(held_at.near(now), spans.handshake);
+                    earliest.offer(at, DeadlineKind::Handshake);
+                }
+                None => earliest.offer(after(read_since, spans.body), DeadlineKind::Body),
+            },
+            Phase::Answering(Answering { more: Some(listing), .. }) if self.outbox.is_empty() => {
+                // The answer waits for its source, or for the next turn's allowance, not for the
+                // peer.
+                let (span, kind) = match listing.rest {
+                    Rest::Source => (spans.stream, DeadlineKind::Stream),
+                    Rest::Table(_) | Rest::History(_) => {
+                        (spans.write_stall, DeadlineKind::WriteStall)
+                    }
+                };
+                earliest.offer(after(phase_at, span), kind);
             }
             Phase::Answering(_) => {}
             Phase::Stream(stream) => {
@@ -144,7 +161,7 @@ impl Connection {
 
     /// Returns for how long reading of a request has been held up by a rate; 0 if it is not.
     fn unread_for(&self, now: Instant) -> Duration {
-        match &self.rates {
+        match self.rates() {
             Some(rates) if rates.read_at.is_some() => now.since(rates.unread_since.near(now)),
             _ => Duration::ZERO,
         }
@@ -156,7 +173,7 @@ impl Connection {
         if self.is_requesting() {
             self.phase_at = (self.phase_at.near(now) + self.unread_for(now)).into();
         }
-        if let Some(rates) = &mut self.rates {
+        if let Some(rates) = self.rates_mut() {
             rates.read_at = None;
         }
         self.flags.relink = true;
@@ -210,6 +227,7 @@ mod tests {
     use crate::core::ground::reason::CloseReason;
     use crate::core::outbox::{Kind, Spares};
     use crate::core::wire::frame::Frame;
+    use crate::core::wire::spare_memory::SpareMemory;
 
     const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -230,7 +248,7 @@ mod tests {
             let ended = (0..100).find(|&day| {
                 // The peer takes a byte every now and then.
                 if day < too_old_days {
-                    connection.outbox.written(at(day), 1, spares);
+                    connection.outbox.written(at(day), 1, spares, &mut SpareMemory::none());
                 }
                 let (due_at, kind) = connection.deadline(&spans, at(day) + Instant::RESOLUTION);
                 assert_eq!(kind, DeadlineKind::WriteStall);

@@ -21,6 +21,7 @@
 //! |---|---|---|---|---|---|
 //! | head, nothing received | hang up | | hang up | refuse | refuse |
 //! | head, body | refuse | | hang up | refuse | refuse |
+//! | upload | ends behind its answer | | hang up | refuse | refuse |
 //! | deciding | ends behind its answer | | hang up | refuse | refuse |
 //! | answering | ends behind its answer | | cut short, ends behind it | abort | refuse |
 //! | keep-alive | hang up | | hang up | abort | refuse |
@@ -45,7 +46,11 @@ impl Connection {
             // Later events are for when the client has come back.
             Phase::Open(_) => Effect::Unsubscribe,
             Phase::Stream(_) => Effect::EndStream(CloseReason::Drain),
-            Phase::Deciding(_) | Phase::Answering(_) | Phase::KeepAlive { .. } => {
+            Phase::Upload(_)
+            | Phase::Deciding(_)
+            | Phase::Answering(_)
+            | Phase::KeepAlive { .. } => {
+                self.end_behind_upload();
                 self.end_behind_answer();
                 Effect::None
             }
@@ -73,9 +78,11 @@ impl Connection {
                 Effect::Advance
             }
             Phase::Closing(_) => Effect::None,
-            Phase::Head { .. } | Phase::KeepAlive { .. } | Phase::Body(_) | Phase::Deciding(_) => {
-                Effect::HangUp(reason)
-            }
+            Phase::Head { .. }
+            | Phase::KeepAlive { .. }
+            | Phase::Body(_)
+            | Phase::Upload(_)
+            | Phase::Deciding(_) => Effect::HangUp(reason),
         }
     }
 
@@ -84,7 +91,9 @@ impl Connection {
         let reason = CloseReason::Memory;
         match &self.phase {
             Phase::Open(_) | Phase::Stream(_) => Effect::Fail(reason),
-            Phase::Head { .. } | Phase::Body(_) | Phase::Deciding(_) => Effect::Refuse(503, reason),
+            Phase::Head { .. } | Phase::Body(_) | Phase::Upload(_) | Phase::Deciding(_) => {
+                Effect::Refuse(503, reason)
+            }
             Phase::KeepAlive { .. } | Phase::Answering(_) | Phase::Closing(_) => {
                 Effect::Abort(reason)
             }
@@ -107,7 +116,7 @@ impl Connection {
                 Effect::HangUp(CloseReason::Handshake)
             }
             Phase::Head { .. } => Effect::Refuse(408, CloseReason::Handshake),
-            // The request is complete: the client is not to blame.
+            // The request is complete, or its handler does not take it: the client is not to blame.
             _ => Effect::Refuse(503, CloseReason::Answer),
         }
     }

@@ -88,44 +88,75 @@ impl Reading {
 
 /// What the socket may take of us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Writing {
-    has_room: bool,
-    is_wanted: bool,
-}
+pub(crate) struct Writing(u8);
 
 impl Writing {
+    const HAS_ROOM: u8 = 1;
+    const IS_WANTED: u8 = 2;
+    const IS_WIDE: u8 = 4;
+    const IS_NARROWING: u8 = 8;
+
     /// Takes note of what the poller says. It is a hint.
     #[inline]
     pub fn note(&mut self, writable: bool) {
-        self.has_room |= writable;
+        self.set(Writing::HAS_ROOM, self.has_room() || writable);
     }
 
     /// Takes note that the socket takes no more for now.
     pub fn block(&mut self) {
-        self.has_room = false;
+        self.set(Writing::HAS_ROOM, false);
     }
 
     /// Takes note that the transport has something of its own to write.
     pub fn want(&mut self) {
-        *self = Writing { has_room: true, is_wanted: true };
+        self.set(Writing::HAS_ROOM | Writing::IS_WANTED, true);
     }
 
     /// Notes whether the transport still has bytes of its own to write after an attempt.
     #[inline]
     pub fn set_wanted(&mut self, is_wanted: bool) {
-        self.is_wanted = is_wanted;
+        self.set(Writing::IS_WANTED, is_wanted);
+    }
+
+    /// Notes whether the kernel's send buffer is the wide one.
+    pub fn set_wide(&mut self, is_wide: bool) {
+        self.set(Writing::IS_WIDE, is_wide);
+        self.set(Writing::IS_NARROWING, false);
+    }
+
+    /// Has a wide send buffer be narrow again, as soon as nothing waits.
+    #[inline]
+    pub fn narrow(&mut self) {
+        self.set(Writing::IS_NARROWING, self.is_wide());
+    }
+
+    /// Returns whether the send buffer is to be narrow again, as soon as nothing waits.
+    #[inline]
+    pub fn is_narrowing(self) -> bool {
+        self.0 & Writing::IS_NARROWING != 0
     }
 
     /// Returns whether the socket may take bytes.
     #[inline]
     pub fn has_room(self) -> bool {
-        self.has_room
+        self.0 & Writing::HAS_ROOM != 0
     }
 
     /// Returns whether the transport has something of its own to write.
     #[inline]
     pub fn is_wanted(self) -> bool {
-        self.is_wanted
+        self.0 & Writing::IS_WANTED != 0
+    }
+
+    /// Returns whether the kernel's send buffer is the wide one.
+    #[inline]
+    pub fn is_wide(self) -> bool {
+        self.0 & Writing::IS_WIDE != 0
+    }
+
+    #[inline]
+    fn set(&mut self, bits: u8, is_set: bool) {
+        self.0 = if is_set { self.0 | bits } else { self.0 & !bits };
     }
 }
 

@@ -21,8 +21,8 @@ use crate::core::ground::time::{Instant, Moment, millis_up};
 /// What the heartbeats of all connections follow.
 #[derive(Clone, Copy, Debug)]
 pub struct Rhythm {
-    interval: Option<Duration>,
-    jitter: f64,
+    pub interval: Option<Duration>,
+    pub jitter: f64,
     pong: Duration,
     max_missed: u32,
     adaptive: bool,

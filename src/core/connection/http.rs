@@ -13,7 +13,9 @@ use crate::core::contract::event::Place;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::{Instant, Moment};
 use crate::core::topics::EventId;
-use crate::core::wire::http::{BodyReader, Caching, Cors, HeadReader, Refusal, Request};
+use crate::core::wire::http::{
+    BodyReader, Caching, Cors, HeadReader, HeaderLines, Refusal, Request,
+};
 
 /// A request whose body is being received.
 #[derive(Debug)]
@@ -83,6 +85,10 @@ pub(crate) struct Pending {
     pub upgrade: Option<(String, Option<String>)>,
     /// The body of the request, if it is to be published.
     pub posted: Option<Box<Posted>>,
+    /// `authorize` has let the request in.
+    pub is_judged: bool,
+    /// What `authorize` adds to the answer.
+    pub lines: HeaderLines,
 }
 
 impl Pending {
@@ -144,6 +150,8 @@ pub(crate) enum Rest {
     Table(Place),
     /// The events of a topic.
     History(Box<History>),
+    /// What a source gives: see [`Sourced`](super::Sourced).
+    Source,
 }
 
 /// The events of a topic that are still to be sent, up to the one that was the newest when the
@@ -170,6 +178,16 @@ impl Connection {
     pub fn begin_body(&mut self, now: Instant, body: Body) {
         debug_assert!(self.route.is_none(), "a request is routed when it is complete");
         self.enter(now, Phase::Body(Box::new(body)));
+    }
+
+    /// Returns the route whose limits and deadlines hold now: a request has one from the end of its
+    /// head to that of its answer.
+    pub fn ruling_route(&self) -> Option<RouteIndex> {
+        match &self.phase {
+            Phase::Body(body) => RouteIndex::new(body.pending.route),
+            Phase::KeepAlive { .. } => None,
+            _ => self.route,
+        }
     }
 
     /// Takes a request whose body is complete; it is to be decided on.
@@ -207,9 +225,10 @@ impl Connection {
 
     /// Returns the bytes of the request that its handler was given.
     pub fn given_bytes(&self) -> usize {
+        let uploaded = self.upload_given_bytes();
         match &self.phase {
-            Phase::Deciding(pending) => pending.given_bytes,
-            _ => 0,
+            Phase::Deciding(pending) => pending.given_bytes + uploaded,
+            _ => uploaded,
         }
     }
 
@@ -226,6 +245,14 @@ impl Connection {
         self.pending_mut().map(std::mem::take)
     }
 
+    /// Goes on with a request that `authorize` has let in.
+    pub fn note_judged(&mut self, pending: Pending) {
+        debug_assert!(pending.is_judged && pending.request.is_none(), "it was asked, and is back");
+        if let Some(place) = self.pending_mut() {
+            *place = pending;
+        }
+    }
+
     /// Has a request that publishes wait for the answer of a log.
     pub fn await_log(&mut self, pending: Pending) {
         debug_assert!(pending.posted.is_none(), "what it publishes is with the log");
@@ -239,7 +266,7 @@ impl Connection {
     pub fn give_up_request(&mut self) -> Pending {
         let pending = match &mut self.phase {
             Phase::Body(body) => std::mem::take(&mut body.pending),
-            Phase::Deciding(pending) => std::mem::take(&mut **pending),
+            Phase::Upload(pending) | Phase::Deciding(pending) => std::mem::take(&mut **pending),
             Phase::Head { reader, .. } => {
                 Pending { head_only: reader.is_for_head(&[]), ..Pending::default() }
             }
@@ -289,6 +316,16 @@ impl Connection {
         self.answering_mut()?.more.as_mut()
     }
 
+    /// Returns whether the answer under way goes in chunks.
+    pub fn is_chunked(&self) -> bool {
+        match &self.phase {
+            Phase::Answering(answering) => {
+                answering.more.as_ref().is_some_and(|listing| listing.is_chunked)
+            }
+            _ => self.ends_by_chunk(),
+        }
+    }
+
     /// Takes note that the next slice of an answer is being made, or waits for the turn's
     /// allowance: not for the peer.
     pub fn note_listing(&mut self, now: Instant) {
@@ -307,18 +344,23 @@ impl Connection {
 
     /// Returns whether the answer to the connection's request has more to come.
     pub fn is_listing(&self) -> bool {
-        matches!(&self.phase, Phase::Answering(answering) if answering.more.is_some())
+        match &self.phase {
+            Phase::Answering(answering) => answering.more.is_some(),
+            _ => self.sourced().is_some(),
+        }
     }
 
     /// Waits for the next request.
     pub fn keep_alive(&mut self, now: Instant) {
         debug_assert!(self.outbox.is_empty(), "the answer has left");
+        self.forget_upload();
         self.enter(now, Phase::KeepAlive { blank: 0 });
     }
 
     /// Returns whether the next bytes are a request's.
     pub(super) fn is_requesting(&self) -> bool {
-        matches!(self.phase, Phase::Head { .. } | Phase::KeepAlive { .. } | Phase::Body(_))
+        use Phase::{Body, Head, KeepAlive, Upload};
+        matches!(self.phase, Head { .. } | KeepAlive { .. } | Body(_) | Upload(_))
     }
 
     /// Begins to end a connection that has nothing more to say, with FIN. Returns false if

@@ -14,6 +14,8 @@ pub(crate) struct Inbox {
     pub messages: usize,
     /// The bytes of these messages.
     pub bytes: usize,
+    /// How many of the events are of timers.
+    pub timers: usize,
     /// Bytes of one read that could not be decoded yet, from `rest_from` on.
     rest: Vec<u8>,
     rest_from: usize,
@@ -32,14 +34,22 @@ impl Inbox {
     #[inline]
     pub fn push(&mut self, event: Event) {
         debug_assert!(!matches!(event, Event::Closed(_)), "it is told when the connection is gone");
-        if let Event::Message(message) = &event {
+        if let Some(bytes) = event.message_bytes() {
             self.messages += 1;
-            self.bytes += message.len();
+            self.bytes += bytes;
         }
+        self.timers += usize::from(matches!(event, Event::Timer(_)));
         match self.events.back_mut() {
             Some(last) if last.is_superseded_by(&event) => *last = event,
             _ => self.events.push_back(event),
         }
+    }
+
+    /// Takes out the event of the timer with this token, if the handler has not been given it.
+    pub fn take_timer(&mut self, token: u64) -> bool {
+        let taken = self.timers > 0 && take_timer(&mut self.events, token);
+        self.timers -= usize::from(taken);
+        taken
     }
 
     /// Keeps bytes that could not be decoded yet, from `from` on.
@@ -82,6 +92,7 @@ impl Inbox {
         self.events.clear();
         self.messages = 0;
         self.bytes = 0;
+        self.timers = 0;
         self.promised = 0;
         self.given = 0;
         self.drop_rest();
@@ -98,15 +109,22 @@ impl Inbox {
     pub(super) fn check(&self) {
         // Only a few events are looked through.
         if self.events.len() <= EVENTS_LOOKED_AT {
-            let messages = self.events.iter().filter_map(|event| match event {
-                Event::Message(message) => Some(message.len()),
-                _ => None,
-            });
+            let messages = self.events.iter().filter_map(Event::message_bytes);
             let (count, bytes) = messages.fold((0, 0), |(count, sum), len| (count + 1, sum + len));
             debug_assert_eq!((count, bytes), (self.messages, self.bytes), "as they were counted");
+            let is_timer = |event: &&Event| matches!(event, Event::Timer(_));
+            let timers = self.events.iter().filter(is_timer).count();
+            debug_assert_eq!(timers, self.timers, "as they were counted");
         }
         debug_assert!(self.rest_from <= self.rest.len(), "no more was decoded than there was");
     }
+}
+
+/// Takes out the event of the timer with this token. Returns whether there was one.
+pub(crate) fn take_timer(events: &mut VecDeque<Event>, token: u64) -> bool {
+    let is_it = |event: &Event| matches!(event, Event::Timer(other) if *other == token);
+    let found = events.iter().position(is_it);
+    found.is_some_and(|index| events.remove(index).is_some())
 }
 
 /// At most this many events are looked through, in a build that asserts.

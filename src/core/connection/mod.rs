@@ -19,10 +19,11 @@
 //!                                                           └► Awaiting
 //! ```
 //!
-//! Not drawn: a request is refused by an answer wherever it is (Head, Body, KeepAlive: Answering);
-//! a connection that is told nothing goes to Lingering at once; and every phase may end at any
-//! time. `Connection::enter` and `Closing::enter` assert the arrows, `ending` says what each
-//! cause does in each phase.
+//! Not drawn: a body that its handler takes in pieces (`upload`: Deciding, Upload, Deciding); a
+//! request is refused by an answer wherever it is (Head, Body, KeepAlive: Answering); a connection
+//! that is told nothing goes to Lingering at once; and every phase may end at any time.
+//! `Connection::enter` and `Closing::enter` assert the arrows, `ending` says what each cause does
+//! in each phase.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -30,8 +31,9 @@
 //! | `http`, `websocket`, `event_stream`, `closing` | a machine for each, and the arrows that lead to it |
 //! | `ending` | how each phase is ended, by each cause |
 //! | `effect`, `receive` | what a machine asks of the engine, and what it is lent |
+//! | `short_way` | messages that a handler on this thread answers while they are decoded |
 //! | `deadline` | when each phase must be looked at: there is none without a deadline |
-//! | `flags`, `inbox`, `peer_address`, `heartbeat`, `posted`, `allowance` | what the machines are made of |
+//! | `flags`, `inbox`, `timers`, `peer_address`, `heartbeat`, `posted`, `sourced`, `upload`, `extra`, `allowance` | what the machines are made of |
 //! | `check` | what is so between two steps, asserted |
 //!
 //! A machine knows no other connection and no topic, and calls nothing of the engine.
@@ -43,6 +45,7 @@ mod deadline;
 pub(crate) mod effect;
 pub(crate) mod ending;
 mod event_stream;
+mod extra;
 mod flags;
 pub mod heartbeat;
 pub(crate) mod http;
@@ -51,27 +54,36 @@ mod peer_address;
 mod phase;
 mod posted;
 pub(crate) mod receive;
+pub(crate) mod short_way;
+mod sourced;
+mod timers;
+mod upload;
 mod websocket;
 
 use std::num::NonZeroU16;
 
 use crate::core::admission::rates::Rates;
+use crate::core::admission::rights::Rights;
 use crate::core::admission::tokens::TokenIndex;
 use crate::core::config::{IDLE_CONNECTION_BYTES, SOCKET_PLACE_BYTES};
 use crate::core::connection::phase::Phase;
 use crate::core::contract::event::Session;
 use crate::core::contract::route::Face;
 use crate::core::ground::id::ConnectionId;
+use crate::core::ground::identity::Identity;
 use crate::core::ground::time::{Instant, Moment, SomeMoment};
 use crate::core::ground::wheel::Wheel;
 use crate::core::outbox::Outbox;
 use crate::core::topics::FirstSubscription;
 
 pub(crate) use deadline::Spans;
+pub(crate) use extra::Extra;
 pub(crate) use flags::{Asking, Flags, Leaving, Mark, Marks, Told};
-pub(crate) use inbox::Inbox;
+pub(crate) use inbox::{Inbox, take_timer};
 pub(crate) use peer_address::PeerAddress;
 pub(crate) use posted::Posted;
+pub(crate) use sourced::{Sourced, Turn};
+pub(crate) use upload::{Remains, Upload};
 pub(crate) use websocket::WebSocket;
 
 /// One connection, without its socket.
@@ -103,8 +115,8 @@ pub(crate) struct Connection {
     pub subscriptions: FirstSubscription,
     pub outbox: Outbox,
     pub inbox: Option<Box<Inbox>>,
-    /// Made when a rate is first counted.
-    pub rates: Option<Box<Rates>>,
+    /// Made when something of it is first needed.
+    pub extra: Option<Box<Extra>>,
 }
 
 /// A place in the table of routes. An `Option` of it takes two bytes, too.
@@ -152,14 +164,53 @@ impl Connection {
             subscriptions: FirstSubscription::default(),
             outbox: Outbox::default(),
             inbox: None,
-            rates: None,
+            extra: None,
         }
+    }
+
+    /// Returns the buckets of its rates, if a rate was counted.
+    #[inline]
+    pub fn rates(&self) -> Option<&Rates> {
+        self.extra.as_ref()?.rates.as_deref()
+    }
+
+    /// Returns the buckets of its rates, if a rate was counted.
+    pub fn rates_mut(&mut self) -> Option<&mut Rates> {
+        self.extra.as_mut()?.rates.as_deref_mut()
+    }
+
+    /// Returns who is at the other end, if that is known.
+    #[inline]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.extra.as_ref()?.identity.as_ref()
+    }
+
+    /// Takes note of who asks, and with which rights beside those of the token: what was known
+    /// before holds no longer.
+    pub fn identify(&mut self, identity: Option<Identity>, rights: Option<Box<Rights>>) {
+        if self.extra.is_none() && identity.is_none() && rights.is_none() {
+            return;
+        }
+        let extra = self.extra.get_or_insert_default();
+        extra.identity = identity;
+        extra.rights = rights;
+    }
+
+    /// Returns what `authorize` lets the connection do; `None` if it takes no right away.
+    pub fn rights(&self) -> Option<&Rights> {
+        self.extra.as_ref()?.rights.as_deref()
+    }
+
+    /// Drops the timers of a connection that is not open any more. Returns how many there were.
+    pub fn drop_timers(&mut self) -> u64 {
+        let timers = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.timers));
+        timers.map_or(0, |timers| timers.len() as u64)
     }
 
     /// Returns until when nothing is read, because the peer has sent too much; `None` if it has
     /// not.
     pub fn reads_at(&self) -> Option<Instant> {
-        self.rates.as_ref()?.read_at
+        self.rates()?.read_at
     }
 
     /// Returns whether a frame is more than may wait for the peer. An empty outbox takes any frame.

@@ -7,10 +7,10 @@ use crate::core::connection::closing::Closing;
 use crate::core::connection::effect::Effect;
 use crate::core::connection::event_stream::EventStream;
 use crate::core::connection::flags::{Asking, Leaving};
-use crate::core::connection::http::{Answering, Body, Pending};
+use crate::core::connection::http::{Answering, Body, Listing, Pending, Rest};
 use crate::core::connection::receive::{Context, Decoded};
 use crate::core::connection::websocket::WebSocket;
-use crate::core::connection::{Connection, Inbox};
+use crate::core::connection::{Connection, Inbox, Turn};
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 use crate::core::observe::stats::PhaseName;
@@ -26,6 +26,8 @@ pub(super) enum Phase {
     KeepAlive { blank: u8 },
     /// The head is complete, the body is not.
     Body(Box<Body>),
+    /// The body is received, and handed to the handler in pieces.
+    Upload(Box<Pending>),
     /// The request is complete; the handler, or the verdict on the upgrade, is awaited.
     Deciding(Box<Pending>),
     /// The answer is in the outbox, or what has been made of it so far.
@@ -169,6 +171,37 @@ impl Connection {
         self.is_open() || self.is_stream()
     }
 
+    /// Returns whether what the handler says may reach the client, and no end has begun: neither
+    /// has the client ended its side, nor is the connection being ended. An answer that a drain
+    /// waits for is of use.
+    pub fn is_of_use(&self) -> bool {
+        let is_ended = match &self.phase {
+            Phase::Closing(_) => true,
+            Phase::Open(_) => self.flags.leaving == Leaving::Draining,
+            // Its handler is not asked any more: a deadline, or another cause, was faster.
+            Phase::Answering(answering) => !answering.keep && answering.reason != CloseReason::Done,
+            _ => false,
+        };
+        // Mostly nothing is read of a request's connection until it is answered: an end that is
+        // only announced counts.
+        !is_ended && !self.flags.reading.is_ending()
+    }
+
+    /// Returns whether the answer under way is made of pieces from a source, if it has one.
+    pub(super) fn takes_pieces(&self) -> bool {
+        match &self.phase {
+            Phase::Answering(answering) => {
+                matches!(answering.more, Some(Listing { rest: Rest::Source, .. }))
+            }
+            phase => matches!(phase, Phase::Stream(_)),
+        }
+    }
+
+    /// Returns whether the body of a request comes in pieces for its handler.
+    pub fn is_uploading(&self) -> bool {
+        matches!(self.phase, Phase::Upload(_))
+    }
+
     /// Returns whether the close handshake, or what stands for it, has begun.
     pub fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing(_))
@@ -181,6 +214,7 @@ impl Connection {
             Phase::Head { .. }
             | Phase::KeepAlive { .. }
             | Phase::Body(_)
+            | Phase::Upload(_)
             | Phase::Deciding(_)
             | Phase::Answering(_) => PhaseName::Request,
             Phase::Open(_) | Phase::Stream(_) => PhaseName::Open,
@@ -207,6 +241,7 @@ impl Connection {
             Phase::Head { .. } | Phase::KeepAlive { .. } | Phase::Body(_) | Phase::Stream(_) => {
                 false
             }
+            Phase::Upload(_) => self.is_upload_held(limits),
             Phase::Deciding(_) | Phase::Answering(_) => true,
             Phase::Open(_) => {
                 self.flags.leaving == Leaving::Draining
@@ -230,30 +265,38 @@ impl Connection {
     /// Returns whether something waits for the handler.
     pub fn has_job(&self) -> bool {
         match &self.phase {
-            Phase::Deciding(pending) => pending.request.is_some(),
+            Phase::Deciding(pending) => pending.request.is_some() || self.has_step(),
+            Phase::Upload(_) => self.has_step(),
+            Phase::Answering(_) | Phase::Stream(_) => {
+                self.sourced().is_some_and(|sourced| sourced.turn == Turn::Queued)
+            }
             _ => self.inbox.as_ref().is_some_and(|inbox| !inbox.events.is_empty()),
         }
     }
 
     /// Returns the bytes of a head, a body or a message that has not come as a whole.
     pub fn partial_bytes(&self) -> usize {
-        match &self.phase {
-            Phase::Head { reader, .. } => reader.held_bytes(),
-            Phase::Body(body) => body.held_bytes(),
-            Phase::Open(open) => open.decoder.held_bytes(),
-            Phase::Closing(closing) => closing.held_bytes(),
-            Phase::KeepAlive { .. }
-            | Phase::Deciding(_)
-            | Phase::Answering(_)
-            | Phase::Stream(_) => 0,
-        }
+        let uploaded = self.upload_held_bytes();
+        uploaded
+            + match &self.phase {
+                Phase::Head { reader, .. } => reader.held_bytes(),
+                Phase::Body(body) => body.held_bytes(),
+                Phase::Open(open) => open.decoder.held_bytes(),
+                Phase::Closing(closing) => closing.held_bytes(),
+                Phase::KeepAlive { .. }
+                | Phase::Upload(_)
+                | Phase::Deciding(_)
+                | Phase::Answering(_)
+                | Phase::Stream(_) => 0,
+            }
     }
 
     /// Returns the bytes of the request that is decided on.
     pub fn request_bytes(&self) -> usize {
+        let given = self.upload_given_bytes();
         match &self.phase {
-            Phase::Deciding(pending) => pending.request_bytes(),
-            _ => 0,
+            Phase::Deciding(pending) => pending.request_bytes() + given,
+            _ => given,
         }
     }
 }
@@ -263,10 +306,11 @@ impl Connection {
     /// Takes bytes of the peer: one head, body or frame, or a part of it. Of messages for a handler
     /// it takes as many as there is room for, since they come in masses.
     #[inline]
-    pub fn receive(&mut self, input: &mut [u8], context: Context<'_>) -> Decoded {
+    pub fn receive(&mut self, input: &mut [u8], context: Context<'_, '_>) -> Decoded {
         match &mut self.phase {
             Phase::Open(open) => {
-                let taken = open.receive(input, &mut self.inbox, context);
+                let Connection { inbox, session, outbox, .. } = self;
+                let taken = open.receive(input, inbox, session, outbox, context);
                 self.counters.messages_in += taken.messages;
                 taken
             }
@@ -281,11 +325,21 @@ impl Connection {
             }
             Phase::Head { reader, .. } => Decoded::head(reader, input, context.head_limits),
             Phase::Body(body) => body.receive(input, context.allowance),
+            Phase::Upload(_) => self.receive_upload(context.now, input, context.limits),
             Phase::Closing(closing) => closing.receive(input),
             // A request pipelined behind the last answer is never answered.
             Phase::Stream(_) => Decoded::nothing(input.len()),
             Phase::Deciding(_) | Phase::Answering(_) => Decoded::nothing(0),
         }
+    }
+
+    /// Takes `len` bytes that were read into the room that [`Connection::lend`] lent.
+    pub fn receive_lent(&mut self, len: usize, context: Context<'_, '_>) -> Decoded {
+        let Phase::Open(open) = &mut self.phase else { return Decoded::nothing(len) };
+        let Connection { inbox, session, outbox, .. } = self;
+        let taken = open.filled(len, inbox, session, outbox, context);
+        self.counters.messages_in += taken.messages;
+        taken
     }
 
     /// Takes the end of what the peer sends.
@@ -296,6 +350,7 @@ impl Connection {
                 Effect::Finish(CloseReason::Eof)
             }
             Phase::KeepAlive { .. } => Effect::Finish(CloseReason::Done),
+            Phase::Upload(_) => self.advance(),
             // A client may end its side and still want the answer.
             Phase::Deciding(_) | Phase::Answering(_) => Effect::None,
             Phase::Open(_) => Effect::CloseWhenHandled(CloseReason::Eof),
@@ -309,6 +364,8 @@ impl Connection {
         let is_written = self.outbox.is_empty();
         match &self.phase {
             Phase::Answering(answering) if is_written => answering.advance(self.flags),
+            Phase::Stream(_) if is_written && self.wants_piece() => Effect::ListOn,
+            Phase::Upload(_) if self.is_upload_cut() => Effect::Finish(CloseReason::Eof),
             Phase::Open(_) if self.flags.leaving == Leaving::Draining => {
                 match is_written && self.is_handled() {
                     true => Effect::CloseDrained,
@@ -343,7 +400,8 @@ impl Connection {
         self.phase = phase;
         self.phase_at = now.into();
         self.flags.relink = true;
-        if let Some(rates) = &mut self.rates {
+        self.drop_source();
+        if let Some(rates) = self.rates_mut() {
             // Rates judge what is read from now on anew.
             rates.read_at = None;
         }
@@ -356,7 +414,8 @@ impl Connection {
             (Phase::KeepAlive { .. }, Phase::Head { first, .. }) => !first,
             (Phase::Head { .. }, Phase::Body(_) | Phase::Deciding(_)) => true,
             (Phase::Answering(answering), Phase::KeepAlive { .. }) => answering.is_kept(),
-            (Phase::Deciding(_), Phase::Open(_) | Phase::Stream(_)) => true,
+            (Phase::Deciding(_), Phase::Open(_) | Phase::Stream(_) | Phase::Upload(_)) => true,
+            (Phase::Upload(_), Phase::Deciding(_)) => true,
             // An answer or a refusal, also a refusal where no request has come.
             (Phase::Open(_) | Phase::Closing(_), Phase::Answering(_)) => false,
             (_, Phase::Answering(_)) => true,

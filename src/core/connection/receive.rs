@@ -5,12 +5,14 @@ use tungstenite::Bytes;
 use crate::core::config::Limits;
 use crate::core::connection::Inbox;
 use crate::core::connection::allowance::Allowance;
+use crate::core::connection::short_way::ShortWay;
 use crate::core::ground::time::Instant;
 use crate::core::wire::http::{Head, HeadLimits, HeadReader, Refusal};
+use crate::core::wire::spare_memory::SpareMemory;
 use crate::core::wire::ws::{self, Incoming, Violation};
 
 /// What is lent to a machine to take bytes with.
-pub(crate) struct Context<'a> {
+pub(crate) struct Context<'a, 'b> {
     pub now: Instant,
     pub limits: &'a Limits,
     pub head_limits: &'a HeadLimits,
@@ -19,8 +21,12 @@ pub(crate) struct Context<'a> {
     pub allowance: &'a mut Allowance,
     /// Inboxes to be used again.
     pub inboxes: &'a mut SpareInboxes,
-    /// Messages go to the inbox: the route has a handler, and no rate of messages applies.
+    /// Memory for large messages.
+    pub memory: &'a mut SpareMemory,
+    /// Messages are for a handler: the route has one, and no rate of messages applies.
     pub is_for_handler: bool,
+    /// How messages come to the handler without the inbox, if they may.
+    pub short_way: Option<&'a mut ShortWay<'b>>,
 }
 
 /// What has become of some bytes.
@@ -28,7 +34,7 @@ pub(crate) struct Context<'a> {
 pub(crate) struct Decoded {
     /// How many bytes are used up.
     pub used: usize,
-    /// How many messages went to the inbox.
+    /// How many messages came for the handler.
     pub messages: u64,
     /// What the engine is to act on.
     pub found: Option<Received>,
@@ -47,6 +53,8 @@ pub(crate) enum Received {
     Head(Box<Head>),
     /// The whole body of a request.
     Body(Bytes),
+    /// Pieces of a body for its handler, or the end of that body.
+    Pieces,
     /// Bytes that are no request. `is_for_head`: it is to HEAD, so the answer has no body.
     Refusal { refusal: Refusal, is_for_head: bool },
 }

@@ -6,10 +6,12 @@ use crate::core::connection::flags::Leaving;
 use crate::core::connection::heartbeat::Heartbeat;
 use crate::core::connection::receive::{Context, Decoded, Received, SpareInboxes};
 use crate::core::connection::{Connection, Inbox};
-use crate::core::contract::event::Event;
+use crate::core::contract::event::{Event, Session};
 use crate::core::ground::bucket::Bucket;
 use crate::core::ground::time::{Instant, SPAN_MAX, SomeMoment, millis_up};
 use crate::core::observe::stats::Transport;
+use crate::core::outbox::Outbox;
+use crate::core::wire::message::Message;
 use crate::core::wire::ws::{Decoder, Incoming, Role};
 
 /// An open WebSocket.
@@ -40,35 +42,38 @@ impl WebSocket {
         Duration::from_millis(self.unread_ms.into())
     }
 
-    /// Decodes messages for the handler, as many as there is room for: they come in masses. Any
-    /// other frame is for the engine, and ends the call.
+    /// Decodes messages for the handler, as many as there is room for: they come in masses. Each
+    /// takes the short way, or goes to the inbox. Any other frame is for the engine, and ends the
+    /// call.
     #[inline]
     pub(super) fn receive(
         &mut self,
         input: &mut [u8],
         inbox: &mut Option<Box<Inbox>>,
-        context: Context<'_>,
+        session: &mut Option<Session>,
+        outbox: &mut Outbox,
+        mut context: Context<'_, '_>,
     ) -> Decoded {
-        let Context { now, limits, frame_limits, allowance, inboxes, is_for_handler, .. } = context;
+        let now = context.now;
         let mut begun_at = self.decoder.begun_at().unwrap_or(now.into());
         let (mut used, mut messages) = (0, 0);
         let found = loop {
-            match self.decoder.decode(Role::Server, &mut input[used..], frame_limits) {
-                Ok((len, Some(Incoming::Message(message)))) if is_for_handler => {
+            let rest = &mut input[used..];
+            let Context { frame_limits, memory, .. } = &mut context;
+            match self.decoder.decode_into(Role::Server, rest, frame_limits, memory) {
+                Ok((len, Some(Incoming::Message(message)))) if context.is_for_handler => {
                     used += len;
                     messages += 1;
                     begun_at = now.into();
-                    allowance.charge_message();
-                    let inbox = inbox.get_or_insert_with(|| inboxes.take());
-                    inbox.push(Event::Message(message));
-                    if used == input.len() || allowance.is_spent() || inbox.is_full(limits) {
+                    let must_end = deliver(message, inbox, session, outbox, &mut context);
+                    if used == input.len() || context.allowance.is_spent() || must_end {
                         break None;
                     }
                 }
                 Ok((len, item)) => {
                     used += len;
                     if item.is_none() && used < input.len() {
-                        allowance.charge_fragment();
+                        context.allowance.charge_fragment();
                     }
                     break item.map(Received::Frame);
                 }
@@ -82,6 +87,50 @@ impl WebSocket {
         self.decoder.set_begun_at(begun_at);
         Decoded { used, messages, found }
     }
+
+    /// Takes `len` bytes that were read into the room that the message in progress has lent.
+    pub(super) fn filled(
+        &mut self,
+        len: usize,
+        inbox: &mut Option<Box<Inbox>>,
+        session: &mut Option<Session>,
+        outbox: &mut Outbox,
+        mut context: Context<'_, '_>,
+    ) -> Decoded {
+        match self.decoder.filled(len) {
+            Some(Incoming::Message(message)) if context.is_for_handler => {
+                deliver(message, inbox, session, outbox, &mut context);
+                Decoded { used: len, messages: 1, found: None }
+            }
+            item => Decoded { used: len, messages: 0, found: item.map(Received::Frame) },
+        }
+    }
+}
+
+/// Has a message for the handler take the short way, or go to the inbox. Returns whether the engine
+/// must act, or the handler be called, before the next message is decoded.
+#[inline]
+fn deliver(
+    message: Message,
+    inbox: &mut Option<Box<Inbox>>,
+    session: &mut Option<Session>,
+    outbox: &mut Outbox,
+    context: &mut Context<'_, '_>,
+) -> bool {
+    let Context { limits, allowance, inboxes, short_way, .. } = context;
+    allowance.charge_message();
+    let must_wait = match short_way {
+        Some(way) => way.take(message, inbox, session, outbox, allowance),
+        None => Some(message),
+    };
+    match must_wait {
+        Some(message) => {
+            let inbox = inbox.get_or_insert_with(|| inboxes.take());
+            inbox.push(Event::Message(message));
+            inbox.is_full(limits)
+        }
+        None => short_way.as_ref().is_some_and(|way| way.must_end()),
+    }
 }
 
 impl Connection {
@@ -91,10 +140,16 @@ impl Connection {
         self.flags.transport = Transport::WebSocket;
         self.heard_at = now.into();
         self.enter(now, websocket);
-        if let Some(rates) = &mut self.rates {
+        if let Some(rates) = self.rates_mut() {
             // The upgrade does not count as a message.
             rates.messages = Default::default();
         }
+    }
+
+    /// Lends room, at most `most` bytes, for what comes next of a large message.
+    #[inline]
+    pub fn lend(&mut self, most: usize) -> Option<&mut [u8]> {
+        self.websocket_mut()?.decoder.lend(most)
     }
 
     /// Returns the heartbeat of an open WebSocket.
@@ -209,7 +264,7 @@ impl Connection {
     pub fn is_in_step(&self) -> bool {
         let Some(open) = self.websocket() else { return false };
         let is_leaving = self.flags.leaving == Leaving::Draining;
-        let is_watched = self.flags.relink || is_leaving || self.rates.is_some();
+        let is_watched = self.flags.relink || is_leaving || self.rates().is_some();
         !is_watched && open.decoder.is_idle() && self.outbox.is_empty()
     }
 }

@@ -9,9 +9,10 @@ use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
 use crate::core::engine::memory_budget::SHORT_OF_MEMORY;
 #[cfg(feature = "tls")]
-use crate::core::engine::sealed::Certificates;
+use crate::core::engine::sealed::{Certificates, Names};
 use crate::core::ground::bucket::Bucket;
 use crate::core::ground::id::{ConnectionId, Generation};
+use crate::core::ground::identity::Identity;
 use crate::core::ground::time::Instant;
 use crate::core::wire::http::Refusal;
 
@@ -26,6 +27,9 @@ pub(super) struct Admission {
     /// Certificates of peers that may still make requests, by slot.
     #[cfg(feature = "tls")]
     pub certificates: Certificates,
+    /// What certificates call their peers.
+    #[cfg(feature = "tls")]
+    pub names: Names,
 }
 
 /// How many connections each address has open. Only addresses with an open connection have an
@@ -154,7 +158,28 @@ impl Admission {
             generation,
             #[cfg(feature = "tls")]
             certificates: Certificates::default(),
+            #[cfg(feature = "tls")]
+            names: Names::default(),
         }
+    }
+
+    /// Returns who is at the other end of a connection, if that is known: by its last request, or
+    /// else by its certificate.
+    #[inline(always)]
+    pub fn identity(&self, connection: &Connection) -> Option<Identity> {
+        let identity = connection.identity().cloned();
+        #[cfg(feature = "tls")]
+        let identity = identity.or_else(|| Identity::new(self.names.of(connection.id.key())?));
+        identity
+    }
+
+    /// Returns the text of [`Admission::identity`].
+    #[inline(always)]
+    pub fn name<'a>(&'a self, connection: &'a Connection) -> Option<&'a str> {
+        let name = connection.identity().map(Identity::as_str);
+        #[cfg(feature = "tls")]
+        let name = name.or_else(|| self.names.of(connection.id.key()));
+        name
     }
 }
 

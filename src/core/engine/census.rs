@@ -62,6 +62,7 @@ impl Engine {
             }
         }
         census.inbox_bytes += self.jobs.left_bytes() as u64;
+        census.queued_bytes += self.spares.memory.bytes() as u64;
         for payload in self.spares.forms.payloads() {
             if seen.insert(payload.as_ptr()) {
                 census.queued_bytes += payload.len() as u64;
@@ -74,7 +75,7 @@ impl Engine {
 /// What has come of a head, a body or a message, and what was read and is not decoded.
 fn partial_bytes(connection: &Connection) -> usize {
     let rest = connection.inbox.as_ref().map_or(0, |inbox| inbox.partial_bytes());
-    rest + connection.partial_bytes()
+    rest + connection.partial_bytes() + connection.source_bytes()
 }
 
 /// What waits for a handler, or is the body of a request that it decides on.

@@ -13,6 +13,7 @@ use crate::core::engine::drain::Drain;
 use crate::core::engine::jobs::{Orphan, memory_of};
 use crate::core::engine::{Action, End, Engine, find_mut, first_fault};
 use crate::core::ground::id::ConnectionId;
+use crate::core::ground::json;
 use crate::core::ground::reason::{CloseReason, Severity};
 use crate::core::ground::time::{Instant, millis_up};
 use crate::core::observe::stats::Transport;
@@ -122,6 +123,9 @@ impl Engine {
             return false;
         }
         self.topics.unsubscribe_all(&mut connection.subscriptions);
+        self.tell_audience();
+        let Some(connection) = find_mut(&mut self.connections, id) else { return false };
+        self.stats.timers_cancelled += connection.drop_timers();
         self.mark_dirty(id);
         true
     }
@@ -196,6 +200,7 @@ impl Engine {
         }
         self.unsubscribe_all(id);
         let mut connection = self.connections.remove(id.key());
+        self.forget_width(connection.flags.writing.is_wide());
         #[cfg(feature = "tls")]
         self.admission.certificates.forget(id.key());
         let was_armed = self.wheel.disarm(id.key());
@@ -206,35 +211,40 @@ impl Engine {
         let reason = first_fault(connection.reason_so_far(), why);
         let discarded = connection.outbox.discard();
         self.count_discarded(discarded);
+        self.stats.timers_cancelled += connection.drop_timers();
         self.stats.closed[connection.flags.transport as usize][reason.index()] += 1;
-        log_end(now, id, &connection, reason);
+        log_end(now, id, &connection, self.admission.name(&connection), reason);
         debug_assert!(connection.outbox.is_empty(), "all that waited was counted as discarded");
         self.actions.push_back(match end {
             End::Close => Action::Close(id.key()),
             End::Abort => Action::Abort(id.key()),
         });
         self.tell_handler(id, connection, reason);
+        #[cfg(feature = "tls")]
+        self.admission.names.forget(id.key());
         self.relax(now);
     }
 
     fn tell_handler(&mut self, id: ConnectionId, mut connection: Connection, reason: CloseReason) {
         let route = connection.route.map_or(0, usize::from);
+        let identity = self.admission.identity(&connection);
         let mut inbox = connection.inbox.take().unwrap_or_default();
         self.jobs.note_left(id, connection.given_bytes());
+        self.tell_upload(id, route, &mut connection, reason);
         match connection.flags.told {
             // The handler was never told of the connection.
             Told::Not => self.stats.messages_cancelled += inbox.messages as u64,
             Told::Out => {
                 let events = std::mem::take(&mut inbox.events);
                 self.jobs.note_left(id, inbox.promised + memory_of(&events));
-                let before = self.jobs.orphans.insert(id, Orphan { events, reason });
+                let before = self.jobs.orphans.insert(id, Orphan { events, reason, identity });
                 debug_assert!(before.is_none(), "a connection ends once");
             }
             Told::Yes => {
                 let mut events = std::mem::take(&mut inbox.events);
                 events.push_back(Event::Closed(reason));
                 let task = Task::Events { session: connection.session.take(), events };
-                self.queue_job(Job { id, route, task });
+                self.queue_job(Job { id, route, identity, task });
             }
         }
         self.spares.inboxes.keep(inbox);
@@ -252,7 +262,13 @@ impl Engine {
 }
 
 /// One line for each end.
-fn log_end(now: Instant, id: ConnectionId, connection: &Connection, reason: CloseReason) {
+fn log_end(
+    now: Instant,
+    id: ConnectionId,
+    connection: &Connection,
+    name: Option<&str>,
+    reason: CloseReason,
+) {
     let level = match reason.severity() {
         Severity::Clean => Level::Debug,
         Severity::Deadline => Level::Info,
@@ -264,7 +280,7 @@ fn log_end(now: Instant, id: ConnectionId, connection: &Connection, reason: Clos
         target: "heartwheel::connection",
         level,
         "closed id={id} transport={} reason={} code={} violation={violation} peer={} age_ms={} \
-         bytes_in={} bytes_out={} messages_in={} messages_out={}: {reason}",
+         bytes_in={} bytes_out={} messages_in={} messages_out={}{}: {reason}",
         connection.flags.transport.label(),
         reason.label(),
         if connection.flags.transport == Transport::WebSocket { reason.code() } else { 0 },
@@ -274,5 +290,13 @@ fn log_end(now: Instant, id: ConnectionId, connection: &Connection, reason: Clos
         counters.bytes_out,
         counters.messages_in,
         counters.messages_out,
+        name.map(shown_identity).unwrap_or_default(),
     );
+}
+
+/// Returns an identity as log lines have it: in quotes, with what could end them escaped.
+fn shown_identity(name: &str) -> String {
+    let mut shown = String::from(" identity=");
+    json::write_string(&mut shown, name);
+    shown
 }

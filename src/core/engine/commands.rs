@@ -3,7 +3,7 @@
 use crate::core::config::OverflowPolicy;
 use crate::core::connection::Connection;
 use crate::core::connection::effect::Effect;
-use crate::core::contract::event::{Command, Report, TableReport};
+use crate::core::contract::event::{Command, TableReport};
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
@@ -25,7 +25,7 @@ impl Engine {
     ) -> Option<ConnectionId> {
         let Command::Send(id, message) = command else { return None };
         let connection = self.get(*id)?;
-        let limit = self.settings.config.limits.outbox_bytes;
+        let limit = self.settings.rules(connection).limits.outbox_bytes;
         let len = message.len() + Frame::HEAD_BYTES_MAX;
         let overflows = connection.overflows(from == Some(*id), len, limit);
         (overflows && connection.flags.writing.has_room()).then_some(*id)
@@ -48,6 +48,7 @@ impl Engine {
             }
             Command::Unsubscribe(id, topic) => self.unsubscribe(id, &topic),
             Command::Logged(logged) => self.handle_logged(now, *logged),
+            Command::More(id) => self.handle_more(now, id),
             Command::Done(done) => self.handle_done(now, done),
             Command::Took(calls) => calls.add_to(&mut self.stats.handler_us),
             Command::Kick(id) => {
@@ -58,9 +59,7 @@ impl Engine {
             Command::Shed(fraction) => {
                 self.begin_shed(now, fraction);
             }
-            Command::Reload(reload) => self.reload(now, reload.0, reload.1),
-            Command::Alarms(count) => self.stats.watch_alarms += count,
-            Command::Report(Report(report)) => report(self.vitals(now)),
+            Command::Order(order) => (order.act)(self, now),
             Command::Table(place, TableReport(report)) => {
                 let (text, place) = self.table_slice(now, place);
                 report(text, place);
@@ -81,7 +80,6 @@ impl Engine {
         id: ConnectionId,
         message: Message,
     ) {
-        let limit = self.settings.config.limits.outbox_bytes;
         let connection = find_mut(&mut self.connections, id);
         let Some(connection) = connection.filter(|connection| connection.takes_messages()) else {
             self.stats.commands_stale += 1;
@@ -89,6 +87,7 @@ impl Engine {
             return;
         };
         let is_own = from == Some(id);
+        let limit = self.settings.rules(connection).limits.outbox_bytes;
         let frame = ws::encoder::message(message);
         if connection.overflows(is_own, frame.len(), limit) {
             self.count_refused(OverflowPolicy::Close);
@@ -105,18 +104,35 @@ impl Engine {
     }
 
     /// Sends a plain WebSocket the events of a topic. No message tells a gap there: it is counted.
+    /// Returns whether there is one.
     pub(super) fn subscribe_plain(
         &mut self,
         now: Instant,
         id: ConnectionId,
         topic: &str,
         after: After,
-    ) -> Result<(), SubscribeError> {
+    ) -> Result<bool, SubscribeError> {
         let key = self.subscribe(now, id, topic, after)?;
         let gap = key.and_then(|key| self.topics.poll_gap(key));
         self.stats.gaps += u64::from(gap.is_some());
         self.feed(now, id);
-        Ok(())
+        Ok(gap.is_some())
+    }
+
+    /// Counts messages that were no values, and closes for their handler.
+    pub fn refuse_messages(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        count: u64,
+        code: u16,
+        text: &str,
+    ) {
+        self.stats.messages_undecodable += count;
+        // Mostly those behind the first one: the end has begun.
+        if self.get(id).is_some_and(Connection::is_open) {
+            self.close_by_handler(now, id, code, text);
+        }
     }
 
     /// Closes for the handler. Messages that still wait for the handler are dropped.

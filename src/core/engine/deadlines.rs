@@ -7,7 +7,7 @@ use crate::core::connection::effect::Effect;
 use crate::core::connection::heartbeat::Missed;
 use crate::core::contract::event::Event;
 use crate::core::engine::rounds::{Beats, Change};
-use crate::core::engine::{End, Engine};
+use crate::core::engine::{End, Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::{Instant, sooner};
@@ -38,6 +38,8 @@ impl Engine {
             self.accepts_at(),
             self.budget.next_at(),
             self.tickets_at(),
+            self.timers.next_at(),
+            self.spares.memory.rests_at(),
         ];
         others.into_iter().fold(self.wheel.next_deadline(), sooner)
     }
@@ -51,16 +53,19 @@ impl Engine {
         self.accept_on(now);
         self.shed_on(now, acts_left);
         self.expire_tickets(now, acts_left);
+        self.fire_calls(now);
         while *acts_left > 0 {
             let key = self.wheel.poll_expired(now)?;
             let id = self.id_of(key)?;
             self.catch_up(key);
             let waited = self.end_waits(now, id);
             *acts_left -= usize::from(waited);
+            *acts_left = acts_left.saturating_sub(self.fire_timers(now, id));
             let connection = &self.connections[key];
-            let (at, kind) = connection.deadline(&self.settings.spans, now);
+            let spans = self.settings.spans(connection);
+            let (at, kind) = connection.deadline(spans, now);
             if at > now {
-                self.wheel.arm(key, connection.next_at(&self.settings.spans, now));
+                self.wheel.arm(key, connection.next_at(spans, now));
                 continue;
             }
             *acts_left = acts_left.saturating_sub(1);
@@ -77,7 +82,7 @@ impl Engine {
     /// Lets the deadline of a connection act, if it is still due.
     pub fn expire(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get(id) else { return };
-        let (at, kind) = connection.deadline(&self.settings.spans, now);
+        let (at, kind) = connection.deadline(self.settings.spans(connection), now);
         if at <= now {
             self.fired(now, at, kind);
             self.act(now, id, kind);
@@ -98,10 +103,12 @@ impl Engine {
             DeadlineKind::ReadIdle => self.fail(now, id, CloseReason::ReadIdle),
             DeadlineKind::Message => self.fail(now, id, CloseReason::Message),
             DeadlineKind::Comment => {
+                self.handle_more(now, id);
                 self.push_frame(now, id, Frame::chunk(sse::comment()), Kind::Response);
             }
             DeadlineKind::Lifetime => self.retire(now, id, CloseReason::Lifetime),
             DeadlineKind::WriteStall => self.finish(now, id, CloseReason::WriteStall, End::Abort),
+            DeadlineKind::Stream => self.act_on_standstill(now, id),
             DeadlineKind::CloseSend => self.act_by(now, id, Connection::end_by_close_send),
             DeadlineKind::CloseAck => self.finish(now, id, CloseReason::CloseAck, End::Abort),
             DeadlineKind::Drain => self.finish(now, id, CloseReason::DrainDeadline, End::Abort),
@@ -117,9 +124,9 @@ impl Engine {
     }
 
     fn act_pong(&mut self, now: Instant, id: ConnectionId) {
-        let rhythm = self.settings.spans.heartbeat;
         self.stats.pings_missed += 1;
-        let Some(connection) = self.get_mut(id) else { return };
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let rhythm = self.settings.spans(connection).heartbeat;
         let Some(heartbeat) = connection.heartbeat_mut() else { return };
         debug_assert!(heartbeat.is_waiting(), "a pong is missed that was waited for");
         match heartbeat.miss(&rhythm) {
@@ -136,8 +143,8 @@ impl Engine {
     }
 
     fn ping(&mut self, now: Instant, id: ConnectionId) {
-        let rhythm = self.settings.spans.heartbeat;
         let Some(connection) = self.connections.get_mut(id.key()) else { return };
+        let rhythm = self.settings.spans(connection).heartbeat;
         // However long the pause: moments stay near to now.
         connection.skip_pause(now);
         let Some(heartbeat) = connection.heartbeat_mut() else { return };

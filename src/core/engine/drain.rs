@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use log::info;
 
+use crate::core::contract::event::{Call, Outcome};
 use crate::core::contract::route::Face;
 use crate::core::engine::departures::Departures;
 use crate::core::engine::rounds::Change;
@@ -16,6 +17,8 @@ use crate::core::ground::time::{Instant, millis_up};
 #[derive(Debug)]
 pub(super) struct Drain {
     departures: Departures,
+    /// No connection is left but the operator's.
+    is_empty: bool,
     ended: bool,
 }
 
@@ -25,7 +28,44 @@ impl Drain {
     }
 }
 
+/// What the application does when a drain begins.
+#[derive(Debug, Default)]
+pub(super) struct DrainHooks {
+    waiting: Vec<Call>,
+    /// Begins with them, once there is one: a program that has none does not carry it.
+    begin: Option<fn(&mut Engine)>,
+}
+
 impl Engine {
+    /// Has a call run when a drain begins; at once if it has begun.
+    pub fn on_drain(&mut self, call: Call) {
+        self.schedule.drain_hooks.waiting.push(call);
+        self.schedule.drain_hooks.begin = Some(Engine::begin_drain_hooks);
+        if self.is_draining() {
+            self.begin_drain_hooks();
+        }
+    }
+
+    /// Runs the hooks, one after the other, so that the other workers are left to the handlers. The
+    /// drain waits for them as for any job.
+    fn begin_drain_hooks(&mut self) {
+        let hooks = std::mem::take(&mut self.schedule.drain_hooks.waiting);
+        info!("drain hooks begun count={}", hooks.len());
+        let run = move |tick: &mut dyn FnMut()| {
+            let mut outcome = Outcome::Called;
+            for hook in hooks {
+                // One panic is counted for all.
+                match (hook.run)(tick) {
+                    Outcome::Called => {}
+                    panicked => outcome = panicked,
+                }
+            }
+            info!("drain hooks ended");
+            outcome
+        };
+        self.queue_call(Call { number: 0, run: Box::new(run) });
+    }
+
     /// Begins to drain; a second call changes nothing. The listeners are for the loop to close.
     pub(super) fn begin_drain(&mut self, now: Instant) {
         if self.schedule.drain.is_some() {
@@ -48,12 +88,15 @@ impl Engine {
             millis_up(window)
         );
         // In whole ticks, as the wheel acts: the loop does not wait for it awake.
-        let tick_ms = self.settings.spans.tick_ms;
+        let tick_ms = self.settings.common_spans().tick_ms;
         let ends_ms = (now + window + Instant::RESOLUTION).as_millis().next_multiple_of(tick_ms);
-        self.settings.spans.drain_ends_at = Some(Instant::from_millis(ends_ms));
+        self.settings.end_at(Instant::from_millis(ends_ms));
         debug_assert!(departures.spread_ms() <= millis_up(window), "all are told before the end");
-        self.schedule.drain = Some(Drain { departures, ended: false });
+        self.schedule.drain = Some(Drain { departures, is_empty: false, ended: false });
         self.begin_round(now, Change::default());
+        if let Some(begin) = self.schedule.drain_hooks.begin {
+            begin(self);
+        }
     }
 
     /// Returns when the drain goes on: at the turn of the next connection. When no connection is
@@ -72,7 +115,7 @@ impl Engine {
     /// Returns when the time is over in which handlers are told of the ends: handlers of
     /// connections dropped at the deadline are only told after it.
     fn told_at(&self) -> Option<Instant> {
-        self.settings.spans.drain_ends_at.map(|at| at + TELLING)
+        self.settings.common_spans().drain_ends_at.map(|at| at + TELLING)
     }
 
     /// Drains the connections whose turn has come, as many as may act in this turn of the loop: if
@@ -98,8 +141,17 @@ impl Engine {
     /// Ends the drain when no connection is left but the operator's and every handler has been
     /// told, or when its time is over.
     fn end_drain(&mut self, now: Instant) {
+        let is_empty = self.admission.public == 0;
+        if let Some(drain) = &mut self.schedule.drain
+            && is_empty
+            && !std::mem::replace(&mut drain.is_empty, true)
+        {
+            let (total, began_at) = (drain.departures.total(), drain.departures.began_at());
+            let after_ms = millis_up(now.since(began_at));
+            info!("drain connections ended connections={total} after_ms={after_ms}");
+        }
         let is_late = self.told_at().is_some_and(|at| at <= now);
-        let is_over = self.admission.public == 0 && (self.is_told() || is_late);
+        let is_over = is_empty && (self.is_told() || is_late);
         if let Some(drain) = &mut self.schedule.drain
             && is_over
             && !std::mem::replace(&mut drain.ended, true)
@@ -120,6 +172,7 @@ impl Engine {
     pub fn end_turn(&mut self, now: Instant) {
         self.weigh(now);
         self.arm_touched(now);
+        self.spares.memory.rest(now);
         self.end_drain(now);
     }
 

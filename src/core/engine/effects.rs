@@ -63,7 +63,7 @@ impl Engine {
     /// Returns whether an open WebSocket is settled later: when it has been written to at the end
     /// of the turn, or when its handler has taken what waits.
     fn advances_later(&self, connection: &Connection) -> bool {
-        let limits = &self.settings.config.limits;
+        let limits = &self.settings.rules(connection).limits;
         let is_taken =
             |inbox: &Inbox| connection.marks.has(Mark::Runnable) && !inbox.is_full(limits);
         connection.is_open()

@@ -9,6 +9,7 @@ use crate::core::config::OverflowPolicy;
 use crate::core::connection::allowance::Allowance;
 use crate::core::connection::{Connection, Mark};
 use crate::core::engine::services::form;
+use crate::core::engine::settings::Rules;
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
@@ -75,7 +76,9 @@ impl FormCache {
 
     /// Frees all events but the newest. To be called when no event is on its way.
     fn keep_newest(&mut self) {
-        self.0.drain(..self.0.len().saturating_sub(1));
+        while self.0.len() > 1 {
+            self.0.pop_front();
+        }
     }
 }
 
@@ -97,6 +100,7 @@ impl Engine {
         let subscribed = self.topics.subscribe(now, id, list, topic, after);
         let key = subscribed.inspect(|_| connection.flags.feed.replays = true);
         self.charge_looks();
+        self.tell_audience();
         let key = key?;
         if after != After::Now {
             let has_gap = self.topics.has_gap(key);
@@ -113,19 +117,21 @@ impl Engine {
             self.topics.unsubscribe(&mut connection.subscriptions, key);
         }
         self.charge_looks();
+        self.tell_audience();
     }
 
     pub(super) fn unsubscribe_all(&mut self, id: ConnectionId) {
         if let Some(connection) = find_mut(&mut self.connections, id) {
             self.topics.unsubscribe_all(&mut connection.subscriptions);
+            self.tell_audience();
         }
     }
 
     /// Goes on with the replay of a connection, as far as its outbox and the turn allow.
     pub(super) fn feed(&mut self, now: Instant, id: ConnectionId) {
-        let half = self.settings.config.limits.outbox_bytes / 2;
         loop {
             let Some(connection) = self.get(id) else { return };
+            let half = self.settings.rules(connection).limits.outbox_bytes / 2;
             if !connection.flags.feed.replays || connection.outbox.held_bytes() > half {
                 return;
             }
@@ -213,6 +219,7 @@ impl Engine {
         }
         if self.topics.waiting_events() == 0 {
             self.spares.forms.keep_newest();
+            self.excepted.clear();
         }
         while !self.allowance.is_spent()
             && let Some(id) = self.queues.hungry.pop(&mut self.connections)
@@ -226,8 +233,10 @@ impl Engine {
                 false => self.feed(now, id),
             }
         }
+        self.feed_listeners(now);
         if self.topics.next_sweep_at().is_some_and(|at| at <= now) {
             self.topics.sweep(now);
+            self.repeats.expire(now);
         }
         None
     }
@@ -236,14 +245,24 @@ impl Engine {
     /// outbox would overflow, was not flushed just now, and has a socket that may take bytes.
     fn deliver_one(&mut self, now: Instant, delivery: &Delivery, was_flushed: bool) -> bool {
         let (id, key) = (delivery.connection, delivery.subscription);
-        let Some(connection) = self.get(id) else { return true };
+        let Some(connection) = self.get(id) else {
+            self.deliver_to_listener(now, delivery);
+            return true;
+        };
         let (waiting, is_writable) =
             (connection.outbox.held_bytes(), connection.flags.writing.has_room());
+        let limit = self.settings.rules(connection).limits.outbox_bytes;
         let Some(form) = self.form(connection) else { return true };
         debug_assert!(!connection.subscriptions.is_none(), "it is subscribed");
+        if self.excepted.has(delivery) {
+            if delivery.gap {
+                // It is told before the next event.
+                self.mark_lost(id, key);
+            }
+            return true;
+        }
         let frame = self.encode(form, key, &delivery.event, true);
-        let overflows =
-            waiting > 0 && waiting + frame.len() > self.settings.config.limits.outbox_bytes;
+        let overflows = waiting > 0 && waiting + frame.len() > limit;
         if overflows && is_writable && !was_flushed {
             return false;
         }
@@ -281,7 +300,10 @@ impl Engine {
 
     /// Returns whether events wait for the next turn's allowance.
     pub(super) fn has_events_left(&self) -> bool {
-        self.topics.has_deliveries() || self.queues.held.is_some() || !self.queues.hungry.is_empty()
+        self.topics.has_deliveries()
+            || self.queues.held.is_some()
+            || !self.queues.hungry.is_empty()
+            || self.listeners.has_hungry()
     }
 
     fn is_hungry(&self, id: ConnectionId) -> bool {
@@ -358,7 +380,8 @@ impl Engine {
     /// The gap that a replay begins with was a header of the 101, or was counted; one that comes
     /// later ends the connection, unless the policy drops.
     fn tell_plain_gap(&mut self, now: Instant, id: ConnectionId) {
-        if self.settings.config.overflow.policy == OverflowPolicy::Close {
+        let Some(connection) = self.get(id) else { return };
+        if self.settings.rules(connection).overflow == OverflowPolicy::Close {
             self.fail(now, id, CloseReason::Overflow);
         }
     }
@@ -379,8 +402,8 @@ impl Engine {
 
     /// Tells a client of `/ws` when its outbox fills up, and when it has drained.
     pub(super) fn tell_pressure(&mut self, now: Instant, id: ConnectionId) {
-        let limit = self.settings.config.limits.outbox_bytes as u64;
         let Some(connection) = self.get(id) else { return };
+        let limit = self.settings.rules(connection).limits.outbox_bytes as u64;
         // A message about pressure causes none: with a small limit each would cause the next.
         let waiting = connection.outbox.held_bytes().saturating_sub(PRESSURE_WORD_BYTES) as u64;
         let before = connection.flags.feed.pressure;
@@ -408,7 +431,9 @@ impl Engine {
         delivery: &Delivery,
         len: usize,
     ) -> bool {
-        let policy = self.settings.config.overflow.policy;
+        let Some(connection) = self.get(id) else { return false };
+        let &Rules { overflow: policy, ref limits, .. } = self.settings.rules(connection);
+        let limit = limits.outbox_bytes;
         let yielding = match policy {
             OverflowPolicy::Close => {
                 self.count_refused(policy);
@@ -422,10 +447,8 @@ impl Engine {
             OverflowPolicy::DropOldest => Yielding::Oldest,
             OverflowPolicy::Latest => Yielding::Superseded,
         };
-        let limit = self.settings.config.limits.outbox_bytes;
         let subscription = delivery.subscription;
         let wanted = Wanted { subscription, id: delivery.event.id, len, limit, yielding };
-        let Some(connection) = self.get(id) else { return false };
         let plan = connection.outbox.plan_room(&wanted, |key| {
             let topic = self.topics.topic_for(id, key);
             let word = topic.and_then(|topic| encode_gap(form, topic, Some(LONGEST_ID)));
@@ -444,7 +467,7 @@ impl Engine {
 
     /// Drops an event. The loss is told before the next event, or when the outbox has drained.
     fn drop_newest(&mut self, id: ConnectionId, delivery: &Delivery) {
-        self.count_refused(self.settings.config.overflow.policy);
+        self.count_refused(OverflowPolicy::DropNewest);
         self.mark_lost(id, delivery.subscription);
     }
 

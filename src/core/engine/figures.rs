@@ -55,9 +55,10 @@ impl Engine {
         debug_assert!(published.is_ok() || is_busy, "a topic with subscribers is there");
     }
 
-    pub(super) fn vitals(&self, now: Instant) -> Vitals {
+    /// Returns the state of the loop.
+    pub fn vitals(&self, now: Instant) -> Vitals {
         Vitals {
-            stats: self.stats.clone(),
+            stats: self.stats,
             connections: self.connections.len(),
             jobs: self.jobs.out(),
             wheel_late: self.wheel.next_deadline().map_or(Duration::ZERO, |at| now.since(at)),

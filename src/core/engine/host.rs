@@ -1,12 +1,16 @@
 //! What a host may ask when it waits for the answer: the C boundary. A command gets no answer.
 
-use crate::core::connection::Connection;
-use crate::core::contract::route::{RouteKind, RouteSpec};
+use crate::core::connection::{Connection, Told};
+use crate::core::contract::event::Session;
+use crate::core::contract::route::{Placement, RouteSpec};
 use crate::core::engine::Engine;
+use crate::core::engine::Served;
+use crate::core::engine::rounds::{Beats, Change};
 use crate::core::engine::tickets::Unpublished;
 use crate::core::ground::id::ConnectionId;
+use crate::core::ground::identity::Identity;
 use crate::core::ground::time::Instant;
-use crate::core::topics::{After, Name, Payload, SubscribeError};
+use crate::core::topics::{After, EventId, Name, Payload, SubscribeError};
 use crate::core::wire::frame::Frame;
 
 /// Why the engine did not do what a host asked for. Nothing has changed.
@@ -29,22 +33,75 @@ pub enum Refused {
 }
 
 impl Engine {
-    /// Adds a WebSocket route whose events the host pulls. A later one for the same path wins.
+    /// Adds routes while the server runs: all of them or none. A later one for the same path and
+    /// method wins. Returns the number of the first.
     ///
     /// # Errors
     ///
     /// [`Refused::Path`] and [`Refused::Routes`].
-    pub fn add_pulled_route(&mut self, path: String) -> Result<(), Refused> {
-        // It is placed with the workers: the host is the only one.
-        let spec = RouteSpec { wants_drained: true, ..RouteSpec::new(path, RouteKind::WebSocket) };
-        if let Err(rule) = spec.check_path() {
-            return Err(Refused::Path(spec.path, rule));
+    pub fn add_routes(&mut self, specs: Vec<Served>) -> Result<usize, Refused> {
+        for spec in &specs {
+            spec.check().map_err(|rule| Refused::Path(spec.path.clone(), rule))?;
         }
-        if self.settings.routes.len() == RouteSpec::MAX {
+        if specs.len() > RouteSpec::MAX - self.settings.routes.len() {
             return Err(Refused::Routes);
         }
-        self.settings.routes.push(spec);
-        Ok(())
+        Ok(self.settings.add(specs))
+    }
+
+    /// Answers requests for this path without a token, by the routes that it has now. Returns
+    /// whether it has one.
+    pub fn open_path(&mut self, path: &str) -> bool {
+        let mut routes = self.settings.routes.iter_mut().filter(|route| route.path == path);
+        let mut is_found = false;
+        routes.by_ref().for_each(|route| (route.spec.is_open, is_found) = (true, true));
+        is_found
+    }
+
+    /// Gives a key of the configuration a value for this path, on the routes that it has now. For
+    /// connections that is as a reload of this key. Returns whether the path has a route.
+    ///
+    /// # Errors
+    ///
+    /// The faults of the key, or what contradicts the configuration then; nothing has changed.
+    pub fn set_on(
+        &mut self,
+        now: Instant,
+        path: &str,
+        key: &str,
+        value: &str,
+    ) -> Result<bool, Vec<String>> {
+        let routes = 0..self.settings.routes.len();
+        let own: Vec<_> = routes.filter(|&at| self.settings.routes[at].path == path).collect();
+        let changed = |&at: &usize| Ok((at, self.settings.changed(at, key, value)?));
+        let changed = own.iter().map(changed).collect::<Result<Vec<_>, Vec<String>>>()?;
+        let is_found = !changed.is_empty();
+        changed.into_iter().for_each(|(at, changes)| self.settings.change(at, changes));
+        if is_found {
+            self.begin_round(now, Change { tokens: None, beats: Beats::after([key]) });
+        }
+        Ok(is_found)
+    }
+
+    /// Has the host judge each request for this path, by the routes that it has now. Returns
+    /// whether it has any; an endpoint on the loop's thread is no host, and judges nothing.
+    pub fn ask_on(&mut self, path: &str) -> bool {
+        let is_own = |route: &&mut Served| {
+            route.path == path
+                && !(route.kind.has_handler() && route.placement == Placement::Inline)
+        };
+        let mut is_found = false;
+        for route in self.settings.routes.iter_mut().filter(is_own) {
+            route.judged();
+            route.spec.placement = Placement::Worker;
+            is_found = true;
+        }
+        is_found
+    }
+
+    /// Returns who is at the other end of a connection, if that is known.
+    pub fn identity_of_peer(&self, id: ConnectionId) -> Option<Identity> {
+        self.admission.identity(self.get(id)?)
     }
 
     /// Makes the turn's allowance whole again: pulling events between turns is the host's own work
@@ -66,10 +123,10 @@ impl Engine {
         id: ConnectionId,
         len: usize,
     ) -> Result<(), Refused> {
-        let limit = self.settings.config.limits.outbox_bytes;
         let len = len.saturating_add(Frame::HEAD_BYTES_MAX);
         let connection = self.get(id).filter(|connection| connection.takes_messages());
         let connection = connection.ok_or(Refused::Gone)?;
+        let limit = self.settings.rules(connection).limits.outbox_bytes;
         match connection.overflows(from == Some(id), len, limit) {
             true => Err(Refused::OutboxFull),
             false => Ok(()),
@@ -114,7 +171,8 @@ impl Engine {
         }
     }
 
-    /// Sends a peer the events of a topic from now on.
+    /// Sends a peer the events of a topic, from now on or after a position. Returns whether events
+    /// after that position are missing.
     ///
     /// # Errors
     ///
@@ -124,33 +182,115 @@ impl Engine {
         now: Instant,
         id: ConnectionId,
         topic: &str,
-    ) -> Result<(), Refused> {
+        after: After,
+    ) -> Result<bool, Refused> {
         self.check_open(id)?;
-        self.subscribe_plain(now, id, topic, After::Now).map_err(Refused::Topic)
+        self.subscribe_plain(now, id, topic, after).map_err(Refused::Topic)
+    }
+
+    /// Returns the newest event of a topic, if one is retained.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Topic`] for a bad name.
+    pub fn latest_for_host(
+        &mut self,
+        now: Instant,
+        topic: &str,
+    ) -> Result<Option<(EventId, Payload)>, Refused> {
+        if !Name::is_valid(topic) {
+            return Err(Refused::Topic(SubscribeError::BadName));
+        }
+        let latest = self.topics.latest(now, topic);
+        Ok(latest.map(|event| (event.id, event.payload.clone())))
+    }
+
+    /// Checks that there is a connection of this id, in whatever phase.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Gone`].
+    pub fn check_there(&self, id: ConnectionId) -> Result<(), Refused> {
+        if self.contains(id) { Ok(()) } else { Err(Refused::Gone) }
+    }
+
+    /// Returns whether a request of a connection is with the host, and its answer is waited for.
+    pub fn is_asking(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(Connection::is_deciding)
+    }
+
+    /// Returns the address of a connection's peer, as the log has it.
+    pub fn address_of(&self, id: ConnectionId) -> Option<String> {
+        Some(self.get(id)?.peer.to_string())
+    }
+
+    /// Returns the place of the session of a connection that the host was told of, unless the host
+    /// has the session with a job.
+    pub fn session_of(&mut self, id: ConnectionId) -> Option<&mut Option<Session>> {
+        let connection = self.get_mut(id).filter(|connection| connection.flags.told == Told::Yes);
+        Some(&mut connection?.session)
+    }
+
+    /// Finds the next open connection that the host was told of, in the order of slots, from this
+    /// slot on.
+    pub fn open_from(&self, slot: usize) -> Option<ConnectionId> {
+        let mut connections =
+            (slot..self.connections.capacity()).filter_map(|slot| self.connections.get(slot));
+        let connection = connections
+            .find(|connection| connection.is_open() && connection.flags.told != Told::Not)?;
+        Some(connection.id)
     }
 }
 
-#[cfg(all(test, feature = "backbone"))]
+#[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
     use crate::core::config::Config;
+    #[cfg(feature = "backbone")]
     use crate::core::contract::backbone::Logged;
+    #[cfg(feature = "backbone")]
     use crate::core::contract::event::Command;
+    use crate::core::contract::route::RouteKind;
     use crate::core::engine::Setup;
-    use crate::core::topics::EventId;
 
-    #[test]
-    fn a_host_publishes_through_a_late_log_until_that_has_too_much() {
-        let mut config = Config::default();
-        config.limits.memory_bytes = Some(1 << 20);
-        let mut engine = Engine::new(Setup {
+    fn engine(config: Config, routes: &[RouteSpec]) -> Engine {
+        Engine::new(Setup {
             config,
-            routes: Vec::new(),
+            routes: routes.iter().cloned().map(Served::from).collect(),
             machine_name: String::new(),
             memory_auto: u64::MAX,
             seed: 1,
             unix_ms: 1,
-        });
+        })
+    }
+
+    #[test]
+    fn a_path_has_a_value_on_all_its_routes_or_on_none() {
+        let route = |kind| RouteSpec::new("/a", kind);
+        let mut engine = engine(Config::default(), &[route(RouteKind::WebSocket)]);
+        let now = Instant::from_millis(1);
+        let set = |engine: &mut Engine, path, key, value| engine.set_on(now, path, key, value);
+        assert_eq!(set(&mut engine, "/b", "limits.fragments", "2"), Ok(false));
+        for value in ["5m", "10m", "10m"] {
+            assert_eq!(set(&mut engine, "/a", "deadlines.read_idle", value), Ok(true));
+        }
+        let ten = ("deadlines.read_idle".to_owned(), "10m".to_owned());
+        assert_eq!(*engine.settings.routes[0].changes, *slice::from_ref(&ten), "the last counts");
+        // The second route would end a connection before its first ping.
+        engine.add_routes(vec![route(RouteKind::Get).into()]).unwrap();
+        assert!(set(&mut engine, "/a", "heartbeat.interval", "4m").is_err());
+        assert_eq!(engine.settings.routes[0].changes, [ten]);
+        assert!(engine.settings.routes[1].changes.is_empty());
+    }
+
+    #[cfg(feature = "backbone")]
+    #[test]
+    fn a_host_publishes_through_a_late_log_until_that_has_too_much() {
+        let mut config = Config::default();
+        config.limits.memory_bytes = Some(1 << 20);
+        let mut engine = engine(config, &[]);
         let now = Instant::from_millis(1);
         engine.follow_log(EventId::new(5, 7));
         let mut publish = |topic: &str| {

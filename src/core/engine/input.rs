@@ -2,10 +2,14 @@
 
 use std::io;
 
+use crate::core::connection::Told;
 use crate::core::connection::receive::{Context, Decoded, Received};
+use crate::core::connection::short_way::{ShortWay, Tally};
 use crate::core::contract::event::Event;
+use crate::core::contract::handlers::Handlers;
+use crate::core::contract::route::Placement;
 use crate::core::engine::services::is_handled;
-use crate::core::engine::settings::Settings;
+use crate::core::engine::settings::{Rules, Settings};
 use crate::core::engine::{End, Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
@@ -53,11 +57,16 @@ impl Engine {
 
     /// Decodes what was read before and had to wait. Returns how many bytes may be read at most: 0
     /// if the connection is gone, the application is behind, or the peer has sent too much.
-    pub fn prepare_read(&mut self, now: Instant, id: ConnectionId) -> usize {
+    pub fn prepare_read(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        handlers: &mut dyn Handlers,
+    ) -> usize {
         self.weigh(now);
         if self.has_rest(id) {
             self.update_pause(now, id);
-            self.decode_rest(now, id);
+            self.decode_rest(now, id, handlers);
             if self.has_rest(id) {
                 return 0;
             }
@@ -115,9 +124,37 @@ impl Engine {
     }
 
     /// Takes bytes that were read into the shared buffer. What cannot be decoded yet is copied.
-    pub fn handle_input(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) {
+    pub fn handle_input(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        input: &mut [u8],
+        handlers: &mut dyn Handlers,
+    ) {
         if self.note_input(now, id, input.len()) {
-            self.decode(now, id, input);
+            self.decode(now, id, input, handlers);
+        }
+        self.advance(now, id);
+    }
+
+    /// Lends room, at most `most` bytes, to read what comes next straight into its place in a large
+    /// message; `None` if it is to be read into the shared buffer. Call it after
+    /// [`Engine::prepare_read`]. The bytes that are read go to [`Engine::handle_lent`].
+    #[inline]
+    pub fn lend(&mut self, id: ConnectionId, most: usize) -> Option<&mut [u8]> {
+        find_mut(&mut self.connections, id)?.lend(most)
+    }
+
+    /// Takes the bytes that were read into the room that was lent.
+    pub fn handle_lent(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        len: usize,
+        handlers: &mut dyn Handlers,
+    ) {
+        if self.note_input(now, id, len) {
+            self.decode_one(now, id, Came::InPlace(len), handlers);
         }
         self.advance(now, id);
     }
@@ -158,8 +195,14 @@ impl Engine {
     }
 
     /// Decodes `input` as far as the application and the allowance allow, and keeps the rest.
-    fn decode(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) {
-        let used = self.decode_some(now, id, input);
+    fn decode(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        input: &mut [u8],
+        handlers: &mut dyn Handlers,
+    ) {
+        let used = self.decode_some(now, id, input, handlers);
         if used < input.len()
             && let Some(connection) = self.get_mut(id)
         {
@@ -169,13 +212,13 @@ impl Engine {
     }
 
     /// Goes on decoding what was kept.
-    fn decode_rest(&mut self, now: Instant, id: ConnectionId) {
+    fn decode_rest(&mut self, now: Instant, id: ConnectionId, handlers: &mut dyn Handlers) {
         if !self.has_rest(id) {
             return;
         }
         let Some(connection) = self.get_mut(id) else { return };
         let (mut rest, from) = connection.inbox().take_rest();
-        let used = from + self.decode_some(now, id, &mut rest[from..]);
+        let used = from + self.decode_some(now, id, &mut rest[from..], handlers);
         if used < rest.len()
             && let Some(connection) = self.get_mut(id)
         {
@@ -198,7 +241,13 @@ impl Engine {
     }
 
     /// Returns how many bytes of `input` were used.
-    fn decode_some(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) -> usize {
+    fn decode_some(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        input: &mut [u8],
+        handlers: &mut dyn Handlers,
+    ) -> usize {
         let mut used = 0;
         while used < input.len() {
             let spent = self.allowance.is_spent() && used > 0;
@@ -206,30 +255,67 @@ impl Engine {
             if spent || self.is_behind(connection) || !self.may_begin(now, id) {
                 break;
             }
-            used += self.decode_one(now, id, &mut input[used..]);
+            used += self.decode_one(now, id, Came::Shared(&mut input[used..]), handlers);
         }
         used
     }
 
-    /// Decodes one head, body or frame, or a part of it, and acts on it.
-    fn decode_one(&mut self, now: Instant, id: ConnectionId, input: &mut [u8]) -> usize {
-        let Some(connection) = find_mut(&mut self.connections, id) else { return input.len() };
-        let Settings { config, routes, head_limits, frame_limits, .. } = &self.settings;
-        let is_paced = config.limits.messages_per_second > 0;
+    /// Has a connection take bytes: one head, body or frame, or a part of it, and acts on it. Of
+    /// messages for a handler it takes as many as there is room for. Returns how many bytes were
+    /// used.
+    fn decode_one(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        came: Came<'_>,
+        handlers: &mut dyn Handlers,
+    ) -> usize {
+        let Some(connection) = find_mut(&mut self.connections, id) else { return came.len() };
+        let Rules { limits, frame_limits, .. } = self.settings.rules(connection);
+        let Settings { routes, head_limits, .. } = &self.settings;
+        let is_paced = limits.messages_per_second > 0;
         let is_handled = is_handled(routes, connection);
+        let is_for_handler = !is_paced && is_handled;
+        let has_deferred = self.calls.has_deferred();
+        let mut short_way = ShortWay {
+            now,
+            id,
+            route: connection.route.map_or(0, usize::from),
+            identity: self.admission.identity(connection),
+            outbox_bytes: limits.outbox_bytes,
+            handlers: &mut *handlers,
+            said: &mut self.calls.said,
+            spares: &mut self.spares.queues,
+            tally: Tally::default(),
+        };
+        let is_short = is_for_handler
+            && connection.flags.told == Told::Yes
+            && routes[short_way.route].placement == Placement::Inline
+            && !has_deferred;
         let context = Context {
             now,
-            limits: &config.limits,
+            limits,
             head_limits,
             frame_limits,
             allowance: &mut self.allowance,
             inboxes: &mut self.spares.inboxes,
-            is_for_handler: !is_paced && is_handled,
+            memory: &mut self.spares.memory,
+            is_for_handler,
+            short_way: is_short.then_some(&mut short_way),
         };
-        let Decoded { used, messages, found } = connection.receive(input, context);
+        let Decoded { used, messages, found } = match came {
+            Came::Shared(input) => connection.receive(input, context),
+            Came::InPlace(len) => connection.receive_lent(len, context),
+        };
+        let tally = short_way.tally;
         if messages > 0 {
             self.stats.messages_received += messages;
+        }
+        if messages > u64::from(tally.calls) {
             self.mark_runnable(id);
+        }
+        if tally.calls > 0 {
+            self.settle_calls(now, id, handlers, tally);
         }
         match found {
             Some(found) => self.act_on_received(now, id, found),
@@ -250,6 +336,7 @@ impl Engine {
             }
             Received::Head(head) => self.handle_head(now, id, *head),
             Received::Body(bytes) => self.handle_body(now, id, bytes),
+            Received::Pieces => self.hand_out(now, id),
             Received::Refusal { refusal, is_for_head } => {
                 self.refuse(now, id, refusal, is_for_head)
             }
@@ -262,5 +349,22 @@ impl Engine {
         let inbox = connection.inbox.get_or_insert_with(|| self.spares.inboxes.take());
         inbox.push(event);
         self.mark_runnable(id);
+    }
+}
+
+/// Bytes that have come.
+enum Came<'a> {
+    /// In a buffer that connections share.
+    Shared(&'a mut [u8]),
+    /// So many in the room that a message in progress has lent.
+    InPlace(usize),
+}
+
+impl Came<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Came::Shared(input) => input.len(),
+            Came::InPlace(len) => *len,
+        }
     }
 }

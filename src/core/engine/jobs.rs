@@ -2,6 +2,7 @@
 //! its session needs no lock.
 
 use std::collections::{HashMap, VecDeque};
+use std::iter;
 
 use crate::core::connection::{Connection, Mark, Told};
 use crate::core::contract::event::{Done, Event, Job, Outcome, Session, Task};
@@ -9,6 +10,7 @@ use crate::core::contract::route::Placement;
 use crate::core::engine::queue::pop;
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
+use crate::core::ground::identity::Identity;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 use crate::core::wire::frame::Frame;
@@ -30,6 +32,8 @@ pub(super) struct Jobs {
     left_bytes: usize,
     /// Connections that ended while a job was out.
     pub orphans: HashMap<ConnectionId, Orphan>,
+    /// Why connections ended whose uploads were in jobs, and whether their handlers had begun.
+    pub cut: HashMap<ConnectionId, (CloseReason, bool)>,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +55,7 @@ impl Queue {
 pub(super) struct Orphan {
     pub events: VecDeque<Event>,
     pub reason: CloseReason,
+    pub identity: Option<Identity>,
 }
 
 impl Jobs {
@@ -79,11 +84,19 @@ impl Jobs {
 
     /// Notes that the job of an ended connection has come back.
     fn forget_left(&mut self, id: ConnectionId) {
+        if self.left.is_empty() {
+            return;
+        }
         self.left_bytes -= self.left.remove(&id).unwrap_or(0);
         debug_assert!(!self.left.is_empty() || self.left_bytes == 0, "the sum of none is none");
         if self.left.is_empty() {
             self.left.shrink_to(LEFT_KEPT_MAX);
         }
+    }
+
+    /// Notes that something is out which comes back as a job does.
+    pub fn note_out(&mut self) {
+        self.out += 1;
     }
 
     /// Returns how many jobs are out.
@@ -113,8 +126,15 @@ impl Engine {
     /// [`Command::Done`](crate::core::contract::event::Command::Done).
     pub fn poll_job(&mut self, placement: Placement) -> Option<Job> {
         let job = self.next_job(placement);
-        let has_handler = |job: &Job| self.settings.routes[job.route].kind.has_handler();
-        debug_assert!(job.as_ref().is_none_or(has_handler), "there is no handler to do this job");
+        let is_for_handler = |job: &Job| match job.task {
+            Task::Authorize(_) => self.settings.routes[job.route].authorizes,
+            Task::Pull(_) | Task::Step(..) | Task::Call(_) | Task::Offer(_) => true,
+            _ => {
+                let route = &self.settings.routes[job.route];
+                route.kind.has_handler() || route.hooks().is_some()
+            }
+        };
+        debug_assert!(job.as_ref().is_none_or(is_for_handler), "there is none to do this job");
         self.jobs.out += usize::from(job.is_some());
         job
     }
@@ -126,7 +146,8 @@ impl Engine {
         while let Some(id) = pop(&mut self.jobs.of(placement).runnable) {
             let Some(connection) = self.get_mut(id) else { continue };
             connection.marks.clear(Mark::Runnable);
-            let job = self.take_request(id).or_else(|| self.take_job(id));
+            let job = self.take_request(id).or_else(|| self.take_pull(id));
+            let job = job.or_else(|| self.take_step(id)).or_else(|| self.take_job(id));
             if job.is_some() {
                 self.mark_ready_again(id);
                 return job;
@@ -137,13 +158,18 @@ impl Engine {
 
     /// Makes a job of the request that a connection waits to have decided.
     fn take_request(&mut self, id: ConnectionId) -> Option<Job> {
-        let connection = self.get_mut(id)?;
+        let connection = find_mut(&mut self.connections, id)?;
+        let identity = self.admission.identity(connection);
         let (request, pending) = connection.take_request()?;
-        let task = match pending.upgrade {
-            Some(_) => Task::Authorize(request),
-            None => Task::Answer(request),
+        let route = pending.route;
+        let task = match self.settings.routes[route].authorizes && !pending.is_judged {
+            true => Task::Authorize(request),
+            false => {
+                connection.note_upload_asked();
+                Task::Answer(request)
+            }
         };
-        Some(Job { id, route: pending.route, task })
+        Some(Job { id, route, identity, task })
     }
 
     /// Goes on reading from a connection whose inbox has just been emptied.
@@ -157,25 +183,40 @@ impl Engine {
 
     /// Makes a job of the events of a connection, as many as its outbox has room for the answers
     /// to.
+    ///
+    /// A handler on this thread is given no more than the turn has left. To hand events over is not
+    /// to handle them: a worker is given all that was read together, so that the answers leave
+    /// together, too. How many commands come back in a turn is bounded apart.
     fn take_job(&mut self, id: ConnectionId) -> Option<Job> {
-        let outbox_limit = self.settings.config.limits.outbox_bytes;
-        let budget = self.allowance.messages_left();
-        let connection = self.get_mut(id)?;
-        let waiting = connection.outbox.held_bytes();
+        let connection = self.get(id)?;
         let route = usize::from(connection.route?);
+        let outbox_limit = self.settings.rules(connection).limits.outbox_bytes;
+        let placement = self.settings.routes[route].placement;
+        let budget = match placement {
+            Placement::Inline => self.allowance.messages_left(),
+            Placement::Worker => usize::MAX,
+        };
+        let connection = find_mut(&mut self.connections, id)?;
+        let waiting = connection.outbox.held_bytes();
         let inbox = connection.inbox.as_mut().filter(|_| connection.flags.told != Told::Out)?;
         let mut count = 0;
         for event in &inbox.events {
-            if let Event::Message(message) = event {
-                let cost = message.len() + Frame::HEAD_BYTES_MAX;
+            if let Some(bytes) = event.message_bytes() {
+                let cost = bytes + Frame::HEAD_BYTES_MAX;
                 let fits = waiting + inbox.promised + cost <= outbox_limit;
                 if !fits && waiting + inbox.promised > 0 {
                     break;
                 }
                 inbox.promised += cost;
                 inbox.messages -= 1;
-                inbox.bytes -= message.len();
+                inbox.bytes -= bytes;
                 inbox.given += 1;
+            } else if let Event::Timer(_) = event {
+                // It begins a job: until then the handler may move or cancel it.
+                if count > 0 {
+                    break;
+                }
+                inbox.timers -= 1;
             }
             count += 1;
             if count == budget {
@@ -187,14 +228,21 @@ impl Engine {
         }
         let events = match count == inbox.events.len() {
             true => std::mem::take(&mut inbox.events),
-            false => inbox.events.drain(..count).collect(),
+            false => {
+                let mut events = VecDeque::with_capacity(count);
+                events.extend(iter::from_fn(|| inbox.events.pop_front()).take(count));
+                events
+            }
         };
         let given = inbox.given as usize;
         debug_assert!(connection.flags.told != Told::Out, "one job at a time");
         connection.flags.told = Told::Out;
         let session = connection.session.take();
-        self.allowance.charge_messages(given);
-        Some(Job { id, route, task: Task::Events { session, events } })
+        let identity = self.admission.identity(connection);
+        if placement == Placement::Inline {
+            self.allowance.charge_messages(given);
+        }
+        Some(Job { id, route, identity, task: Task::Events { session, events } })
     }
 
     /// Returns whether a job waits for the loop thread.
@@ -209,8 +257,17 @@ impl Engine {
         self.jobs.returned += 1;
         self.jobs.forget_left(id);
         match done.outcome {
-            Outcome::Verdict(request, verdict) => self.handle_verdict(now, id, request, verdict),
-            Outcome::Answer(response) => self.handle_answer(now, id, response),
+            Outcome::Verdict(request, verdict) => {
+                self.take_verdict(now, id, done.route, request, verdict);
+            }
+            Outcome::Answer(response) => {
+                self.note_upload_answered(now, id);
+                self.handle_answer(now, id, response);
+            }
+            Outcome::Kept(state) => self.handle_kept(now, id, done.route, state),
+            Outcome::Pulled(source, next) => self.handle_pulled(now, id, source, next),
+            Outcome::Called => {}
+            Outcome::Told { topic, panics } => self.handle_told(&topic, panics),
             Outcome::Events { session, messages_handled, events } => {
                 self.stats.messages_handled += messages_handled;
                 self.take_back(done.route, id, session, events);
@@ -260,7 +317,7 @@ impl Engine {
         }
         orphan.events.push_back(Event::Closed(orphan.reason));
         let task = Task::Events { session, events: orphan.events };
-        self.queue_job(Job { id, route, task });
+        self.queue_job(Job { id, route, identity: orphan.identity, task });
     }
 
     fn handle_panic(
@@ -270,6 +327,7 @@ impl Engine {
         id: ConnectionId,
         session: Option<Session>,
     ) {
+        self.note_upload_answered(now, id);
         let is_first = session.is_none();
         // Some messages are lost. Later messages are dropped too, so that the handler sees no gap.
         self.forget_messages(id);
@@ -280,6 +338,7 @@ impl Engine {
             connection.flags.told = Told::Not;
             if let Some(inbox) = &mut connection.inbox {
                 inbox.events.clear();
+                inbox.timers = 0;
             }
         }
         if connection.is_deciding() {
@@ -304,7 +363,7 @@ impl Engine {
             }
         };
         let before = events.len();
-        events.retain(|event| !matches!(event, Event::Message(_)));
+        events.retain(|event| event.message_bytes().is_none());
         self.stats.messages_cancelled += (before - events.len()) as u64;
     }
 
@@ -316,15 +375,18 @@ impl Engine {
             _ => None,
         });
         let orphaned = self.jobs.orphans.values().map(|orphan| &orphan.events);
-        let is_message = |event: &&Event| matches!(event, Event::Message(_));
-        last.chain(orphaned).flatten().filter(is_message).count() as u64
+        last.chain(orphaned).flatten().filter_map(Event::message_bytes).count() as u64
     }
 
     pub(super) fn queue_job(&mut self, job: Job) {
         if let Task::Events { events, .. } = &job.task {
             self.jobs.note_left(job.id, memory_of(events));
         }
-        let placement = self.settings.routes[job.route].placement;
+        let placement = match job.task {
+            Task::Call(_) if self.settings.config.workers > 0 => Placement::Worker,
+            Task::Call(_) => Placement::Inline,
+            _ => self.settings.routes[job.route].placement,
+        };
         self.jobs.of(placement).last.push_back(job);
     }
 
@@ -361,11 +423,8 @@ impl Engine {
 
 /// Returns the bytes of events that bear messages. The few other events are not counted.
 pub(super) fn memory_of(events: &VecDeque<Event>) -> usize {
-    let bytes = events.iter().map(|event| match event {
-        Event::Message(message) => message.len() + size_of::<Event>(),
-        _ => 0,
-    });
-    bytes.sum()
+    let bytes = events.iter().filter_map(Event::message_bytes);
+    bytes.map(|bytes| bytes + size_of::<Event>()).sum()
 }
 
 const LEFT_KEPT_MAX: usize = 64;

@@ -17,6 +17,7 @@ use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 use crate::core::topics::Topics;
 use crate::core::topics::log::Log;
+use crate::core::transport::WIDE_SEND_BUFFER_BYTES;
 use crate::core::wire::frame::Frame;
 
 /// What is known of the memory in use.
@@ -67,6 +68,22 @@ impl MemoryBudget {
 
     pub fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// Returns how many bytes are kept of the memory of large messages, for the next ones.
+    pub fn spare_max(&self) -> usize {
+        usize::try_from(self.limit / 32).map_or(SPARE_BYTES_MAX, |most| most.min(SPARE_BYTES_MAX))
+    }
+
+    /// Returns how many bytes what clients have published lately may take.
+    pub fn repeats_max(&self) -> usize {
+        usize::try_from(self.limit / 64).unwrap_or(usize::MAX)
+    }
+
+    /// Returns how many connections may have a wide send buffer at once. The kernel holds twice the
+    /// buffer at most.
+    pub fn wide_max(&self) -> usize {
+        usize::try_from(self.limit / 32).unwrap_or(usize::MAX) / (2 * WIDE_SEND_BUFFER_BYTES)
     }
 
     /// Takes note of bytes that now wait somewhere.
@@ -153,6 +170,8 @@ impl Engine {
         if !self.budget.is_due(now) {
             return;
         }
+        // What is kept for use again goes first.
+        self.spares.memory.free();
         let mut owners = Vec::new();
         let census = self.census_of(|id, own| owners.push((own, id)));
         self.budget.counted = self.waiting_bytes(&census);
@@ -228,7 +247,7 @@ impl Engine {
     /// Ends the shortage when the last connection has ended: there is nothing left to wake up for.
     pub(super) fn relax(&mut self, now: Instant) {
         if self.connections.is_empty() && self.budget.is_short() {
-            self.budget.counted = self.topics.bytes() as u64;
+            self.budget.counted = self.log_bytes() as u64;
             self.end_shortage(now);
         }
     }
@@ -264,18 +283,21 @@ impl Engine {
         }
     }
 
-    /// Returns the memory of events: those retained, those on their way to subscribers, and those
-    /// that wait for a log which answers later.
+    /// Returns the memory of events: those retained, those on their way to subscribers, those that
+    /// wait for a log which answers later, and what is known of those that may be sent again.
     pub(super) fn log_bytes(&self) -> usize {
         let waiting = self.queues.followed.tickets().map_or(0, |tickets| tickets.bytes());
-        self.topics.bytes() + self.topics.waiting_only_bytes() + waiting
+        self.topics.bytes() + self.topics.waiting_only_bytes() + waiting + self.repeats.bytes()
     }
 
     fn waiting_bytes(&self, census: &Census) -> u64 {
-        let logs = self.log_bytes();
+        let logs = self.log_bytes() + self.listeners.bytes();
         census.partial_bytes + census.inbox_bytes + census.queued_bytes + logs as u64
     }
 }
+
+/// The most bytes that are kept of the memory of large messages, however large the budget.
+const SPARE_BYTES_MAX: usize = 16 << 20;
 
 /// In bytes: a close frame or a refusal, behind the rest of another control frame.
 const FAREWELL_BYTES_MAX: usize = 4096;

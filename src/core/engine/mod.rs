@@ -9,7 +9,8 @@
 //! the next turn must come at the latest.
 
 mod admission;
-
+mod audience;
+mod calls;
 mod census;
 mod closing;
 mod commands;
@@ -17,19 +18,23 @@ mod deadlines;
 mod departures;
 mod drain;
 mod effects;
+mod excepted;
 mod feed;
 mod figures;
 #[cfg(feature = "ffi")]
 mod host;
 mod input;
 mod jobs;
+mod listeners;
 mod memory_budget;
 mod metrics;
+pub mod offers;
 mod output;
 pub mod pump;
 mod queue;
 mod rates;
 mod reload;
+mod repeats;
 mod reports;
 mod requests;
 mod rights;
@@ -41,11 +46,17 @@ mod services;
 mod settings;
 mod shed;
 mod slices;
+mod sources;
 mod spares;
 mod table;
 mod tickets;
+mod timers;
 mod turn;
 mod upgraded;
+mod uploads;
+mod visits;
+mod watches;
+mod widths;
 
 use std::collections::VecDeque;
 
@@ -54,15 +65,21 @@ use slab::Slab;
 use crate::core::config::Config;
 use crate::core::connection::Connection;
 use crate::core::connection::allowance::Allowance;
-use crate::core::contract::route::RouteSpec;
 use crate::core::engine::admission::Admission;
+use crate::core::engine::audience::AudienceHooks;
+use crate::core::engine::calls::CallsLeft;
+use crate::core::engine::excepted::Excepted;
 use crate::core::engine::jobs::Jobs;
+use crate::core::engine::listeners::Listeners;
 use crate::core::engine::memory_budget::MemoryBudget;
 use crate::core::engine::queue::Queues;
+use crate::core::engine::repeats::Repeats;
 use crate::core::engine::reports::Reports;
 use crate::core::engine::schedule::Schedule;
 use crate::core::engine::settings::{Settings, topic_rules};
 use crate::core::engine::spares::Spares;
+use crate::core::engine::timers::ServerTimers;
+use crate::core::engine::watches::Watches;
 use crate::core::ground::id::{ConnectionId, Generation};
 use crate::core::ground::random::Random;
 use crate::core::ground::reason::CloseReason;
@@ -71,12 +88,16 @@ use crate::core::ground::wheel::Wheel;
 use crate::core::observe::stats::{DeadlineKind, Stats};
 use crate::core::topics::Topics;
 
+pub use audience::AudienceHook;
 pub use deadlines::Attempt;
 pub use figures::Waiting;
 #[cfg(feature = "ffi")]
 pub use host::Refused;
+pub use services::Served;
+pub use timers::Timed;
 pub(crate) use turn::ACCEPTS_PER_TURN;
 pub use turn::{Readiness, Step, World};
+pub use watches::Watch;
 
 /// What the engine is made with.
 #[derive(Clone, Debug)]
@@ -84,7 +105,7 @@ pub struct Setup {
     /// The configuration.
     pub config: Config,
     /// The routes.
-    pub routes: Vec<RouteSpec>,
+    pub routes: Vec<Served>,
     /// This machine's name, one of the Host names answered.
     pub machine_name: String,
     /// What `limits.memory_bytes = auto` stands for.
@@ -106,12 +127,21 @@ pub struct Engine {
     admission: Admission,
     allowance: Allowance,
     budget: MemoryBudget,
+    calls: CallsLeft,
     jobs: Jobs,
     actions: VecDeque<Action>,
     schedule: Schedule,
     topics: Topics,
+    repeats: Repeats,
+    listeners: Listeners,
+    audience: AudienceHooks,
     reports: Reports,
+    timers: ServerTimers,
+    watches: Watches,
+    excepted: Excepted,
     spares: Spares,
+    /// How many connections have a wide send buffer.
+    wide: usize,
     random: Random,
     stats: Stats,
 }
@@ -137,19 +167,30 @@ impl Engine {
         let epoch = random.next_u64() as u16;
         // A random start, so that an id of another server of this process names no connection here.
         let generation = Generation::from_bits(random.next_u64());
+        let budget = MemoryBudget::new(config, setup.memory_auto);
+        let mut spares = Spares::default();
+        spares.memory.set_limit(budget.spare_max());
         Engine {
             connections: Slab::new(),
             wheel: Wheel::new(config.tick),
             queues: Queues::default(),
             admission: Admission::new(generation),
             allowance: Allowance::new(config.turn.bytes),
-            budget: MemoryBudget::new(config, setup.memory_auto),
+            budget,
+            calls: CallsLeft::default(),
             jobs: Jobs::default(),
             actions: VecDeque::new(),
             schedule: Schedule::default(),
             topics: Topics::new(topic_rules(config), epoch, setup.unix_ms),
+            repeats: Repeats::default(),
+            listeners: Listeners::default(),
+            audience: AudienceHooks::default(),
             reports: Reports::default(),
-            spares: Spares::default(),
+            timers: ServerTimers::default(),
+            watches: Watches::default(),
+            excepted: Excepted::default(),
+            spares,
+            wide: 0,
             random,
             stats: Stats::default(),
             settings: Settings::new(setup),
@@ -237,7 +278,7 @@ impl Engine {
     /// is then set anew.
     fn rearm(&mut self, now: Instant, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let at = connection.next_at(&self.settings.spans, now);
+        let at = connection.next_at(self.settings.spans(connection), now);
         let relink = std::mem::take(&mut connection.flags.relink);
         if relink || self.wheel.armed_at(key).is_none_or(|armed_at| at < armed_at) {
             self.wheel.arm(key, at);
@@ -251,9 +292,10 @@ impl Engine {
         }
     }
 
-    /// Sets the wheel entries of the connections that something has happened to: at the end of a
-    /// turn, and after what is asked for between turns.
+    /// Sets the wheel entries of the connections that something has happened to, and tells of those
+    /// that end: at the end of a turn, and after what is asked for between turns.
     pub fn arm_touched(&mut self, now: Instant) {
+        self.tell_watches();
         while let Some(id) = self.queues.touched.pop(&mut self.connections) {
             self.rearm(now, id.key());
         }

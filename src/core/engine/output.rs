@@ -4,6 +4,7 @@ use std::io::IoSlice;
 
 use crate::core::connection::Mark;
 use crate::core::contract::event::Event;
+use crate::core::engine::spares::Spares;
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
@@ -43,9 +44,11 @@ impl Engine {
         debug_assert!(self.contains(id), "what was taken was lent by a connection");
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         connection.counters.bytes_out += len as u64;
-        let left = connection.outbox.written(now, len, &mut self.spares.queues);
+        let Spares { queues, memory, .. } = &mut self.spares;
+        let left = connection.outbox.written(now, len, queues, memory);
         if left.ping {
             connection.note_ping_sent(now);
+            connection.flags.writing.narrow();
         }
         let has_more = !connection.outbox.is_empty();
         if left.close {
@@ -82,9 +85,11 @@ impl Engine {
     }
 
     /// Takes note that writing has come to its end, for this turn. `wants_write` says whether the
-    /// transport has something to write that the socket does not take.
-    pub fn handle_flushed(&mut self, now: Instant, id: ConnectionId, wants_write: bool) {
-        let Some(connection) = self.get_mut(id) else { return };
+    /// transport has something to write that the socket does not take. Returns whether the send
+    /// buffer is to be narrow again.
+    pub fn handle_flushed(&mut self, now: Instant, id: ConnectionId, wants_write: bool) -> bool {
+        let Some(connection) = self.get_mut(id) else { return false };
+        let is_narrowing = connection.flags.writing.is_narrowing();
         connection.flags.writing.set_wanted(wants_write);
         connection.marks.clear(Mark::Dirty);
         let is_empty = connection.outbox.is_empty();
@@ -108,7 +113,17 @@ impl Engine {
         if replays {
             self.feed(now, id);
         }
+        let narrows = is_narrowing && self.narrows(id);
         self.advance(now, id);
+        narrows
+    }
+
+    /// Returns whether so much waits for a peer that it is better written at once than when the
+    /// turn ends: what was read lately is still in the processor's cache.
+    pub(super) fn writes_early(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|connection| {
+            connection.outbox.bytes() >= EARLY_BYTES && connection.flags.writing.has_room()
+        })
     }
 
     /// Queues a frame for a peer.
@@ -134,3 +149,6 @@ impl Engine {
         });
     }
 }
+
+/// From so many bytes on, what waits for a peer is written before the next peer is read from.
+const EARLY_BYTES: usize = 32 * 1024;

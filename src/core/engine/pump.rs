@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, IoSlice};
 
+use crate::core::contract::handlers::Handlers;
 use crate::core::engine::Engine;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
@@ -18,8 +19,9 @@ pub fn fill(
     id: ConnectionId,
     transport: &mut impl Transport,
     shared: &mut [u8],
+    handlers: &mut dyn Handlers,
 ) {
-    read_some(engine, now, id, transport, shared);
+    read_some(engine, now, id, transport, shared, handlers);
     if transport.wants_write() {
         engine.handle_wants_write(id);
     }
@@ -31,18 +33,30 @@ fn read_some(
     id: ConnectionId,
     transport: &mut impl Transport,
     shared: &mut [u8],
+    handlers: &mut dyn Handlers,
 ) {
     let mut left = shared.len();
     for _ in 0..READS_MAX {
-        let most = engine.prepare_read(now, id);
+        let most = engine.prepare_read(now, id, handlers);
         if most == 0 {
             if transport.wants_read() {
                 read_own(engine, now, id, transport);
             }
             return;
         }
-        let asked = shared.len().min(most);
-        let got = transport.read(&mut shared[..asked]);
+        let mut asked = left.min(most);
+        let mut is_lent = false;
+        let got = match engine.lend(id, asked) {
+            // What is outstanding of a large message is read straight into its place.
+            Some(room) if transport.reads_anywhere() => {
+                (asked, is_lent) = (room.len(), true);
+                transport.read(room)
+            }
+            _ => {
+                asked = shared.len().min(most);
+                transport.read(&mut shared[..asked])
+            }
+        };
         engine.spend(transport.overhead());
         match got {
             Ok(Got::End) => return engine.handle_eof(now, id),
@@ -55,8 +69,10 @@ fn read_some(
                     engine.handle_sealed(id, sealed, transport.take_certificate());
                 }
                 debug_assert!(len <= asked, "more was read than there is room for");
-                if len > 0 {
-                    engine.handle_input(now, id, &mut shared[..len]);
+                match len {
+                    0 => {}
+                    len if is_lent => engine.handle_lent(now, id, len, handlers),
+                    len => engine.handle_input(now, id, &mut shared[..len], handlers),
                 }
                 if is_drained && !engine.must_read_to_end(id) {
                     return engine.handle_drained_socket(id);
@@ -88,6 +104,9 @@ fn read_own(engine: &mut Engine, now: Instant, id: ConnectionId, transport: &mut
 
 /// Writes to a transport what waits for it, until nothing waits or it takes no more.
 pub fn flush(engine: &mut Engine, now: Instant, id: ConnectionId, transport: &mut impl Transport) {
+    if engine.widens(now, id) {
+        transport.set_wide(true);
+    }
     loop {
         let goes_on = transport.wants_write() && engine.may_write(id);
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -114,7 +133,9 @@ pub fn flush(engine: &mut Engine, now: Instant, id: ConnectionId, transport: &mu
             Err(error) => return engine.handle_error(now, id, &error),
         }
     }
-    engine.handle_flushed(now, id, transport.wants_write());
+    if engine.handle_flushed(now, id, transport.wants_write()) {
+        transport.set_wide(false);
+    }
     if transport.wants_read() {
         engine.handle_wants_read(id);
     }

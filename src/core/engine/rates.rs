@@ -16,16 +16,16 @@ impl Engine {
     /// Takes a token for a message, or for a request. Returns whether the connection may go on: if
     /// a token was there, or if the rate makes peers wait, since the wait is over then.
     pub(super) fn spend_message(&mut self, now: Instant, id: ConnectionId) -> bool {
-        let limits = &self.settings.config.limits;
-        let (rate, action) = (limits.messages_per_second.into(), limits.rate_action);
-        if rate == 0 {
+        if !self.settings.counts_input {
             return true;
         }
         let Some(connection) = find_mut(&mut self.connections, id) else { return true };
-        if !is_paced(connection) {
+        let limits = &self.settings.rules(connection).limits;
+        let (rate, action) = (limits.messages_per_second.into(), limits.rate_action);
+        if rate == 0 || !is_paced(connection) {
             return true;
         }
-        let messages = &mut connection.rates.get_or_insert_default().messages;
+        let messages = &mut connection.extra.get_or_insert_default().rates().messages;
         let is_there = messages.tokens(now, rate) > 0;
         messages.spend(now, rate, 1);
         is_there || action == RateAction::Pause
@@ -33,16 +33,16 @@ impl Engine {
 
     /// Takes tokens for bytes that were read. With `RateAction::Close` too few end the connection.
     pub(super) fn spend_bytes(&mut self, now: Instant, id: ConnectionId, len: usize) {
-        let limits = &self.settings.config.limits;
-        let (rate, action) = (limits.bytes_per_second, limits.rate_action);
-        if rate == 0 {
+        if !self.settings.counts_input {
             return;
         }
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        if !is_paced(connection) {
+        let limits = &self.settings.rules(connection).limits;
+        let (rate, action) = (limits.bytes_per_second, limits.rate_action);
+        if rate == 0 || !is_paced(connection) {
             return;
         }
-        let bytes = &mut connection.rates.get_or_insert_default().bytes;
+        let bytes = &mut connection.extra.get_or_insert_default().rates().bytes;
         let fits = bytes.tokens(now, rate) >= len as u64;
         bytes.spend(now, rate, len as u64);
         if action == RateAction::Close && !fits {
@@ -54,12 +54,16 @@ impl Engine {
     /// Returns whether a peer may begin a message or a request. If not, nothing is read until it
     /// may. A message that is under way goes on: its token has been there.
     pub(super) fn may_begin(&mut self, now: Instant, id: ConnectionId) -> bool {
-        let rate = self.settings.config.limits.messages_per_second.into();
-        if rate == 0 || self.settings.config.limits.rate_action == RateAction::Close {
+        if !self.settings.counts_input {
             return true;
         }
         let Some(connection) = self.get(id) else { return true };
-        match &connection.rates {
+        let limits = &self.settings.rules(connection).limits;
+        let rate = limits.messages_per_second.into();
+        if rate == 0 || limits.rate_action == RateAction::Close {
+            return true;
+        }
+        match connection.rates() {
             Some(rates) if is_paced(connection) && connection.is_between_messages() => {
                 let messages = rates.messages;
                 let is_there = messages.tokens(now, rate) > 0;
@@ -74,13 +78,16 @@ impl Engine {
 
     /// Returns how many bytes may be read now. If 0, nothing is read until some may be.
     pub(super) fn bytes_left(&mut self, now: Instant, id: ConnectionId) -> usize {
-        let limits = &self.settings.config.limits;
+        if !self.settings.counts_input {
+            return usize::MAX;
+        }
+        let Some(connection) = self.get(id) else { return 0 };
+        let limits = &self.settings.rules(connection).limits;
         let rate = limits.bytes_per_second;
         if rate == 0 || limits.rate_action == RateAction::Close {
             return usize::MAX;
         }
-        let Some(connection) = self.get(id) else { return 0 };
-        match &connection.rates {
+        match connection.rates() {
             Some(rates) if is_paced(connection) => {
                 let bytes = rates.bytes;
                 let left = bytes.tokens(now, rate);
@@ -97,7 +104,7 @@ impl Engine {
 
     fn wait_to_read(&mut self, now: Instant, id: ConnectionId, at: Instant) {
         let Some(connection) = self.get_mut(id) else { return };
-        let rates = connection.rates.get_or_insert_default();
+        let rates = connection.extra.get_or_insert_default().rates();
         if rates.read_at.is_none() {
             debug_assert!(at > now, "a wait takes time");
             rates.unread_since = now.into();
@@ -112,8 +119,8 @@ impl Engine {
     ///
     /// The last messages of an ending connection are not held back: they would be cut off.
     pub(super) fn release_messages(&mut self, now: Instant, id: ConnectionId) {
-        let rate = self.settings.config.limits.send_per_second.into();
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let rate = self.settings.rules(connection).limits.send_per_second.into();
         let is_live = connection.is_live() && connection.flags.leaving != Leaving::Draining;
         if rate == 0 || !is_live || connection.face == Face::Admin {
             return connection.outbox.release_all(now);
@@ -121,7 +128,7 @@ impl Engine {
         if !connection.flags.writing.has_room() || connection.outbox.is_empty() {
             return;
         }
-        let rates = connection.rates.get_or_insert_default();
+        let rates = connection.extra.get_or_insert_default().rates();
         let sent = connection.outbox.release(now, rates.sends.tokens(now, rate));
         debug_assert!(sent <= rates.sends.tokens(now, rate), "no more leave than may");
         if sent > 0 {
@@ -137,7 +144,7 @@ impl Engine {
     /// Ends the waits of a connection that are over. Returns whether one was over.
     pub(super) fn end_waits(&mut self, now: Instant, id: ConnectionId) -> bool {
         let Some(connection) = self.get_mut(id) else { return false };
-        let Some(rates) = &mut connection.rates else { return false };
+        let Some(rates) = connection.rates_mut() else { return false };
         let reads = rates.read_at.is_some_and(|at| at <= now);
         let sends = rates.send_at.take_if(|at| *at <= now).is_some();
         if reads {

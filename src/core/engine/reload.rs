@@ -5,17 +5,25 @@ use log::{info, warn};
 
 use crate::core::admission::tokens::Tokens;
 use crate::core::config::{Config, Key};
+use crate::core::contract::event::{Command, Order};
 use crate::core::engine::Engine;
 use crate::core::engine::rounds::Beats;
 use crate::core::engine::settings::topic_rules;
 use crate::core::ground::time::Instant;
 
 impl Engine {
+    /// Makes a command that puts a configuration without faults in force, with the tokens of its
+    /// file.
+    pub fn reload_command(config: Config, tokens: Option<Tokens>) -> Command {
+        let order = Order::of(move |engine: &mut Engine, now| engine.reload(now, config, tokens));
+        Command::Order(order.unbounded())
+    }
+
     /// Follows another configuration from now on; [`Config::check`] has found no fault in it. The
     /// change itself ends no connection: limits hold for what comes, deadlines count from where
     /// they began. If heartbeats change, each peer is pinged within one new interval, and not
     /// judged by what was before. Settings that take a restart stay as they are, and are logged.
-    pub(super) fn reload(&mut self, now: Instant, mut config: Config, tokens: Option<Tokens>) {
+    fn reload(&mut self, now: Instant, mut config: Config, tokens: Option<Tokens>) {
         let changed = self.settings.config.differences(&config);
         let (kept, changed): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| key.takes_restart());
@@ -26,14 +34,12 @@ impl Engine {
         if !kept.is_empty() {
             warn!("reload keeps what takes a restart keys={}", names(&kept));
         }
-        let beats_change = changed
-            .iter()
-            .any(|key| key.section() == "heartbeat" || key.name == "deadlines.read_idle");
+        let beats = Beats::after(changed.iter().map(|key| key.name));
         self.topics.reload(topic_rules(&config));
         self.budget.reload(&config, self.settings.memory_auto);
+        self.spares.memory.set_limit(self.budget.spare_max());
         self.settings.follow(config);
         self.count_addresses();
-        let beats = if beats_change { Beats::Reload } else { Beats::Stay };
         self.change_tokens(now, tokens, beats);
     }
 }

@@ -1,11 +1,12 @@
 //! HTTP requests: admission, routing, the upgrade, answers and refusals.
 
+use log::warn;
 use tungstenite::Bytes;
 
 use crate::core::admission::tokens::TokenIndex;
-use crate::core::connection::Connection;
 use crate::core::connection::http::{Answering, Body, Pending};
-use crate::core::contract::event::Accept;
+use crate::core::connection::{Connection, RouteIndex};
+use crate::core::contract::accept::{Accept, Terms};
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
 use crate::core::engine::services::{self, Found};
@@ -15,7 +16,7 @@ use crate::core::ground::time::Instant;
 use crate::core::outbox::Kind;
 use crate::core::wire::frame::Frame;
 use crate::core::wire::http::{
-    self, Admitted, BodyLength, BodyReader, Caching, Cors, Head, Origins, Refusal, Request,
+    self, Admitted, BodyLength, BodyReader, Caching, Cors, Head, Method, Origins, Refusal, Request,
     Response, Wire,
 };
 
@@ -49,11 +50,15 @@ impl Engine {
             head_only,
             ..Pending::default()
         };
-        let admitted = self.admit(id, &head, face, draining, &mut pending);
+        let admitted = self.admit(id, &mut head, face, draining, &mut pending);
+        let token = admitted.as_ref().map_or(None, |(_, token)| *token);
+        let identity = admitted.as_ref().ok().and_then(|_| self.identity_of(id, token));
         // The request is checked by the tokens that hold now.
         self.catch_up(id.key());
         let Some(connection) = self.get_mut(id) else { return };
-        connection.token = admitted.as_ref().map_or(None, |(_, token)| *token);
+        connection.token = token;
+        connection.identify(identity.clone(), None);
+        head.request.set_identity(self.or_certificate(id, identity));
         match admitted.map(|(aim, _)| aim) {
             Err(refusal) => {
                 pending.keep &= head.body.is_empty();
@@ -80,10 +85,16 @@ impl Engine {
     }
 
     fn begin_body(&mut self, now: Instant, id: ConnectionId, head: Head, mut pending: Pending) {
+        if cfg!(feature = "streams")
+            && let Some(limit) = self.settings.routes[pending.route].piecewise
+        {
+            return self.begin_upload(now, id, head, pending, limit);
+        }
         if head.body.is_empty() {
             return self.decide(now, id, Box::new(head.request), pending);
         }
-        let limit = self.settings.config.limits.message_bytes;
+        let route = RouteIndex::new(pending.route);
+        let limit = self.settings.route_rules(route).limits.message_bytes;
         let reader = http::check_encoding(&head.request)
             .and_then(|()| BodyReader::new(head.body, limit, &self.settings.head_limits));
         match reader {
@@ -95,8 +106,8 @@ impl Engine {
                 if head.expects_continue {
                     self.push_frame(now, id, Frame::raw(http::CONTINUE), Kind::Response);
                 }
-                let spec = &self.settings.routes[pending.route];
-                let posted = services::posted(spec, &head.request).map(Box::new);
+                let service = services::service_of(&self.settings.routes[pending.route]);
+                let posted = (service.posted)(&head.request).map(Box::new);
                 let body = Body { request: head.request, reader, posted, pending };
                 let Some(connection) = self.get_mut(id) else { return };
                 connection.begin_body(now, body);
@@ -112,52 +123,103 @@ impl Engine {
         }
     }
 
-    /// Has the handler decide on a complete request, or answers where none is needed.
-    fn decide(&mut self, now: Instant, id: ConnectionId, request: Box<Request>, pending: Pending) {
-        let route = pending.route;
-        let Some(connection) = self.get_mut(id) else { return };
-        connection.begin_deciding(now, pending);
-        self.serve_request(now, id, request, route);
-    }
-
-    /// Takes the verdict on an upgrade. One that comes after the deadline is dropped.
-    pub(super) fn handle_verdict(
+    /// Has `authorize` judge a complete request, or serves it where none is asked.
+    pub(super) fn decide(
         &mut self,
         now: Instant,
         id: ConnectionId,
         request: Box<Request>,
+        pending: Pending,
+    ) {
+        let route = pending.route;
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.begin_deciding(now, pending);
+        match self.settings.routes[route].authorizes {
+            true => self.ask(now, id, request),
+            false => self.serve_request(now, id, request, route),
+        }
+    }
+
+    /// Takes the verdict of `authorize` on a request. One that comes after the deadline is dropped.
+    pub(super) fn handle_verdict(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        mut request: Box<Request>,
         verdict: Result<Accept, Refusal>,
     ) {
         let Some(mut pending) = self.take_pending(id) else { return };
-        let Some((accept_key, offered)) = pending.upgrade.take() else { return };
+        let route = pending.route;
+        let verdict = verdict.and_then(|accept| {
+            accept.into_terms().map_err(|fault| {
+                warn!(target: "heartwheel::connection", "refused id={id} status=500: {fault}");
+                fault.into()
+            })
+        });
         self.stats.rejected_by_handlers += u64::from(verdict.is_err());
-        let accept = match verdict {
-            Ok(_) if self.schedule.drain.is_some() => {
-                Err(Refusal::new(503, "the server is draining"))
-            }
-            verdict => verdict,
-        };
-        match accept {
+        match verdict.and_then(|terms| self.take_terms(id, &mut request, &mut pending, terms)) {
             Err(refusal) => self.answer(now, id, refusal.into(), &pending),
-            Ok(accept) => {
-                let protocol = accept.into_protocol().or(offered);
-                let lines = match self.prepare_upgrade(now, id, &request, pending.route) {
-                    Ok(gap) => gap,
-                    Err(refusal) => return self.answer(now, id, refusal.into(), &pending),
-                };
-                self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
-                let accepted = http::switching_protocols(&accept_key, protocol.as_deref(), &lines);
-                self.push_answer(now, id, accepted, &pending);
-                self.open(now, id, request);
-                self.advance(now, id);
+            Ok(()) => {
+                let Some(connection) = self.get_mut(id) else { return };
+                connection.note_judged(pending);
+                self.serve_request(now, id, request, route);
             }
         }
     }
 
+    /// Has a request that `authorize` has let in, and its connection, follow the terms.
+    fn take_terms(
+        &mut self,
+        id: ConnectionId,
+        request: &mut Request,
+        pending: &mut Pending,
+        terms: Terms,
+    ) -> Result<(), Refusal> {
+        let Terms { protocol, identity, rights, headers, .. } = terms;
+        if let Some(rights) = &rights {
+            self.check_rights(rights, request, pending.route)?;
+        }
+        if let (Some((_, chosen)), Some(protocol)) = (&mut pending.upgrade, protocol) {
+            *chosen = Some(protocol);
+        }
+        pending.is_judged = true;
+        pending.lines = headers;
+        let Some(connection) = self.get_mut(id) else { return Ok(()) };
+        let identity = identity.or_else(|| connection.identity().cloned());
+        connection.identify(identity.clone(), rights);
+        request.set_identity(self.or_certificate(id, identity));
+        Ok(())
+    }
+
+    /// Answers an upgrade that nothing stands against, and opens its WebSocket.
+    pub(super) fn accept_upgrade(&mut self, now: Instant, id: ConnectionId, request: Box<Request>) {
+        let Some(mut pending) = self.take_pending(id) else { return };
+        let Some((accept_key, protocol)) = pending.upgrade.take() else { return };
+        let prepared = match self.schedule.drain {
+            Some(_) => Err(Refusal::new(503, "the server is draining")),
+            None => self.prepare_upgrade(now, id, &request),
+        };
+        let lines = match prepared {
+            Ok(lines) => lines,
+            Err(refusal) => return self.answer(now, id, refusal.into(), &pending),
+        };
+        self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
+        let accepted = http::switching_protocols(&accept_key, protocol.as_deref(), &lines);
+        self.push_answer(now, id, accepted, &pending);
+        self.open(now, id, request);
+        self.advance(now, id);
+    }
+
     /// Takes the answer to a plain request. One that comes after the deadline is dropped.
     pub(super) fn handle_answer(&mut self, now: Instant, id: ConnectionId, response: Response) {
-        if let Some(pending) = self.take_pending(id) {
-            self.answer(now, id, response, &pending);
+        let Some(pending) = self.take_pending(id) else { return };
+        let mut response = response;
+        match response.take_source(pending.is_http10) {
+            Some((shape, source)) => self.begin_source(now, id, response, (shape, source), pending),
+            None if response.lacks_source() => {
+                self.answer(now, id, Response::new(500).text(GIVEN_AWAY), &pending);
+            }
+            None => self.answer(now, id, response, &pending),
         }
     }
 
@@ -227,9 +289,10 @@ impl Engine {
         pending: &Pending,
     ) {
         self.stats.answers[usize::from(response.status() / 100).clamp(1, 5) - 1] += 1;
-        let keep_alive = pending.keep.then_some(self.settings.spans.keep_alive);
+        let keep_alive = pending.keep.then_some(self.settings.common_spans().keep_alive);
         let wire =
             Wire { date: self.reports.date.text(), keep_alive, head_only: pending.head_only };
+        let response = response.headers(&pending.lines);
         let response = response.caching(pending.caching).cors(&pending.cors);
         let (head, body) = response.encode_apart(&wire);
         self.push_frame(now, id, Frame::raw(head), Kind::Response);
@@ -267,13 +330,13 @@ impl Engine {
     fn admit(
         &mut self,
         id: ConnectionId,
-        head: &Head,
+        head: &mut Head,
         face: Face,
         draining: bool,
         pending: &mut Pending,
     ) -> Result<(Aim, Option<TokenIndex>), Refusal> {
         let request = &head.request;
-        let found = services::find(&self.settings.routes, face, request.path());
+        let found = self.settings.paths.find(&self.settings.routes, face, request.path());
         pending.caching = found.map_or(Caching::default(), |found| found.caching);
         let admission = &self.settings.config.admission;
         if !found.is_some_and(|found| found.is_health) {
@@ -312,6 +375,9 @@ impl Engine {
             // A client that may not use this path is told that, and not by which method to ask.
             Err(_) => found.any(),
         };
+        let pattern = route.and_then(|route| self.settings.routes[route].pattern());
+        head.request.set_pattern(pattern);
+        let request = &head.request;
         let token = route.map(|route| self.check_token(id, request, face, route)).transpose()?;
         Ok((aim?, token.flatten()))
     }
@@ -328,10 +394,13 @@ fn changes_the_server(request: &Request, face: Face, origins: &Origins) -> bool 
 /// until the connection is closed.
 pub(super) fn begin_of_body(content_type: &'static str, pending: &Pending) -> Response {
     match pending.is_http10 {
-        true => Response::new(200).stream(content_type),
+        true => Response::new(200).until_close(content_type),
         false => Response::new(200).chunked(content_type),
     }
 }
+
+/// Answers a handler's clone of a response whose stream has gone with another.
+const GIVEN_AWAY: &str = "the stream of this answer was given to another\n";
 
 /// Finds out what a request is to become.
 fn aim(head: &Head, found: Found, draining: bool) -> Result<Aim, Refusal> {
@@ -348,19 +417,16 @@ fn aim(head: &Head, found: Found, draining: bool) -> Result<Aim, Refusal> {
             return Ok(Aim::Upgrade { route, accept_key });
         }
     }
-    if request.method() == "DELETE"
-        && let Some(route) = found.delete
-    {
-        return Ok(Aim::Route(route));
-    }
-    match (request.method(), found.get, found.post) {
-        ("GET" | "HEAD", Some(route), _) => Ok(Aim::Route(route)),
-        ("POST", _, Some(_)) if matches!(head.body, BodyLength::None) && !found.is_bare => {
+    let method = Method::of(request.method());
+    let route = method.and_then(|method| Some((method, found.by(method)?)));
+    let is_bare = matches!(head.body, BodyLength::None) && !found.is_bare;
+    match (request.method(), route) {
+        (_, Some((method, _))) if method.brings_content() && is_bare => {
             Err(Refusal::new(411, "say how long the body is"))
         }
-        ("POST", _, Some(route)) => Ok(Aim::Route(route)),
-        ("GET" | "HEAD", None, _) if found.websocket.is_some() => Err(Refusal::upgrade_required()),
-        ("OPTIONS", ..) => Ok(Aim::Known(Response::options(found.allow()))),
-        _ => Err(Refusal::method_not_allowed(found.allow())),
+        (_, Some((_, route))) => Ok(Aim::Route(route)),
+        ("GET" | "HEAD", None) if found.websocket.is_some() => Err(Refusal::upgrade_required()),
+        ("OPTIONS", None) => Ok(Aim::Known(Response::options(&found.allow()))),
+        _ => Err(Refusal::method_not_allowed(&found.allow())),
     }
 }

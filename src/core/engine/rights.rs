@@ -1,14 +1,15 @@
-//! Tokens: what a request must bear, and what its connection may do from then on.
+//! What a request must bear, who makes it, and what its connection may do from then on.
 
 use log::debug;
 
-use crate::core::admission::tokens::{Right, TokenIndex, Tokens};
-use crate::core::connection::Connection;
+use crate::core::admission::rights::{Right, Rights};
+use crate::core::admission::tokens::{TokenIndex, Tokens};
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
 use crate::core::engine::rounds::{Beats, Change};
-use crate::core::engine::services::{self, Needs, Service};
+use crate::core::engine::services::{self, Needs, Served};
 use crate::core::ground::id::ConnectionId;
+use crate::core::ground::identity::Identity;
 use crate::core::ground::time::Instant;
 use crate::core::topics::Name;
 use crate::core::wire::http::{self, Refusal, Request};
@@ -63,36 +64,86 @@ impl Engine {
             );
             return Err(Refusal::new(401, "this takes a token"));
         };
-        let may = |right, topic: &str| !Name::is_valid(topic) || tokens.may(token, right, topic);
-        let refused = match Service::of(spec.kind).needs {
-            Needs::Nothing => None,
-            Needs::ForPath(right) => {
-                let topic = services::topic_of(&spec.path, request.path()).unwrap_or_default();
-                (!may(right, &topic)).then_some(right)
-            }
-            Needs::ForQuery(right) => {
-                let mut topics = request.query_values("topic");
-                topics.any(|topic| !may(right, &topic)).then_some(right)
-            }
-        };
-        let Some(right) = refused else { return Ok(Some(token)) };
+        let may = |right, topic: &str| tokens.may(token, right, topic);
+        let unmet = unmet(spec, request, may);
+        self.refuse_right(unmet).map(|()| Some(token))
+    }
+
+    /// Checks that what `authorize` lets a connection do is what its request asks for.
+    pub(super) fn check_rights(
+        &mut self,
+        rights: &Rights,
+        request: &Request,
+        route: usize,
+    ) -> Result<(), Refusal> {
+        let may = |right, topic: &str| rights.may(right, topic);
+        let unmet = unmet(&self.settings.routes[route], request, may);
+        self.refuse_right(unmet)
+    }
+
+    fn refuse_right(&mut self, unmet: Option<Right>) -> Result<(), Refusal> {
+        let Some(right) = unmet else { return Ok(()) };
         self.stats.rejected_rights += 1;
         Err(Refusal::new(403, if right == Right::Publish { NO_PUBLISH } else { NO_SUBSCRIBE }))
     }
 
-    /// Returns whether the token of a connection has a right now, or no right is needed. A name
-    /// that no topic can have is refused elsewhere.
+    /// Returns who makes a request, by the line of its token. Where the client has shown a
+    /// certificate, only the line for that says more than the certificate.
+    pub(super) fn identity_of(
+        &self,
+        _id: ConnectionId,
+        token: Option<TokenIndex>,
+    ) -> Option<Identity> {
+        let (tokens, token) = (self.settings.tokens.as_ref()?, token?);
+        #[cfg(feature = "tls")]
+        if !tokens.is_certificate(token) && self.admission.names.of(_id.key()).is_some() {
+            return None;
+        }
+        tokens.identity(token).cloned()
+    }
+
+    /// Returns an identity, or without one that of the connection's certificate.
+    #[inline(always)]
+    pub(super) fn or_certificate(
+        &self,
+        _id: ConnectionId,
+        identity: Option<Identity>,
+    ) -> Option<Identity> {
+        #[cfg(feature = "tls")]
+        let identity = identity.or_else(|| Identity::new(self.admission.names.of(_id.key())?));
+        identity
+    }
+
+    /// Returns whether a connection has a right now: whether its token and `authorize` both give
+    /// it, where they are asked. A name that no topic can have is refused elsewhere.
     pub(super) fn may(&mut self, id: ConnectionId, right: Right, topic: &str) -> bool {
         self.catch_up(id.key());
-        let is_allowed = match (&self.settings.tokens, self.get(id)) {
-            (Some(tokens), Some(Connection { token, face, .. })) => {
-                let may = |token| tokens.may(token, right, topic);
-                *face == Face::Admin || !Name::is_valid(topic) || token.is_some_and(may)
+        let Some(connection) = self.get(id) else { return true };
+        let by_token = match &self.settings.tokens {
+            Some(tokens) if connection.face != Face::Admin => {
+                connection.token.is_some_and(|token| tokens.may(token, right, topic))
             }
             _ => true,
         };
+        let by_terms = connection.rights().is_none_or(|rights| rights.may(right, topic));
+        let is_allowed = by_token && by_terms || !Name::is_valid(topic);
         self.stats.rejected_rights += u64::from(!is_allowed);
         is_allowed
+    }
+}
+
+/// Returns the right that a request for a route needs and does not have.
+fn unmet(route: &Served, request: &Request, may: impl Fn(Right, &str) -> bool) -> Option<Right> {
+    let lacks = |right, topic: &str| Name::is_valid(topic) && !may(right, topic);
+    match services::service_of(route).needs {
+        Needs::Nothing => None,
+        Needs::ForPath(right) => {
+            let topic = request.parameter("topic").unwrap_or_default();
+            lacks(right, &topic).then_some(right)
+        }
+        Needs::ForQuery(right) => {
+            request.query_values("topic").any(|topic| lacks(right, &topic)).then_some(right)
+        }
     }
 }
 

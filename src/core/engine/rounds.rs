@@ -37,6 +37,14 @@ pub(super) enum Beats {
     Spread,
 }
 
+impl Beats {
+    /// Returns what becomes of them after a change of these keys.
+    pub fn after<'a>(keys: impl IntoIterator<Item = &'a str>) -> Beats {
+        let concerns = |key: &str| key.starts_with("heartbeat.") || key == "deadlines.read_idle";
+        if keys.into_iter().any(concerns) { Beats::Reload } else { Beats::Stay }
+    }
+}
+
 impl Engine {
     /// Begins to have every connection follow a change. A round that is under way is finished
     /// first, in this turn: changes are rare.
@@ -86,7 +94,8 @@ impl Engine {
             };
         }
         connection.skip_pause(now);
-        let (rhythm, random) = (&self.settings.spans.heartbeat, &mut self.random);
+        let rhythm = &self.settings.spans(connection).heartbeat;
+        let random = &mut self.random;
         match beats {
             Beats::Stay => {}
             Beats::Reload => connection.restart_heartbeat(now, |beat| beat.reload(rhythm, random)),
@@ -100,7 +109,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::admission::tokens::Right;
+    use crate::core::admission::rights::Right;
     use crate::core::config::Config;
     use crate::core::connection::Leaving;
     use crate::core::contract::route::Face;

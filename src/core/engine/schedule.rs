@@ -1,13 +1,14 @@
 //! What is under way for many connections at once: a drain, a shed, a change that all follow.
 
 use crate::core::engine::departures::Departures;
-use crate::core::engine::drain::Drain;
+use crate::core::engine::drain::{Drain, DrainHooks};
 use crate::core::engine::rounds::Round;
 
 /// What is under way, and the moments at which it goes on.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     pub drain: Option<Drain>,
+    pub drain_hooks: DrainHooks,
     /// Connections that were chosen to be shed.
     pub shed: Option<Departures>,
     /// The change that every connection follows, while that is under way.

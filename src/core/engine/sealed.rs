@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::core::engine::Engine;
 use crate::core::ground::id::ConnectionId;
+use crate::core::ground::identity::Identity;
 use crate::core::ground::json::Object;
 use crate::core::wire::tls::{Certificate, Sealed};
 
@@ -24,10 +25,53 @@ impl Engine {
         let Some(connection) = self.get_mut(id) else { return };
         connection.flags.sealed = Some(sealed);
         if let Some(certificate) = certificate {
+            self.admission.names.keep(id.key(), &certificate);
             self.admission.certificates.0.insert(id.key(), certificate);
         }
     }
 }
+
+/// What certificates call their peers, by slot. A name is kept for as long as its connection, so it
+/// costs no more than its text and a place in a table: 16 bytes.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    places: Vec<Option<Box<str>>>,
+    count: usize,
+}
+
+impl Names {
+    /// Keeps the common name, or else the first of the other names that is an identity.
+    fn keep(&mut self, key: usize, certificate: &Certificate) {
+        let mut names = certificate.common_name.iter().chain(&certificate.names);
+        let Some(name) = names.find(|name| Identity::new(name).is_some()) else { return };
+        if key >= self.places.len() {
+            // Not twice as many: what is not used would cost as much as what is.
+            let growth = GROWTH_MIN.max(self.places.len() / 8);
+            self.places.reserve_exact(key + growth - self.places.len());
+            self.places.resize(key + 1, None);
+        }
+        debug_assert!(self.places[key].is_none(), "it was forgotten with its connection");
+        self.places[key] = Some(name.as_str().into());
+        self.count += 1;
+    }
+
+    /// Returns the name of the peer in a slot.
+    pub fn of(&self, key: usize) -> Option<&str> {
+        self.places.get(key)?.as_deref()
+    }
+
+    /// Forgets the name of a connection that has ended.
+    pub fn forget(&mut self, key: usize) {
+        let name = self.places.get_mut(key).and_then(Option::take);
+        self.count -= usize::from(name.is_some());
+        if self.count == 0 {
+            self.places = Vec::new();
+        }
+    }
+}
+
+/// By how many places the table of names grows at least.
+const GROWTH_MIN: usize = 64;
 
 /// Certificates of peers that may still make requests, by slot.
 #[derive(Debug, Default)]

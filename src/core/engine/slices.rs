@@ -54,6 +54,9 @@ impl Engine {
         if !connection.is_listing() {
             return;
         }
+        if connection.sourced().is_some() {
+            return self.pull(now, id);
+        }
         connection.note_listing(now);
         if self.allowance.is_spent() {
             return self.mark_hungry(id);
@@ -71,6 +74,7 @@ impl Engine {
                 let history = std::mem::take(history);
                 self.history_slice(now, history)
             }
+            Rest::Source => return debug_assert!(false, "what has a source is pulled"),
         };
         let Ok(Slice { text, rest }) = slice else {
             self.stats.gaps += 1;

@@ -10,6 +10,7 @@ use crate::core::engine::Engine;
 use crate::core::engine::slices::SLICE_BYTES;
 use crate::core::ground::json::Object;
 use crate::core::ground::time::{Instant, millis_up};
+use crate::core::wire::http::path::around_topic;
 
 impl Engine {
     /// Appends a slice of the table, an array of JSON objects: rows of the connections open now,
@@ -44,10 +45,15 @@ impl Engine {
     }
 
     /// Returns a slice of the table, and the place to go on from if there is more.
-    pub(super) fn table_slice(&self, now: Instant, mut place: Place) -> (String, Option<Place>) {
+    pub fn table_slice(&self, now: Instant, mut place: Place) -> (String, Option<Place>) {
         let mut text = String::with_capacity(SLICE_BYTES + SLICE_BYTES / 8);
         let has_more = self.write_table(now, &mut place, SLICE_BYTES, &mut text);
         (text, has_more.then_some(place))
+    }
+
+    /// Returns the wall clock of this turn, in milliseconds since 1970.
+    pub(super) fn unix_ms(&self) -> u64 {
+        self.reports.date.unix_ms
     }
 
     fn row(&self, now: Instant, connection: &Connection) -> String {
@@ -59,7 +65,7 @@ impl Engine {
         let missed = heartbeat.map_or(0, Heartbeat::missed);
         let rtt = heartbeat.and_then(Heartbeat::rtt);
         let rtt_ms = rtt.map_or(Cow::Borrowed("null"), |rtt| millis_up(rtt).to_string().into());
-        let (at, kind) = connection.deadline(&self.settings.spans, now);
+        let (at, kind) = connection.deadline(self.settings.spans(connection), now);
         let deadline = Object::new()
             .string("kind", kind.label())
             .number("in_ms", millis_up(at.since(now)))
@@ -69,12 +75,16 @@ impl Engine {
             .string("transport", connection.flags.transport.label())
             .string("phase", connection.name_of_phase().label())
             .string("peer", &connection.peer.to_string());
+        let object = match self.admission.name(connection) {
+            Some(name) => object.string("identity", name),
+            None => object,
+        };
         let object = match self.path_of(connection) {
             Some(path) => object.string("path", &path),
             None => object.raw("path", "null"),
         };
         let object = object
-            .number("opened_at", self.reports.date.unix_ms.saturating_sub(age_ms))
+            .number("opened_at", self.unix_ms().saturating_sub(age_ms))
             .number("last_heard_ms", heard_ms)
             .number("messages_in", counters.messages_in)
             .number("messages_out", counters.messages_out)
@@ -95,12 +105,13 @@ impl Engine {
 
     /// Returns the path of a connection's route, with the topic it is subscribed to where the route
     /// is of topics; empty before a request has named one.
-    fn path_of(&self, connection: &Connection) -> Option<Cow<'_, str>> {
+    pub(super) fn path_of(&self, connection: &Connection) -> Option<Cow<'_, str>> {
         let path = &*self.settings.routes[usize::from(connection.route?)].path;
         let mut topics = self.topics.subscriptions_of(&connection.subscriptions);
-        let topic = path.strip_suffix("{topic}").zip(topics.next());
-        Some(match topic {
-            Some((prefix, key)) => format!("{prefix}{}", self.topics.topic_of(key)).into(),
+        Some(match around_topic(path).zip(topics.next()) {
+            Some(((before, behind), key)) => {
+                [before, self.topics.topic_of(key), behind].concat().into()
+            }
             None => path.into(),
         })
     }

@@ -5,7 +5,7 @@
 //! one byte in each connection.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
 
@@ -13,8 +13,9 @@ use crate::core::config::Limits;
 use crate::core::connection::http::Pending;
 use crate::core::connection::{Asking, Connection, Spans};
 use crate::core::contract::backbone::{Logged, Publication, Ticket};
-use crate::core::engine::{Engine, queue};
+use crate::core::engine::{Engine, find_mut, queue};
 use crate::core::ground::id::ConnectionId;
+use crate::core::ground::identity::Author;
 use crate::core::ground::time::Instant;
 use crate::core::topics::log::Log;
 use crate::core::topics::{EventId, Name, Payload, PublishError};
@@ -39,6 +40,16 @@ pub(super) enum Unpublished {
     Unavailable,
 }
 
+impl Unpublished {
+    /// Returns it in words.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Unpublished::Topic(error) => error.sentence(),
+            Unpublished::Unavailable => BUSY,
+        }
+    }
+}
+
 impl From<PublishError> for Unpublished {
     fn from(error: PublishError) -> Unpublished {
         Unpublished::Topic(error)
@@ -59,9 +70,11 @@ pub(super) enum Asker {
 }
 
 /// The answer to a publisher.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Answer {
     Published(EventId),
+    /// A hook has taken the event over.
+    Taken,
     Refused(ErrorCode, Cow<'static, str>),
 }
 
@@ -72,6 +85,18 @@ struct Asked {
     asker: Asker,
     bytes: usize,
     answer: Option<Answer>,
+    /// What the publication is known by, if its client may send it again.
+    known_by: Option<(Author, i64)>,
+    /// The ticket of the same publication, sent again: it has the same answer.
+    joined: Option<Ticket>,
+}
+
+/// Where an answer goes.
+#[derive(Debug)]
+struct Noted {
+    connection: Option<ConnectionId>,
+    known_by: Option<(Author, i64)>,
+    joined: Option<Ticket>,
 }
 
 /// The tickets of one connection.
@@ -97,8 +122,9 @@ impl Own {
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     last: Ticket,
-    /// In the order of asking.
-    asked: BTreeMap<Ticket, Asked>,
+    /// In the order of asking, which is that of the tickets. At most [`TICKETS_MAX`] publications,
+    /// and of each connection that waits for one a few answers behind it.
+    asked: VecDeque<(Ticket, Asked)>,
     by_connection: HashMap<ConnectionId, Own>,
     /// The memory of `asked`, and of the payloads that the log has been given for it.
     bytes: usize,
@@ -126,25 +152,49 @@ impl Tickets {
     fn insert(&mut self, now: Instant, carried: usize) -> Ticket {
         self.last = self.last.next();
         let bytes = carried + TICKET_BYTES;
-        let asked = Asked { asked_at: now, asker: Asker::Application, bytes, answer: None };
-        self.asked.insert(self.last, asked);
+        let asked = Asked {
+            asked_at: now,
+            asker: Asker::Application,
+            bytes,
+            answer: None,
+            known_by: None,
+            joined: None,
+        };
+        self.asked.push_back((self.last, asked));
         self.bytes += bytes;
         self.last
     }
 
+    fn find(&mut self, ticket: Ticket) -> Option<&mut Asked> {
+        let index = self.asked.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
+        Some(&mut self.asked[index].1)
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Asked> {
+        let index = self.asked.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
+        let (_, asked) = self.asked.remove(index)?;
+        if self.asked.is_empty() {
+            // A burst may have made it large.
+            self.asked.shrink_to(ASKED_KEPT_MAX);
+        }
+        self.bytes -= asked.bytes;
+        Some(asked)
+    }
+
     /// Names the connection that is to be told the answer.
     fn name_asker(&mut self, id: ConnectionId, ticket: Ticket, asker: Asker) {
-        let Some(asked) = self.asked.get_mut(&ticket) else { return };
+        let Some(asked) = self.find(ticket) else { return };
         let reference = match &asker {
             Asker::Hub(_, Some(reference)) => reference.len(),
             _ => 0,
         };
         asked.bytes += reference;
-        self.bytes += reference;
         asked.asker = asker;
+        let bytes = asked.bytes;
+        self.bytes += reference;
         let own = self.by_connection.entry(id).or_default();
         own.tickets.push_back(ticket);
-        own.bytes += asked.bytes;
+        own.bytes += bytes;
     }
 
     /// Returns whether a connection has tickets, and whether it has as many as it may have.
@@ -164,29 +214,34 @@ impl Tickets {
         })
     }
 
-    /// Notes an answer. Returns the publisher; `None` if the ticket was answered before.
-    fn note_answer(&mut self, ticket: Ticket, answer: Answer) -> Option<&Asker> {
-        let asked = self.asked.get_mut(&ticket).filter(|asked| asked.answer.is_none())?;
+    /// Notes an answer. Returns where it goes; `None` if the ticket was answered before.
+    fn note_answer(&mut self, ticket: Ticket, answer: Answer) -> Option<Noted> {
+        let asked = self.find(ticket).filter(|asked| asked.answer.is_none())?;
         asked.answer = Some(answer);
-        Some(&asked.asker)
+        Some(Noted {
+            connection: asked.asker.connection(),
+            known_by: asked.known_by.take(),
+            joined: asked.joined.take(),
+        })
     }
 
-    /// Removes a ticket that belongs to no connection.
-    fn forget(&mut self, ticket: Ticket) {
-        if let Some(asked) = self.asked.remove(&ticket) {
-            self.bytes -= asked.bytes;
-        }
+    /// Makes a ticket that has the same answer as another, which must have none yet.
+    fn join(&mut self, now: Instant, first: Ticket) -> Option<Ticket> {
+        self.find(first).filter(|asked| asked.answer.is_none())?;
+        let ticket = self.insert(now, 0);
+        let before = self.find(first)?.joined.replace(ticket);
+        self.find(ticket)?.joined = before;
+        Some(ticket)
     }
 
     /// Takes the next answer of a connection, if its oldest ticket has one.
     fn poll_answer(&mut self, id: ConnectionId) -> Option<(Asker, Answer)> {
+        let ticket = *self.by_connection.get(&id)?.tickets.front()?;
+        let answer = self.find(ticket)?.answer.take()?;
+        let asked = self.remove(ticket)?;
         let own = self.by_connection.get_mut(&id)?;
-        let ticket = *own.tickets.front()?;
-        let answer = self.asked.get_mut(&ticket)?.answer.take()?;
-        let asked = self.asked.remove(&ticket)?;
         own.tickets.pop_front();
         own.bytes -= asked.bytes;
-        self.bytes -= asked.bytes;
         if own.tickets.is_empty() {
             self.by_connection.remove(&id);
         }
@@ -198,7 +253,7 @@ impl Tickets {
     }
 
     fn oldest(&self) -> Option<(Ticket, Instant)> {
-        let (ticket, asked) = self.asked.first_key_value()?;
+        let (ticket, asked) = self.asked.front()?;
         debug_assert!(asked.answer.is_none(), "no earlier ticket holds its answer up");
         Some((*ticket, asked.asked_at))
     }
@@ -332,14 +387,16 @@ impl Engine {
         let Some(id) = asker.connection() else { return };
         let Some(tickets) = self.queues.followed.tickets_mut() else { return };
         tickets.name_asker(id, ticket, asker);
-        let asking = tickets.asking(id, &self.settings.config.limits);
-        self.note_asking(id, asking);
+        self.update_asking(id);
     }
 
     /// Lets a connection know whether it waits for answers, and whether it is read from meanwhile.
-    fn note_asking(&mut self, id: ConnectionId, asking: Asking) {
-        if let Some(connection) = self.get_mut(id) {
-            connection.flags.asking = asking;
+    fn update_asking(&mut self, id: ConnectionId) {
+        if let Some(tickets) = self.queues.followed.tickets()
+            && let Some(connection) = find_mut(&mut self.connections, id)
+        {
+            let limits = &self.settings.rules(connection).limits;
+            connection.flags.asking = tickets.asking(id, limits);
         }
     }
 
@@ -350,26 +407,52 @@ impl Engine {
         self.await_answer(ticket, Asker::Post(id));
     }
 
-    /// Lets a refusal wait behind the answers that a client of `/ws` waits for. Returns the refusal
-    /// if the client waits for none. Behind a refusal that waits nothing more is read until the
-    /// connection has been told another answer; so at most a few wait for each connection.
-    pub(super) fn queue_refusal(
+    /// Lets a client of `/ws` send this publication again.
+    pub(super) fn note_known_by(&mut self, ticket: Ticket, known_by: Option<(Author, i64)>) {
+        let tickets = self.queues.followed.tickets_mut();
+        if let Some(asked) = tickets.and_then(|tickets| tickets.find(ticket)) {
+            asked.known_by = known_by;
+        }
+    }
+
+    /// Returns a ticket with the same answer as that of another, for a publication that was sent
+    /// again; `None` if that was answered before, or if no more may wait.
+    pub(super) fn join_ticket(&mut self, now: Instant, first: Ticket) -> Option<Ticket> {
+        let limit = self.budget.limit();
+        let tickets = self.queues.followed.tickets_mut()?;
+        if !tickets.has_room_for(TICKET_BYTES, limit) {
+            return None;
+        }
+        let joined = tickets.join(now, first)?;
+        self.budget.add(TICKET_BYTES);
+        Some(joined)
+    }
+
+    /// Lets an answer wait behind the answers that a client of `/ws` waits for. Returns the answer
+    /// if the client waits for none. Behind an answer that waits nothing more is read until the
+    /// connection has been told another; so at most a few wait for each connection.
+    pub(super) fn queue_answer(
         &mut self,
         now: Instant,
         id: ConnectionId,
         reference: Option<&str>,
-        refusal: (ErrorCode, String),
-    ) -> Option<(ErrorCode, String)> {
+        answer: Answer,
+    ) -> Option<Answer> {
         let is_asking = |connection: &Connection| connection.flags.asking != Asking::No;
         let waits = self.get(id).is_some_and(is_asking);
         let Some(tickets) = self.queues.followed.tickets_mut().filter(|_| waits) else {
-            return Some(refusal);
+            return Some(answer);
         };
-        let (code, sentence) = refusal;
-        let ticket = tickets.insert(now, sentence.len());
-        tickets.note_answer(ticket, Answer::Refused(code, sentence.into()));
+        let carried = match &answer {
+            Answer::Refused(_, sentence) => sentence.len(),
+            Answer::Published(_) | Answer::Taken => 0,
+        };
+        let ticket = tickets.insert(now, carried);
+        tickets.note_answer(ticket, answer);
         self.await_answer(ticket, Asker::Hub(id, reference.map(Box::from)));
-        self.note_asking(id, Asking::Enough);
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.asking = Asking::Enough;
+        }
         None
     }
 
@@ -396,7 +479,7 @@ impl Engine {
 
     /// Returns the moment at which the oldest publication has waited long enough, in whole ticks.
     pub(super) fn tickets_at(&self) -> Option<Instant> {
-        self.queues.followed.tickets()?.due_at(&self.settings.spans)
+        self.queues.followed.tickets()?.due_at(self.settings.common_spans())
     }
 
     /// Refuses publications that the log has not answered in time, as many as the turn allows.
@@ -407,6 +490,8 @@ impl Engine {
                 self.queues.followed.tickets().and_then(|tickets| tickets.oldest())
         {
             *acts_left -= 1;
+            // It may be published all the same: what is known of it stays as it is.
+            self.note_known_by(ticket, None);
             self.refuse_ticket(now, ticket, LATE);
         }
     }
@@ -421,18 +506,45 @@ impl Engine {
     /// Answers a ticket; the answer may have to wait for earlier ones. Returns whether the ticket
     /// had no answer before.
     fn answer_ticket(&mut self, now: Instant, ticket: Ticket, answer: Answer) -> bool {
-        let Some(tickets) = self.queues.followed.tickets_mut() else { return false };
-        let Some(asker) = tickets.note_answer(ticket, answer) else { return false };
-        let Some(id) = asker.connection() else {
-            tickets.forget(ticket);
-            return true;
+        let Some(noted) = self.note_answer(ticket, &answer) else { return false };
+        let mut next = noted.joined;
+        self.pass_answer(now, ticket, noted.connection);
+        while let Some(ticket) = next.take() {
+            let noted = self.note_answer(ticket, &answer);
+            debug_assert!(noted.is_some(), "a ticket that has joined is not answered before");
+            let Some(noted) = noted else { break };
+            next = noted.joined;
+            self.pass_answer(now, ticket, noted.connection);
+        }
+        true
+    }
+
+    /// Notes an answer, also for what the client may send again.
+    fn note_answer(&mut self, ticket: Ticket, answer: &Answer) -> Option<Noted> {
+        let noted = self.queues.followed.tickets_mut()?.note_answer(ticket, answer.clone())?;
+        if let Some((author, number)) = &noted.known_by {
+            let event = match answer {
+                Answer::Published(event) => Some(*event),
+                Answer::Taken | Answer::Refused(..) => None,
+            };
+            self.repeats.settle((author, *number), ticket, event);
+        }
+        Some(noted)
+    }
+
+    /// Passes the answer to a ticket on to its connection, with those that it held up.
+    fn pass_answer(&mut self, now: Instant, ticket: Ticket, connection: Option<ConnectionId>) {
+        let Some(id) = connection else {
+            if let Some(tickets) = self.queues.followed.tickets_mut() {
+                tickets.remove(ticket);
+            }
+            return;
         };
         while let Some((asker, answer)) = self.poll_answer(id) {
             self.allowance.charge_answer();
             self.tell_answer(now, asker, answer);
         }
         self.advance(now, id);
-        true
     }
 
     /// Takes the next answer that a connection is to be told. It is read on if fewer publications
@@ -440,8 +552,7 @@ impl Engine {
     fn poll_answer(&mut self, id: ConnectionId) -> Option<(Asker, Answer)> {
         let tickets = self.queues.followed.tickets_mut()?;
         let next = tickets.poll_answer(id)?;
-        let asking = tickets.asking(id, &self.settings.config.limits);
-        self.note_asking(id, asking);
+        self.update_asking(id);
         Some(next)
     }
 
@@ -452,19 +563,18 @@ impl Engine {
                 self.stats.messages_posted += 1;
                 self.handle_answer(now, id, posted(event));
             }
+            (Asker::Post(id), Answer::Taken) => self.handle_answer(now, id, taken()),
             (Asker::Post(id), Answer::Refused(_, sentence)) => {
                 self.handle_answer(now, id, Refusal::new(503, sentence).into());
             }
             (Asker::Hub(id, reference), answer) => {
-                if self.get(id).is_some_and(|connection| connection.takes_messages()) {
-                    self.tell_published(now, id, reference.as_deref(), answer);
-                }
+                self.tell_published(now, id, reference.as_deref(), answer);
             }
             (Asker::Plain(_) | Asker::Application, _) => {}
         }
     }
 
-    /// Answers a publication of a client of `/ws`.
+    /// Answers a publication of a client of `/ws`, if its connection has not ended.
     pub(super) fn tell_published(
         &mut self,
         now: Instant,
@@ -472,11 +582,15 @@ impl Engine {
         reference: Option<&str>,
         answer: Answer,
     ) {
+        if !self.get(id).is_some_and(Connection::takes_messages) {
+            return;
+        }
         match answer {
             Answer::Published(event) => {
                 let event = event.to_string();
-                self.tell(now, id, &ServerMessage::Published { reference, id: &event });
+                self.tell(now, id, &ServerMessage::Published { reference, id: Some(&event) });
             }
+            Answer::Taken => self.tell(now, id, &ServerMessage::Published { reference, id: None }),
             Answer::Refused(code, sentence) => {
                 let sentence = &sentence;
                 self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
@@ -490,10 +604,18 @@ pub(super) fn posted(event: EventId) -> Response {
     Response::new(200).json(format!("{{\"id\":\"{event}\"}}"))
 }
 
+/// Returns the answer to a POST whose event a hook has taken over.
+pub(super) fn taken() -> Response {
+    Response::new(200).json("{\"id\":null}")
+}
+
 /// The sentence for a publication beyond what may wait.
-pub(super) const BUSY: &str = "the log has too much to answer: it was not published";
+const BUSY: &str = "the log has too much to answer: it was not published";
 const REFUSED: &str = "the log did not take it: it was not published";
 const LATE: &str = "the log has not answered in time: it may be published all the same";
+
+/// For so many there is room even while none waits.
+const ASKED_KEPT_MAX: usize = 16;
 
 /// How many publications may wait; their bytes take a quarter of `limits.memory_bytes` at most.
 const TICKETS_MAX: usize = 4096;

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 
 use crate::core::connection::Mark;
 use crate::core::contract::event::{Command, Done, Job};
+use crate::core::contract::handlers::Handlers;
 use crate::core::contract::route::{Face, Placement};
 use crate::core::engine::pump;
 use crate::core::engine::{Action, Attempt, Engine};
@@ -69,8 +70,9 @@ pub trait World {
     /// of a drain.
     fn stop_listening(&mut self, open: usize);
 
-    /// Lends the transport of the connection in a slot, and the buffer that all share.
-    fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8])>;
+    /// Lends the transport of the connection in a slot, the buffer that all share, and the handlers
+    /// that run on this thread.
+    fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8], impl Handlers)>;
 
     /// Runs a job of a handler on this thread. Returns the commands of the handler, and the outcome
     /// of the job.
@@ -181,6 +183,17 @@ impl Engine {
         command: Command,
     ) {
         world.observe(self, Step::Command { from, command: &command });
+        self.do_command(now, world, from, command);
+    }
+
+    #[inline(always)]
+    fn do_command(
+        &mut self,
+        now: Instant,
+        world: &mut impl World,
+        from: Option<ConnectionId>,
+        command: Command,
+    ) {
         if let Some(id) = self.wants_flush(from, &command) {
             self.flush_one(now, world, id);
         }
@@ -188,12 +201,22 @@ impl Engine {
         self.apply_actions(world);
     }
 
+    /// Takes the commands that the handler of a connection gave while its bytes were decoded, and
+    /// that had to wait until the connection's transport was free.
+    fn take_deferred(&mut self, now: Instant, world: &mut impl World, id: ConnectionId) {
+        let mut commands = self.calls.take_deferred();
+        for command in commands.drain(..) {
+            self.do_command(now, world, Some(id), command);
+        }
+        self.calls.keep_spare(commands);
+    }
+
     /// Writes to a connection what waits for it.
     #[inline]
     pub(crate) fn flush_one(&mut self, now: Instant, world: &mut impl World, id: ConnectionId) {
         debug_assert!(self.contains(id), "a connection that is gone is not written to");
         world.observe(self, Step::Flushing(id));
-        if let Some((mut transport, _)) = world.lend(id.key()) {
+        if let Some((mut transport, ..)) = world.lend(id.key()) {
             pump::flush(self, now, id, &mut transport);
         }
         world.observe(self, Step::Flushed(id));
@@ -205,11 +228,14 @@ impl Engine {
     fn fill_one(&mut self, now: Instant, world: &mut impl World, id: ConnectionId) {
         debug_assert!(self.contains(id), "a connection that is gone is not read from");
         world.observe(self, Step::Filling(id));
-        if let Some((mut transport, shared)) = world.lend(id.key()) {
-            pump::fill(self, now, id, &mut transport, shared);
+        if let Some((mut transport, shared, mut handlers)) = world.lend(id.key()) {
+            pump::fill(self, now, id, &mut transport, shared, &mut handlers);
         }
         world.observe(self, Step::Filled(id));
         self.apply_actions(world);
+        if self.calls.has_deferred() {
+            self.take_deferred(now, world, id);
+        }
         debug_assert!(self.check_connection(now, id));
     }
 
@@ -263,7 +289,12 @@ impl Engine {
         self.run_inline(now, world);
         while let Some(id) = self.poll_ready() {
             self.fill_one(now, world, id);
-            self.run_inline(now, world);
+            if self.has_inline_jobs() {
+                self.run_inline(now, world);
+            }
+            if self.writes_early(id) {
+                self.flush_one(now, world, id);
+            }
         }
         world.dispatch(self);
     }
@@ -302,7 +333,7 @@ impl Engine {
                 }
                 Attempt::Write(id) => {
                     let has_room =
-                        world.lend(id.key()).is_some_and(|(mut socket, _)| socket.has_room());
+                        world.lend(id.key()).is_some_and(|(mut socket, ..)| socket.has_room());
                     if has_room {
                         self.mark_writable(id);
                         self.flush_one(now, world, id);
@@ -330,7 +361,7 @@ impl Engine {
         while let Some(action) = self.poll_action() {
             match action {
                 Action::Shutdown(key) => {
-                    if let Some((mut transport, _)) = world.lend(key) {
+                    if let Some((mut transport, ..)) = world.lend(key) {
                         pump::finish(self, key, &mut transport);
                     }
                 }
@@ -347,8 +378,8 @@ impl Engine {
         let Some(connection) = self.get(id) else { return true };
         debug_assert!(connection.is_in_order());
         let armed_at = self.wheel.armed_at(id.key()).expect("each connection has its deadline");
-        let latest =
-            connection.next_at(&self.settings.spans, now).max(now) + self.settings.config.tick;
+        let latest = connection.next_at(self.settings.spans(connection), now).max(now)
+            + self.settings.config.tick;
         let marks = [Mark::Touched, Mark::Dirty, Mark::Runnable];
         let is_marked = marks.iter().any(|mark| connection.marks.has(*mark));
         // A change that all connections follow, a drain perhaps, comes to each in its round.

@@ -19,11 +19,13 @@ use crate::core::wire::ws::{self, Incoming};
 impl Engine {
     /// Makes a WebSocket of a connection whose 101 has been queued.
     pub(super) fn open(&mut self, now: Instant, id: ConnectionId, request: Box<Request>) {
-        let config = &self.settings.config;
-        let heartbeat = Heartbeat::new(&self.settings.spans.heartbeat, &mut self.random);
-        let lifetime_at = config.deadlines.lifetime.map(|lifetime| {
+        let Some(connection) = self.get(id) else { return };
+        let rules = self.settings.rules(connection);
+        let rhythm = &rules.spans.heartbeat;
+        let heartbeat = Heartbeat::new(rhythm, &mut self.random);
+        let lifetime_at = rules.lifetime.map(|lifetime| {
             let most = lifetime.as_millis() as u64;
-            let least = (most as f64 * (1.0 - config.heartbeat.jitter)) as u64;
+            let least = (most as f64 * (1.0 - rhythm.jitter)) as u64;
             let lived_ms = self.random.between(least.min(most), most);
             SomeMoment::from(now + Duration::from_millis(lived_ms) + Instant::RESOLUTION)
         });
@@ -66,8 +68,8 @@ impl Engine {
     }
 
     fn handle_pong(&mut self, now: Instant, id: ConnectionId, payload: &[u8]) {
-        let rhythm = self.settings.spans.heartbeat;
-        let Some(connection) = self.get_mut(id) else { return };
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let rhythm = self.settings.spans(connection).heartbeat;
         let route = connection.route.map_or(0, usize::from);
         let Some(heartbeat) = connection.heartbeat_mut() else { return };
         let Some(rtt) = heartbeat.pong(&rhythm, payload, now) else {
@@ -83,8 +85,8 @@ impl Engine {
 
     /// Counts a control frame that the peer sent of its own accord; too many end the connection.
     fn spend_ping(&mut self, now: Instant, id: ConnectionId) -> bool {
-        let rate = self.settings.config.limits.pings_per_second;
-        let Some(connection) = self.get_mut(id) else { return false };
+        let Some(connection) = find_mut(&mut self.connections, id) else { return false };
+        let rate = self.settings.rules(connection).limits.pings_per_second;
         if !connection.is_open() {
             return false;
         }
@@ -120,11 +122,11 @@ impl Engine {
 }
 
 fn is_behind(settings: &Settings, connection: &Connection) -> bool {
-    connection.is_behind(&settings.config.limits) || is_deaf(settings, connection)
-}
-
-/// Returns whether a client of `/ws` leaves so many answers unread that it may not ask for more.
-fn is_deaf(settings: &Settings, connection: &Connection) -> bool {
-    connection.outbox.held_bytes() > settings.config.limits.outbox_bytes / 2
-        && form(&settings.routes, connection) == Some(Form::Hub)
+    let limits = &settings.rules(connection).limits;
+    // A client of `/ws` that leaves so many answers unread may not ask for more.
+    let is_deaf = || {
+        connection.outbox.held_bytes() > limits.outbox_bytes / 2
+            && form(&settings.routes, connection) == Some(Form::Hub)
+    };
+    connection.is_behind(limits) || is_deaf()
 }

@@ -94,6 +94,14 @@ pub(crate) fn share(share: f64) -> String {
     if text.contains('.') { text } else { text + ".0" }
 }
 
+/// Writes a number with one decimal place, a half to the even one. It holds below 10^18.
+#[cfg(feature = "program")]
+pub(crate) fn tenths(number: f64) -> String {
+    let sign = if number.is_sign_negative() { "-" } else { "" };
+    let tenths = (number.abs() * 10.0).round_ties_even() as u64;
+    format!("{sign}{}.{}", tenths / 10, tenths % 10)
+}
+
 /// Beyond it a number is nothing, or without end.
 const EXPONENT_MAX: i32 = 400;
 
@@ -153,6 +161,18 @@ mod tests {
         for number in [f64::NAN, f64::INFINITY, f64::MAX, -f64::MIN_POSITIVE, -0.5, 1.5] {
             let read = parse(&share(number));
             assert!(read.is_none_or(|share| !(0.0..=1.0).contains(&share)), "{number}");
+        }
+    }
+
+    #[cfg(feature = "program")]
+    #[test]
+    fn tenths_are_written_as_the_standard_library_writes_them() {
+        let mut random = Random::new(7);
+        let sizes = (0..10_000).map(|_| random.between(0, 1 << 40) as f64 / 1024.0);
+        let others = [0.0, -0.0, 0.25, 0.75, -0.25, -0.04, 0.96, 1.5, -2.0, 1e17, u32::MAX.into()];
+        for number in sizes.chain(others) {
+            assert_eq!(tenths(number), format!("{number:.1}"));
+            assert_eq!(tenths(-number), format!("{:.1}", -number));
         }
     }
 }

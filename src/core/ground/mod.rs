@@ -5,6 +5,7 @@ pub(crate) mod base64;
 pub mod bucket;
 pub mod decimal;
 pub mod id;
+pub mod identity;
 pub mod json;
 pub mod random;
 pub mod reason;

@@ -76,6 +76,11 @@ pub enum CloseReason {
     Eof,
     /// The server was told to end at once.
     Shutdown,
+    /// The body of an answer stood still for `deadlines.stream`: what was to give it gave nothing.
+    Stream,
+    /// The body of an answer was cut off: what was to give it ended early, or gave another number
+    /// of bytes than it had promised.
+    Cut,
     /// TLS was refused or broken: the log says why.
     #[cfg(feature = "tls")]
     Tls,
@@ -126,6 +131,8 @@ impl CloseReason {
             Reset => "reset",
             Eof => "eof",
             Shutdown => "shutdown",
+            Stream => "stream",
+            Cut => "cut",
             #[cfg(feature = "tls")]
             Tls => "tls",
         }
@@ -147,7 +154,7 @@ impl CloseReason {
             Lifetime | Drain => 1001,
             Shed => 1012,
             WriteStall | CloseSend | CloseAck | DrainDeadline | Handshake | Answer | Body
-            | KeepAlive | Done | Reset | Eof | Shutdown => 1006,
+            | KeepAlive | Done | Reset | Eof | Shutdown | Stream | Cut => 1006,
             #[cfg(feature = "tls")]
             Tls => 1006,
         }
@@ -164,10 +171,12 @@ impl CloseReason {
             Peer(_) | Application(_) | Lifetime | Drain | Shed | Kicked | KeepAlive | Done
             | Eof | Reset | Shutdown => Severity::Clean,
             ReadIdle | Heartbeat | Message | Overflow | Memory | WriteStall | CloseSend
-            | CloseAck | DrainDeadline | Handshake | Answer | Body => Severity::Deadline,
+            | CloseAck | DrainDeadline | Handshake | Answer | Body | Stream => Severity::Deadline,
             #[cfg(feature = "tls")]
             Tls => Severity::Deadline,
-            Protocol | Utf8 | TooBig | Fragments | Rate | Forbidden | Panic => Severity::Fault,
+            Protocol | Utf8 | TooBig | Fragments | Rate | Forbidden | Panic | Cut => {
+                Severity::Fault
+            }
         }
     }
 
@@ -202,13 +211,15 @@ impl CloseReason {
             Shed => 25,
             Kicked => 26,
             Memory => 27,
+            Stream => 28,
+            Cut => 29,
             #[cfg(feature = "tls")]
-            Tls => 28,
+            Tls => 30,
         }
     }
 
     /// How many labels there are.
-    pub const COUNT: usize = 28 + cfg!(feature = "tls") as usize;
+    pub const COUNT: usize = 30 + cfg!(feature = "tls") as usize;
 
     /// All reasons, one for each label, in the order of [`CloseReason::index`].
     pub const ALL: [CloseReason; CloseReason::COUNT] = [
@@ -240,6 +251,8 @@ impl CloseReason {
         Shed,
         Kicked,
         Memory,
+        Stream,
+        Cut,
         #[cfg(feature = "tls")]
         Tls,
     ];
@@ -279,6 +292,8 @@ impl fmt::Display for CloseReason {
             Reset => "the connection was reset",
             Eof => "the peer hung up",
             Shutdown => "the server was told to end at once",
+            Stream => "the body of the answer stood still for too long",
+            Cut => "the body of the answer was cut off",
             #[cfg(feature = "tls")]
             Tls => "TLS was refused or broken",
         })

@@ -7,7 +7,7 @@ use crate::core::ground::reason::CloseReason;
 use crate::core::wire::ws::Violation;
 
 /// Everything that a server counts. Counters only grow, and do not overflow in practice.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
     /// Connections that got a slot.
@@ -40,11 +40,20 @@ pub struct Stats {
     pub answers: [u64; 5],
     /// Event streams begun.
     pub streams: u64,
+    /// Bodies of requests that handlers have begun to take in pieces.
+    pub uploads: u64,
+    /// Those of `uploads` that ended with their connections before the handler was told the end of
+    /// the body.
+    pub uploads_cut: u64,
     /// Events and subscriptions of the application that were refused: a bad name, too many topics.
     pub publishes_refused: u64,
+    /// Verdicts of hooks on what clients publish, by [`HookVerdict`].
+    pub hook_verdicts: [u64; HookVerdict::COUNT],
     /// Publications that a log which answers later refused or did not answer in time, and those
     /// that it was not given because too many wait for it.
     pub publishes_unavailable: u64,
+    /// Publications of clients of `/ws` that had been sent before, and were not published again.
+    pub publishes_repeated: u64,
     /// Gaps told to subscribers, or counted if the subscriber cannot be told.
     pub gaps: u64,
     /// Subscriptions that began at a valid position: no event was missing.
@@ -69,6 +78,9 @@ pub struct Stats {
     pub messages_panicked: u64,
     /// Messages received that no handler got, because the end of their connection came first.
     pub messages_cancelled: u64,
+    /// Those of `messages_handled` that were no values for a [`Typed`](crate::Typed) handler, and
+    /// those that came behind one: no handler saw them.
+    pub messages_undecodable: u64,
     /// WebSocket messages and events queued for a peer. Each waits, was written whole, or is
     /// counted among `messages_discarded`.
     pub messages_sent: u64,
@@ -109,6 +121,15 @@ pub struct Stats {
     pub handlers_stuck_total: u64,
     /// Gauge: handler calls that now run longer than `deadlines.handler`.
     pub handlers_stuck: u64,
+    /// Timers that were set. Each is pending, or is counted once among `timers_due` and
+    /// `timers_cancelled`.
+    pub timers_set: u64,
+    /// Timers that fell due.
+    pub timers_due: u64,
+    /// Timers that were cancelled, or whose connection ended first.
+    pub timers_cancelled: u64,
+    /// Timers that were not set: `limits.timers` were pending.
+    pub timers_refused: u64,
     /// Times that the process had been stopped or suspended, so that peers were pinged instead of
     /// ended.
     pub time_jumps: u64,
@@ -132,6 +153,12 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Returns what became of timers, by name.
+    pub(crate) fn timers(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = [self.timers_set, self.timers_due, self.timers_cancelled, self.timers_refused];
+        ["set", "due", "cancelled", "refused"].into_iter().zip(counts)
+    }
+
     /// Returns how many connections ended for this reason.
     pub fn closed_by(&self, reason: CloseReason) -> u64 {
         self.closed.iter().map(|ends| ends[reason.index()]).sum()
@@ -195,6 +222,39 @@ pub struct Vitals {
     pub is_draining: bool,
 }
 
+/// What a hook has made of what a client publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookVerdict {
+    /// It is published, perhaps changed.
+    Publish,
+    /// It is refused.
+    Refuse,
+    /// The hook has taken it over.
+    Take,
+    /// The verdict on a POST came when its client had been answered 503, or had gone: nothing was
+    /// published.
+    Late,
+}
+
+impl HookVerdict {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+
+    /// All verdicts.
+    pub const ALL: [HookVerdict; HookVerdict::COUNT] =
+        [HookVerdict::Publish, HookVerdict::Refuse, HookVerdict::Take, HookVerdict::Late];
+
+    /// Returns its label in `/metrics`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            HookVerdict::Publish => "publish",
+            HookVerdict::Refuse => "refuse",
+            HookVerdict::Take => "take",
+            HookVerdict::Late => "late",
+        }
+    }
+}
+
 /// The purpose of a deadline. Of several due in one tick, the first in this order is the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeadlineKind {
@@ -226,11 +286,13 @@ pub enum DeadlineKind {
     Lifetime,
     /// `deadlines.drain`.
     Drain,
+    /// `deadlines.stream`.
+    Stream,
 }
 
 impl DeadlineKind {
     /// How many kinds there are.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 15;
 
     /// All kinds.
     pub const ALL: [DeadlineKind; DeadlineKind::COUNT] = [
@@ -248,6 +310,7 @@ impl DeadlineKind {
         DeadlineKind::Comment,
         DeadlineKind::Lifetime,
         DeadlineKind::Drain,
+        DeadlineKind::Stream,
     ];
 
     /// Returns the label: the key's name, without its section.
@@ -267,6 +330,7 @@ impl DeadlineKind {
             DeadlineKind::Comment => "comment",
             DeadlineKind::Lifetime => "lifetime",
             DeadlineKind::Drain => "drain",
+            DeadlineKind::Stream => "stream",
         }
     }
 
@@ -349,7 +413,7 @@ impl PhaseName {
 /// Counts values in buckets with the bounds 1, 2, 4, 8, 20, 40, 80, 200, ... and one bucket for all
 /// above the last. There are three to a power of ten, so that 800 ms is a bound in milliseconds and
 /// in microseconds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Histogram {
     buckets: [u64; Histogram::BUCKETS],
     sum: u64,

@@ -11,11 +11,13 @@ mod room;
 
 use std::collections::HashSet;
 use std::io::IoSlice;
+use std::time::Duration;
 
 use crate::core::ground::time::{Instant, Moment};
 use crate::core::topics::{EventId, SubscriptionKey};
 use crate::core::wire::encoded::{Coding, Cursor, Encoded};
 use crate::core::wire::frame::Frame;
+use crate::core::wire::spare_memory::SpareMemory;
 
 pub use room::{Loss, Plan, Wanted, Yielding};
 
@@ -25,7 +27,7 @@ use queue::{Body, Queue, QueueEntry};
 #[derive(Debug, Default)]
 pub struct Outbox(Option<Box<Queue>>);
 
-/// OutboxMemory that empty outboxes have left for the next ones: a few, none of them large.
+/// Memory that empty outboxes have left for the next ones: a few, none of them large.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "boxed as an outbox holds it")]
 pub struct Spares(Vec<Box<Queue>>);
@@ -203,6 +205,12 @@ impl Outbox {
         first.and_then(QueueEntry::text).is_some()
     }
 
+    /// Returns whether a frame is partly written, and its last bytes were taken within `span`.
+    pub fn flows(&self, now: Instant, span: Duration) -> bool {
+        let begun = self.0.as_ref().filter(|queue| queue.begun > 0);
+        begun.is_some_and(|queue| now.since(queue.progress_at.near(now)) <= span)
+    }
+
     /// Notes that the peer is not to blame for the wait until now.
     pub fn excuse(&mut self, now: Instant) {
         if let Some(queue) = &mut self.0 {
@@ -211,8 +219,15 @@ impl Outbox {
     }
 
     /// Removes `len` bytes that the kernel took; 0 if it only took bytes that the transport still
-    /// counts as its own. An outbox that is empty then gives its memory back.
-    pub fn written(&mut self, now: Instant, len: usize, spares: &mut Spares) -> Left {
+    /// counts as its own. An outbox that is empty then gives its memory back, and the memory of
+    /// large messages goes to `memory`.
+    pub fn written(
+        &mut self,
+        now: Instant,
+        len: usize,
+        spares: &mut Spares,
+        memory: &mut SpareMemory,
+    ) -> Left {
         let mut left = Left::default();
         let Some(queue) = self.0.as_mut() else { return left };
         queue.progress_at = now.into();
@@ -227,7 +242,7 @@ impl Outbox {
             queue.begun -= first.len();
             left.ping |= first.kind == Kind::Ping;
             left.close |= first.kind == Kind::Close;
-            queue.pop();
+            queue.pop(memory);
         }
         queue.advance_cursor();
         debug_assert!(!queue.entries.is_empty() || (queue.begun == 0 && queue.bytes == 0));
@@ -430,7 +445,7 @@ mod tests {
         bytes.truncate(len);
         let left = match bytes.len() {
             0 => Left::default(),
-            len => outbox.written(now(), len, &mut Spares::default()),
+            len => outbox.written(now(), len, &mut Spares::default(), &mut SpareMemory::none()),
         };
         (bytes, left)
     }
@@ -533,11 +548,11 @@ mod tests {
             |outbox: &Outbox| outbox.waiting_since(false).map(|(_, oldest_at)| oldest_at);
         assert_eq!(oldest_at(&outbox), Some(at(1000).into()));
         // The other two share an entry: it is as young as the younger.
-        outbox.written(at(2000), 3, &mut Spares::default());
+        outbox.written(at(2000), 3, &mut Spares::default(), &mut SpareMemory::none());
         assert_eq!(oldest_at(&outbox), Some(at(1101).into()));
-        outbox.written(at(2000), 3, &mut Spares::default());
+        outbox.written(at(2000), 3, &mut Spares::default(), &mut SpareMemory::none());
         outbox.push(at(2000), frame(b"y"), Kind::Message, &mut Spares::default());
-        outbox.written(at(2000), 3, &mut Spares::default());
+        outbox.written(at(2000), 3, &mut Spares::default(), &mut SpareMemory::none());
         assert_eq!(oldest_at(&outbox), Some(at(2000).into()));
     }
 

@@ -6,6 +6,7 @@ use super::{Kind, Outbox};
 use crate::core::ground::time::{Instant, Moment};
 use crate::core::wire::encoded::{Cursor, Encoded};
 use crate::core::wire::frame::Frame;
+use crate::core::wire::spare_memory::SpareMemory;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -136,15 +137,18 @@ impl Queue {
     }
 
     /// Removes the first entry, which is written.
-    pub fn pop(&mut self) {
+    pub fn pop(&mut self, memory: &mut SpareMemory) {
         self.cursor = Cursor::default();
-        let Some(QueueEntry { body: Body::Packed(mut packed), .. }) = self.entries.pop_front()
-        else {
-            return;
-        };
-        if packed.capacity() <= SPARE_PACKED_BYTES_MAX {
-            packed.clear();
-            self.spare = packed;
+        let Some(entry) = self.entries.pop_front() else { return };
+        match entry.body {
+            Body::Packed(mut packed) if packed.capacity() <= SPARE_PACKED_BYTES_MAX => {
+                packed.clear();
+                self.spare = packed;
+            }
+            Body::Shared(frame) if entry.kind == Kind::Message => {
+                memory.keep(frame.into_payload());
+            }
+            _ => {}
         }
     }
 

@@ -123,7 +123,8 @@ impl Outbox {
         // Gaps before a released entry are released, too: what is released is a prefix.
         let (mut word_bytes, mut released_word_bytes) = (0, 0);
         let begun = queue.begun;
-        for (place, entry) in queue.entries.drain(..end).enumerate() {
+        for place in 0..end {
+            let Some(entry) = queue.entries.pop_front() else { break };
             let len = entry.len();
             let is_released = usize::saturating_sub(before, begun) < released;
             before += len;
@@ -322,6 +323,7 @@ mod tests {
     use crate::core::ground::random::Random;
     use crate::core::outbox::Spares;
     use crate::core::topics::{After, FirstSubscription, Topics};
+    use crate::core::wire::spare_memory::SpareMemory;
 
     const NOW: Instant = Instant::from_millis(5);
 
@@ -451,7 +453,7 @@ mod tests {
             Some((_, bytes)) => random.between(0, bytes.len() as u64 - 1) as usize,
             None => 0,
         };
-        outbox.written(NOW, begun, &mut Spares::default());
+        outbox.written(NOW, begun, &mut Spares::default(), &mut SpareMemory::none());
         (outbox, Model { entries, begun, is_enough: false, events: 0, lossy: Vec::new() })
     }
 

@@ -13,12 +13,19 @@ pub enum PublishError {
     TopicsFull,
 }
 
+impl PublishError {
+    /// Returns it in words.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            PublishError::BadName => BadName::SENTENCE,
+            PublishError::TopicsFull => "there are as many topics as there may be",
+        }
+    }
+}
+
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PublishError::BadName => BadName.fmt(f),
-            PublishError::TopicsFull => f.write_str("there are as many topics as there may be"),
-        }
+        f.write_str(self.sentence())
     }
 }
 
@@ -44,15 +51,22 @@ impl From<PublishError> for SubscribeError {
     }
 }
 
-impl fmt::Display for SubscribeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl SubscribeError {
+    /// Returns it in words.
+    pub fn sentence(self) -> &'static str {
         match self {
-            SubscribeError::BadName => PublishError::BadName.fmt(f),
-            SubscribeError::TopicsFull => PublishError::TopicsFull.fmt(f),
+            SubscribeError::BadName => PublishError::BadName.sentence(),
+            SubscribeError::TopicsFull => PublishError::TopicsFull.sentence(),
             SubscribeError::SubscriptionsFull => {
-                f.write_str("the connection has as many subscriptions as it may have")
+                "the connection has as many subscriptions as it may have"
             }
         }
+    }
+}
+
+impl fmt::Display for SubscribeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())
     }
 }
 

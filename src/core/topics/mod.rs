@@ -14,6 +14,7 @@
 //! A caller encodes: here are ids, payloads and their subscribers. Nothing here knows a socket, a
 //! thread or a clock, and no decision depends on the order of a hash.
 
+mod audience;
 mod error;
 mod fan_out;
 pub mod id;
@@ -31,6 +32,7 @@ use std::fmt;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 
+pub use audience::Change;
 pub use error::{PublishError, SubscribeError};
 pub use fan_out::{Delivery, TOGETHER_MAX};
 pub use id::EventId;
@@ -40,6 +42,7 @@ pub use replay::{After, Gap, Replay};
 pub use retention::Rules;
 pub use subscriptions::{FirstSubscription, SubscriptionKey};
 
+use audience::Audience;
 use fan_out::FanOut;
 use id::Issuer;
 use log::Log;
@@ -62,6 +65,8 @@ pub struct Topics {
     published: u64,
     /// Subscriptions looked at since [`Topics::take_looked_at`].
     looked_at: usize,
+    /// What has become of topics' subscribers, if anybody is to be told.
+    audience: Option<Box<Audience>>,
 }
 
 impl Topics {
@@ -76,6 +81,7 @@ impl Topics {
             fan_out: FanOut::default(),
             published: 0,
             looked_at: 0,
+            audience: None,
         }
     }
 
@@ -172,8 +178,15 @@ impl Topics {
         if count >= self.rules.subscriptions_max {
             return Err(SubscribeError::SubscriptionsFull);
         }
+        let untold = self.audience.as_ref().map_or(0, |audience| audience.len());
+        if untold >= self.rules.topics_max && self.table.find(topic).is_none() {
+            return Err(SubscribeError::TopicsFull);
+        }
         let slot = self.find_or_make(topic)?;
         self.table[slot].subscribers += 1;
+        if self.table[slot].subscribers == 1 {
+            self.note_change(slot, Change::First);
+        }
         let (state, next) = self.begin_trimmed(now, slot, after);
         let key = self.subscriptions.insert(Subscription::new(connection, slot, state, next));
         self.subscriptions.link(Ring::Connection, list, key);
@@ -192,6 +205,9 @@ impl Topics {
         self.subscriptions.unlink(Ring::Connection, list, key);
         let Subscription { topic: slot, .. } = self.subscriptions.remove(key);
         self.table[slot].subscribers -= 1;
+        if self.table[slot].subscribers == 0 {
+            self.note_change(slot, Change::Last);
+        }
         self.table.forget_if_unused(slot);
     }
 
@@ -299,6 +315,38 @@ impl Topics {
     /// Returns whether a topic has subscriptions, live or in replay.
     pub fn has_subscribers(&self, topic: &str) -> bool {
         self.table.find(topic).is_some_and(|slot| self.table[slot].subscribers > 0)
+    }
+
+    /// Takes note from now on of topics that get their first subscriber or lose their last one, for
+    /// [`Topics::poll_change`]. Until a change has been told its topic counts against the number of
+    /// topics for those that come.
+    pub fn watch_audience(&mut self) {
+        self.audience.get_or_insert_default();
+    }
+
+    /// Returns whether changes are noted.
+    #[inline]
+    pub fn is_audience_watched(&self) -> bool {
+        self.audience.is_some()
+    }
+
+    /// Takes the next change to tell. The next one of the same topic waits for
+    /// [`Topics::note_change_told`].
+    pub fn poll_change(&mut self) -> Option<(Name, Change)> {
+        self.audience.as_mut()?.poll()
+    }
+
+    /// Notes that the change of a topic has been told.
+    pub fn note_change_told(&mut self, topic: &Name) {
+        if let Some(audience) = &mut self.audience {
+            audience.note_told(topic);
+        }
+    }
+
+    fn note_change(&mut self, slot: u32, change: Change) {
+        if let Some(audience) = &mut self.audience {
+            audience.note(&self.table[slot].name, change);
+        }
     }
 
     /// Returns the number of topics.

@@ -84,8 +84,13 @@ pub struct BadName;
 
 impl fmt::Display for BadName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a topic is 1 to 128 characters of A-Z a-z 0-9 . _ - :")
+        f.write_str(BadName::SENTENCE)
     }
+}
+
+impl BadName {
+    /// It in words.
+    pub const SENTENCE: &'static str = "a topic is 1 to 128 characters of A-Z a-z 0-9 . _ - :";
 }
 
 impl std::error::Error for BadName {}

@@ -116,6 +116,15 @@ impl Frame {
         }
     }
 
+    /// Returns the payload, as [`Frame::payload`] does.
+    #[inline]
+    pub fn into_payload(self) -> Bytes {
+        match self.body {
+            Body::Whole(payload) => payload,
+            Body::Encoded(text) => text.payload().clone(),
+        }
+    }
+
     /// Returns the text that is encoded while it is written, if it is one.
     pub fn text(&self) -> Option<&Encoded> {
         match &self.body {

@@ -16,6 +16,16 @@ use crate::core::wire::payload::Payload;
 /// A message of a client, borrowed from its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage<'a> {
+    /// Say who the client is, first of all: then what it publishes again with the same `ref` is
+    /// not published twice.
+    Hello {
+        /// The id that the client drew for its life: [`is_client_id`].
+        client: Cow<'a, str>,
+        /// The version of the client: [`is_version`].
+        version: Cow<'a, str>,
+        /// What an error answer must repeat: JSON, raw.
+        reference: Option<&'a str>,
+    },
     /// Subscribe to this topic; first send the events after this id.
     Subscribe {
         /// The topic.
@@ -59,6 +69,18 @@ impl<'a> ClientMessage<'a> {
     pub fn parse(text: &'a str) -> Result<ClientMessage<'a>, Problem<'a>> {
         Reading::default().finish(text)
     }
+}
+
+/// Returns whether a client may call itself so: 16 to 64 characters of base64url.
+pub fn is_client_id(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    (16..=64).contains(&text.len()) && text.bytes().all(is_allowed)
+}
+
+/// Returns whether a client's version may read so: 1 to 64 characters of `A-Z a-z 0-9 . _ + -`.
+pub fn is_version(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
+    (1..=64).contains(&text.len()) && text.bytes().all(is_allowed)
 }
 
 /// What a client publishes: a JSON string is text, anything else is kept as JSON.
@@ -175,12 +197,12 @@ pub enum ServerMessage<'a> {
         /// The first event that follows, if there is one yet.
         first: Option<&'a str>,
     },
-    /// The client's event was published.
+    /// The client's event was published, or taken over by a hook of the application.
     Published {
         /// The client's `ref`: JSON, raw.
         reference: Option<&'a str>,
-        /// The event's id.
-        id: &'a str,
+        /// The event's id; `None` if it was taken over.
+        id: Option<&'a str>,
     },
     /// The answer to `ping`.
     Pong {
@@ -236,7 +258,11 @@ impl ServerMessage<'_> {
             }
             ServerMessage::Gap { topic, first } => with_gap(op("gap"), topic, first),
             ServerMessage::Published { reference, id } => {
-                with_reference(op("published"), reference).string("id", id)
+                let object = with_reference(op("published"), reference);
+                match id {
+                    Some(id) => object.string("id", id),
+                    None => object.raw("id", "null"),
+                }
             }
             ServerMessage::Pong { reference } => with_reference(op("pong"), reference),
             ServerMessage::Error { code, sentence, reference } => {
@@ -389,6 +415,14 @@ impl Reading {
         let op = raw(OP).and_then(json::name).ok_or(bad("op is a string"))?;
         let topic = || raw(TOPIC).and_then(json::name).ok_or(bad("topic is a string"));
         match &*op {
+            "hello" => {
+                let word = |position, is_good: fn(&str) -> bool| {
+                    raw(position).and_then(json::name).filter(|word| is_good(word))
+                };
+                let client = word(CLIENT, is_client_id).ok_or(bad(NO_CLIENT_ID))?;
+                let version = word(VERSION, is_version).ok_or(bad(NO_VERSION))?;
+                Ok(ClientMessage::Hello { client, version, reference })
+            }
             "subscribe" => {
                 let after = raw(AFTER).filter(|after| *after != "null");
                 let after = after.map(|after| json::name(after).ok_or(bad("after is an id")));
@@ -433,15 +467,19 @@ fn position(text: &str, name: Range<usize>, is_sound: bool) -> Option<usize> {
     NAMES.iter().position(|other| *other == name)
 }
 
-const NAMES: [&str; 5] = ["op", "topic", "after", "data", "ref"];
+const NAMES: [&str; 7] = ["op", "topic", "after", "data", "ref", "client", "version"];
 const OP: usize = 0;
 const TOPIC: usize = 1;
 const AFTER: usize = 2;
 const DATA: usize = 3;
 const REFERENCE: usize = 4;
+const CLIENT: usize = 5;
+const VERSION: usize = 6;
 /// The longest of them in escapes, with its quotes.
-const NAME_LEN_MAX: usize = 32;
+const NAME_LEN_MAX: usize = 6 * 7 + 2;
 const NO_OBJECT: &str = "a message is one JSON object";
+const NO_CLIENT_ID: &str = "client is 16 to 64 characters of A-Z a-z 0-9 - _";
+const NO_VERSION: &str = "version is 1 to 64 characters of A-Z a-z 0-9 . _ + -";
 
 #[cfg(test)]
 mod tests {
@@ -535,7 +573,7 @@ mod tests {
             ("{}", BadRequest, "op is a string"),
             (r#"{"op":["ping"]}"#, BadRequest, "op is a string"),
             (r#"{"op":"Ping"}"#, UnknownOp, "there is no such op"),
-            (r#"{"op":"hello"}"#, UnknownOp, "there is no such op"),
+            (r#"{"op":"hello"}"#, BadRequest, NO_CLIENT_ID),
             (r#"{"op":"subscribe"}"#, BadRequest, "topic is a string"),
             (r#"{"op":"unsubscribe","topic":1}"#, BadRequest, "topic is a string"),
             (r#"{"op":"publish","data":1}"#, BadRequest, "topic is a string"),
@@ -545,6 +583,41 @@ mod tests {
             let problem = Problem { code, sentence, reference: None };
             assert_eq!(ClientMessage::parse(text), Err(problem), "{text}");
         }
+    }
+
+    #[test]
+    fn a_hello_has_an_id_and_a_version() {
+        let parse = |client: &str, version: &str| {
+            let text = format!(r#"{{"op":"hello","client":{client},"version":{version},"ref":1}}"#);
+            match ClientMessage::parse(&text) {
+                Ok(ClientMessage::Hello { client, version, reference: Some("1") }) => {
+                    Ok((client.into_owned(), version.into_owned()))
+                }
+                Err(Problem { code: ErrorCode::BadRequest, sentence, reference: Some("1") }) => {
+                    Err(sentence)
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let quoted = |text: &str| format!("\"{text}\"");
+        let (id, version) = ("AZaz09-_AZaz09-_", "1.0_a+b-c");
+        let good = Ok((id.into(), version.into()));
+        assert_eq!(parse(&quoted(id), &quoted(version)), good);
+        assert_eq!(parse(&quoted(r"\u0041Zaz09-_AZaz09-_"), &quoted(version)), good);
+        for length in [16, 64] {
+            let id = "x".repeat(length);
+            assert_eq!(parse(&quoted(&id), "\"1\""), Ok((id, "1".into())));
+        }
+        assert!(parse(&quoted(id), &quoted(&"9".repeat(64))).is_ok());
+        let (short, long, other) = ("x".repeat(15), "x".repeat(65), "ü".repeat(8));
+        let bad = ["", &short, &long, "AZaz09-_AZaz09-=", &other];
+        for id in bad.map(quoted).iter().map(String::as_str).chain(["null", "[]", "1"]) {
+            assert_eq!(parse(id, "\"1\""), Err(NO_CLIENT_ID), "{id}");
+        }
+        for version in ["", " ", "1/2", "ü", &"9".repeat(65)].map(quoted) {
+            assert_eq!(parse(&quoted(id), &version), Err(NO_VERSION), "{version}");
+        }
+        assert_eq!(parse(&quoted(id), "2"), Err(NO_VERSION));
     }
 
     #[test]
@@ -701,10 +774,17 @@ mod tests {
                 r#"{"op":"gap","topic":"t","first":"7-0"}"#,
             ),
             (
-                ServerMessage::Published { reference: Some("[1]"), id },
+                ServerMessage::Published { reference: Some("[1]"), id: Some(id) },
                 r#"{"op":"published","ref":[1],"id":"7-0"}"#,
             ),
-            (ServerMessage::Published { reference: None, id }, r#"{"op":"published","id":"7-0"}"#),
+            (
+                ServerMessage::Published { reference: None, id: Some(id) },
+                r#"{"op":"published","id":"7-0"}"#,
+            ),
+            (
+                ServerMessage::Published { reference: None, id: None },
+                r#"{"op":"published","id":null}"#,
+            ),
             (ServerMessage::Pong { reference: None }, r#"{"op":"pong"}"#),
             (ServerMessage::Pong { reference: Some("null") }, r#"{"op":"pong","ref":null}"#),
             (

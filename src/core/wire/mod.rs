@@ -1,12 +1,17 @@
 //! What goes over the wire: HTTP, WebSocket, event streams, the JSON messages of `/ws`.
 
 pub mod encoded;
+#[cfg(feature = "client")]
+pub mod event_reader;
 pub mod frame;
 pub mod http;
 pub mod hub;
 pub mod message;
 pub mod payload;
+pub mod spare_memory;
 pub mod sse;
+#[cfg(feature = "client")]
+pub mod target;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod ws;

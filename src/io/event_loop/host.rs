@@ -7,22 +7,31 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
 
 use mio::Interest;
 use mio::event::Source;
 use mio::unix::SourceFd;
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::core::contract::event::{Command, Done, Job};
+use tungstenite::Utf8Bytes;
+
+use crate::core::contract::event::{Command, Done, Job, Place, Session};
 use crate::core::contract::route::Placement;
-use crate::core::engine::Refused;
+use crate::core::engine::{Refused, Served, Timed};
 use crate::core::ground::id::ConnectionId;
-use crate::core::topics::Payload;
+#[cfg(feature = "client")]
+use crate::core::ground::time::Instant;
+use crate::core::topics::{After, EventId, Payload};
 use crate::core::wire::message::Message;
+#[cfg(feature = "client")]
+use crate::io::client::Clients;
 use crate::io::clock::Clock;
 use crate::io::event_loop::{EventLoop, WAKER};
 use crate::io::manual_clock::ManualClock;
 use crate::io::sockets::Sockets;
+use crate::threads::handler::Endpoint;
 
 impl EventLoop {
     /// Makes a descriptor that wakes the loop. When a thread or a signal handler writes the eight
@@ -46,10 +55,40 @@ impl EventLoop {
         is_new
     }
 
-    /// Adds a WebSocket route whose events the host pulls.
-    pub fn add_pulled_route(&mut self, path: String) -> Result<(), Refused> {
-        // The route has no endpoint: only the host takes its jobs.
-        self.engine.add_pulled_route(path)
+    /// Adds routes that the engine answers, or whose jobs the host pulls: see
+    /// [`Engine::add_routes`].
+    pub fn add_routes(&mut self, specs: Vec<Served>) -> Result<(), Refused> {
+        self.engine.add_routes(specs).map(|_| ())
+    }
+
+    /// Adds a route whose endpoint runs on this thread, within turns.
+    pub fn add_endpoint(
+        &mut self,
+        spec: Served,
+        endpoint: Arc<dyn Endpoint>,
+    ) -> Result<(), Refused> {
+        debug_assert!(spec.placement == Placement::Inline && !self.outside.has_pool());
+        let route = self.engine.add_routes(vec![spec])?;
+        self.outside.handlers.endpoints.put(route, endpoint);
+        Ok(())
+    }
+
+    /// Answers requests for this path without a token. Returns whether it has a route.
+    pub fn open_path(&mut self, path: &str) -> bool {
+        self.engine.open_path(path)
+    }
+
+    /// Gives a key a value for this path alone. Returns whether it has a route.
+    pub fn set_on(&mut self, path: &str, key: &str, value: &str) -> Result<bool, Vec<String>> {
+        let now = self.resume();
+        let is_set = self.engine.set_on(now, path, key, value);
+        self.ask();
+        is_set
+    }
+
+    /// Asks the host about each request for this path. Returns whether it has routes for that.
+    pub fn ask_on(&mut self, path: &str) -> bool {
+        self.engine.ask_on(path)
     }
 
     /// Takes the next events for the host. [`EventLoop::finish_job`] gives the job back; only then
@@ -73,7 +112,7 @@ impl EventLoop {
         from: Option<ConnectionId>,
         id: ConnectionId,
         len: usize,
-        make: impl FnOnce() -> Option<Message>,
+        make: &dyn Fn() -> Option<Message>,
     ) -> Result<(), Refused> {
         let now = self.resume();
         let mut verdict = self.engine.check_send(from, id, len);
@@ -96,12 +135,13 @@ impl EventLoop {
         &mut self,
         id: ConnectionId,
         code: u16,
+        text: Utf8Bytes,
         cancelled: impl FnOnce() -> u64,
     ) -> Result<(), Refused> {
         self.engine.check_open(id)?;
         let now = self.resume();
         self.engine.stats_mut().messages_cancelled += cancelled();
-        self.engine.take_command(now, &mut self.outside, None, Command::Close(id, code, "".into()));
+        self.engine.take_command(now, &mut self.outside, None, Command::Close(id, code, text));
         self.ask();
         Ok(())
     }
@@ -114,10 +154,16 @@ impl EventLoop {
         verdict
     }
 
-    /// Subscribes a peer to the events of a topic from now on.
-    pub fn subscribe(&mut self, id: ConnectionId, topic: &str) -> Result<(), Refused> {
+    /// Subscribes a peer to the events of a topic. Returns whether events after the position are
+    /// missing.
+    pub fn subscribe(
+        &mut self,
+        id: ConnectionId,
+        topic: &str,
+        after: After,
+    ) -> Result<bool, Refused> {
         let now = self.resume();
-        let verdict = self.engine.subscribe_for_host(now, id, topic);
+        let verdict = self.engine.subscribe_for_host(now, id, topic, after);
         self.ask();
         verdict
     }
@@ -134,6 +180,64 @@ impl EventLoop {
         );
         self.ask();
         Ok(())
+    }
+
+    /// Returns the newest event of a topic, if one is retained.
+    pub fn latest(&mut self, topic: &str) -> Result<Option<(EventId, Payload)>, Refused> {
+        let now = self.resume();
+        let latest = self.engine.latest_for_host(now, topic);
+        self.ask();
+        latest
+    }
+
+    /// Ends a connection of any kind.
+    pub fn kick(&mut self, id: ConnectionId) -> Result<(), Refused> {
+        self.engine.check_there(id)?;
+        self.command(Command::Kick(id));
+        Ok(())
+    }
+
+    /// Takes a command that needs no answer.
+    pub fn command(&mut self, command: Command) {
+        let now = self.resume();
+        self.engine.take_command(now, &mut self.outside, None, command);
+        self.ask();
+    }
+
+    /// Sets a timer of a peer, or moves it: see [`Engine::set_timer`].
+    pub fn set_timer(&mut self, id: ConnectionId, span: Duration, token: u64) -> Timed {
+        let now = self.resume();
+        let timed = self.engine.set_timer(now, id, span, token);
+        self.ask();
+        timed
+    }
+
+    /// Cancels a timer of a peer: see [`Engine::cancel_timer`].
+    pub fn cancel_timer(&mut self, id: ConnectionId, token: u64) -> bool {
+        self.resume();
+        let was_there = self.engine.cancel_timer(id, token);
+        self.ask();
+        was_there
+    }
+
+    /// Returns a slice of the table of connections, and the place to go on from if there is more.
+    pub fn table_slice(&mut self, place: Place) -> (String, Option<Place>) {
+        let now = self.outside.clock.now();
+        self.engine.table_slice(now, place)
+    }
+
+    /// Returns the place of the session of a connection: see [`Engine::session_of`].
+    pub fn session_of(&mut self, id: ConnectionId) -> Option<&mut Option<Session>> {
+        self.engine.session_of(id)
+    }
+
+    /// Lends the clients beside the server.
+    #[cfg(feature = "client")]
+    pub fn with_clients<T>(&mut self, act: impl FnOnce(&mut Clients, Instant) -> T) -> T {
+        let now = self.resume();
+        let acted = act(&mut self.outside.clients, now);
+        self.ask();
+        acted
     }
 
     /// Begins to drain: the listeners are closed at once.

@@ -23,8 +23,9 @@ use crate::core::admission::tokens::Tokens;
 use crate::core::contract::backbone::Publication;
 use crate::core::contract::event::Command;
 use crate::core::contract::route::Face;
-use crate::core::engine::{Engine, Setup, World as _};
+use crate::core::engine::{AudienceHook, Engine, Setup, World as _};
 use crate::core::ground::time::{Instant, sooner};
+use crate::core::topics::Change;
 #[cfg(feature = "backbone")]
 use crate::core::topics::EventId;
 use crate::io::clock::{Clock, Passed};
@@ -34,6 +35,7 @@ use crate::io::refusals::Refusals;
 use crate::system::tls::Acceptor;
 use crate::threads::handle::Handle;
 use crate::threads::handler::Endpoints;
+use crate::threads::worker::StartWorkers;
 
 use outside::Outside;
 
@@ -47,10 +49,15 @@ pub(crate) struct EventLoop {
 
 impl EventLoop {
     /// Makes a loop that reads `clock`; `endpoints` stand in the order of the setup's routes.
-    pub fn new(setup: Setup, endpoints: Endpoints, clock: Clock) -> io::Result<EventLoop> {
-        let outside = Outside::new(&setup.config, endpoints, clock)?;
+    pub fn new(
+        setup: Setup,
+        endpoints: Endpoints,
+        clock: Clock,
+        start_workers: Option<StartWorkers>,
+    ) -> io::Result<EventLoop> {
+        let outside = Outside::new(&setup.config, endpoints, clock, start_workers)?;
         let engine = Engine::new(setup);
-        outside.inlet.bound(engine.memory_limit());
+        outside.inlet.bound(engine.memory_limit(), &engine.config().limits);
         Ok(EventLoop { engine, outside, asked_at: None })
     }
 
@@ -74,6 +81,11 @@ impl EventLoop {
     pub fn set_tokens(&mut self, tokens: Option<Tokens>) {
         let now = self.outside.clock.now();
         self.engine.set_tokens(now, tokens);
+    }
+
+    /// Has a hook be told of changes of topics' subscribers.
+    pub fn hook_audience(&mut self, change: Change, hook: AudienceHook) {
+        self.engine.hook_audience(change, hook);
     }
 
     /// Has new handshakes of TLS follow these certificates.
@@ -131,6 +143,8 @@ impl EventLoop {
     /// long as it takes).
     pub fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let has_commands = self.outside.inlet.fall_asleep();
+        #[cfg(feature = "client")]
+        let has_commands = has_commands || self.outside.clients.has_orders();
         let wait = if has_commands { Some(Duration::ZERO) } else { wait };
         self.outside.poll(wait)?;
         self.outside.inlet.wake_up();
@@ -138,9 +152,11 @@ impl EventLoop {
         let now = self.resume();
         let unix_ms = self.outside.clock.unix_ms();
         self.engine.turn(now, unix_ms, &mut self.outside);
+        #[cfg(feature = "client")]
+        self.outside.clients.turn(now);
         self.outside.watch_handlers(&mut self.engine, now);
         // A reload may have changed it.
-        self.outside.inlet.bound(self.engine.memory_limit());
+        self.outside.inlet.bound(self.engine.memory_limit(), &self.engine.config().limits);
         self.outside.inlet.fall_asleep();
         self.ask();
         let turn_us = began.elapsed().as_micros() as u64;
@@ -154,8 +170,10 @@ impl EventLoop {
         #[cfg(feature = "tls")]
         self.outside.set_now(now);
         if let Passed::Jumped(jump) = passed {
-            warn!("time jumped ms={}: pinging instead of judging", jump.as_millis());
+            warn!("time jumped ms={}: pinging instead of judging", jump.as_millis() as u64);
             self.engine.handle_time_jump(now);
+            #[cfg(feature = "client")]
+            self.outside.clients.handle_time_jump(now);
         }
         now
     }
@@ -163,6 +181,7 @@ impl EventLoop {
     /// Notes when the next turn is due.
     fn ask(&mut self) {
         let now = self.outside.clock.now();
+        self.engine.postpone_timers(now);
         self.engine.arm_touched(now);
         self.asked_at = match self.has_work_left() {
             true => Some(now),
@@ -207,6 +226,9 @@ impl Drop for EventLoop {
                 break;
             }
         }
+        self.engine.end_listeners(now);
+        #[cfg(feature = "client")]
+        self.outside.clients.end(now);
         self.outside.inlet.close();
         let Some(cancelled) = self.outside.end_pool() else { return };
         if !self.engine.is_told() {

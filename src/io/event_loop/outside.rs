@@ -7,18 +7,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+#[cfg(feature = "client")]
+use mio::Registry;
 use mio::{Events, Poll, Token, Waker};
 
+use super::handlers::OnLoop;
 use super::{LISTENER_TOKENS, REFUSAL_TOKENS, WAKER};
 use crate::core::config::{Config, READ_BUFFER_BYTES};
 use crate::core::contract::event::{Command, Done, Job};
+use crate::core::contract::handlers::Handlers;
 use crate::core::contract::route::Face;
 use crate::core::engine::{self, Action, Engine, World};
-use crate::core::ground::id::{ConnectionId, Generation};
+use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 use crate::core::observe::figures::Surroundings;
 use crate::core::transport::Transport;
 use crate::core::wire::http::Refusal;
+#[cfg(feature = "client")]
+use crate::io::client::Clients;
 use crate::io::clock::Clock;
 use crate::io::listener::Listener;
 use crate::io::memory::Exchange;
@@ -26,10 +32,13 @@ use crate::io::refusals::Refusals;
 use crate::io::socket::{Readiness, Socket};
 use crate::io::sockets::Sockets;
 use crate::system::process::Gauges;
-use crate::threads::command_queue::{Inlet, Scope, Shared};
-use crate::threads::handle::Peer;
+#[cfg(feature = "client")]
+use crate::system::random_seed;
+use crate::threads::command_queue::{Inlet, Shared};
 use crate::threads::handler::Endpoints;
-use crate::threads::worker::Pool;
+#[cfg(feature = "client")]
+use crate::threads::link::LinkInlet;
+use crate::threads::worker::{StartWorkers, Workers};
 
 /// What the loop has beside the engine.
 pub(super) struct Outside {
@@ -45,13 +54,10 @@ pub(super) struct Outside {
     pub refusals: Refusals,
     pub inlet: Inlet,
     pub shared: Arc<Shared>,
-    pub endpoints: Endpoints,
-    pub pool: Option<Pool>,
+    pub handlers: OnLoop,
+    pub pool: Option<Box<dyn Workers>>,
     /// A job that the pool had no room for.
     pub parked: Option<Job>,
-    /// The peer that handlers on this thread get, and the scope that collects their commands.
-    pub peer: Peer,
-    pub scope: Option<Scope>,
     pub shared_buffer: Box<[u8]>,
     /// When to try to accept again, after descriptors or memory ran out.
     pub accept_at: Option<Instant>,
@@ -59,18 +65,27 @@ pub(super) struct Outside {
     pub watch_at: Option<Instant>,
     pub process: Gauges,
     pub log_lines_dropped: Option<Arc<AtomicUsize>>,
+    /// The clients beside the server.
+    #[cfg(feature = "client")]
+    pub clients: Clients,
 }
 
 impl Outside {
-    pub fn new(config: &Config, endpoints: Endpoints, clock: Clock) -> io::Result<Outside> {
+    pub fn new(
+        config: &Config,
+        endpoints: Endpoints,
+        clock: Clock,
+        start_workers: Option<StartWorkers>,
+    ) -> io::Result<Outside> {
         let poll = Poll::new()?;
         let inlet = Inlet::new(Waker::new(poll.registry(), WAKER)?);
         let shared = inlet.shared();
-        let peer = Peer::new(ConnectionId::new(0, Generation::FIRST), inlet.handle());
         clock.wake(&shared);
-        let pool = match config.workers {
-            0 => None,
-            count => Some(Pool::new(count, &endpoints, &inlet.handle(), &shared)?),
+        #[cfg(feature = "client")]
+        let clients = Outside::make_clients(&shared, poll.registry(), config)?;
+        let pool = match (config.workers, start_workers) {
+            (0, _) | (_, None) => None,
+            (count, Some(start)) => Some(start(count, &endpoints, &inlet.handle(), &shared)?),
         };
         Ok(Outside {
             events: Events::with_capacity(config.turn.events),
@@ -81,19 +96,37 @@ impl Outside {
             memory: None,
             listeners: Vec::new(),
             refusals: Refusals::default(),
+            handlers: OnLoop::new(endpoints, &inlet),
             inlet,
             shared,
-            endpoints,
             pool,
             parked: None,
-            peer,
-            scope: None,
             shared_buffer: vec![0; READ_BUFFER_BYTES as usize].into_boxed_slice(),
             accept_at: None,
             watch_at: None,
             process: Gauges::new(),
             log_lines_dropped: None,
+            #[cfg(feature = "client")]
+            clients,
         })
+    }
+
+    #[cfg(feature = "client")]
+    fn make_clients(
+        shared: &Arc<Shared>,
+        registry: &Registry,
+        config: &Config,
+    ) -> io::Result<Clients> {
+        // A channel that owned its loop would keep the loop for ever.
+        let waking = Arc::downgrade(shared);
+        let wake = move || {
+            if let Some(shared) = waking.upgrade() {
+                shared.wake();
+            }
+        };
+        let inlet = LinkInlet::new(wake.clone());
+        let _ = shared.links.set(inlet.shared.clone());
+        Clients::new(inlet, wake, registry, config.tick, random_seed())
     }
 
     /// Waits for events, for at most `wait`.
@@ -113,17 +146,23 @@ impl Outside {
         let is_left = accepts || has_news || self.inlet.has_commands();
         #[cfg(feature = "tls")]
         let is_left = is_left
-            || self.sockets.desk.as_ref().is_some_and(|desk| desk.has_work_left(self.has_pool()));
+            || self.sockets.desk.as_ref().is_some_and(|desk| desk.has_work_left(self.has_room()));
+        #[cfg(feature = "client")]
+        let is_left = is_left || self.clients.has_work_left();
         is_left
     }
 
     /// Returns the moments at which a turn must come.
-    pub fn next_deadlines(&self) -> [Option<Instant>; 4] {
+    pub fn next_deadlines(&self) -> [Option<Instant>; 5] {
         #[cfg(feature = "tls")]
         let room_at = self.sockets.desk.as_ref().and_then(|desk| desk.next_at());
         #[cfg(not(feature = "tls"))]
         let room_at = None;
-        [self.accept_at, self.watch_at, self.refusals.next_at(), room_at]
+        #[cfg(feature = "client")]
+        let client_at = self.clients.next_deadline();
+        #[cfg(not(feature = "client"))]
+        let client_at = None;
+        [self.accept_at, self.watch_at, self.refusals.next_at(), room_at, client_at]
     }
 
     /// Returns the slot that a readiness is for, with the state of its socket. Readiness of
@@ -131,6 +170,12 @@ impl Outside {
     #[inline(always)]
     fn sort(&mut self, readiness: Readiness) -> Option<(usize, engine::Readiness)> {
         let Readiness { readable, writable, read_closed, write_closed, error, .. } = readiness;
+        #[cfg(feature = "client")]
+        if Clients::owns(readiness.token) {
+            let (reads, writes) = (readable || read_closed, writable || error);
+            self.clients.note_ready(readiness.token, reads, writes);
+            return None;
+        }
         match readiness.token {
             Token(key) if key < REFUSAL_TOKENS => {
                 let closed = read_closed || error;
@@ -156,6 +201,8 @@ impl Outside {
 
     fn close(&mut self, key: usize) {
         self.sockets.close(key);
+        #[cfg(feature = "tls")]
+        self.linger();
         // A descriptor is free again: the next turn accepts a connection that waits for one.
         self.accept_at = None;
     }
@@ -223,21 +270,19 @@ impl World for Outside {
     }
 
     #[inline]
-    fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8])> {
+    fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8], impl Handlers)> {
         let socket = self.sockets.get_mut(key)?;
-        Some((socket, &mut *self.shared_buffer))
+        Some((socket, &mut *self.shared_buffer, &mut self.handlers))
     }
 
     #[inline]
     fn run(&mut self, engine: &mut Engine, job: Job) -> (Vec<Command>, Done) {
-        self.run_job(engine, job)
+        self.handlers.run_job(engine, job)
     }
 
     #[inline]
     fn keep_spare(&mut self, commands: Vec<Command>) {
-        if let Some(scope) = &mut self.scope {
-            scope.keep_spare(commands);
-        }
+        self.handlers.keep_spare(commands);
     }
 
     fn dispatch(&mut self, engine: &mut Engine) {
@@ -245,10 +290,10 @@ impl World for Outside {
     }
 
     fn surroundings(&self) -> Surroundings {
-        let queued = self.pool.as_ref().map_or(0, Pool::len) + usize::from(self.parked.is_some());
+        let waiting = self.pool.as_ref().map_or(0, |pool| pool.queued());
         let dropped = self.log_lines_dropped.as_ref().map_or(0, |n| n.load(Ordering::Relaxed));
         Surroundings {
-            jobs_queued: queued,
+            jobs_queued: waiting + usize::from(self.parked.is_some()),
             command_bytes: self.inlet.bytes(),
             log_lines_dropped: dropped as u64,
             process: self.process.read(),

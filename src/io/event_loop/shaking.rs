@@ -1,9 +1,11 @@
 //! Handshakes of TLS between the loop and the workers.
 
+use super::REFUSAL_TOKENS;
 use super::outside::Outside;
 use crate::core::engine::{self, Engine};
 use crate::core::ground::time::Instant;
 use crate::core::observe::tls::TlsFigures;
+use crate::io::socket::Socket;
 use crate::io::transport::tls::Desk;
 use crate::threads::worker::Work;
 
@@ -18,7 +20,7 @@ impl Outside {
     /// Notes the time of the turn.
     pub fn set_now(&mut self, now: Instant) {
         if let Some(desk) = &mut self.sockets.desk {
-            desk.now = now;
+            desk.set_now(now);
         }
     }
 
@@ -29,26 +31,30 @@ impl Outside {
         let Some(pool) = &self.pool else { return };
         // One worker is left to the handlers, where there are two.
         let out_max = engine.config().workers.saturating_sub(1).max(1);
+        let may_send = |desk: &Desk| desk.out < out_max && !desk.makes_steps(true);
         while pool.has_room()
-            && self.sockets.desk.as_ref().is_some_and(|desk| desk.out < out_max)
+            && self.sockets.desk.as_deref().is_some_and(may_send)
             && let Some((ticket, shake)) = self.sockets.poll_step()
         {
             let desk = self.sockets.desk.as_mut().expect("it gave a step");
             // There is room: nobody else sends.
-            let _ = pool.try_send(Work::Step(desk.hand_out(ticket, shake)));
+            let _ = pool.try_send(Work::Errand(desk.hand_out(ticket, shake)));
         }
     }
 
-    /// Takes the steps back that were made, and makes one where there are no workers.
+    /// Returns whether there are workers, with room for more.
+    pub fn has_room(&self) -> bool {
+        self.pool.as_ref().is_some_and(|pool| pool.has_room())
+    }
+
+    /// Takes the steps back that were made, and makes one where no worker does.
     pub fn take_steps(&mut self, mut note: impl FnMut(usize, engine::Readiness)) {
-        if self.sockets.desk.is_none() {
-            return;
-        }
-        if self.pool.is_none()
-            && let Some((ticket, shake)) = self.sockets.poll_step()
+        let has_room = self.has_room();
+        let Some(desk) = &mut self.sockets.desk else { return };
+        if desk.makes_steps(has_room)
+            && let Some(step) = desk.take_back().or_else(|| self.sockets.poll_step())
         {
-            let desk = self.sockets.desk.as_mut().expect("it gave a step");
-            desk.hand_out(ticket, shake).run(&self.shared);
+            self.sockets.desk.as_mut().expect("it gave a step").make(step);
         }
         let both = |readable| engine::Readiness { readable, writable: true, ..Default::default() };
         while let Some(stepped) = self.sockets.desk.as_mut().and_then(|desk| desk.poll_done()) {
@@ -59,6 +65,17 @@ impl Outside {
         self.sockets.forget_gone();
         while let Some(key) = self.sockets.make_room() {
             note(key, both(true));
+        }
+    }
+
+    /// Keeps the socket of a connection that has ended with an alert, until its peer has read that.
+    pub fn linger(&mut self) {
+        let Some(desk) = &mut self.sockets.desk else { return };
+        let Some(mut stream) = desk.told.take() else { return };
+        let (expires_at, registry) = (desk.now + desk.linger_for, self.poll.registry());
+        // Its token is the next connection's.
+        if stream.deregister(registry).is_ok() {
+            self.refusals.linger(Socket::Tls(stream), expires_at, registry, REFUSAL_TOKENS);
         }
     }
 

@@ -76,6 +76,11 @@ impl Line {
         self.was_read(len, buffer.len(), self.to_client.has_ended)
     }
 
+    #[cfg(feature = "client")]
+    pub fn client_is_readable(&self) -> bool {
+        !self.to_client.bytes.is_empty() || self.to_client.has_ended || self.is_reset
+    }
+
     pub fn client_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_reset || self.server_is_gone || self.to_server.has_ended {
             return Err(ErrorKind::BrokenPipe.into());

@@ -133,6 +133,12 @@ impl MemoryPeer {
         self.exchange.change(self.key, Line::client_shut);
     }
 
+    /// Returns whether a read would give something: bytes, the end, or an error.
+    #[cfg(feature = "client")]
+    pub(crate) fn is_readable(&self) -> bool {
+        self.exchange.change(self.key, |line| line.client_is_readable())
+    }
+
     /// Resets the connection, as a network does that has lost its state.
     pub fn reset(&mut self) {
         self.exchange.change(self.key, Line::client_reset);

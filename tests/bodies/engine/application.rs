@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use heartwheel::core::contract::event::{
-    Accept, Command, Done, Event, Job, Outcome, Session, Task,
-};
+use heartwheel::core::contract::event::{Command, Done, Event, Job, Outcome, Session, Task};
+use heartwheel::core::contract::handlers::Said;
 use heartwheel::http::{Refusal, Response};
-use heartwheel::{ConnectionId, Message};
+use heartwheel::{Accept, ConnectionId, Message};
 
 use super::super::source::Source;
 
@@ -33,7 +32,7 @@ impl Application {
 
     /// Does a job as the input has it: well, badly, or not to its end.
     pub fn run(&mut self, job: Job, source: &mut Source) -> (Vec<Command>, Done) {
-        let Job { id, route, task } = job;
+        let Job { id, route, task, .. } = job;
         let mut commands = Vec::new();
         let manner = source.byte();
         let outcome = match task {
@@ -42,12 +41,14 @@ impl Application {
                 50..70 => panicked(None, 0, 0),
                 _ => Outcome::Verdict(request, Ok(Accept::default())),
             },
+            Task::Call(_) => unreachable!("no timer of the server's own was set"),
             Task::Answer(request) => match manner {
                 50..70 => panicked(None, 0, 0),
                 _ => {
                     Outcome::Answer(Response::new(200).bytes("text/plain", request.body().clone()))
                 }
             },
+            Task::Pull(_) | Task::Step(..) | Task::Offer(_) => unreachable!("no route is for it"),
             Task::Events { session, events } => {
                 let told = self.told.get_mut(&id).expect("a job was given out");
                 take_events(id, told, session, events, manner, &mut commands)
@@ -55,6 +56,30 @@ impl Application {
         };
         self.told.entry(id).or_default().busy = false;
         (commands, Done { id, route, outcome })
+    }
+
+    /// Takes a message while it is decoded, well or badly. Says whether the handler returned.
+    pub fn hear(
+        &self,
+        id: ConnectionId,
+        session: &Session,
+        message: Message,
+        source: &mut Source,
+        said: &mut Said,
+    ) -> bool {
+        let told = self.told[&id];
+        assert!(told.opened && !told.closed && !told.busy, "in its turn");
+        assert_eq!(session.downcast_ref(), Some(&id), "its own session");
+        let manner = source.byte();
+        let returns = !(51..70).contains(&manner);
+        if returns {
+            said.commands = answers(id, message, manner);
+            while let Some(Command::Send(_, answer)) = said.commands.first() {
+                said.answers.push(answer.clone());
+                said.commands.remove(0);
+            }
+        }
+        returns
     }
 
     /// Gives one of the connections that ever were.

@@ -17,6 +17,9 @@ pub fn routes() -> Vec<RouteSpec> {
         wants_pongs: path == "/inline",
         wants_drained: path == "/inline",
         protocols: Vec::new(),
+        piecewise: None,
+        has_hook: false,
+        changes: Vec::new(),
     };
     vec![
         route("/inline", RouteKind::WebSocket, Placement::Inline),
@@ -94,7 +97,11 @@ pub fn hub_message(source: &mut Source) -> Vec<u8> {
         2 => format!(r#"{{"op":"publish","topic":"{topic}","data":[{}],"ref":1}}"#, source.byte()),
         3 => format!(r#"{{"op":"publish","topic":"{topic}","data":"{}"}}"#, "x".repeat(2000)),
         4 => format!(r#"{{"op":"unsubscribe","topic":"{topic}"}}"#),
-        _ => r#"{"op":"ping","ref":[1]}"#.into(),
+        _ => match source.below(4) {
+            0 => r#"{"op":"hello","client":"0123456789abcdef","version":"1"}"#.into(),
+            1 => r#"{"op":"hello","client":"ABCDEFGHIJKLMNOP","version":"1","ref":2}"#.into(),
+            _ => r#"{"op":"ping","ref":[1]}"#.into(),
+        },
     };
     frame_of(0x81, text.as_bytes())
 }

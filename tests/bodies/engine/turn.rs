@@ -2,7 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use heartwheel::Message;
+use heartwheel::core::contract::event::Session;
+use heartwheel::core::contract::handlers::{Handlers, Said};
+use heartwheel::core::ground::identity::Identity;
 use heartwheel::http::Refusal;
 
 use super::*;
@@ -168,9 +173,10 @@ impl heartwheel::core::engine::World for Surrounding<'_, '_> {
 
     fn stop_listening(&mut self, _: usize) {}
 
-    fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8])> {
-        let socket = self.outside.sockets[key].as_mut().expect("who is served is there");
-        Some((socket, &mut *self.outside.shared))
+    fn lend(&mut self, key: usize) -> Option<(impl Transport, &mut [u8], impl Handlers)> {
+        let Outside { sockets, shared, application, .. } = &mut *self.outside;
+        let socket = sockets[key].as_mut().expect("who is served is there");
+        Some((socket, &mut **shared, OnTheLoop { application, source: self.source, id: None }))
     }
 
     fn run(&mut self, _: &mut Engine, job: Job) -> (Vec<Command>, Done) {
@@ -216,6 +222,29 @@ impl heartwheel::core::engine::World for Surrounding<'_, '_> {
     fn observe(&mut self, _: &Engine, step: Step<'_>) {
         let left = &mut self.outside.steps_left;
         *left = left.checked_sub(1).unwrap_or_else(|| panic!("no end of a turn: {step:?}"));
+    }
+}
+
+/// Handlers that hear messages while they are decoded.
+struct OnTheLoop<'a, 'b> {
+    application: &'a Application,
+    source: &'a mut Source<'b>,
+    id: Option<ConnectionId>,
+}
+
+impl Handlers for OnTheLoop<'_, '_> {
+    fn begin(&mut self, id: ConnectionId, _: usize, _: Option<Identity>) {
+        assert_eq!(self.id.replace(id), None, "begun once before it ends");
+    }
+
+    fn call(&mut self, session: &mut Session, message: Message, said: &mut Said) -> bool {
+        let id = self.id.expect("begun first");
+        self.application.hear(id, session, message, self.source, said)
+    }
+
+    fn end(&mut self) -> Duration {
+        assert!(self.id.take().is_some(), "what was begun ends");
+        Duration::ZERO
     }
 }
 

@@ -3,19 +3,19 @@
 
 use std::borrow::Cow;
 
-use crate::core::admission::tokens::Right;
+use crate::core::admission::rights::Right;
 use crate::core::connection::http::Pending;
 use crate::core::engine::Engine;
 use crate::core::engine::feed::Form;
 use crate::core::engine::requests::begin_of_body;
 use crate::core::engine::services::topics::{check_name, lines, refuse_subscription};
-use crate::core::engine::services::{Method, Needs, Service};
+use crate::core::engine::services::{Asked, Needs, Service};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 use crate::core::outbox::Kind;
 use crate::core::topics::{After, EventId};
 use crate::core::wire::frame::Frame;
-use crate::core::wire::http::{self, Caching, Refusal, Request, Wanted};
+use crate::core::wire::http::{self, Caching, Method, Refusal, Request, Wanted};
 use crate::core::wire::sse;
 
 /// Event streams of many topics.
@@ -23,12 +23,14 @@ pub(super) const SERVICE: Service = Service {
     needs: Needs::ForQuery(Right::Subscribe),
     form: Some(Form::NamedStream),
     caching: Caching::Topics,
-    ..Service::by(Method::Get)
+    ..Service::by(Asked::By(Method::Get), |engine, now, id, request| {
+        engine.get_events(now, id, &request)
+    })
 };
 
 impl Engine {
     /// Answers `GET /events`.
-    pub(super) fn get_events(&mut self, now: Instant, id: ConnectionId, request: &Request) {
+    fn get_events(&mut self, now: Instant, id: ConnectionId, request: &Request) {
         let Some(pending) = self.take_pending(id) else { return };
         let opened = match http::wanted(request, sse::CONTENT_TYPE) {
             Wanted::Refused => Err(Refusal::new(406, "there is nothing here but event streams")),

@@ -1,39 +1,53 @@
 //! `/ws`: many topics on one WebSocket, by JSON messages. Whatever is wrong with a message is
 //! answered, and the connection stays.
 
-use crate::core::admission::tokens::Right;
+use crate::core::admission::rights::Right;
+use crate::core::contract::offer::HubOfferer;
 use crate::core::engine::feed::Form;
 use crate::core::engine::memory_budget::SHORT_OF_MEMORY;
+use crate::core::engine::repeats::Known;
 use crate::core::engine::rights::{NO_PUBLISH, NO_SUBSCRIBE};
-use crate::core::engine::services::{Method, Service, form};
-use crate::core::engine::tickets::{Answer, Asker, BUSY, Published, Unpublished};
+use crate::core::engine::services::{Asked, Service, Socket};
+use crate::core::engine::settings::Rules;
+use crate::core::engine::tickets::{Answer, Asker, Published, Unpublished};
 use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
+use crate::core::ground::identity::Author;
 use crate::core::ground::json;
 use crate::core::ground::time::{Instant, millis_up};
 use crate::core::topics::{After, Name, Payload, PublishError, SubscribeError};
+use crate::core::wire::http::{HeaderLines, Request};
 use crate::core::wire::hub::{self, ClientMessage, ErrorCode, Problem, Reading, ServerMessage};
 use crate::core::wire::message::Message;
 
 /// WebSocket connections with many topics.
-pub(super) const SERVICE: Service =
-    Service { form: Some(Form::Hub), ..Service::by(Method::Upgrade) };
+pub(super) const SERVICE: Service = Service {
+    form: Some(Form::Hub),
+    socket: Some(Socket {
+        prepare: |_, _, _, _| Ok(HeaderLines::default()),
+        opened: Engine::greet,
+        message: Some(Engine::take_hub_message),
+        read_ahead: Engine::read_hub_ahead,
+    }),
+    ..Service::by(Asked::Upgrade, Engine::accept_upgrade)
+};
 
 impl Engine {
     /// Tells a client whose WebSocket has just opened what holds for its connection.
-    pub(super) fn greet(&mut self, now: Instant, id: ConnectionId) {
-        let config = &self.settings.config;
+    fn greet(&mut self, now: Instant, id: ConnectionId, _: Box<Request>) {
+        let Some(connection) = self.get(id) else { return };
+        let Rules { spans, limits, .. } = self.settings.rules(connection);
         let hello = ServerMessage::Hello {
             connection: &id.to_string(),
-            heartbeat_ms: config.heartbeat.interval.map_or(0, millis_up),
-            read_idle_ms: config.deadlines.read_idle.map_or(0, millis_up),
-            message_bytes: config.limits.message_bytes,
+            heartbeat_ms: spans.heartbeat.interval.map_or(0, millis_up),
+            read_idle_ms: spans.read_idle.map_or(0, millis_up),
+            message_bytes: limits.message_bytes,
         };
         self.tell(now, id, &hello);
     }
 
     /// Takes a message of a client.
-    pub(super) fn take_hub_message(&mut self, now: Instant, id: ConnectionId, message: &Message) {
+    fn take_hub_message(&mut self, now: Instant, id: ConnectionId, message: Message) {
         let Some(text) = message.as_text() else {
             // In a long one no `ref` is looked for: none of it was read as it came.
             let bytes = Some(message.as_bytes()).filter(|bytes| bytes.len() <= BINARY_READ_MAX);
@@ -43,6 +57,9 @@ impl Engine {
         };
         match self.read_whole(id, text) {
             Err(problem) => self.tell(now, id, &problem.into()),
+            Ok(ClientMessage::Hello { client, reference, .. }) => {
+                self.take_hello(now, id, &client, reference);
+            }
             Ok(ClientMessage::Ping { reference }) => {
                 self.tell(now, id, &ServerMessage::Pong { reference });
             }
@@ -64,12 +81,8 @@ impl Engine {
         }
     }
 
-    /// Reads what has come of an incomplete message: a long message takes longer than a turn may.
-    pub(in crate::core::engine) fn read_ahead(&mut self, id: ConnectionId) {
+    fn read_hub_ahead(&mut self, id: ConnectionId) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        if form(&self.settings.routes, connection) != Some(Form::Hub) {
-            return;
-        }
         let Some((read, held)) = connection.read_ahead(&mut self.spares.inboxes) else { return };
         self.budget.add(held);
         self.allowance.charge_checked(read);
@@ -89,6 +102,71 @@ impl Engine {
         reading.finish(text)
     }
 
+    /// Takes note of who the client is.
+    fn take_hello(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        client: &str,
+        reference: Option<&str>,
+    ) {
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        if connection.counters.messages_in > 1 {
+            let (code, sentence) = (ErrorCode::BadRequest, "hello is the first message");
+            return self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
+        }
+        let identity = self.admission.identity(connection);
+        let author = Author::new(identity.as_ref(), client);
+        connection.extra.get_or_insert_default().author = Some(Box::new(author));
+    }
+
+    /// Returns what a publication is known by, if its client may send it again.
+    fn known_by(&self, id: ConnectionId, reference: Option<&str>) -> Option<(Author, i64)> {
+        let author = self.get(id)?.extra.as_ref()?.author.as_deref()?;
+        // The reader of JSON has seen it: no sign but a minus, no leading zero.
+        let number = reference?.parse().ok()?;
+        Some((author.clone(), number))
+    }
+
+    /// Answers a publication that was sent before. Returns whether it was.
+    pub(in crate::core::engine) fn answer_repeat(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        reference: Option<&str>,
+        (author, number): &(Author, i64),
+    ) -> bool {
+        let Some(known) = self.repeats.find(now, author, *number) else { return false };
+        self.stats.publishes_repeated += 1;
+        let answer = match known {
+            Known::Published(event) => Answer::Published(event),
+            Known::Taken => Answer::Taken,
+            Known::Asked(ticket) => match self.join_ticket(now, ticket) {
+                Some(joined) => {
+                    self.await_answer(joined, Asker::Hub(id, reference.map(Box::from)));
+                    return true;
+                }
+                None => Answer::Refused(ErrorCode::Unavailable, UNKNOWN.into()),
+            },
+        };
+        self.answer_in_order(now, id, reference, answer);
+        true
+    }
+
+    /// Takes note of what a client may send again.
+    pub(in crate::core::engine) fn remember(
+        &mut self,
+        now: Instant,
+        known_by: Option<(Author, i64)>,
+        known: Known,
+    ) {
+        if let Some(known_by) = known_by {
+            let limit = self.budget.repeats_max();
+            let added = self.repeats.note(now, known_by, known, limit);
+            self.budget.add(added);
+        }
+    }
+
     fn subscribe_hub(
         &mut self,
         now: Instant,
@@ -98,11 +176,11 @@ impl Engine {
         reference: Option<&str>,
     ) {
         let subscribed = match self.may(id, Right::Subscribe, topic) {
-            false => Err((ErrorCode::Forbidden, NO_SUBSCRIBE.to_owned())),
+            false => Err((ErrorCode::Forbidden, NO_SUBSCRIBE)),
             true => {
                 self.subscribe(now, id, topic, after).map(|_| ()).map_err(|error| match error {
-                    SubscribeError::BadName => (ErrorCode::BadRequest, error.to_string()),
-                    _ => (ErrorCode::Limit, error.to_string()),
+                    SubscribeError::BadName => (ErrorCode::BadRequest, error.sentence()),
+                    _ => (ErrorCode::Limit, error.sentence()),
                 })
             }
         };
@@ -112,7 +190,7 @@ impl Engine {
                 // Without a `ref` the topic says which subscription it is about.
                 let mut quoted = String::new();
                 json::write_string(&mut quoted, topic);
-                let (sentence, reference) = (&sentence, Some(reference.unwrap_or(&quoted)));
+                let reference = Some(reference.unwrap_or(&quoted));
                 self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
             }
         }
@@ -126,33 +204,85 @@ impl Engine {
         payload: Payload,
         reference: Option<&str>,
     ) {
-        let forbidden = |sentence: &str| Err((ErrorCode::Forbidden, sentence.to_owned()));
-        let published = match topic {
+        let known_by = self.known_by(id, reference);
+        // What is known waits for no hook: its answer may overtake those to earlier offers, and
+        // the `ref` tells which it is of.
+        if let Some(known_by) = &known_by
+            && self.answer_repeat(now, id, reference, known_by)
+        {
+            return;
+        }
+        let forbidden = |sentence: &'static str| Err((ErrorCode::Forbidden, sentence.into()));
+        let checked = match topic {
             topic if Name::is_own(topic) => forbidden("this topic is the server's own"),
             topic if !self.may(id, Right::Publish, topic) => forbidden(NO_PUBLISH),
-            _ if self.budget.is_short() => Err((ErrorCode::Limit, SHORT_OF_MEMORY.to_owned())),
-            topic => self.publish(now, topic, payload).map_err(|error| match error {
-                Unpublished::Topic(error @ PublishError::BadName) => {
-                    (ErrorCode::BadRequest, error.to_string())
-                }
-                Unpublished::Topic(error) => (ErrorCode::Limit, error.to_string()),
-                Unpublished::Unavailable => (ErrorCode::Unavailable, BUSY.to_owned()),
-            }),
+            _ if self.budget.is_short() => Err((ErrorCode::Limit, SHORT_OF_MEMORY.into())),
+            _ => Ok(()),
         };
-        let answer = match published {
-            Ok(Published::Now(event)) => Answer::Published(event),
-            Ok(Published::Later(ticket)) => {
-                let asker = Asker::Hub(id, reference.map(Box::from));
-                return self.await_answer(ticket, asker);
+        let checked = checked.map(|()| (topic, payload));
+        match (checked, self.hooks_of(id)) {
+            (checked, Some(hooks)) => {
+                let by = HubOfferer { reference: reference.map(Box::from), known_by };
+                (hooks.offer_hub)(self, now, id, by, checked)
             }
-            Err(refusal) => match self.queue_refusal(now, id, reference, refusal) {
-                Some((code, sentence)) => Answer::Refused(code, sentence.into()),
-                None => return,
-            },
-        };
-        self.tell_published(now, id, reference, answer);
+            (Ok((topic, payload)), None) => {
+                self.conclude_hub(now, id, topic, payload, reference, known_by)
+            }
+            (Err((code, sentence)), None) => {
+                self.answer_in_order(now, id, reference, Answer::Refused(code, sentence));
+            }
+        }
+    }
+
+    /// Publishes what a client has sent, and answers, if need be when the log has answered.
+    pub(in crate::core::engine) fn conclude_hub(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        topic: &str,
+        payload: Payload,
+        reference: Option<&str>,
+        known_by: Option<(Author, i64)>,
+    ) {
+        match self.publish(now, topic, payload) {
+            Ok(Published::Now(event)) => {
+                self.remember(now, known_by, Known::Published(event));
+                self.tell_published(now, id, reference, Answer::Published(event));
+            }
+            Ok(Published::Later(ticket)) => {
+                self.note_known_by(ticket, known_by.clone());
+                self.remember(now, known_by, Known::Asked(ticket));
+                let asker = Asker::Hub(id, reference.map(Box::from));
+                self.await_answer(ticket, asker);
+            }
+            Err(error) => {
+                let code = match error {
+                    Unpublished::Topic(PublishError::BadName) => ErrorCode::BadRequest,
+                    Unpublished::Topic(_) => ErrorCode::Limit,
+                    Unpublished::Unavailable => ErrorCode::Unavailable,
+                };
+                let answer = Answer::Refused(code, error.sentence().into());
+                self.answer_in_order(now, id, reference, answer);
+            }
+        }
+    }
+
+    /// Answers a publication, behind the answers to earlier ones.
+    pub(in crate::core::engine) fn answer_in_order(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        reference: Option<&str>,
+        answer: Answer,
+    ) {
+        if let Some(answer) = self.queue_answer(now, id, reference, answer) {
+            self.tell_published(now, id, reference, answer);
+        }
     }
 }
 
 /// The longest message that is no text and in which a `ref` is looked for.
 const BINARY_READ_MAX: usize = 64 * 1024;
+
+/// The sentence for what was sent again and may have been published before.
+const UNKNOWN: &str = "the log has not answered the first of it: it may be published all the same";

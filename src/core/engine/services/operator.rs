@@ -6,37 +6,35 @@ use std::num::NonZeroU64;
 use crate::core::connection::Connection;
 use crate::core::connection::http::Rest;
 use crate::core::contract::event::Place;
-use crate::core::contract::route::Operation;
+use crate::core::contract::route::{Operation, RouteKind};
 use crate::core::engine::Engine;
-use crate::core::engine::services::{Method, Service};
+use crate::core::engine::services::{Asked, Service};
 use crate::core::ground::decimal;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::json::Object;
 use crate::core::ground::time::Instant;
 use crate::core::observe::figures::Surroundings;
 use crate::core::observe::metrics;
-use crate::core::wire::http::{HeaderLines, Refusal, Request, Response};
+use crate::core::wire::http::{HeaderLines, Method, Refusal, Request, Response};
 
 /// Returns what an operation is to the engine.
-pub(super) const fn service(operation: Operation) -> Service {
-    match operation {
-        Operation::Metrics | Operation::Connections | Operation::Config => Service::by(Method::Get),
-        Operation::Kick => Service::by(Method::Delete),
-        Operation::Drain | Operation::Shed => {
-            Service { is_bare: true, ..Service::by(Method::Post) }
-        }
+pub(super) fn service(kind: RouteKind) -> &'static Service {
+    match kind {
+        RouteKind::Operator(Operation::Kick) => &DELETE,
+        RouteKind::Operator(Operation::Drain | Operation::Shed) => &POST,
+        _ => &GET,
     }
 }
 
+const GET: Service = Service::by(Asked::By(Method::Get), Engine::operate);
+const DELETE: Service = Service::by(Asked::By(Method::Delete), Engine::operate);
+const POST: Service =
+    Service { is_bare: true, ..Service::by(Asked::By(Method::Post), Engine::operate) };
+
 impl Engine {
     /// Answers a request of the operator's, which is complete.
-    pub(super) fn operate(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        request: &Request,
-        operation: Operation,
-    ) {
+    fn operate(&mut self, now: Instant, id: ConnectionId, request: Box<Request>) {
+        let Some(RouteKind::Operator(operation)) = self.kind_of(id) else { return };
         let answer = match operation {
             // Some of the figures are the loop's.
             Operation::Metrics => return self.reports.ask(id),
@@ -49,13 +47,13 @@ impl Engine {
                 let toml = self.settings.config.to_toml();
                 Ok(Response::new(200).text(toml))
             }
-            Operation::Kick => self.answer_kick(now, id, request),
+            Operation::Kick => self.answer_kick(now, id, &request),
             Operation::Drain => {
                 self.begin_drain(now);
                 let object = Object::new().number("connections", self.admission.public as u64);
                 Ok(Response::new(202).json(object.end()))
             }
-            Operation::Shed => self.answer_shed(now, request),
+            Operation::Shed => self.answer_shed(now, &request),
         };
         self.handle_answer(now, id, answer.unwrap_or_else(Response::from));
     }

@@ -3,20 +3,23 @@
 
 use std::borrow::Cow;
 
-use crate::core::admission::tokens::Right;
+use crate::core::admission::rights::Right;
 use crate::core::connection::http::{History, Pending, Rest};
 use crate::core::connection::{Connection, Posted};
-use crate::core::contract::route::{RouteKind, RouteSpec};
+use crate::core::contract::offer::Offer;
+use crate::core::contract::route::RouteKind;
 use crate::core::engine::Engine;
 use crate::core::engine::feed::Form;
 use crate::core::engine::memory_budget::SHORT_OF_MEMORY;
-use crate::core::engine::services::{Method, Needs, Service};
-use crate::core::engine::tickets::{self, Asker, Published, Unpublished};
+use crate::core::engine::services::{Asked, Needs, Served, Service, Socket};
+use crate::core::engine::tickets::{self, Asker, Published};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
-use crate::core::topics::{After, Gap, Name, Payload, PublishError, SubscribeError};
-use crate::core::wire::http::{self, Caching, HeaderLines, Refusal, Request, Response, Wanted};
+use crate::core::topics::{After, BadName, Gap, Name, Payload, SubscribeError};
+use crate::core::wire::http::{
+    self, Caching, HeaderLines, Method, Refusal, Request, Response, Wanted,
+};
 use crate::core::wire::message::Message;
 use crate::core::wire::sse;
 
@@ -25,7 +28,13 @@ pub(super) const SOCKET: Service = Service {
     needs: Needs::ForPath(Right::Subscribe),
     form: Some(Form::Plain),
     caching: Caching::Topics,
-    ..Service::by(Method::Upgrade)
+    socket: Some(Socket {
+        prepare: Engine::prepare_topic_socket,
+        opened: |engine, now, id, _| engine.feed(now, id),
+        message: Some(Engine::publish_plain),
+        read_ahead: |_, _| {},
+    }),
+    ..Service::by(Asked::Upgrade, Engine::accept_upgrade)
 };
 
 /// The newest event of a topic, or an event stream of it.
@@ -33,21 +42,26 @@ pub(super) const GET: Service = Service {
     needs: Needs::ForPath(Right::Subscribe),
     form: Some(Form::Stream),
     caching: Caching::Topics,
-    ..Service::by(Method::Get)
+    ..Service::by(Asked::By(Method::Get), |engine, now, id, request| {
+        engine.get_topic(now, id, &request)
+    })
 };
 
 /// Publishing to a topic.
 pub(super) const POST: Service = Service {
     needs: Needs::ForPath(Right::Publish),
     caching: Caching::Topics,
-    ..Service::by(Method::Post)
+    posted: Posted::new,
+    ..Service::by(Asked::By(Method::Post), |engine, now, id, request| {
+        engine.post_topic(now, id, &request)
+    })
 };
 
 impl Engine {
     /// Answers `GET /topics/{topic}`.
-    pub(super) fn get_topic(&mut self, now: Instant, id: ConnectionId, request: &Request) {
+    fn get_topic(&mut self, now: Instant, id: ConnectionId, request: &Request) {
         let Some(pending) = self.take_pending(id) else { return };
-        let topic = self.topic_of_path(pending.route, request);
+        let topic = topic_of_path(request);
         let wanted = http::wanted(request, sse::CONTENT_TYPE);
         let answered = match request.query_value("after") {
             _ if wanted == Wanted::Named => self.open_stream(now, id, request, &[topic], &pending),
@@ -62,22 +76,37 @@ impl Engine {
     }
 
     /// Answers `POST /topics/{topic}`, if need be when the log has answered.
-    pub(super) fn post_topic(&mut self, now: Instant, id: ConnectionId, request: &Request) {
+    fn post_topic(&mut self, now: Instant, id: ConnectionId, request: &Request) {
         let Some(mut pending) = self.take_pending(id) else { return };
-        let topic = self.topic_of_path(pending.route, request);
-        let response = match self.publish_posted(now, request, &topic, pending.posted.take()) {
+        let topic = topic_of_path(request);
+        match self.check_posted(request, &topic, pending.posted.take()) {
+            Ok(offer) => match self.settings.routes[pending.route].hooks() {
+                Some(hooks) => (hooks.offer_posted)(self, id, pending, offer),
+                None => self.conclude_post(now, id, &topic, offer.payload, pending),
+            },
+            Err(refusal) => self.answer(now, id, refusal.into(), &pending),
+        }
+    }
+
+    /// Publishes what a request bears, and answers, if need be when the log has answered.
+    pub(in crate::core::engine) fn conclude_post(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        topic: &str,
+        payload: Payload,
+        pending: Pending,
+    ) {
+        let response = match self.publish(now, topic, payload) {
             Ok(Published::Later(ticket)) => return self.await_post(id, ticket, pending),
             Ok(Published::Now(event)) => {
                 self.stats.messages_posted += 1;
                 tickets::posted(event)
             }
-            Err(refusal) => refusal.into(),
+            // The name is good: it was checked.
+            Err(error) => Refusal::new(503, error.sentence()).into(),
         };
         self.answer(now, id, response, &pending);
-    }
-
-    fn topic_of_path<'r>(&self, route: usize, request: &'r Request) -> Cow<'r, str> {
-        topic_of(&self.settings.routes[route].path, request.path()).unwrap_or_default()
     }
 
     /// Begins to answer `GET /topics/{topic}?after=` with the events after a position.
@@ -116,16 +145,15 @@ impl Engine {
         Ok(response.headers(&lines("Event-Id", &id)))
     }
 
-    /// Publishes what `POST /topics/{topic}` bears.
-    fn publish_posted(
+    /// Checks what `POST /topics/{topic}` bears.
+    fn check_posted(
         &mut self,
-        now: Instant,
         request: &Request,
         topic: &str,
         posted: Option<Box<Posted>>,
-    ) -> Result<Published, Refusal> {
-        check_name(topic)?;
-        if Name::is_own(topic) {
+    ) -> Result<Offer, Refusal> {
+        let topic: Name = topic.parse().map_err(|_| bad_name())?;
+        if Name::is_own(&topic) {
             return Err(Refusal::new(403, "this topic is the server's own"));
         }
         if self.budget.is_short() {
@@ -136,23 +164,18 @@ impl Engine {
             Some(posted) => posted.finish()?,
             None => Payload::Binary(request.body().clone()),
         };
-        self.publish(now, topic, payload).map_err(|error| match error {
-            Unpublished::Topic(PublishError::BadName) => bad_name(),
-            Unpublished::Topic(error) => Refusal::new(503, error.to_string()),
-            Unpublished::Unavailable => Refusal::new(503, tickets::BUSY),
-        })
+        Ok(Offer { topic, payload })
     }
 
     /// Subscribes an upgrade to its topic, while a refusal can still be told. Returns the header
     /// that tells a gap, if there is one.
-    pub(super) fn prepare_topic_socket(
+    fn prepare_topic_socket(
         &mut self,
         now: Instant,
         id: ConnectionId,
         request: &Request,
-        route: usize,
     ) -> Result<HeaderLines, Refusal> {
-        let topic = self.topic_of_path(route, request);
+        let topic = topic_of_path(request);
         check_name(&topic)?;
         let after = request.query_value("after").map_or(After::Now, |after| After::parse(&after));
         let key = self.subscribe(now, id, &topic, after).map_err(refuse_subscription)?;
@@ -163,7 +186,7 @@ impl Engine {
     }
 
     /// Publishes a message to the topic of its WebSocket.
-    pub(super) fn publish_plain(&mut self, now: Instant, id: ConnectionId, message: Message) {
+    fn publish_plain(&mut self, now: Instant, id: ConnectionId, message: Message) {
         let Some(connection) = self.get(id) else { return };
         let key = self.topics.subscriptions_of(&connection.subscriptions).next();
         let Some(topic) = key.map(|key| self.topics.topic_of(key).clone()) else { return };
@@ -174,17 +197,30 @@ impl Engine {
             Message::Text(text) => Payload::Text(text),
             Message::Binary(bytes) => Payload::Binary(bytes),
         };
+        if let Some(hooks) = self.hooks_of(id) {
+            return (hooks.offer_plain)(self, id, Offer { topic, payload });
+        }
+        self.conclude_plain(now, id, &topic, payload);
+    }
+
+    /// Publishes what a WebSocket of a topic has sent.
+    pub(in crate::core::engine) fn conclude_plain(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        topic: &str,
+        payload: Payload,
+    ) {
         // The topic exists: this WebSocket is subscribed to it. A busy log is counted.
-        if let Ok(Published::Later(ticket)) = self.publish(now, &topic, payload) {
+        if let Ok(Published::Later(ticket)) = self.publish(now, topic, payload) {
             self.await_answer(ticket, Asker::Plain(id));
         }
     }
 }
 
-/// Returns the topic that a path names, by the pattern of its route.
-pub(in crate::core::engine) fn topic_of<'p>(pattern: &str, path: &'p str) -> Option<Cow<'p, str>> {
-    let prefix = pattern.strip_suffix("{topic}")?;
-    crate::core::wire::http::percent_decode(path.strip_prefix(prefix)?)
+/// Returns the topic that a path names.
+fn topic_of_path(request: &Request) -> Cow<'_, str> {
+    request.parameter("topic").unwrap_or_default()
 }
 
 /// Returns the header that tells a gap, if there is one.
@@ -207,21 +243,21 @@ pub(super) fn check_name(topic: &str) -> Result<(), Refusal> {
 }
 
 fn bad_name() -> Refusal {
-    Refusal::bad_request("a topic is 1 to 128 characters of A-Z a-z 0-9 . _ - :")
+    Refusal::bad_request(BadName::SENTENCE)
 }
 
 pub(super) fn refuse_subscription(error: SubscribeError) -> Refusal {
     match error {
         SubscribeError::BadName => bad_name(),
-        SubscribeError::TopicsFull => Refusal::new(503, error.to_string()),
-        SubscribeError::SubscriptionsFull => Refusal::bad_request(error.to_string()),
+        SubscribeError::TopicsFull => Refusal::new(503, error.sentence()),
+        SubscribeError::SubscriptionsFull => Refusal::bad_request(error.sentence()),
     }
 }
 
 /// Returns whether a connection is a publishing WebSocket of a topic. It cannot be told a refusal,
 /// so it is not read while memory is short. A WebSocket that only listens is read on for its pongs.
 /// What was read is decoded, or paused connections alone might keep the shortage up.
-pub(in crate::core::engine) fn is_publisher(routes: &[RouteSpec], connection: &Connection) -> bool {
+pub(in crate::core::engine) fn is_publisher(routes: &[Served], connection: &Connection) -> bool {
     let kind = connection.route.map(|route| routes[usize::from(route)].kind);
     let has_rest = connection.inbox.as_ref().is_some_and(|inbox| inbox.has_rest());
     kind == Some(RouteKind::TopicSocket)

@@ -65,6 +65,15 @@ pub(crate) fn name(raw: &str) -> Option<Cow<'_, str>> {
     raw.starts_with('"').then(|| unescape_name(raw))
 }
 
+/// Returns the content of a raw value that is a string, however long; `None` if it is of another
+/// type.
+///
+/// The value must have been scanned before.
+#[cfg(feature = "client")]
+pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
+    raw.starts_with('"').then(|| unescape(raw))
+}
+
 /// Why a text was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonError {

@@ -5,7 +5,7 @@ use crate::core::config::OverflowPolicy;
 use crate::core::ground::decimal::Decimal;
 use crate::core::ground::reason::CloseReason;
 use crate::core::observe::metrics::Unit;
-use crate::core::observe::stats::{DeadlineKind, PhaseName, Transport};
+use crate::core::observe::stats::{DeadlineKind, HookVerdict, PhaseName, Transport};
 use crate::core::wire::ws::Violation;
 
 /// All figures, in the order in which they are written.
@@ -72,6 +72,14 @@ pub const FIGURES: &[Figure] = &[
         }),
     ),
     figure(
+        "heartwheel_uploads_total",
+        "Bodies that handlers began to take in pieces, and those cut off by an end.",
+        Read::Counters(&["what"], |s, found| {
+            found(&["begun"], s.stats.uploads);
+            found(&["cut"], s.stats.uploads_cut);
+        }),
+    ),
+    figure(
         "heartwheel_accept_errors_total",
         "Times that accept failed and the loop went on.",
         Read::Counter(|s| s.stats.accept_errors),
@@ -127,6 +135,11 @@ pub const FIGURES: &[Figure] = &[
             let dropped = OverflowPolicy::ALL;
             each(dropped.map(|policy| (policy.label(), s.stats.dropped_by(policy))), found);
         }),
+    ),
+    figure(
+        "heartwheel_messages_undecodable_total",
+        "Messages that a codec of the application refused, and those behind them.",
+        Read::Counter(|s| s.stats.messages_undecodable),
     ),
     figure(
         "heartwheel_rate_pauses_total",
@@ -204,6 +217,11 @@ pub const FIGURES: &[Figure] = &[
         "heartwheel_suspects_total",
         "Connections that missed two pings in a row.",
         Read::Counter(|s| s.stats.suspects),
+    ),
+    figure(
+        "heartwheel_timers_total",
+        "Timers, by what became of them: `set`; then `due` or `cancelled`; or `refused` instead.",
+        Read::Counters(&["event"], |s, found| each(s.stats.timers(), found)),
     ),
     figure(
         "heartwheel_time_jumps_total",
@@ -288,9 +306,24 @@ pub const FIGURES: &[Figure] = &[
         Read::Counter(|s| s.stats.publishes_refused),
     ),
     figure(
+        "heartwheel_publish_hooks_total",
+        "Verdicts of hooks on what clients publish; `late`: its POST had been answered before.",
+        Read::Counters(&["verdict"], |s, found| {
+            let mut told = |verdict: HookVerdict| {
+                found(&[verdict.label()], s.stats.hook_verdicts[verdict as usize]);
+            };
+            HookVerdict::ALL.into_iter().for_each(&mut told);
+        }),
+    ),
+    figure(
         "heartwheel_publishes_unavailable_total",
         "Publications that the log refused, or did not answer in time, or was too busy for.",
         Read::Counter(|s| s.stats.publishes_unavailable),
+    ),
+    figure(
+        "heartwheel_publishes_repeated_total",
+        "Publications that clients of `/ws` sent again, and that were not published again.",
+        Read::Counter(|s| s.stats.publishes_repeated),
     ),
     figure(
         "heartwheel_resumes_total",

@@ -16,6 +16,8 @@ pub struct BodyReader {
     bytes: Vec<u8>,
     rest: Rest,
     limit: u64,
+    /// The buffer holds no more than that, if what has come is taken in time.
+    room: usize,
 }
 
 /// What is still to come.
@@ -46,7 +48,13 @@ impl BodyReader {
             BodyLength::Chunked => Rest::Chunks(Chunks::new(*trailers)),
             BodyLength::Close => Rest::Close,
         };
-        Ok(BodyReader { bytes: Vec::new(), rest, limit })
+        let room = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(BodyReader { bytes: Vec::new(), rest, limit, room })
+    }
+
+    /// Has the buffer hold no more than `room` bytes, if no more wait to be taken.
+    pub fn with_room(self, room: usize) -> BodyReader {
+        BodyReader { room, ..self }
     }
 
     /// Takes bytes from the front of `input`. Returns how many were used, and the body once it is
@@ -83,6 +91,11 @@ impl BodyReader {
         let bytes = std::mem::take(&mut self.bytes);
         self.limit -= bytes.len() as u64;
         bytes
+    }
+
+    /// Returns how many bytes of the body have come and were not taken.
+    pub fn waiting(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Returns how many bytes of the body can still come at most.
@@ -144,7 +157,8 @@ impl BodyReader {
     }
 
     fn append(&mut self, piece: &[u8], len_max: u64) {
-        buffer::append(&mut self.bytes, piece, usize::try_from(len_max).unwrap_or(usize::MAX));
+        let len_max = usize::try_from(len_max).unwrap_or(usize::MAX);
+        buffer::append(&mut self.bytes, piece, len_max.min(self.room));
     }
 
     fn finish(&mut self) -> Bytes {

@@ -52,7 +52,7 @@ impl Cors {
 /// request itself is judged when it comes.
 pub fn preflight(request: &Request) -> Response {
     let mut lines = HeaderLines::default();
-    lines.push_own("Access-Control-Allow-Methods", "GET, HEAD, POST, DELETE");
+    lines.push_own("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE, PATCH");
     let asked = request.header_list("access-control-request-headers");
     let allowed: Vec<&str> = asked
         .filter(|name| syntax::is_token(name))
@@ -85,7 +85,7 @@ mod tests {
         let response = preflight(&request);
         assert_eq!(response.status(), 204);
         for (name, value) in [
-            ("Access-Control-Allow-Methods", "GET, HEAD, POST, DELETE"),
+            ("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE, PATCH"),
             ("Access-Control-Allow-Headers", "content-type, x-y"),
             ("Access-Control-Max-Age", "600"),
         ] {

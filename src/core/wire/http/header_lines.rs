@@ -12,6 +12,11 @@ use super::syntax::{is_field_value, is_token};
 pub struct HeaderLines(String);
 
 impl HeaderLines {
+    /// Makes none.
+    pub const fn new() -> HeaderLines {
+        HeaderLines(String::new())
+    }
+
     /// Adds a line.
     ///
     /// # Errors

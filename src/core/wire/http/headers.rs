@@ -8,7 +8,7 @@ use super::syntax;
 ///
 /// Names are compared without regard to case. The parser has checked that names are tokens, and
 /// that values have no control characters.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Headers {
     head: Bytes,
     lines: Box<[(Span, Span)]>,
@@ -66,7 +66,7 @@ impl Headers {
 }
 
 /// Where a part of the head lies.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     start: u32,
     end: u32,

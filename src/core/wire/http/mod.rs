@@ -34,20 +34,25 @@ mod head;
 mod header_lines;
 mod headers;
 mod hosts;
+mod method;
 mod origins;
 mod outgoing;
+pub(crate) mod path;
 mod percent;
 mod refusal;
 mod request;
 mod response;
 mod response_head;
 mod scan;
+mod source;
 mod switch;
 mod syntax;
 mod target;
 mod upgrade;
 
 pub use accept::{Wanted, wanted};
+#[cfg(feature = "client")]
+pub(crate) use authority::Authority;
 pub use bearer::bearer;
 pub use body::BodyReader;
 pub use cors::{Cors, is_preflight, preflight};
@@ -57,15 +62,20 @@ pub(crate) use head::tests::request as test_request;
 pub use head::{Head, HeadReader};
 pub use header_lines::{HeaderError, HeaderLines};
 pub use hosts::{Hosts, HostsError};
+pub use method::Method;
 pub use origins::{Admitted, Origins, OriginsError};
 pub use outgoing::{OutgoingRequest, RequestError};
 pub use percent::percent_decode;
 pub use refusal::Refusal;
 pub use request::Request;
+pub(crate) use response::Shape;
 pub use response::{CONTINUE, Caching, Response, Wire, chunk, date};
 pub use response_head::{ResponseError, ResponseHead, ResponseReader};
 pub use scan::HeadLimits;
+pub use source::{AnySource, Next, PIECE_BYTES, Source, Waker};
 pub use switch::{SwitchError, UpgradeKey, check_switch};
+#[cfg(any(feature = "ffi", feature = "client"))]
+pub(crate) use syntax::is_field_value;
 pub(crate) use syntax::is_token;
 pub use upgrade::{
     Accepted, choose_protocol, offers_websocket, switching_protocols, upgrade, wants_websocket,

@@ -24,7 +24,8 @@ pub struct OutgoingRequest {
 }
 
 impl OutgoingRequest {
-    /// Makes a request without a body: a method, `host[:port]`, and a path with its query.
+    /// Makes a request without a body: a method, `host[:port]`, and a path with its query. POST,
+    /// PUT and PATCH say `Content-Length: 0` then (RFC 9110, 8.6).
     ///
     /// # Errors
     ///
@@ -81,6 +82,13 @@ impl OutgoingRequest {
         Ok(request)
     }
 
+    /// Asks the server to close the connection behind its answer.
+    pub fn closing(mut self) -> OutgoingRequest {
+        debug_assert!(!self.is_upgrade, "an upgrade has a Connection by itself");
+        self.own.set("Connection", "close");
+        self
+    }
+
     /// Adds a header line.
     ///
     /// # Errors
@@ -117,7 +125,13 @@ impl OutgoingRequest {
 
     /// Returns the bytes on the wire.
     pub fn encode(&self) -> Bytes {
-        let head = [&self.first_line, self.own.as_str(), self.lines.as_str(), "\r\n"];
+        let has_length = self.own.get("Content-Length").is_some();
+        let (method, _) = self.first_line.split_once(' ').unwrap_or_default();
+        let length = match method {
+            "POST" | "PUT" | "PATCH" if !has_length => "Content-Length: 0\r\n",
+            _ => "",
+        };
+        let head = [&self.first_line, self.own.as_str(), length, self.lines.as_str(), "\r\n"];
         let head = head.into_iter().map(str::as_bytes);
         head.chain([&self.body[..]]).collect::<Vec<_>>().concat().into()
     }
@@ -213,6 +227,17 @@ mod tests {
              Content-Length: 2\r\n\r\n{}"
         );
         assert_eq!(request.body("application/json", "").unwrap_err(), RequestError::Body);
+        for (method, length) in [
+            ("POST", "Content-Length: 0\r\n"),
+            ("PUT", "Content-Length: 0\r\n"),
+            ("PATCH", "Content-Length: 0\r\n"),
+            ("DELETE", ""),
+            ("post", ""),
+        ] {
+            let request = OutgoingRequest::new(method, "a", "/").unwrap();
+            let expected = format!("{method} / HTTP/1.1\r\nHost: a\r\n{length}\r\n");
+            assert_eq!(text(&request), expected);
+        }
         let get = OutgoingRequest::new("GET", "a", "/").unwrap();
         assert_eq!(read(&text(&get)).unwrap().body, BodyLength::None);
     }

@@ -35,7 +35,7 @@ impl Refusal {
     }
 
     /// Makes a 405 that names the allowed methods, for instance `GET, HEAD`.
-    pub fn method_not_allowed(allow: &'static str) -> Refusal {
+    pub fn method_not_allowed(allow: &str) -> Refusal {
         let mut refusal = Refusal::new(405, "this method is not allowed here");
         refusal.headers.push_own("Allow", allow);
         refusal
@@ -68,6 +68,13 @@ impl Refusal {
     pub fn header(mut self, name: &str, value: &str) -> Result<Refusal, HeaderError> {
         self.headers.push(name, value)?;
         Ok(self)
+    }
+
+    /// Adds header lines that were checked before.
+    #[cfg(feature = "ffi")]
+    pub(crate) fn headers(mut self, lines: &HeaderLines) -> Refusal {
+        self.headers.append(lines);
+        self
     }
 
     /// Returns the status.

@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tungstenite::Bytes;
 
 use super::headers::{Headers, Span};
+use super::path;
 use super::percent::query_decode;
 use super::target::Target;
+use crate::core::ground::identity::Identity;
 
 /// A request: the head's bytes, an index into them, and the body.
 ///
@@ -23,6 +26,9 @@ pub struct Request {
     query: Option<Span>,
     body: Bytes,
     peer: Option<IpAddr>,
+    identity: Option<Identity>,
+    /// The path of its route, if that has parameters.
+    pattern: Option<Arc<str>>,
 }
 
 impl Request {
@@ -43,6 +49,8 @@ impl Request {
             headers,
             body: Bytes::new(),
             peer: None,
+            identity: None,
+            pattern: None,
         }
     }
 
@@ -56,6 +64,20 @@ impl Request {
     /// Any other begins with `/`. [`percent_decode`](super::percent_decode) decodes its parts.
     pub fn path(&self) -> &str {
         self.path.map_or("/", |span| self.headers.text(span))
+    }
+
+    /// Returns what the path has for a parameter of its route, decoded: `{name}` or `{name...}`.
+    /// `None` if the route has no parameter of this name.
+    ///
+    /// A `/` in the value of a `{name}` was sent as `%2F`; `.` and `..` stay as they are. To make a
+    /// file name of a value, check it.
+    pub fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
+        path::parameter(self.pattern.as_ref()?, self.path(), name)
+    }
+
+    /// Sets the path of its route, if that has parameters.
+    pub(crate) fn set_pattern(&mut self, pattern: Option<Arc<str>>) {
+        self.pattern = pattern;
     }
 
     /// Returns what follows the `?`, as sent; `None` without a `?`.
@@ -129,6 +151,18 @@ impl Request {
     /// Sets the peer's address.
     pub fn set_peer(&mut self, peer: Option<IpAddr>) {
         self.peer = peer;
+    }
+
+    /// Returns who asks: as [`Accept::identity`](crate::Accept::identity) says, or, before that and
+    /// without it, as the client's certificate or the line of its token does. `None` if none of
+    /// them says anything.
+    pub fn identity(&self) -> Option<&str> {
+        self.identity.as_ref().map(Identity::as_str)
+    }
+
+    /// Sets who asks.
+    pub(crate) fn set_identity(&mut self, identity: Option<Identity>) {
+        self.identity = identity;
     }
 
     /// Returns the header lines, for modules that read more of them.

@@ -1,5 +1,6 @@
 //! Responses: status, header lines and a body.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
@@ -7,6 +8,7 @@ use tungstenite::Bytes;
 
 use super::cors::Cors;
 use super::header_lines::{HeaderError, HeaderLines};
+use super::source::AnySource;
 use super::syntax::is_field_value;
 
 /// A response: built step by step, encoded once.
@@ -17,21 +19,52 @@ use super::syntax::is_field_value;
 /// let response = Response::new(200).text("hello").header("Event-Id", "7-0")?;
 /// # Ok::<(), heartwheel::http::HeaderError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Response {
     status: u16,
     headers: HeaderLines,
-    content_type: Option<&'static str>,
+    content_type: Option<Cow<'static, str>>,
     body: Bytes,
     delimited: Delimited,
+    source: Option<AnySource>,
 }
 
 /// How the end of a body is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Delimited {
     Length,
+    /// The length of a body that comes from a source.
+    #[cfg(feature = "streams")]
+    Known(u64),
     Chunks,
     Close,
+    /// The body is an event stream, in chunks or to the close.
+    #[cfg(feature = "streams")]
+    Events,
+}
+
+/// How a body from a source is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// The bytes of the body, if they were promised.
+    pub length: Option<u64>,
+    /// It is an event stream.
+    pub is_events: bool,
+}
+
+/// A clone has all but a body that comes piece by piece, which is there once. Where a handler
+/// answers with such a clone, the client gets 500.
+impl Clone for Response {
+    fn clone(&self) -> Response {
+        Response {
+            status: self.status,
+            headers: self.headers.clone(),
+            content_type: self.content_type.clone(),
+            body: self.body.clone(),
+            delimited: self.delimited,
+            source: None,
+        }
+    }
 }
 
 impl Response {
@@ -48,6 +81,7 @@ impl Response {
             content_type: None,
             body: Bytes::new(),
             delimited: Delimited::Length,
+            source: None,
         }
     }
 
@@ -66,7 +100,12 @@ impl Response {
     /// # Panics
     ///
     /// If the type has a control character.
-    pub fn bytes(mut self, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    pub fn bytes(
+        mut self,
+        content_type: impl Into<Cow<'static, str>>,
+        body: impl Into<Bytes>,
+    ) -> Response {
+        let content_type = content_type.into();
         assert!(is_field_value(content_type.as_bytes()), "a content type is one line");
         self.content_type = Some(content_type);
         self.body = body.into();
@@ -78,7 +117,7 @@ impl Response {
     /// # Panics
     ///
     /// If the type has a control character.
-    pub fn stream(self, content_type: &'static str) -> Response {
+    pub(crate) fn until_close(self, content_type: &'static str) -> Response {
         Response { delimited: Delimited::Close, ..self.bytes(content_type, Bytes::new()) }
     }
 
@@ -87,8 +126,60 @@ impl Response {
     /// # Panics
     ///
     /// If the type has a control character.
-    pub fn chunked(self, content_type: &'static str) -> Response {
+    pub(crate) fn chunked(self, content_type: &'static str) -> Response {
         Response { delimited: Delimited::Chunks, ..self.bytes(content_type, Bytes::new()) }
+    }
+
+    #[cfg(feature = "streams")]
+    /// Has the body come from a source, whose bytes are counted if their number is given.
+    pub(crate) fn sourced(
+        self,
+        content_type: impl Into<Cow<'static, str>>,
+        shape: Shape,
+        source: AnySource,
+    ) -> Response {
+        let delimited = match shape {
+            Shape { is_events: true, .. } => Delimited::Events,
+            Shape { length: Some(length), .. } => Delimited::Known(length),
+            Shape { length: None, .. } => Delimited::Chunks,
+        };
+        let response = self.bytes(content_type, Bytes::new());
+        Response { delimited, source: Some(source), ..response }
+    }
+
+    /// Takes the source of the body out, if there is one; to HTTP/1.0 a body without a length goes
+    /// until the connection is closed.
+    pub(crate) fn take_source(&mut self, is_http10: bool) -> Option<(Shape, AnySource)> {
+        let source = self.source.take()?;
+        let shape = self.shape();
+        if shape.length.is_none() {
+            self.delimited = if is_http10 { Delimited::Close } else { Delimited::Chunks };
+        }
+        Some((shape, source))
+    }
+
+    #[cfg(feature = "streams")]
+    fn shape(&self) -> Shape {
+        let length = match self.delimited {
+            Delimited::Known(length) => Some(length),
+            _ => None,
+        };
+        Shape { length, is_events: self.delimited == Delimited::Events }
+    }
+
+    #[cfg(not(feature = "streams"))]
+    fn shape(&self) -> Shape {
+        Shape { length: None, is_events: false }
+    }
+
+    /// Returns whether the source of the body went to another response: this one is a clone.
+    pub(crate) fn lacks_source(&self) -> bool {
+        cfg!(feature = "streams") && self.delimited != Delimited::Length && self.source.is_none()
+    }
+
+    /// Lends the source of the body.
+    pub(crate) fn source_mut(&mut self) -> Option<&mut AnySource> {
+        self.source.as_mut()
     }
 
     /// Adds a header line.
@@ -125,7 +216,7 @@ impl Response {
     }
 
     /// Makes the answer to OPTIONS (RFC 9110, 9.3.7) with the methods, for instance `GET, HEAD`.
-    pub fn options(allow: &'static str) -> Response {
+    pub fn options(allow: &str) -> Response {
         let mut response = Response::new(204);
         response.headers.push_own("Allow", allow);
         response
@@ -182,13 +273,15 @@ impl Response {
         if let Some(seconds @ 1..) = kept.filter(|_| is_final).map(|kept| kept.as_secs()) {
             line("Keep-Alive", &format!("timeout={seconds}"));
         }
-        if let Some(content_type) = self.content_type {
+        if let Some(content_type) = &self.content_type {
             line("Content-Type", content_type);
         }
         match self.delimited {
             Delimited::Length if self.has_body() => {
                 line("Content-Length", &self.body.len().to_string());
             }
+            #[cfg(feature = "streams")]
+            Delimited::Known(length) => line("Content-Length", &length.to_string()),
             Delimited::Chunks => line("Transfer-Encoding", "chunked"),
             _ => {}
         }
@@ -200,7 +293,7 @@ impl Response {
 
     /// Returns whether this status has a body, even an empty one (RFC 9110, 8.6).
     fn has_body(&self) -> bool {
-        self.status >= 200 && self.status != 204
+        self.status >= 200 && !matches!(self.status, 204 | 304)
     }
 }
 
@@ -256,6 +349,7 @@ fn reason_phrase(status: u16) -> &'static str {
         201 => "Created",
         202 => "Accepted",
         204 => "No Content",
+        206 => "Partial Content",
         301 => "Moved Permanently",
         302 => "Found",
         304 => "Not Modified",
@@ -269,8 +363,10 @@ fn reason_phrase(status: u16) -> &'static str {
         408 => "Request Timeout",
         409 => "Conflict",
         411 => "Length Required",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
         421 => "Misdirected Request",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
@@ -325,7 +421,7 @@ mod tests {
 
     #[test]
     fn a_stream_ends_with_the_connection() {
-        let text = encoded(Response::new(200).stream("text/event-stream"), WIRE);
+        let text = encoded(Response::new(200).until_close("text/event-stream"), WIRE);
         assert!(text.contains("Connection: close\r\nContent-Type: text/event-stream\r\n"));
         assert!(!text.contains("Content-Length") && !text.contains("Keep-Alive"));
     }

@@ -68,7 +68,7 @@ impl ResponseReader {
 }
 
 /// A response head, and what it says of the connection.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ResponseHead {
     status: u16,
     body: BodyLength,

@@ -11,7 +11,7 @@ pub(crate) fn is_token(text: &[u8]) -> bool {
 }
 
 /// Returns whether a header line may have this value: no CR, LF, NUL or other control.
-pub(super) fn is_field_value(value: &[u8]) -> bool {
+pub(crate) fn is_field_value(value: &[u8]) -> bool {
     value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
 }
 

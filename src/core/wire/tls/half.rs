@@ -7,6 +7,7 @@ use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{KeyType, Prk};
 use zeroize::Zeroize;
 
+use super::suite::{NUMBER_BYTES, VECTOR_BYTES};
 use super::{HEADER_BYTES, Suite, TAG_BYTES};
 
 /// A traffic secret; as long as the suite's hash. It stays where it is when its owner moves, and is
@@ -34,41 +35,51 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// One direction. All of it is wiped when it goes.
-pub struct Half {
-    secret: [u8; SECRET_BYTES_MAX],
-    key: [u8; 32],
-    vector: [u8; 12],
-    /// The number of the next record, in bytes so that two halves lie close.
-    number: [u8; 8],
+/// One direction, lent: it lies in the session, each part as long as the suite says.
+pub struct Half<'a> {
+    suite: Suite,
+    secret: &'a mut [u8],
+    key: &'a mut [u8],
+    vector: &'a mut [u8; VECTOR_BYTES],
+    /// The number of the next record.
+    number: &'a mut [u8; NUMBER_BYTES],
 }
 
-impl Half {
+impl<'a> Half<'a> {
+    /// Lends what lies in `bytes`: half of [`Suite::keys_len`].
+    pub fn of(suite: Suite, bytes: &'a mut [u8]) -> Half<'a> {
+        let (secret, rest) = bytes.split_at_mut(suite.secret_len());
+        let (key, rest) = rest.split_at_mut(suite.key_len());
+        let (vector, rest) = rest.split_first_chunk_mut().expect("a vector lies behind the key");
+        let number = rest.first_chunk_mut().expect("a number lies behind the vector");
+        Half { suite, secret, key, vector, number }
+    }
+
     /// Derives a direction from its secret (RFC 8446, 7.3). `number` counts the records that were
     /// sealed with it before.
-    pub fn new(suite: Suite, secret: &Secret, number: u64) -> Half {
-        let mut half =
-            Half { secret: *secret.0, key: [0; 32], vector: [0; 12], number: number.to_be_bytes() };
-        expand(suite, &secret.0, b"key", &mut half.key[..suite.key_len()]);
-        expand(suite, &secret.0, b"iv", &mut half.vector);
-        half
+    pub fn begin(&mut self, secret: &Secret, number: u64) {
+        let len = self.secret.len();
+        self.secret.copy_from_slice(&secret.0[..len]);
+        *self.number = number.to_be_bytes();
+        expand(self.suite, self.secret, b"key", self.key);
+        expand(self.suite, self.secret, b"iv", self.vector);
     }
 
     /// Goes on with the next secret (RFC 8446, 7.2).
-    pub fn update(&mut self, suite: Suite) {
+    pub fn update(&mut self) {
         let mut next = Secret(Box::new([0; SECRET_BYTES_MAX]));
-        expand(suite, &self.secret, b"traffic upd", &mut next.0[..suite.secret_len()]);
-        *self = Half::new(suite, &next, 0);
+        expand(self.suite, self.secret, b"traffic upd", &mut next.0[..self.secret.len()]);
+        self.begin(&next, 0);
     }
 
     /// The number of the next record.
     pub fn number(&self) -> u64 {
-        u64::from_be_bytes(self.number)
+        u64::from_be_bytes(*self.number)
     }
 
     /// Sets up the cipher. Half a microsecond: once for all records that come together.
-    pub fn cipher(&self, suite: Suite) -> LessSafeKey {
-        let key = UnboundKey::new(suite.algorithm(), &self.key[..suite.key_len()]);
+    pub fn cipher(&self) -> LessSafeKey {
+        let key = UnboundKey::new(self.suite.algorithm(), self.key);
         LessSafeKey::new(key.expect("the key has the length that the suite says"))
     }
 
@@ -103,31 +114,23 @@ impl Half {
     /// Returns the nonce of the next record, each once. None where the numbers have run out.
     fn nonce(&mut self) -> Option<Nonce> {
         let next = self.number().checked_add(1)?;
-        let mut nonce = self.vector;
-        for (byte, number) in nonce[4..].iter_mut().zip(self.number) {
+        let mut nonce = *self.vector;
+        for (byte, number) in nonce[4..].iter_mut().zip(&*self.number) {
             *byte ^= number;
         }
-        self.number = next.to_be_bytes();
+        *self.number = next.to_be_bytes();
         Some(Nonce::assume_unique_for_key(nonce))
     }
 }
 
-impl Drop for Half {
-    fn drop(&mut self) {
-        self.secret.zeroize();
-        self.key.zeroize();
-        self.vector.zeroize();
-    }
-}
-
-impl fmt::Debug for Half {
+impl fmt::Debug for Half<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Half").field("number", &self.number()).finish_non_exhaustive()
     }
 }
 
 /// HKDF-Expand-Label with an empty context (RFC 8446, 7.1).
-fn expand(suite: Suite, secret: &[u8; SECRET_BYTES_MAX], label: &[u8], out: &mut [u8]) {
+fn expand(suite: Suite, secret: &[u8], label: &[u8], out: &mut [u8]) {
     struct Len(usize);
     impl KeyType for Len {
         fn len(&self) -> usize {
@@ -137,7 +140,7 @@ fn expand(suite: Suite, secret: &[u8; SECRET_BYTES_MAX], label: &[u8], out: &mut
     let len = (out.len() as u16).to_be_bytes();
     let label_len = [(PREFIX.len() + label.len()) as u8];
     let info = [&len[..], &label_len, PREFIX, label, &[0]];
-    let secret = Prk::new_less_safe(suite.hash(), &secret[..suite.secret_len()]);
+    let secret = Prk::new_less_safe(suite.hash(), secret);
     let okm = secret.expand(&info, Len(out.len()));
     let filled = okm.and_then(|okm| okm.fill(out));
     filled.expect("no more is asked for than a hash gives");
@@ -167,14 +170,16 @@ mod tests {
             "a1 1a f9 f0 55 31 f8 56 ad 47 11 6b 45 a9 50 32 82 04 b4 f4 4b fb 6b 3a 4b 4f 1f 3f \
              cb 63 16 43",
         );
-        let half = Half::new(Suite::Aes128, &Secret::new(&secret).unwrap(), 0);
-        assert_eq!(half.key[..16], hex("9f 02 28 3b 6c 9c 07 ef c2 6b b9 f2 ac 92 e3 56"));
+        let mut bytes = vec![0; Suite::Aes128.keys_len() / 2];
+        let mut half = Half::of(Suite::Aes128, &mut bytes);
+        half.begin(&Secret::new(&secret).unwrap(), 0);
+        assert_eq!(half.key[..], hex("9f 02 28 3b 6c 9c 07 ef c2 6b b9 f2 ac 92 e3 56"));
         assert_eq!(half.vector[..], hex("cf 78 2b 88 dd 83 54 9a ad f1 e9 84"));
         // The second record of the server under these keys bears the bytes 0 to 49.
-        let mut half = Half::new(Suite::Aes128, &Secret::new(&secret).unwrap(), 1);
+        half.begin(&Secret::new(&secret).unwrap(), 1);
         let mut out = vec![0; HEADER_BYTES];
         out.extend((0..50).chain([23]));
-        let cipher = half.cipher(Suite::Aes128);
+        let cipher = half.cipher();
         assert!(half.seal(&cipher, 0, &mut out));
         let expected = hex(
             "17 03 03 00 43 2e 93 7e 11 ef 4a c7 40 e5 38 ad 36 00 5f c4 a4 69 32 fc 32 25 d0 5f \
@@ -187,7 +192,9 @@ mod tests {
 
     #[test]
     fn no_number_is_used_twice() {
-        let mut half = Half::new(Suite::Aes128, &Secret::new(&[1; 32]).unwrap(), u64::MAX - 1);
+        let mut bytes = vec![0; Suite::Aes128.keys_len() / 2];
+        let mut half = Half::of(Suite::Aes128, &mut bytes);
+        half.begin(&Secret::new(&[1; 32]).unwrap(), u64::MAX - 1);
         assert!(half.nonce().is_some());
         assert!(half.nonce().is_none(), "the numbers have run out");
         assert!(half.nonce().is_none());

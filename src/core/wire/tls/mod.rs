@@ -18,7 +18,7 @@ mod suite;
 pub use certificate::{Certificate, Der, unix_seconds};
 pub use half::{Half, Secret};
 pub use hello::{First, first, is_complete_record, is_one_record, record_len};
-pub use session::{Ended, Opened, Session};
+pub use session::{Aes128, Aes256, ChaCha20, Ended, Opened, Session};
 pub use suite::Suite;
 
 /// The header of a record: type, version, length.
@@ -29,7 +29,7 @@ pub const PLAIN_BYTES_MAX: usize = 1 << 14;
 pub const OVERHEAD_BYTES: usize = HEADER_BYTES + 1 + TAG_BYTES;
 /// The longest record that a peer may send.
 pub const RECORD_BYTES_MAX: usize = HEADER_BYTES + PLAIN_BYTES_MAX + 256;
-/// What an idle session takes.
+/// What an idle session takes at most: that of AES-256.
 pub const SESSION_BYTES: usize = 208;
 
 /// All suites of TLS 1.3 that are spoken here have one of this length.
@@ -66,6 +66,8 @@ pub enum Alert {
     BadRecordMac = 20,
     /// A record that is too long.
     RecordOverflow = 22,
+    /// A field with a value that it must not have.
+    IllegalParameter = 47,
     /// A message that cannot be read.
     DecodeError = 50,
     /// The peer asks for more than it is given.
@@ -79,6 +81,7 @@ impl Alert {
             Alert::UnexpectedMessage => "unexpected_message",
             Alert::BadRecordMac => "bad_record_mac",
             Alert::RecordOverflow => "record_overflow",
+            Alert::IllegalParameter => "illegal_parameter",
             Alert::DecodeError => "decode_error",
             Alert::InternalError => "internal_error",
         }

@@ -44,6 +44,11 @@ impl Suite {
         }
     }
 
+    /// What both directions of a session keep: each a secret, a key, a vector and a number.
+    pub const fn keys_len(self) -> usize {
+        2 * (self.secret_len() + self.key_len() + VECTOR_BYTES + NUMBER_BYTES)
+    }
+
     pub(super) const fn key_len(self) -> usize {
         match self {
             Suite::Aes128 => 16,
@@ -66,3 +71,6 @@ impl Suite {
         }
     }
 }
+
+pub(super) const VECTOR_BYTES: usize = 12;
+pub(super) const NUMBER_BYTES: usize = 8;

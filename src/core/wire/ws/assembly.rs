@@ -1,18 +1,21 @@
 //! A message of which only a part has come.
 //!
 //! Memory grows with what was received: it doubles at most, and never passes the end of a message
-//! whose length is known.
+//! whose length is known. Instead of growing a large message moves into memory that an earlier one
+//! has left, if there is some. What then comes of a binary message is read straight into its place.
+//! A text is copied there, because only checked bytes can become text without being checked again.
 
 use tungstenite::Utf8Bytes;
 
 use super::Violation;
 use crate::core::wire::message::Message;
+use crate::core::wire::spare_memory::SpareMemory;
 
 /// The part of a message that has come, unmasked.
 #[derive(Debug)]
 pub(super) enum Assembly {
     Text(Text),
-    Binary(Vec<u8>),
+    Binary(Binary),
 }
 
 impl Assembly {
@@ -20,7 +23,7 @@ impl Assembly {
     pub fn len(&self) -> usize {
         match self {
             Assembly::Text(text) => text.len(),
-            Assembly::Binary(binary) => binary.len(),
+            Assembly::Binary(binary) => binary.filled,
         }
     }
 
@@ -36,20 +39,21 @@ impl Assembly {
     pub fn capacity(&self) -> usize {
         match self {
             Assembly::Text(text) => text.checked.capacity(),
-            Assembly::Binary(binary) => binary.capacity(),
+            Assembly::Binary(binary) => binary.bytes.capacity(),
         }
     }
 
-    /// Adds a piece; at most `outstanding` bytes can still come, the piece included.
-    pub fn push(&mut self, piece: &[u8], outstanding: usize) -> Result<(), Violation> {
+    /// Adds a piece of what is to come.
+    pub fn push(
+        &mut self,
+        piece: &[u8],
+        coming: Coming,
+        memory: &mut SpareMemory,
+    ) -> Result<(), Violation> {
         match self {
-            Assembly::Text(text) => text.push(piece, outstanding),
+            Assembly::Text(text) => text.push(piece, coming, memory),
             Assembly::Binary(binary) => {
-                if binary.capacity() - binary.len() < piece.len() {
-                    let grown = grown(binary.len(), piece.len(), binary.capacity(), outstanding);
-                    binary.reserve_exact(grown - binary.len());
-                }
-                binary.extend_from_slice(piece);
+                binary.push(piece, coming, memory);
                 Ok(())
             }
         }
@@ -59,8 +63,76 @@ impl Assembly {
     pub fn finish(self) -> Result<Message, Violation> {
         Ok(match self {
             Assembly::Text(text) => Message::Text(text.finish()?),
-            Assembly::Binary(binary) => Message::Binary(binary.into()),
+            Assembly::Binary(Binary { mut bytes, filled }) => {
+                bytes.truncate(filled);
+                Message::Binary(bytes.into())
+            }
         })
+    }
+}
+
+/// How many bytes are still to come, a piece that is here included.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Coming {
+    /// Of the frame.
+    pub frame: usize,
+    /// Of the message, at most.
+    pub message: usize,
+}
+
+/// Bytes, and room behind them.
+#[derive(Debug, Default)]
+pub(super) struct Binary {
+    /// Behind what has come stands what an earlier message has left there.
+    bytes: Vec<u8>,
+    /// How many bytes have come.
+    filled: usize,
+}
+
+impl Binary {
+    /// Lends room for what comes next, at most `most` bytes; none, unless the memory is one that an
+    /// earlier message has left.
+    pub fn room(&mut self, most: usize) -> &mut [u8] {
+        let end = self.bytes.len().min(self.filled.saturating_add(most));
+        &mut self.bytes[self.filled..end]
+    }
+
+    /// Takes note that the first `len` bytes of the room have been filled.
+    pub fn fill(&mut self, len: usize) {
+        self.filled += len;
+        debug_assert!(self.filled <= self.bytes.len(), "no more is filled than was lent");
+    }
+
+    fn push(&mut self, piece: &[u8], coming: Coming, memory: &mut SpareMemory) {
+        let end = self.filled + piece.len();
+        if end > self.bytes.capacity() {
+            match memory.lend(end, self.filled + coming.frame) {
+                Some(mut block) => {
+                    let came = &self.bytes[..self.filled];
+                    if block.len() < end {
+                        block.clear();
+                        block.extend_from_slice(came);
+                    } else {
+                        block[..self.filled].copy_from_slice(came);
+                    }
+                    self.bytes = block;
+                }
+                None => {
+                    let capacity = self.bytes.capacity();
+                    let grown = grown(self.filled, piece.len(), capacity, coming.message);
+                    self.bytes.truncate(self.filled);
+                    self.bytes.reserve_exact(grown - self.filled);
+                }
+            }
+        }
+        match self.bytes.get_mut(self.filled..end) {
+            Some(room) => room.copy_from_slice(piece),
+            None => {
+                self.bytes.truncate(self.filled);
+                self.bytes.extend_from_slice(piece);
+            }
+        }
+        self.filled = end;
     }
 }
 
@@ -78,11 +150,15 @@ impl Text {
         self.checked.len() + self.tail_len
     }
 
-    fn push(&mut self, mut piece: &[u8], outstanding: usize) -> Result<(), Violation> {
+    fn push(
+        &mut self,
+        mut piece: &[u8],
+        coming: Coming,
+        memory: &mut SpareMemory,
+    ) -> Result<(), Violation> {
         let spare = self.checked.capacity() - self.checked.len();
         if spare < self.tail_len + piece.len() {
-            let capacity = grown(self.len(), piece.len(), self.checked.capacity(), outstanding);
-            self.checked.reserve_exact(capacity - self.checked.len());
+            self.grow(piece.len(), coming, memory);
         }
         while self.tail_len > 0 {
             let Some((&byte, rest)) = piece.split_first() else { return Ok(()) };
@@ -94,6 +170,20 @@ impl Text {
         self.tail[..tail.len()].copy_from_slice(tail);
         self.tail_len = tail.len();
         Ok(())
+    }
+
+    /// Makes room for `more` bytes.
+    fn grow(&mut self, more: usize, coming: Coming, memory: &mut SpareMemory) {
+        let len = self.len();
+        if let Some(mut block) = memory.lend(len + more, len + coming.frame) {
+            block.clear();
+            let mut moved = String::from_utf8(block).unwrap_or_default();
+            moved.push_str(&self.checked);
+            self.checked = moved;
+        } else {
+            let capacity = grown(len, more, self.checked.capacity(), coming.message);
+            self.checked.reserve_exact(capacity - self.checked.len());
+        }
     }
 
     /// Adds a byte to the unfinished character.
@@ -152,7 +242,8 @@ mod tests {
             let mut assembly = Assembly::Text(Text::default());
             let mut outstanding = text.len();
             for piece in text.as_bytes().chunks(size) {
-                assembly.push(piece, outstanding).unwrap();
+                let coming = Coming { frame: outstanding, message: outstanding };
+                assembly.push(piece, coming, &mut SpareMemory::none()).unwrap();
                 outstanding -= piece.len();
             }
             assert_eq!(assembly.capacity(), text.len(), "pieces of {size}");

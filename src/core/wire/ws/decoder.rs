@@ -1,8 +1,9 @@
 //! Bytes from a peer to messages and control frames.
 //!
 //! A frame that is whole in the input is unmasked in place. If it is a whole message, it is then
-//! copied once into memory of its own. Only what the input leaves unfinished is kept. The decoder
-//! is in one of these places:
+//! copied once into memory of its own. Only what the input leaves unfinished is kept. What is
+//! outstanding of a large binary message may be read straight into the message's memory
+//! ([`Decoder::lend`]). The decoder is in one of these places:
 //!
 //! ```text
 //!             ┌────────────────────────────────────────────────────┐
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::core::ground::time::Moment;
 use crate::core::wire::message::Message;
+use crate::core::wire::spare_memory::SpareMemory;
 
 /// Decodes what one peer sends.
 ///
@@ -73,12 +75,57 @@ impl Decoder {
         input: &mut [u8],
         limits: &Limits,
     ) -> Result<(usize, Option<Incoming>), Violation> {
+        self.decode_into(role, input, limits, &mut SpareMemory::none())
+    }
+
+    /// Decodes as [`Decoder::decode`] does. A large message gets memory that an earlier one has
+    /// left, if there is some.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Decoder::decode`].
+    #[inline]
+    pub fn decode_into(
+        &mut self,
+        role: Role,
+        input: &mut [u8],
+        limits: &Limits,
+        memory: &mut SpareMemory,
+    ) -> Result<(usize, Option<Incoming>), Violation> {
         if self.partial.is_none()
-            && let Some((used, message)) = whole_message(role, input, limits)?
+            && let Some((used, message)) = whole_message(role, input, limits, memory)?
         {
             return Ok((used, Some(message)));
         }
-        self.decode_any(role, input, Some(limits))
+        self.decode_any(role, input, Means { limits: Some(limits), memory })
+    }
+
+    /// Lends room, at most `most` bytes, for what comes next of a binary message: nothing beyond
+    /// its frame. `None` unless the message has got memory that an earlier one has left, and much
+    /// is outstanding. What is read there is told by [`Decoder::filled`].
+    pub fn lend(&mut self, most: usize) -> Option<&mut [u8]> {
+        let partial = self.partial.as_deref_mut()?;
+        let InputEnd::Data(span) = &partial.input_end else { return None };
+        let Some(Assembly::Binary(binary)) = &mut partial.message else { return None };
+        let room = binary.room(piece_len(span.outstanding, most));
+        (room.len() >= LENT_BYTES_MIN).then_some(room)
+    }
+
+    /// Takes the first `len` bytes of the room that was lent. Returns the message if it is
+    /// complete.
+    ///
+    /// # Panics
+    ///
+    /// If no room was lent.
+    pub fn filled(&mut self, len: usize) -> Option<Incoming> {
+        let partial = self.partial.as_deref_mut().expect("room was lent");
+        let (InputEnd::Data(span), Some(Assembly::Binary(binary))) =
+            (&mut partial.input_end, &mut partial.message)
+        else {
+            panic!("room was lent");
+        };
+        span.fill(binary, len);
+        self.finish_data().ok().flatten()
     }
 
     /// Decodes as [`Decoder::decode`] does, after our own close frame: only the peer's close frame
@@ -96,7 +143,7 @@ impl Decoder {
         input: &mut [u8],
     ) -> Result<(usize, Option<Incoming>), Violation> {
         self.forget_message();
-        self.decode_any(role, input, None)
+        self.decode_any(role, input, Means { limits: None, memory: &mut SpareMemory::none() })
     }
 
     /// Returns whether nothing is outstanding: no part of a header, of a frame or of a message.
@@ -141,13 +188,13 @@ impl Decoder {
         &mut self,
         role: Role,
         input: &mut [u8],
-        limits: Option<&Limits>,
+        mut means: Means<'_>,
     ) -> Result<(usize, Option<Incoming>), Violation> {
         let length = input.len();
         let mut rest = input;
         while !rest.is_empty() {
-            match self.decode_next(role, &mut rest, limits) {
-                Ok(None) if limits.is_none() || !self.is_between_fragments() => {}
+            match self.decode_next(role, &mut rest, &mut means) {
+                Ok(None) if means.limits.is_none() || !self.is_between_fragments() => {}
                 Ok(item) => return Ok((length - rest.len(), item)),
                 Err(violation) => {
                     self.partial = None;
@@ -159,30 +206,25 @@ impl Decoder {
     }
 
     /// Takes the bytes of one frame from the front of the input.
-    fn decode_next(
-        &mut self,
-        role: Role,
-        input: &mut &mut [u8],
-        limits: Option<&Limits>,
-    ) -> Decoded {
+    fn decode_next(&mut self, role: Role, input: &mut &mut [u8], means: &mut Means<'_>) -> Decoded {
         match self.partial.as_deref() {
             None => {
-                if limits.is_none() {
+                if means.limits.is_none() {
                     // Such frames come in masses after the end of a flood.
                     skip_short_frames(role, input)?;
                     if input.is_empty() {
                         return Ok(None);
                     }
                 }
-                self.decode_frame(role, input, limits)
+                self.decode_frame(role, input, means)
             }
             Some(Partial { input_end: InputEnd::Header(spill), .. }) if spill.is_empty() => {
-                self.decode_frame(role, input, limits)
+                self.decode_frame(role, input, means)
             }
             Some(&Partial { input_end: InputEnd::Header(spill), .. }) => {
-                self.decode_spilled(role, spill, input, limits)
+                self.decode_spilled(role, spill, input, means)
             }
-            Some(_) => self.decode_payload(input),
+            Some(_) => self.decode_payload(input, means.memory),
         }
     }
 
@@ -191,7 +233,7 @@ impl Decoder {
         &mut self,
         role: Role,
         input: &mut &mut [u8],
-        limits: Option<&Limits>,
+        means: &mut Means<'_>,
     ) -> Decoded {
         let Some((header, size)) = Header::parse(role, input)? else {
             let mut spill = Spill::default();
@@ -200,7 +242,7 @@ impl Decoder {
             return Ok(None);
         };
         take(input, size);
-        self.decode_body(header, input, limits)
+        self.decode_body(header, input, means)
     }
 
     /// Decodes a frame whose header began in an earlier input.
@@ -209,7 +251,7 @@ impl Decoder {
         role: Role,
         mut spill: Spill,
         input: &mut &mut [u8],
-        limits: Option<&Limits>,
+        means: &mut Means<'_>,
     ) -> Decoded {
         let spilled = spill.as_bytes().len();
         spill.append(input);
@@ -220,7 +262,7 @@ impl Decoder {
         };
         take(input, size - spilled);
         self.end_frame();
-        self.decode_body(header, input, limits)
+        self.decode_body(header, input, means)
     }
 
     /// Decodes a payload from its first byte.
@@ -228,16 +270,16 @@ impl Decoder {
         &mut self,
         header: Header,
         input: &mut &mut [u8],
-        limits: Option<&Limits>,
+        means: &mut Means<'_>,
     ) -> Decoded {
         let is_control = header.opcode.is_control();
-        let beyond = match limits {
+        let beyond = match means.limits {
             Some(limits) if !is_control => self.check_message(&header, limits)?,
             _ => 0,
         };
         let is_whole = header.length <= input.len() as u64;
         let is_message = header.is_final && header.opcode != Opcode::Continuation;
-        let is_skipped = limits.is_none() && header.opcode != Opcode::Close;
+        let is_skipped = means.limits.is_none() && header.opcode != Opcode::Close;
         if is_whole && (is_control || is_message || is_skipped) {
             let payload = take(input, header.length as usize);
             if is_skipped {
@@ -246,7 +288,7 @@ impl Decoder {
             unmask(payload, header.mask);
             return match is_control {
                 true => control(header.opcode, payload).map(Some),
-                false => message(header.opcode, payload).map(Some),
+                false => message(header.opcode, payload, means.memory).map(Some),
             };
         }
         let partial = self.partial.get_or_insert_default();
@@ -255,7 +297,7 @@ impl Decoder {
         } else {
             partial.input_end = InputEnd::Skip { outstanding: header.length };
         }
-        self.decode_payload(input)
+        self.decode_payload(input, means.memory)
     }
 
     /// Checks a data frame's header against the message in progress and the limits. Returns how
@@ -281,14 +323,14 @@ impl Decoder {
     }
 
     /// Decodes the next piece of a payload.
-    fn decode_payload(&mut self, input: &mut &mut [u8]) -> Decoded {
+    fn decode_payload(&mut self, input: &mut &mut [u8], memory: &mut SpareMemory) -> Decoded {
         let partial = self.partial.as_deref_mut().expect("a payload is outstanding");
         match &mut partial.input_end {
             InputEnd::Header(_) => unreachable!("a payload is outstanding"),
             InputEnd::Data(span) => {
                 let message = partial.message.as_mut().expect("data belongs to a message");
-                let outstanding = span.message_outstanding();
-                message.push(span.take(input), outstanding)?;
+                let coming = span.coming();
+                message.push(span.take(input), coming, memory)?;
                 self.finish_data()
             }
             InputEnd::Control { opcode, span, payload } => {
@@ -351,6 +393,16 @@ impl Decoder {
     }
 }
 
+/// What is lent to the decoder.
+struct Means<'a> {
+    /// Without limits everything but a close frame is skipped.
+    limits: Option<&'a Limits>,
+    memory: &'a mut SpareMemory,
+}
+
+/// Less than this many bytes are not read apart: what follows may be there, too.
+const LENT_BYTES_MIN: usize = 4096;
+
 /// What the bytes completed, if anything.
 type Decoded = Result<Option<Incoming>, Violation>;
 
@@ -359,6 +411,7 @@ fn whole_message(
     role: Role,
     input: &mut [u8],
     limits: &Limits,
+    memory: &mut SpareMemory,
 ) -> Result<Option<(usize, Incoming)>, Violation> {
     let Some((header, size)) = Header::parse(role, input)? else { return Ok(None) };
     let is_message = matches!(header.opcode, Opcode::Text | Opcode::Binary) && header.is_final;
@@ -370,16 +423,22 @@ fn whole_message(
     let end = size + header.length as usize;
     let payload = &mut input[size..end];
     unmask(payload, header.mask);
-    Ok(Some((end, message(header.opcode, payload)?)))
+    Ok(Some((end, message(header.opcode, payload, memory)?)))
 }
 
 /// Makes a message of a payload that is whole.
-fn message(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {
+#[inline]
+fn message(
+    opcode: Opcode,
+    payload: &[u8],
+    memory: &mut SpareMemory,
+) -> Result<Incoming, Violation> {
+    let copy = memory.copy(payload);
     if opcode == Opcode::Binary {
-        return Ok(Incoming::Message(payload.into()));
+        return Ok(Incoming::Message(Message::Binary(copy)));
     }
     // Checked in the copy: it is aligned, and short text is checked a fifth faster there.
-    let text = Utf8Bytes::try_from(Bytes::copy_from_slice(payload));
+    let text = Utf8Bytes::try_from(copy);
     Ok(Incoming::Message(Message::Text(text.map_err(|_| Violation::Utf8)?)))
 }
 
@@ -748,6 +807,96 @@ mod tests {
             assert_eq!(items, [Incoming::Close(Some(close))], "pieces of {size}");
             assert!(decoder.is_idle());
         }
+    }
+
+    /// Feeds pieces; what room is lent for goes straight there. Returns how much did.
+    fn feed_lent(decoder: &mut Decoder, mut bytes: &[u8], sizes: &[usize]) -> (Outcome, usize) {
+        let limits = Limits { message_bytes: 4 << 20, ..LIMITS };
+        let mut memory = SpareMemory::of(8 << 20, &[1 << 20; 4]);
+        let (mut items, mut lent) = (Vec::new(), 0);
+        for size in sizes.iter().cycle() {
+            let mut size = bytes.len().min(*size);
+            if size == 0 {
+                break;
+            }
+            if let Some(room) = decoder.lend(size) {
+                size = room.len();
+                room.copy_from_slice(&bytes[..size]);
+                lent += size;
+                items.extend(decoder.filled(size));
+            } else {
+                let mut piece = bytes[..size].to_vec();
+                let mut rest = &mut piece[..];
+                while !rest.is_empty() {
+                    match decoder.decode_into(Role::Server, rest, &limits, &mut memory) {
+                        Ok((used, item)) => {
+                            items.extend(item);
+                            rest = &mut rest[used..];
+                        }
+                        Err(violation) => return ((items, Err(violation)), lent),
+                    }
+                }
+            }
+            bytes = &bytes[size..];
+        }
+        ((items, Ok(())), lent)
+    }
+
+    #[test]
+    fn what_is_read_straight_into_a_message_is_what_is_decoded() {
+        let long: Vec<u8> = (0..900_000u32).map(|n| (n * 7 + n / 251) as u8).collect();
+        let words = "ä水😀 and ".repeat(70_000);
+        let bytes = [
+            frame(FIN | BINARY, &long),
+            frame(FIN | TEXT, words.as_bytes()),
+            frame(BINARY, &long[..300_001]),
+            frame(PING, b"between"),
+            frame(CONTINUATION, &long[300_001..700_003]),
+            frame(CONTINUATION, b""),
+            frame(FIN | CONTINUATION, &long[700_003..]),
+            frame(FIN | BINARY, b"short"),
+            frame(FIN | TEXT, b"\xff"),
+        ]
+        .concat();
+        let long = || binary(&long);
+        let ping = Incoming::Ping(Bytes::from_static(b"between"));
+        let items = vec![long(), text(&words), ping, long(), binary(b"short")];
+        let expected = (items, Err(Violation::Utf8));
+        for sizes in [&[120 << 10][..], &[1448], &[1, 65_536, 7, 100_000], &[64_000, 4096, 3]] {
+            let mut decoder = Decoder::default();
+            let (outcome, lent) = feed_lent(&mut decoder, &bytes, sizes);
+            assert!(outcome == expected, "{sizes:?}");
+            // Small pieces are not read apart.
+            assert_eq!(lent > 500_000, sizes.len() != 1 || sizes[0] > 4096, "{lent} of {sizes:?}");
+        }
+    }
+
+    #[test]
+    fn room_that_is_lent_ends_with_its_frame_and_is_no_claim() {
+        let limits = Limits { message_bytes: 4 << 20, ..LIMITS };
+        let mut memory = SpareMemory::of(4 << 20, &[1 << 20]);
+        let bytes = frame(BINARY, &[1; 200_000]);
+        let mut decoder = Decoder::default();
+        let mut decode = |decoder: &mut Decoder, range: std::ops::Range<usize>| {
+            let mut piece = bytes[range].to_vec();
+            decoder.decode_into(Role::Server, &mut piece, &limits, &mut memory).unwrap();
+        };
+        decode(&mut decoder, 0..1000);
+        assert_eq!(decoder.lend(usize::MAX), None, "too little has come");
+        decode(&mut decoder, 1000..100_000);
+        assert!(decoder.lend(usize::MAX).is_none(), "the block is far too large");
+        assert!(decoder.held_bytes() < 2 * 100_000 + 200);
+
+        let mut memory = SpareMemory::of(4 << 20, &[210_000]);
+        let mut decoder = Decoder::default();
+        let mut piece = bytes[..100_000].to_vec();
+        decoder.decode_into(Role::Server, &mut piece, &limits, &mut memory).unwrap();
+        let outstanding = bytes.len() - 100_000;
+        assert_eq!(decoder.lend(usize::MAX).unwrap().len(), outstanding);
+        assert_eq!(decoder.lend(5000).unwrap().len(), 5000);
+        assert!(decoder.lend(1000).is_none(), "so little is not read apart");
+        assert_eq!(decoder.filled(outstanding), None, "a fragment");
+        assert!(decoder.lend(usize::MAX).is_none() && !decoder.is_idle());
     }
 
     #[test]

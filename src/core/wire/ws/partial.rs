@@ -2,7 +2,7 @@
 
 use super::{
     Control,
-    assembly::{Assembly, Text},
+    assembly::{Assembly, Binary, Coming, Text},
     header::{Header, Opcode, Spill, take},
     mask::unmask,
 };
@@ -39,7 +39,7 @@ impl Partial {
         self.fragments += 1;
         match opcode {
             Opcode::Text => self.message = Some(Assembly::Text(Text::default())),
-            Opcode::Binary => self.message = Some(Assembly::Binary(Vec::new())),
+            Opcode::Binary => self.message = Some(Assembly::Binary(Binary::default())),
             _ => {}
         }
     }
@@ -94,9 +94,17 @@ impl Span {
         piece
     }
 
-    /// Returns how many bytes of the message can still come at most.
-    pub fn message_outstanding(&self) -> usize {
-        (self.outstanding + self.beyond) as usize
+    /// Takes the next `len` bytes, which are in their place, and unmasks them there.
+    pub fn fill(&mut self, binary: &mut Binary, len: usize) {
+        self.mask = unmask(binary.room(len), self.mask);
+        self.outstanding -= len as u64;
+        binary.fill(len);
+    }
+
+    /// Returns how many bytes can still come.
+    pub fn coming(&self) -> Coming {
+        let message = (self.outstanding + self.beyond) as usize;
+        Coming { frame: self.outstanding as usize, message }
     }
 }
 

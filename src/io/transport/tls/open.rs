@@ -3,20 +3,22 @@
 use std::io::{self, ErrorKind, IoSlice};
 
 use log::info;
+use zeroize::Zeroize;
 
-use super::{Desk, Stream, send, write_some};
+use super::shake::Agreed;
+use super::{Desk, Stream, discard, send, write_some};
 use crate::core::transport::{Got, Transport, Written};
 use crate::core::wire::tls::{
-    Certificate, Ended, HEADER_BYTES, Opened, RECORD_BYTES_MAX, SESSION_BYTES, Sealed, Session,
-    is_complete_record, record_len,
+    Aes256, Certificate, Ended, HEADER_BYTES, Opened, RECORD_BYTES_MAX, SESSION_BYTES, Sealed,
+    Session, Suite, is_complete_record, record_len,
 };
 
 /// A connection behind its handshake. What it is in the middle of is marked in the session.
 #[derive(Debug)]
-pub(super) struct Open {
-    session: Session,
+pub(crate) struct Open<Keys: ?Sized + Zeroize = [u8]> {
     /// What is there only while a record is under way.
     rest: Option<Box<Rest>>,
+    session: Session<Keys>,
 }
 
 /// Parts of records, each as long as what it holds.
@@ -53,23 +55,26 @@ const OWN: u8 = 1 << 3;
 const BROKEN: u8 = 1 << 4;
 /// The handshake has resumed a session.
 const RESUMED: u8 = 1 << 5;
+/// The session is broken, and the peer has been told how.
+const TOLD: u8 = 1 << 6;
+
+impl<const LEN: usize> Open<[u8; LEN]> {
+    /// Makes one that does not know what was agreed on.
+    pub fn of(suite: Suite) -> Open<[u8; LEN]> {
+        Open { rest: None, session: Session::without_keys(suite) }
+    }
+}
 
 impl Open {
-    /// Begins with what came behind the handshake, and what is still to be sent of it.
-    pub fn new(
-        session: Session,
-        is_resumed: bool,
-        certificate: Option<Box<Certificate>>,
-        input: Vec<u8>,
-        held: Vec<u8>,
-    ) -> Open {
-        let rest = Rest { partial: input, plain: Vec::new(), held, certificate };
-        let mut open = Open { session, rest: Some(Box::new(rest)) };
-        let owns = open.rest.as_ref().is_some_and(|rest| !rest.held.is_empty());
-        open.set(OWN, owns);
-        open.set(RESUMED, is_resumed);
-        open.tidy();
-        open
+    /// Begins with what the handshake has agreed on, with what came behind it, and with what is
+    /// still to be sent of it.
+    pub fn begin(&mut self, agreed: Agreed, held: Vec<u8>) {
+        let Agreed { received, sent, input, is_resumed, certificate, .. } = agreed;
+        self.session.begin((&received.0, received.1), (&sent.0, sent.1));
+        self.set(OWN, !held.is_empty());
+        self.set(RESUMED, is_resumed);
+        self.rest = Some(Box::new(Rest { partial: input, plain: Vec::new(), held, certificate }));
+        self.tidy();
     }
 
     pub fn sealed(&self) -> Sealed {
@@ -93,8 +98,15 @@ impl Open {
         self.is(OWN) && !self.is(BROKEN)
     }
 
-    pub fn set_broken(&mut self) {
+    /// Says nothing any more.
+    pub fn abort(&mut self) {
         self.set(BROKEN, true);
+        self.set(TOLD, false);
+    }
+
+    /// Returns whether the last word was an alert.
+    pub fn is_told(&self) -> bool {
+        self.is(TOLD)
     }
 
     /// Reads records and opens them: where there is room for some of the longest, in the engine's
@@ -250,6 +262,7 @@ impl Open {
     /// A session that is broken: the peer is told, as far as one write goes.
     fn break_off(&mut self, stream: &mut Stream, ended: Ended) {
         self.set(BROKEN, true);
+        discard(stream);
         if let Some(rest) = &mut self.rest {
             let _ = send(stream, &mut rest.held);
             rest.held = Vec::new();
@@ -259,7 +272,10 @@ impl Open {
         match ended {
             Ended::Closed => {}
             Ended::ByPeer(alert) => info!("tls broken peer={peer} alert={alert}: the peer says so"),
-            Ended::Fault(alert) => info!("tls broken peer={peer} reason={}", alert.label()),
+            Ended::Fault(alert) => {
+                self.set(TOLD, true);
+                info!("tls broken peer={peer} reason={}", alert.label());
+            }
         }
     }
 
@@ -388,4 +404,4 @@ const ROOM_BYTES: usize = 2 * RECORD_BYTES_MAX;
 const RECORD_COST: usize = 64;
 
 // Beside the keys there is only what tells where the rest is.
-const _: () = assert!(size_of::<Open>() <= SESSION_BYTES + size_of::<u64>());
+const _: () = assert!(size_of::<Open<Aes256>>() <= SESSION_BYTES + size_of::<u64>());

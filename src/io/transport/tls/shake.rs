@@ -5,7 +5,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
 use rustls::{ConnectionTrafficSecrets, Error, HandshakeKind, PeerIncompatible};
 
-use crate::core::wire::tls::{Certificate, Secret, Session, Suite, record_len};
+use crate::core::wire::tls::{Certificate, OVERHEAD_BYTES, Secret, Suite, record_len};
 use crate::system::tls::{Acceptor, Secrets, unix_seconds_now};
 
 /// A handshake under way.
@@ -32,10 +32,10 @@ pub(crate) enum Step {
 
 /// What stays of a handshake.
 pub(crate) struct Agreed {
-    suite: Suite,
+    pub suite: Suite,
     /// Of each direction the secret, and how many records were sealed with it.
-    received: (Secret, u64),
-    sent: (Secret, u64),
+    pub received: (Secret, u64),
+    pub sent: (Secret, u64),
     /// What the peer is still to be sent, sealed: tickets.
     pub output: Vec<u8>,
     /// What came behind the handshake.
@@ -50,14 +50,6 @@ pub(crate) struct Agreed {
 pub(crate) struct Failure {
     pub label: &'static str,
     pub text: String,
-}
-
-impl Agreed {
-    /// Makes the session. Its keys are derived where it stays: what is moved leaves a copy behind.
-    pub fn session(&self) -> Session {
-        let Agreed { received, sent, .. } = self;
-        Session::new(self.suite, (&received.0, received.1), (&sent.0, sent.1))
-    }
 }
 
 impl Shake {
@@ -95,8 +87,7 @@ impl Shake {
                 Err(failure) => Step::Failed(failure, Vec::new()),
             },
             Err(error) => {
-                // Behind the error stands what the peer is told.
-                let _ = self.drain_output();
+                self.take_last_words();
                 Step::Failed(Failure::of(&error), std::mem::take(&mut self.output))
             }
         }
@@ -140,6 +131,20 @@ impl Shake {
         }
     }
 
+    /// Takes what the peer is told of an error, up to the alert. Behind it the connection would
+    /// look at the same bytes again, and fail again.
+    fn take_last_words(&mut self) {
+        let mut is_told = false;
+        while !is_told {
+            let from = self.output.len();
+            let status = self.connection.process_tls_records(&mut self.input[..self.seen]);
+            let Ok(state @ ConnectionState::EncodeTlsData(_)) = status.state else { break };
+            take(state, &mut self.output);
+            is_told = is_alert(&self.output[from..]);
+        }
+        self.secrets.take_logged();
+    }
+
     fn discard(&mut self, len: usize) {
         self.input.drain(..len);
         self.seen -= len;
@@ -179,8 +184,14 @@ impl Shake {
     }
 }
 
+/// Returns whether a record is an alert, in plain text or, as its length says, sealed.
+fn is_alert(record: &[u8]) -> bool {
+    const SEALED: usize = OVERHEAD_BYTES + 2;
+    matches!((record.first(), record.len()), (Some(21), _) | (Some(23), SEALED))
+}
+
 /// Takes what the connection has to say. Returns whether it has nothing more to say for now.
-fn take<Data>(state: ConnectionState<'_, '_, Data>, output: &mut Vec<u8>) -> bool {
+pub(crate) fn take<Data>(state: ConnectionState<'_, '_, Data>, output: &mut Vec<u8>) -> bool {
     match state {
         ConnectionState::EncodeTlsData(mut data) => {
             let from = output.len();

@@ -1,0 +1,173 @@
+//! Rights: which topics one may publish to and subscribe to.
+
+use crate::core::topics::Name;
+
+/// What one may do with a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Publish to it.
+    Publish,
+    /// Subscribe to it, and read it.
+    Subscribe,
+}
+
+/// The topics to which one may publish, and those to which one may subscribe, by patterns. What no
+/// pattern names is not allowed.
+#[derive(Clone, Debug, Default)]
+pub struct Rights {
+    publish: Vec<Pattern>,
+    subscribe: Vec<Pattern>,
+}
+
+impl Rights {
+    /// Allows what a pattern names: a topic's name in which `*` means one character or more.
+    ///
+    /// # Errors
+    ///
+    /// The rule that the pattern breaks.
+    pub fn allow(&mut self, right: Right, pattern: &str) -> Result<(), &'static str> {
+        let pattern = Pattern::parse(pattern)?;
+        match right {
+            Right::Publish => self.publish.push(pattern),
+            Right::Subscribe => self.subscribe.push(pattern),
+        }
+        Ok(())
+    }
+
+    /// Returns whether a pattern names a topic for this right.
+    pub fn may(&self, right: Right, topic: &str) -> bool {
+        let patterns = match right {
+            Right::Publish => &self.publish,
+            Right::Subscribe => &self.subscribe,
+        };
+        patterns.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// Returns how many patterns there are.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks whether there is none")]
+    pub fn len(&self) -> usize {
+        self.publish.len() + self.subscribe.len()
+    }
+}
+
+/// A topic's name in which `*` means one character or more.
+#[derive(Clone, Debug)]
+struct Pattern(Box<str>);
+
+impl Pattern {
+    fn parse(text: &str) -> Result<Pattern, &'static str> {
+        // With a character for each `*` it must be a topic's name.
+        match Name::is_valid(&text.replace('*', "x")) {
+            true => Ok(Pattern(text.into())),
+            false => Err("a pattern must be 1 to 128 characters of A-Z a-z 0-9 . _ - : and *"),
+        }
+    }
+
+    /// Returns whether the pattern matches this topic, in time linear in both.
+    ///
+    /// Each piece between two `*` is matched where it first occurs: if a later place leads to a
+    /// match, this one does, too.
+    fn matches(&self, topic: &str) -> bool {
+        let Some((first, rest)) = self.0.split_once('*') else { return *self.0 == *topic };
+        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+        let has_middle = rest.contains('*');
+        let Some(mut left) = topic.strip_prefix(first).and_then(|left| left.strip_suffix(last))
+        else {
+            return false;
+        };
+        if has_middle {
+            for piece in middle.split('*') {
+                // The `*` before it takes at least one character.
+                let Some(at) = left.get(1..).and_then(|behind| behind.find(piece)) else {
+                    return false;
+                };
+                left = &left[1 + at + piece.len()..];
+            }
+        }
+        !left.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn matches(pattern: &str, topic: &str) -> bool {
+        Pattern::parse(pattern).unwrap().matches(topic)
+    }
+
+    /// What a pattern means, straight from its definition.
+    fn matches_by_definition(pattern: &[u8], topic: &[u8]) -> bool {
+        match (pattern, topic) {
+            ([], topic) => topic.is_empty(),
+            ([b'*', rest @ ..], topic) => {
+                (1..=topic.len()).any(|taken| matches_by_definition(rest, &topic[taken..]))
+            }
+            ([one, pattern @ ..], [other, topic @ ..]) => {
+                one == other && matches_by_definition(pattern, topic)
+            }
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_one_character_or_more() {
+        for (pattern, topic, expected) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("*", "a", true),
+            ("*", "$stats", true),
+            ("a.*", "a.b", true),
+            ("a.*", "a.", false),
+            ("a.*", "a.b.c", true),
+            ("*.a", ".a", false),
+            ("a*a", "aa", false),
+            ("a*a", "aba", true),
+            ("a*b*c", "axbxc", true),
+            ("a*b*c", "abxc", false),
+            ("a*b*c", "abbxc", true),
+            ("**", "a", false),
+            ("**", "ab", true),
+        ] {
+            assert_eq!(matches(pattern, topic), expected, "{pattern} {topic}");
+        }
+    }
+
+    #[test]
+    fn all_short_patterns_mean_what_their_definition_says() {
+        let words = |letters: &[u8], longest: usize| {
+            let mut words = vec![Vec::new()];
+            let mut from = 0;
+            for _ in 0..longest {
+                for at in from..words.len() {
+                    let longer = letters.iter().map(|l| [words[at].as_slice(), &[*l]].concat());
+                    let longer: Vec<_> = longer.collect();
+                    words.extend(longer);
+                }
+                from = words.iter().position(|word| word.len() > words[from].len()).unwrap();
+            }
+            words.split_off(1)
+        };
+        let topics = words(b"ab", 6);
+        for pattern in words(b"ab*", 5) {
+            for topic in &topics {
+                let [text, name] = [&pattern, topic].map(|word| str::from_utf8(word).unwrap());
+                let expected = matches_by_definition(&pattern, topic);
+                assert_eq!(matches(text, name), expected, "{text} {name}");
+            }
+        }
+    }
+
+    /// FAULTS 133.
+    #[test]
+    fn a_pathological_pattern_costs_no_more_than_its_length() {
+        let pattern = Pattern::parse(&format!("{}b", "a*".repeat(63))).unwrap();
+        let topic = "a".repeat(128);
+        let began = Instant::now();
+        assert!((0..1000).all(|_| !pattern.matches(&topic)));
+        // Trying all ways would take too long.
+        assert!(began.elapsed() < Duration::from_secs(1));
+    }
+}
