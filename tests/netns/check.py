@@ -144,6 +144,8 @@ class World:
         for number in range(self.network.subscribers):
             name = "subscriber-%d" % number
             subscribers[name] = self.subscribe(name, self.far, relay.SERVER)
+        # A subscriber that connects only after a cut has no connection for it to cut.
+        self.until(lambda: all(self.opened(name) for name in subscribers))
         publishers = [Publisher(self, "near", self.near, "127.0.0.1", RATE / 2)]
         for number in range(FAR_PUBLISHERS):
             rate = RATE / 2 / FAR_PUBLISHERS
