@@ -128,12 +128,12 @@ fn few_descriptors_lower_the_default_and_refuse_what_was_asked_for() {
     let line = lines.find_map(|line| line.ok().filter(|line| line.contains("lowered")));
     lowered.kill().and_then(|()| lowered.wait()).expect("it runs");
     let line = line.expect("it says so");
-    assert!(line.contains("limits.connections lowered from=10000 to=168: "), "{line}");
-    let refused = serve("--set limits.connections=169").wait_with_output().expect("it ends");
+    assert!(line.contains("limits.connections lowered from=10000 to=152: "), "{line}");
+    let refused = serve("--set limits.connections=153").wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2), "{said}");
     assert!(
-        said.contains("limits.connections = 169: ") && said.contains(" room for 168 "),
+        said.contains("limits.connections = 153: ") && said.contains(" room for 152 "),
         "{said}"
     );
 }

@@ -43,7 +43,8 @@
 //! The deadlines of the connection cover all of it: `deadlines.handshake` covers the handshake of
 //! the transport and the head of the first request together.
 
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::BorrowedFd;
 
 #[cfg(feature = "tls")]
 use crate::core::wire::tls::{Certificate, Sealed};
@@ -74,6 +75,16 @@ pub trait Transport {
     /// `WouldBlock` if the kernel took nothing, `Interrupted` if the caller is to try again; every
     /// other error ends the connection.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Written>;
+
+    /// Moves at most `most` bytes out of a pipe that has so many, without a copy where that can be.
+    /// It must not raise SIGPIPE.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transport::write`]. A transport that seals is given no pipe.
+    fn splice(&mut self, _pipe: BorrowedFd<'_>, _most: usize) -> io::Result<usize> {
+        Err(ErrorKind::Unsupported.into())
+    }
 
     /// Ends this side: tells the peer that nothing follows. It may take several steps.
     fn finish(&mut self);

@@ -1,7 +1,10 @@
 //! Sockets of peers: TCP, Unix, and in memory.
 
+#[cfg(feature = "tls")]
+use std::io::ErrorKind;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use mio::event::{Event, Source};
@@ -176,6 +179,16 @@ impl Transport for SocketMut<'_> {
             SocketMut::Memory(socket) => socket.write(slices),
             #[cfg(feature = "tls")]
             SocketMut::Tls(tls) => tls.write(slices),
+        }
+    }
+
+    fn splice(&mut self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        match self {
+            SocketMut::Tcp(stream) => Plain(*stream).splice(pipe, most),
+            SocketMut::Unix(stream) => Plain(*stream).splice(pipe, most),
+            SocketMut::Memory(socket) => socket.splice(pipe, most),
+            #[cfg(feature = "tls")]
+            SocketMut::Tls(_) => Err(ErrorKind::Unsupported.into()),
         }
     }
 

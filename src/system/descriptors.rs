@@ -35,4 +35,4 @@ pub(crate) fn fit(config: &mut Config) -> Result<(), String> {
 }
 
 /// Descriptors for listeners, the poller, logs, refused connections and the host program.
-const RESERVED: u64 = 32;
+const RESERVED: u64 = 48;

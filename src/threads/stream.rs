@@ -394,7 +394,7 @@ impl Source for Written {
         self.0.lock().waker = Some(waker());
     }
 
-    fn begin(&mut self, room: usize) {
+    fn begin(&mut self, room: usize, _: bool) {
         self.0.lock().room = Some(room);
         self.0.changed.notify_all();
     }
@@ -478,7 +478,7 @@ mod tests {
         body.on_room(move || {
             count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         });
-        source.begin(10);
+        source.begin(10, false);
         assert_eq!(body.try_send("0123456789abcdef"), Ok(()), "an empty queue takes any piece");
         assert_eq!(body.try_send("x"), Err(StreamError::Full));
         assert_eq!(source.held_bytes(), 16);
@@ -520,7 +520,7 @@ mod tests {
     fn a_writer_on_a_thread_waits_for_room() {
         let (mut response, body) = Response::new(200).stream("text/plain");
         let (_, mut source) = response.take_source(false).unwrap();
-        source.begin(1000);
+        source.begin(1000, false);
         let thread = std::thread::spawn(move || {
             (0..1000).for_each(|_| body.send(vec![7; 100]).unwrap());
             body.end();

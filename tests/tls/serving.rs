@@ -46,6 +46,24 @@ fn echoes_come_back_with_and_without_workers() {
     }
 }
 
+/// What stands ready in pipes is read, and sealed as all else is.
+#[test]
+fn files_come_whole() {
+    let folder = std::env::temp_dir().join(format!("heartwheel-tls-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let text: String = (0..100_000).map(|number| format!("{number:06}\n")).collect();
+    for workers in ["2", "0"] {
+        let server =
+            start_with(&[("workers", workers)], |builder| builder.files("/files", &folder));
+        for len in [100, 32 * 1024, 128 * 1024 + 1, text.len()] {
+            fs::write(folder.join("file"), &text[..len]).unwrap();
+            let answer = TlsClient::connect(server.address).get("/files/file");
+            assert!(answer.split_once("\r\n\r\n").unwrap().1 == &text[..len], "{len} bytes");
+        }
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
 #[test]
 fn echoes_come_back_through_a_narrow_budget_and_in_fragments_of_records() {
     // Less than a record may be read at once: the rest of its plaintext waits for its turn.

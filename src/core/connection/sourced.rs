@@ -15,6 +15,20 @@ pub(crate) struct Sourced {
     pub left: Option<u64>,
 }
 
+impl Sourced {
+    /// Counts the bytes of a piece. Returns whether none are owed any more; `None` if more came
+    /// than were promised, or none, which would be the end of a body in chunks.
+    pub fn count(&mut self, len: usize) -> Option<bool> {
+        debug_assert!(len > 0, "an empty chunk would be the end");
+        let left = match self.left {
+            Some(left) => Some(left.checked_sub(len as u64)?),
+            None => None,
+        };
+        self.left = left;
+        (len > 0).then_some(left == Some(0))
+    }
+}
+
 /// Who is to do something next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {

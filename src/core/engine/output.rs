@@ -1,6 +1,7 @@
 //! What goes out to a socket.
 
 use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
 
 use crate::core::connection::Mark;
 use crate::core::contract::event::Event;
@@ -11,6 +12,7 @@ use crate::core::ground::time::Instant;
 use crate::core::observe::stats::Transport;
 use crate::core::outbox::{Kind, Outbox};
 use crate::core::wire::frame::Frame;
+use crate::core::wire::http::Pipe;
 
 impl Engine {
     /// Lends the bytes to write next to a connection. Returns how many slices were filled: zero if
@@ -35,6 +37,14 @@ impl Engine {
         let (count, encoded) = connection.outbox.gather(slices, &mut self.spares.scratch, room);
         self.allowance.charge_encoded(encoded);
         count
+    }
+
+    /// Lends the pipe whose bytes are to be written next to a connection, and their number.
+    pub fn next_pipe(&self, id: ConnectionId) -> Option<(BorrowedFd<'_>, usize)> {
+        let connection = self.get(id).filter(|_| cfg!(feature = "streams"))?;
+        let (pipe, left) =
+            connection.outbox.next_pipe().filter(|_| connection.flags.writing.has_room())?;
+        Some((pipe.end(), left))
     }
 
     /// Takes note that the kernel took `len` bytes, or some of what the transport keeps. Returns
@@ -147,6 +157,16 @@ impl Engine {
             Kind::Event(..) => Outbox::ENTRY_BYTES,
             _ => Outbox::ENTRY_BYTES + made,
         });
+    }
+
+    /// Queues bytes in a pipe for a peer.
+    pub(super) fn push_pipe(&mut self, now: Instant, id: ConnectionId, pipe: Pipe) {
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        self.stats.queued_bytes += pipe.len() as u64;
+        connection.outbox.push_pipe(now, pipe, &mut self.spares.queues);
+        self.queues.dirty.push(connection);
+        connection.note_queued(now);
+        self.budget.add(Outbox::ENTRY_BYTES);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Moves bytes between a transport and the engine. Production and simulation run the same
 //! functions.
 
-use std::io::{ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 
 use crate::core::contract::handlers::Handlers;
 use crate::core::engine::Engine;
@@ -112,7 +112,16 @@ pub fn flush(engine: &mut Engine, now: Instant, id: ConnectionId, transport: &mu
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let count = engine.gather(now, id, &mut slices);
         if count == 0 && !goes_on {
-            break;
+            match engine.next_pipe(id) {
+                Some((pipe, left)) => {
+                    let moved = transport.splice(pipe, left);
+                    if !take_moved(engine, now, id, moved) {
+                        return;
+                    }
+                    continue;
+                }
+                None => break,
+            }
         }
         let asked: usize = slices[..count].iter().map(|slice| slice.len()).sum();
         match transport.write(&slices[..count]) {
@@ -139,6 +148,27 @@ pub fn flush(engine: &mut Engine, now: Instant, id: ConnectionId, transport: &mu
     if transport.wants_read() {
         engine.handle_wants_read(id);
     }
+}
+
+/// Takes note of what has become of bytes in a pipe. Returns whether the connection goes on.
+fn take_moved(
+    engine: &mut Engine,
+    now: Instant,
+    id: ConnectionId,
+    moved: io::Result<usize>,
+) -> bool {
+    match moved {
+        Ok(len) => {
+            engine.handle_written(now, id, len);
+        }
+        Err(error) if error.kind() == ErrorKind::Interrupted => {}
+        Err(error) if error.kind() == ErrorKind::WouldBlock => engine.handle_blocked(id),
+        Err(error) => {
+            engine.handle_error(now, id, &error);
+            return false;
+        }
+    }
+    true
 }
 
 /// Begins to end what is sent to a peer for which nothing waits any more.

@@ -347,11 +347,7 @@ impl Engine {
             let hosts = hosts.check(request.host(), &self.settings.machine_name, key);
             hosts.inspect_err(|_| self.stats.rejected_hosts += 1)?;
         }
-        #[cfg(feature = "tls")]
-        let is_tls = self.is_sealed(id);
-        #[cfg(not(feature = "tls"))]
-        let is_tls = false;
-        let admitted = admission.origins.check(request, is_tls);
+        let admitted = admission.origins.check(request, self.is_sealed(id));
         let admitted = admitted.and_then(|admitted| match admitted {
             Admitted::Foreign(_) if changes_the_server(request, face, &admission.origins) => {
                 Err(Refusal::new(403, "only pages that are named in admission.origins may do this"))

@@ -13,6 +13,12 @@ use crate::core::wire::frame::Frame;
 use crate::core::wire::http::{self, AnySource, Next, PIECE_BYTES, Response, Shape};
 
 impl Engine {
+    /// Returns whether what goes to the peer is sealed: without TLS it never is.
+    #[cfg(not(feature = "tls"))]
+    pub(super) fn is_sealed(&self, _: ConnectionId) -> bool {
+        false
+    }
+
     /// Begins an answer whose body comes from a source.
     pub(super) fn begin_source(
         &mut self,
@@ -28,8 +34,10 @@ impl Engine {
         let pending = Pending { keep, ..pending };
         self.push_answer(now, id, head, &pending);
         let is_empty = pending.head_only || shape.length == Some(0);
+        let is_sealed = self.is_sealed(id);
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let room = self.settings.rules(connection).limits.outbox_bytes;
+        source.begin(room, shape.length.is_some() && !is_sealed);
         if shape.is_events && !is_empty {
             connection.begin_stream(now, is_chunked);
             self.stats.streams += 1;
@@ -41,7 +49,6 @@ impl Engine {
             connection.begin_answer(now, Answering { keep, reason: CloseReason::Done, more });
         }
         if !is_empty && let Some(connection) = self.get_mut(id) {
-            source.begin(room);
             connection.begin_pulling(source, shape.length);
             self.pull(now, id);
         }
@@ -96,7 +103,7 @@ impl Engine {
         source: AnySource,
         next: Next,
     ) {
-        self.stats.handler_panics += u64::from(next == Next::Panicked);
+        self.stats.handler_panics += u64::from(matches!(next, Next::Panicked));
         let sourced = self.get_mut(id).and_then(Connection::sourced_mut);
         let Some(sourced) = sourced.filter(|sourced| sourced.turn == Turn::Out) else { return };
         sourced.source = Some(source);
@@ -130,20 +137,25 @@ impl Engine {
         let Some(sourced) = connection.sourced_mut() else { return };
         match next {
             Next::Piece(piece) => {
-                let len = piece.len() as u64;
-                debug_assert!(len > 0, "an empty chunk would be the end");
-                let left = sourced.left.map(|left| left.checked_sub(len));
-                if left == Some(None) || len == 0 {
+                let Some(is_last) = sourced.count(piece.len()) else {
                     return self.cut_off(now, id);
-                }
-                sourced.left = left.flatten();
-                let is_last = sourced.left == Some(0);
+                };
                 self.allowance.charge_bytes(piece.len());
                 // To HTTP/1.0 an event stream is sent what is in its chunks.
                 let in_chunks = |peer: &Connection| peer.is_stream() || peer.is_chunked();
                 let is_chunked = self.get(id).is_some_and(in_chunks);
                 let frame = if is_chunked { Frame::chunk(piece) } else { Frame::raw(piece) };
                 self.push_frame(now, id, frame, Kind::Response);
+                if is_last {
+                    self.end_pulling(now, id);
+                }
+            }
+            Next::Piped(pipe) => {
+                let Some(is_last) = sourced.count(pipe.len()) else {
+                    return self.cut_off(now, id);
+                };
+                self.allowance.charge_bytes(pipe.len());
+                self.push_pipe(now, id, pipe);
                 if is_last {
                     self.end_pulling(now, id);
                 }

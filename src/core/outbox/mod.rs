@@ -17,6 +17,7 @@ use crate::core::ground::time::{Instant, Moment};
 use crate::core::topics::{EventId, SubscriptionKey};
 use crate::core::wire::encoded::{Coding, Cursor, Encoded};
 use crate::core::wire::frame::Frame;
+use crate::core::wire::http::Pipe;
 use crate::core::wire::spare_memory::SpareMemory;
 
 pub use room::{Loss, Plan, Wanted, Yielding};
@@ -108,6 +109,8 @@ impl Outbox {
         for entry in queue.entries.iter().chain(&queue.ahead) {
             match &entry.body {
                 Body::Packed(bytes) => memory.own += bytes.capacity(),
+                // The kernel has them.
+                Body::Piped(_) => {}
                 Body::Shared(frame) => {
                     let payload = frame.payload();
                     memory.own += frame.text().map_or(0, Encoded::own_bytes);
@@ -158,11 +161,28 @@ impl Outbox {
         }
     }
 
+    /// Queues bytes in a pipe behind all others: a part of an answer.
+    pub fn push_pipe(&mut self, now: Instant, pipe: Pipe, spares: &mut Spares) {
+        let queue = self.0.get_or_insert_with(|| spares.take(now));
+        queue.bytes += pipe.len();
+        queue.place(now, Body::Piped(pipe), Kind::Response);
+    }
+
+    /// Lends the pipe whose bytes are to be written next, and their number; `None` if other bytes
+    /// are.
+    pub fn next_pipe(&self) -> Option<(&Pipe, usize)> {
+        let queue = self.0.as_ref()?;
+        match &queue.entries.front()?.body {
+            Body::Piped(pipe) => Some((pipe, pipe.len() - queue.begun)),
+            _ => None,
+        }
+    }
+
     /// Lends the bytes to write next, in order, as at most `slices.len()` slices. Returns how many
     /// were filled, and how many bytes were encoded.
     ///
     /// A text that is encoded while it is written comes last: about `room` bytes of it are encoded
-    /// into `scratch`, none if there is no room.
+    /// into `scratch`, none if there is no room. Bytes in a pipe are none of them.
     pub fn gather<'a>(
         &'a mut self,
         slices: &mut [IoSlice<'a>],
@@ -177,6 +197,7 @@ impl Outbox {
         for entry in &queue.entries {
             let has_more = match &entry.body {
                 Body::Packed(bytes) => gathered.add(bytes),
+                Body::Piped(_) => break,
                 Body::Shared(frame) => match frame.text() {
                     None => gathered.add(frame.head()) && gathered.add(frame.payload()),
                     Some(text) if text.coding() == Coding::Plain => {

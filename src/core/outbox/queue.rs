@@ -6,6 +6,7 @@ use super::{Kind, Outbox};
 use crate::core::ground::time::{Instant, Moment};
 use crate::core::wire::encoded::{Cursor, Encoded};
 use crate::core::wire::frame::Frame;
+use crate::core::wire::http::Pipe;
 use crate::core::wire::spare_memory::SpareMemory;
 
 #[derive(Debug, Default)]
@@ -43,6 +44,7 @@ pub(super) struct QueueEntry {
 pub(super) enum Body {
     Shared(Frame),
     Packed(Vec<u8>),
+    Piped(Pipe),
 }
 
 impl Queue {
@@ -89,7 +91,7 @@ impl Queue {
                 (Body::Shared(_), Kind::Message | Kind::Event(..)) => {
                     (u64::from(begun == 0), entry.len())
                 }
-                (Body::Shared(_), _) => (0, entry.len()),
+                (Body::Shared(_) | Body::Piped(_), _) => (0, entry.len()),
             };
             messages += count;
             bytes += len - begun;
@@ -117,6 +119,11 @@ impl Queue {
             }
             false => Body::Shared(frame),
         };
+        self.place(now, body, kind);
+    }
+
+    /// Places an entry behind all others.
+    pub fn place(&mut self, now: Instant, body: Body, kind: Kind) {
         if self.entries.len() == self.entries.capacity() {
             // Thousands of peers may each wait for one event, or for thousands.
             self.entries.reserve_exact(1 + self.entries.len() / 4);
@@ -148,6 +155,7 @@ impl Queue {
             Body::Shared(frame) if entry.kind == Kind::Message => {
                 memory.keep(frame.into_payload());
             }
+            Body::Piped(pipe) => pipe.emptied(),
             _ => {}
         }
     }
@@ -232,7 +240,7 @@ impl Queue {
             count += match (&entry.body, entry.kind) {
                 (Body::Packed(packed), _) => frame_ends(packed).filter(|end| *end > begun).count(),
                 (Body::Shared(_), Kind::Message | Kind::Event(..)) => 1,
-                (Body::Shared(_), _) => 0,
+                (Body::Shared(_) | Body::Piped(_), _) => 0,
             } as u64;
             begun = 0;
         }
@@ -245,7 +253,7 @@ impl QueueEntry {
     pub fn text(&self) -> Option<&Encoded> {
         match &self.body {
             Body::Shared(frame) => frame.text(),
-            Body::Packed(_) => None,
+            Body::Packed(_) | Body::Piped(_) => None,
         }
     }
 
@@ -258,6 +266,7 @@ impl QueueEntry {
         match &self.body {
             Body::Shared(frame) => frame.len(),
             Body::Packed(bytes) => bytes.len(),
+            Body::Piped(pipe) => pipe.len(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use mio::Token;
@@ -198,6 +199,11 @@ impl MemorySocket {
     #[inline]
     pub fn put(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.exchange.change(self.key, |line| line.server_write(slices))
+    }
+
+    /// Puts what a pipe has, as far as there is room.
+    pub fn put_from(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        self.exchange.change(self.key, |line| line.server_splice(pipe, most))
     }
 
     pub fn peer(&self) -> Option<SocketAddr> {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 
 use mio::Token;
 
@@ -145,6 +146,18 @@ impl Line {
         let len = slices.iter().map(|slice| self.to_client.put(slice)).sum();
         self.server_waits |= len < asked;
         if len == 0 && asked > 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(len) }
+    }
+
+    /// The server moves bytes out of a pipe.
+    pub fn server_splice(&mut self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        if !self.server_has_room() {
+            self.server_waits = true;
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let room = if self.is_reset || self.client_is_gone { most } else { self.to_client.room() };
+        let mut bytes = vec![0; most.min(room)];
+        let len = rustix::io::read(pipe, &mut bytes)?;
+        self.server_write(&[IoSlice::new(&bytes[..len])])
     }
 
     pub fn server_has_room(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Bytes as they are, within the process.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::BorrowedFd;
 
 use crate::core::transport::{Got, Transport, Written};
 use crate::io::memory::MemorySocket;
@@ -18,6 +19,10 @@ impl Transport for MemorySocket {
             0 => Err(ErrorKind::WriteZero.into()),
             taken => Ok(taken.into()),
         }
+    }
+
+    fn splice(&mut self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        self.put_from(pipe, most)
     }
 
     fn finish(&mut self) {

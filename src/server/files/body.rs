@@ -1,4 +1,4 @@
-//! Reads files: a small one at once, a larger one slice by slice.
+//! Reads files: a small one at once, a larger one piece by piece.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,11 +9,12 @@ use rustix::io::{Errno, pread};
 use tungstenite::Bytes;
 
 use super::open::{File, Folder, Modified, Opened};
-use crate::core::wire::http::{Next, Source};
+use super::pipe::{Filled, Pipes};
+use crate::core::wire::http::{Next, Pipe, Piped, Source};
 
-/// What is left of a file that is sent in slices.
+/// What is left of a file that is sent in pieces.
 ///
-/// A few files stay open from slice to slice. Others are opened anew for each: however many clients
+/// A few files stay open from piece to piece. Others are opened anew for each: however many clients
 /// read slowly, they hold no more than [`HELD_MAX`] descriptors.
 pub(super) struct FileBody {
     folder: Arc<Folder>,
@@ -24,80 +25,139 @@ pub(super) struct FileBody {
     number: u64,
     at: u64,
     left: u64,
+    shared: Arc<Shared>,
+    takes_pipes: bool,
+    /// The first piece, from when the answer was made.
+    first: Option<Filled>,
+}
+
+/// What the bodies of a folder share.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// How many files are kept open.
+    held: AtomicUsize,
+    pipes: Arc<Pipes>,
 }
 
 /// An open file, counted.
 struct Held {
     file: File,
-    count: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
 }
 
 impl Held {
     /// Keeps a file open, if not too many are.
-    fn new(file: File, count: &Arc<AtomicUsize>) -> Option<Held> {
+    fn new(file: File, shared: &Arc<Shared>) -> Option<Held> {
         let is_room = |held: usize| (held < HELD_MAX).then_some(held + 1);
-        let taken = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_room);
-        taken.is_ok().then(|| Held { file, count: count.clone() })
+        let taken = shared.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_room);
+        taken.is_ok().then(|| Held { file, shared: shared.clone() })
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.shared.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl FileBody {
+    /// Makes the body of a part of a file, and has its first piece ready, if a pipe is free.
     pub fn new(
         folder: Arc<Folder>,
         path: String,
         file: File,
         (from, count): (u64, u64),
-        held: &Arc<AtomicUsize>,
+        shared: &Arc<Shared>,
     ) -> FileBody {
+        let first = Filled::new(&shared.pipes, &file.fd, from, count);
         let File { len, modified, number, .. } = file;
-        let held = Held::new(file, held);
-        FileBody { folder, path, held, len, modified, number, at: from, left: count }
+        let is_whole = first.as_ref().is_some_and(|first| first.put() as u64 == count);
+        let held = if is_whole { None } else { Held::new(file, shared) };
+        let (at, left, shared, takes_pipes) = (from, count, shared.clone(), false);
+        FileBody { folder, path, held, len, modified, number, at, left, shared, takes_pipes, first }
     }
 
-    fn read(&mut self, most: u64) -> Option<Bytes> {
-        let count = most.min(self.left);
-        let bytes = match &self.held {
-            // Written to meanwhile, it would be sent half old, half new.
-            Some(held) => read(&held.file, self.at, count).filter(|_| held.file.is_unchanged()),
-            None => match self.folder.open(&self.path)? {
-                Opened::File(file) if file.is_same(self.len, self.modified, self.number) => {
-                    read(&file, self.at, count)
-                }
-                _ => None,
-            },
-        }?;
+    /// Returns the next piece. `None` if the file is not the one that it was, or cannot be read.
+    fn piece(&mut self, most: u64) -> Option<Next> {
+        let next = match self.first.take() {
+            Some(first) if self.takes_pipes => Next::Piped(Pipe(Box::new(first))),
+            Some(first) => Next::Piece(read_out(first)?),
+            None => self.look_up(most)?,
+        };
+        let count = match &next {
+            Next::Piped(pipe) => pipe.len() as u64,
+            Next::Piece(bytes) => bytes.len() as u64,
+            _ => 0,
+        };
         self.at += count;
         self.left -= count;
-        Some(bytes)
+        Some(next)
+    }
+
+    fn look_up(&self, most: u64) -> Option<Next> {
+        if let Some(held) = &self.held {
+            return self.piece_of(&held.file, most);
+        }
+        match self.folder.open(&self.path)? {
+            Opened::File(file) if file.is_same(self.len, self.modified, self.number) => {
+                self.piece_of(&file, most)
+            }
+            _ => None,
+        }
+    }
+
+    fn piece_of(&self, file: &File, most: u64) -> Option<Next> {
+        let fill = || Filled::new(&self.shared.pipes, &file.fd, self.at, self.left);
+        let next = match self.takes_pipes.then(fill).flatten() {
+            Some(filled) => Next::Piped(Pipe(Box::new(filled))),
+            None => Next::Piece(read(file, self.at, most.min(self.left))?),
+        };
+        // Written to meanwhile, it would be sent half old, half new.
+        file.is_unchanged().then_some(next)
     }
 }
 
 impl Source for FileBody {
+    fn begin(&mut self, _: usize, takes_pipes: bool) {
+        self.takes_pipes = takes_pipes;
+    }
+
     fn next(&mut self, most: usize) -> Next {
         if self.left == 0 {
             return Next::End;
         }
-        self.read(most as u64).map_or(Next::Broken, Next::Piece)
+        self.piece(most as u64).unwrap_or(Next::Broken)
     }
 
     fn is_quick(&self) -> bool {
-        false
+        self.first.is_some()
     }
 }
 
 /// Reads so many bytes; `None` if the file has fewer.
 pub(super) fn read(file: &File, from: u64, count: u64) -> Option<Bytes> {
     let wanted = usize::try_from(count).ok()?;
+    read_all(wanted, |bytes| {
+        let at = from + bytes.len() as u64;
+        pread(&file.fd, spare_capacity(bytes), at)
+    })
+}
+
+/// Reads what is in a pipe, for a peer to which no pipe leads.
+fn read_out(filled: Filled) -> Option<Bytes> {
+    let bytes =
+        read_all(filled.put(), |bytes| rustix::io::read(filled.end(), spare_capacity(bytes)))?;
+    Box::new(filled).emptied();
+    Some(bytes)
+}
+
+fn read_all(
+    wanted: usize,
+    mut read: impl FnMut(&mut Vec<u8>) -> Result<usize, Errno>,
+) -> Option<Bytes> {
     let mut bytes = spare(wanted);
     while bytes.len() < wanted {
-        let at = from + bytes.len() as u64;
-        match pread(&file.fd, spare_capacity(&mut bytes), at) {
+        match read(&mut bytes) {
             Ok(0) => return None,
             Ok(_) => bytes.truncate(wanted),
             Err(Errno::INTR) => {}
@@ -147,6 +207,6 @@ const SPARES_MAX: usize = 8;
 /// Less is not worth it.
 const SPARE_BYTES: RangeInclusive<usize> = 32 * 1024..=128 * 1024;
 
-/// How many files stay open from slice to slice. It is half of the descriptors that
+/// How many files stay open from piece to piece: a third of the descriptors that
 /// `limits.connections` leaves.
 const HELD_MAX: usize = 16;

@@ -1,9 +1,9 @@
 //! Files of a folder: GET and HEAD, conditional requests (RFC 9110, 13), ranges (14), files that
 //! were compressed before.
 //!
-//! A small file is read in one call of the handler. A larger one goes in slices, each read when the
-//! one before is with the kernel: a slow reader holds a slice. A slice is read by a worker, or,
-//! without workers, on the loop.
+//! A small file is read in one call of the handler. A larger one goes in pieces, each when the one
+//! before is with the kernel: a slow reader holds a piece. A piece is moved into a pipe, or read, by
+//! a worker, or, without workers, on the loop.
 //!
 //! Whatever cannot be served is 404: what is not there, names that begin with a dot, what leads out
 //! of the folder, and what is no regular file.
@@ -12,15 +12,15 @@ mod body;
 mod conditions;
 mod media;
 mod open;
+mod pipe;
 mod ranges;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::SystemTime;
 
 use crate::core::wire::http::{HeaderError, Refusal, Request, Response, Shape, percent_decode};
-use body::FileBody;
+use body::{FileBody, Shared};
 use conditions::{Validators, Verdict};
 use open::{Folder, Opened};
 use ranges::Wanted;
@@ -30,15 +30,14 @@ pub(super) struct Files {
     folder: Arc<Folder>,
     /// What of a path stands before the names: `/`, or `/static/`.
     prefix: String,
-    /// Files that are kept open from slice to slice.
-    held: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
 }
 
 impl Files {
     /// Serves the files of a folder behind a prefix that ends in a slash.
     pub fn new(prefix: &str, folder: PathBuf) -> Files {
         let folder = Arc::new(Folder::new(folder));
-        Files { folder, prefix: prefix.to_owned(), held: Arc::default() }
+        Files { folder, prefix: prefix.to_owned(), shared: Arc::default() }
     }
 
     /// Answers a request.
@@ -113,7 +112,7 @@ impl Files {
             let last = from + count - 1;
             head = head.header("Content-Range", &format!("bytes {from}-{last}/{len}"))?;
         }
-        if count <= AT_ONCE_BYTES_MAX && request.method() != "HEAD" {
+        if count < PIPED_BYTES_MIN && request.method() != "HEAD" {
             return Ok(match body::read(&file, from, count) {
                 Some(bytes) => head.bytes(content_type, bytes),
                 // It was cut short just now.
@@ -121,7 +120,7 @@ impl Files {
             });
         }
         let folder = self.folder.clone();
-        let body = FileBody::new(folder, path, file, (from, count), &self.held);
+        let body = FileBody::new(folder, path, file, (from, count), &self.shared);
         let shape = Shape { length: Some(count), is_events: false };
         Ok(head.sourced(content_type, shape, Box::new(body)))
     }
@@ -186,8 +185,8 @@ fn refused(status: u16) -> Response {
 
 /// The page of a folder.
 const INDEX: &str = "index.html";
-/// A file of up to this many bytes is read at once.
-const AT_ONCE_BYTES_MAX: u64 = 128 * 1024;
+/// From so many bytes on a file goes through pipes. To copy a smaller one costs less.
+const PIPED_BYTES_MIN: u64 = 32 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -72,7 +72,7 @@ pub(crate) use response::Shape;
 pub use response::{CONTINUE, Caching, Response, Wire, chunk, date};
 pub use response_head::{ResponseError, ResponseHead, ResponseReader};
 pub use scan::HeadLimits;
-pub use source::{AnySource, Next, PIECE_BYTES, Source, Waker};
+pub use source::{AnySource, Next, PIECE_BYTES, Pipe, Piped, Source, Waker};
 pub use switch::{SwitchError, UpgradeKey, check_switch};
 #[cfg(any(feature = "ffi", feature = "client"))]
 pub(crate) use syntax::is_field_value;

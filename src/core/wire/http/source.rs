@@ -2,6 +2,7 @@
 
 #[cfg(feature = "streams")]
 use std::fmt;
+use std::os::fd::BorrowedFd;
 
 use tungstenite::Bytes;
 
@@ -9,8 +10,9 @@ use tungstenite::Bytes;
 /// it: behind the last piece, or when the connection ends.
 pub trait Source: Send + Sync {
     /// Takes note that the answer has begun: from now on about `room` bytes may wait in it.
-    fn begin(&mut self, room: usize) {
-        let _ = room;
+    /// `takes_pipes` says whether [`Next::Piped`] may come of it.
+    fn begin(&mut self, room: usize, takes_pipes: bool) {
+        let _ = (room, takes_pipes);
     }
 
     /// Lets the source make what wakes the loop when there is more after [`Next::Waiting`].
@@ -49,7 +51,7 @@ impl AnySource {
         match *self {}
     }
 
-    pub fn begin(&mut self, _: usize) {
+    pub fn begin(&mut self, _: usize, _: bool) {
         match *self {}
     }
 
@@ -69,11 +71,84 @@ impl AnySource {
 /// Tells the loop that there is more. It returns at once; false if it could not be told.
 pub type Waker = Box<dyn Fn() -> bool + Send + Sync>;
 
+/// Bytes of a file in a pipe of the kernel, which moves them to a socket without a copy.
+pub trait Piped: Send + Sync {
+    /// Returns how many bytes were put in.
+    fn put(&self) -> usize;
+
+    /// Returns the end of the pipe that is read.
+    fn end(&self) -> BorrowedFd<'_>;
+
+    /// Takes note that all bytes have been read, so that the pipe can be used again.
+    fn emptied(self: Box<Self>);
+}
+
+/// A pipe on its way through the engine. A build without the feature `streams` has none.
+#[cfg(feature = "streams")]
+pub struct Pipe(pub Box<dyn Piped>);
+
+/// A pipe on its way through the engine. A build without the feature `streams` has none.
+#[cfg(not(feature = "streams"))]
+#[derive(Debug, PartialEq)]
+pub enum Pipe {}
+
+#[cfg(feature = "streams")]
+impl Pipe {
+    /// Returns how many bytes were put in.
+    pub fn len(&self) -> usize {
+        self.0.put()
+    }
+
+    /// Returns the end of the pipe that is read.
+    pub fn end(&self) -> BorrowedFd<'_> {
+        self.0.end()
+    }
+
+    /// Takes note that all bytes have been read.
+    pub fn emptied(self) {
+        self.0.emptied();
+    }
+}
+
+#[cfg(not(feature = "streams"))]
+#[expect(missing_docs, reason = "there is no such value")]
+impl Pipe {
+    pub fn len(&self) -> usize {
+        match *self {}
+    }
+
+    pub fn end(&self) -> BorrowedFd<'_> {
+        match *self {}
+    }
+
+    pub fn emptied(self) {
+        match self {}
+    }
+}
+
+#[cfg(feature = "streams")]
+impl fmt::Debug for Pipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pipe({})", self.len())
+    }
+}
+
+#[cfg(feature = "streams")]
+impl PartialEq for Pipe {
+    /// No two have the same bytes.
+    fn eq(&self, _: &Pipe) -> bool {
+        false
+    }
+}
+
 /// What a source gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Next {
     /// A piece; it has at least one byte.
     Piece(Bytes),
+    /// A piece in a pipe; it has at least one byte. Only a source whose length was promised gives
+    /// it, and only if pipes are taken.
+    Piped(Pipe),
     /// Nothing for now: the loop is told when there is more.
     Waiting,
     /// The body is complete.
