@@ -162,7 +162,7 @@ impl Engine {
     /// Queues bytes in a pipe for a peer.
     pub(super) fn push_pipe(&mut self, now: Instant, id: ConnectionId, pipe: Pipe) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        self.stats.queued_bytes += pipe.len() as u64;
+        self.stats.queued_bytes += pipe.bytes() as u64;
         connection.outbox.push_pipe(now, pipe, &mut self.spares.queues);
         self.queues.dirty.push(connection);
         connection.note_queued(now);

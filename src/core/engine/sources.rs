@@ -151,10 +151,10 @@ impl Engine {
                 }
             }
             Next::Piped(pipe) => {
-                let Some(is_last) = sourced.count(pipe.len()) else {
+                let Some(is_last) = sourced.count(pipe.bytes()) else {
                     return self.cut_off(now, id);
                 };
-                self.allowance.charge_bytes(pipe.len());
+                self.allowance.charge_bytes(pipe.bytes());
                 self.push_pipe(now, id, pipe);
                 if is_last {
                     self.end_pulling(now, id);

@@ -164,7 +164,7 @@ impl Outbox {
     /// Queues bytes in a pipe behind all others: a part of an answer.
     pub fn push_pipe(&mut self, now: Instant, pipe: Pipe, spares: &mut Spares) {
         let queue = self.0.get_or_insert_with(|| spares.take(now));
-        queue.bytes += pipe.len();
+        queue.bytes += pipe.bytes();
         queue.place(now, Body::Piped(pipe), Kind::Response);
     }
 
@@ -173,7 +173,7 @@ impl Outbox {
     pub fn next_pipe(&self) -> Option<(&Pipe, usize)> {
         let queue = self.0.as_ref()?;
         match &queue.entries.front()?.body {
-            Body::Piped(pipe) => Some((pipe, pipe.len() - queue.begun)),
+            Body::Piped(pipe) => Some((pipe, pipe.bytes() - queue.begun)),
             _ => None,
         }
     }

@@ -266,7 +266,7 @@ impl QueueEntry {
         match &self.body {
             Body::Shared(frame) => frame.len(),
             Body::Packed(bytes) => bytes.len(),
-            Body::Piped(pipe) => pipe.len(),
+            Body::Piped(pipe) => pipe.bytes(),
         }
     }
 }

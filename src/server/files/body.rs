@@ -69,10 +69,11 @@ impl FileBody {
         (from, count): (u64, u64),
         shared: &Arc<Shared>,
     ) -> FileBody {
-        let first = Filled::new(&shared.pipes, &file.fd, from, count);
+        let fill = || Filled::new(&shared.pipes, &file.fd, from, count);
+        let first = (count > 0).then(fill).flatten();
+        let ready = first.as_ref().map_or(0, |first| first.bytes() as u64);
         let File { len, modified, number, .. } = file;
-        let is_whole = first.as_ref().is_some_and(|first| first.put() as u64 == count);
-        let held = if is_whole { None } else { Held::new(file, shared) };
+        let held = (ready < count).then(|| Held::new(file, shared)).flatten();
         let (at, left, shared, takes_pipes) = (from, count, shared.clone(), false);
         FileBody { folder, path, held, len, modified, number, at, left, shared, takes_pipes, first }
     }
@@ -85,7 +86,7 @@ impl FileBody {
             None => self.look_up(most)?,
         };
         let count = match &next {
-            Next::Piped(pipe) => pipe.len() as u64,
+            Next::Piped(pipe) => pipe.bytes() as u64,
             Next::Piece(bytes) => bytes.len() as u64,
             _ => 0,
         };
@@ -146,7 +147,7 @@ pub(super) fn read(file: &File, from: u64, count: u64) -> Option<Bytes> {
 /// Reads what is in a pipe, for a peer to which no pipe leads.
 fn read_out(filled: Filled) -> Option<Bytes> {
     let bytes =
-        read_all(filled.put(), |bytes| rustix::io::read(filled.end(), spare_capacity(bytes)))?;
+        read_all(filled.bytes(), |bytes| rustix::io::read(filled.end(), spare_capacity(bytes)))?;
     Box::new(filled).emptied();
     Some(bytes)
 }

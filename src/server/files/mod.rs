@@ -112,7 +112,8 @@ impl Files {
             let last = from + count - 1;
             head = head.header("Content-Range", &format!("bytes {from}-{last}/{len}"))?;
         }
-        if count < PIPED_BYTES_MIN && request.method() != "HEAD" {
+        let is_head = request.method() == "HEAD";
+        if count < PIPED_BYTES_MIN && !is_head {
             return Ok(match body::read(&file, from, count) {
                 Some(bytes) => head.bytes(content_type, bytes),
                 // It was cut short just now.
@@ -120,7 +121,8 @@ impl Files {
             });
         }
         let folder = self.folder.clone();
-        let body = FileBody::new(folder, path, file, (from, count), &self.shared);
+        let wanted = if is_head { 0 } else { count };
+        let body = FileBody::new(folder, path, file, (from, wanted), &self.shared);
         let shape = Shape { length: Some(count), is_events: false };
         Ok(head.sourced(content_type, shape, Box::new(body)))
     }

@@ -52,12 +52,16 @@ impl Filled {
                 Ok(0) | Err(_) => break,
             }
         }
-        (filled.len > 0).then_some(filled)
+        if filled.len == 0 {
+            Box::new(filled).emptied();
+            return None;
+        }
+        Some(filled)
     }
 }
 
 impl Piped for Filled {
-    fn put(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.len
     }
 
@@ -123,7 +127,12 @@ mod tests {
     /// A file of so many bytes, which has no name.
     fn file(len: u64) -> std::fs::File {
         let path = std::env::temp_dir().join(format!("heartwheel-pipe-{}", std::process::id()));
-        let options = std::fs::OpenOptions::new().write(true).read(true).create(true).open(&path);
+        let options = std::fs::OpenOptions::new()
+            .write(true)
+            .read(true)
+            .create(true)
+            .truncate(true)
+            .open(&path);
         let file = options.unwrap();
         file.set_len(len).unwrap();
         let _ = std::fs::remove_file(&path);
@@ -152,7 +161,7 @@ mod tests {
     fn a_pipe_takes_what_there_is_and_no_more_than_its_bound() {
         let pipes = Arc::default();
         let put = |len, from, count| {
-            Filled::new(&pipes, file(len), from, count).map(|filled| filled.put())
+            Filled::new(&pipes, file(len), from, count).map(|filled| filled.bytes())
         };
         assert_eq!(put(100, 0, 100), Some(100));
         assert_eq!(put(100, 40, 100), Some(60), "the file is shorter than it was");

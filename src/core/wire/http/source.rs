@@ -74,7 +74,7 @@ pub type Waker = Box<dyn Fn() -> bool + Send + Sync>;
 /// Bytes of a file in a pipe of the kernel, which moves them to a socket without a copy.
 pub trait Piped: Send + Sync {
     /// Returns how many bytes were put in.
-    fn put(&self) -> usize;
+    fn bytes(&self) -> usize;
 
     /// Returns the end of the pipe that is read.
     fn end(&self) -> BorrowedFd<'_>;
@@ -95,8 +95,8 @@ pub enum Pipe {}
 #[cfg(feature = "streams")]
 impl Pipe {
     /// Returns how many bytes were put in.
-    pub fn len(&self) -> usize {
-        self.0.put()
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
     }
 
     /// Returns the end of the pipe that is read.
@@ -113,7 +113,7 @@ impl Pipe {
 #[cfg(not(feature = "streams"))]
 #[expect(missing_docs, reason = "there is no such value")]
 impl Pipe {
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match *self {}
     }
 
@@ -129,7 +129,7 @@ impl Pipe {
 #[cfg(feature = "streams")]
 impl fmt::Debug for Pipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pipe({})", self.len())
+        write!(f, "Pipe({})", self.bytes())
     }
 }
 
