@@ -731,7 +731,7 @@ mod tls {
 /// and the server is another thread's.
 #[cfg(feature = "client")]
 #[test]
-fn an_idle_client_costs_at_most_400_bytes() {
+fn an_idle_client_costs_at_most_400_bytes_beside_tls() {
     use heartwheel::{Dial, Link, LinkEvent, Links, ManualClock, State};
     use std::thread;
     use std::time::Duration;
@@ -781,7 +781,9 @@ fn an_idle_client_costs_at_most_400_bytes() {
     bytes_of(1);
     let each = bytes_of(COUNT - 1) as f64 / (COUNT - 1) as f64;
     println!("an idle client: {each:.0} bytes");
-    assert!(each <= 400.0, "{each:.0} bytes");
+    // What TLS needs comes beside it: the rules by which a client would dial.
+    let most = if cfg!(feature = "tls") { 416.0 } else { 400.0 };
+    assert!(each <= most, "{each:.0} bytes");
     handle.shut_down().unwrap();
     serving.join().unwrap();
 }

@@ -2,8 +2,8 @@
 //! were compressed before.
 //!
 //! A small file is read in one call of the handler. A larger one goes in pieces, each when the one
-//! before is with the kernel: a slow reader holds a piece. A piece is moved into a pipe, or read, by
-//! a worker, or, without workers, on the loop.
+//! before is with the kernel: a slow reader holds a piece. A piece is moved into a pipe, or read,
+//! by a worker, or, without workers, on the loop.
 //!
 //! Whatever cannot be served is 404: what is not there, names that begin with a dot, what leads out
 //! of the folder, and what is no regular file.
