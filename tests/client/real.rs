@@ -3,11 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use heartwheel::{Config, Dial, Link, LinkEvent, Links, State, StateChange, Why};
+use heartwheel::{Ask, Config, Dial, Link, LinkEvent, Links, State, StateChange, Why};
 use socket2::{Domain, Socket, Type};
 use tungstenite::handshake::derive_accept_key;
 
@@ -312,6 +313,20 @@ fn of_two_addresses_the_one_that_lives_is_used() {
         tried.link.close().unwrap();
         tried.until_state(State::Stopped);
     }
+}
+
+#[test]
+fn a_plain_request_reaches_the_address_behind_a_silent_one() {
+    let (_deaf, _filling, silent) = deaf();
+    let stub = Stub::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let dial = dial(silent).or_to(&format!("http://{}/", stub.address)).unwrap();
+    let (sender, answers) = channel();
+    let mut links = Links::new().unwrap();
+    let ask = Ask::get("/").within(ms(2000));
+    links.request(dial, ask, move |answer| sender.send(answer).unwrap()).unwrap();
+    links.run().unwrap();
+    let answer = answers.recv().unwrap().unwrap();
+    assert_eq!((answer.status(), stub.count()), (200, 1));
 }
 
 #[test]

@@ -266,6 +266,44 @@ fn another_address_is_tried_only_where_nothing_was_sent() {
     }
 }
 
+/// Of the addresses that are left each gets its share of the time, the last one all of the rest.
+#[test]
+fn a_silent_address_leaves_time_for_the_next_one() {
+    let urls = ["http://10.0.0.1/", "http://one.example/", "http://10.0.0.3/"];
+    let mut setup = setup(&urls, rules(&[]));
+    setup.purpose = Purpose::Request(Ask::get("/").within(Duration::from_secs(9)));
+    let mut rig = Rig::new(setup.clone(), 1, 1000);
+    rig.act(|dialler, means| dialler.timeout(means));
+    rig.pass_to(3999);
+    assert_eq!((rig.dialler.state(), rig.connects), (State::Connecting, 1));
+    rig.pass_to(4002);
+    assert_eq!((rig.dialler.state(), rig.asked.len()), (State::Resolving, 1));
+    // What connects too late, or is found too late, is none of the next address.
+    rig.pass_to(7003);
+    assert_eq!((rig.dialler.state(), rig.connects), (State::Connecting, 2));
+    rig.act(|dialler, means| dialler.resolved(means, 2, Ok(vec!["10.0.0.2:80".parse().unwrap()])));
+    rig.act(|dialler, means| dialler.connected(means, 0));
+    rig.write_all();
+    assert!(rig.written.starts_with(b"GET / HTTP/1.1\r\nHost: 10.0.0.3\r\n"));
+    rig.pass_to(10_000);
+    assert_eq!(rig.dialler.state(), State::Open);
+    rig.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert!(verdict(&rig).is_ok());
+    // Where all are silent the last one ends with the whole.
+    let mut rig = Rig::new(setup.clone(), 1, 1000);
+    rig.act(|dialler, means| dialler.timeout(means));
+    rig.pass_to(9999);
+    assert_eq!((rig.dialler.state(), rig.connects), (State::Connecting, 2));
+    rig.pass_to(10_002);
+    assert_eq!(verdict(&rig), Err(Why::TimedOut(State::Connecting)));
+    // Where there is much time none has more of it than another client would give.
+    setup.purpose = Purpose::Request(Ask::get("/").within(Duration::from_secs(900)));
+    let mut rig = Rig::new(setup, 1, 1000);
+    rig.act(|dialler, means| dialler.timeout(means));
+    rig.pass_to(6001);
+    assert_eq!(rig.dialler.state(), State::Resolving);
+}
+
 /// Answers with random faults: the verdict does not depend on the pieces, and there is always one.
 #[test]
 fn hostile_answers_are_judged_alike_however_they_are_cut() {

@@ -17,7 +17,7 @@
 //! are tried it has more.
 //!
 //! The connection may be an event stream instead of a WebSocket. A plain [request](ask) is a client
-//! that makes one try, by one deadline, and stops behind its answer.
+//! that is sent once, by one deadline, and stops behind its answer.
 
 pub mod ask;
 pub mod backoff;

@@ -281,62 +281,61 @@ impl Entry {
         true
     }
 
+    /// Does what the client asks for, then looks at its tries: those that it has closed are none.
     fn act(&mut self, means: &mut Means<'_>, around: &mut Around<'_>) -> bool {
-        let mut has_acted = self.look_at_tries(means);
+        let mut has_acted = false;
         while let Some(action) = self.dialler.poll_action() {
             has_acted = true;
-            match action {
-                Action::Resolve(number, name, port) => match &self.network {
-                    Some(_) => {
-                        let address = ([127, 0, 0, 1], port).into();
-                        self.dialler.resolved(means, number, Ok(vec![address]));
-                    }
-                    None => around.names.ask((self.link.number(), number), name, port),
-                },
-                Action::Connect(number, address) => {
-                    let connected = match &self.network {
-                        Some(network) => {
-                            network.connect().map(|peer| Stream::Memory(Box::new(peer)))
-                        }
-                        None => Stream::connect(
-                            address,
-                            around.registry,
-                            Token(around.token + usize::from(number) % TOKENS),
-                            self.dialler.rules().write_stall.saturating_mul(3),
-                        ),
-                    };
-                    match connected {
-                        Ok(stream) => self.tries.get_or_insert_default().0.push((number, stream)),
-                        Err(error) => self.dialler.connect_failed(means, number, error.to_string()),
-                    }
+            self.follow(means, around, action);
+        }
+        has_acted | self.look_at_tries(means)
+    }
+
+    fn follow(&mut self, means: &mut Means<'_>, around: &mut Around<'_>, action: Action) {
+        match action {
+            Action::Resolve(number, name, port) => match &self.network {
+                Some(_) => {
+                    let address = ([127, 0, 0, 1], port).into();
+                    self.dialler.resolved(means, number, Ok(vec![address]));
                 }
-                Action::Keep(number) => {
-                    let tries = self.tries.take().unwrap_or_default();
-                    let kept = tries.0.into_iter().find(|(other, _)| *other == number);
-                    self.socket = kept.map(|(_, stream)| Socket {
-                        stream,
-                        is_readable: true,
-                        is_writable: true,
-                    });
+                None => around.names.ask((self.link.number(), number), name, port),
+            },
+            Action::Connect(number, address) => {
+                let connected = match &self.network {
+                    Some(network) => network.connect().map(|peer| Stream::Memory(Box::new(peer))),
+                    None => Stream::connect(
+                        address,
+                        around.registry,
+                        Token(around.token + usize::from(number) % TOKENS),
+                        self.dialler.rules().write_stall.saturating_mul(3),
+                    ),
+                };
+                match connected {
+                    Ok(stream) => self.tries.get_or_insert_default().0.push((number, stream)),
+                    Err(error) => self.dialler.connect_failed(means, number, error.to_string()),
                 }
-                Action::Secure(name) => self.secure(means, &name),
-                Action::Renew => {
-                    let token = self.renews.as_ref().and_then(ask);
-                    self.dialler.renewed(means, token);
-                }
-                Action::Close { abort } => {
-                    self.tries = None;
-                    if let Some(mut socket) = self.socket.take() {
-                        match abort {
-                            true => socket.stream.set_abort(),
-                            false => socket.stream.say_last(),
-                        }
+            }
+            Action::Keep(number) => {
+                let tries = self.tries.take().unwrap_or_default();
+                let kept = tries.0.into_iter().find(|(other, _)| *other == number);
+                self.socket =
+                    kept.map(|(_, stream)| Socket { stream, is_readable: true, is_writable: true });
+            }
+            Action::Secure(name) => self.secure(means, &name),
+            Action::Renew => {
+                let token = self.renews.as_ref().and_then(ask);
+                self.dialler.renewed(means, token);
+            }
+            Action::Close { abort } => {
+                self.tries = None;
+                if let Some(mut socket) = self.socket.take() {
+                    match abort {
+                        true => socket.stream.set_abort(),
+                        false => socket.stream.say_last(),
                     }
                 }
             }
-            has_acted |= self.look_at_tries(means);
         }
-        has_acted
     }
 
     /// Begins TLS on the connection.

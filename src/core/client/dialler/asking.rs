@@ -2,8 +2,9 @@
 
 use super::{Dialler, Means, Phase};
 use crate::core::client::ask::Answer;
-use crate::core::client::told::Told;
+use crate::core::client::told::{State, Told};
 use crate::core::client::why::Why;
+use crate::core::ground::time::Instant;
 
 impl Dialler {
     /// Tells the answer, and stops.
@@ -26,11 +27,26 @@ impl Dialler {
         }
     }
 
-    /// Stops behind the one try; only where nothing can have been sent the next address is tried,
-    /// by the same deadline.
+    /// Returns the deadline of a phase of a plain request. Where other addresses are left, a try of
+    /// this one takes no more than its share of the time, and no longer than any client would.
+    pub(super) fn until_in_request(&self, now: Instant, phase: &Phase, until: Instant) -> Instant {
+        let left = self.setup.targets.len() - self.target as usize;
+        match phase {
+            Phase::Asking(_) => self.ends_at,
+            _ if left < 2 => self.ends_at,
+            _ => until.min(now + self.ends_at.since(now) / left as u32),
+        }
+    }
+
+    /// Stops, or goes on with the next address where nothing can have been sent.
     pub(super) fn finish_request(&mut self, means: &mut Means<'_>, why: Why) {
-        let is_unsent = matches!(why, Why::Name(_) | Why::Unreachable(_));
-        if is_unsent && (self.target as usize) + 1 < self.setup.targets.len() {
+        let is_unsent = match &why {
+            Why::Name(_) | Why::Unreachable(_) => true,
+            Why::TimedOut(state) => *state != State::Open,
+            _ => false,
+        };
+        let is_last = self.target as usize + 1 == self.setup.targets.len();
+        if is_unsent && !is_last && means.now < self.ends_at {
             self.target += 1;
             return self.begin_try(means);
         }

@@ -205,6 +205,8 @@ pub struct Dialler {
     phase: Phase,
     /// The deadline of the phase, where it has one alone.
     until: Instant,
+    /// The deadline of a plain request, from its first try on.
+    ends_at: Instant,
     /// Which of the addresses is tried.
     target: u32,
     /// One for each address; none where there is nothing to remember.
@@ -247,7 +249,7 @@ enum Phase {
     Open(Box<Link>),
     /// An event stream is open.
     Streaming(Box<Feed>),
-    /// A plain request was sent. Its deadline is that of the whole, which all phases before had.
+    /// A plain request was sent. Its deadline is that of the whole.
     Asking(Box<Exchange>),
     Closing(Box<Closing>),
     Broken,
@@ -278,6 +280,7 @@ impl Dialler {
             setup,
             phase: Phase::Waiting,
             until: now,
+            ends_at: now,
             target: 0,
             tries: 0,
             retries: 0,
@@ -379,7 +382,7 @@ impl Dialler {
         match &mut self.phase {
             Phase::Waiting | Phase::Broken => {
                 if let Purpose::Request(ask) = &self.setup.purpose {
-                    self.until = after(now, ask.span().min(SPAN_MAX));
+                    self.ends_at = after(now, ask.span().min(SPAN_MAX));
                 }
                 self.begin_try(means);
             }
