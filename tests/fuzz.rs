@@ -39,6 +39,12 @@ fn event_streams_give_back_what_was_encoded() {
     fuzz("events", bodies::events::run, 5000);
 }
 
+#[cfg(feature = "client")]
+#[test]
+fn event_streams_are_read_as_the_standard_says_however_they_are_cut() {
+    fuzz("reader", bodies::reader::run, 5000);
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn records_come_out_as_they_were_sealed_however_they_are_cut() {

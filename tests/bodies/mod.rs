@@ -11,6 +11,8 @@ pub mod engine;
 pub mod events;
 pub mod head;
 pub mod hub;
+#[cfg(feature = "client")]
+pub mod reader;
 #[cfg(feature = "tls")]
 pub mod record;
 pub mod response;
