@@ -266,7 +266,7 @@ fn another_address_is_tried_only_where_nothing_was_sent() {
     }
 }
 
-/// Of the addresses that are left each gets its share of the time, the last one all of the rest.
+/// Each address has its share of the time, and the last one all that is left.
 #[test]
 fn a_silent_address_leaves_time_for_the_next_one() {
     let urls = ["http://10.0.0.1/", "http://one.example/", "http://10.0.0.3/"];
@@ -274,13 +274,13 @@ fn a_silent_address_leaves_time_for_the_next_one() {
     setup.purpose = Purpose::Request(Ask::get("/").within(Duration::from_secs(9)));
     let mut rig = Rig::new(setup.clone(), 1, 1000);
     rig.act(|dialler, means| dialler.timeout(means));
-    rig.pass_to(3999);
+    rig.pass_to(4000);
     assert_eq!((rig.dialler.state(), rig.connects), (State::Connecting, 1));
-    rig.pass_to(4002);
+    rig.pass_to(4001);
     assert_eq!((rig.dialler.state(), rig.asked.len()), (State::Resolving, 1));
-    // What connects too late, or is found too late, is none of the next address.
-    rig.pass_to(7003);
+    rig.pass_to(7001);
     assert_eq!((rig.dialler.state(), rig.connects), (State::Connecting, 2));
+    // What is found too late is none of the next address.
     rig.act(|dialler, means| dialler.resolved(means, 2, Ok(vec!["10.0.0.2:80".parse().unwrap()])));
     rig.act(|dialler, means| dialler.connected(means, 0));
     rig.write_all();
@@ -292,15 +292,25 @@ fn a_silent_address_leaves_time_for_the_next_one() {
     // Where all are silent the last one ends with the whole.
     let mut rig = Rig::new(setup.clone(), 1, 1000);
     rig.act(|dialler, means| dialler.timeout(means));
-    rig.pass_to(9999);
+    rig.pass_to(10_000);
     assert_eq!((rig.dialler.state(), rig.connects), (State::Connecting, 2));
-    rig.pass_to(10_002);
+    rig.pass_to(10_001);
     assert_eq!(verdict(&rig), Err(Why::TimedOut(State::Connecting)));
+    // One that was sent has the whole time for its answer, whichever address took it.
+    let mut rig = Rig::new(setup.clone(), 1, 1000);
+    rig.act(|dialler, means| dialler.timeout(means));
+    rig.act(|dialler, means| dialler.connected(means, 0));
+    rig.pass_to(10_000);
+    assert_eq!(rig.dialler.state(), State::Open);
+    rig.pass_to(10_001);
+    assert_eq!(verdict(&rig), Err(Why::TimedOut(State::Open)));
     // Where there is much time none has more of it than another client would give.
     setup.purpose = Purpose::Request(Ask::get("/").within(Duration::from_secs(900)));
     let mut rig = Rig::new(setup, 1, 1000);
     rig.act(|dialler, means| dialler.timeout(means));
-    rig.pass_to(6001);
+    rig.pass_to(16_000);
+    assert_eq!(rig.dialler.state(), State::Connecting);
+    rig.pass_to(16_001);
     assert_eq!(rig.dialler.state(), State::Resolving);
 }
 

@@ -1,10 +1,11 @@
 //! A plain request that was sent, and its end.
 
-use super::{Dialler, Means, Phase};
+use super::{Dialler, Means, Phase, Purpose};
 use crate::core::client::ask::Answer;
+use crate::core::client::rules::Rules;
 use crate::core::client::told::{State, Told};
 use crate::core::client::why::Why;
-use crate::core::ground::time::Instant;
+use crate::core::ground::time::{Instant, SPAN_MAX};
 
 impl Dialler {
     /// Tells the answer, and stops.
@@ -27,18 +28,29 @@ impl Dialler {
         }
     }
 
-    /// Returns the deadline of a phase of a plain request. Where other addresses are left, a try of
-    /// this one takes no more than its share of the time, and no longer than any client would.
-    pub(super) fn until_in_request(&self, now: Instant, phase: &Phase, until: Instant) -> Instant {
-        let left = self.setup.targets.len() - self.target as usize;
-        match phase {
-            Phase::Asking(_) => self.ends_at,
-            _ if left < 2 => self.ends_at,
-            _ => until.min(now + self.ends_at.since(now) / left as u32),
+    /// Returns the deadline of a phase that has one alone. A try of an address of a plain request
+    /// has its share of the time where others are left, and no more than any client gives to it.
+    pub(super) fn due_at(&self) -> Instant {
+        let Purpose::Request(ask) = &self.setup.purpose else { return self.until };
+        let count = self.setup.targets.len() as u32;
+        let is_last = self.target + 1 == count;
+        match &self.phase {
+            Phase::Resolving | Phase::Connecting(_) | Phase::Tunnelling(_) | Phase::Securing
+                if !is_last =>
+            {
+                let span = ask.span().min(SPAN_MAX);
+                let Rules { resolve, connect, secure, .. } = &self.setup.rules;
+                let most = resolve.saturating_add(*connect).saturating_add(*secure);
+                let share = (span / count).min(most);
+                let behind = span.saturating_sub(share.saturating_mul(self.target + 1));
+                self.until - behind
+            }
+            _ => self.until,
         }
     }
 
-    /// Stops, or goes on with the next address where nothing can have been sent.
+    /// Stops, or goes on with the next address where nothing can have been sent, by the same
+    /// deadline.
     pub(super) fn finish_request(&mut self, means: &mut Means<'_>, why: Why) {
         let is_unsent = match &why {
             Why::Name(_) | Why::Unreachable(_) => true,
@@ -46,7 +58,7 @@ impl Dialler {
             _ => false,
         };
         let is_last = self.target as usize + 1 == self.setup.targets.len();
-        if is_unsent && !is_last && means.now < self.ends_at {
+        if is_unsent && !is_last && means.now < self.until {
             self.target += 1;
             return self.begin_try(means);
         }

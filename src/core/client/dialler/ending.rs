@@ -28,7 +28,7 @@ impl Dialler {
         self.queue(means, encoder::close(code, reason), Kind::Close);
         let closing = Closing { why, decoder: Some(decoder), stage: Stage::Sending, has_held };
         let until = after(means.now, self.setup.rules.close_send);
-        self.enter(means.now, Phase::Closing(Box::new(closing)), until);
+        self.enter(Phase::Closing(Box::new(closing)), until);
     }
 
     pub(super) fn note_close_sent(&mut self, means: &mut Means<'_>) {
@@ -185,12 +185,12 @@ impl Dialler {
         self.tell(None, Some(why));
     }
 
-    pub(super) fn enter(&mut self, now: Instant, phase: Phase, until: Instant) {
-        self.until = match &self.setup.purpose {
-            Purpose::Request(_) => self.until_in_request(now, &phase, until),
-            _ => until,
-        };
+    pub(super) fn enter(&mut self, phase: Phase, until: Instant) {
         self.phase = phase;
+        // The deadline of a plain request is for all its phases.
+        if !matches!(&self.setup.purpose, Purpose::Request(_)) {
+            self.until = until;
+        }
         self.tell(None, None);
     }
 

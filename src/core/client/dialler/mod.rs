@@ -203,10 +203,8 @@ pub enum Action {
 pub struct Dialler {
     setup: Arc<Setup>,
     phase: Phase,
-    /// The deadline of the phase, where it has one alone.
+    /// The deadline of the phase, where it has one alone; of a plain request, that of the whole.
     until: Instant,
-    /// The deadline of a plain request, from its first try on.
-    ends_at: Instant,
     /// Which of the addresses is tried.
     target: u32,
     /// One for each address; none where there is nothing to remember.
@@ -280,7 +278,6 @@ impl Dialler {
             setup,
             phase: Phase::Waiting,
             until: now,
-            ends_at: now,
             target: 0,
             tries: 0,
             retries: 0,
@@ -357,7 +354,7 @@ impl Dialler {
         let rules = &self.setup.rules;
         match &self.phase {
             Phase::Stopped => None,
-            Phase::Connecting(connecting) => sooner(Some(self.until), connecting.next_at()),
+            Phase::Connecting(connecting) => sooner(Some(self.due_at()), connecting.next_at()),
             Phase::Open(link) => {
                 let at = link.due(rules, now).map(|(at, _)| at);
                 let at = with_stall(at, self.outbox.waiting_since(true), rules, now);
@@ -367,7 +364,7 @@ impl Dialler {
             Phase::Streaming(feed) => {
                 Some(feed.due(rules).map_or_else(|| now + LOOK_EVERY, |(at, _)| at))
             }
-            _ => Some(self.until),
+            _ => Some(self.due_at()),
         }
     }
 
@@ -379,14 +376,15 @@ impl Dialler {
         if self.poll_timeout(now).is_none_or(|at| at > now) {
             return;
         }
+        let is_over = self.due_at() <= now;
         match &mut self.phase {
             Phase::Waiting | Phase::Broken => {
                 if let Purpose::Request(ask) = &self.setup.purpose {
-                    self.ends_at = after(now, ask.span().min(SPAN_MAX));
+                    self.until = after(now, ask.span().min(SPAN_MAX));
                 }
                 self.begin_try(means);
             }
-            Phase::Connecting(connecting) if self.until > now => {
+            Phase::Connecting(connecting) if !is_over => {
                 if let Some((number, address)) = connecting.poll(now) {
                     self.news().actions.push_back(Action::Connect(number, address));
                 }

@@ -14,7 +14,7 @@ impl Dialler {
         let Purpose::Events(resume) = &self.setup.purpose else { return };
         match Feed::new(means.now, head, resume, &self.setup.rules) {
             Ok(feed) => {
-                self.enter(means.now, Phase::Streaming(Box::new(feed)), means.now);
+                self.enter(Phase::Streaming(Box::new(feed)), means.now);
                 // It may be empty, and over.
                 self.receive_stream(means, &[]);
             }

@@ -30,7 +30,7 @@ impl Dialler {
                 let number = self.tries;
                 self.news().actions.push_back(Action::Resolve(number, name, port));
                 let until = after(means.now, self.setup.rules.resolve);
-                self.enter(means.now, Phase::Resolving, until);
+                self.enter(Phase::Resolving, until);
             }
         }
     }
@@ -39,8 +39,10 @@ impl Dialler {
         // Each retry begins with another address.
         let mut connecting = Connecting::new(addresses, self.failures as usize);
         let first = connecting.poll(means.now);
-        let until = after(means.now, self.setup.rules.connect);
-        self.enter(means.now, Phase::Connecting(Box::new(connecting)), until);
+        self.enter(
+            Phase::Connecting(Box::new(connecting)),
+            after(means.now, self.setup.rules.connect),
+        );
         if let Some((number, address)) = first {
             self.news().actions.push_back(Action::Connect(number, address));
         }
@@ -62,7 +64,7 @@ impl Dialler {
         }
         let name = self.target().name().to_owned();
         self.news().actions.push_back(Action::Secure(name));
-        self.enter(means.now, Phase::Securing, after(means.now, self.setup.rules.secure));
+        self.enter(Phase::Securing, after(means.now, self.setup.rules.secure));
     }
 
     /// Sends what the connection was made for.
@@ -88,7 +90,7 @@ impl Dialler {
             }
         };
         let until = after(means.now, self.setup.rules.upgrade);
-        self.enter(means.now, phase, until);
+        self.enter(phase, until);
     }
 
     pub(super) fn take_answer(&mut self, means: &mut Means<'_>, head: &ResponseHead) {
@@ -102,7 +104,7 @@ impl Dialler {
             Ok(_) => {
                 let heartbeat = Heartbeat::new(&setup.rules.rhythm, means.random);
                 let link = Link::new(means.now, heartbeat, !setup.awaits_greeting);
-                self.enter(means.now, Phase::Open(Box::new(link)), means.now);
+                self.enter(Phase::Open(Box::new(link)), means.now);
             }
             Err(SwitchError::Status) => self.finish(means, Why::status_of(head), true),
             Err(SwitchError::AcceptKey) => self.finish(means, Why::AcceptKey, true),
