@@ -45,6 +45,11 @@ fn event_streams_are_read_as_the_standard_says_however_they_are_cut() {
     fuzz("reader", bodies::reader::run, 5000);
 }
 
+#[test]
+fn proxy_headers_are_read_or_refused_however_they_are_cut() {
+    fuzz("proxy", bodies::proxy::run, 20_000);
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn records_come_out_as_they_were_sealed_however_they_are_cut() {

@@ -209,3 +209,31 @@ fn a_service_manager_may_pass_listeners_on() {
     TcpStream::connect_timeout(&address, ms(500)).expect("the listener is the manager's");
     assert!(path.0.exists());
 }
+
+/// One that is named so is for proxies alone.
+#[test]
+fn a_service_manager_may_pass_a_listener_for_proxies_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address: SocketAddr = listener.local_addr().unwrap();
+    let script = "exec 3<&0 </dev/null >/dev/null; export LISTEN_PID=$$; exec \"$0\" \"$@\"";
+    let mut child = Command::new("sh")
+        .args(["-c", script])
+        .arg(lab_path())
+        .args(["--admin-listen", "off", "--set", "proxy.trusted=127.0.0.1"])
+        .env_clear()
+        .envs([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "proxy"), ("PATH", "/bin:/usr/bin")])
+        .stdin(OwnedFd::from(listener.try_clone().unwrap()))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("there is a shell");
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n").unwrap();
+    assert_eq!(status(stream, "/readyz"), "HTTP/1.1 200");
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.write_all(get_request("/readyz", "").as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("FIN comes");
+    assert_eq!(answer, b"");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -545,6 +545,53 @@ fn an_echo_allocates_at_most_twice() {
     }
 }
 
+/// Whom a proxy connects for stands in the place of the peer's address.
+#[test]
+fn an_idle_connection_from_a_proxy_costs_no_more_than_another() {
+    let each = |speech: &str, forwarded: &str, header: &str, lines: &str| {
+        const COUNT: usize = 200;
+        let mut config = Config::default();
+        let listen = format!("{speech}127.0.0.1:0");
+        for (name, text) in [
+            ("listen", &*listen),
+            ("admin_listen", "off"),
+            ("workers", "0"),
+            ("proxy.trusted", "127.0.0.1"),
+            ("proxy.forwarded", forwarded),
+        ] {
+            config.set(name, text).unwrap();
+        }
+        let builder = Server::builder().config(config);
+        let builder = builder.websocket("/echo", heartwheel::app::echo);
+        let mut server = builder.build().unwrap();
+        let address = server.local_addresses()[0].as_tcp().unwrap();
+        let bytes = format!("{header}{}", upgrade_request("/echo", lines));
+        let mut buffer = vec![0; 1 << 16];
+        let mut open = |server: &mut Server, clients: &mut Vec<TcpStream>| {
+            let mut client = TcpStream::connect(address).expect("the server listens");
+            client.set_nonblocking(true).unwrap();
+            // A header that is cut is kept, for as long as it is.
+            client.write_all(&bytes.as_bytes()[..20]).unwrap();
+            (0..3).for_each(|_| server.turn().unwrap());
+            exchange(server, &mut client, &bytes.as_bytes()[20..], 1, &mut buffer);
+            clients.push(client);
+        };
+        let mut clients = Vec::with_capacity(2 * COUNT);
+        // Tables have grown by then as far as they must.
+        (0..COUNT).for_each(|_| open(&mut server, &mut clients));
+        clients.clear();
+        (0..10).for_each(|_| server.turn().unwrap());
+        let before = live();
+        (0..COUNT / 2).for_each(|_| open(&mut server, &mut clients));
+        assert_eq!(server.connections(), COUNT / 2);
+        (live() - before) / (COUNT / 2) as isize
+    };
+    let plain = each("", "off", "", "");
+    let header = "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n";
+    assert_eq!(each("proxy:", "off", header, ""), plain);
+    assert_eq!(each("", "x-forwarded-for", "", "X-Forwarded-For: 192.0.2.1\r\n"), plain);
+}
+
 /// A large message is read into the memory that the one before it has left, and that memory is
 /// given back when no more come.
 #[test]

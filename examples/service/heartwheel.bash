@@ -56,6 +56,8 @@ _heartwheel() {
             limits.topics=
             limits.subscriptions=
             overflow.policy=
+            proxy.trusted=
+            proxy.forwarded=
             admission.origins=
             admission.hosts=
             admission.admin_hosts=
@@ -98,6 +100,7 @@ _heartwheel() {
         heartbeat.adaptive=) words='true false' ;;
         limits.rate_action=) words='pause close' ;;
         overflow.policy=) words='close drop_newest drop_oldest latest' ;;
+        proxy.forwarded=) words='off x-forwarded-for forwarded' ;;
         *=) return ;;
         *)
             if [[ $word == -* ]]; then

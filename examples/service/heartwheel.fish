@@ -51,6 +51,8 @@ function __heartwheel_settings
     printf '%s\t%s\n' limits.topics= 'topics; beyond it 503'
     printf '%s\t%s\n' limits.subscriptions= 'subscriptions of one connection'
     printf '%s\t%s\n' overflow.policy= 'who gives way when an outbox is full'
+    printf '%s\t%s\n' proxy.trusted= 'proxies that are believed whom they connect for'
+    printf '%s\t%s\n' proxy.forwarded= 'header lines in which they say so'
     printf '%s\t%s\n' admission.origins= 'origins admitted'
     printf '%s\t%s\n' admission.hosts= 'hosts answered'
     printf '%s\t%s\n' admission.admin_hosts= 'hosts answered on the operator\'s listener'
@@ -69,6 +71,7 @@ function __heartwheel_settings
     printf '%s\n' heartbeat.adaptive={true,false}
     printf '%s\n' limits.rate_action={pause,close}
     printf '%s\n' overflow.policy={close,drop_newest,drop_oldest,latest}
+    printf '%s\n' proxy.forwarded={off,x-forwarded-for,forwarded}
 end
 
 complete -c heartwheel -f

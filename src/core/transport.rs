@@ -44,8 +44,10 @@
 //! the transport and the head of the first request together.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
+use crate::core::wire::proxy_header::Malformed;
 #[cfg(feature = "tls")]
 use crate::core::wire::tls::{Certificate, Sealed};
 
@@ -127,6 +129,20 @@ pub trait Transport {
     #[cfg(feature = "tls")]
     #[inline]
     fn take_certificate(&mut self) -> Option<Box<Certificate>> {
+        None
+    }
+
+    /// Returns whether the peer must be a proxy that first says whom it connects for.
+    #[inline]
+    fn awaits_client(&self) -> bool {
+        false
+    }
+
+    /// Takes what the proxy has said, once: the client's address, or `None` if that of the
+    /// connection stands. Asked after a read that gave no bytes; the next read gives what came
+    /// behind.
+    #[inline]
+    fn take_client(&mut self) -> Option<Result<Option<SocketAddr>, Malformed>> {
         None
     }
 

@@ -204,9 +204,11 @@ int heartwheel_new(const char *toml_or_null, heartwheel **out);
  * Listens on one more address: "host:port", "[v6]:port", "*:port" (IPv4 and IPv6) or "unix:/path".
  * Port 0 takes a free one. In a library that was built with the feature `tls`, "tls:" before any of
  * these has TLS be spoken there; the keys tls.certificate and tls.key must be set
- * (src/guide/tls.md).
+ * (src/guide/tls.md). "proxy:" before any of these takes connections from trusted proxies alone,
+ * which say in a PROXY header whom they connect for; the key proxy.trusted must be set
+ * (src/guide/proxies.md). "proxy+tls:" takes that header and then TLS.
  *
- * Returns the port taken, 0 for unix:; HEARTWHEEL_E_ARGUMENT if it is no address; HEARTWHEEL_E_IO
+ * Returns the port taken, 0 for a Unix socket; HEARTWHEEL_E_ARGUMENT if it is no address; HEARTWHEEL_E_IO
  * if it cannot be bound (in use, no permission). Peers are served from the next turn on. Any time;
  * a host name is looked up here, and the call waits for it.
  */
@@ -678,12 +680,14 @@ int heartwheel_shed(heartwheel *, double fraction);
  */
 int heartwheel_reload(heartwheel *, const char *toml_or_null);
 
-/* What heartwheel_adopt_fd is told: one of these, or 0. */
+/* What heartwheel_adopt_fd is told: 0, the first of these alone, or any of the others. */
 enum {
     /* It is an address of the operator: see heartwheel_listen_operator. */
     HEARTWHEEL_ADOPT_OPERATOR = 1,
     /* TLS is spoken there; tls.certificate and tls.key are set, and the library has TLS. */
-    HEARTWHEEL_ADOPT_TLS = 2
+    HEARTWHEEL_ADOPT_TLS = 2,
+    /* Each connection begins with a PROXY header, also before TLS; proxy.trusted is set. */
+    HEARTWHEEL_ADOPT_PROXY = 4
 };
 
 /*
@@ -692,7 +696,7 @@ enum {
  * library, under another number; after a failure it is yours as it was.
  *
  * Returns the port, 0 for a Unix socket; HEARTWHEEL_E_ARGUMENT if it is no such socket, or for
- * other flags; HEARTWHEEL_E_IO if the system refuses, or there is no TLS. Any time.
+ * other flags; HEARTWHEEL_E_IO if the system refuses, or what the flags need is not there. Any time.
  */
 int heartwheel_adopt_fd(heartwheel *, int fd, unsigned flags);
 

@@ -17,6 +17,7 @@ use crate::core::contract::event::{Command, Place};
 use crate::core::contract::route::Face;
 use crate::io::bind::Adopted;
 use crate::io::listener::LocalAddress;
+use crate::io::socket::Speech;
 
 /// Shows all figures.
 ///
@@ -169,7 +170,8 @@ impl Host {
     /// Serves on a duplicate of the descriptor and then closes it: after a failure the host has it
     /// as it was.
     unsafe fn adopt(&mut self, fd: RawFd, flags: c_uint) -> Result<c_int, Failure> {
-        if flags & !(ADOPT_OPERATOR | ADOPT_TLS) != 0 || flags == ADOPT_OPERATOR | ADOPT_TLS {
+        let is_known = flags & !(ADOPT_TLS | ADOPT_PROXY) == 0 || flags == ADOPT_OPERATOR;
+        if !is_known {
             return Err(Failure::new(Code::Argument, c"there are no such flags"));
         }
         if fd < 0 {
@@ -177,14 +179,15 @@ impl Host {
         }
         // SAFETY: it is not negative. If it is not open, the kernel says so.
         let copy = listener_of(unsafe { BorrowedFd::borrow_raw(fd) })?;
-        let face = if flags & ADOPT_OPERATOR != 0 { Face::Admin } else { Face::Public };
-        let inner = &mut self.server.inner;
-        let address = match flags & ADOPT_TLS {
-            0 => inner.adopt(copy, face),
+        let face = if flags == ADOPT_OPERATOR { Face::Admin } else { Face::Public };
+        let speech = Speech {
+            is_proxy: flags & ADOPT_PROXY != 0,
             #[cfg(feature = "tls")]
-            _ => inner.adopt_tls(copy),
-            #[cfg(not(feature = "tls"))]
-            _ => Err(std::io::ErrorKind::Unsupported.into()),
+            is_tls: flags & ADOPT_TLS != 0,
+        };
+        let address = match cfg!(feature = "tls") || flags & ADOPT_TLS == 0 {
+            true => self.server.inner.adopt(copy, face, speech),
+            false => Err(std::io::ErrorKind::Unsupported.into()),
         };
         let address = address.map_err(crate::server::Error::Io)?;
         // SAFETY: the host has handed it over, and it is open: it was copied.
@@ -250,3 +253,4 @@ const PLACE_AT_END: u64 = u64::MAX;
 
 const ADOPT_OPERATOR: c_uint = 1;
 const ADOPT_TLS: c_uint = 2;
+const ADOPT_PROXY: c_uint = 4;

@@ -11,16 +11,15 @@ use crate::core::config::{Address, Unix};
 use crate::core::contract::route::Face;
 use crate::io::bind::{Adopted, SocketFile, bind_tcp, bind_unix};
 use crate::io::memory::Exchange;
-use crate::io::socket::Socket;
+use crate::io::socket::{Socket, Speech};
 
 /// A bound listener.
 #[derive(Debug)]
 pub(crate) struct Listener {
     kind: ListenerSocket,
     pub face: Face,
-    /// TLS is spoken there.
-    #[cfg(feature = "tls")]
-    is_tls: bool,
+    /// What is spoken there before HTTP.
+    pub speech: Speech,
     /// A connection may wait: the poller reports each edge once.
     pub is_ready: bool,
 }
@@ -52,7 +51,12 @@ pub(crate) enum Accepted {
 
 impl Listener {
     /// Binds all addresses that a name stands for.
-    pub fn bind(address: &Address, unix: &Unix, face: Face) -> io::Result<Vec<Listener>> {
+    pub fn bind(
+        address: &Address,
+        unix: &Unix,
+        face: Face,
+        speech: Speech,
+    ) -> io::Result<Vec<Listener>> {
         let kinds = match address.socket() {
             Address::Tcp(name) => bind_tcp(name)?.into_iter().map(ListenerSocket::Tcp).collect(),
             Address::Unix(path) => {
@@ -61,19 +65,14 @@ impl Listener {
             }
             #[cfg(feature = "tls")]
             Address::Tls(_) => unreachable!("what is bound is none"),
+            Address::Proxy(_) => unreachable!("what is bound is none"),
         };
-        let listener = |kind| Listener {
-            kind,
-            face,
-            #[cfg(feature = "tls")]
-            is_tls: address.is_tls(),
-            is_ready: true,
-        };
+        let listener = |kind| Listener { kind, face, speech, is_ready: true };
         Ok(kinds.into_iter().map(listener).collect())
     }
 
     /// Takes over a listener that was bound elsewhere.
-    pub fn adopt(adopted: Adopted, face: Face) -> io::Result<Listener> {
+    pub fn adopt(adopted: Adopted, face: Face, speech: Speech) -> io::Result<Listener> {
         let kind = match adopted {
             Adopted::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
@@ -84,31 +83,13 @@ impl Listener {
                 ListenerSocket::Unix { _file: None, listener: UnixListener::from_std(listener) }
             }
         };
-        Ok(Listener {
-            kind,
-            face,
-            #[cfg(feature = "tls")]
-            is_tls: false,
-            is_ready: true,
-        })
+        Ok(Listener { kind, face, speech, is_ready: true })
     }
 
     /// Makes a listener for connections in memory.
     pub fn in_memory(exchange: Exchange, face: Face) -> Listener {
-        Listener {
-            kind: ListenerSocket::Memory(exchange),
-            face,
-            #[cfg(feature = "tls")]
-            is_tls: false,
-            is_ready: true,
-        }
-    }
-
-    /// Has TLS be spoken there.
-    #[cfg(feature = "tls")]
-    pub fn with_tls(mut self) -> Listener {
-        self.is_tls = true;
-        self
+        let (kind, speech) = (ListenerSocket::Memory(exchange), Speech::PLAIN);
+        Listener { kind, face, speech, is_ready: true }
     }
 
     /// Watches for connections.
@@ -139,9 +120,7 @@ impl Listener {
                 socket.ok_or_else(|| ErrorKind::WouldBlock.into())
             }
         };
-        #[cfg(feature = "tls")]
-        let accepted = accepted.map(|socket| if self.is_tls { socket.into_tls() } else { socket });
-        match accepted {
+        match accepted.map(|socket| socket.speaking(self.speech)) {
             Ok(socket) => Accepted::Socket(socket),
             Err(error) => match verdict(&error) {
                 Verdict::Wait => Accepted::Nobody,
@@ -153,11 +132,10 @@ impl Listener {
 
     /// Returns the address really bound; `AddrNotAvailable` in memory.
     pub fn local_address(&self) -> io::Result<LocalAddress> {
+        let address = self.bound_address()?;
         #[cfg(feature = "tls")]
-        if self.is_tls {
-            return self.bound_address().map(|inside| LocalAddress::Tls(inside.into()));
-        }
-        self.bound_address()
+        let address = if self.speech.is_tls { LocalAddress::Tls(address.into()) } else { address };
+        Ok(if self.speech.is_proxy { LocalAddress::Proxy(address.into()) } else { address })
     }
 
     fn bound_address(&self) -> io::Result<LocalAddress> {
@@ -191,16 +169,19 @@ pub enum LocalAddress {
     /// TLS, spoken at the address inside.
     #[cfg(feature = "tls")]
     Tls(Box<LocalAddress>),
+    /// A PROXY header, and after it what is spoken at the address inside.
+    Proxy(Box<LocalAddress>),
 }
 
 impl LocalAddress {
-    /// Returns the TCP address, perhaps with TLS, or `None` for a Unix socket.
+    /// Returns the TCP address, whatever is spoken there, or `None` for a Unix socket.
     pub fn as_tcp(&self) -> Option<SocketAddr> {
         match self {
             LocalAddress::Tcp(address) => Some(*address),
             LocalAddress::Unix(_) => None,
             #[cfg(feature = "tls")]
             LocalAddress::Tls(inside) => inside.as_tcp(),
+            LocalAddress::Proxy(inside) => inside.as_tcp(),
         }
     }
 }
@@ -212,6 +193,11 @@ impl std::fmt::Display for LocalAddress {
             LocalAddress::Unix(path) => write!(f, "unix:{}", path.display()),
             #[cfg(feature = "tls")]
             LocalAddress::Tls(inside) => write!(f, "tls:{inside}"),
+            #[cfg(feature = "tls")]
+            LocalAddress::Proxy(inside) if matches!(**inside, LocalAddress::Tls(_)) => {
+                write!(f, "proxy+{inside}")
+            }
+            LocalAddress::Proxy(inside) => write!(f, "proxy:{inside}"),
         }
     }
 }

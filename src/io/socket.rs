@@ -12,16 +12,19 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+use crate::core::config::Address;
 use crate::core::ground::time::SPAN_MAX;
-#[cfg(feature = "tls")]
-use crate::core::transport::Handshake;
-use crate::core::transport::{Got, SEND_BUFFER_BYTES, Transport, WIDE_SEND_BUFFER_BYTES, Written};
+use crate::core::transport::{
+    Got, Handshake, SEND_BUFFER_BYTES, Transport, WIDE_SEND_BUFFER_BYTES, Written,
+};
+use crate::core::wire::proxy_header::Malformed;
 #[cfg(feature = "tls")]
 use crate::core::wire::tls::{Alert, Certificate, Sealed};
 use crate::io::memory::MemorySocket;
 use crate::io::transport::Plain;
+use crate::io::transport::proxied::ProxiedMut;
 #[cfg(feature = "tls")]
-use crate::io::transport::tls::{Stream, TlsMut};
+use crate::io::transport::tls::TlsMut;
 
 /// The socket of one peer, as it is accepted.
 #[derive(Debug)]
@@ -32,6 +35,77 @@ pub(crate) enum Socket {
     /// To be spoken TLS over.
     #[cfg(feature = "tls")]
     Tls(Stream),
+    /// From a proxy, which first says whom it connects for.
+    Proxied {
+        stream: Stream,
+        speech: Speech,
+    },
+}
+
+/// A socket of the kernel.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    pub fn lend(&mut self) -> SocketMut<'_> {
+        match self {
+            Stream::Tcp(stream) => SocketMut::Tcp(stream),
+            Stream::Unix(stream) => SocketMut::Unix(stream),
+        }
+    }
+
+    /// Watches the socket no longer.
+    #[cfg(feature = "tls")]
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => registry.deregister(stream),
+            Stream::Unix(stream) => registry.deregister(stream),
+        }
+    }
+}
+
+/// What is spoken at an address before HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Speech {
+    /// A PROXY header.
+    pub is_proxy: bool,
+    /// TLS, behind that.
+    #[cfg(feature = "tls")]
+    pub is_tls: bool,
+}
+
+impl Speech {
+    /// Nothing.
+    pub const PLAIN: Speech = Speech {
+        is_proxy: false,
+        #[cfg(feature = "tls")]
+        is_tls: false,
+    };
+    /// A PROXY header.
+    pub const PROXY: Speech = Speech {
+        is_proxy: true,
+        #[cfg(feature = "tls")]
+        is_tls: false,
+    };
+    /// TLS.
+    #[cfg(feature = "tls")]
+    pub const TLS: Speech = Speech { is_proxy: false, is_tls: true };
+    /// Both.
+    #[cfg(feature = "tls")]
+    pub const PROXY_TLS: Speech = Speech { is_proxy: true, is_tls: true };
+}
+
+impl From<&Address> for Speech {
+    fn from(address: &Address) -> Speech {
+        Speech {
+            is_proxy: address.is_proxy(),
+            #[cfg(feature = "tls")]
+            is_tls: address.is_tls(),
+        }
+    }
 }
 
 impl Socket {
@@ -42,20 +116,34 @@ impl Socket {
     /// the fault is not its own (RFC 8446, 6.2).
     pub fn refusal(&self) -> Option<[u8; 7]> {
         match self {
-            Socket::Tcp(_) | Socket::Unix(_) | Socket::Memory(_) => None,
             #[cfg(feature = "tls")]
-            Socket::Tls(_) => Some(Alert::InternalError.in_plain_text()),
+            Socket::Tls(_) | Socket::Proxied { speech: Speech { is_tls: true, .. }, .. } => {
+                Some(Alert::InternalError.in_plain_text())
+            }
+            Socket::Tcp(_) | Socket::Unix(_) | Socket::Memory(_) | Socket::Proxied { .. } => None,
         }
     }
 
-    /// Has TLS be spoken over it.
-    #[cfg(feature = "tls")]
-    pub fn into_tls(self) -> Socket {
-        match self {
-            Socket::Tcp(stream) => Socket::Tls(Stream::Tcp(stream)),
-            Socket::Unix(stream) => Socket::Tls(Stream::Unix(stream)),
-            other => other,
+    /// Returns whether its peer must be a proxy.
+    pub fn is_proxied(&self) -> bool {
+        matches!(self, Socket::Proxied { .. })
+    }
+
+    /// Has more be spoken over it than HTTP.
+    pub fn speaking(self, speech: Speech) -> Socket {
+        if speech == Speech::PLAIN {
+            return self;
         }
+        let stream = match self {
+            Socket::Tcp(stream) => Stream::Tcp(stream),
+            Socket::Unix(stream) => Stream::Unix(stream),
+            other => return other,
+        };
+        #[cfg(feature = "tls")]
+        if !speech.is_proxy {
+            return Socket::Tls(stream);
+        }
+        Socket::Proxied { stream, speech }
     }
 
     /// Lends the socket for use; of TLS the socket below.
@@ -66,6 +154,7 @@ impl Socket {
             Socket::Memory(socket) => SocketMut::Memory(socket),
             #[cfg(feature = "tls")]
             Socket::Tls(stream) => stream.lend(),
+            Socket::Proxied { stream, .. } => stream.lend(),
         }
     }
 }
@@ -78,6 +167,7 @@ pub(crate) enum SocketMut<'a> {
     Memory(&'a mut MemorySocket),
     #[cfg(feature = "tls")]
     Tls(TlsMut<'a>),
+    Proxied(ProxiedMut<'a>),
 }
 
 impl SocketMut<'_> {
@@ -99,12 +189,14 @@ impl SocketMut<'_> {
 
     /// Sets how long the kernel goes on sending unacknowledged bytes (RFC 5482). Linux only.
     pub fn set_user_timeout(&mut self, timeout: Duration) {
-        #[cfg(feature = "tls")]
-        if let SocketMut::Tls(tls) = self {
-            return tls.tls.stream().set_user_timeout(timeout);
-        }
-        if let SocketMut::Tcp(stream) = self {
-            let _ = SockRef::from(&**stream).set_tcp_user_timeout(Some(timeout.min(SPAN_MAX)));
+        match self {
+            SocketMut::Tcp(stream) => {
+                let _ = SockRef::from(&**stream).set_tcp_user_timeout(Some(timeout.min(SPAN_MAX)));
+            }
+            SocketMut::Unix(_) | SocketMut::Memory(_) => {}
+            #[cfg(feature = "tls")]
+            SocketMut::Tls(tls) => tls.tls.stream().set_user_timeout(timeout),
+            SocketMut::Proxied(proxied) => proxied.stream().set_user_timeout(timeout),
         }
     }
 
@@ -118,6 +210,7 @@ impl SocketMut<'_> {
             SocketMut::Memory(socket) => socket.set_abort(),
             #[cfg(feature = "tls")]
             SocketMut::Tls(tls) => tls.tls.abort(),
+            SocketMut::Proxied(proxied) => proxied.stream().set_abort(),
         }
     }
 
@@ -129,6 +222,7 @@ impl SocketMut<'_> {
             SocketMut::Memory(socket) => socket.take_error(),
             #[cfg(feature = "tls")]
             SocketMut::Tls(tls) => tls.tls.stream().take_error(),
+            SocketMut::Proxied(proxied) => proxied.stream().take_error(),
         }
     }
 
@@ -144,6 +238,7 @@ impl SocketMut<'_> {
             }
             #[cfg(feature = "tls")]
             SocketMut::Tls(tls) => tls.tls.stream().register(registry, token),
+            SocketMut::Proxied(proxied) => proxied.stream().register(registry, token),
         }
     }
 
@@ -155,6 +250,7 @@ impl SocketMut<'_> {
             SocketMut::Memory(socket) => socket.peer(),
             #[cfg(feature = "tls")]
             SocketMut::Tls(tls) => tls.tls.stream().peer(),
+            SocketMut::Proxied(proxied) => proxied.stream().peer(),
         }
     }
 }
@@ -168,6 +264,7 @@ impl Transport for SocketMut<'_> {
             SocketMut::Memory(socket) => socket.read(buffer),
             #[cfg(feature = "tls")]
             SocketMut::Tls(tls) => tls.read(buffer),
+            SocketMut::Proxied(proxied) => proxied.read(buffer),
         }
     }
 
@@ -179,6 +276,7 @@ impl Transport for SocketMut<'_> {
             SocketMut::Memory(socket) => socket.write(slices),
             #[cfg(feature = "tls")]
             SocketMut::Tls(tls) => tls.write(slices),
+            SocketMut::Proxied(proxied) => proxied.write(slices),
         }
     }
 
@@ -189,6 +287,7 @@ impl Transport for SocketMut<'_> {
             SocketMut::Memory(socket) => socket.splice(pipe, most),
             #[cfg(feature = "tls")]
             SocketMut::Tls(_) => Err(ErrorKind::Unsupported.into()),
+            SocketMut::Proxied(proxied) => proxied.splice(pipe, most),
         }
     }
 
@@ -199,6 +298,7 @@ impl Transport for SocketMut<'_> {
             SocketMut::Memory(socket) => socket.finish(),
             #[cfg(feature = "tls")]
             SocketMut::Tls(tls) => tls.finish(),
+            SocketMut::Proxied(proxied) => proxied.finish(),
         }
     }
 
@@ -209,6 +309,7 @@ impl Transport for SocketMut<'_> {
             SocketMut::Memory(socket) => socket.has_room(),
             #[cfg(feature = "tls")]
             SocketMut::Tls(tls) => tls.has_room(),
+            SocketMut::Proxied(proxied) => proxied.stream().has_room(),
         }
     }
 
@@ -227,6 +328,7 @@ impl Transport for SocketMut<'_> {
             SocketMut::Unix(_) | SocketMut::Memory(_) => {}
             #[cfg(feature = "tls")]
             SocketMut::Tls(tls) => tls.tls.stream().set_wide(is_wide),
+            SocketMut::Proxied(proxied) => proxied.stream().set_wide(is_wide),
         }
     }
 
@@ -236,12 +338,26 @@ impl Transport for SocketMut<'_> {
         matches!(self, SocketMut::Tls(tls) if tls.wants_write())
     }
 
-    #[cfg(feature = "tls")]
     #[inline]
     fn handshake(&self) -> Handshake {
         match self {
+            #[cfg(feature = "tls")]
             SocketMut::Tls(tls) => tls.handshake(),
+            SocketMut::Proxied(proxied) => proxied.handshake(),
             _ => Handshake::Done,
+        }
+    }
+
+    #[inline]
+    fn awaits_client(&self) -> bool {
+        matches!(self, SocketMut::Proxied(proxied) if proxied.awaits_client())
+    }
+
+    #[inline]
+    fn take_client(&mut self) -> Option<Result<Option<SocketAddr>, Malformed>> {
+        match self {
+            SocketMut::Proxied(proxied) => proxied.take_client(),
+            _ => None,
         }
     }
 
@@ -262,11 +378,12 @@ impl Transport for SocketMut<'_> {
         }
     }
 
-    #[cfg(feature = "tls")]
     #[inline]
     fn overhead(&mut self) -> usize {
         match self {
+            #[cfg(feature = "tls")]
             SocketMut::Tls(tls) => tls.overhead(),
+            SocketMut::Proxied(proxied) => proxied.overhead(),
             _ => 0,
         }
     }

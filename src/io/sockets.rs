@@ -5,7 +5,8 @@ use slab::Slab;
 
 use crate::core::config::SOCKET_PLACE_BYTES;
 use crate::io::memory::MemorySocket;
-use crate::io::socket::{Socket, SocketMut};
+use crate::io::socket::{Socket, SocketMut, Stream};
+use crate::io::transport::proxied::{Proxied, ProxiedMut};
 #[cfg(feature = "tls")]
 use crate::io::transport::tls::{Desk, Shake, Stepped, Ticket, Tls, TlsMut};
 
@@ -32,14 +33,18 @@ impl Sockets {
             #[cfg(feature = "tls")]
             Socket::Tls(stream) => {
                 let desk = self.desk.as_mut().expect("it is made with the first listener");
-                SocketSlot::Tls(Tls::new(stream, desk))
+                SocketSlot::Tls(Tls::new(stream, None, desk))
+            }
+            Socket::Proxied { stream, speech } => {
+                SocketSlot::Proxied(Box::new(Proxied::new(stream, speech)))
             }
         };
     }
 
     /// Lends the socket of a slot.
     pub fn get_mut(&mut self, key: usize) -> Option<SocketMut<'_>> {
-        match self.table.get_mut(key)? {
+        let place = self.table.get_mut(key)?;
+        match place {
             SocketSlot::Free => None,
             SocketSlot::Tcp(stream) => Some(SocketMut::Tcp(stream)),
             SocketSlot::Unix(stream) => Some(SocketMut::Unix(stream)),
@@ -51,6 +56,11 @@ impl Sockets {
                 let desk = self.desk.as_mut()?;
                 Some(SocketMut::Tls(TlsMut { key, tls, desk }))
             }
+            SocketSlot::Proxied(_) => Some(SocketMut::Proxied(ProxiedMut::new(
+                place,
+                #[cfg(feature = "tls")]
+                self.desk.as_deref_mut().map(|desk| (key, desk)),
+            ))),
         }
     }
 
@@ -58,7 +68,10 @@ impl Sockets {
     pub fn close(&mut self, key: usize) {
         let Some(place) = self.table.get_mut(key) else { return };
         match std::mem::replace(place, SocketSlot::Free) {
-            SocketSlot::Free | SocketSlot::Tcp(_) | SocketSlot::Unix(_) => {}
+            SocketSlot::Free
+            | SocketSlot::Tcp(_)
+            | SocketSlot::Unix(_)
+            | SocketSlot::Proxied(_) => {}
             SocketSlot::Memory(index) => drop(self.memory.remove(index as usize)),
             #[cfg(feature = "tls")]
             SocketSlot::Tls(tls) => {
@@ -152,13 +165,24 @@ impl Sockets {
 
 /// The socket in a slot. A descriptor takes four bytes; a larger socket stands elsewhere.
 #[derive(Debug)]
-enum SocketSlot {
+pub(crate) enum SocketSlot {
     Free,
     Tcp(TcpStream),
     Unix(UnixStream),
     Memory(u32),
     #[cfg(feature = "tls")]
     Tls(Tls),
+    /// Until the proxy has said whom it connects for.
+    Proxied(Box<Proxied>),
+}
+
+impl From<Stream> for SocketSlot {
+    fn from(stream: Stream) -> SocketSlot {
+        match stream {
+            Stream::Tcp(stream) => SocketSlot::Tcp(stream),
+            Stream::Unix(stream) => SocketSlot::Unix(stream),
+        }
+    }
 }
 
 /// So many handshakes that are gone may stand in line.

@@ -27,6 +27,7 @@ use crate::io::event_loop::EventLoop;
 use crate::io::listener::LocalAddress;
 use crate::io::manual_clock::ManualClock;
 use crate::io::memory::MemoryNetwork;
+use crate::io::socket::Speech;
 use crate::system::descriptors;
 use crate::system::machine;
 use crate::system::random_seed;
@@ -44,9 +45,7 @@ pub use route::Route;
 pub struct Builder {
     config: Config,
     routes: Vec<Route>,
-    adopted: Vec<(Adopted, Face)>,
-    #[cfg(feature = "tls")]
-    adopted_tls: Vec<Adopted>,
+    adopted: Vec<(Adopted, Face, Speech)>,
     seed: Option<u64>,
     clock: Option<ManualClock>,
     /// [`Builder::admin`] named the operator's addresses.
@@ -150,7 +149,7 @@ impl Builder {
 
     /// Serves on a listener that was bound elsewhere, instead of `listen`; may be called again.
     pub fn adopt(mut self, listener: impl Into<Adopted>) -> Builder {
-        self.adopted.push((listener.into(), Face::Public));
+        self.adopted.push((listener.into(), Face::Public, Speech::PLAIN));
         self
     }
 
@@ -158,13 +157,28 @@ impl Builder {
     /// again. `tls.certificate` and `tls.key` must be set.
     #[cfg(feature = "tls")]
     pub fn adopt_tls(mut self, listener: impl Into<Adopted>) -> Builder {
-        self.adopted_tls.push(listener.into());
+        self.adopted.push((listener.into(), Face::Public, Speech::TLS));
+        self
+    }
+
+    /// Expects a PROXY header, v1 or v2, on each connection of a listener that somebody else has
+    /// bound, instead of `listen`; can be called again. `proxy.trusted` must be set: a connection
+    /// from elsewhere, or without a good header, ends.
+    pub fn adopt_proxy(mut self, listener: impl Into<Adopted>) -> Builder {
+        self.adopted.push((listener.into(), Face::Public, Speech::PROXY));
+        self
+    }
+
+    /// As [`Builder::adopt_proxy`], with TLS behind the header, as [`Builder::adopt_tls`] has it.
+    #[cfg(feature = "tls")]
+    pub fn adopt_proxy_tls(mut self, listener: impl Into<Adopted>) -> Builder {
+        self.adopted.push((listener.into(), Face::Public, Speech::PROXY_TLS));
         self
     }
 
     /// Serves the operator on a listener that was bound elsewhere, instead of `admin_listen`.
     pub fn adopt_admin(mut self, listener: impl Into<Adopted>) -> Builder {
-        self.adopted.push((listener.into(), Face::Admin));
+        self.adopted.push((listener.into(), Face::Admin, Speech::PLAIN));
         self
     }
 
@@ -288,10 +302,7 @@ impl Builder {
         let acceptor = Acceptor::load(&self.config)
             .map_err(|faults| Error::Config { text: faults.join("; ") })?;
         let config = &self.config;
-        let is_adopted = |face| self.adopted.iter().any(|(_, adopted)| *adopted == face);
-        #[cfg(feature = "tls")]
-        let is_adopted =
-            |face| is_adopted(face) || face == Face::Public && !self.adopted_tls.is_empty();
+        let is_adopted = |face| self.adopted.iter().any(|(_, adopted, _)| *adopted == face);
         let mut listen = Vec::new();
         for (addresses, face) in
             [(&config.listen, Face::Public), (&config.admin_listen, Face::Admin)]
@@ -313,12 +324,15 @@ impl Builder {
             Server { inner: EventLoop::new(setup, places.into(), clock, start_workers)? };
         server.inner.set_tokens(tokens);
         #[cfg(feature = "tls")]
-        server.start_tls(acceptor, self.adopted_tls)?;
+        if let Some(acceptor) = acceptor {
+            acceptor.doubts.iter().for_each(|doubt| log::warn!("{doubt}"));
+            server.inner.set_tls(acceptor);
+        }
         if let Some(count) = self.log_lines_dropped {
             server.inner.count_log_lines_dropped(count);
         }
-        for (adopted, face) in self.adopted {
-            let address = server.inner.adopt(adopted, face)?;
+        for (adopted, face, speech) in self.adopted {
+            let address = server.inner.adopt(adopted, face, speech)?;
             tell_address(&address, face);
         }
         for (address, face) in listen {
@@ -470,20 +484,6 @@ impl Server {
     /// Returns the number of open connections.
     pub fn connections(&self) -> usize {
         self.inner.engine().len()
-    }
-
-    /// Takes over the certificates, and the listeners where TLS is spoken.
-    #[cfg(feature = "tls")]
-    fn start_tls(&mut self, acceptor: Option<Arc<Acceptor>>, adopted: Vec<Adopted>) -> Result<()> {
-        if let Some(acceptor) = acceptor {
-            acceptor.doubts.iter().for_each(|doubt| log::warn!("{doubt}"));
-            self.inner.set_tls(acceptor);
-        }
-        for adopted in adopted {
-            let address = self.inner.adopt_tls(adopted)?;
-            tell_address(&address, Face::Public);
-        }
-        Ok(())
     }
 
     /// Binds one more address and returns the addresses really bound.

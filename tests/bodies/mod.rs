@@ -11,6 +11,7 @@ pub mod engine;
 pub mod events;
 pub mod head;
 pub mod hub;
+pub mod proxy;
 #[cfg(feature = "client")]
 pub mod reader;
 #[cfg(feature = "tls")]

@@ -345,9 +345,11 @@ static void a_listener_of_somebody_else_is_served(void)
         CHECK_IS(close(others[i]), 0);
     }
     int fd = bound(AF_INET, SOCK_STREAM, 1);
-    CHECK_IS(heartwheel_adopt_fd(server, fd, 4), E_ARGUMENT);
+    CHECK_IS(heartwheel_adopt_fd(server, fd, 8), E_ARGUMENT);
     CHECK_IS(heartwheel_adopt_fd(server, fd, 3), E_ARGUMENT);
+    CHECK_IS(heartwheel_adopt_fd(server, fd, 5), E_ARGUMENT);
     CHECK_IS(heartwheel_adopt_fd(server, fd, HEARTWHEEL_ADOPT_TLS), HEARTWHEEL_E_IO);
+    CHECK_IS(heartwheel_adopt_fd(server, fd, HEARTWHEEL_ADOPT_PROXY), HEARTWHEEL_E_IO);
     int port = heartwheel_adopt_fd(server, fd, 0);
     CHECK(port > 0);
     CHECK(fcntl(fd, F_GETFD) < 0);

@@ -509,6 +509,56 @@ fn pongs_come_in_time_beside_a_flood_of_handshakes() {
     server.stop();
 }
 
+/// Before the hello a proxy says whom it connects for, in as many pieces as it likes.
+#[test]
+fn a_proxy_header_comes_before_the_hello() {
+    let pairs = [
+        ("listen", "proxy+tls:127.0.0.1:0"),
+        ("proxy.trusted", "127.0.0.1"),
+        ("limits.connections_per_ip", "1"),
+        ("deadlines.close_ack", "500ms"),
+    ];
+    let whose = |request: &heartwheel::http::Request| {
+        let peer = request.peer().expect("it has an address");
+        heartwheel::http::Response::new(200).text(peer.to_string())
+    };
+    let server = start_with(&pairs, |builder| builder.get("/peer", whose));
+    let line = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 443\r\n";
+    for cut in [0, 1, 20, line.len(), line.len() + 1, line.len() + 6, line.len() + 100] {
+        let mut client = TlsClient::connect(server.address);
+        let mut bytes = line.to_vec();
+        client.stream.conn.write_tls(&mut bytes).unwrap();
+        for part in [&bytes[..cut], &bytes[cut..]] {
+            client.stream.sock.write_all(part).unwrap();
+            thread::sleep(Duration::from_millis(5));
+        }
+        let answer = client.get("/peer");
+        assert!(answer.ends_with("\r\n192.0.2.1"), "cut at {cut}: {answer}");
+    }
+    let mut open = TlsClient::connect(server.address);
+    open.stream.sock.write_all(line).unwrap();
+    open.upgrade("/echo");
+    open.assert_echo(&[7; 40_000]);
+    for (bytes, reason) in [
+        // A second one from there; an answer would cost a handshake.
+        (&line[..], CloseReason::Done),
+        (b"\x16\x03\x01", CloseReason::Proxy),
+        (b"PROXY UNKNOWN\n", CloseReason::Proxy),
+        (b"PROXY UNKNOWN\r\nGET / HTTP/1.1\r\n", CloseReason::Tls),
+    ] {
+        let before = server.closed_by(reason);
+        let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer.is_empty(), reason != CloseReason::Tls, "{}", bytes.escape_ascii());
+        drop(stream);
+        server.wait_until(|seen| seen.stats.closed_by(reason) == before + 1);
+    }
+    drop(open);
+    server.stop();
+}
+
 /// What TLS costs, in CPU time of the loop: a figure, and no test.
 #[test]
 #[ignore = "it measures, and takes an optimized build"]

@@ -1,5 +1,5 @@
-//! Where to listen: `host:port`, `[v6]:port`, `*:port` or `unix:/path`; with the feature `tls` also
-//! `tls:` and one of these.
+//! Where to listen: `host:port`, `[v6]:port`, `*:port` or `unix:/path`; also `proxy:` and one of
+//! these, with the feature `tls` `tls:` and `proxy+tls:`.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV6};
@@ -16,9 +16,12 @@ pub enum Address {
     Tcp(String),
     /// An absolute path of at most 107 bytes, the limit of the kernel.
     Unix(PathBuf),
-    /// TLS, spoken at the address inside, which is one of the others.
+    /// TLS, spoken at the address inside, which is one of the two.
     #[cfg(feature = "tls")]
     Tls(Box<Address>),
+    /// A PROXY header, and after it what is spoken at the address inside, which is one of the
+    /// others.
+    Proxy(Box<Address>),
 }
 
 /// The text is none of the forms of an [`Address`].
@@ -31,13 +34,30 @@ impl Address {
         match self {
             #[cfg(feature = "tls")]
             Address::Tls(inside) => inside,
+            Address::Proxy(inside) => inside.socket(),
             address => address,
         }
     }
 
-    /// Returns whether TLS is spoken there.
+    /// Returns whether TLS is spoken there, perhaps behind a PROXY header.
     pub fn is_tls(&self) -> bool {
-        !std::ptr::eq(self, self.socket())
+        match self {
+            #[cfg(feature = "tls")]
+            Address::Tls(_) => true,
+            Address::Proxy(inside) => inside.is_tls(),
+            _ => false,
+        }
+    }
+
+    /// Returns whether a connection there begins with a PROXY header.
+    pub fn is_proxy(&self) -> bool {
+        matches!(self, Address::Proxy(_))
+    }
+
+    /// Returns whether a text would be an address of TLS, if this build had TLS.
+    #[cfg(not(feature = "tls"))]
+    pub(super) fn names_tls(text: &str) -> bool {
+        text.starts_with("tls:") || text.starts_with("proxy+tls:")
     }
 
     /// Returns whether it means all IPv6 addresses of this machine, and no IPv4 address.
@@ -64,20 +84,28 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Address, AddressError> {
+        if let Some(inside) = text.strip_prefix("proxy:") {
+            return parse_socket(inside).map(|inside| Address::Proxy(inside.into()));
+        }
         #[cfg(feature = "tls")]
         if let Some(inside) = text.strip_prefix("tls:") {
-            let inside: Address = inside.parse()?;
-            return if inside.is_tls() {
-                Err(AddressError)
-            } else {
-                Ok(Address::Tls(inside.into()))
-            };
+            return parse_socket(inside).map(|inside| Address::Tls(inside.into()));
         }
-        match text.strip_prefix("unix:") {
-            Some(path) if is_path(path) => Ok(Address::Unix(path.into())),
-            None if is_host_and_port(text) => Ok(Address::Tcp(text.into())),
-            _ => Err(AddressError),
+        #[cfg(feature = "tls")]
+        if let Some(inside) = text.strip_prefix("proxy+tls:") {
+            let tls = Address::Tls(parse_socket(inside)?.into());
+            return Ok(Address::Proxy(tls.into()));
         }
+        parse_socket(text)
+    }
+}
+
+/// Reads an address without what is spoken there.
+fn parse_socket(text: &str) -> Result<Address, AddressError> {
+    match text.strip_prefix("unix:") {
+        Some(path) if is_path(path) => Ok(Address::Unix(path.into())),
+        None if is_host_and_port(text) => Ok(Address::Tcp(text.into())),
+        _ => Err(AddressError),
     }
 }
 
@@ -88,6 +116,9 @@ impl fmt::Display for Address {
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
             #[cfg(feature = "tls")]
             Address::Tls(inside) => write!(f, "tls:{inside}"),
+            Address::Proxy(inside) => {
+                write!(f, "proxy{}{inside}", if inside.is_tls() { "+" } else { ":" })
+            }
         }
     }
 }
@@ -152,6 +183,31 @@ mod tests {
             assert!(address.is_tls() && !address.socket().is_tls());
         }
         for text in ["tls:", "tls:8765", "tls:tls:*:443", "tls://h:1", "TLS:*:443"] {
+            assert_eq!(text.parse::<Address>(), Err(AddressError), "{text}");
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_proxy_header_comes_before_tls() {
+        for text in ["proxy+tls:127.0.0.1:8765", "proxy+tls:unix:/run/h.sock"] {
+            let address = text.parse::<Address>().unwrap();
+            assert_eq!(address.to_string(), text);
+            assert!(address.is_tls() && address.is_proxy() && !address.socket().is_tls());
+        }
+        for text in ["proxy:tls:*:443", "tls:proxy:*:443", "tls+proxy:*:443", "proxy+tls:tls:*:1"] {
+            assert_eq!(text.parse::<Address>(), Err(AddressError), "{text}");
+        }
+    }
+
+    #[test]
+    fn proxy_stands_before_any_address_and_once() {
+        for text in ["proxy:127.0.0.1:8765", "proxy:*:80", "proxy:[::]:1", "proxy:unix:/run/h"] {
+            let address = text.parse::<Address>().unwrap();
+            assert_eq!(address.to_string(), text);
+            assert!(address.is_proxy() && !address.is_tls() && !address.socket().is_proxy());
+        }
+        for text in ["proxy:", "proxy:8765", "proxy:proxy:*:1", "proxy://h:1", "PROXY:*:1"] {
             assert_eq!(text.parse::<Address>(), Err(AddressError), "{text}");
         }
     }

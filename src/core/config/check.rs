@@ -5,7 +5,8 @@ use std::time::Duration;
 #[cfg(feature = "tls")]
 use super::ClientCertificates;
 use super::units::{show_duration, show_size};
-use super::{Address, Config, ConfigError, KEYS, Key, RateAction};
+use super::{Address, Config, ConfigError, KEYS, Key, Network, RateAction};
+use crate::core::wire::http::Forwarded;
 
 /// The findings of [`Config::check`], a line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Config {
 
     fn contradictions(&self) -> Vec<String> {
         let found = [self.silence_contradiction(), self.interval_contradiction()];
-        let found = found.into_iter().flatten();
+        let found = found.into_iter().flatten().chain(self.proxy_contradiction());
         #[cfg(feature = "tls")]
         let found = found.chain(self.tls_contradictions());
         found.collect()
@@ -85,6 +86,13 @@ impl Config {
         })
     }
 
+    /// Where only proxies may come, some must be known.
+    fn proxy_contradiction(&self) -> Option<String> {
+        let mut addresses = self.listen.iter().chain(&self.admin_listen);
+        let address = addresses.find(|address| address.is_proxy())?;
+        self.proxy.trusted.is_empty().then(|| format!("{address}: {NEEDS_TRUSTED}"))
+    }
+
     /// Files of TLS that belong together.
     #[cfg(feature = "tls")]
     fn tls_contradictions(&self) -> Vec<String> {
@@ -119,7 +127,19 @@ impl Config {
 
     /// Settings that work, but hardly as intended.
     fn doubts(&self) -> Vec<String> {
-        [self.address_doubts(), self.silence_doubts(), self.limit_doubts()].concat()
+        let proxy = self.proxy_doubts();
+        [self.address_doubts(), self.silence_doubts(), self.limit_doubts(), proxy].concat()
+    }
+
+    fn proxy_doubts(&self) -> Vec<String> {
+        let proxy = &self.proxy;
+        let mut everyone = proxy.trusted.networks().filter(Network::is_everyone);
+        let everyone = everyone.next().map(|network| {
+            format!("proxy.trusted = {network}: every peer may say which address it has")
+        });
+        let never = proxy.forwarded != Forwarded::Off && proxy.trusted.is_empty();
+        let never = never.then(|| "proxy.forwarded: never acts while proxy.trusted = off".into());
+        everyone.into_iter().chain(never).collect()
     }
 
     /// On other systems `[::]` often takes IPv4 too.
@@ -198,6 +218,9 @@ impl Config {
     }
 }
 
+/// What is said of an address for proxies where none is trusted.
+pub(crate) const NEEDS_TRUSTED: &str = "needs proxy.trusted";
+
 /// How long common balancers let a connection be silent.
 const BALANCER_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -242,6 +265,28 @@ mod tests {
             let faults = check(pairs).faults;
             assert_eq!(faults.len(), 1, "{faults:?}");
             assert!(faults[0].starts_with(fault), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_for_proxies_needs_some_that_are_trusted() {
+        for key in ["listen", "admin_listen"] {
+            let address = (key, "127.0.0.1:1,proxy:127.0.0.1:2");
+            assert_eq!(check(&[address]).faults, ["proxy:127.0.0.1:2: needs proxy.trusted"]);
+            assert_eq!(check(&[address, ("proxy.trusted", "unix")]), Report::default());
+        }
+    }
+
+    #[test]
+    fn proxies_that_cannot_be_meant_so_are_warned_of() {
+        for (name, text, warning) in [
+            ("proxy.trusted", "10.0.0.0/8,0.0.0.0/0", "proxy.trusted = 0.0.0.0/0: every peer"),
+            ("proxy.trusted", "::/0", "proxy.trusted = ::/0: every peer may say"),
+            ("proxy.forwarded", "forwarded", "proxy.forwarded: never acts while proxy.trusted"),
+        ] {
+            let report = check(&[(name, text)]);
+            assert_eq!(report.faults, [""; 0]);
+            assert!(report.warnings[0].starts_with(warning), "{report:?}");
         }
     }
 

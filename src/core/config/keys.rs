@@ -18,6 +18,7 @@ use super::kinds::{
 };
 use super::{Config, OverflowPolicy, Preset, RateAction};
 use crate::core::ground::time::SPAN_MAX;
+use crate::core::wire::http::Forwarded;
 
 /// One key of the configuration.
 pub struct Key {
@@ -150,6 +151,12 @@ pub const KEYS: &[Key] = &[
     key!(limits.topics, Count(1..=1_000_000), "topics; beyond it 503"),
     key!(limits.subscriptions, Count(1..=65_536), "subscriptions of one connection"),
     key!(overflow.policy, OneOf(POLICIES), "who gives way when an outbox is full"),
+    key!(
+        proxy.trusted,
+        List("must be a list of networks, such as 10.0.0.0/8, and unix, or off"),
+        "proxies that are believed whom they connect for"
+    ),
+    key!(proxy.forwarded, OneOf(FORWARDED), "header lines in which they say so"),
     key!(admission.origins, List("must be same, * or a list of origins"), "origins admitted"),
     key!(admission.hosts, List("must be auto, * or a list of host names"), "hosts answered"),
     key!(
@@ -240,6 +247,12 @@ const POLICIES: &[(&str, OverflowPolicy)] = &[
     (OverflowPolicy::Latest.label(), OverflowPolicy::Latest),
 ];
 
+const FORWARDED: &[(&str, Forwarded)] = &[
+    ("off", Forwarded::Off),
+    ("x-forwarded-for", Forwarded::XForwardedFor),
+    ("forwarded", Forwarded::Forwarded),
+];
+
 const RATE_ACTIONS: &[(&str, RateAction)] =
     &[("pause", RateAction::Pause), ("close", RateAction::Close)];
 
@@ -314,7 +327,8 @@ mod tests {
             limits.messages_per_second=0 limits.bytes_per_second=0 limits.rate_action=pause \
             limits.send_per_second=0 limits.pings_per_second=10 \
             limits.topics=1024 limits.subscriptions=64 \
-            overflow.policy=close admission.origins=same admission.hosts=auto \
+            overflow.policy=close proxy.trusted=off proxy.forwarded=off \
+            admission.origins=same admission.hosts=auto \
             admission.admin_hosts=auto admission.tokens=off \
             topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m \
             serve.files=off \

@@ -265,7 +265,7 @@ impl ValueKind<Vec<Address>> for Addresses {
             return Ok(Vec::new());
         }
         #[cfg(not(feature = "tls"))]
-        if text.split(',').any(|entry| entry.trim().starts_with("tls:")) {
+        if text.split(',').any(|entry| Address::names_tls(entry.trim())) {
             return Err(super::NO_TLS.into());
         }
         let entries = text.split(',').map(|entry| entry.trim().parse::<Address>());
@@ -286,7 +286,9 @@ impl<T: FromStr + Display> ValueKind<T> for List {
     }
 
     fn show(&self, value: &T) -> Shown {
-        Shown::List(value.to_string().split(',').map(String::from).collect())
+        let text = value.to_string();
+        let entries = text.split(',').filter(|_| text != "off");
+        Shown::List(entries.map(String::from).collect())
     }
 }
 

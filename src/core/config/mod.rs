@@ -23,6 +23,7 @@ mod check;
 mod client;
 mod keys;
 mod kinds;
+mod networks;
 #[cfg(any(test, all(feature = "ffi", not(feature = "toml"))))]
 mod plain_toml;
 mod print_toml;
@@ -39,16 +40,18 @@ pub(crate) mod units;
 mod worst_case;
 
 pub use address::{Address, AddressError};
+pub(crate) use check::NEEDS_TRUSTED;
 pub use check::Report;
 pub use client::ClientAdvice;
 pub use keys::{KEYS, Key};
+pub use networks::{Network, Networks};
 #[cfg(feature = "client")]
 pub use sections::Client;
 #[cfg(feature = "streams")]
 pub use sections::Serve;
 pub use sections::{
-    Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, RateAction,
-    Topics, Turn, Unix, Watch,
+    Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, Proxy,
+    RateAction, Topics, Turn, Unix, Watch,
 };
 #[cfg(feature = "tls")]
 pub use tls::{Ciphers, ClientCertificates, Tls};
@@ -86,6 +89,8 @@ pub struct Config {
     pub limits: Limits,
     /// What happens to a message for a full outbox.
     pub overflow: Overflow,
+    /// Whom proxies in front are believed to connect for.
+    pub proxy: Proxy,
     /// Who may connect.
     pub admission: Admission,
     /// What topics retain.
@@ -186,6 +191,7 @@ impl Default for Config {
             heartbeat: Heartbeat::default(),
             limits: Limits::default(),
             overflow: Overflow::default(),
+            proxy: Proxy::default(),
             admission: Admission::default(),
             topics: Topics::default(),
             watch: Watch::default(),
@@ -214,7 +220,7 @@ pub(super) fn no_such_key(name: &str) -> &'static str {
 }
 
 #[cfg(not(feature = "tls"))]
-const NO_TLS: &str = "this build has no TLS: feature `tls`";
+pub(crate) const NO_TLS: &str = "this build has no TLS: feature `tls`";
 
 /// The keys that were set: history, not value, so that any two are equal.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::core::wire::http::{Hosts, Origins};
+use super::Networks;
+use crate::core::wire::http::{Forwarded, Hosts, Origins};
 
 /// Who may connect to a Unix socket: each user who may write to its file (unix(7)).
 #[derive(Clone, Debug, PartialEq)]
@@ -321,6 +322,17 @@ impl OverflowPolicy {
             OverflowPolicy::Latest => "latest",
         }
     }
+}
+
+/// Whom proxies in front are believed to connect for.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Proxy {
+    /// Whose PROXY headers and forwarded lines are believed. Addresses that begin with `proxy:` or
+    /// `proxy+tls:` need it. Default none.
+    pub trusted: Networks,
+    /// The header lines in which they name the client of each request. Default none.
+    pub forwarded: Forwarded,
 }
 
 /// Who may connect.

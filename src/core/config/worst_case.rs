@@ -3,11 +3,11 @@
 //! It is a ceiling, not a forecast: an idle connection costs only its slot. The kernel's socket
 //! buffers and the memory of handlers are not in it.
 
-#[cfg(feature = "tls")]
-use super::Address;
-use super::Config;
+use super::{Address, Config};
 use crate::core::admission::rates::Rates;
 use crate::core::topics::log::Log;
+use crate::core::wire::http::Forwarded;
+use crate::core::wire::proxy_header::PROXY_HEADER_BYTES_MAX;
 
 /// One part of the worst case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,6 @@ impl Config {
         let connections = limits.connections as u64;
         let fixed = |what, count, bytes| Term { what, count, bytes, is_budgeted: false };
         let budgeted = |what, count, bytes| Term { what, count, bytes, is_budgeted: true };
-        #[cfg_attr(not(feature = "tls"), expect(unused_mut))]
         let mut terms = vec![
             // Slab entry and wheel entry.
             fixed("connection itself", connections, IDLE_CONNECTION_BYTES as u64),
@@ -94,10 +93,32 @@ impl Config {
             // Commands that the loop has not taken yet; one always fits.
             budgeted("commands", 1, message.max(COMMAND_BYTES)),
         ];
+        terms.extend(self.ahead_of_http());
+        terms
+    }
+
+    /// Returns what is kept of what comes before HTTP, and of who is in front.
+    fn ahead_of_http(&self) -> Vec<Term> {
+        let limits = &self.limits;
+        let has =
+            |is_so: fn(&Address) -> bool| self.listen.iter().chain(&self.admin_listen).any(is_so);
+        let fixed = |what, count: usize, bytes| Term {
+            what,
+            count: count as u64,
+            bytes,
+            is_budgeted: false,
+        };
+        let mut terms = Vec::new();
+        if has(Address::is_proxy) {
+            terms.push(fixed("PROXY header", limits.connections, PROXY_HEADER_BYTES_MAX as u64));
+        }
+        if self.proxy.forwarded != Forwarded::Off {
+            terms.push(fixed("its proxy", limits.connections, ADDRESS_BYTES));
+        }
         #[cfg(feature = "tls")]
-        if self.listen.iter().chain(&self.admin_listen).any(Address::is_tls) {
-            terms.push(fixed("its keys of TLS", connections, TLS_CONNECTION_BYTES));
-            terms.push(fixed("TLS handshake", limits.handshaking as u64, HANDSHAKE_BYTES));
+        if has(Address::is_tls) {
+            terms.push(fixed("its keys of TLS", limits.connections, TLS_CONNECTION_BYTES));
+            terms.push(fixed("TLS handshake", limits.handshaking, HANDSHAKE_BYTES));
         }
         terms
     }

@@ -30,6 +30,8 @@ impl PeerAddress {
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address() {
+            // A proxy has told an address without a port.
+            Some(address) if address.port() == 0 => address.ip().fmt(f),
             Some(address) => address.fmt(f),
             None => f.write_str("unix"),
         }

@@ -24,6 +24,8 @@ pub(super) struct Admission {
     by_address: ByAddress,
     handshakes: Handshakes,
     generation: Generation,
+    /// The proxies whose connections stand for a client meanwhile, by slot.
+    pub hops: HashMap<usize, PeerAddress>,
     /// Certificates of peers that may still make requests, by slot.
     #[cfg(feature = "tls")]
     pub certificates: Certificates,
@@ -109,13 +111,13 @@ impl Engine {
             self.stats.rejected_memory += 1;
             return Err(Refusal::new(503, SHORT_OF_MEMORY));
         }
-        let network = peer.filter(|_| is_public).and_then(network);
+        let network = self.network(face, peer);
         let per_ip = self.settings.config.limits.connections_per_ip;
         if let Some(network) = network.filter(|_| per_ip > 0)
             && !self.admission.by_address.take(network, per_ip)
         {
             self.stats.rejected_per_ip += 1;
-            return Err(Refusal::new(429, "too many connections are open from this address"));
+            return Err(Refusal::new(429, TOO_MANY_FROM_THERE));
         }
         self.admission.public += usize::from(is_public);
         self.admission.generation = self.admission.generation.next();
@@ -131,9 +133,38 @@ impl Engine {
 
     /// Notes that a connection has given its slot back.
     pub(super) fn release_address(&mut self, connection: &Connection) {
-        if let Some(network) = network_of(connection) {
+        if let Some(network) = self.network(connection.face, connection.peer.address()) {
             self.admission.by_address.give_back(network);
         }
+    }
+
+    /// Has a connection stand for another peer, and count for that one. Returns false, and changes
+    /// nothing, if `limits.connections_per_ip` are open from there.
+    pub(super) fn move_to(&mut self, id: ConnectionId, peer: PeerAddress) -> bool {
+        let Some(connection) = self.get(id) else { return false };
+        let network = |peer: PeerAddress| self.network(connection.face, peer.address());
+        let (old, new) = (network(connection.peer), network(peer));
+        let per_ip = self.settings.config.limits.connections_per_ip;
+        if per_ip > 0 && old != new {
+            if new.is_some_and(|new| !self.admission.by_address.take(new, per_ip)) {
+                self.stats.rejected_per_ip += 1;
+                return false;
+            }
+            if let Some(old) = old {
+                self.admission.by_address.give_back(old);
+            }
+        }
+        if let Some(connection) = self.get_mut(id) {
+            connection.peer = peer;
+        }
+        true
+    }
+
+    /// Returns what a connection counts for. `None` if for nothing: on the operator's listeners,
+    /// and if it comes from this machine or from a trusted proxy, which stand for many clients.
+    fn network(&self, face: Face, peer: Option<SocketAddr>) -> Option<u64> {
+        let is_counted = face != Face::Admin && !self.trusts(peer);
+        peer.filter(|_| is_counted).and_then(network)
     }
 
     /// Counts anew: `limits.connections_per_ip` may have been off before.
@@ -141,7 +172,8 @@ impl Engine {
         self.admission.by_address = ByAddress::default();
         if self.settings.config.limits.connections_per_ip > 0 {
             for (_, connection) in &self.connections {
-                if let Some(network) = network_of(connection) {
+                let network = self.network(connection.face, connection.peer.address());
+                if let Some(network) = network {
                     self.admission.by_address.take(network, u32::MAX);
                 }
             }
@@ -156,6 +188,7 @@ impl Admission {
             by_address: ByAddress::default(),
             handshakes: Handshakes::default(),
             generation,
+            hops: HashMap::new(),
             #[cfg(feature = "tls")]
             certificates: Certificates::default(),
             #[cfg(feature = "tls")]
@@ -207,10 +240,6 @@ impl ByAddress {
     }
 }
 
-fn network_of(connection: &Connection) -> Option<u64> {
-    connection.peer.address().filter(|_| connection.face != Face::Admin).and_then(network)
-}
-
 /// Returns what is counted as one address. Of IPv6 it is the first 64 bits, because one customer
 /// has at least such a network. `None` for loopback: a local process, such as a proxy, may stand
 /// for many clients.
@@ -222,6 +251,9 @@ fn network(peer: SocketAddr) -> Option<u64> {
         IpAddr::V6(ip) => Some((u128::from(ip) >> 64) as u64),
     }
 }
+
+/// What a client is told that has as many connections as one address may have.
+pub(super) const TOO_MANY_FROM_THERE: &str = "too many connections are open from this address";
 
 /// Connections through the operator's listeners: they come out of the descriptors kept in reserve.
 const ADMIN_CONNECTIONS_MAX: usize = 16;

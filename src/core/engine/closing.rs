@@ -208,6 +208,7 @@ impl Engine {
         self.admission.public -=
             usize::from(connection.face != crate::core::contract::route::Face::Admin);
         self.release_address(&connection);
+        self.admission.forget_hop(id);
         let reason = first_fault(connection.reason_so_far(), why);
         let discarded = connection.outbox.discard();
         self.count_discarded(discarded);

@@ -30,6 +30,7 @@ mod memory_budget;
 mod metrics;
 pub mod offers;
 mod output;
+mod proxied;
 pub mod pump;
 mod queue;
 mod rates;

@@ -70,7 +70,12 @@ fn read_some(
                 }
                 debug_assert!(len <= asked, "more was read than there is room for");
                 match len {
-                    0 => {}
+                    0 => {
+                        if let Some(client) = transport.take_client() {
+                            engine.handle_client(now, id, client, transport.handshake());
+                            break;
+                        }
+                    }
                     len if is_lent => engine.handle_lent(now, id, len, handlers),
                     len => engine.handle_input(now, id, &mut shared[..len], handlers),
                 }

@@ -9,6 +9,7 @@ use crate::core::connection::{Connection, RouteIndex};
 use crate::core::contract::accept::{Accept, Terms};
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
+use crate::core::engine::admission::TOO_MANY_FROM_THERE;
 use crate::core::engine::services::{self, Found};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
@@ -38,6 +39,7 @@ impl Engine {
             let pending = Pending { head_only, ..Pending::default() };
             return self.refuse_pending(now, id, 429, CloseReason::Rate, &pending);
         }
+        let is_welcome = self.follow_forwarded(id, &head.request);
         let Some(connection) = self.get(id) else { return };
         head.request.set_peer(connection.peer.address().map(|address| address.ip()));
         let face = connection.face;
@@ -50,6 +52,11 @@ impl Engine {
             head_only,
             ..Pending::default()
         };
+        if !is_welcome {
+            pending.keep &= head.body.is_empty();
+            let refusal = Refusal::new(429, TOO_MANY_FROM_THERE);
+            return self.answer(now, id, refusal.into(), &pending);
+        }
         let admitted = self.admit(id, &mut head, face, draining, &mut pending);
         let token = admitted.as_ref().map_or(None, |(_, token)| *token);
         let identity = admitted.as_ref().ok().and_then(|_| self.identity_of(id, token));
@@ -244,7 +251,7 @@ impl Engine {
 
     /// Takes what is known of the refused request. An answer to HEAD has no body, whatever its
     /// headers say. The connection ends behind the answer.
-    fn give_up_request(&mut self, id: ConnectionId) -> Pending {
+    pub(super) fn give_up_request(&mut self, id: ConnectionId) -> Pending {
         let pending = self.get_mut(id).map_or_else(Pending::default, Connection::give_up_request);
         // The handler still has the request.
         self.jobs.note_left(id, pending.given_bytes);
@@ -320,6 +327,7 @@ impl Engine {
 
     /// Lets the next request come, since the answer is with the kernel.
     pub(super) fn keep_alive(&mut self, now: Instant, id: ConnectionId) {
+        self.return_to_hop(id);
         if let Some(connection) = self.get_mut(id) {
             connection.keep_alive(now);
             self.mark_ready(id);

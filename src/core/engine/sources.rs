@@ -40,6 +40,7 @@ impl Engine {
         source.begin(room, shape.length.is_some() && !is_sealed);
         if shape.is_events && !is_empty {
             connection.begin_stream(now, is_chunked);
+            self.admission.forget_hop(id);
             self.stats.streams += 1;
             self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
             self.mark_ready(id);

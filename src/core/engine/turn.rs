@@ -280,6 +280,10 @@ impl Engine {
                         self.handle_error(now, id, &error);
                         self.apply_actions(world);
                     }
+                    let lent = world.lend(id.key());
+                    if lent.is_some_and(|(transport, ..)| transport.awaits_client()) {
+                        self.check_proxy(now, id);
+                    }
                 }
             }
         }

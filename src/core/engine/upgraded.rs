@@ -31,6 +31,8 @@ impl Engine {
         });
         let Some(connection) = self.get_mut(id) else { return };
         connection.upgrade(now, WebSocket::new(heartbeat, lifetime_at));
+        // It stands for this client to its end.
+        self.admission.forget_hop(id);
         self.stats.upgraded += 1;
         self.actions.push_back(crate::core::engine::Action::Upgraded(id.key()));
         self.serve_opened(now, id, request);

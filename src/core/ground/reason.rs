@@ -81,6 +81,8 @@ pub enum CloseReason {
     /// The body of an answer was cut off: what was to give it ended early, or gave another number
     /// of bytes than it had promised.
     Cut,
+    /// Where only proxies may connect, somebody else did, or began without a good PROXY header.
+    Proxy,
     /// TLS was refused or broken: the log says why.
     #[cfg(feature = "tls")]
     Tls,
@@ -133,6 +135,7 @@ impl CloseReason {
             Shutdown => "shutdown",
             Stream => "stream",
             Cut => "cut",
+            Proxy => "proxy",
             #[cfg(feature = "tls")]
             Tls => "tls",
         }
@@ -154,7 +157,7 @@ impl CloseReason {
             Lifetime | Drain => 1001,
             Shed => 1012,
             WriteStall | CloseSend | CloseAck | DrainDeadline | Handshake | Answer | Body
-            | KeepAlive | Done | Reset | Eof | Shutdown | Stream | Cut => 1006,
+            | KeepAlive | Done | Reset | Eof | Shutdown | Stream | Cut | Proxy => 1006,
             #[cfg(feature = "tls")]
             Tls => 1006,
         }
@@ -171,7 +174,9 @@ impl CloseReason {
             Peer(_) | Application(_) | Lifetime | Drain | Shed | Kicked | KeepAlive | Done
             | Eof | Reset | Shutdown => Severity::Clean,
             ReadIdle | Heartbeat | Message | Overflow | Memory | WriteStall | CloseSend
-            | CloseAck | DrainDeadline | Handshake | Answer | Body | Stream => Severity::Deadline,
+            | CloseAck | DrainDeadline | Handshake | Answer | Body | Stream | Proxy => {
+                Severity::Deadline
+            }
             #[cfg(feature = "tls")]
             Tls => Severity::Deadline,
             Protocol | Utf8 | TooBig | Fragments | Rate | Forbidden | Panic | Cut => {
@@ -213,13 +218,14 @@ impl CloseReason {
             Memory => 27,
             Stream => 28,
             Cut => 29,
+            Proxy => 30,
             #[cfg(feature = "tls")]
-            Tls => 30,
+            Tls => 31,
         }
     }
 
     /// How many labels there are.
-    pub const COUNT: usize = 30 + cfg!(feature = "tls") as usize;
+    pub const COUNT: usize = 31 + cfg!(feature = "tls") as usize;
 
     /// All reasons, one for each label, in the order of [`CloseReason::index`].
     pub const ALL: [CloseReason; CloseReason::COUNT] = [
@@ -253,6 +259,7 @@ impl CloseReason {
         Memory,
         Stream,
         Cut,
+        Proxy,
         #[cfg(feature = "tls")]
         Tls,
     ];
@@ -294,6 +301,7 @@ impl fmt::Display for CloseReason {
             Shutdown => "the server was told to end at once",
             Stream => "the body of the answer stood still for too long",
             Cut => "the body of the answer was cut off",
+            Proxy => "only trusted proxies may connect here, with a good PROXY header",
             #[cfg(feature = "tls")]
             Tls => "TLS was refused or broken",
         })

@@ -8,6 +8,7 @@ pub mod http;
 pub mod hub;
 pub mod message;
 pub mod payload;
+pub mod proxy_header;
 pub mod spare_memory;
 pub mod sse;
 #[cfg(feature = "client")]

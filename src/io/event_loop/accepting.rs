@@ -9,7 +9,7 @@ use mio::Token;
 
 use super::outside::Outside;
 use super::{EventLoop, LISTENER_TOKENS, REFUSAL_TOKENS};
-use crate::core::config::Address;
+use crate::core::config::{Address, NEEDS_TRUSTED};
 use crate::core::contract::route::Face;
 use crate::core::engine::{ACCEPTS_PER_TURN, Engine};
 use crate::core::ground::time::Instant;
@@ -17,40 +17,39 @@ use crate::core::wire::http::{Caching, Refusal, Response, Wire, date};
 use crate::io::bind::Adopted;
 use crate::io::listener::{Accepted, Listener, LocalAddress};
 use crate::io::memory::MemoryNetwork;
-use crate::io::socket::Socket;
+use crate::io::socket::{Socket, Speech};
 
 impl EventLoop {
     /// Binds an address and returns the addresses really bound.
     pub fn listen(&mut self, address: &Address, face: Face) -> io::Result<Vec<LocalAddress>> {
-        #[cfg(feature = "tls")]
-        if address.is_tls() {
-            self.check_desk()?;
-        }
-        let bound = Listener::bind(address, &self.engine.config().unix, face)?;
+        let speech = address.into();
+        self.check_speech(speech)?;
+        let bound = Listener::bind(address, &self.engine.config().unix, face, speech)?;
         bound.into_iter().map(|listener| self.add_bound(listener)).collect()
     }
 
     /// Takes over a listener and returns its address.
-    pub fn adopt(&mut self, adopted: Adopted, face: Face) -> io::Result<LocalAddress> {
-        self.add_bound(Listener::adopt(adopted, face)?)
+    pub fn adopt(
+        &mut self,
+        adopted: Adopted,
+        face: Face,
+        speech: Speech,
+    ) -> io::Result<LocalAddress> {
+        self.check_speech(speech)?;
+        self.add_bound(Listener::adopt(adopted, face, speech)?)
     }
 
-    /// Takes over a listener where TLS is spoken, and returns its address.
-    #[cfg(feature = "tls")]
-    pub fn adopt_tls(&mut self, adopted: Adopted) -> io::Result<LocalAddress> {
-        self.check_desk()?;
-        self.add_bound(Listener::adopt(adopted, Face::Public)?.with_tls())
-    }
-
-    /// Without a certificate there is no address of TLS.
-    #[cfg(feature = "tls")]
-    fn check_desk(&self) -> io::Result<()> {
-        match self.outside.sockets.desk {
-            Some(_) => Ok(()),
-            None => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "needs tls.certificate and tls.key",
-            )),
+    /// Without a certificate there is no address of TLS, and none for proxies without some that are
+    /// trusted.
+    fn check_speech(&self, speech: Speech) -> io::Result<()> {
+        let needs = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        #[cfg(feature = "tls")]
+        if speech.is_tls && self.outside.sockets.desk.is_none() {
+            return needs("needs tls.certificate and tls.key");
+        }
+        match speech.is_proxy && self.engine.config().proxy.trusted.is_empty() {
+            true => needs(NEEDS_TRUSTED),
+            false => Ok(()),
         }
     }
 
@@ -130,13 +129,22 @@ impl Outside {
         }
     }
 
-    /// Answers a connection that gets no slot.
-    pub fn answer_refused(&mut self, engine: &Engine, now: Instant, socket: Socket, why: Refusal) {
+    /// Answers a connection that gets no slot; not a byte goes to who may not connect there.
+    pub fn answer_refused(
+        &mut self,
+        engine: &Engine,
+        now: Instant,
+        mut socket: Socket,
+        why: Refusal,
+    ) {
+        let expires_at = now + engine.config().deadlines.close_ack;
+        let registry = self.poll.registry();
+        if socket.is_proxied() && !engine.trusts(socket.lend().peer()) {
+            return self.refusals.linger(socket, expires_at, registry, REFUSAL_TOKENS);
+        }
         let date = date(self.clock.unix_ms());
         let wire = Wire { date: &date, keep_alive: None, head_only: false };
         let answer = Response::from(why).caching(Caching::NoStore).encode(&wire);
-        let expires_at = now + engine.config().deadlines.close_ack;
-        let registry = self.poll.registry();
         self.refusals.refuse(socket, &answer, expires_at, registry, REFUSAL_TOKENS);
     }
 

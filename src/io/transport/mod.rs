@@ -2,6 +2,7 @@
 
 mod memory;
 mod plain;
+pub(crate) mod proxied;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 

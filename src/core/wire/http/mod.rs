@@ -29,6 +29,7 @@ mod body;
 mod buffer;
 mod chunks;
 mod cors;
+mod forwarded;
 mod framing;
 mod head;
 mod header_lines;
@@ -56,6 +57,7 @@ pub(crate) use authority::Authority;
 pub use bearer::bearer;
 pub use body::BodyReader;
 pub use cors::{Cors, is_preflight, preflight};
+pub use forwarded::Forwarded;
 pub use framing::{Asked, BodyLength, Version, check_encoding};
 #[cfg(test)]
 pub(crate) use head::tests::request as test_request;

@@ -15,17 +15,16 @@ mod open;
 mod shake;
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
 
 use log::{Level, log};
-use mio::Registry;
-use mio::net::{TcpStream, UnixStream};
 
 use crate::core::ground::time::Instant;
 use crate::core::transport::{Got, Handshake, Transport, Written};
 use crate::core::wire::tls::{
     Aes128, Aes256, Alert, Certificate, ChaCha20, First, SESSION_BYTES, Sealed, Suite, first,
 };
-use crate::io::socket::SocketMut;
+use crate::io::socket::{SocketMut, Stream};
 
 use open::Open;
 use shake::{Agreed, Failure, Step};
@@ -60,34 +59,12 @@ enum Lent<'a> {
     Open(&'a mut Stream, &'a mut Open),
 }
 
-/// The socket below.
-#[derive(Debug)]
-pub(crate) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    pub fn lend(&mut self) -> SocketMut<'_> {
-        match self {
-            Stream::Tcp(stream) => SocketMut::Tcp(stream),
-            Stream::Unix(stream) => SocketMut::Unix(stream),
-        }
-    }
-
-    /// Watches the socket no longer.
-    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => registry.deregister(stream),
-            Stream::Unix(stream) => registry.deregister(stream),
-        }
-    }
-}
-
 /// A connection in its handshake.
 pub(crate) struct Shaking {
     serial: u32,
     began_at: Instant,
+    /// The client, if a proxy has said who that is.
+    client: Option<SocketAddr>,
     stage: Stage,
     /// The place that it has, if it holds state.
     place: Option<Place>,
@@ -119,11 +96,12 @@ impl std::fmt::Debug for Shaking {
 }
 
 impl Tls {
-    /// Begins with a connection that was accepted.
-    pub fn new(stream: Stream, desk: &mut Desk) -> Tls {
+    /// Begins with a connection that was accepted, of a client if a proxy has said whose it is.
+    pub fn new(stream: Stream, client: Option<SocketAddr>, desk: &mut Desk) -> Tls {
         let shaking = Shaking {
             serial: desk.next_serial(),
             began_at: desk.now,
+            client,
             stage: Stage::Hello(Vec::new()),
             place: None,
             flight: Vec::new(),
@@ -285,7 +263,7 @@ impl Tls {
             let _ = stream.lend().write(&[IoSlice::new(&told)]);
         }
         desk.figures.count_failure(failure.label);
-        let peer = stream.lend().peer();
+        let peer = shaking.client.or_else(|| stream.lend().peer());
         let peer = peer.map_or_else(|| "unix".into(), |peer| peer.to_string());
         // Whoever only looks whether the port is open says nothing.
         let level = if failure.label == "eof" { Level::Debug } else { Level::Info };
@@ -477,7 +455,6 @@ impl TlsMut<'_> {
         let Lent::Shaking(stream, shaking) = self.tls.lend() else {
             unreachable!("it is in its handshake");
         };
-        let serial = shaking.serial;
         let input = match &mut shaking.stage {
             Stage::Failed { .. } => return Err(ErrorKind::InvalidData.into()),
             // What comes meanwhile is read when the step is done.
@@ -501,7 +478,28 @@ impl TlsMut<'_> {
         input.reserve_exact(len);
         input.extend_from_slice(&scratch[..len]);
         self.desk.overhead += len;
-        let ticket = Ticket { key: self.key, serial };
+        self.go_on(is_drained)
+    }
+
+    /// Takes what has come behind a PROXY header, before any read.
+    pub fn begin_with(&mut self, bytes: Vec<u8>) {
+        let before = self.tls.held_bytes();
+        if let Lent::Shaking(_, shaking) = self.tls.lend()
+            && !bytes.is_empty()
+        {
+            shaking.stage = Stage::Hello(bytes);
+            // What is wrong with it, the next read says again.
+            let _ = self.go_on(false);
+        }
+        self.count_held(before);
+    }
+
+    /// Goes on with what has come.
+    fn go_on(&mut self, is_drained: bool) -> io::Result<Got> {
+        let Lent::Shaking(_, shaking) = self.tls.lend() else {
+            unreachable!("it is in its handshake");
+        };
+        let ticket = Ticket { key: self.key, serial: shaking.serial };
         match std::mem::replace(&mut shaking.stage, Stage::Away) {
             Stage::Hello(hello) => match first(&hello) {
                 First::Hello => {
