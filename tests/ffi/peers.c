@@ -324,6 +324,35 @@ static int bound(int family, int type, int is_listening)
     return fd;
 }
 
+static void a_proxy_says_whom_it_connects_for(void)
+{
+    static const char line[] = "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n";
+    heartwheel *server;
+    CHECK_IS(heartwheel_new("listen = \"proxy:127.0.0.1:0\"", &server), HEARTWHEEL_E_CONFIG);
+    heartwheel_free(server);
+    CHECK_IS(heartwheel_new(NULL, &server), HEARTWHEEL_OK);
+    CHECK_IS(heartwheel_listen(server, "proxy:127.0.0.1:0"), HEARTWHEEL_E_IO);
+    CHECK(strstr(heartwheel_last_error(server), "proxy.trusted") != NULL);
+    heartwheel_free(server);
+    CHECK_IS(heartwheel_new("[proxy]\ntrusted = \"127.0.0.1\"", &server), HEARTWHEEL_OK);
+    CHECK_IS(heartwheel_route_websocket(server, "/echo"), HEARTWHEEL_OK);
+    int adopted = heartwheel_adopt_fd(server, bound(AF_INET, SOCK_STREAM, 1), HEARTWHEEL_ADOPT_PROXY);
+    int ports[] = {heartwheel_listen(server, "proxy:127.0.0.1:0"), adopted};
+    for (int i = 0; i < 2; i++) {
+        CHECK(ports[i] > 0);
+        int fd = dial(ports[i], 0);
+        CHECK_IS(send(fd, line, sizeof line - 1, MSG_NOSIGNAL), (ssize_t)sizeof line - 1);
+        ask_upgrade(fd, "/echo");
+        heartwheel_event event = expect(server, HEARTWHEEL_OPENED);
+        char address[32];
+        CHECK_IS(heartwheel_address(server, event.peer, address, sizeof address), 14);
+        CHECK(strcmp(address, "192.0.2.1:1000") == 0);
+        close(fd);
+        expect(server, HEARTWHEEL_CLOSED);
+    }
+    heartwheel_free(server);
+}
+
 static void a_listener_of_somebody_else_is_served(void)
 {
     heartwheel *server;
@@ -415,6 +444,7 @@ int main(void)
     figures_and_the_table_are_shown();
     another_configuration_holds_from_the_next_turn_on();
     a_listener_of_somebody_else_is_served();
+    a_proxy_says_whom_it_connects_for();
     puts("peers: ok");
     return 0;
 }
