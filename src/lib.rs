@@ -152,6 +152,7 @@ pub use crate::core::contract::event::Event;
 pub use crate::core::contract::offer::Offer;
 pub use crate::core::contract::peer_info::PeerInfo;
 pub use crate::core::contract::route::Placement;
+pub use crate::core::ground::cohort::Cohort;
 pub use crate::core::ground::id::ConnectionId;
 pub use crate::core::ground::reason::CloseReason;
 pub use crate::core::observe::stats::{self, Stats};

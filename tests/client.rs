@@ -29,3 +29,6 @@ mod rig;
 mod secure;
 #[path = "client/streams.rs"]
 mod streams;
+#[cfg(feature = "program")]
+#[path = "client/verdict.rs"]
+mod verdict;

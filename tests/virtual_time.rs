@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "virtual_time/cohorts.rs"]
+mod cohorts;
 #[path = "virtual_time/deadlines.rs"]
 mod deadlines;
 #[path = "virtual_time/drain_hooks.rs"]

@@ -32,6 +32,8 @@ pub struct Asked {
     pub is_json: bool,
     /// After how many events to end.
     pub count: Option<u64>,
+    /// For how long to count.
+    pub span: Option<Duration>,
 }
 
 impl Asked {
@@ -72,6 +74,10 @@ impl Asked {
             "count" => {
                 let count = text.parse().ok().filter(|count| *count > 0);
                 self.count = Some(count.ok_or_else(|| must("a whole number from 1"))?);
+            }
+            "for" => {
+                let span = read_duration(&text).filter(|span| *span >= Duration::from_secs(1));
+                self.span = Some(span.ok_or_else(|| must("a time from 1s on"))?);
             }
             _ => unreachable!("the table has no other"),
         }

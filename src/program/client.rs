@@ -1,4 +1,4 @@
-//! `heartwheel subscribe` and `heartwheel publish`: what both are made of. A client on a loop of
+//! `heartwheel subscribe`, `publish` and `verdict`: what they are made of. A client on a loop of
 //! its own, what it is told, and how a run ends.
 
 use std::ffi::OsStr;
@@ -20,7 +20,7 @@ use signal_hook::iterator::Signals;
 use super::asked::Asked;
 use super::load::{Loaded, load};
 use super::options::{Command, Options};
-use super::{complain, log_queue, publish, refuse, subscribe};
+use super::{complain, log_queue, publish, refuse, subscribe, verdict};
 use crate::client::{Links, State, TopicEvent, Why};
 use crate::core::config::Config;
 use crate::core::config::units::show_duration;
@@ -29,7 +29,7 @@ use crate::system::spawn::spawn;
 use crate::threads::dial::Dial;
 use crate::threads::link::{Link, LinkEvent, StateChange};
 
-/// Runs one of the two commands.
+/// Runs one of these commands.
 pub(super) fn run(options: Options) -> ExitCode {
     let loaded = load(&options, env::vars_os(), |path| fs::read_to_string(path));
     let Loaded { mut config, warnings } = match loaded {
@@ -51,6 +51,7 @@ pub(super) fn run(options: Options) -> ExitCode {
     let Options { command, asked, .. } = options;
     let begun = match command {
         Command::Subscribe => subscribe::run(&asked, &config),
+        Command::Verdict => verdict::run(&asked, &config),
         _ => publish::run(&asked, &config),
     };
     let status = match begun {

@@ -62,6 +62,8 @@ mod subscribe;
 mod timestamp;
 #[cfg(feature = "tls")]
 mod tls_files;
+#[cfg(feature = "client")]
+mod verdict;
 mod watch;
 
 #[doc(hidden)]
@@ -95,7 +97,7 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
         Command::Help => return print(Usage),
         Command::Version => return print(VERSION),
         #[cfg(feature = "client")]
-        Command::Subscribe | Command::Publish => return client::run(options),
+        Command::Subscribe | Command::Publish | Command::Verdict => return client::run(options),
         _ => {}
     }
     let command = options.command;

@@ -83,6 +83,12 @@ pub const CLIENT_COMMANDS: &[CommandWord] = &[
         meaning: "publish PAYLOAD, or all of stdin, or with - each line of it; print the ids",
         command: Command::Publish,
     },
+    CommandWord {
+        name: "verdict",
+        arguments: "URL",
+        meaning: "compare the canary with the other clients by /metrics; status 1 if worse",
+        command: Command::Verdict,
+    },
 ];
 
 /// All options but those of the other end; each command takes all of them.
@@ -218,6 +224,13 @@ pub const CLIENT_FLAGS: &[Flag] = &[
         meaning: "subscribe: end after so many events",
         does: Does::Subscribe,
     },
+    Flag {
+        short: None,
+        long: "for",
+        value: Some("D"),
+        meaning: "verdict: compare what is counted in this time (60s)",
+        does: Does::Verdict,
+    },
 ];
 
 /// What an option does.
@@ -235,6 +248,8 @@ enum Does {
     Client,
     /// Is for `subscribe`.
     Subscribe,
+    /// Is for `verdict`.
+    Verdict,
 }
 
 /// What the program is to do.
@@ -251,6 +266,8 @@ pub enum Command {
     Subscribe,
     /// Publish to a topic.
     Publish,
+    /// Compare the cohorts.
+    Verdict,
     /// Print the usage.
     Help,
     /// Print the version.
@@ -308,13 +325,15 @@ impl Options {
                 Some(Does::Key(key)) => options.push(key, parser.value()?.string()?),
                 Some(Does::Only(command)) => return Ok(Options { command, ..Options::default() }),
                 #[cfg(feature = "client")]
-                Some(Does::Client | Does::Subscribe) => {
+                Some(Does::Client | Does::Subscribe | Does::Verdict) => {
                     let flag = flag.expect("it does something");
                     options.asked.take(flag.long, &mut parser)?;
                     of_clients.push(flag);
                 }
                 #[cfg(not(feature = "client"))]
-                Some(Does::Client | Does::Subscribe) => return Err(argument.unexpected()),
+                Some(Does::Client | Does::Subscribe | Does::Verdict) => {
+                    return Err(argument.unexpected());
+                }
                 None => return Err(argument.unexpected()),
             }
         }
@@ -324,8 +343,10 @@ impl Options {
             let command = options.command;
             if flag.does == Does::Subscribe && command != Command::Subscribe {
                 return Err(format!("--{}: is for subscribe", flag.long).into());
+            } else if flag.does == Does::Verdict && command != Command::Verdict {
+                return Err(format!("--{}: is for verdict", flag.long).into());
             } else if !command.is_client() {
-                return Err(format!("--{}: is for subscribe and publish", flag.long).into());
+                return Err(format!("--{}: is for clients", flag.long).into());
             }
         }
         Ok(options)
@@ -363,12 +384,12 @@ impl Command {
     /// Returns whether it is one of the other end.
     #[cfg(feature = "client")]
     pub fn is_client(self) -> bool {
-        matches!(self, Command::Subscribe | Command::Publish)
+        matches!(self, Command::Subscribe | Command::Publish | Command::Verdict)
     }
 
     fn named(word: &OsStr) -> Result<Command, String> {
         #[cfg(not(feature = "client"))]
-        if word == "subscribe" || word == "publish" {
+        if CLIENT_COMMANDS.iter().any(|command| word == command.name) {
             let word = word.to_string_lossy();
             return Err(format!("{word}: this build has no client: feature `client`"));
         }
@@ -395,7 +416,7 @@ impl Display for Usage {
         FLAGS.iter().try_for_each(|flag| write_flag(f, flag))?;
         #[cfg(feature = "client")]
         {
-            f.write_str("\nOptions of subscribe and publish:\n")?;
+            f.write_str("\nOptions of clients:\n")?;
             CLIENT_FLAGS.iter().try_for_each(|flag| write_flag(f, flag))?;
         }
         f.write_str(USAGE_END)

@@ -1,5 +1,6 @@
 //! Who may do what, and how often.
 
+pub mod cohort;
 pub mod rates;
 pub mod rights;
 pub mod tokens;

@@ -13,8 +13,8 @@ use super::ClientCertificates;
 #[cfg(feature = "client")]
 use super::kinds::Proxy;
 use super::kinds::{
-    Addresses, Count, File, List, Mode, OneOf, OrAuto, OrOff, Ownership, Share, Shown, Size, Span,
-    Switch, ValueKind,
+    Addresses, CohortKeys, Count, File, List, Mode, OneOf, OrAuto, OrOff, Ownership, Percent, Salt,
+    Share, Shown, Size, Span, Switch, ValueKind,
 };
 use super::{Config, OverflowPolicy, Preset, RateAction};
 use crate::core::ground::time::SPAN_MAX;
@@ -175,6 +175,9 @@ pub const KEYS: &[Key] = &[
     key!(watch.threshold, Count(1..=1000), "the sum beyond it that is an alarm"),
     key!(watch.dir, OrOff(File), "where a snapshot is written at an alarm"),
     key!(watch.snapshots, Count(1..=1000), "how many snapshots are kept"),
+    key!(canary.percent, Percent, "the share of the clients that is counted apart"),
+    key!(canary.key, CohortKeys, "what names a client: header:NAME, query:NAME, identity, ip"),
+    key!(canary.salt, Salt, "what is hashed before it: another one draws other clients"),
     #[cfg(feature = "client")]
     key!(client.resolve, ALWAYS, "a host's name looked up"),
     #[cfg(feature = "client")]
@@ -332,7 +335,8 @@ mod tests {
             admission.admin_hosts=auto admission.tokens=off \
             topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m \
             serve.files=off \
-            watch.interval=off watch.drift=0.5 watch.threshold=8 watch.dir=off watch.snapshots=8";
+            watch.interval=off watch.drift=0.5 watch.threshold=8 watch.dir=off watch.snapshots=8 \
+            canary.percent=0 canary.key=header:X-Device-Id canary.salt=";
         #[cfg(feature = "client")]
         let expected = format!("{expected} {CLIENT_DEFAULTS}");
         #[cfg(feature = "client")]

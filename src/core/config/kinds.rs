@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::units::{read_duration, read_size, show_duration, show_size};
 use super::{Address, Owner};
-use crate::core::ground::decimal;
+use crate::core::admission::cohort::CohortKey;
+use crate::core::ground::decimal::{self, Decimal};
 
 /// Reads and shows the values of one kind.
 ///
@@ -187,6 +188,54 @@ impl ValueKind<f64> for Share {
 
     fn show(&self, share: &f64) -> Shown {
         Shown::Bare(decimal::share(*share))
+    }
+}
+
+/// Of a hundred, with two decimals.
+pub(super) struct Percent;
+
+impl ValueKind<f64> for Percent {
+    fn read(&self, text: &str) -> Result<f64, String> {
+        let is_fit = |percent: &f64| {
+            let hundredths = percent * 100.0;
+            (0.0..=100.0).contains(percent) && (hundredths - hundredths.round()).abs() < 1e-6
+        };
+        let percent = decimal::parse(text).filter(is_fit);
+        percent
+            .ok_or_else(|| "must be a number from 0 to 100 with two decimals, such as 2.5".into())
+    }
+
+    fn show(&self, percent: &f64) -> Shown {
+        Shown::Bare(Decimal::new((percent * 100.0).round() as u64, 2).to_string())
+    }
+}
+
+/// What names a client.
+pub(super) struct CohortKeys;
+
+impl ValueKind<CohortKey> for CohortKeys {
+    fn read(&self, text: &str) -> Result<CohortKey, String> {
+        text.parse().map_err(|()| "must be header:NAME, query:NAME, identity or ip".into())
+    }
+
+    fn show(&self, key: &CohortKey) -> Shown {
+        Shown::Text(key.to_string())
+    }
+}
+
+/// What is hashed before a key.
+pub(super) struct Salt;
+
+impl ValueKind<String> for Salt {
+    fn read(&self, text: &str) -> Result<String, String> {
+        match text.len() <= 64 && !text.contains(char::is_control) {
+            true => Ok(text.to_owned()),
+            false => Err("must have at most 64 bytes and no control characters".into()),
+        }
+    }
+
+    fn show(&self, salt: &String) -> Shown {
+        Shown::Text(salt.clone())
     }
 }
 

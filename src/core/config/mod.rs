@@ -39,6 +39,7 @@ mod toml_text;
 pub(crate) mod units;
 mod worst_case;
 
+pub use crate::core::admission::cohort::CohortKey;
 pub use address::{Address, AddressError};
 pub(crate) use check::NEEDS_TRUSTED;
 pub use check::Report;
@@ -50,7 +51,7 @@ pub use sections::Client;
 #[cfg(feature = "streams")]
 pub use sections::Serve;
 pub use sections::{
-    Admission, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, Proxy,
+    Admission, Canary, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, Proxy,
     RateAction, Topics, Turn, Unix, Watch,
 };
 #[cfg(feature = "tls")]
@@ -97,6 +98,8 @@ pub struct Config {
     pub topics: Topics,
     /// Early warning.
     pub watch: Watch,
+    /// Which clients are counted apart.
+    pub canary: Canary,
     /// What the program serves beside topics.
     #[cfg(feature = "streams")]
     pub serve: Serve,
@@ -195,6 +198,7 @@ impl Default for Config {
             admission: Admission::default(),
             topics: Topics::default(),
             watch: Watch::default(),
+            canary: Canary::default(),
             #[cfg(feature = "streams")]
             serve: Serve::default(),
             #[cfg(feature = "client")]

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Networks;
-use crate::core::wire::http::{Forwarded, Hosts, Origins};
+use crate::core::admission::cohort::CohortKey;
+use crate::core::ground::cohort::Cohort;
+use crate::core::wire::http::{Forwarded, Hosts, Origins, Request};
 
 /// Who may connect to a Unix socket: each user who may write to its file (unix(7)).
 #[derive(Clone, Debug, PartialEq)]
@@ -367,6 +369,28 @@ pub struct Watch {
     pub dir: Option<PathBuf>,
     /// How many snapshots are kept, the newest. Default 8, 1 to 1000.
     pub snapshots: usize,
+}
+
+/// Which share of the clients is the canary, whose ends, handshakes and round trips are counted
+/// apart.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Canary {
+    /// How much of a hundred, with two decimals. Default 0: there are no cohorts.
+    pub percent: f64,
+    /// What names a client. Default `header:X-Device-Id`.
+    pub key: CohortKey,
+    /// What stands before the key in the hash, at most 64 bytes: another one draws other clients.
+    /// Default empty.
+    pub salt: String,
+}
+
+impl Canary {
+    /// Returns the cohort of a request's client, if there are cohorts.
+    pub(crate) fn cohort(&self, request: &Request) -> Option<Cohort> {
+        let hundredths = (self.percent * 100.0).round() as u32;
+        (hundredths > 0).then(|| self.key.cohort(request, hundredths, &self.salt))
+    }
 }
 
 impl Default for Watch {

@@ -1,5 +1,6 @@
 //! What is known of a connection beside its phase, in as few bytes as it takes.
 
+use crate::core::ground::cohort::Cohort;
 use crate::core::observe::stats::Transport;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +17,8 @@ pub(crate) struct Flags {
     pub relink: bool,
     /// Equal to the schedule's mark if the connection has followed the change of the round.
     pub round_parity: bool,
+    /// The cohort of the client that asked last.
+    pub cohort: Option<Cohort>,
     /// What TLS has agreed on, if the connection came over TLS.
     #[cfg(feature = "tls")]
     pub sealed: Option<crate::core::wire::tls::Sealed>,

@@ -12,6 +12,7 @@ use crate::core::engine::departures::{Departures, RETRY_MS};
 use crate::core::engine::drain::Drain;
 use crate::core::engine::jobs::{Orphan, memory_of};
 use crate::core::engine::{Action, End, Engine, find_mut, first_fault};
+use crate::core::ground::cohort::Cohort;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::json;
 use crate::core::ground::reason::{CloseReason, Severity};
@@ -213,7 +214,11 @@ impl Engine {
         let discarded = connection.outbox.discard();
         self.count_discarded(discarded);
         self.stats.timers_cancelled += connection.drop_timers();
-        self.stats.closed[connection.flags.transport as usize][reason.index()] += 1;
+        let transport = connection.flags.transport as usize;
+        self.stats.closed[transport][reason.index()] += 1;
+        if connection.flags.cohort == Some(Cohort::Canary) {
+            self.stats.canary.closed[transport][reason.index()] += 1;
+        }
         log_end(now, id, &connection, self.admission.name(&connection), reason);
         debug_assert!(connection.outbox.is_empty(), "all that waited was counted as discarded");
         self.actions.push_back(match end {

@@ -11,6 +11,7 @@ use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
 use crate::core::engine::admission::TOO_MANY_FROM_THERE;
 use crate::core::engine::services::{self, Found};
+use crate::core::ground::cohort::Cohort;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
@@ -66,6 +67,7 @@ impl Engine {
         connection.token = token;
         connection.identify(identity.clone(), None);
         head.request.set_identity(self.or_certificate(id, identity));
+        self.tell_cohort(id, &mut head.request);
         match admitted.map(|(aim, _)| aim) {
             Err(refusal) => {
                 pending.keep &= head.body.is_empty();
@@ -195,7 +197,25 @@ impl Engine {
         let identity = identity.or_else(|| connection.identity().cloned());
         connection.identify(identity.clone(), rights);
         request.set_identity(self.or_certificate(id, identity));
+        self.tell_cohort(id, request);
         Ok(())
+    }
+
+    /// Has a request, and its connection, know the cohort of their client.
+    fn tell_cohort(&mut self, id: ConnectionId, request: &mut Request) {
+        request.set_cohort(self.settings.config.canary.cohort(request));
+        if let Some(connection) = self.get_mut(id) {
+            connection.flags.cohort = request.cohort();
+        }
+    }
+
+    /// Counts how long it took to open a WebSocket or an event stream.
+    pub(super) fn count_handshake(&mut self, now: Instant, id: ConnectionId, pending: &Pending) {
+        let span = now.since(pending.began_at.near(now));
+        self.stats.handshake.record_ms(span);
+        if self.get(id).is_some_and(|connection| connection.flags.cohort == Some(Cohort::Canary)) {
+            self.stats.canary.handshake.record_ms(span);
+        }
     }
 
     /// Answers an upgrade that nothing stands against, and opens its WebSocket.
@@ -210,7 +230,7 @@ impl Engine {
             Ok(lines) => lines,
             Err(refusal) => return self.answer(now, id, refusal.into(), &pending),
         };
-        self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
+        self.count_handshake(now, id, &pending);
         let accepted = http::switching_protocols(&accept_key, protocol.as_deref(), &lines);
         self.push_answer(now, id, accepted, &pending);
         self.open(now, id, request);

@@ -42,7 +42,7 @@ impl Engine {
             connection.begin_stream(now, is_chunked);
             self.admission.forget_hop(id);
             self.stats.streams += 1;
-            self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
+            self.count_handshake(now, id, &pending);
             self.mark_ready(id);
         } else {
             let listing = Listing { rest: Rest::Source, is_chunked };

@@ -79,6 +79,10 @@ impl Engine {
             Some(name) => object.string("identity", name),
             None => object,
         };
+        let object = match connection.flags.cohort {
+            Some(cohort) => object.string("cohort", cohort.label()),
+            None => object,
+        };
         let object = match self.path_of(connection) {
             Some(path) => object.string("path", &path),
             None => object.raw("path", "null"),

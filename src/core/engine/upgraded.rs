@@ -9,6 +9,7 @@ use crate::core::engine::feed::Form;
 use crate::core::engine::services::{form, is_publisher};
 use crate::core::engine::settings::Settings;
 use crate::core::engine::{Engine, find_mut};
+use crate::core::ground::cohort::Cohort;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::{Instant, SomeMoment};
@@ -73,6 +74,7 @@ impl Engine {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let rhythm = self.settings.spans(connection).heartbeat;
         let route = connection.route.map_or(0, usize::from);
+        let is_canary = connection.flags.cohort == Some(Cohort::Canary);
         let Some(heartbeat) = connection.heartbeat_mut() else { return };
         let Some(rtt) = heartbeat.pong(&rhythm, payload, now) else {
             // No ping asked for this pong, or it comes too late to be measured.
@@ -80,6 +82,9 @@ impl Engine {
             return;
         };
         self.stats.ping_rtt.record_ms(rtt);
+        if is_canary {
+            self.stats.canary.ping_rtt.record_ms(rtt);
+        }
         if self.settings.routes[route].wants_pongs {
             self.push_event(id, Event::Pong(rtt));
         }

@@ -80,8 +80,7 @@ impl Exposition {
         line(family.out, format_args!("{name}_count {count}"));
     }
 
-    /// Writes a histogram in seconds for each value of one label.
-    #[cfg(feature = "tls")]
+    /// Writes a histogram, counted in milliseconds, for each value of one label.
     pub fn histograms_by(
         &mut self,
         name: &str,

@@ -150,6 +150,21 @@ pub struct Stats {
     pub turns: u64,
     /// How long turns took, in microseconds, without the wait.
     pub turn_us: Histogram,
+    /// What is counted of the canary alone: the part of the canary in figures above.
+    pub canary: CanaryStats,
+}
+
+/// What is counted of the clients of [`Canary`](crate::config::Canary). The rest is that of all
+/// others.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct CanaryStats {
+    /// The part of the canary in [`Stats::closed`].
+    pub closed: [[u64; CloseReason::COUNT]; Transport::COUNT],
+    /// The part of the canary in [`Stats::handshake`].
+    pub handshake: Histogram,
+    /// The part of the canary in [`Stats::ping_rtt`].
+    pub ping_rtt: Histogram,
 }
 
 impl Stats {
@@ -452,6 +467,17 @@ impl Histogram {
         }
         self.sum = self.sum.saturating_add(other.sum);
         self.max = self.max.max(other.max);
+    }
+
+    /// Returns what is left without the values of another histogram, all of which are in this one.
+    /// The greatest value stays.
+    pub fn without(&self, other: &Histogram) -> Histogram {
+        let mut rest = *self;
+        for (bucket, count) in rest.buckets.iter_mut().zip(other.buckets) {
+            *bucket -= count;
+        }
+        rest.sum = rest.sum.saturating_sub(other.sum);
+        rest
     }
 
     /// Returns the counts; bucket `n` counts values up to `BOUNDS[n]` that are above the bound of

@@ -94,7 +94,7 @@ impl Engine {
         }
         self.push_answer(now, id, head, pending);
         self.stats.streams += 1;
-        self.stats.handshake.record_ms(now.since(pending.began_at.near(now)));
+        self.count_handshake(now, id, pending);
         self.admission.forget_hop(id);
         let Some(connection) = self.get_mut(id) else { return Ok(()) };
         connection.begin_stream(now, !pending.is_http10);

@@ -8,6 +8,7 @@ mod table;
 
 use std::time::Duration;
 
+use crate::core::ground::cohort::Cohort;
 use crate::core::ground::decimal::Decimal;
 use crate::core::ground::json::Object;
 use crate::core::observe::metrics::{Exposition, Family, Unit};
@@ -33,7 +34,8 @@ pub struct Figure {
 pub enum Read {
     /// A number that only grows.
     Counter(fn(&Snapshot) -> u64),
-    /// Numbers that only grow, one for each value of the labels.
+    /// Numbers that only grow, one for each value of the labels. Labels from the first
+    /// empty value on are left out.
     Counters(&'static [&'static str], Samples),
     /// A number that goes up and down.
     Gauge(fn(&Snapshot) -> u64),
@@ -41,6 +43,9 @@ pub enum Read {
     Gauges(&'static [&'static str], Samples),
     /// Counts of values by size, written in seconds.
     Histogram(Unit, fn(&Stats) -> &Histogram),
+    /// The same, and the part of the canary in it, in milliseconds. Where there are cohorts, each
+    /// is written apart.
+    Cohorts(fn(&Stats) -> &Histogram, fn(&Stats) -> &Histogram),
     /// A number of the process that only grows, if the kernel reports it.
     ProcessCounter(fn(&Process) -> Option<Decimal>),
     /// A number of the process, if the kernel reports it.
@@ -67,6 +72,8 @@ pub enum Member {
 pub struct Snapshot<'a> {
     /// The counters.
     pub stats: &'a Stats,
+    /// Whether there are cohorts.
+    pub has_cohorts: bool,
     /// Connections, by [`Transport`] and [`PhaseName`].
     pub connections: [[u64; PhaseName::COUNT]; Transport::COUNT],
     /// The most connections that may be open.
@@ -187,6 +194,17 @@ impl Figure {
                 write_samples(&mut out.gauge(name, help), labels, read, snapshot);
             }
             Read::Histogram(unit, read) => out.histogram(name, help, read(snapshot.stats), unit),
+            Read::Cohorts(read, canary) if snapshot.has_cohorts => {
+                let (all, canary) = (read(snapshot.stats), canary(snapshot.stats));
+                let cohorts = [
+                    (Cohort::Canary.label(), canary),
+                    (Cohort::Stable.label(), &all.without(canary)),
+                ];
+                out.histograms_by(name, help, "cohort", cohorts);
+            }
+            Read::Cohorts(read, _) => {
+                out.histogram(name, help, read(snapshot.stats), Unit::Milliseconds);
+            }
             Read::ProcessCounter(read) => {
                 if let Some(value) = read(&snapshot.around.process) {
                     out.counter(name, help).value(value);
@@ -211,7 +229,9 @@ impl Figure {
                 read(snapshot, &mut |_, count| sum += count);
                 sum.to_string()
             }
-            (Read::Histogram(_, read), _) => mean_and_max(read(snapshot.stats)),
+            (Read::Histogram(_, read) | Read::Cohorts(read, _), _) => {
+                mean_and_max(read(snapshot.stats))
+            }
             (Read::ProcessCounter(read) | Read::ProcessGauge(read), _) => {
                 let value = read(&snapshot.around.process);
                 value.map_or("null".to_owned(), |value| value.to_string())
@@ -242,7 +262,8 @@ fn write_samples(
         for (pair, (label, value)) in pairs.iter_mut().zip(labels.iter().zip(values)) {
             *pair = (label, value);
         }
-        family.labelled(pairs, count);
+        let given = pairs.iter().take_while(|(_, value)| !value.is_empty()).count();
+        family.labelled(&pairs[..given], count);
     });
 }
 
@@ -273,7 +294,7 @@ fn each<'a>(pairs: impl IntoIterator<Item = (&'a str, u64)>, found: &mut dyn FnM
     }
 }
 
-const LABELS_MAX: usize = 2;
+const LABELS_MAX: usize = 3;
 
 const fn figure(name: &'static str, help: &'static str, read: Read) -> Figure {
     Figure { name, help, read, member: None }

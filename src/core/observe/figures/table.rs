@@ -2,11 +2,15 @@
 
 use super::{Figure, Member, Read, each, figure, told};
 use crate::core::config::OverflowPolicy;
+use crate::core::ground::cohort::Cohort;
 use crate::core::ground::decimal::Decimal;
 use crate::core::ground::reason::CloseReason;
 use crate::core::observe::metrics::Unit;
 use crate::core::observe::stats::{DeadlineKind, HookVerdict, PhaseName, Transport};
 use crate::core::wire::ws::Violation;
+
+/// Ends, by [`Transport`] and [`CloseReason::index`].
+type Ends = [[u64; CloseReason::COUNT]; Transport::COUNT];
 
 /// All figures, in the order in which they are written.
 pub const FIGURES: &[Figure] = &[
@@ -48,11 +52,20 @@ pub const FIGURES: &[Figure] = &[
         figure(
             "heartwheel_connections_closed_total",
             "Ends of connections, by the first fault.",
-            Read::Counters(&["transport", "reason"], |s, found| {
+            Read::Counters(&["transport", "reason", "cohort"], |s, found| {
                 for transport in Transport::ALL {
                     for reason in CloseReason::ALL {
-                        let count = s.stats.closed[transport as usize][reason.index()];
-                        found(&[transport.label(), reason.label()], count);
+                        let ends = |closed: &Ends| closed[transport as usize][reason.index()];
+                        let (all, canary) = (ends(&s.stats.closed), ends(&s.stats.canary.closed));
+                        let mut found = |cohort, count| {
+                            found(&[transport.label(), reason.label(), cohort], count)
+                        };
+                        if s.has_cohorts {
+                            found(Cohort::Canary.label(), canary);
+                            found(Cohort::Stable.label(), all - canary);
+                        } else {
+                            found("", all);
+                        }
                     }
                 }
             }),
@@ -62,7 +75,7 @@ pub const FIGURES: &[Figure] = &[
     figure(
         "heartwheel_handshake_seconds",
         "Accept, or first byte of a later request, to the 101 or the stream's head.",
-        Read::Histogram(Unit::Milliseconds, |stats| &stats.handshake),
+        Read::Cohorts(|stats| &stats.handshake, |stats| &stats.canary.handshake),
     ),
     figure(
         "heartwheel_http_answers_total",
@@ -209,7 +222,7 @@ pub const FIGURES: &[Figure] = &[
         figure(
             "heartwheel_ping_rtt_seconds",
             "Round trips of pings.",
-            Read::Histogram(Unit::Milliseconds, |stats| &stats.ping_rtt),
+            Read::Cohorts(|stats| &stats.ping_rtt, |stats| &stats.canary.ping_rtt),
         ),
         Member::Number("ping_rtt_ms"),
     ),

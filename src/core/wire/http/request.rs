@@ -11,6 +11,7 @@ use super::headers::{Headers, Span};
 use super::path;
 use super::percent::query_decode;
 use super::target::Target;
+use crate::core::ground::cohort::Cohort;
 use crate::core::ground::identity::Identity;
 
 /// A request: the head's bytes, an index into them, and the body.
@@ -27,6 +28,7 @@ pub struct Request {
     body: Bytes,
     peer: Option<IpAddr>,
     identity: Option<Identity>,
+    cohort: Option<Cohort>,
     /// The path of its route, if that has parameters.
     pattern: Option<Arc<str>>,
 }
@@ -50,6 +52,7 @@ impl Request {
             body: Bytes::new(),
             peer: None,
             identity: None,
+            cohort: None,
             pattern: None,
         }
     }
@@ -163,6 +166,17 @@ impl Request {
     /// Sets who asks.
     pub(crate) fn set_identity(&mut self, identity: Option<Identity>) {
         self.identity = identity;
+    }
+
+    /// Returns the client's cohort; `None` while `canary.percent` is 0. Where the identity tells the
+    /// cohort, `authorize` sees the identity that the token or the certificate gives.
+    pub fn cohort(&self) -> Option<Cohort> {
+        self.cohort
+    }
+
+    /// Sets the cohort.
+    pub(crate) fn set_cohort(&mut self, cohort: Option<Cohort>) {
+        self.cohort = cohort;
     }
 
     /// Returns the header lines, for modules that read more of them.
