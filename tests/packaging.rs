@@ -25,8 +25,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use heartwheel::config::{KEYS, Key};
+use heartwheel::config::{Config, KEYS, Key};
 use heartwheel::program::{CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, CommandWord, FLAGS, Flag};
+
+/// Gives what is said of a value that a key does not take.
+fn fault_of(key: &str) -> String {
+    let mut config = Config::default();
+    // A text may be empty, and has no control characters.
+    let fault = config.set(key, "").and_then(|()| config.set(key, "\u{7}"));
+    fault.expect_err("nothing is no value").to_string()
+}
 
 /// Gives the keys of the program as it is packaged; those of TLS and of clients stand in the pages
 /// of these.

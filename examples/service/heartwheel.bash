@@ -71,6 +71,9 @@ _heartwheel() {
             watch.threshold=
             watch.dir=
             watch.snapshots=
+            canary.percent=
+            canary.key=
+            canary.salt=
     '
     # bash makes a word of each `=`: what stands before it says what comes after.
     if [ "$word" = = ]; then
@@ -95,6 +98,7 @@ _heartwheel() {
         --timeout) return ;;
         --after) return ;;
         --count) return ;;
+        --for) return ;;
         log=) words='off error warn info debug trace' ;;
         deadlines.preset=) words='relaxed balanced strict' ;;
         heartbeat.adaptive=) words='true false' ;;
@@ -104,11 +108,11 @@ _heartwheel() {
         *=) return ;;
         *)
             if [[ $word == -* ]]; then
-                words='-c --config --set --listen --admin-listen --files --workers --log -h --help -V --version --token --token-file --ca --cert --key --timeout --after --json --count'
+                words='-c --config --set --listen --admin-listen --files --workers --log -h --help -V --version --token --token-file --ca --cert --key --timeout --after --json --count --for'
             else
-                words='serve check print-config subscribe publish'
+                words='serve check print-config subscribe publish verdict'
                 for ((index = 1; index < COMP_CWORD; index++)); do
-                    case ${COMP_WORDS[index]} in serve | check | print-config | subscribe | publish) return ;; esac
+                    case ${COMP_WORDS[index]} in serve | check | print-config | subscribe | publish | verdict) return ;; esac
                 done
             fi
             ;;

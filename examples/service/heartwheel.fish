@@ -66,6 +66,9 @@ function __heartwheel_settings
     printf '%s\t%s\n' watch.threshold= 'the sum beyond it that is an alarm'
     printf '%s\t%s\n' watch.dir= 'where a snapshot is written at an alarm'
     printf '%s\t%s\n' watch.snapshots= 'how many snapshots are kept'
+    printf '%s\t%s\n' canary.percent= 'the share of the clients that is counted apart'
+    printf '%s\t%s\n' canary.key= 'what names a client: header:NAME, query:NAME, identity, ip'
+    printf '%s\t%s\n' canary.salt= 'what is hashed before it: another one draws other clients'
     printf '%s\n' log={off,error,warn,info,debug,trace}
     printf '%s\n' deadlines.preset={relaxed,balanced,strict}
     printf '%s\n' heartbeat.adaptive={true,false}
@@ -75,11 +78,12 @@ function __heartwheel_settings
 end
 
 complete -c heartwheel -f
-complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-config subscribe publish' -a serve -d 'run the server until SIGTERM or SIGINT (the default)'
-complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-config subscribe publish' -a check -d 'judge the configuration: limits, contradictions, worst-case memory'
-complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-config subscribe publish' -a print-config -d 'print the effective configuration as TOML'
-complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-config subscribe publish' -a subscribe -d 'print the events of a server\'s topics, and go on after each break'
-complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-config subscribe publish' -a publish -d 'publish PAYLOAD, or all of stdin, or with - each line of it; print the ids'
+complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-config subscribe publish verdict' -a serve -d 'run the server until SIGTERM or SIGINT (the default)'
+complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-config subscribe publish verdict' -a check -d 'judge the configuration: limits, contradictions, worst-case memory'
+complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-config subscribe publish verdict' -a print-config -d 'print the effective configuration as TOML'
+complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-config subscribe publish verdict' -a subscribe -d 'print the events of a server\'s topics, and go on after each break'
+complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-config subscribe publish verdict' -a publish -d 'publish PAYLOAD, or all of stdin, or with - each line of it; print the ids'
+complete -c heartwheel -n 'not __fish_seen_subcommand_from serve check print-config subscribe publish verdict' -a verdict -d 'compare the canary with the other clients by /metrics; status 1 if worse'
 complete -c heartwheel -s c -l config -rF -d 'read the configuration from a TOML file'
 complete -c heartwheel -l set -xa '(__heartwheel_settings)' -d 'set a key, such as deadlines.handshake=2s; repeatable'
 complete -c heartwheel -l listen -x -d 'listen on host:port, [v6]:port, *:port or unix:/path; repeatable'
@@ -98,3 +102,4 @@ complete -c heartwheel -l timeout -x -d 'publish: the whole run (10s); subscribe
 complete -c heartwheel -l after -x -d 'subscribe: begin after this event; 0-0: with all that is retained'
 complete -c heartwheel -l json -d 'subscribe: print events and gaps as lines of JSON'
 complete -c heartwheel -l count -x -d 'subscribe: end after so many events'
+complete -c heartwheel -l for -x -d 'verdict: compare what is counted in this time (60s)'

@@ -4,7 +4,7 @@
 use heartwheel::config::Config;
 use heartwheel::program::{CommandWord, Flag};
 
-use super::{all_commands, all_flags, assert_text, keys_of_the_default_program};
+use super::{all_commands, all_flags, assert_text, fault_of, keys_of_the_default_program};
 
 #[test]
 fn the_completions_know_what_the_program_knows() {
@@ -17,7 +17,7 @@ fn the_completions_know_what_the_program_knows() {
 /// wrong value is told of: "must be pause or close".
 fn choices() -> Vec<(&'static str, Vec<String>)> {
     let words_of = |name: &'static str| {
-        let error = Config::default().set(name, "").expect_err("nothing is no value").to_string();
+        let error = fault_of(name);
         let (_, rule) = error.split_once(": must be ")?;
         let words: Vec<_> = rule.split(" or ").map(String::from).collect();
         let is_value =

@@ -6,7 +6,7 @@ use std::fs;
 
 use heartwheel::config::{Config, Key};
 
-use super::{assert_text, keys_of_the_default_program, path};
+use super::{assert_text, fault_of, keys_of_the_default_program, path};
 
 const PAGE: &str = "src/guide/configuration.md";
 const HEAD: &str = "| key | default | must be | means | what to know |\n|---|---|---|---|---|\n";
@@ -32,7 +32,7 @@ fn note_of(row: &str) -> Option<(&str, &str)> {
 
 fn row(key: &Key, notes: &BTreeMap<&str, &str>) -> String {
     // What a value must be is said where it is not.
-    let error = Config::default().set(key.name, "").expect_err("nothing is no value").to_string();
+    let error = fault_of(key.name);
     let (_, rule) = error.split_once(": must be ").expect("it names the rule");
     let rule = rule.replace(" (in ms, s, m, h or d)", "").replace(" (in bytes, k, m or g)", "");
     let mark = match () {
@@ -43,7 +43,8 @@ fn row(key: &Key, notes: &BTreeMap<&str, &str>) -> String {
     let (name, default) = (key.name, key.value(&Config::default()));
     let note = notes.get(name).unwrap_or(&"");
     let (rule, meaning) = (escaped(&rule), escaped(key.meaning));
-    let row = format!("| `{name}` | `{default}` | {rule} | {meaning}{mark} | {note} |");
+    let default = if default.is_empty() { "empty".into() } else { format!("`{default}`") };
+    let row = format!("| `{name}` | {default} | {rule} | {meaning}{mark} | {note} |");
     row.replace("|  |", "| |")
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use heartwheel::config::Config;
 use heartwheel::program::{CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, CommandWord, FLAGS, Flag};
 
-use super::{assert_passes, assert_text, keys_of_the_default_program, path, run};
+use super::{assert_passes, assert_text, fault_of, keys_of_the_default_program, path, run};
 
 const PAGE: &str = "examples/service/heartwheel.1";
 
@@ -93,8 +93,7 @@ fn keys() -> String {
     keys_of_the_default_program().fold(String::new(), |text, key| {
         let head = format!("{} ({})", bold(key.name), escaped(&key.value(&defaults)));
         // What a value must be is said where it is not.
-        let error =
-            Config::default().set(key.name, "").expect_err("nothing is no value").to_string();
+        let error = fault_of(key.name);
         let (_, rule) = error.split_once(": must ").expect("it names the rule");
         text + &entry(&head, &format!("{}. Must {rule}", key.meaning))
     })

@@ -230,7 +230,7 @@ impl ValueKind<String> for Salt {
     fn read(&self, text: &str) -> Result<String, String> {
         match text.len() <= 64 && !text.contains(char::is_control) {
             true => Ok(text.to_owned()),
-            false => Err("must have at most 64 bytes and no control characters".into()),
+            false => Err("must be at most 64 bytes without control characters".into()),
         }
     }
 
