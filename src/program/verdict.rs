@@ -68,9 +68,7 @@ impl Figures {
         let mut figures = Figures::default();
         for line in text.lines() {
             let Some((name, labels, value)) = sample(line) else { continue };
-            let label = |wanted: &str| {
-                labels.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value)
-            };
+            let label = |name: &str| label(labels, name);
             let Some(cohort) = label("cohort") else { continue };
             let counted = figures.0.entry(cohort.to_owned()).or_default();
             if name == "heartwheel_connections_closed_total" {
@@ -88,12 +86,16 @@ impl Figures {
 }
 
 /// Takes a line apart: the name, the labels, the value. `None` if it is no sample with labels.
-fn sample(line: &str) -> Option<(&str, Vec<(&str, &str)>, f64)> {
+fn sample(line: &str) -> Option<(&str, &str, f64)> {
     let (name, rest) = line.split_once('{')?;
     let (labels, value) = rest.rsplit_once("} ")?;
-    let pairs = labels.split("\",").filter_map(|pair| pair.split_once("=\""));
-    let pairs = pairs.map(|(name, value)| (name, value.trim_end_matches('"'))).collect();
-    Some((name, pairs, value.parse().ok()?))
+    Some((name, labels, value.parse().ok()?))
+}
+
+/// Returns the value of a label. In those that are looked for nothing is escaped.
+fn label<'l>(labels: &'l str, name: &str) -> Option<&'l str> {
+    let mut pairs = labels.split("\",").filter_map(|pair| pair.split_once("=\""));
+    pairs.find(|(own, _)| *own == name).map(|(_, value)| value.trim_end_matches('"'))
 }
 
 /// Returns whether all ends of this label are faults, of the peer or by a deadline.

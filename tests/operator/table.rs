@@ -51,6 +51,7 @@ fn each_row_says_who_it_is_and_what_is_due_next() {
     kept.send(get_request("/healthz", "").as_bytes());
     kept.read_answer();
     let silent = Client::connect(address);
+    eventually("all have been accepted", || server.open() == 6);
     thread::sleep(ms(50));
 
     let reply = fetch(admin(&server), "/connections");

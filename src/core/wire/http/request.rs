@@ -168,8 +168,10 @@ impl Request {
         self.identity = identity;
     }
 
-    /// Returns the client's cohort; `None` while `canary.percent` is 0. Where the identity tells the
-    /// cohort, `authorize` sees the identity that the token or the certificate gives.
+    /// Returns the client's cohort; `None` while `canary.percent` is 0.
+    ///
+    /// Where the cohort follows from the identity, that is in `authorize` the identity which the
+    /// token or the certificate gives.
     pub fn cohort(&self) -> Option<Cohort> {
         self.cohort
     }
