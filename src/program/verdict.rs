@@ -267,7 +267,8 @@ mod tests {
             for (bound, count) in ["0.1", "0.2", "+Inf"].into_iter().zip(buckets) {
                 sum += count;
                 text += &format!(
-                    "heartwheel_ping_rtt_seconds_bucket{{cohort=\"{cohort}\",le=\"{bound}\"}} {sum}\n"
+                    "heartwheel_ping_rtt_seconds_bucket{{cohort=\"{cohort}\",\
+                     le=\"{bound}\"}} {sum}\n"
                 );
             }
         }

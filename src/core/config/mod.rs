@@ -51,8 +51,8 @@ pub use sections::Client;
 #[cfg(feature = "streams")]
 pub use sections::Serve;
 pub use sections::{
-    Admission, Canary, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset, Proxy,
-    RateAction, Topics, Turn, Unix, Watch,
+    Admission, Canary, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset,
+    Proxy, RateAction, Topics, Turn, Unix, Watch,
 };
 #[cfg(feature = "tls")]
 pub use tls::{Ciphers, ClientCertificates, Tls};
