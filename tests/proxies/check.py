@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 
 HOST = "chat.example.org"
 SECRET = "the-secret"
@@ -700,6 +701,36 @@ def check_drain(proxy):
     assert server.process.wait(PATIENCE) == 0, "exit status %d" % server.process.returncode
 
 
+def check_cohorts(program):
+    """HAProxy sends to another server those that heartwheel calls the canary."""
+    class Canary(HaProxy):
+        language = "haproxy canary"
+
+        def addresses(self):
+            return [("bind :80", "bind 127.0.0.1:%d\n    http-response set-header x-backend %%b"
+                     % self.port),
+                    ("127.0.0.1:8775", "127.0.0.1:%d" % other.port),
+                    ("127.0.0.1:8765", "127.0.0.1:%d" % self.server.port)]
+
+    one, other = Server(program), Server(program)
+    proxy = Canary(one)
+    try:
+        until("it passes requests on", lambda: proxy.status() == 200)
+        counts = {"canary": 0, "heartwheel": 0}
+        with Wire(proxy.port) as wire:
+            for number in range(1000):
+                device = "device-%d" % number
+                backend = wire.ask("GET", "/healthz", "X-Device-Id: " + device)["x-backend"]
+                is_canary = zlib.crc32(b"SALT" + device.encode()) % 10_000 < 500
+                assert backend == ("canary" if is_canary else "heartwheel"), (device, backend)
+                counts[backend] += 1
+            assert wire.ask("GET", "/healthz")["x-backend"] == "heartwheel", "it has no name"
+        assert 30 < counts["canary"] < 70, counts
+    finally:
+        for process in (proxy.process, one.process, other.process):
+            stop(process)
+
+
 # Those that look at what is subscribed come before others leave streams: a proxy may notice
 # that a client has gone when it has a comment for it.
 CHECKS = [("health", check_health), ("echo", check_echo), ("HEAD", check_head),
@@ -746,6 +777,12 @@ def main(program, names):
         began = time.monotonic()
         row = run(program, name, variant, faults)
         rows.append([name, *row, "%.1f" % (time.monotonic() - began)])
+    if "haproxy" in names and shutil.which("haproxy"):
+        try:
+            check_cohorts(program)
+            print("\nhaproxy sends the canary where it belongs")
+        except (AssertionError, EOFError, OSError) as fault:
+            faults.append("haproxy, cohorts: %s" % (fault or type(fault).__name__))
     heads = ["proxy", *(title for title, _ in CHECKS), "seconds"]
     print()
     for row in [heads, *rows]:
