@@ -7,6 +7,12 @@ mod common;
 mod addresses;
 #[path = "admission/identity.rs"]
 mod identity;
+#[cfg(feature = "client")]
+#[path = "admission/real.rs"]
+mod real;
+#[cfg(feature = "client")]
+#[path = "admission/service.rs"]
+mod service;
 #[cfg(feature = "program")]
 #[path = "admission/token_file.rs"]
 mod token_file;

@@ -109,6 +109,8 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     let mut report = config.check();
     if command != Command::PrintConfig {
         report.faults.extend(token_file::read(&config).err().unwrap_or_default());
+        #[cfg(feature = "client")]
+        report.faults.extend(crate::threads::dial::Dial::to_service(&config).err());
         #[cfg(feature = "streams")]
         report.faults.extend(no_folder(&config));
     }

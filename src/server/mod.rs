@@ -34,6 +34,8 @@ use crate::system::random_seed;
 #[cfg(feature = "tls")]
 use crate::system::tls::Acceptor;
 use crate::system::token_file;
+#[cfg(feature = "client")]
+use crate::threads::dial::Dial;
 use crate::threads::handle::Handle;
 use crate::threads::handler::Handler;
 use crate::threads::worker::{Pool, StartWorkers};
@@ -52,6 +54,8 @@ pub struct Builder {
     is_admin_set: bool,
     log_lines_dropped: Option<Arc<AtomicUsize>>,
     starts: Vec<Start>,
+    #[cfg(feature = "client")]
+    dialled: Option<MemoryNetwork>,
 }
 
 /// What is given the handle of a server that has been built.
@@ -222,6 +226,15 @@ impl Builder {
         self
     }
 
+    /// Has clients that the server makes on its own loop connect within the process instead of over
+    /// the network, whatever their URL names: for tests. The service of `admission.request` is
+    /// asked by such a client.
+    #[cfg(feature = "client")]
+    pub fn dial_on_memory(mut self, network: &MemoryNetwork) -> Builder {
+        self.dialled = Some(network.clone());
+        self
+    }
+
     /// Uses a clock that is moved by hand, instead of the system's: for tests.
     pub fn clock(mut self, clock: ManualClock) -> Builder {
         self.clock = Some(clock);
@@ -274,16 +287,16 @@ impl Builder {
     /// Builds a server; without what starts workers it has none. Hooks of routes hear what comes of
     /// what is started.
     pub(crate) fn build_with(mut self, start_workers: Option<StartWorkers>) -> Result<Server> {
-        let report = self.config.check();
-        if !report.faults.is_empty() {
-            return Err(Error::Config { text: report.faults.join("; ") });
+        let fault = |faults: Vec<String>| Error::Config { text: faults.join("; ") };
+        let faults = self.config.check().faults;
+        if !faults.is_empty() {
+            return Err(fault(faults));
         }
         let Config { listen, admin_listen, .. } = &self.config;
         if !(listen.is_empty() && admin_listen.is_empty() && self.adopted.is_empty()) {
             descriptors::fit(&mut self.config).map_err(|text| Error::Config { text })?;
         }
-        let (mut specs, mut places) = (Vec::new(), Vec::new());
-        let mut starts = Vec::new();
+        let (mut specs, mut places, mut starts) = (Vec::new(), Vec::new(), Vec::new());
         for mut route in self.routes {
             starts.append(&mut route.starts);
             #[cfg(feature = "streams")]
@@ -292,15 +305,14 @@ impl Builder {
         }
         check_routes(&self.config, &specs)?;
         if self.config.workers == 0 {
-            specs
-                .iter_mut()
-                .for_each(|served: &mut Served| served.spec.placement = Placement::Inline);
+            let inline = |served: &mut Served| served.spec.placement = Placement::Inline;
+            specs.iter_mut().for_each(inline);
         }
-        let tokens = token_file::read(&self.config)
-            .map_err(|faults| Error::Config { text: faults.join("; ") })?;
+        let tokens = token_file::read(&self.config).map_err(fault)?;
+        #[cfg(feature = "client")]
+        Dial::to_service(&self.config).map_err(|text| Error::Config { text })?;
         #[cfg(feature = "tls")]
-        let acceptor = Acceptor::load(&self.config)
-            .map_err(|faults| Error::Config { text: faults.join("; ") })?;
+        let acceptor = Acceptor::load(&self.config).map_err(fault)?;
         let config = &self.config;
         let is_adopted = |face| self.adopted.iter().any(|(_, adopted, _)| *adopted == face);
         let mut listen = Vec::new();
@@ -311,18 +323,19 @@ impl Builder {
             listen.extend(own.map(|address| (address.clone(), face)));
         }
         let clock = Clock::new(self.clock);
-        let memory_auto = machine::memory_auto(self.config.workers);
         let setup = Setup {
+            memory_auto: machine::memory_auto(self.config.workers),
             config: self.config,
             routes: specs,
             machine_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            memory_auto,
             seed: self.seed.unwrap_or_else(random_seed),
             unix_ms: clock.unix_ms(),
         };
         let mut server =
             Server { inner: EventLoop::new(setup, places.into(), clock, start_workers)? };
         server.inner.set_tokens(tokens);
+        #[cfg(feature = "client")]
+        self.dialled.into_iter().for_each(|network| server.inner.dial_on_memory(network));
         #[cfg(feature = "tls")]
         if let Some(acceptor) = acceptor {
             acceptor.doubts.iter().for_each(|doubt| log::warn!("{doubt}"));

@@ -112,6 +112,18 @@ impl Dial {
         })
     }
 
+    /// Begins with the service that `admission.request` names; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Why it could never be asked: a URL or a file of TLS that cannot be used.
+    pub(crate) fn to_service(config: &Config) -> Result<Option<Dial>, String> {
+        let Some(url) = &config.admission.request else { return Ok(None) };
+        let made = Dial::to(url).and_then(|dial| dial.config(config));
+        let checked = made.and_then(|dial| dial.check().map(|()| Some(dial)));
+        checked.map_err(|error| format!("admission.request = {url}: {error}"))
+    }
+
     /// Adds another address of the same server: they are tried in turn, each with a breaker of its
     /// own.
     ///

@@ -140,6 +140,8 @@ impl Handle {
         }
         descriptors::fit(&mut config).map_err(|fault| vec![fault])?;
         let tokens = token_file::read(&config)?;
+        #[cfg(feature = "client")]
+        crate::threads::dial::Dial::to_service(&config).map_err(|fault| vec![fault])?;
         #[cfg(feature = "tls")]
         let acceptor = self.load_tls(&config)?;
         let reload = Engine::reload_command(config, tokens);

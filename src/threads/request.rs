@@ -14,7 +14,7 @@ use crate::threads::link::{
 };
 
 /// Tells a function the answer, or why there is none: once, whatever happens to the order.
-pub(crate) struct Answering(Option<(Function, Room)>);
+pub(crate) struct Answering(Option<(Function, Option<Room>)>);
 
 type Function = Box<dyn FnOnce(Result<Answer, Why>) + Send>;
 
@@ -60,7 +60,7 @@ impl Drop for Room {
 impl Answering {
     /// Takes note that the loop has taken the request.
     pub fn note_taken(&mut self) {
-        if let Some((_, room)) = &mut self.0 {
+        if let Some((_, Some(room))) = &mut self.0 {
             room.return_bytes();
         }
     }
@@ -110,8 +110,25 @@ impl LinkShared {
         let bytes = size_of::<LinkOrder>() + ask.bytes();
         let dial = dial.asking(ask)?;
         let room = Room::take(self, bytes).ok_or(DialError::Full)?;
-        let answering = Answering(Some((Box::new(handler), room)));
+        let answering = Answering(Some((Box::new(handler), Some(room))));
         self.ask(dial, answering).map_err(|_| DialError::Ended)
+    }
+
+    /// Orders a request of the server's own, which takes no room from those of the application.
+    pub fn consult(
+        self: &Arc<Self>,
+        dial: Dial,
+        ask: Ask,
+        handler: impl FnOnce(Result<Answer, Why>) + Send + 'static,
+    ) -> Result<(), DialError> {
+        let answering = Answering(Some((Box::new(handler), None)));
+        match dial.asking(ask) {
+            Ok(dial) => self.ask(dial, answering).map_err(|_| DialError::Ended),
+            Err(error) => {
+                answering.forget();
+                Err(error)
+            }
+        }
     }
 }
 

@@ -17,6 +17,9 @@ pub enum Right {
 pub struct Rights {
     publish: Vec<Pattern>,
     subscribe: Vec<Pattern>,
+    /// Those that must be there, too.
+    #[cfg(feature = "client")]
+    beside: Option<Box<Rights>>,
 }
 
 impl Rights {
@@ -40,7 +43,23 @@ impl Rights {
             Right::Publish => &self.publish,
             Right::Subscribe => &self.subscribe,
         };
-        patterns.iter().any(|pattern| pattern.matches(topic))
+        let is_allowed = patterns.iter().any(|pattern| pattern.matches(topic));
+        #[cfg(feature = "client")]
+        let is_allowed =
+            is_allowed && self.beside.as_ref().is_none_or(|beside| beside.may(right, topic));
+        is_allowed
+    }
+
+    /// Returns what both allow; `None` takes no right away.
+    #[cfg(feature = "client")]
+    pub fn both(one: Option<Box<Rights>>, other: Option<Box<Rights>>) -> Option<Box<Rights>> {
+        match (one, other) {
+            (Some(one), Some(mut other)) => {
+                other.beside = Rights::both(other.beside.take(), Some(one));
+                Some(other)
+            }
+            (one, other) => one.or(other),
+        }
     }
 
     /// Returns how many patterns there are.

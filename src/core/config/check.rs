@@ -128,7 +128,11 @@ impl Config {
     /// Settings that work, but hardly as intended.
     fn doubts(&self) -> Vec<String> {
         let proxy = self.proxy_doubts();
-        [self.address_doubts(), self.silence_doubts(), self.limit_doubts(), proxy].concat()
+        let doubts =
+            [self.address_doubts(), self.silence_doubts(), self.limit_doubts(), proxy].concat();
+        #[cfg(feature = "client")]
+        let doubts = doubts.into_iter().chain(self.service_doubt()).collect();
+        doubts
     }
 
     fn proxy_doubts(&self) -> Vec<String> {
@@ -153,6 +157,21 @@ impl Config {
         };
         let public = doubts("listen", &self.listen);
         public.chain(doubts("admin_listen", &self.admin_listen)).collect()
+    }
+
+    /// A request waits for the service no longer than for any other answer.
+    #[cfg(feature = "client")]
+    fn service_doubt(&self) -> Option<String> {
+        let handshake = self.deadlines.handshake;
+        let is_short = self.admission.request.is_some() && handshake <= super::OPINION_WITHIN;
+        is_short.then(|| {
+            format!(
+                "deadlines.handshake = {}: is not longer than the {} that the service of \
+                 admission.request may take, so a slow one is never waited for",
+                show_duration(handshake),
+                show_duration(super::OPINION_WITHIN)
+            )
+        })
     }
 
     fn limit_doubts(&self) -> Vec<String> {
@@ -316,6 +335,17 @@ mod tests {
         assert_eq!(report.faults, [""; 0]);
         assert_eq!(report.warnings.len(), 1);
         assert!(report.warnings[0].contains("= 61s: is longer than 1m"), "{report:?}");
+    }
+
+    #[cfg(feature = "client")]
+    #[test]
+    fn a_service_that_may_take_longer_than_a_request_waits_is_doubtful() {
+        for (handshake, has_doubt) in [("2s", true), ("2001ms", false)] {
+            let url = ("admission.request", "http://127.0.0.1:9000/check");
+            let report = check(&[url, ("deadlines.handshake", handshake)]);
+            assert_eq!((report.faults.len(), !report.warnings.is_empty()), (0, has_doubt));
+            assert_eq!(check(&[("deadlines.handshake", handshake)]), Report::default());
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ use super::kinds::{
     Addresses, CohortKeys, Count, File, List, Mode, OneOf, OrAuto, OrOff, Ownership, Percent, Salt,
     Share, Shown, Size, Span, Switch, ValueKind,
 };
+#[cfg(feature = "client")]
+use super::service::{HEADERS_RULE, ServiceUrl};
 use super::{Config, OverflowPolicy, Preset, RateAction};
 use crate::core::ground::time::SPAN_MAX;
 use crate::core::wire::http::Forwarded;
@@ -165,6 +167,12 @@ pub const KEYS: &[Key] = &[
         "hosts answered on the operator's listener"
     ),
     key!(admission.tokens, OrOff(File), "file of tokens and their rights"),
+    #[cfg(feature = "client")]
+    key!(admission.request, OrOff(ServiceUrl), "URL of a service that decides who is let in"),
+    #[cfg(feature = "client")]
+    key!(admission.request_headers, List(HEADERS_RULE), "header lines passed to it"),
+    #[cfg(feature = "client")]
+    key!(admission.request_cache, OrOff(ALWAYS), "how long what it says counts"),
     key!(topics.retain_events, Count(1..=1_000_000), "events of a topic kept for resume"),
     key!(topics.retain_bytes, Size(1..=GIBIBYTE), "their bytes"),
     key!(topics.retain_for, ALWAYS, "their age"),
@@ -338,6 +346,8 @@ mod tests {
             watch.interval=off watch.drift=0.5 watch.threshold=8 watch.dir=off watch.snapshots=8 \
             canary.percent=0 canary.key=header:X-Device-Id canary.salt=";
         #[cfg(feature = "client")]
+        let expected = expected.replace("admission.tokens=off", ADMISSION_DEFAULTS);
+        #[cfg(feature = "client")]
         let expected = format!("{expected} {CLIENT_DEFAULTS}");
         #[cfg(feature = "client")]
         let expected = expected.as_str();
@@ -351,6 +361,10 @@ mod tests {
             KEYS.iter().map(|key| format!("{}={}", key.name, key.value(&config))).collect();
         assert_eq!(shown.join(" "), expected);
     }
+
+    #[cfg(feature = "client")]
+    const ADMISSION_DEFAULTS: &str = "admission.tokens=off admission.request=off \
+        admission.request_headers=Authorization,Cookie,Origin admission.request_cache=10s";
 
     #[cfg(feature = "client")]
     const CLIENT_DEFAULTS: &str = "client.resolve=5s client.connect=5s client.secure=5s \

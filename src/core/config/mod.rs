@@ -30,6 +30,8 @@ mod print_toml;
 #[cfg(feature = "toml")]
 mod read_toml;
 mod sections;
+#[cfg(feature = "client")]
+mod service;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(all(test, feature = "toml"))]
@@ -54,8 +56,14 @@ pub use sections::{
     Admission, Canary, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset,
     Proxy, RateAction, Topics, Turn, Unix, Watch,
 };
+#[cfg(feature = "client")]
+pub(crate) use service::OPINION_WITHIN;
+#[cfg(feature = "client")]
+pub use service::{PassedHeaders, PassedHeadersError};
 #[cfg(feature = "tls")]
 pub use tls::{Ciphers, ClientCertificates, Tls};
+#[cfg(feature = "client")]
+pub(crate) use worst_case::OPINION_BYTES_MAX;
 pub(crate) use worst_case::{
     EXTRA_BYTES, JOBS_QUEUED_MAX, READ_BUFFER_BYTES, SOCKET_PLACE_BYTES, TIMER_BYTES,
 };
@@ -216,7 +224,9 @@ pub(super) fn no_such_key(name: &str) -> &'static str {
         #[cfg(not(feature = "tls"))]
         _ if name.starts_with("tls.") || name == "limits.handshaking" => NO_TLS,
         #[cfg(not(feature = "client"))]
-        _ if name.starts_with("client.") => "this build has no client: feature `client`",
+        _ if name.starts_with("client.") || name.starts_with("admission.request") => {
+            "this build has no client: feature `client`"
+        }
         #[cfg(not(feature = "streams"))]
         "serve.files" => "this build has no files: feature `streams`",
         _ => "there is no such key",

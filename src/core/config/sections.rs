@@ -338,7 +338,8 @@ pub struct Proxy {
 }
 
 /// Who may connect.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(not(feature = "client"), derive(Default))]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Admission {
     /// The origins admitted; else 403. Default `same`.
@@ -352,6 +353,32 @@ pub struct Admission {
     /// [`Tokens::parse`](crate::core::admission::tokens::Tokens::parse) reads it; with it the
     /// public routes need a token. Default none.
     pub tokens: Option<PathBuf>,
+    /// The URL of a service that is asked before each request that would need a token. Default
+    /// none.
+    #[cfg(feature = "client")]
+    pub request: Option<String>,
+    /// The header lines that are passed to it. Default `Authorization`, `Cookie`, `Origin`.
+    #[cfg(feature = "client")]
+    pub request_headers: super::PassedHeaders,
+    /// How long what it says counts for requests that are the same in all that was passed; `None`
+    /// for each alone. Default 10 s. At most 4,096 answers are kept, and 2 MiB of them.
+    #[cfg(feature = "client")]
+    pub request_cache: Option<Duration>,
+}
+
+#[cfg(feature = "client")]
+impl Default for Admission {
+    fn default() -> Admission {
+        Admission {
+            origins: Origins::default(),
+            hosts: Hosts::default(),
+            admin_hosts: Hosts::default(),
+            tokens: None,
+            request: None,
+            request_headers: super::PassedHeaders::default(),
+            request_cache: Some(Duration::from_secs(10)),
+        }
+    }
 }
 
 /// Early warning, in the program: rates that shift for no reason that the server knows.

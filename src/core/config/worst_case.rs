@@ -51,10 +51,7 @@ impl Config {
             fixed(
                 "count of its address",
                 connections,
-                match limits.connections_per_ip {
-                    0 => 0,
-                    _ => ADDRESS_BYTES,
-                },
+                if limits.connections_per_ip == 0 { 0 } else { ADDRESS_BYTES },
             ),
             // Its buckets, if there is a rate.
             fixed("rates", connections, if self.has_rates() { RATES_BYTES } else { 0 }),
@@ -94,6 +91,8 @@ impl Config {
             budgeted("commands", 1, message.max(COMMAND_BYTES)),
         ];
         terms.extend(self.ahead_of_http());
+        #[cfg(feature = "client")]
+        terms.extend(self.opinions_term());
         terms
     }
 
@@ -123,6 +122,14 @@ impl Config {
         terms
     }
 
+    /// Returns what the answers of the service of `admission.request` take, if they are kept.
+    #[cfg(feature = "client")]
+    fn opinions_term(&self) -> Option<Term> {
+        self.admission.request.as_ref().and(self.admission.request_cache)?;
+        let bytes = OPINION_BYTES_MAX as u64;
+        Some(Term { what: "answers of the service", count: 1, bytes, is_budgeted: false })
+    }
+
     fn has_rates(&self) -> bool {
         let limits = &self.limits;
         limits.messages_per_second > 0 || limits.bytes_per_second > 0 || limits.send_per_second > 0
@@ -149,6 +156,10 @@ const ADDRESS_BYTES: u64 = 40;
 /// The box of a connection over TLS, with what the allocator adds.
 #[cfg(feature = "tls")]
 const TLS_CONNECTION_BYTES: u64 = 240;
+
+/// What is kept of answers of the service of `admission.request`, with what was asked.
+#[cfg(feature = "client")]
+pub(crate) const OPINION_BYTES_MAX: usize = 2 << 20;
 
 /// A handshake at its widest: rustls's state, and a flight of either side.
 #[cfg(feature = "tls")]

@@ -79,6 +79,9 @@ pub(crate) struct Pending {
     pub caching: Caching,
     /// The request, until a handler takes it.
     pub request: Option<Box<Request>>,
+    /// The request waits for the opinion of a service, and no handler takes it.
+    #[cfg(feature = "client")]
+    pub is_asked: bool,
     /// The bytes of the body, when a handler has taken the request.
     pub given_bytes: usize,
     /// The accept key of an upgrade, and the first subprotocol that was offered and is configured.
@@ -223,6 +226,29 @@ impl Connection {
         }
     }
 
+    /// Has a request wait for the opinion of a service.
+    #[cfg(feature = "client")]
+    pub fn await_opinion(&mut self, request: Box<Request>) {
+        if let Some(pending) = self.pending_mut() {
+            pending.is_asked = true;
+            pending.request = Some(request);
+        }
+    }
+
+    /// Returns whether its request waits for the opinion of a service.
+    #[cfg(feature = "client")]
+    pub fn is_asked(&self) -> bool {
+        matches!(&self.phase, Phase::Deciding(pending) if pending.is_asked)
+    }
+
+    /// Takes the request that waits for the opinion of a service.
+    #[cfg(feature = "client")]
+    pub fn take_asked(&mut self) -> Option<Box<Request>> {
+        let pending = self.pending_mut().filter(|pending| pending.is_asked)?;
+        pending.is_asked = false;
+        pending.request.take()
+    }
+
     /// Returns the bytes of the request that its handler was given.
     pub fn given_bytes(&self) -> usize {
         let uploaded = self.upload_given_bytes();
@@ -245,9 +271,9 @@ impl Connection {
         self.pending_mut().map(std::mem::take)
     }
 
-    /// Goes on with a request that `authorize` has let in.
-    pub fn note_judged(&mut self, pending: Pending) {
-        debug_assert!(pending.is_judged && pending.request.is_none(), "it was asked, and is back");
+    /// Goes on with a request that was let in.
+    pub fn go_on(&mut self, pending: Pending) {
+        debug_assert!(pending.request.is_none(), "whoever was asked about it has given it back");
         if let Some(place) = self.pending_mut() {
             *place = pending;
         }

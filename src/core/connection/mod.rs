@@ -196,6 +196,12 @@ impl Connection {
         extra.rights = rights;
     }
 
+    /// Takes what its request was given so far, beside the rights of a token.
+    #[cfg(feature = "client")]
+    pub fn take_rights(&mut self) -> Option<Box<Rights>> {
+        self.extra.as_mut()?.rights.take()
+    }
+
     /// Returns what `authorize` lets the connection do; `None` if it takes no right away.
     pub fn rights(&self) -> Option<&Rights> {
         self.extra.as_ref()?.rights.as_deref()

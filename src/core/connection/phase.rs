@@ -265,6 +265,8 @@ impl Connection {
     /// Returns whether something waits for the handler.
     pub fn has_job(&self) -> bool {
         match &self.phase {
+            #[cfg(feature = "client")]
+            Phase::Deciding(pending) if pending.is_asked => false,
             Phase::Deciding(pending) => pending.request.is_some() || self.has_step(),
             Phase::Upload(_) => self.has_step(),
             Phase::Answering(_) | Phase::Stream(_) => {

@@ -41,6 +41,8 @@ impl Engine {
             self.timers.next_at(),
             self.spares.memory.rests_at(),
         ];
+        #[cfg(feature = "client")]
+        let others = others.into_iter().chain([self.questions.next_at()]);
         others.into_iter().fold(self.wheel.next_deadline(), sooner)
     }
 
@@ -54,6 +56,8 @@ impl Engine {
         self.shed_on(now, acts_left);
         self.expire_tickets(now, acts_left);
         self.fire_calls(now);
+        #[cfg(feature = "client")]
+        self.forget_opinions(now);
         while *acts_left > 0 {
             let key = self.wheel.poll_expired(now)?;
             let id = self.id_of(key)?;

@@ -33,6 +33,8 @@ impl Engine {
                 ("command", around.command_bytes as u64),
             ],
             memory_limit: self.budget.limit(),
+            #[cfg(feature = "client")]
+            service: self.service_state(),
             around,
         }
     }

@@ -9,6 +9,8 @@
 //! the next turn must come at the latest.
 
 mod admission;
+#[cfg(feature = "client")]
+mod asking;
 mod audience;
 mod calls;
 mod census;
@@ -67,6 +69,8 @@ use crate::core::config::Config;
 use crate::core::connection::Connection;
 use crate::core::connection::allowance::Allowance;
 use crate::core::engine::admission::Admission;
+#[cfg(feature = "client")]
+use crate::core::engine::asking::Questions;
 use crate::core::engine::audience::AudienceHooks;
 use crate::core::engine::calls::CallsLeft;
 use crate::core::engine::excepted::Excepted;
@@ -140,6 +144,8 @@ pub struct Engine {
     timers: ServerTimers,
     watches: Watches,
     excepted: Excepted,
+    #[cfg(feature = "client")]
+    questions: Questions,
     spares: Spares,
     /// How many connections have a wide send buffer.
     wide: usize,
@@ -190,6 +196,8 @@ impl Engine {
             timers: ServerTimers::default(),
             watches: Watches::default(),
             excepted: Excepted::default(),
+            #[cfg(feature = "client")]
+            questions: Questions::default(),
             spares,
             wide: 0,
             random,

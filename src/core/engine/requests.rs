@@ -3,6 +3,8 @@
 use log::warn;
 use tungstenite::Bytes;
 
+#[cfg(feature = "client")]
+use crate::core::admission::rights::Rights;
 use crate::core::admission::tokens::TokenIndex;
 use crate::core::connection::http::{Answering, Body, Pending};
 use crate::core::connection::{Connection, RouteIndex};
@@ -132,7 +134,8 @@ impl Engine {
         }
     }
 
-    /// Has `authorize` judge a complete request, or serves it where none is asked.
+    /// Has the service and `authorize` judge a complete request, where they are asked, and serves
+    /// it.
     pub(super) fn decide(
         &mut self,
         now: Instant,
@@ -140,9 +143,21 @@ impl Engine {
         request: Box<Request>,
         pending: Pending,
     ) {
-        let route = pending.route;
+        #[cfg(feature = "client")]
+        let asks_service = self.asks_service(id, pending.route);
         let Some(connection) = self.get_mut(id) else { return };
         connection.begin_deciding(now, pending);
+        #[cfg(feature = "client")]
+        if asks_service {
+            return self.ask_service(now, id, request);
+        }
+        self.decide_here(now, id, request);
+    }
+
+    /// Has `authorize` judge a complete request, or serves it where none is asked.
+    pub(super) fn decide_here(&mut self, now: Instant, id: ConnectionId, request: Box<Request>) {
+        let Some(route) = self.get(id).and_then(|connection| connection.route) else { return };
+        let route = usize::from(route);
         match self.settings.routes[route].authorizes {
             true => self.ask(now, id, request),
             false => self.serve_request(now, id, request, route),
@@ -170,14 +185,15 @@ impl Engine {
             Err(refusal) => self.answer(now, id, refusal.into(), &pending),
             Ok(()) => {
                 let Some(connection) = self.get_mut(id) else { return };
-                connection.note_judged(pending);
+                pending.is_judged = true;
+                connection.go_on(pending);
                 self.serve_request(now, id, request, route);
             }
         }
     }
 
-    /// Has a request that `authorize` has let in, and its connection, follow the terms.
-    fn take_terms(
+    /// Has a request that was let in, and its connection, follow the terms.
+    pub(super) fn take_terms(
         &mut self,
         id: ConnectionId,
         request: &mut Request,
@@ -191,10 +207,11 @@ impl Engine {
         if let (Some((_, chosen)), Some(protocol)) = (&mut pending.upgrade, protocol) {
             *chosen = Some(protocol);
         }
-        pending.is_judged = true;
         pending.lines = headers;
         let Some(connection) = self.get_mut(id) else { return Ok(()) };
         let identity = identity.or_else(|| connection.identity().cloned());
+        #[cfg(feature = "client")]
+        let rights = Rights::both(connection.take_rights(), rights);
         connection.identify(identity.clone(), rights);
         request.set_identity(self.or_certificate(id, identity));
         self.tell_cohort(id, request);

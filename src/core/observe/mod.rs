@@ -2,6 +2,8 @@
 
 pub mod figures;
 pub mod metrics;
+#[cfg(feature = "client")]
+pub mod service;
 pub mod stats;
 #[cfg(feature = "tls")]
 pub mod tls;

@@ -146,6 +146,9 @@ pub struct Stats {
     pub handshake_pauses: u64,
     /// Alarms of the early warning: rates that have shifted.
     pub watch_alarms: u64,
+    /// What came of asking the service of `admission.request`.
+    #[cfg(feature = "client")]
+    pub service: ServiceStats,
     /// Turns of the loop.
     pub turns: u64,
     /// How long turns took, in microseconds, without the wait.
@@ -165,6 +168,23 @@ pub struct CanaryStats {
     pub handshake: Histogram,
     /// The part of the canary in [`Stats::ping_rtt`].
     pub ping_rtt: Histogram,
+}
+
+/// What came of asking the service that `admission.request` names.
+#[cfg(feature = "client")]
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct ServiceStats {
+    /// Questions that were sent to the service.
+    pub asked: u64,
+    /// Requests of clients that the service let in.
+    pub allowed: u64,
+    /// Requests of clients that the service refused: 401 and 403.
+    pub refused: u64,
+    /// Requests of clients that were answered 503, because the service had no opinion.
+    pub failed: u64,
+    /// How long the service took for each question, in milliseconds.
+    pub took: Histogram,
 }
 
 impl Stats {

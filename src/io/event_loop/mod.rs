@@ -3,6 +3,8 @@
 //! notes when the next turn must come.
 
 mod accepting;
+#[cfg(feature = "client")]
+mod asking;
 mod handlers;
 #[cfg(feature = "ffi")]
 mod host;
@@ -136,7 +138,12 @@ impl EventLoop {
     /// Returns how long to wait in the poller. By a manual clock nothing comes due while the loop
     /// waits: moving the clock wakes the loop.
     pub fn next_wait(&self) -> Option<Duration> {
-        self.next_timeout().filter(|wait| wait.is_zero() || self.outside.clock.is_running())
+        let wait = self.next_timeout();
+        let wait = wait.filter(|wait| wait.is_zero() || self.outside.clock.is_running());
+        // No poller tells of clients in memory.
+        #[cfg(feature = "client")]
+        let wait = wait.into_iter().chain(self.outside.clients.patience()).min();
+        wait
     }
 
     /// Does one turn. Before it waits for something to happen, for at most `wait` (`None`: for as
@@ -153,7 +160,7 @@ impl EventLoop {
         let unix_ms = self.outside.clock.unix_ms();
         self.engine.turn(now, unix_ms, &mut self.outside);
         #[cfg(feature = "client")]
-        self.outside.clients.turn(now);
+        self.turn_clients(now);
         self.outside.watch_handlers(&mut self.engine, now);
         // A reload may have changed it.
         self.outside.inlet.bound(self.engine.memory_limit(), &self.engine.config().limits);

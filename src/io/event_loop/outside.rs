@@ -11,6 +11,8 @@ use std::time::Duration;
 use mio::Registry;
 use mio::{Events, Poll, Token, Waker};
 
+#[cfg(feature = "client")]
+use super::asking::Service;
 use super::handlers::OnLoop;
 use super::{LISTENER_TOKENS, REFUSAL_TOKENS, WAKER};
 use crate::core::config::{Config, READ_BUFFER_BYTES};
@@ -68,6 +70,9 @@ pub(super) struct Outside {
     /// The clients beside the server.
     #[cfg(feature = "client")]
     pub clients: Clients,
+    /// How the service of `admission.request` is asked.
+    #[cfg(feature = "client")]
+    pub service: Service,
 }
 
 impl Outside {
@@ -108,6 +113,8 @@ impl Outside {
             log_lines_dropped: None,
             #[cfg(feature = "client")]
             clients,
+            #[cfg(feature = "client")]
+            service: Service::default(),
         })
     }
 
@@ -148,7 +155,7 @@ impl Outside {
         let is_left = is_left
             || self.sockets.desk.as_ref().is_some_and(|desk| desk.has_work_left(self.has_room()));
         #[cfg(feature = "client")]
-        let is_left = is_left || self.clients.has_work_left();
+        let is_left = is_left || self.clients.has_work_left() || self.service.has_answers();
         is_left
     }
 

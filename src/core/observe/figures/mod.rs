@@ -96,6 +96,9 @@ pub struct Snapshot<'a> {
     pub memory: [(&'static str, u64); 5],
     /// The most memory that may be in use.
     pub memory_limit: u64,
+    /// How it stands with the service of `admission.request`, if there is one.
+    #[cfg(feature = "client")]
+    pub service: Option<crate::core::observe::service::ServiceState>,
     /// What the loop around the engine knows.
     pub around: &'a Surroundings,
 }
@@ -139,6 +142,10 @@ impl Snapshot<'_> {
         let mut out = Exposition::default();
         for figure in FIGURES {
             figure.write(self, &mut out);
+        }
+        #[cfg(feature = "client")]
+        if let Some(service) = &self.service {
+            service.write(&self.stats.service, &mut out);
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.around.tls {
