@@ -74,18 +74,19 @@ def until(what, holds, seconds=PATIENCE):
 class Server:
     """The program, with a port for clients and one for the operator."""
 
-    def __init__(self, program):
+    def __init__(self, program, speech="", keys=()):
         path = os.path.join(work, "server-%d.log" % free_port())
         with open(path, "w") as log:
-            self.process = start("heartwheel", program, "--listen", "127.0.0.1:0", *settings(
-                admin_listen="127.0.0.1:0", **{"admission.hosts": HOST, "deadlines.drain": "5s",
-                                               "deadlines.close_ack": "10s"}), log=log)
+            self.process = start("heartwheel", program, "--listen", speech + "127.0.0.1:0",
+                                 *settings(admin_listen="127.0.0.1:0", **{
+                                     "admission.hosts": HOST, "deadlines.drain": "5s",
+                                     "deadlines.close_ack": "10s", **dict(keys)}), log=log)
         self.port, self.admin = until("two ports", lambda: self.ports(path))
 
     @staticmethod
     def ports(path):
         with open(path) as log:
-            ports = re.findall(r"listening address=127.0.0.1:(\d+)", log.read())
+            ports = re.findall(r"listening address=(?:proxy:)?127.0.0.1:(\d+)", log.read())
         return len(ports) == 2 and [int(port) for port in ports]
 
     def figure(self, name):
@@ -269,6 +270,8 @@ class Stream(Wire):
 class Direct:
     """No proxy: the server by itself."""
     program, pool, idle = None, None, None
+    # How its server listens, and with which keys; which of the checks it is for (None: all).
+    speech, keys, checks = "", (), None
 
     def __init__(self, server):
         self.server, self.port = server, server.port
@@ -398,6 +401,57 @@ class HaProxy(Proxy):
 
     def is_down(self):
         return self.check()[0] == "DOWN" and self.status() == 503
+
+
+class HaProxyHeader(HaProxy):
+    """Tells the server whom it connects for; tests tell it the same way who they are."""
+    tells = "send-proxy"
+    speech, keys = "proxy:", [("proxy.trusted", "127.0.0.1"), ("limits.connections_per_ip", "2")]
+    checks = ["clients"]
+
+    def addresses(self):
+        bind, server, port, _ = super().addresses()
+        return [bind, ("127.0.0.1:%d" % self.port, "127.0.0.1:%d accept-proxy" % self.port),
+                (server[0], "%s %s" % (server[1], self.tells)), port]
+
+
+class HaProxyBinaryHeader(HaProxyHeader):
+    tells = "send-proxy-v2"
+
+
+class HaProxySumHeader(HaProxyHeader):
+    """With values behind the addresses, the checksum among them."""
+    tells = "send-proxy-v2 proxy-v2-options crc32c,unique-id"
+
+    def addresses(self):
+        return [*super().addresses(),
+                ("frontend web", "frontend web\n    unique-id-format %[uuid()]")]
+
+
+class HaProxyForwarded(HaProxyHeader):
+    speech = ""
+    keys = [*HaProxyHeader.keys, ("proxy.forwarded", "x-forwarded-for")]
+    tells = ""
+
+    def addresses(self):
+        return [*super().addresses(),
+                ("backend heartwheel", "backend heartwheel\n    option forwardfor")]
+
+
+class NginxForwarded(Nginx):
+    """Takes its clients' addresses from a PROXY header, and passes them on in a line."""
+    keys, checks = HaProxyForwarded.keys, ["clients"]
+
+    def addresses(self):
+        server = "server 127.0.0.1:8765 max_fails=1 fail_timeout=5s;"
+        line = "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
+        return [(server, server.replace("8765", str(self.server.port))),
+                ("listen 80;", "listen 127.0.0.1:%d proxy_protocol; set_real_ip_from 127.0.0.1; "
+                 "real_ip_header proxy_protocol;" % self.port),
+                ("proxy_buffering off;", "proxy_buffering off; " + line)]
+
+    def end(self):
+        Proxy.end(self)
 
 
 class HaProxyPlain(HaProxy):
@@ -548,6 +602,43 @@ def check_resume(proxy):
     with Stream(proxy.port, "/topics/log", "Last-Event-ID: " + first) as stream:
         record = stream.record_with("data: ")
         assert "data: two" in record, record
+
+
+def check_clients(proxy):
+    """The limit of an address holds for clients behind, whatever they say of themselves."""
+    if proxy.checks is None:
+        return "-"
+
+    def upgrade(ip):
+        wire = Wire(proxy.port)
+        family = "TCP6" if ":" in ip else "TCP4"
+        wire.send(b"PROXY %s %s %s 1234 80\r\n" % (family.encode(), ip.encode(), ip.encode()))
+        key = "Sec-WebSocket-Key: " + base64.b64encode(os.urandom(16)).decode()
+        wire.send(wire.request("GET", "/echo", "Connection: Upgrade", "Upgrade: websocket", key,
+                               "Sec-WebSocket-Version: 13", "X-Forwarded-For: 6.6.6.6"))
+        return wire, wire.head().status
+
+    def reaches(ip):
+        wire, status = upgrade(ip)
+        wire.socket.close()
+        return status == 101
+    until("the proxy passes on", lambda: reaches("192.0.2.9"))
+    wires = [upgrade(ip) for ip in ("192.0.2.1", "2001:db8::1", "192.0.2.1", "192.0.2.2")]
+    assert [status for _, status in wires] == [101] * 4, [status for _, status in wires]
+    for ip, expected in (("192.0.2.1", 429), ("2001:db8::2", 101), ("2001:db8::3", 429)):
+        wires.append(upgrade(ip))
+        assert wires[-1][1] == expected, (ip, wires[-1][1])
+    with Wire(proxy.server.admin, host="127.0.0.1") as wire:
+        rows = json.loads(wire.ask("GET", "/connections").text)
+    peers = [row["peer"] for row in rows if row["path"] == "/echo"]
+    hosts = [re.sub(r"^\[(.*)\]:\d+$|^([\d.]+):\d+$", r"\1\2", peer) for peer in peers]
+    for ip, count in (("192.0.2.1", 2), ("192.0.2.2", 1), ("2001:db8::1", 1), ("2001:db8::2", 1)):
+        assert hosts.count(ip) == count, (ip, peers)
+    assert "6.6.6.6" not in hosts, peers
+    wires[0][0].socket.close()
+    until("there is room again", lambda: reaches("192.0.2.1"))
+    for wire, _ in wires:
+        wire.socket.close()
 
 
 def check_head(proxy):
@@ -735,21 +826,28 @@ def check_cohorts(program):
 # that a client has gone when it has a comment for it.
 CHECKS = [("health", check_health), ("echo", check_echo), ("HEAD", check_head),
           ("stream", check_stream), ("resume", check_resume), ("caches", check_caches),
-          ("pool", check_pool), ("piped", check_piped), ("drain", check_drain)]
+          ("pool", check_pool), ("piped", check_piped), ("clients", check_clients),
+          ("drain", check_drain)]
 VARIANTS = [("direct", Direct), ("nginx", Nginx), ("nginx, no pool", NginxPlain),
-            ("nginx, bare", NginxBare), ("haproxy", HaProxy), ("haproxy, no pool", HaProxyPlain),
+            ("nginx, bare", NginxBare), ("nginx, line", NginxForwarded), ("haproxy", HaProxy),
+            ("haproxy, no pool", HaProxyPlain), ("haproxy, v1", HaProxyHeader),
+            ("haproxy, v2", HaProxyBinaryHeader), ("haproxy, v2 sum", HaProxySumHeader),
+            ("haproxy, line", HaProxyForwarded),
             ("varnish", Varnish), ("varnish, its VCL", VarnishUsual), ("caddy", Caddy),
             ("caddy, no pool", CaddyPlain)]
 
 
 def run(program, name, variant, faults):
     """Gives a row of the table."""
-    server = Server(program)
+    server = Server(program, variant.speech, variant.keys)
     proxy = None
     row = []
     try:
         proxy = variant(server)
         for title, check in CHECKS:
+            if variant.checks is not None and title not in variant.checks:
+                row.append("-")
+                continue
             try:
                 row.append(check(proxy) or "ok")
             except (AssertionError, EOFError, OSError, ValueError,
