@@ -140,6 +140,7 @@ fn node(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::ground::random::Random;
     use crate::core::wire::http::head::tests::request;
 
     /// Whom a request with these lines comes from, if 10.0.0.0/8 and 2001:db8:a::/48 are trusted.
@@ -218,6 +219,22 @@ mod tests {
                 assert_eq!(client(Forwarded::Forwarded, &[&one]), "192.0.2.1", "{one}");
                 assert_eq!(client(Forwarded::Forwarded, &[spoof, tail]), "192.0.2.1", "{one}");
             }
+        }
+    }
+
+    #[test]
+    fn whatever_stands_to_the_left_changes_nothing() {
+        const LETTERS: &[u8] = b",;\"\\=for[]:.016 \t_x-";
+        let mut random = Random::new(7);
+        for _ in 0..1000 {
+            let letter = |random: &mut Random| {
+                char::from(LETTERS[random.between(0, LETTERS.len() as u64 - 1) as usize])
+            };
+            let left: String = (0..random.between(0, 40)).map(|_| letter(&mut random)).collect();
+            let line = format!("x{left}, for=\"192.0.2.1:80\";host=\"a,b\", for=10.0.0.1");
+            assert_eq!(client(Forwarded::Forwarded, &[&line]), "192.0.2.1", "{line}");
+            let line = format!("x{left}, 192.0.2.1, 10.0.0.1");
+            assert_eq!(client(Forwarded::XForwardedFor, &[&line]), "192.0.2.1", "{line}");
         }
     }
 
