@@ -4,12 +4,14 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use heartwheel::http::Response;
 use heartwheel::{CloseReason, ManualClock, Server};
+use socket2::{Domain, Socket, Type};
 
 use common::client::Client;
 use common::engine::TestEngine;
@@ -284,6 +286,35 @@ fn who_is_not_trusted_gets_fin_and_not_a_byte_whatever_it_says() {
     let mut door = Door::new("unix", "proxy:", &[("proxy.trusted", "127.0.0.0/8")]);
     let mut stream = door.connect();
     assert_eq!(read(&mut stream), (String::new(), true), "a Unix socket is trusted by name");
+}
+
+/// A connection without a slot is answered before its header is read.
+#[test]
+fn who_is_not_trusted_gets_not_a_byte_of_a_refusal_either() {
+    let pairs = [
+        ("listen", "proxy:127.0.0.1:0"),
+        ("proxy.trusted", "127.0.0.2"),
+        ("limits.connections", "1"),
+    ];
+    let server = TestServer::start(&pairs);
+    let connect = |from: [u8; 4]| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+        socket.connect(&server.address.into()).expect("it listens");
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        move || {
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).expect("FIN comes");
+            String::from_utf8(bytes).expect("it is text")
+        }
+    };
+    let _open = Client::connect(server.address);
+    server.wait_until(|seen| seen.connections == 1);
+    assert_eq!(connect([127, 0, 0, 1])(), "");
+    let answer = connect([127, 0, 0, 2])();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer:?}");
+    assert_eq!(server.stats().rejected_connections, 2);
 }
 
 #[test]
