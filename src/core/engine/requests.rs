@@ -55,12 +55,10 @@ impl Engine {
             head_only,
             ..Pending::default()
         };
-        if !is_welcome {
-            pending.keep &= head.body.is_empty();
-            let refusal = Refusal::new(429, TOO_MANY_FROM_THERE);
-            return self.answer(now, id, refusal.into(), &pending);
-        }
-        let admitted = self.admit(id, &mut head, face, draining, &mut pending);
+        let admitted = match is_welcome {
+            true => self.admit(id, &mut head, face, draining, &mut pending),
+            false => Err(Refusal::new(429, TOO_MANY_FROM_THERE)),
+        };
         let token = admitted.as_ref().map_or(None, |(_, token)| *token);
         let identity = admitted.as_ref().ok().and_then(|_| self.identity_of(id, token));
         // The request is checked by the tokens that hold now.
