@@ -25,6 +25,8 @@ mod short_way;
 mod subscriber_hooks;
 #[path = "virtual_time/subscriptions.rs"]
 mod subscriptions;
+#[path = "virtual_time/takeover.rs"]
+mod takeover;
 #[path = "virtual_time/threads.rs"]
 mod threads;
 #[path = "virtual_time/timers.rs"]

@@ -62,6 +62,7 @@ _heartwheel() {
             admission.hosts=
             admission.admin_hosts=
             admission.tokens=
+            admission.takeover=
             topics.retain_events=
             topics.retain_bytes=
             topics.retain_for=
@@ -105,6 +106,7 @@ _heartwheel() {
         limits.rate_action=) words='pause close' ;;
         overflow.policy=) words='close drop_newest drop_oldest latest' ;;
         proxy.forwarded=) words='off x-forwarded-for forwarded' ;;
+        admission.takeover=) words='off probe newest' ;;
         *=) return ;;
         *)
             if [[ $word == -* ]]; then

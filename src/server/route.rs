@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::RouteStart;
+use crate::core::config::Takeover;
 use crate::core::contract::accept::Accept;
 use crate::core::contract::offer::Offer;
 use crate::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
@@ -310,7 +311,7 @@ impl Route {
     /// - of `deadlines`: `handshake` (from the complete request to the beginning of the answer),
     ///   `body`, `read_idle`, `message`, `write_stall`, `stream`, `close_send`, `close_ack`,
     ///   `lifetime`;
-    /// - all of `heartbeat`, and `overflow.policy`.
+    /// - all of `heartbeat`, `overflow.policy`, and `admission.takeover`.
     ///
     /// They hold from the end of a request's head to the end of its answer, and for the WebSocket
     /// or event stream that it becomes. The others are for all routes: they hold before a route is
@@ -331,6 +332,22 @@ impl Route {
     /// [`Config::worst_case`]: crate::Config::worst_case
     pub fn set(self, key: &str, value: &str) -> Route {
         self.each(|spec| spec.changes.push((key.to_owned(), value.to_owned())))
+    }
+
+    /// Sets what becomes of an open WebSocket or event stream of this route when its identity
+    /// connects again: `admission.takeover` for this route alone.
+    ///
+    /// The handler of the connection that ends is told [`CloseReason::Replaced`], its client the
+    /// close code 4409. A client without an identity is left alone.
+    ///
+    /// [`CloseReason::Replaced`]: crate::CloseReason::Replaced
+    pub fn takeover(self, takeover: Takeover) -> Route {
+        let word = match takeover {
+            Takeover::Off => "off",
+            Takeover::Probe => "probe",
+            Takeover::Newest => "newest",
+        };
+        self.set("admission.takeover", word)
     }
 
     /// Adds a subprotocol (RFC 6455, 1.9). The server answers with the first one offered by the

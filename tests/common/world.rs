@@ -61,7 +61,7 @@ impl World {
     }
 
     /// Lets clients and server speak until neither has anything to say at this time.
-    fn meet(&mut self, clients: &mut [Client]) {
+    pub fn meet(&mut self, clients: &mut [Client]) {
         let mut has_moved = true;
         while has_moved {
             self.settle();

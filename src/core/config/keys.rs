@@ -18,7 +18,7 @@ use super::kinds::{
 };
 #[cfg(feature = "client")]
 use super::service::{HEADERS_RULE, ServiceUrl};
-use super::{Config, OverflowPolicy, Preset, RateAction};
+use super::{Config, OverflowPolicy, Preset, RateAction, Takeover};
 use crate::core::ground::time::SPAN_MAX;
 use crate::core::wire::http::Forwarded;
 
@@ -62,6 +62,7 @@ impl Key {
                     | "deadlines.drain"
             ),
             "heartbeat" | "overflow" => true,
+            "admission" => self.name == "admission.takeover",
             "limits" => matches!(
                 self.name,
                 "limits.message_bytes"
@@ -173,6 +174,11 @@ pub const KEYS: &[Key] = &[
     key!(admission.request_headers, List(HEADERS_RULE), "header lines passed to it"),
     #[cfg(feature = "client")]
     key!(admission.request_cache, OrOff(ALWAYS), "how long what it says counts"),
+    key!(
+        admission.takeover,
+        OneOf(TAKEOVERS),
+        "what becomes of a connection when its identity connects again"
+    ),
     key!(topics.retain_events, Count(1..=1_000_000), "events of a topic kept for resume"),
     key!(topics.retain_bytes, Size(1..=GIBIBYTE), "their bytes"),
     key!(topics.retain_for, ALWAYS, "their age"),
@@ -264,6 +270,8 @@ const FORWARDED: &[(&str, Forwarded)] = &[
     ("forwarded", Forwarded::Forwarded),
 ];
 
+const TAKEOVERS: &[(&str, Takeover)] =
+    &[("off", Takeover::Off), ("probe", Takeover::Probe), ("newest", Takeover::Newest)];
 const RATE_ACTIONS: &[(&str, RateAction)] =
     &[("pause", RateAction::Pause), ("close", RateAction::Close)];
 
@@ -340,7 +348,7 @@ mod tests {
             limits.topics=1024 limits.subscriptions=64 \
             overflow.policy=close proxy.trusted=off proxy.forwarded=off \
             admission.origins=same admission.hosts=auto \
-            admission.admin_hosts=auto admission.tokens=off \
+            admission.admin_hosts=auto admission.tokens=off admission.takeover=off \
             topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m \
             serve.files=off \
             watch.interval=off watch.drift=0.5 watch.threshold=8 watch.dir=off watch.snapshots=8 \

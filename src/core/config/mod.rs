@@ -54,7 +54,7 @@ pub use sections::Client;
 pub use sections::Serve;
 pub use sections::{
     Admission, Canary, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset,
-    Proxy, RateAction, Topics, Turn, Unix, Watch,
+    Proxy, RateAction, Takeover, Topics, Turn, Unix, Watch,
 };
 #[cfg(feature = "client")]
 pub(crate) use service::OPINION_WITHIN;

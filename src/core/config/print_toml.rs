@@ -68,7 +68,8 @@ mod tests {
         assert!(text.contains("\nread_idle = \"1m\"\n"));
         assert!(text.contains("\nlifetime = \"off\"\n"));
         let end = "\n[watch]\ninterval = \"off\"\ndrift = 0.5\nthreshold = 8\ndir = \"off\"\n\
-            snapshots = 8\n";
+            snapshots = 8\n\n\
+            [canary]\npercent = 0\nkey = \"header:X-Device-Id\"\nsalt = \"\"\n";
         // The keys of what a build has besides come last.
         let has_more = cfg!(any(feature = "tls", feature = "client"));
         let is_there = text.ends_with(end) || has_more && text.contains(end);

@@ -364,6 +364,8 @@ pub struct Admission {
     /// for each alone. Default 10 s. At most 4,096 answers are kept, and 2 MiB of them.
     #[cfg(feature = "client")]
     pub request_cache: Option<Duration>,
+    /// What becomes of a connection whose identity connects again. Default [`Takeover::Off`].
+    pub takeover: Takeover,
 }
 
 #[cfg(feature = "client")]
@@ -374,6 +376,7 @@ impl Default for Admission {
             hosts: Hosts::default(),
             admin_hosts: Hosts::default(),
             tokens: None,
+            takeover: Takeover::Off,
             request: None,
             request_headers: super::PassedHeaders::default(),
             request_cache: Some(Duration::from_secs(10)),
@@ -396,6 +399,20 @@ pub struct Watch {
     pub dir: Option<PathBuf>,
     /// How many snapshots are kept, the newest. Default 8, 1 to 1000.
     pub snapshots: usize,
+}
+
+/// What becomes of an open WebSocket or event stream when its identity connects again to the same
+/// route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Takeover {
+    /// Both stay.
+    #[default]
+    Off,
+    /// A WebSocket is pinged, and ends if no byte comes within `heartbeat.pong`; an event stream,
+    /// whose client cannot answer, ends at once.
+    Probe,
+    /// It ends at once.
+    Newest,
 }
 
 /// Which share of the clients is the canary, whose ends, handshakes and round trips are counted

@@ -67,9 +67,9 @@ impl Connection {
         }
     }
 
-    /// Returns how the operator ends the connection.
-    pub fn end_by_kick(&mut self) -> Effect {
-        let reason = CloseReason::Kicked;
+    /// Returns how the connection ends in good order, now, for a reason that is not its own: the
+    /// operator wants it, or its client has connected again.
+    pub fn end_now(&mut self, reason: CloseReason) -> Effect {
         match &mut self.phase {
             Phase::Open(_) => Effect::Close(reason),
             Phase::Stream(_) => Effect::EndStream(reason),
@@ -213,7 +213,7 @@ mod tests {
             let phase = format!("{:?}", made().phase);
             assert_eq!(made().end_by_drain(), drain, "{phase}");
             assert_eq!(made().end_by_shed(), shed, "{phase}");
-            assert_eq!(made().end_by_kick(), kick, "{phase}");
+            assert_eq!(made().end_now(Kicked), kick, "{phase}");
             assert_eq!(made().end_by_memory(), memory, "{phase}");
             if let Some(rate) = rate {
                 assert_eq!(made().end_by_rate(), rate, "{phase}");
@@ -223,7 +223,9 @@ mod tests {
 
     #[test]
     fn an_answer_under_way_is_the_last_one_when_a_drain_comes_or_the_operator_kicks() {
-        for end in [Connection::end_by_drain, Connection::end_by_kick] {
+        for end in [Connection::end_by_drain, |connection: &mut Connection| {
+            connection.end_now(CloseReason::Kicked)
+        }] {
             let mut connection = answering();
             assert_eq!(connection.advance(), Effect::ReadOn);
             end(&mut connection);

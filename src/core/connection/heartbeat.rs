@@ -52,6 +52,8 @@ impl From<&Config> for Rhythm {
 pub struct Heartbeat {
     state: PingState,
     missed: u8,
+    /// The client has connected again: a missed pong ends this connection.
+    is_probed: bool,
     rtt_ms: u16,
     rtt_var_ms: u16,
     /// How long nothing must have been received until the next ping: drawn anew for each ping.
@@ -91,6 +93,8 @@ pub enum Missed {
     Suspect,
     /// `max_missed` in a row: close.
     GiveUp,
+    /// The client has connected again: close.
+    Replaced,
 }
 
 impl Heartbeat {
@@ -100,6 +104,7 @@ impl Heartbeat {
         let mut heartbeat = Heartbeat {
             state: PingState::Quiet,
             missed: 0,
+            is_probed: false,
             rtt_ms: 0,
             rtt_var_ms: 0,
             quiet_ms: 0,
@@ -127,7 +132,7 @@ impl Heartbeat {
     /// Returns what is due next. `heard_at` is when the last byte was received; `paused` says
     /// whether reading is paused.
     pub fn due(&self, rhythm: &Rhythm, heard_at: Instant, paused: bool, now: Instant) -> Due {
-        if rhythm.interval.is_none() {
+        if rhythm.interval.is_none() && !self.is_probed {
             return Due::Nothing;
         }
         let sent_at = self.sent_at.near(now);
@@ -173,12 +178,19 @@ impl Heartbeat {
         }
     }
 
+    /// Has a missed pong end the connection. Returns whether a ping must ask for one.
+    pub fn probe(&mut self) -> bool {
+        self.is_probed = true;
+        self.state == PingState::Quiet
+    }
+
     /// Takes note that bytes came: the peer lives. Returns whether a wait has ended.
     pub fn heard(&mut self) -> bool {
         let waited = self.state == PingState::Waiting;
         if waited {
             self.state = PingState::Quiet;
         }
+        self.is_probed = false;
         let was_missing = std::mem::take(&mut self.missed) > 0;
         waited || was_missing
     }
@@ -203,6 +215,9 @@ impl Heartbeat {
     /// Takes note that no pong came in time.
     pub fn miss(&mut self, rhythm: &Rhythm) -> Missed {
         self.missed = self.missed.saturating_add(1);
+        if self.is_probed {
+            return Missed::Replaced;
+        }
         if rhythm.adaptive {
             self.interval_ms /= 2;
             self.limit_interval(rhythm);

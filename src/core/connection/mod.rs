@@ -120,7 +120,7 @@ pub(crate) struct Connection {
 }
 
 /// A place in the table of routes. An `Option` of it takes two bytes, too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RouteIndex(NonZeroU16);
 
 impl RouteIndex {

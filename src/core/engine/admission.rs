@@ -10,6 +10,7 @@ use crate::core::engine::Engine;
 use crate::core::engine::memory_budget::SHORT_OF_MEMORY;
 #[cfg(feature = "tls")]
 use crate::core::engine::sealed::{Certificates, Names};
+use crate::core::engine::takeover::Holders;
 use crate::core::ground::bucket::Bucket;
 use crate::core::ground::id::{ConnectionId, Generation};
 use crate::core::ground::identity::Identity;
@@ -24,6 +25,8 @@ pub(super) struct Admission {
     by_address: ByAddress,
     handshakes: Handshakes,
     generation: Generation,
+    /// The newest connections of identities, where a newer one takes an older one's place.
+    pub holders: Holders,
     /// The proxies whose connections stand for a client meanwhile, by slot.
     pub hops: HashMap<usize, PeerAddress>,
     /// Certificates of peers that may still make requests, by slot.
@@ -189,6 +192,7 @@ impl Admission {
             handshakes: Handshakes::default(),
             generation,
             hops: HashMap::new(),
+            holders: Holders::default(),
             #[cfg(feature = "tls")]
             certificates: Certificates::default(),
             #[cfg(feature = "tls")]

@@ -210,6 +210,7 @@ impl Engine {
             usize::from(connection.face != crate::core::contract::route::Face::Admin);
         self.release_address(&connection);
         self.admission.forget_hop(id);
+        self.admission.forget_holder(id, &connection);
         let reason = first_fault(connection.reason_so_far(), why);
         let discarded = connection.outbox.discard();
         self.count_discarded(discarded);

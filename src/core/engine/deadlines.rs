@@ -143,10 +143,11 @@ impl Engine {
                 self.ping(now, id);
             }
             Missed::GiveUp => self.fail(now, id, CloseReason::Heartbeat),
+            Missed::Replaced => self.end_now(now, id, CloseReason::Replaced),
         }
     }
 
-    fn ping(&mut self, now: Instant, id: ConnectionId) {
+    pub(super) fn ping(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id.key()) else { return };
         let rhythm = self.settings.spans(connection).heartbeat;
         // However long the pause: moments stay near to now.

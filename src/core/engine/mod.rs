@@ -52,6 +52,7 @@ mod slices;
 mod sources;
 mod spares;
 mod table;
+mod takeover;
 mod tickets;
 mod timers;
 mod turn;

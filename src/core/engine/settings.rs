@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::warn;
 
 use crate::core::admission::tokens::Tokens;
-use crate::core::config::{Config, Limits, OverflowPolicy};
+use crate::core::config::{Config, Limits, OverflowPolicy, Takeover};
 use crate::core::connection::{Connection, RouteIndex, Spans};
 use crate::core::contract::route::RouteSpec;
 use crate::core::engine::services::Paths;
@@ -171,6 +171,8 @@ impl Settings {
 pub(super) struct Rules {
     pub limits: Limits,
     pub overflow: OverflowPolicy,
+    /// What a connection does to an older one of its identity.
+    pub takeover: Takeover,
     /// How long a WebSocket may be open.
     pub lifetime: Option<Duration>,
     /// What deadlines are derived from.
@@ -183,6 +185,7 @@ impl Rules {
         let limits = &config.limits;
         Rules {
             overflow: config.overflow.policy,
+            takeover: config.admission.takeover,
             lifetime: config.deadlines.lifetime,
             spans: Spans { drain_ends_at, ..Spans::from(config) },
             frame_limits: ws::Limits {

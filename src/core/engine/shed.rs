@@ -7,6 +7,7 @@ use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
 use crate::core::engine::departures::Departures;
 use crate::core::ground::id::ConnectionId;
+use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 
 impl Engine {
@@ -74,9 +75,8 @@ impl Engine {
     /// Ends one connection, whatever it is: a WebSocket by 1008, an event stream and an answer
     /// behind what is queued, anything else by FIN. Returns whether the id named a connection.
     pub(super) fn kick(&mut self, now: Instant, id: ConnectionId) -> bool {
-        let Some(connection) = self.get_mut(id) else { return false };
-        let effect = connection.end_by_kick();
-        self.act_on(now, id, effect);
-        true
+        let is_there = self.get(id).is_some();
+        self.end_now(now, id, CloseReason::Kicked);
+        is_there
     }
 }

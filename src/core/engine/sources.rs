@@ -44,6 +44,7 @@ impl Engine {
             self.stats.streams += 1;
             self.count_handshake(now, id, &pending);
             self.mark_ready(id);
+            self.take_over(now, id);
         } else {
             let listing = Listing { rest: Rest::Source, is_chunked };
             let more = (!is_empty).then_some(listing);

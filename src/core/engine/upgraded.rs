@@ -38,6 +38,7 @@ impl Engine {
         self.actions.push_back(crate::core::engine::Action::Upgraded(id.key()));
         self.serve_opened(now, id, request);
         self.mark_ready(id);
+        self.take_over(now, id);
     }
 
     pub(super) fn handle_incoming(&mut self, now: Instant, id: ConnectionId, item: Incoming) {

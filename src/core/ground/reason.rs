@@ -28,6 +28,8 @@ pub enum CloseReason {
     Rate,
     /// The operator ended this connection.
     Kicked,
+    /// The same identity has connected again to the same route: `admission.takeover`.
+    Replaced,
     /// The peer published where it may not.
     Forbidden,
     /// Nothing was received for `deadlines.read_idle`.
@@ -113,6 +115,7 @@ impl CloseReason {
             Fragments => "fragments",
             Rate => "rate",
             Kicked => "kicked",
+            Replaced => "replaced",
             Forbidden => "forbidden",
             ReadIdle => "read_idle",
             Heartbeat => "heartbeat",
@@ -156,6 +159,7 @@ impl CloseReason {
             Panic => 1011,
             Lifetime | Drain => 1001,
             Shed => 1012,
+            Replaced => 4409,
             WriteStall | CloseSend | CloseAck | DrainDeadline | Handshake | Answer | Body
             | KeepAlive | Done | Reset | Eof | Shutdown | Stream | Cut | Proxy => 1006,
             #[cfg(feature = "tls")]
@@ -171,8 +175,8 @@ impl CloseReason {
     /// Returns how loudly this end is logged.
     pub const fn severity(self) -> Severity {
         match self {
-            Peer(_) | Application(_) | Lifetime | Drain | Shed | Kicked | KeepAlive | Done
-            | Eof | Reset | Shutdown => Severity::Clean,
+            Peer(_) | Application(_) | Lifetime | Drain | Shed | Kicked | Replaced | KeepAlive
+            | Done | Eof | Reset | Shutdown => Severity::Clean,
             ReadIdle | Heartbeat | Message | Overflow | Memory | WriteStall | CloseSend
             | CloseAck | DrainDeadline | Handshake | Answer | Body | Stream | Proxy => {
                 Severity::Deadline
@@ -219,13 +223,14 @@ impl CloseReason {
             Stream => 28,
             Cut => 29,
             Proxy => 30,
+            Replaced => 31,
             #[cfg(feature = "tls")]
-            Tls => 31,
+            Tls => 32,
         }
     }
 
     /// How many labels there are.
-    pub const COUNT: usize = 31 + cfg!(feature = "tls") as usize;
+    pub const COUNT: usize = 32 + cfg!(feature = "tls") as usize;
 
     /// All reasons, one for each label, in the order of [`CloseReason::index`].
     pub const ALL: [CloseReason; CloseReason::COUNT] = [
@@ -260,6 +265,7 @@ impl CloseReason {
         Stream,
         Cut,
         Proxy,
+        Replaced,
         #[cfg(feature = "tls")]
         Tls,
     ];
@@ -277,6 +283,7 @@ impl fmt::Display for CloseReason {
             Fragments => "a message had too many fragments",
             Rate => "the peer sent too much too fast",
             Kicked => "the operator ended the connection",
+            Replaced => "its client has connected again",
             Forbidden => "the peer published where it may not",
             ReadIdle => "nothing was received for too long",
             Heartbeat => "pings went unanswered",

@@ -102,6 +102,7 @@ impl Engine {
             self.push_frame(now, id, Frame::chunk(bytes), Kind::Response);
         }
         self.mark_ready(id);
+        self.take_over(now, id);
         self.feed(now, id);
         Ok(())
     }
