@@ -1,5 +1,6 @@
 //! Counters of one server: plain numbers that the loop owns.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crate::core::config::OverflowPolicy;
@@ -24,7 +25,7 @@ pub struct Stats {
     /// Publishes and subscriptions, by requests and on WebSockets, without the right to them.
     pub rejected_rights: u64,
     /// Ends, by [`Transport`] and [`CloseReason::index`].
-    pub closed: [[u64; CloseReason::COUNT]; Transport::COUNT],
+    pub closed: Ends,
     /// Requests refused for their Host: 421.
     pub rejected_hosts: u64,
     /// Requests refused for their Origin: 403.
@@ -157,13 +158,37 @@ pub struct Stats {
     pub canary: CanaryStats,
 }
 
+/// Counts of ends, by [`Transport`] and [`CloseReason::index`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends([[u64; CloseReason::COUNT]; Transport::COUNT]);
+
+impl Default for Ends {
+    fn default() -> Ends {
+        Ends([[0; CloseReason::COUNT]; Transport::COUNT])
+    }
+}
+
+impl Deref for Ends {
+    type Target = [[u64; CloseReason::COUNT]; Transport::COUNT];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Ends {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
 /// What is counted of the clients of [`Canary`](crate::config::Canary). The rest is that of all
 /// others.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct CanaryStats {
     /// The part of the canary in [`Stats::closed`].
-    pub closed: [[u64; CloseReason::COUNT]; Transport::COUNT],
+    pub closed: Ends,
     /// The part of the canary in [`Stats::handshake`].
     pub handshake: Histogram,
     /// The part of the canary in [`Stats::ping_rtt`].

@@ -94,7 +94,7 @@ impl Dialler {
             }
             LinkDue::Ping => self.ping(means),
             LinkDue::Pong => match link.heartbeat.miss(&rules.rhythm) {
-                Missed::GiveUp => self.finish(means, Why::Silent, true),
+                Missed::GiveUp | Missed::Replaced => self.finish(means, Why::Silent, true),
                 Missed::Again | Missed::Suspect => self.ping(means),
             },
             LinkDue::Greeting => {

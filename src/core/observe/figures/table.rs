@@ -6,11 +6,8 @@ use crate::core::ground::cohort::Cohort;
 use crate::core::ground::decimal::Decimal;
 use crate::core::ground::reason::CloseReason;
 use crate::core::observe::metrics::Unit;
-use crate::core::observe::stats::{DeadlineKind, HookVerdict, PhaseName, Transport};
+use crate::core::observe::stats::{DeadlineKind, Ends, HookVerdict, PhaseName, Transport};
 use crate::core::wire::ws::Violation;
-
-/// Ends, by [`Transport`] and [`CloseReason::index`].
-type Ends = [[u64; CloseReason::COUNT]; Transport::COUNT];
 
 /// All figures, in the order in which they are written.
 pub const FIGURES: &[Figure] = &[
