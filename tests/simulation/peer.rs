@@ -119,6 +119,10 @@ pub struct Honest {
 /// For how long it asks in pieces.
 const PIECES_MS: u64 = 400;
 
+/// What a client of ours calls a connection that was reset.
+#[cfg(feature = "client")]
+const RESET: &str = "connection reset";
+
 enum Stage {
     Asking,
     Open(Box<WebSocket<ClientEnd>>),
@@ -274,6 +278,8 @@ impl Honest {
                 Told::State { why: Some(Why::Closed { code, .. }), .. } => {
                     self.close_seen = Some(code);
                 }
+                // The network broke the connection before the answer was there.
+                Told::State { why: Some(Why::Answer(error)), .. } if error == RESET => {}
                 Told::State { why: Some(why @ (Why::Violation(_) | Why::Answer(_))), .. } => {
                     panic!("the client does not understand the server: {why}")
                 }
