@@ -182,6 +182,22 @@ fn it_is_told_what_it_needs_and_nothing_that_a_client_makes_up() {
 }
 
 #[test]
+fn behind_a_proxy_it_is_told_the_address_of_the_client() {
+    let trusted = ("proxy.trusted", "192.0.2.1");
+    let mut asking = Asking::new(&[trusted, ("proxy.forwarded", "x-forwarded-for")]);
+    for (line, address) in [
+        ("X-Forwarded-For: 10.0.0.9, 198.51.100.7\r\n", "198.51.100.7"),
+        ("X-Forwarded-For: 2001:db8::7\r\n", "2001:db8::7"),
+        ("X-Real-IP: 10.0.0.9\r\n", "192.0.2.1"),
+    ] {
+        asking.ask(&get_request("/who", line));
+        let heads = asking.heads();
+        assert_eq!(heads.len(), 1, "an answer counts for one client");
+        assert!(heads[0].contains(&format!("X-Real-IP: {address}\n")), "{}", heads[0]);
+    }
+}
+
+#[test]
 fn it_is_asked_before_all_that_would_need_a_token_and_nothing_else() {
     let mut asking = Asking::new(&[("admission.request_cache", "off")]);
     asking.answers(200, &RIGHTS);
@@ -281,14 +297,17 @@ fn whatever_is_no_clear_answer_lets_nobody_in() {
 
 #[test]
 fn tokens_and_authorize_must_let_in_too_and_rights_are_those_of_all() {
-    let file = TokenFile::new("tok publish=in.* subscribe=out.ann subscribe=t identity=of_token\n");
+    let file = TokenFile::new(
+        "tok publish=in.* subscribe=out.ann subscribe=t subscribe=u identity=of_token\n",
+    );
     let authorize = |request: &Request| match request.query_value("no") {
         Some(_) => Err(heartwheel::http::Refusal::new(403, "not you")),
-        None => Ok(Accept::new().subscribe(["out.*", "all"])),
+        None => Ok(Accept::new().subscribe(["out.*", "all", "u"])),
     };
     let who = |request: &Request| Response::new(200).text(request.identity().unwrap_or("nobody"));
     let builder = Server::builder()
         .route(Route::topics("/topics/{topic}").authorize(authorize))
+        .route(Route::hub("/ws").authorize(authorize))
         .route(Route::get("/who", who).authorize(|_: &Request| Ok(Accept::new())))
         .get("/plain", who);
     let path = file.path().to_owned();
@@ -315,6 +334,15 @@ fn tokens_and_authorize_must_let_in_too_and_rights_are_those_of_all() {
     asking.settle();
     socket.attend(asking.world.clock.elapsed());
     assert_eq!(socket.code(), 1008);
+    let mut hub = Client::new_on(&mut asking, "/ws?access_token=tok");
+    // Of the last two one is not given by `authorize`, the other one not by the service.
+    for (topic, expected) in [("out.ann", "subscribed"), ("t", "forbidden"), ("u", "forbidden")] {
+        hub.say(&format!(r#"{{"op":"subscribe","topic":"{topic}"}}"#));
+        asking.settle();
+        hub.attend(asking.world.clock.elapsed());
+        let answer = hub.messages.pop().expect("each is answered").to_string();
+        assert!(answer.contains(expected), "{topic}: {answer}");
+    }
     // The service names who it is, else the token does; `authorize` may say nothing.
     assert!(asking.ask(&get_request("/who", token)).ends_with("\r\n\r\nof_token"));
     asking.answers(200, &[("Heartwheel-Identity", "of_service")]);
