@@ -34,6 +34,12 @@ fn messages_of_ws_are_read_as_another_json_reader_reads_them() {
     fuzz("hub", bodies::hub::run, 10_000);
 }
 
+#[cfg(feature = "jwt")]
+#[test]
+fn tokens_are_believed_that_were_signed_and_say_what_another_reader_reads() {
+    fuzz("jwt", bodies::jwt::run, 10_000);
+}
+
 #[test]
 fn event_streams_give_back_what_was_encoded() {
     fuzz("events", bodies::events::run, 5000);

@@ -168,6 +168,10 @@ fn messages_of_clients_mean_what_they_were_made_of() {
         let message = format!(" {{ {message} }}\n");
         let raw = trimmed(&reference);
         match ClientMessage::parse(&message).unwrap() {
+            #[cfg(feature = "jwt")]
+            ClientMessage::Token { token, reference } => {
+                panic!("{token} {reference:?} was not written")
+            }
             ClientMessage::Hello { client: c, version: v, reference } => {
                 assert_eq!((op, &*c, &*v), ("hello", &*client, &*version));
                 assert_eq!(reference, Some(raw));

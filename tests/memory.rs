@@ -19,6 +19,11 @@ use common::frame::{self, BINARY, CONTINUATION, FIN, MASK, PING, PONG, TEXT, fra
 use common::http::{get_request, upgrade_request};
 use common::rng::Rng;
 
+#[cfg(feature = "jwt")]
+#[allow(dead_code)]
+#[path = "jwt/maker.rs"]
+mod maker;
+
 /// The system's allocator, counting.
 struct Counting;
 
@@ -122,8 +127,14 @@ fn header(first: u8, len: u64) -> Vec<u8> {
 /// places in the tables: those before have made the tables, and what is kept to be used again, as
 /// large as they get.
 fn idle_bytes(talk: impl Fn(&mut World, ConnectionId)) -> isize {
+    idle_bytes_from(|_| {}, talk)
+}
+
+/// As [`idle_bytes`], in a world that `begin` has begun.
+fn idle_bytes_from(begin: impl Fn(&mut World), talk: impl Fn(&mut World, ConnectionId)) -> isize {
     const COUNT: usize = 100;
     let mut world = World::new(Config::default());
+    begin(&mut world);
     let mut ids = Vec::with_capacity(COUNT);
     let mut owned = 0;
     for _ in 0..3 {
@@ -252,6 +263,43 @@ fn nor_does_one_whose_reader_was_slow() {
         while world.turn(id, b"", 1000) > 0 {}
     });
     assert_eq!(owned, 0);
+}
+
+/// A connection whose token expires owns what it is to know of it, in two blocks: who is there, the
+/// rights, the token's name, and 16 bytes for its end. Others own nothing for that.
+#[cfg(feature = "jwt")]
+#[test]
+fn an_idle_connection_whose_token_expires_owns_what_is_to_be_known_of_it() {
+    use heartwheel::core::admission::credentials::Credentials;
+    use heartwheel::core::admission::jwt::Keys;
+    let maker = maker::Maker::secret();
+    let keys = Keys::parse(&maker.line()).unwrap();
+    let owned = |lines: &str, is_asked: bool| {
+        let keys = is_asked.then(|| keys.clone());
+        let begin = |world: &mut World| {
+            if world.0.now_ms < maker::NOW {
+                world.0.now_ms = maker::NOW * 1000;
+                let now = world.0.now();
+                let credentials = Credentials { tokens: None, keys: keys.clone() };
+                world.0.engine.set_credentials(now, credentials);
+            }
+        };
+        idle_bytes_from(begin, |world, id| {
+            world.turn(id, upgrade_request("/echo", lines).as_bytes(), usize::MAX);
+            assert_eq!(world.0.engine.stats().rejected_tokens, 0);
+        })
+    };
+    let token = maker.token_for(600.0, r#","sub":"device 7","subscribe":["commands.7"]"#);
+    let lines = format!("Authorization: Bearer {token}\r\n");
+    assert_eq!(owned("", false), 0);
+    assert_eq!(owned(&lines, false), 0, "nobody asked for it");
+    let with_rights = owned(&lines, true);
+    let bare = maker.token_for(600.0, "");
+    let bare = owned(&format!("Authorization: Bearer {bare}\r\n"), true);
+    println!("a token that expires takes {bare} bytes, and {with_rights} with a name and a right");
+    // The text of the name and its two counts, and the pattern.
+    assert_eq!(with_rights - bare, ("device 7".len() + 16 + "commands.7".len()) as isize);
+    assert!(bare <= 240, "{bare}");
 }
 
 /// FAULTS 46: memory follows what was received, not what was claimed.

@@ -3,6 +3,7 @@
 
 mod common;
 
+use heartwheel::core::admission::credentials::Credentials;
 use heartwheel::core::contract::event::Command;
 use heartwheel::core::contract::route::Face;
 use heartwheel::core::engine::Engine;
@@ -284,7 +285,7 @@ fn another_limit_holds_from_a_reload_on() {
     }
     let mut config = server.engine.config().clone();
     config.set("limits.memory_bytes", "1m").expect("it is one");
-    server.command(Engine::reload_command(config, None));
+    server.command(Engine::reload_command(config, Credentials::default()));
     server.run_for(50);
     assert!(server.memory_in_use() <= 1024 * KIB, "{}", server.memory_in_use());
     assert_eq!(server.connect("127.0.0.1:1"), Err(503));

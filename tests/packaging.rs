@@ -39,8 +39,12 @@ fn fault_of(key: &str) -> String {
 /// Gives the keys of the program as it is packaged; those of TLS and of clients stand in the pages
 /// of these.
 fn keys_of_the_default_program() -> impl Iterator<Item = &'static Key> {
-    let is_of_feature =
-        |key: &Key| matches!(key.section(), "tls" | "client") || key.name == "limits.handshaking";
+    let is_of_feature = |key: &Key| {
+        matches!(key.section(), "tls" | "client")
+            || key.name == "limits.handshaking"
+            || key.name.starts_with("admission.jwt")
+            || key.name.starts_with("admission.request")
+    };
     KEYS.iter().filter(move |key| !is_of_feature(key))
 }
 

@@ -63,6 +63,7 @@ _heartwheel() {
             admission.admin_hosts=
             admission.tokens=
             admission.takeover=
+            admission.revoke=
             topics.retain_events=
             topics.retain_bytes=
             topics.retain_for=
@@ -107,6 +108,7 @@ _heartwheel() {
         overflow.policy=) words='close drop_newest drop_oldest latest' ;;
         proxy.forwarded=) words='off x-forwarded-for forwarded' ;;
         admission.takeover=) words='off probe newest' ;;
+        admission.revoke=) words='keep close' ;;
         *=) return ;;
         *)
             if [[ $word == -* ]]; then

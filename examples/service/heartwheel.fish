@@ -58,6 +58,7 @@ function __heartwheel_settings
     printf '%s\t%s\n' admission.admin_hosts= 'hosts answered on the operator\'s listener'
     printf '%s\t%s\n' admission.tokens= 'file of tokens and their rights'
     printf '%s\t%s\n' admission.takeover= 'what becomes of a connection when its identity connects again'
+    printf '%s\t%s\n' admission.revoke= 'connections whose token a reload has removed'
     printf '%s\t%s\n' topics.retain_events= 'events of a topic kept for resume'
     printf '%s\t%s\n' topics.retain_bytes= 'their bytes'
     printf '%s\t%s\n' topics.retain_for= 'their age'
@@ -77,6 +78,7 @@ function __heartwheel_settings
     printf '%s\n' overflow.policy={close,drop_newest,drop_oldest,latest}
     printf '%s\n' proxy.forwarded={off,x-forwarded-for,forwarded}
     printf '%s\n' admission.takeover={off,probe,newest}
+    printf '%s\n' admission.revoke={keep,close}
 end
 
 complete -c heartwheel -f

@@ -123,7 +123,7 @@ impl ManualClock {
     }
 
     /// Sets the date, forwards or backwards, as when a machine's clock is set. No deadline depends
-    /// on the date.
+    /// on the date but the ends of tokens (`admission.jwt`), which no server believes before 2025.
     pub fn set_date(&self, date: SystemTime) {
         self.change(|time| time.date = date);
     }

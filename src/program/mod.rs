@@ -108,7 +108,15 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     };
     let mut report = config.check();
     if command != Command::PrintConfig {
-        report.faults.extend(token_file::read(&config).err().unwrap_or_default());
+        match token_file::read(&config) {
+            Err(faults) => report.faults.extend(faults),
+            // `serve` logs what is doubtful when it reads the files again.
+            #[cfg(feature = "jwt")]
+            Ok(credentials) if command == Command::Check => {
+                report.warnings.extend(token_file::doubts(&config, &credentials));
+            }
+            Ok(_) => {}
+        }
         #[cfg(feature = "client")]
         report.faults.extend(crate::threads::dial::Dial::to_service(&config).err());
         #[cfg(feature = "streams")]

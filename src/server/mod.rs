@@ -308,7 +308,7 @@ impl Builder {
             let inline = |served: &mut Served| served.spec.placement = Placement::Inline;
             specs.iter_mut().for_each(inline);
         }
-        let tokens = token_file::read(&self.config).map_err(fault)?;
+        let credentials = token_file::load(&self.config).map_err(fault)?;
         #[cfg(feature = "client")]
         Dial::to_service(&self.config).map_err(|text| Error::Config { text })?;
         #[cfg(feature = "tls")]
@@ -333,7 +333,7 @@ impl Builder {
         };
         let mut server =
             Server { inner: EventLoop::new(setup, places.into(), clock, start_workers)? };
-        server.inner.set_tokens(tokens);
+        server.inner.set_credentials(credentials);
         #[cfg(feature = "client")]
         self.dialled.into_iter().for_each(|network| server.inner.dial_on_memory(network));
         #[cfg(feature = "tls")]

@@ -122,13 +122,13 @@ impl Handle {
     }
 
     /// Puts another configuration in force: limits, deadlines, heartbeats, admission, what topics
-    /// retain. The change itself ends no connection. Limits hold for what comes; deadlines count
-    /// from where they began; a connection keeps the lifetime under which it was opened. If
-    /// heartbeats change, each peer is pinged within one new interval and not judged before. The
-    /// file of tokens is read again: a connected client keeps its subscriptions, and may from now
-    /// on publish and subscribe as its token may. Keys that take a restart
-    /// ([`Key::takes_restart`](crate::core::config::Key::takes_restart)) keep their values; the log
-    /// names them.
+    /// retain. The change itself ends no connection, but where `admission.revoke` says so. Limits
+    /// hold for what comes; deadlines count from where they began; a connection keeps the lifetime
+    /// under which it was opened. If heartbeats change, each peer is pinged within one new interval
+    /// and not judged before. The file of tokens is read again: a connected client keeps its
+    /// subscriptions, and may from now on publish and subscribe as its token may. Keys that take a
+    /// restart ([`Key::takes_restart`](crate::core::config::Key::takes_restart)) keep their values;
+    /// the log names them.
     ///
     /// # Errors
     ///
@@ -139,12 +139,12 @@ impl Handle {
             return Err(faults);
         }
         descriptors::fit(&mut config).map_err(|fault| vec![fault])?;
-        let tokens = token_file::read(&config)?;
+        let credentials = token_file::load(&config)?;
         #[cfg(feature = "client")]
         crate::threads::dial::Dial::to_service(&config).map_err(|fault| vec![fault])?;
         #[cfg(feature = "tls")]
         let acceptor = self.load_tls(&config)?;
-        let reload = Engine::reload_command(config, tokens);
+        let reload = Engine::reload_command(config, credentials);
         self.submit(reload).map_err(|error| vec![error.to_string()])?;
         #[cfg(feature = "tls")]
         if let Some(acceptor) = acceptor {

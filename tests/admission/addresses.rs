@@ -2,6 +2,7 @@
 //! where its peers come from.
 
 use heartwheel::config::Config;
+use heartwheel::core::admission::credentials::Credentials;
 use heartwheel::core::contract::event::Command;
 use heartwheel::core::contract::route::Face;
 use heartwheel::core::engine::Engine;
@@ -59,7 +60,7 @@ fn a_limit_that_a_reload_switches_on_counts_who_is_there() {
     let reload = |server: &mut TestEngine, limit: u32| {
         let mut config: Config = server.engine.config().clone();
         config.limits.connections_per_ip = limit;
-        server.command(Engine::reload_command(config, None));
+        server.command(Engine::reload_command(config, Credentials::default()));
     };
     reload(&mut server, 3);
     assert_eq!(server.connect("192.0.2.7:4"), Err(429));

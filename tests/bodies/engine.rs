@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 
 use heartwheel::ConnectionId;
 use heartwheel::config::Config;
+use heartwheel::core::admission::credentials::Credentials;
 use heartwheel::core::contract::event::{Command, Done, Job};
 use heartwheel::core::contract::route::{Face, Placement};
 use heartwheel::core::engine::{Action, Engine, Readiness, Setup, Step};
@@ -227,7 +228,9 @@ impl World {
             }
             2 => self.engine.handle_time_jump(self.at()),
             3 => self.give(Command::Shed(0.5), source),
-            4 | 5 => self.give(Engine::reload_command(config(source), None), source),
+            4 | 5 => {
+                self.give(Engine::reload_command(config(source), Credentials::default()), source)
+            }
             // Late, whatever was due.
             _ => self.now += source.pick(&[1, 400, 20_000, 100_000]),
         }

@@ -76,6 +76,12 @@ fn check(
             assert_eq!(Some(&*version), string("version").as_deref());
             assert!(is_word(&client, 16, "-_") && is_word(&version, 1, "._+-"));
         }
+        #[cfg(feature = "jwt")]
+        Ok(ClientMessage::Token { token, reference }) => {
+            assert_eq!(op.as_deref(), Some("token"));
+            reference_is(reference);
+            assert_eq!(Some(&*token), string("token").as_deref());
+        }
         Ok(ClientMessage::Ping { reference }) => {
             assert_eq!(op.as_deref(), Some("ping"));
             reference_is(reference);
@@ -86,8 +92,10 @@ fn check(
             let version = string("version").is_some_and(|version| is_word(&version, 1, "._+-"));
             assert!(!(is_hello && client && version), "{problem:?}");
             let known = ["subscribe", "unsubscribe", "publish", "ping"];
+            let is_token = cfg!(feature = "jwt") && op.as_deref() == Some("token");
+            assert!(!(is_token && string("token").is_some()), "{problem:?}");
             let is_known = op.as_deref().is_some_and(|op| known.contains(&op));
-            let is_unknown = op.is_some() && !is_known && !is_hello;
+            let is_unknown = op.is_some() && !is_known && !is_hello && !is_token;
             assert!(problem.code != ErrorCode::UnknownOp || is_unknown);
             let is_whole = string("topic").is_some() && member("data").is_some();
             let has_good_after =

@@ -28,7 +28,7 @@ fn other_methods_are_answered_405_with_those_that_are_allowed() {
     let server = start(&[]);
     for (method, path, allow) in [
         ("POST", "/metrics", "GET, HEAD, OPTIONS"),
-        ("DELETE", "/connections", "GET, HEAD, OPTIONS"),
+        ("PUT", "/connections", "GET, HEAD, DELETE, OPTIONS"),
         ("GET", "/connections/1", "DELETE, OPTIONS"),
         ("PUT", "/config", "GET, HEAD, OPTIONS"),
         ("GET", "/drain", "POST, OPTIONS"),
@@ -47,7 +47,12 @@ fn a_page_from_elsewhere_cannot_make_the_operators_requests() {
     let evil = "Origin: http://evil.example\r\n";
     let named = "Origin: http://desk.example\r\n";
     let rebound = "POST /drain HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
-    let acts = ["POST /drain", "POST /shed?fraction=1", "DELETE /connections/1"];
+    let acts = [
+        "POST /drain",
+        "POST /shed?fraction=1",
+        "DELETE /connections/1",
+        "DELETE /connections?identity=a",
+    ];
     for origins in ["same", "http://desk.example", "*"] {
         let server = start(&[("admission.origins", origins)]);
         let admin = admin(&server);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use heartwheel::ConnectionId;
 use heartwheel::Message;
+use heartwheel::core::admission::credentials::Credentials;
 use heartwheel::core::contract::event::{Command, Done, Event, Job, Outcome, Session, Task};
 use heartwheel::core::contract::handlers::{Handlers, Said};
 use heartwheel::core::contract::route::{Face, Placement};
@@ -74,7 +75,7 @@ impl engine::World for World {
         if !std::mem::replace(&mut self.has_drawn, true)
             && self.rng.below(5000) < self.chaos.reload_per_mille
         {
-            let reload = Engine::reload_command(self.config.clone(), None);
+            let reload = Engine::reload_command(self.config.clone(), Credentials::default());
             return Some((None, vec![reload]));
         }
         if self.now < self.upheaval_at {

@@ -24,6 +24,7 @@ use std::num::NonZeroU16;
 
 use crate::core::admission::rights::{Right, Rights};
 use crate::core::ground::identity::Identity;
+use crate::core::ground::sha256;
 #[cfg(feature = "tls")]
 use crate::core::wire::tls::Certificate;
 
@@ -138,6 +139,12 @@ impl Tokens {
         self.entries.get(index.place()).is_some_and(|entry| !is_token(&entry.token))
     }
 
+    /// Finds the token of this name ([`name`]).
+    pub(crate) fn find_named(&self, token_name: [u8; 8]) -> Option<TokenIndex> {
+        let mut entries = self.entries.iter();
+        TokenIndex::new(entries.position(|entry| name(&entry.token) == token_name)?)
+    }
+
     /// Finds a token of `other` among these.
     pub(crate) fn find_again(&self, other: &Tokens, index: TokenIndex) -> Option<TokenIndex> {
         self.find_entry(&other.entries.get(index.place())?.token)
@@ -249,6 +256,12 @@ fn split_name(text: &str) -> Result<(&str, &str), &'static str> {
 
 fn is_blank(c: char) -> bool {
     c.is_ascii_whitespace()
+}
+
+/// Returns what an operator may call a token: the first 8 bytes of its SHA-256. Nothing is known of
+/// the token by it.
+pub(crate) fn name(token: &str) -> [u8; 8] {
+    *sha256::digest(token.as_bytes()).first_chunk().expect("a digest is longer")
 }
 
 /// Compares without stopping at the first difference. A difference in length may show.

@@ -43,6 +43,8 @@ impl Config {
     fn contradictions(&self) -> Vec<String> {
         let found = [self.silence_contradiction(), self.interval_contradiction()];
         let found = found.into_iter().flatten().chain(self.proxy_contradiction());
+        #[cfg(feature = "jwt")]
+        let found = found.chain(self.jwt_contradictions());
         #[cfg(feature = "tls")]
         let found = found.chain(self.tls_contradictions());
         found.collect()
@@ -91,6 +93,19 @@ impl Config {
         let mut addresses = self.listen.iter().chain(&self.admin_listen);
         let address = addresses.find(|address| address.is_proxy())?;
         self.proxy.trusted.is_empty().then(|| format!("{address}: {NEEDS_TRUSTED}"))
+    }
+
+    /// What is expected of tokens that nobody can check.
+    #[cfg(feature = "jwt")]
+    fn jwt_contradictions(&self) -> Vec<String> {
+        let admission = &self.admission;
+        let expected = [
+            ("admission.jwt_issuer", &admission.jwt_issuer),
+            ("admission.jwt_audience", &admission.jwt_audience),
+        ];
+        let idle = expected.into_iter().filter(|(_, text)| text.is_some());
+        let fault = |(key, _)| format!("{key}: never acts while admission.jwt = off");
+        idle.filter(|_| admission.jwt.is_none()).map(fault).collect()
     }
 
     /// Files of TLS that belong together.

@@ -12,13 +12,15 @@ use log::LevelFilter;
 use super::ClientCertificates;
 #[cfg(feature = "client")]
 use super::kinds::Proxy;
+#[cfg(feature = "jwt")]
+use super::kinds::Text;
 use super::kinds::{
     Addresses, CohortKeys, Count, File, List, Mode, OneOf, OrAuto, OrOff, Ownership, Percent, Salt,
     Share, Shown, Size, Span, Switch, ValueKind,
 };
 #[cfg(feature = "client")]
 use super::service::{HEADERS_RULE, ServiceUrl};
-use super::{Config, OverflowPolicy, Preset, RateAction, Takeover};
+use super::{Config, OverflowPolicy, Preset, RateAction, Revoke, Takeover};
 use crate::core::ground::time::SPAN_MAX;
 use crate::core::wire::http::Forwarded;
 
@@ -179,6 +181,13 @@ pub const KEYS: &[Key] = &[
         OneOf(TAKEOVERS),
         "what becomes of a connection when its identity connects again"
     ),
+    #[cfg(feature = "jwt")]
+    key!(admission.jwt, OrOff(File), "file of the keys of tokens that expire"),
+    #[cfg(feature = "jwt")]
+    key!(admission.jwt_issuer, OrOff(Text), "what `iss` of these must be"),
+    #[cfg(feature = "jwt")]
+    key!(admission.jwt_audience, OrOff(Text), "what must be in their `aud`"),
+    key!(admission.revoke, OneOf(REVOKES), "connections whose token a reload has removed"),
     key!(topics.retain_events, Count(1..=1_000_000), "events of a topic kept for resume"),
     key!(topics.retain_bytes, Size(1..=GIBIBYTE), "their bytes"),
     key!(topics.retain_for, ALWAYS, "their age"),
@@ -275,6 +284,8 @@ const TAKEOVERS: &[(&str, Takeover)] =
 const RATE_ACTIONS: &[(&str, RateAction)] =
     &[("pause", RateAction::Pause), ("close", RateAction::Close)];
 
+const REVOKES: &[(&str, Revoke)] = &[("keep", Revoke::Keep), ("close", Revoke::Close)];
+
 #[cfg(feature = "tls")]
 const CLIENT_CERTIFICATES: &[(&str, ClientCertificates)] = &[
     ("off", ClientCertificates::Off),
@@ -349,6 +360,7 @@ mod tests {
             overflow.policy=close proxy.trusted=off proxy.forwarded=off \
             admission.origins=same admission.hosts=auto \
             admission.admin_hosts=auto admission.tokens=off admission.takeover=off \
+            admission.revoke=keep \
             topics.retain_events=256 topics.retain_bytes=1m topics.retain_for=10m \
             serve.files=off \
             watch.interval=off watch.drift=0.5 watch.threshold=8 watch.dir=off watch.snapshots=8 \
@@ -359,6 +371,8 @@ mod tests {
         let expected = format!("{expected} {CLIENT_DEFAULTS}");
         #[cfg(feature = "client")]
         let expected = expected.as_str();
+        #[cfg(feature = "jwt")]
+        let expected = &*expected.replace("admission.revoke", JWT_DEFAULTS);
         #[cfg(feature = "tls")]
         let expected = expected
             .replace("limits.head_bytes", "limits.handshaking=256 limits.head_bytes")
@@ -369,6 +383,10 @@ mod tests {
             KEYS.iter().map(|key| format!("{}={}", key.name, key.value(&config))).collect();
         assert_eq!(shown.join(" "), expected);
     }
+
+    #[cfg(feature = "jwt")]
+    const JWT_DEFAULTS: &str =
+        "admission.jwt=off admission.jwt_issuer=off admission.jwt_audience=off admission.revoke";
 
     #[cfg(feature = "client")]
     const ADMISSION_DEFAULTS: &str = "admission.tokens=off admission.request=off \

@@ -286,6 +286,24 @@ impl ValueKind<PathBuf> for File {
     }
 }
 
+/// A text that is compared with what comes.
+#[cfg(feature = "jwt")]
+pub(super) struct Text;
+
+#[cfg(feature = "jwt")]
+impl ValueKind<String> for Text {
+    fn read(&self, text: &str) -> Result<String, String> {
+        match !text.is_empty() && !text.contains(char::is_control) {
+            true => Ok(text.to_owned()),
+            false => Err("must be a text without control characters".into()),
+        }
+    }
+
+    fn show(&self, text: &String) -> Shown {
+        Shown::Text(text.clone())
+    }
+}
+
 /// The address of an HTTP proxy.
 #[cfg(feature = "client")]
 pub(super) struct Proxy;

@@ -54,7 +54,7 @@ pub use sections::Client;
 pub use sections::Serve;
 pub use sections::{
     Admission, Canary, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset,
-    Proxy, RateAction, Takeover, Topics, Turn, Unix, Watch,
+    Proxy, RateAction, Revoke, Takeover, Topics, Turn, Unix, Watch,
 };
 #[cfg(feature = "client")]
 pub(crate) use service::OPINION_WITHIN;
@@ -223,6 +223,10 @@ pub(super) fn no_such_key(name: &str) -> &'static str {
     match name {
         #[cfg(not(feature = "tls"))]
         _ if name.starts_with("tls.") || name == "limits.handshaking" => NO_TLS,
+        #[cfg(not(feature = "jwt"))]
+        "admission.jwt" | "admission.jwt_issuer" | "admission.jwt_audience" => {
+            "this build has no tokens that expire: feature `jwt`"
+        }
         #[cfg(not(feature = "client"))]
         _ if name.starts_with("client.") || name.starts_with("admission.request") => {
             "this build has no client: feature `client`"

@@ -366,6 +366,19 @@ pub struct Admission {
     pub request_cache: Option<Duration>,
     /// What becomes of a connection whose identity connects again. Default [`Takeover::Off`].
     pub takeover: Takeover,
+    /// The file of the keys by which tokens are signed that expire, as
+    /// [`Keys::parse`](crate::core::admission::jwt::Keys::parse) reads it; with it the public
+    /// routes need a token. Default none. Where `tokens` is set, too, either will do.
+    #[cfg(feature = "jwt")]
+    pub jwt: Option<PathBuf>,
+    /// What `iss` of such a token must be. Default none: anything, or nothing, will do.
+    #[cfg(feature = "jwt")]
+    pub jwt_issuer: Option<String>,
+    /// What must be in `aud` of such a token. Default none: a token with `aud` is refused.
+    #[cfg(feature = "jwt")]
+    pub jwt_audience: Option<String>,
+    /// What becomes of connections whose token a reload has removed. Default [`Revoke::Keep`].
+    pub revoke: Revoke,
 }
 
 #[cfg(feature = "client")]
@@ -380,8 +393,26 @@ impl Default for Admission {
             request: None,
             request_headers: super::PassedHeaders::default(),
             request_cache: Some(Duration::from_secs(10)),
+            #[cfg(feature = "jwt")]
+            jwt: None,
+            #[cfg(feature = "jwt")]
+            jwt_issuer: None,
+            #[cfg(feature = "jwt")]
+            jwt_audience: None,
+            revoke: Revoke::default(),
         }
     }
+}
+
+/// What becomes of a connection whose token a reload has removed, or the key of its token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Revoke {
+    /// The connection stays, and what it is subscribed to. It has no right to more.
+    #[default]
+    Keep,
+    /// A WebSocket or an event stream ends: 3000.
+    Close,
 }
 
 /// Early warning, in the program: rates that shift for no reason that the server knows.

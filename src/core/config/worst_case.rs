@@ -4,7 +4,13 @@
 //! buffers and the memory of handlers are not in it.
 
 use super::{Address, Config};
+#[cfg(feature = "jwt")]
+use crate::core::admission::grant::Grant;
+#[cfg(feature = "jwt")]
+use crate::core::admission::jwt;
 use crate::core::admission::rates::Rates;
+#[cfg(feature = "jwt")]
+use crate::core::ground::identity::Identity;
 use crate::core::topics::log::Log;
 use crate::core::wire::http::Forwarded;
 use crate::core::wire::proxy_header::PROXY_HEADER_BYTES_MAX;
@@ -114,6 +120,10 @@ impl Config {
         if self.proxy.forwarded != Forwarded::Off {
             terms.push(fixed("its proxy", limits.connections, ADDRESS_BYTES));
         }
+        #[cfg(feature = "jwt")]
+        if self.admission.jwt.is_some() {
+            terms.push(fixed("token that expires", limits.connections, GRANT_BYTES));
+        }
         #[cfg(feature = "tls")]
         if has(Address::is_tls) {
             terms.push(fixed("its keys of TLS", limits.connections, TLS_CONNECTION_BYTES));
@@ -152,6 +162,16 @@ pub(crate) const SOCKET_PLACE_BYTES: usize = 24;
 
 /// An entry of a hash table that has just grown: 16 bytes and a tag, less than half full.
 const ADDRESS_BYTES: u64 = 40;
+
+/// What is known of a token that expires: its box, that of what few connections have, the longest
+/// name, and patterns as long as the longest token can bear.
+#[cfg(feature = "jwt")]
+const GRANT_BYTES: u64 = EXTRA_BYTES
+    + size_of::<Grant>() as u64
+    + 16
+    + 2 * 16
+    + Identity::BYTES_MAX as u64
+    + jwt::BYTES_MAX as u64 / 4 * 3;
 
 /// The box of a connection over TLS, with what the allocator adds.
 #[cfg(feature = "tls")]

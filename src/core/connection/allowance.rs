@@ -123,6 +123,12 @@ impl Allowance {
         self.charge(count * LOOK);
     }
 
+    /// Charges a signature that was verified.
+    #[cfg(feature = "jwt")]
+    pub fn charge_signature(&mut self) {
+        self.charge(SIGNATURE);
+    }
+
     /// Charges an event that was evicted from a log.
     pub fn charge_trim(&mut self) {
         self.charge(TRIM);
@@ -153,6 +159,9 @@ const ENCODED_BYTE: usize = 4;
 const CHECKED_BYTE: usize = 3;
 /// What a look at an entry of a list costs.
 const LOOK: usize = 4;
+/// What it costs to verify a signature.
+#[cfg(feature = "jwt")]
+const SIGNATURE: usize = 64 * 1024;
 /// What it costs to evict an event.
 const TRIM: usize = 8;
 /// How many bytes are looked at in the time in which one byte is read and decoded.

@@ -121,6 +121,10 @@ impl Connection {
             let too_old_at = after(oldest_at.near(now), oldest_for);
             earliest.offer(stalled_at.min(too_old_at), DeadlineKind::WriteStall);
         }
+        #[cfg(feature = "jwt")]
+        if let Some(grant) = self.grant().filter(|_| self.is_live()) {
+            earliest.offer(grant.acts_at(), DeadlineKind::Auth);
+        }
         // The operator is answered until the process exits.
         if let Some(at) = spans.drain_ends_at.filter(|_| self.face != Face::Admin) {
             earliest.offer(at, DeadlineKind::Drain);

@@ -17,17 +17,17 @@
 //! Each is an [`Effect`], and the engine's method of that name does it. Whatever comes first, every
 //! connection goes through *finish*, once: there its end is counted, logged and told.
 //!
-//! | phase | drain | shed | kick | memory | rate |
-//! |---|---|---|---|---|---|
-//! | head, nothing received | hang up | | hang up | refuse | refuse |
-//! | head, body | refuse | | hang up | refuse | refuse |
-//! | upload | ends behind its answer | | hang up | refuse | refuse |
-//! | deciding | ends behind its answer | | hang up | refuse | refuse |
-//! | answering | ends behind its answer | | cut short, ends behind it | abort | refuse |
-//! | keep-alive | hang up | | hang up | abort | refuse |
-//! | WebSocket | close when all is handled and written | retire | close | fail | fail |
-//! | event stream | end the stream | end the stream | end the stream | fail | fail |
-//! | closing | | | | abort | |
+//! | phase | drain | shed | auth | kick | memory | rate |
+//! |---|---|---|---|---|---|---|
+//! | head, nothing received | hang up | | | hang up | refuse | refuse |
+//! | head, body | refuse | | | hang up | refuse | refuse |
+//! | upload | ends behind its answer | | | hang up | refuse | refuse |
+//! | deciding | ends behind its answer | | | hang up | refuse | refuse |
+//! | answering | ends behind its answer | | | cut short, ends behind it | abort | refuse |
+//! | keep-alive | hang up | | | hang up | abort | refuse |
+//! | WebSocket | close when all is handled and written | retire | close | close | fail | fail |
+//! | event stream | end the stream | end the stream | end the stream | end the stream | fail | fail |
+//! | closing | | | | | abort | |
 
 use crate::core::connection::Connection;
 use crate::core::connection::effect::Effect;
@@ -83,6 +83,16 @@ impl Connection {
             | Phase::Body(_)
             | Phase::Upload(_)
             | Phase::Deciding(_) => Effect::HangUp(reason),
+        }
+    }
+
+    /// Returns how the connection ends when its token's time is over, or the token was taken away.
+    /// Plain requests were judged when they came.
+    pub fn end_by_auth(&self) -> Effect {
+        match &self.phase {
+            Phase::Open(_) => Effect::Close(CloseReason::Auth),
+            Phase::Stream(_) => Effect::EndStream(CloseReason::Auth),
+            _ => Effect::None,
         }
     }
 
@@ -192,10 +202,10 @@ mod tests {
         connection
     }
 
-    /// The table at the top of this file: by drain, shed, kick, memory and rate.
+    /// The table at the top of this file: by drain, shed, auth, kick, memory and rate.
     #[test]
     fn each_cause_ends_each_phase_as_the_table_says() {
-        use CloseReason::{Drain, Kicked, Memory, Rate, Shed};
+        use CloseReason::{Auth, Drain, Kicked, Memory, Rate, Shed};
         use Effect::{Abort, Close, EndStream, Fail, HangUp, None, Refuse, Retire};
         let refuse = (Refuse(503, Memory), Some(Refuse(429, Rate)));
         let abort = (Abort(Memory), Some(Refuse(429, Rate)));
@@ -213,6 +223,12 @@ mod tests {
             let phase = format!("{:?}", made().phase);
             assert_eq!(made().end_by_drain(), drain, "{phase}");
             assert_eq!(made().end_by_shed(), shed, "{phase}");
+            let auth = match shed {
+                Retire(_) => Close(Auth),
+                EndStream(_) => EndStream(Auth),
+                _ => None,
+            };
+            assert_eq!(made().end_by_auth(), auth, "{phase}");
             assert_eq!(made().end_now(Kicked), kick, "{phase}");
             assert_eq!(made().end_by_memory(), memory, "{phase}");
             if let Some(rate) = rate {

@@ -1,5 +1,7 @@
 //! What few connections have. It stands apart, so that all others pay one pointer for it.
 
+#[cfg(feature = "jwt")]
+use crate::core::admission::grant::Grant;
 use crate::core::admission::rates::Rates;
 use crate::core::admission::rights::Rights;
 use crate::core::config::EXTRA_BYTES;
@@ -19,6 +21,9 @@ pub(crate) struct Extra {
     pub author: Option<Box<Author>>,
     /// What `authorize` lets the connection do; `None` takes no right away.
     pub rights: Option<Box<Rights>>,
+    /// What the last request's token lets the connection do, and until when, if it expires.
+    #[cfg(feature = "jwt")]
+    pub grant: Option<Box<Grant>>,
     /// What the handler has set.
     pub timers: Timers,
     /// Where the body of the answer under way comes from, if from elsewhere.

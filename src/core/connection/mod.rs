@@ -62,8 +62,11 @@ mod websocket;
 
 use std::num::NonZeroU16;
 
+use crate::core::admission::credentials::{Credentials, Pass};
+#[cfg(feature = "jwt")]
+use crate::core::admission::grant::Grant;
 use crate::core::admission::rates::Rates;
-use crate::core::admission::rights::Rights;
+use crate::core::admission::rights::{Right, Rights};
 use crate::core::admission::tokens::TokenIndex;
 use crate::core::config::{IDLE_CONNECTION_BYTES, SOCKET_PLACE_BYTES};
 use crate::core::connection::phase::Phase;
@@ -182,7 +185,78 @@ impl Connection {
     /// Returns who is at the other end, if that is known.
     #[inline]
     pub fn identity(&self) -> Option<&Identity> {
-        self.extra.as_ref()?.identity.as_ref()
+        let extra = self.extra.as_ref()?;
+        let identity = extra.identity.as_ref();
+        #[cfg(feature = "jwt")]
+        let identity = identity.or_else(|| extra.grant.as_ref()?.subject.as_ref());
+        identity
+    }
+
+    /// Takes note of what the last request was let in by, and of who that says is there: what was
+    /// known before holds no longer.
+    pub fn admit(&mut self, pass: Pass, identity: Option<Identity>) {
+        self.token = pass.line();
+        self.identify(identity, None);
+        #[cfg(feature = "jwt")]
+        match (pass, &mut self.extra) {
+            (Pass::Grant(grant), extra) => extra.get_or_insert_default().grant = Some(grant),
+            (_, Some(extra)) => extra.grant = None,
+            (_, None) => {}
+        }
+    }
+
+    /// Returns whether the token that the connection came with is still good for something.
+    pub fn has_pass(&self) -> bool {
+        let has_pass = self.token.is_some();
+        #[cfg(feature = "jwt")]
+        let has_pass = has_pass || self.grant().is_some_and(|grant| grant.key().is_some());
+        has_pass
+    }
+
+    /// Returns whether the connection came with the token of this name, which has this line.
+    pub fn came_with(&self, line: Option<TokenIndex>, _name: [u8; 8]) -> bool {
+        #[cfg(feature = "jwt")]
+        if let Some(grant) = self.grant() {
+            return grant.token_name == _name;
+        }
+        line.is_some() && self.token == line
+    }
+
+    /// Returns whether the token that the connection came with gives it a right.
+    pub fn may(&self, credentials: &Credentials, right: Right, topic: &str) -> bool {
+        #[cfg(feature = "jwt")]
+        if let Some(grant) = self.grant() {
+            return grant.may(right, topic);
+        }
+        credentials.may(self.token, right, topic)
+    }
+
+    /// Finds the token that the connection came with where it stands now.
+    pub fn follow_credentials(&mut self, before: &Credentials, now: &Credentials) {
+        self.token = match (&before.tokens, &now.tokens, self.token) {
+            (Some(before), Some(now), Some(token)) => now.find_again(before, token),
+            _ => None,
+        };
+        #[cfg(feature = "jwt")]
+        if let Some(grant) = self.grant_mut() {
+            let key = match (&before.keys, &now.keys, grant.key()) {
+                (Some(before), Some(now), Some(key)) => now.find_again(before, key),
+                _ => None,
+            };
+            grant.set_key(key);
+        }
+    }
+
+    /// Returns what a token that expires lets the connection do.
+    #[cfg(feature = "jwt")]
+    pub fn grant(&self) -> Option<&Grant> {
+        self.extra.as_ref()?.grant.as_deref()
+    }
+
+    /// Returns what a token that expires lets the connection do.
+    #[cfg(feature = "jwt")]
+    pub fn grant_mut(&mut self) -> Option<&mut Grant> {
+        self.extra.as_mut()?.grant.as_deref_mut()
     }
 
     /// Takes note of who asks, and with which rights beside those of the token: what was known

@@ -79,11 +79,12 @@ impl RouteSpec {
     }
 
     /// Makes the operator's routes, on the operator's listeners.
-    pub fn operator() -> [RouteSpec; 6] {
-        use Operation::{Config, Connections, Drain, Kick, Metrics, Shed};
+    pub fn operator() -> [RouteSpec; 7] {
+        use Operation::{Config, Connections, Drain, Kick, KickAll, Metrics, Shed};
         let paths = [
             ("/metrics", Metrics),
             ("/connections", Connections),
+            ("/connections", KickAll),
             ("/connections/{id}", Kick),
             ("/config", Config),
             ("/drain", Drain),
@@ -195,6 +196,8 @@ pub enum Operation {
     Connections,
     /// `DELETE /connections/{id}`: end this one.
     Kick,
+    /// `DELETE /connections?identity=` or `?token=`: end those that came so.
+    KickAll,
     /// `GET /config`: the configuration in force, as TOML.
     Config,
     /// `POST /drain`.

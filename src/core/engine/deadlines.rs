@@ -51,6 +51,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant, acts_left: &mut usize) -> Option<Attempt> {
         self.weigh(now);
         self.round_on(now, acts_left);
+        self.end_revoked(now, acts_left);
         self.drain_on(now, acts_left);
         self.accept_on(now);
         self.shed_on(now, acts_left);
@@ -87,9 +88,14 @@ impl Engine {
     pub fn expire(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.get(id) else { return };
         let (at, kind) = connection.deadline(self.settings.spans(connection), now);
-        if at <= now {
-            self.fired(now, at, kind);
-            self.act(now, id, kind);
+        match kind {
+            _ if at > now => {}
+            #[cfg(feature = "jwt")]
+            DeadlineKind::Auth => self.act_on_expiry(now, id, at),
+            kind => {
+                self.fired(now, at, kind);
+                self.act(now, id, kind);
+            }
         }
         if let Some(connection) = self.get_mut(id) {
             connection.flags.relink = true;
@@ -118,11 +124,19 @@ impl Engine {
             DeadlineKind::Drain => self.finish(now, id, CloseReason::DrainDeadline, End::Abort),
             // Not a deadline of a connection.
             DeadlineKind::Handler => {}
+            // It looks at the wall clock first.
+            #[cfg(feature = "jwt")]
+            DeadlineKind::Auth => {}
         }
     }
 
     /// Ends a connection as its phase requires.
-    fn act_by(&mut self, now: Instant, id: ConnectionId, end: fn(&Connection) -> Effect) {
+    pub(super) fn act_by(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        end: fn(&Connection) -> Effect,
+    ) {
         let effect = self.get(id).map_or(Effect::None, end);
         self.act_on(now, id, effect);
     }
@@ -163,6 +177,6 @@ impl Engine {
     /// interval.
     pub fn handle_time_jump(&mut self, now: Instant) {
         self.stats.time_jumps += 1;
-        self.begin_round(now, Change { tokens: None, beats: Beats::Spread });
+        self.begin_round(now, Change { credentials: None, beats: Beats::Spread });
     }
 }

@@ -78,7 +78,7 @@ impl Engine {
         let is_found = !changed.is_empty();
         changed.into_iter().for_each(|(at, changes)| self.settings.change(at, changes));
         if is_found {
-            self.begin_round(now, Change { tokens: None, beats: Beats::after([key]) });
+            self.begin_round(now, Change { credentials: None, beats: Beats::after([key]) });
         }
         Ok(is_found)
     }

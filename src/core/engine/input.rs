@@ -52,6 +52,7 @@ impl Engine {
             || self.has_events_left()
             || self.budget.is_trimming()
             || self.schedule.round.is_some()
+            || !self.schedule.revoked.is_empty()
             || self.has_logs_to_trim()
     }
 

@@ -21,6 +21,8 @@ mod departures;
 mod drain;
 mod effects;
 mod excepted;
+#[cfg(feature = "jwt")]
+mod expiry;
 mod feed;
 mod figures;
 #[cfg(feature = "ffi")]
@@ -207,8 +209,8 @@ impl Engine {
         }
     }
 
-    /// Begins a turn: its allowance is whole. `unix_ms` is the wall clock, for the Date header
-    /// alone.
+    /// Begins a turn: its allowance is whole. `unix_ms` is the wall clock, for the Date header and
+    /// for tokens that expire.
     pub fn begin_turn(&mut self, unix_ms: u64) {
         let is_for_delivery = self.is_delivery_first();
         self.allowance.begin_turn(self.settings.config.turn.bytes, is_for_delivery);

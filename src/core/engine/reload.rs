@@ -3,6 +3,7 @@
 
 use log::{info, warn};
 
+use crate::core::admission::credentials::Credentials;
 use crate::core::admission::tokens::Tokens;
 use crate::core::config::{Config, Key};
 use crate::core::contract::event::{Command, Order};
@@ -12,24 +13,26 @@ use crate::core::engine::settings::topic_rules;
 use crate::core::ground::time::Instant;
 
 impl Engine {
-    /// Makes a command that puts a configuration without faults in force, with the tokens of its
-    /// file.
-    pub fn reload_command(config: Config, tokens: Option<Tokens>) -> Command {
-        let order = Order::of(move |engine: &mut Engine, now| engine.reload(now, config, tokens));
+    /// Makes a command that puts a configuration without faults in force, with what its files say
+    /// of who is let in.
+    pub fn reload_command(config: Config, credentials: Credentials) -> Command {
+        let reload = move |engine: &mut Engine, now| engine.reload(now, config, credentials);
+        let order = Order::of(reload);
         Command::Order(order.unbounded())
     }
 
     /// Follows another configuration from now on; [`Config::check`] has found no fault in it. The
-    /// change itself ends no connection: limits hold for what comes, deadlines count from where
-    /// they began. If heartbeats change, each peer is pinged within one new interval, and not
-    /// judged by what was before. Settings that take a restart stay as they are, and are logged.
-    fn reload(&mut self, now: Instant, mut config: Config, tokens: Option<Tokens>) {
+    /// change itself ends no connection, but where `admission.revoke` says so: limits hold for what
+    /// comes, deadlines count from where they began. If heartbeats change, each peer is pinged
+    /// within one new interval, and not judged by what was before. Settings that take a restart
+    /// stay as they are, and are logged.
+    fn reload(&mut self, now: Instant, mut config: Config, credentials: Credentials) {
         let changed = self.settings.config.differences(&config);
         let (kept, changed): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| key.takes_restart());
         config.keep(&kept, &self.settings.config);
         let names = |keys: &[&Key]| keys.iter().map(|key| key.name).collect::<Vec<_>>().join(",");
-        let token_count = tokens.as_ref().map_or(0, Tokens::len);
+        let token_count = credentials.tokens.as_ref().map_or(0, Tokens::len);
         info!("reloaded changed={} tokens={token_count}", names(&changed));
         if !kept.is_empty() {
             warn!("reload keeps what takes a restart keys={}", names(&kept));
@@ -40,6 +43,6 @@ impl Engine {
         self.spares.memory.set_limit(self.budget.spare_max());
         self.settings.follow(config);
         self.count_addresses();
-        self.change_tokens(now, tokens, beats);
+        self.change_credentials(now, credentials, beats);
     }
 }

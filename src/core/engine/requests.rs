@@ -3,9 +3,9 @@
 use log::warn;
 use tungstenite::Bytes;
 
+use crate::core::admission::credentials::Pass;
 #[cfg(feature = "client")]
 use crate::core::admission::rights::Rights;
-use crate::core::admission::tokens::TokenIndex;
 use crate::core::connection::http::{Answering, Body, Pending};
 use crate::core::connection::{Connection, RouteIndex};
 use crate::core::contract::accept::{Accept, Terms};
@@ -56,19 +56,22 @@ impl Engine {
             ..Pending::default()
         };
         let admitted = match is_welcome {
-            true => self.admit(id, &mut head, face, draining, &mut pending),
+            true => self.admit(now, id, &mut head, face, draining, &mut pending),
             false => Err(Refusal::new(429, TOO_MANY_FROM_THERE)),
         };
-        let token = admitted.as_ref().map_or(None, |(_, token)| *token);
-        let identity = admitted.as_ref().ok().and_then(|_| self.identity_of(id, token));
+        let (admitted, pass) = match admitted {
+            Ok((aim, pass)) => (Ok(aim), pass),
+            Err(refusal) => (Err(refusal), Pass::Nothing),
+        };
+        let identity = self.identity_of(id, pass.line());
         // The request is checked by the tokens that hold now.
         self.catch_up(id.key());
         let Some(connection) = self.get_mut(id) else { return };
-        connection.token = token;
-        connection.identify(identity.clone(), None);
+        connection.admit(pass, identity);
+        let identity = connection.identity().cloned();
         head.request.set_identity(self.or_certificate(id, identity));
         self.tell_cohort(id, &mut head.request);
-        match admitted.map(|(aim, _)| aim) {
+        match admitted {
             Err(refusal) => {
                 pending.keep &= head.body.is_empty();
                 self.answer(now, id, refusal.into(), &pending);
@@ -372,12 +375,13 @@ impl Engine {
     /// Checks Host, Origin and token, and finds out what the request is to become.
     fn admit(
         &mut self,
+        now: Instant,
         id: ConnectionId,
         head: &mut Head,
         face: Face,
         draining: bool,
         pending: &mut Pending,
-    ) -> Result<(Aim, Option<TokenIndex>), Refusal> {
+    ) -> Result<(Aim, Pass), Refusal> {
         let request = &head.request;
         let found = self.settings.paths.find(&self.settings.routes, face, request.path());
         pending.caching = found.map_or(Caching::default(), |found| found.caching);
@@ -405,7 +409,7 @@ impl Engine {
         let found = found.ok_or_else(|| Refusal::new(404, "there is nothing here"))?;
         if http::is_preflight(request) {
             // Browsers send it without credentials.
-            return Ok((Aim::Known(http::preflight(request)), None));
+            return Ok((Aim::Known(http::preflight(request)), Pass::Nothing));
         }
         let aim = aim(head, found, draining);
         let route = match &aim {
@@ -417,8 +421,11 @@ impl Engine {
         let pattern = route.and_then(|route| self.settings.routes[route].pattern());
         head.request.set_pattern(pattern);
         let request = &head.request;
-        let token = route.map(|route| self.check_token(id, request, face, route)).transpose()?;
-        Ok((aim?, token.flatten()))
+        let pass = match route {
+            Some(route) => self.check_token(now, id, request, face, route)?,
+            None => Pass::Nothing,
+        };
+        Ok((aim?, pass))
     }
 }
 

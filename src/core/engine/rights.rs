@@ -2,8 +2,11 @@
 
 use log::debug;
 
+use crate::core::admission::credentials::{Credentials, Pass};
+#[cfg(feature = "jwt")]
+use crate::core::admission::jwt::Fault;
 use crate::core::admission::rights::{Right, Rights};
-use crate::core::admission::tokens::{TokenIndex, Tokens};
+use crate::core::admission::tokens::TokenIndex;
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
 use crate::core::engine::rounds::{Beats, Change};
@@ -15,19 +18,24 @@ use crate::core::topics::Name;
 use crate::core::wire::http::{self, Refusal, Request};
 
 impl Engine {
-    /// Asks for these tokens from now on; `None` asks for none. No connection is ended, and each
-    /// keeps its subscriptions. Its next publish or subscribe is judged by its token's rights then.
-    /// A removed token has no rights.
-    pub fn set_tokens(&mut self, now: Instant, tokens: Option<Tokens>) {
-        self.change_tokens(now, tokens, Beats::Stay);
+    /// Lets requests in by these from now on. No connection keeps what was taken away: its next
+    /// publish or subscribe is judged by what its token may then. A token that was removed has no
+    /// rights, and its connection ends where `admission.revoke` says so.
+    pub fn set_credentials(&mut self, now: Instant, credentials: Credentials) {
+        self.change_credentials(now, credentials, Beats::Stay);
     }
 
-    /// As [`Engine::set_tokens`]; `beats` says what becomes of heartbeats.
-    pub(super) fn change_tokens(&mut self, now: Instant, tokens: Option<Tokens>, beats: Beats) {
-        // A round that is under way compares with the tokens that it replaced.
+    /// As [`Engine::set_credentials`]; `beats` says what becomes of heartbeats.
+    pub(super) fn change_credentials(
+        &mut self,
+        now: Instant,
+        credentials: Credentials,
+        beats: Beats,
+    ) {
+        // A round that is under way compares with what it replaced.
         self.finish_round(now);
-        let before = std::mem::replace(&mut self.settings.tokens, tokens);
-        self.begin_round(now, Change { tokens: Some(before), beats });
+        let before = std::mem::replace(&mut self.settings.credentials, credentials);
+        self.begin_round(now, Change { credentials: Some(before), beats });
     }
 
     /// Checks the token of a request for a route, and whether it may do what the request asks for.
@@ -35,38 +43,64 @@ impl Engine {
     /// The operator's listener is guarded by where it is bound, not by tokens.
     pub(super) fn check_token(
         &mut self,
+        now: Instant,
         id: ConnectionId,
         request: &Request,
         face: Face,
         route: usize,
-    ) -> Result<Option<TokenIndex>, Refusal> {
-        let spec = &self.settings.routes[route];
-        let Some(tokens) =
-            self.settings.tokens.as_ref().filter(|_| face != Face::Admin && !spec.is_open)
-        else {
-            return Ok(None);
-        };
+    ) -> Result<Pass, Refusal> {
+        let is_asked = self.settings.credentials.are_asked();
+        if !is_asked || face == Face::Admin || self.settings.routes[route].is_open {
+            return Ok(Pass::Nothing);
+        }
         let borne = http::bearer(request);
-        let token = borne.as_ref().and_then(|token| tokens.find(token));
-        #[cfg(feature = "tls")]
-        let token = token.or_else(|| match &borne {
-            // An unknown token is refused, whatever certificate comes with it.
-            Some(_) => None,
-            None => tokens.find_certificate(self.admission.certificates.of(id.key())?),
-        });
-        let Some(token) = token else {
-            self.stats.rejected_tokens += 1;
-            // The log tells the operator which of the two it was. The peer is not told.
-            let what = if borne.is_some() { "unknown" } else { "none" };
-            debug!(
-                target: "heartwheel::connection",
-                "refused id={id} status=401 token={what}"
-            );
-            return Err(Refusal::new(401, "this takes a token"));
+        let pass = self.find_pass(now, id, borne.as_deref())?;
+        let credentials = &self.settings.credentials;
+        let may = |right, topic: &str| pass.may(credentials, right, topic);
+        let unmet = unmet(&self.settings.routes[route], request, may);
+        self.refuse_right(unmet).map(|()| pass)
+    }
+
+    /// Finds what a request is let in by.
+    fn find_pass(
+        &mut self,
+        _now: Instant,
+        id: ConnectionId,
+        borne: Option<&str>,
+    ) -> Result<Pass, Refusal> {
+        if let Some(token) = self.find_line(id, borne) {
+            return Ok(Pass::Line(token));
+        }
+        // The log tells the operator which of the two it was. The peer is not told.
+        let what = if borne.is_some() { "unknown" } else { "none" };
+        #[cfg(feature = "jwt")]
+        let what = match borne.filter(|_| self.settings.credentials.keys.is_some()) {
+            None => what,
+            Some(token) => match self.verify_token(_now, token) {
+                Ok(grant) => return Ok(Pass::Grant(Box::new(grant))),
+                Err(Fault::Clock) => {
+                    self.stats.rejected_clock += 1;
+                    return Err(Refusal::new(503, "the clock of this machine was never set"));
+                }
+                Err(fault) => fault.label(),
+            },
         };
-        let may = |right, topic: &str| tokens.may(token, right, topic);
-        let unmet = unmet(spec, request, may);
-        self.refuse_right(unmet).map(|()| Some(token))
+        self.stats.rejected_tokens += 1;
+        debug!(target: "heartwheel::connection", "refused id={id} status=401 token={what}");
+        Err(Refusal::new(401, "this takes a token"))
+    }
+
+    /// Finds the line of the file of tokens for what a request bears.
+    fn find_line(&self, _id: ConnectionId, borne: Option<&str>) -> Option<TokenIndex> {
+        let tokens = self.settings.credentials.tokens.as_ref()?;
+        match borne {
+            // An unknown token is refused, whatever certificate comes with it.
+            Some(token) => tokens.find(token),
+            #[cfg(feature = "tls")]
+            None => tokens.find_certificate(self.admission.certificates.of(_id.key())?),
+            #[cfg(not(feature = "tls"))]
+            None => None,
+        }
     }
 
     /// Checks that what `authorize` lets a connection do is what its request asks for.
@@ -94,7 +128,7 @@ impl Engine {
         _id: ConnectionId,
         token: Option<TokenIndex>,
     ) -> Option<Identity> {
-        let (tokens, token) = (self.settings.tokens.as_ref()?, token?);
+        let (tokens, token) = (self.settings.credentials.tokens.as_ref()?, token?);
         #[cfg(feature = "tls")]
         if !tokens.is_certificate(token) && self.admission.names.of(_id.key()).is_some() {
             return None;
@@ -119,12 +153,9 @@ impl Engine {
     pub(super) fn may(&mut self, id: ConnectionId, right: Right, topic: &str) -> bool {
         self.catch_up(id.key());
         let Some(connection) = self.get(id) else { return true };
-        let by_token = match &self.settings.tokens {
-            Some(tokens) if connection.face != Face::Admin => {
-                connection.token.is_some_and(|token| tokens.may(token, right, topic))
-            }
-            _ => true,
-        };
+        let credentials = &self.settings.credentials;
+        let is_asked = credentials.are_asked() && connection.face != Face::Admin;
+        let by_token = !is_asked || connection.may(credentials, right, topic);
         let by_terms = connection.rights().is_none_or(|rights| rights.may(right, topic));
         let is_allowed = by_token && by_terms || !Name::is_valid(topic);
         self.stats.rejected_rights += u64::from(!is_allowed);

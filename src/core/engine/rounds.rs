@@ -4,7 +4,10 @@
 //! A round goes through the table of connections. A connection that the round has not reached is
 //! brought up to date before anything is decided about it: nothing is judged by half a change.
 
-use crate::core::admission::tokens::Tokens;
+use crate::core::admission::credentials::Credentials;
+use crate::core::config::Revoke;
+use crate::core::connection::Connection;
+use crate::core::connection::effect::Effect;
 use crate::core::engine::Engine;
 use crate::core::ground::time::Instant;
 
@@ -21,8 +24,8 @@ pub(super) struct Round {
 /// What every connection is to follow, beside the rules that deadlines are derived from.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    /// The tokens before the change, if it changes tokens.
-    pub tokens: Option<Option<Tokens>>,
+    /// What was let in by before the change, if the change concerns it.
+    pub credentials: Option<Credentials>,
     pub beats: Beats,
 }
 
@@ -77,6 +80,17 @@ impl Engine {
         }
     }
 
+    /// Ends connections whose tokens a reload has taken away, as many as may act in this turn.
+    pub(super) fn end_revoked(&mut self, now: Instant, acts_left: &mut usize) {
+        while *acts_left > 0
+            && let Some(id) = self.schedule.revoked.pop()
+        {
+            *acts_left -= 1;
+            let effect = self.get(id).map_or(Effect::None, Connection::end_by_auth);
+            self.act_on(now, id, effect);
+        }
+    }
+
     /// Has a connection follow the change of the round, if it has not yet.
     pub(super) fn catch_up(&mut self, key: usize) {
         let Some(Round { now, change, .. }) = &self.schedule.round else { return };
@@ -87,11 +101,18 @@ impl Engine {
             return;
         }
         let (now, beats) = (*now, change.beats);
-        if let Some(before) = &change.tokens {
-            connection.token = match (before, &self.settings.tokens, connection.token) {
-                (Some(before), Some(now), Some(token)) => now.find_again(before, token),
-                _ => None,
-            };
+        if let Some(before) = &change.credentials {
+            let credentials = &self.settings.credentials;
+            let had_pass = connection.has_pass();
+            connection.follow_credentials(before, credentials);
+            let is_revoked = had_pass && !connection.has_pass() && credentials.are_asked();
+            if is_revoked && self.settings.config.admission.revoke == Revoke::Close {
+                self.schedule.revoked.push(connection.id);
+            }
+        }
+        #[cfg(feature = "jwt")]
+        if let Some(grant) = connection.grant_mut() {
+            grant.follow(now, self.reports.date.unix_ms);
         }
         connection.skip_pause(now);
         let rhythm = &self.settings.spans(connection).heartbeat;
@@ -110,6 +131,7 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::core::admission::rights::Right;
+    use crate::core::admission::tokens::Tokens;
     use crate::core::config::Config;
     use crate::core::connection::Leaving;
     use crate::core::contract::route::Face;
@@ -178,15 +200,15 @@ mod tests {
     #[test]
     fn a_token_is_judged_by_what_it_may_now_before_its_connection_had_its_turn() {
         let (mut engine, ids) = engine(300);
-        let tokens = |text| Some(Tokens::parse(text).unwrap());
-        engine.set_tokens(NOW, tokens("first publish=a\nsecond publish=b\n"));
+        let tokens = |text| Some(Tokens::parse(text).unwrap()).into();
+        engine.set_credentials(NOW, tokens("first publish=a\nsecond publish=b\n"));
         engine.finish_round(NOW);
         for (nth, id) in ids.iter().enumerate() {
             let token = ["first", "second"][nth % 2];
-            let token = engine.settings.tokens.as_ref().unwrap().find(token);
+            let token = engine.settings.credentials.tokens.as_ref().unwrap().find(token);
             engine.get_mut(*id).unwrap().token = token;
         }
-        engine.set_tokens(NOW, tokens("third publish=c\nsecond publish=d\n"));
+        engine.set_credentials(NOW, tokens("third publish=c\nsecond publish=d\n"));
         engine.round_on(NOW, &mut 10);
         let last = &ids[298..];
         let may = |engine: &mut Engine, id, topic| engine.may(id, Right::Publish, topic);

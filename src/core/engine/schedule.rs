@@ -2,7 +2,10 @@
 
 use crate::core::engine::departures::Departures;
 use crate::core::engine::drain::{Drain, DrainHooks};
+#[cfg(feature = "jwt")]
+use crate::core::engine::expiry::Wall;
 use crate::core::engine::rounds::Round;
+use crate::core::ground::id::ConnectionId;
 
 /// What is under way, and the moments at which it goes on.
 #[derive(Debug, Default)]
@@ -15,6 +18,11 @@ pub(super) struct Schedule {
     pub round: Option<Round>,
     /// The mark of connections that have followed the change.
     pub round_parity: bool,
+    /// Connections whose tokens a reload has taken away, and which are to end.
+    pub revoked: Vec<ConnectionId>,
+    /// What the wall clock showed, and for whom it matters.
+    #[cfg(feature = "jwt")]
+    pub wall: Wall,
     /// The engine was told to end at once.
     pub was_shut_down: bool,
 }

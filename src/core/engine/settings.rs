@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use log::warn;
 
-use crate::core::admission::tokens::Tokens;
+use crate::core::admission::credentials::Credentials;
 use crate::core::config::{Config, Limits, OverflowPolicy, Takeover};
 use crate::core::connection::{Connection, RouteIndex, Spans};
 use crate::core::contract::route::RouteSpec;
@@ -33,8 +33,8 @@ pub(super) struct Settings {
     /// What some peer sends is counted: mostly nothing is, and no connection is looked up for it.
     pub counts_input: bool,
     pub head_limits: HeadLimits,
-    /// The tokens of which requests must bear one; `None` if they need none.
-    pub tokens: Option<Tokens>,
+    /// What requests are let in by.
+    pub credentials: Credentials,
 }
 
 impl Settings {
@@ -46,7 +46,7 @@ impl Settings {
             own: Vec::new(),
             counts_input: false,
             head_limits: head_limits(&config),
-            tokens: None,
+            credentials: Credentials::default(),
             config,
             routes: Vec::new(),
             machine_name,

@@ -139,9 +139,12 @@ pub enum Step<'a> {
 }
 
 impl Engine {
-    /// Does one turn. `unix_ms` is the wall clock, for the Date header and the ids of events alone.
+    /// Does one turn. `unix_ms` is the wall clock, for the Date header, the ids of events, and
+    /// tokens that expire.
     pub fn turn(&mut self, now: Instant, unix_ms: u64, world: &mut impl World) {
         self.begin_turn(unix_ms);
+        #[cfg(feature = "jwt")]
+        self.follow_wall(now, unix_ms);
         self.note_commands(world.command_bytes());
         self.take_commands(now, world);
         self.take_readiness(now, world);

@@ -10,5 +10,6 @@ pub mod identity;
 pub mod json;
 pub mod random;
 pub mod reason;
+pub(crate) mod sha256;
 pub mod time;
 pub mod wheel;

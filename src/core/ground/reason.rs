@@ -85,6 +85,8 @@ pub enum CloseReason {
     Cut,
     /// Where only proxies may connect, somebody else did, or began without a good PROXY header.
     Proxy,
+    /// The time of the connection's token was over, or a reload took the token away.
+    Auth,
     /// TLS was refused or broken: the log says why.
     #[cfg(feature = "tls")]
     Tls,
@@ -139,6 +141,7 @@ impl CloseReason {
             Stream => "stream",
             Cut => "cut",
             Proxy => "proxy",
+            Auth => "auth",
             #[cfg(feature = "tls")]
             Tls => "tls",
         }
@@ -153,6 +156,8 @@ impl CloseReason {
             Utf8 => 1007,
             TooBig => 1009,
             Fragments | Rate | Kicked | Forbidden => 1008,
+            // 3000 is registered with IANA as "Unauthorized".
+            Auth => 3000,
             // 3008 is registered with IANA as "Timeout".
             ReadIdle | Heartbeat | Message => 3008,
             Overflow | Memory => 1013,
@@ -178,7 +183,7 @@ impl CloseReason {
             Peer(_) | Application(_) | Lifetime | Drain | Shed | Kicked | Replaced | KeepAlive
             | Done | Eof | Reset | Shutdown => Severity::Clean,
             ReadIdle | Heartbeat | Message | Overflow | Memory | WriteStall | CloseSend
-            | CloseAck | DrainDeadline | Handshake | Answer | Body | Stream | Proxy => {
+            | CloseAck | DrainDeadline | Handshake | Answer | Body | Stream | Proxy | Auth => {
                 Severity::Deadline
             }
             #[cfg(feature = "tls")]
@@ -224,13 +229,14 @@ impl CloseReason {
             Cut => 29,
             Proxy => 30,
             Replaced => 31,
+            Auth => 32,
             #[cfg(feature = "tls")]
-            Tls => 32,
+            Tls => 33,
         }
     }
 
     /// How many labels there are.
-    pub const COUNT: usize = 32 + cfg!(feature = "tls") as usize;
+    pub const COUNT: usize = 33 + cfg!(feature = "tls") as usize;
 
     /// All reasons, one for each label, in the order of [`CloseReason::index`].
     pub const ALL: [CloseReason; CloseReason::COUNT] = [
@@ -266,6 +272,7 @@ impl CloseReason {
         Cut,
         Proxy,
         Replaced,
+        Auth,
         #[cfg(feature = "tls")]
         Tls,
     ];
@@ -309,6 +316,7 @@ impl fmt::Display for CloseReason {
             Stream => "the body of the answer stood still for too long",
             Cut => "the body of the answer was cut off",
             Proxy => "only trusted proxies may connect here, with a good PROXY header",
+            Auth => "the token is not good any more",
             #[cfg(feature = "tls")]
             Tls => "TLS was refused or broken",
         })

@@ -20,8 +20,17 @@ pub struct Stats {
     pub rejected_per_ip: u64,
     /// Connections refused because memory was short.
     pub rejected_memory: u64,
-    /// Requests answered 401: without a token, or with an unknown one.
+    /// Requests answered 401: without a token, with an unknown one, or with one that is not good.
     pub rejected_tokens: u64,
+    /// Requests answered 503 because the wall clock was never set: no token can be judged by it.
+    #[cfg(feature = "jwt")]
+    pub rejected_clock: u64,
+    /// Tokens handed in on `/ws` that took the place of those before.
+    #[cfg(feature = "jwt")]
+    pub tokens_renewed: u64,
+    /// Tokens handed in on `/ws` that were refused.
+    #[cfg(feature = "jwt")]
+    pub tokens_refused: u64,
     /// Publishes and subscriptions, by requests and on WebSockets, without the right to them.
     pub rejected_rights: u64,
     /// Ends, by [`Transport`] and [`CloseReason::index`].
@@ -231,7 +240,7 @@ impl Stats {
 
     /// Returns the refusals of connections and of requests, each with its label. The first two are
     /// of connections that got no slot.
-    pub fn rejected(&self) -> [(&'static str, u64); 8] {
+    pub fn rejected(&self) -> [(&'static str, u64); 8 + cfg!(feature = "jwt") as usize] {
         [
             ("connections", self.rejected_connections),
             ("per_ip", self.rejected_per_ip),
@@ -241,6 +250,8 @@ impl Stats {
             ("token", self.rejected_tokens),
             ("right", self.rejected_rights),
             ("handler", self.rejected_by_handlers),
+            #[cfg(feature = "jwt")]
+            ("clock", self.rejected_clock),
         ]
     }
 
@@ -348,11 +359,14 @@ pub enum DeadlineKind {
     Drain,
     /// `deadlines.stream`.
     Stream,
+    /// The end of the connection's token.
+    #[cfg(feature = "jwt")]
+    Auth,
 }
 
 impl DeadlineKind {
     /// How many kinds there are.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 15 + cfg!(feature = "jwt") as usize;
 
     /// All kinds.
     pub const ALL: [DeadlineKind; DeadlineKind::COUNT] = [
@@ -371,6 +385,8 @@ impl DeadlineKind {
         DeadlineKind::Lifetime,
         DeadlineKind::Drain,
         DeadlineKind::Stream,
+        #[cfg(feature = "jwt")]
+        DeadlineKind::Auth,
     ];
 
     /// Returns the label: the key's name, without its section.
@@ -391,6 +407,8 @@ impl DeadlineKind {
             DeadlineKind::Lifetime => "lifetime",
             DeadlineKind::Drain => "drain",
             DeadlineKind::Stream => "stream",
+            #[cfg(feature = "jwt")]
+            DeadlineKind::Auth => "auth",
         }
     }
 

@@ -49,6 +49,14 @@ pub enum ClientMessage<'a> {
         /// What the answer must repeat: JSON, raw.
         reference: Option<&'a str>,
     },
+    /// Go by this token instead of the one that the connection came with.
+    #[cfg(feature = "jwt")]
+    Token {
+        /// The token.
+        token: Cow<'a, str>,
+        /// What the answer must repeat: JSON, raw.
+        reference: Option<&'a str>,
+    },
     /// Answer with a pong.
     Ping {
         /// What the answer must repeat: JSON, raw.
@@ -218,6 +226,15 @@ pub enum ServerMessage<'a> {
         /// The client's `ref`: JSON, raw.
         reference: Option<&'a str>,
     },
+    /// How long the client's token is good for: soon before its end, and as the answer to another
+    /// token.
+    #[cfg(feature = "jwt")]
+    Token {
+        /// What is left of it, in milliseconds.
+        expires_in_ms: u64,
+        /// The client's `ref`, if this is an answer: JSON, raw.
+        reference: Option<&'a str>,
+    },
     /// How full the outbox of this client is.
     Pressure {
         /// 0 for empty; 1, 2, 3 for more than 50, 75, 90% of the limit.
@@ -268,6 +285,10 @@ impl ServerMessage<'_> {
             ServerMessage::Error { code, sentence, reference } => {
                 let object = op("error").string("code", code.label()).string("message", sentence);
                 with_reference(object, reference)
+            }
+            #[cfg(feature = "jwt")]
+            ServerMessage::Token { expires_in_ms, reference } => {
+                with_reference(op("token"), reference).number("expires_in_ms", expires_in_ms)
             }
             ServerMessage::Pressure { level } => op("pressure").number("level", level.into()),
             ServerMessage::Goaway { retry_ms } => op("goaway").number("retry_ms", retry_ms),
@@ -439,6 +460,11 @@ impl Reading {
                 };
                 Ok(ClientMessage::Publish { topic, data, reference })
             }
+            #[cfg(feature = "jwt")]
+            "token" => {
+                let token = raw(TOKEN).and_then(json::string).ok_or(bad("token is a string"))?;
+                Ok(ClientMessage::Token { token, reference })
+            }
             "ping" => Ok(ClientMessage::Ping { reference }),
             _ => Err((ErrorCode::UnknownOp, "there is no such op")),
         }
@@ -467,7 +493,17 @@ fn position(text: &str, name: Range<usize>, is_sound: bool) -> Option<usize> {
     NAMES.iter().position(|other| *other == name)
 }
 
-const NAMES: [&str; 7] = ["op", "topic", "after", "data", "ref", "client", "version"];
+const NAMES: [&str; 7 + cfg!(feature = "jwt") as usize] = [
+    "op",
+    "topic",
+    "after",
+    "data",
+    "ref",
+    "client",
+    "version",
+    #[cfg(feature = "jwt")]
+    "token",
+];
 const OP: usize = 0;
 const TOPIC: usize = 1;
 const AFTER: usize = 2;
@@ -475,6 +511,8 @@ const DATA: usize = 3;
 const REFERENCE: usize = 4;
 const CLIENT: usize = 5;
 const VERSION: usize = 6;
+#[cfg(feature = "jwt")]
+const TOKEN: usize = 7;
 /// The longest of them in escapes, with its quotes.
 const NAME_LEN_MAX: usize = 6 * 7 + 2;
 const NO_OBJECT: &str = "a message is one JSON object";

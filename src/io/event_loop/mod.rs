@@ -21,7 +21,7 @@ use std::time::{Duration, Instant as StdInstant};
 use log::{info, warn};
 use mio::Token;
 
-use crate::core::admission::tokens::Tokens;
+use crate::core::admission::credentials::Credentials;
 use crate::core::contract::backbone::Publication;
 use crate::core::contract::event::Command;
 use crate::core::contract::route::Face;
@@ -80,9 +80,9 @@ impl EventLoop {
         self.engine.poll_publication()
     }
 
-    pub fn set_tokens(&mut self, tokens: Option<Tokens>) {
+    pub fn set_credentials(&mut self, credentials: Credentials) {
         let now = self.outside.clock.now();
-        self.engine.set_tokens(now, tokens);
+        self.engine.set_credentials(now, credentials);
     }
 
     /// Has a hook be told of changes of topics' subscribers.

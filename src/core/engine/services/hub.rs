@@ -44,6 +44,8 @@ impl Engine {
             message_bytes: limits.message_bytes,
         };
         self.tell(now, id, &hello);
+        #[cfg(feature = "jwt")]
+        self.tell_before_expiry(now, id);
     }
 
     /// Takes a message of a client.
@@ -59,6 +61,10 @@ impl Engine {
             Err(problem) => self.tell(now, id, &problem.into()),
             Ok(ClientMessage::Hello { client, reference, .. }) => {
                 self.take_hello(now, id, &client, reference);
+            }
+            #[cfg(feature = "jwt")]
+            Ok(ClientMessage::Token { token, reference }) => {
+                self.renew_token(now, id, &token, reference);
             }
             Ok(ClientMessage::Ping { reference }) => {
                 self.tell(now, id, &ServerMessage::Pong { reference });

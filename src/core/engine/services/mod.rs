@@ -148,7 +148,7 @@ impl Served {
     }
 
     /// Makes the operator's routes.
-    pub fn operator() -> [Served; 6] {
+    pub fn operator() -> [Served; 7] {
         RouteSpec::operator().map(|spec| {
             let service = operator::service(spec.kind);
             Served::by(spec, service)

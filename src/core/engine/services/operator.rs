@@ -20,7 +20,7 @@ use crate::core::wire::http::{HeaderLines, Method, Refusal, Request, Response};
 /// Returns what an operation is to the engine.
 pub(super) fn service(kind: RouteKind) -> &'static Service {
     match kind {
-        RouteKind::Operator(Operation::Kick) => &DELETE,
+        RouteKind::Operator(Operation::Kick | Operation::KickAll) => &DELETE,
         RouteKind::Operator(Operation::Drain | Operation::Shed) => &POST,
         _ => &GET,
     }
@@ -48,6 +48,7 @@ impl Engine {
                 Ok(Response::new(200).text(toml))
             }
             Operation::Kick => self.answer_kick(now, id, &request),
+            Operation::KickAll => self.answer_kick_all(now, id, &request),
             Operation::Drain => {
                 self.begin_drain(now);
                 let object = Object::new().number("connections", self.admission.public as u64);
@@ -85,12 +86,43 @@ impl Engine {
         let target = number.and_then(NonZeroU64::new).map(ConnectionId::from_u64);
         let unknown = || Refusal::new(404, "there is no such connection");
         let target = target.filter(|target| self.contains(*target)).ok_or_else(unknown)?;
-        // A connection that ends itself is answered first.
+        self.kick_for(now, id, target);
+        Ok(Response::new(204))
+    }
+
+    /// Ends the connections of an identity, or those that came with a token, in a walk over all.
+    fn answer_kick_all(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        request: &Request,
+    ) -> Result<Response, Refusal> {
+        let identity = request.query_value("identity");
+        let token = request.query_value("token").map(|text| read_token_name(&text)).transpose()?;
+        let connections = self.connections.iter().map(|(_, connection)| connection);
+        let found: Vec<ConnectionId> = match (identity, token) {
+            (Some(identity), None) => {
+                let is_meant = |one: &&Connection| self.admission.name(one) == Some(&*identity);
+                connections.filter(is_meant).map(|connection| connection.id).collect()
+            }
+            (None, Some(name)) => {
+                let tokens = self.settings.credentials.tokens.as_ref();
+                let line = tokens.and_then(|tokens| tokens.find_named(name));
+                let is_meant = |one: &&Connection| one.came_with(line, name);
+                connections.filter(is_meant).map(|connection| connection.id).collect()
+            }
+            _ => return Err(Refusal::bad_request("say whose: ?identity=NAME or ?token=HEX")),
+        };
+        found.iter().for_each(|target| self.kick_for(now, id, *target));
+        Ok(Response::new(200).json(Object::new().number("ended", found.len() as u64).end()))
+    }
+
+    /// Ends a connection as another one asks. A connection that ends itself is answered first.
+    fn kick_for(&mut self, now: Instant, id: ConnectionId, target: ConnectionId) {
         let is_own = target == id;
         if !is_own || !self.get_mut(id).is_some_and(Connection::end_behind_answer) {
             self.kick(now, target);
         }
-        Ok(Response::new(204))
     }
 
     fn answer_shed(&mut self, now: Instant, request: &Request) -> Result<Response, Refusal> {
@@ -105,4 +137,12 @@ impl Engine {
         let count = self.begin_shed(now, fraction);
         Ok(Response::new(200).json(Object::new().number("shed", count as u64).end()))
     }
+}
+
+/// Reads what an operator calls a token: the first 16 hexadecimal digits of its SHA-256.
+fn read_token_name(text: &str) -> Result<[u8; 8], Refusal> {
+    let is_name = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let name = u64::from_str_radix(text, 16).ok().filter(|_| is_name);
+    let rule = || Refusal::bad_request("a token is named by 16 digits of its SHA-256");
+    Ok(name.ok_or_else(rule)?.to_be_bytes())
 }

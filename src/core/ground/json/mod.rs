@@ -69,9 +69,33 @@ pub(crate) fn name(raw: &str) -> Option<Cow<'_, str>> {
 /// type.
 ///
 /// The value must have been scanned before.
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "jwt"))]
 pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
     raw.starts_with('"').then(|| unescape(raw))
+}
+
+/// Returns the elements of a raw value that is an array, each raw; `None` if it is of another type.
+///
+/// The value must have been scanned before.
+#[cfg(feature = "jwt")]
+pub(crate) fn elements(raw: &str) -> Option<impl Iterator<Item = &str>> {
+    let inner = raw.strip_prefix('[')?.strip_suffix(']')?.trim_ascii();
+    let (mut depth, mut is_string, mut is_escaped) = (0, false, false);
+    let is_comma = move |c: char| {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '"' => is_string = !is_string,
+            _ if is_string => {}
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth -= 1,
+            ',' => return depth == 0,
+            _ => {}
+        }
+        false
+    };
+    let elements = inner.split(is_comma).map(str::trim_ascii);
+    Some(elements.filter(|element| !element.is_empty()))
 }
 
 /// Why a text was not taken.
@@ -235,6 +259,20 @@ mod tests {
         );
         for text in ["", "[]", "null", "\"a\"", "{}{}", "{} x", "[{}]"] {
             assert_eq!(all_members(text), Err(JsonError::Syntax), "{text}");
+        }
+    }
+
+    #[cfg(feature = "jwt")]
+    #[test]
+    fn elements_of_an_array_are_given_raw() {
+        let all = |raw| elements(raw).map(|all| all.collect::<Vec<_>>());
+        assert_eq!(all("[]"), Some(vec![]));
+        assert_eq!(all("[ ]"), Some(vec![]));
+        let raw = r#"[1 , "a,\"],b\\",[2,{"c":[3,","]}] ,{"d":[]},"ü"]"#;
+        let parts = ["1", r#""a,\"],b\\""#, r#"[2,{"c":[3,","]}]"#, r#"{"d":[]}"#, "\"ü\""];
+        assert_eq!(all(value(raw).unwrap()), Some(parts.to_vec()));
+        for raw in ["{}", "1", "\"[]\"", "null"] {
+            assert_eq!(all(raw), None);
         }
     }
 

@@ -69,6 +69,15 @@ pub const FIGURES: &[Figure] = &[
         ),
         Member::By("closed", "reason"),
     ),
+    #[cfg(feature = "jwt")]
+    figure(
+        "heartwheel_token_renewals_total",
+        "Tokens that clients of `/ws` handed in before theirs expired.",
+        Read::Counters(&["result"], |s, found| {
+            found(&["renewed"], s.stats.tokens_renewed);
+            found(&["refused"], s.stats.tokens_refused);
+        }),
+    ),
     figure(
         "heartwheel_handshake_seconds",
         "Accept, or first byte of a later request, to the 101 or the stream's head.",

@@ -1,0 +1,18 @@
+//! Tokens that expire: which of them are believed, and what becomes of their connections.
+
+mod common;
+
+#[path = "jwt/expiry.rs"]
+mod expiry;
+#[path = "jwt/keys.rs"]
+mod keys;
+#[path = "jwt/maker.rs"]
+mod maker;
+#[path = "jwt/others.rs"]
+mod others;
+#[path = "jwt/renewal.rs"]
+mod renewal;
+#[path = "jwt/revocation.rs"]
+mod revocation;
+#[path = "jwt/verify.rs"]
+mod verify;
