@@ -109,7 +109,7 @@ fn the_same_client_of_another_identity_is_another() {
 
 #[test]
 fn a_hello_counts_as_the_first_message_alone() {
-    let server = start(&[]);
+    let server = start(&[("admin_listen", "127.0.0.1:0")]);
     let refusal = |hub: &mut Hub, message: &str| {
         hub.say(message);
         let answer = hub.hear();
@@ -129,6 +129,8 @@ fn a_hello_counts_as_the_first_message_alone() {
     }
     let mut hub = open_as(&server, ID);
     let first = publish_as(&mut hub, "a", "1");
+    let figures = fetch(server.admin.expect("it has a listener"), "/metrics");
+    assert!(figures.text().contains("heartwheel_hub_hellos_total{version=\"1\"} 1\n"));
     assert_eq!(refusal(&mut hub, &hello("another-client-01")), LATE);
     assert_eq!(publish_as(&mut hub, "a", "1"), first, "the first hello holds");
     for bad in [

@@ -15,6 +15,7 @@ impl Engine {
         let census = self.census();
         Snapshot {
             stats: &self.stats,
+            versions: &self.reports.versions,
             has_cohorts: self.config().canary.percent > 0.0,
             connections: census.connections,
             connections_limit: self.config().limits.connections as u64,

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::core::engine::queue::pop;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
+use crate::core::observe::versions::Versions;
 use crate::core::wire::http;
 
 /// The connections to be told the server's figures, and the time of the wall clock.
@@ -16,6 +17,8 @@ pub(super) struct Reports {
     has_scraped: bool,
     /// When the server's own figures are published next, while they have subscribers.
     pub figures_at: Option<Instant>,
+    /// Which clients of `/ws` have said who they are.
+    pub versions: Versions,
     pub date: Date,
 }
 

@@ -7,3 +7,4 @@ pub mod service;
 pub mod stats;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod versions;

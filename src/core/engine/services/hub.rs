@@ -59,8 +59,8 @@ impl Engine {
         };
         match self.read_whole(id, text) {
             Err(problem) => self.tell(now, id, &problem.into()),
-            Ok(ClientMessage::Hello { client, reference, .. }) => {
-                self.take_hello(now, id, &client, reference);
+            Ok(ClientMessage::Hello { client, version, reference }) => {
+                self.take_hello(now, id, (&client, &version), reference);
             }
             #[cfg(feature = "jwt")]
             Ok(ClientMessage::Token { token, reference }) => {
@@ -113,7 +113,7 @@ impl Engine {
         &mut self,
         now: Instant,
         id: ConnectionId,
-        client: &str,
+        (client, version): (&str, &str),
         reference: Option<&str>,
     ) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
@@ -124,6 +124,7 @@ impl Engine {
         let identity = self.admission.identity(connection);
         let author = Author::new(identity.as_ref(), client);
         connection.extra.get_or_insert_default().author = Some(Box::new(author));
+        self.reports.versions.note(version);
     }
 
     /// Returns what a publication is known by, if its client may send it again.

@@ -13,6 +13,7 @@ use crate::core::ground::decimal::Decimal;
 use crate::core::ground::json::Object;
 use crate::core::observe::metrics::{Exposition, Family, Unit};
 use crate::core::observe::stats::{Histogram, PhaseName, Stats, Transport};
+use crate::core::observe::versions::Versions;
 
 pub use table::FIGURES;
 
@@ -72,6 +73,8 @@ pub enum Member {
 pub struct Snapshot<'a> {
     /// The counters.
     pub stats: &'a Stats,
+    /// Which clients of `/ws` have said who they are.
+    pub versions: &'a Versions,
     /// Whether there are cohorts.
     pub has_cohorts: bool,
     /// Connections, by [`Transport`] and [`PhaseName`].

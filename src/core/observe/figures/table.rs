@@ -345,6 +345,11 @@ pub const FIGURES: &[Figure] = &[
         Read::Counter(|s| s.stats.publishes_repeated),
     ),
     figure(
+        "heartwheel_hub_hellos_total",
+        "Clients of `/ws` that said who they are, by their version: the first 16, and all `other`.",
+        Read::Counters(&["version"], |s, found| s.versions.each(found)),
+    ),
+    figure(
         "heartwheel_resumes_total",
         "Subscriptions that began at a position; `gap`: something was missing after it.",
         Read::Counters(&["result"], |s, found| {
