@@ -20,7 +20,8 @@
 //   pressure  { level }: how full the server's queue for this page is, 0 to 3
 //
 // `token` is text, or a function that returns it, or a promise of it. It is asked before the first
-// try, and again when the server says that the token is not good; twice in a row is for good.
+// try, and again when the server says that the token soon expires, which ends no connection, or
+// that it is not good; twice in a row is for good.
 //
 // `publish` takes JSON, text or bytes (sent by POST, so not in order with the others) and settles
 // within 10 s. Without a connection it waits, and then rejects with the `code` "unavailable": it
@@ -356,12 +357,25 @@
       else if (op === "error") {
         if (typeof ref === "number") this.#settle(ref, failure(code, message.message));
         else this.#emit("error", { code, message: message.message, topic: ref });
+      } else if (op === "token") {
+        if (ref === undefined) this.#extend(link); // else it answers what this has sent
       } else if (op === "pressure") this.#emit(op, { level: message.level });
       else if (op === "goaway") {
         link.isLeaving = true; // what is published from now on waits for the next link
         this.#retryMs = message.retry_ms;
       } else if (op === "unsubscribed") link.ignored.set(topic, link.ignored.get(topic) - 1);
       else if (!link.ignored.get(topic)) this.#takeTopic(message);
+    }
+
+    // Hands in another token before this one expires. If there is none the server ends the
+    // connection, and the next one asks again.
+    async #extend(link) {
+      if (!this.#renew) return;
+      let token;
+      try { token = await this.#renew(); } catch { return; }
+      if (this.#link !== link) return;
+      this.#token = token;
+      link.send(JSON.stringify({ op: "token", token, ref: 0 })); // no request has this ref
     }
 
     // Events, gaps and positions of a topic, from either transport.

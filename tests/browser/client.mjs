@@ -464,6 +464,40 @@ const tests = {
     await end();
   },
 
+  async "a token that soon expires gives way to the next, on the same connection"() {
+    const handed = [], tokens = [];
+    let warn;
+    const { page, seen, end } = await scripted({
+      script(peer, number, request) {
+        tokens.push(/bearer\.(\w+)/.exec(request.headers["sec-websocket-protocol"])?.[1]);
+        hello(peer);
+        warn = () => peer.say({ op: "token", expires_in_ms: 30_000 });
+        peer.onmessage = ({ op, token, ref }) => {
+          if (op !== "token") return;
+          handed.push(token);
+          // The answer is no other warning, and a refusal ends nothing.
+          if (token === "third") peer.say({ op: "error", code: "forbidden", message: "no", ref });
+          else peer.say({ op: "token", ref, expires_in_ms: 60_000 });
+        };
+      },
+    });
+    await page.evaluate(() => {
+      globalThis.next = "first";
+      globalThis.wheel = watch(new Heartwheel("/ws", { token: async () => next }));
+    });
+    await until("it is open", async () => inState(seen, "open"));
+    for (const [number, next] of [[1, "second"], [2, "third"]]) {
+      await page.evaluate((token) => { globalThis.next = token; }, next);
+      warn();
+      await until("a token is handed in", () => handed.length === number);
+    }
+    await sleep(200);
+    assert.deepEqual(handed, ["second", "third"]);
+    assert.deepEqual(tokens, ["first"], "one connection for all");
+    assert.deepEqual(await seen("error"), []);
+    await end();
+  },
+
   async "a token that does not come is asked for again later"() {
     const { page, seen, end } = await scripted({ script: hello });
     await page.evaluate(() => {
