@@ -27,6 +27,10 @@ pub(crate) struct Proxied {
     /// What has come of the header; or, behind it, what came with it and was not read.
     held: Vec<u8>,
     is_told: bool,
+    /// What the proxy has said, until it is taken.
+    client: Option<Client>,
+    /// Bytes of the last read.
+    overhead: usize,
 }
 
 impl Proxied {
@@ -38,6 +42,8 @@ impl Proxied {
             is_tls: _speech.is_tls,
             held: Vec::new(),
             is_told: false,
+            client: None,
+            overhead: 0,
         }
     }
 
@@ -59,8 +65,6 @@ pub(crate) struct ProxiedMut<'a> {
     place: &'a mut SocketSlot,
     #[cfg(feature = "tls")]
     desk: Option<(usize, &'a mut Desk)>,
-    client: Option<Client>,
-    overhead: usize,
 }
 
 impl<'a> ProxiedMut<'a> {
@@ -74,8 +78,6 @@ impl<'a> ProxiedMut<'a> {
             place,
             #[cfg(feature = "tls")]
             desk,
-            client: None,
-            overhead: 0,
         }
     }
 
@@ -108,17 +110,21 @@ impl<'a> ProxiedMut<'a> {
         match proxied.stream.lend().read(&mut buffer[..most])? {
             Got::End if proxied.held.is_empty() => Ok(Got::End),
             Got::End => {
-                self.client = Some(Err(Malformed("it is cut off")));
+                proxied.client = Some(Err(Malformed("it is cut off")));
                 Ok(Got::Bytes { len: 0, is_drained: false })
             }
             Got::Bytes { len, is_drained } => {
                 proxied.held.reserve_exact(len);
                 proxied.held.extend_from_slice(&buffer[..len]);
-                self.overhead += len;
+                proxied.overhead += len;
                 match read_proxy_header(&proxied.held) {
                     Ok(None) => return Ok(Got::Bytes { len: 0, is_drained }),
-                    Ok(Some(header)) => self.go_on(header),
-                    Err(malformed) => self.client = Some(Err(malformed)),
+                    Ok(Some(ProxyHeader { len, source })) => {
+                        proxied.held.drain(..len);
+                        proxied.is_told = true;
+                        proxied.client = Some(Ok(source));
+                    }
+                    Err(malformed) => proxied.client = Some(Err(malformed)),
                 }
                 // What came behind is not read yet.
                 Ok(Got::Bytes { len: 0, is_drained: false })
@@ -127,11 +133,8 @@ impl<'a> ProxiedMut<'a> {
     }
 
     /// Goes on with what the proxy carries.
-    fn go_on(&mut self, ProxyHeader { len, source }: ProxyHeader) {
-        self.client = Some(Ok(source));
+    fn go_on(&mut self, _client: Option<SocketAddr>) {
         let SocketSlot::Proxied(proxied) = &mut *self.place else { return };
-        proxied.held.drain(..len);
-        proxied.is_told = true;
         #[cfg(feature = "tls")]
         if proxied.is_tls
             && let Some((key, desk)) = &mut self.desk
@@ -141,7 +144,7 @@ impl<'a> ProxiedMut<'a> {
             else {
                 unreachable!("it was just looked at");
             };
-            *self.place = SocketSlot::Tls(Tls::new(proxied.stream, source, desk));
+            *self.place = SocketSlot::Tls(Tls::new(proxied.stream, _client, desk));
             if let SocketSlot::Tls(tls) = &mut *self.place {
                 TlsMut { key: *key, tls, desk }.begin_with(held);
             }
@@ -192,7 +195,10 @@ impl Transport for ProxiedMut<'_> {
     }
 
     fn overhead(&mut self) -> usize {
-        std::mem::take(&mut self.overhead)
+        match &mut *self.place {
+            SocketSlot::Proxied(proxied) => std::mem::take(&mut proxied.overhead),
+            _ => 0,
+        }
     }
 
     fn awaits_client(&self) -> bool {
@@ -200,7 +206,12 @@ impl Transport for ProxiedMut<'_> {
     }
 
     fn take_client(&mut self) -> Option<Client> {
-        self.client.take()
+        let SocketSlot::Proxied(proxied) = &mut *self.place else { return None };
+        let client = proxied.client.take()?;
+        if let Ok(client) = client {
+            self.go_on(client);
+        }
+        Some(client)
     }
 
     fn handshake(&self) -> Handshake {
