@@ -132,7 +132,19 @@ fn every_other_mode_finds_the_server_well() {
 fn deadlines_are_seen_and_none_is_early() {
     let words = ["deadlines", "--workers", "0"];
     let limits = ["--seconds", "3", "--fail-if", "early>0", "--fail-if", "errors>0"];
-    let (failures, runs) = run("deadlines", &[&words[..], &limits].concat());
+    let words = [&words[..], &limits].concat();
+    // The observer says what it has seen late itself. Where the machine stood still for longer than
+    // deadlines may be off by, nothing can be judged: it is looked at again.
+    let stood_still = |run: &&JsonValue| {
+        run["server"].get::<String>().unwrap() == "itself" && figure(run, "max") > 100_000.0
+    };
+    let (mut failures, mut runs) = run("deadlines", &words);
+    for _ in 0..2 {
+        if failures.is_empty() || runs.iter().find(stood_still).is_none() {
+            break;
+        }
+        (failures, runs) = run("deadlines", &words);
+    }
     assert_eq!(failures, [""; 0]);
     for run in runs.iter().filter(|run| run["server"].get::<String>().unwrap() == "heartwheel") {
         let load: &String = run["load"].get().unwrap();
