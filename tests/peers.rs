@@ -419,7 +419,7 @@ fn what_is_known_of_peers_comes_in_slices() {
         let take = |info| {
             all.push(info);
             // A turn that has answered would else be asked for the next slice before its end.
-            if all.len() % 64 == 0 {
+            if all.len().is_multiple_of(64) {
                 thread::sleep(ms(5));
             }
         };
