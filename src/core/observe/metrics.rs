@@ -95,8 +95,11 @@ impl Exposition {
                 count += bucket;
                 if *bound <= LONGEST_BOUND * 1_000 {
                     let bound = Decimal::new(*bound, 3);
-                    let labels = format_args!("{label}=\"{value}\",le=\"{bound}\"");
-                    line(out, format_args!("{name}_bucket{{{labels}}} {count}"));
+                    // One call: a later Rust than the one promised keeps arguments for a second.
+                    line(
+                        out,
+                        format_args!("{name}_bucket{{{label}=\"{value}\",le=\"{bound}\"}} {count}"),
+                    );
                 }
             }
             let (count, sum) = (histogram.count(), Decimal::new(histogram.sum(), 3));
