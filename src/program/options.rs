@@ -346,7 +346,9 @@ impl Options {
             } else if flag.does == Does::Verdict && command != Command::Verdict {
                 return Err(format!("--{}: is for verdict", flag.long).into());
             } else if !command.is_client() {
-                return Err(format!("--{}: is for clients", flag.long).into());
+                return Err(
+                    format!("--{}: is for subscribe, publish and verdict", flag.long).into()
+                );
             }
         }
         Ok(options)
@@ -416,7 +418,7 @@ impl Display for Usage {
         FLAGS.iter().try_for_each(|flag| write_flag(f, flag))?;
         #[cfg(feature = "client")]
         {
-            f.write_str("\nOptions of clients:\n")?;
+            f.write_str("\nOptions of subscribe, publish and verdict:\n")?;
             CLIENT_FLAGS.iter().try_for_each(|flag| write_flag(f, flag))?;
         }
         f.write_str(USAGE_END)

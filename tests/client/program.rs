@@ -434,7 +434,7 @@ fn a_bad_command_line_of_a_client_is_one_line_and_status_2() {
         (vec!["subscribe", URL, "a", "--count=0"], "--count 0: must be"),
         (vec!["publish", URL, "a", "x", "--timeout=5"], "--timeout 5: must be"),
         (vec!["publish", URL, "a", "x", "--json"], "--json: is for subscribe"),
-        (vec!["--token=x", "serve"], "--token: is for subscribe and publish"),
+        (vec!["--token=x", "serve"], "--token: is for subscribe, publish and verdict"),
         (vec!["subscribe", URL, "a", "--token=x", "--token-file=y"], "there is --token already"),
         (vec!["subscribe", URL, "a", "--token-file=/nowhere"], "/nowhere: No such file"),
         (vec!["subscribe", URL, "a", "--token-file", empty.path()], "there is no token in it"),
