@@ -455,7 +455,8 @@ fn slow_readers_of_a_large_file_hold_a_slice_each_and_few_descriptors() {
     }
     eventually("they are in the table", || server.open() == 60);
     let held = open_below(&folder.0);
-    assert!((1..=16 + 2).contains(&held), "{held} files are open");
+    // Each of the two workers may have the folder and a file open besides.
+    assert!((1..=16 + 2 * 2).contains(&held), "{held} files are open");
     let mut seen = 0;
     eventually("the kernel takes no more", || {
         let mut most = 0;

@@ -1,13 +1,13 @@
 //! Moves bytes between a transport and the engine. Production and simulation run the same
 //! functions.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{ErrorKind, IoSlice};
 
 use crate::core::contract::handlers::Handlers;
 use crate::core::engine::Engine;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
-use crate::core::transport::{Got, Transport};
+use crate::core::transport::{Got, Transport, Written};
 
 /// Reads from a transport what the connection's budget allows: a buffer full or 16 reads.
 ///
@@ -116,22 +116,18 @@ pub fn flush(engine: &mut Engine, now: Instant, id: ConnectionId, transport: &mu
         let goes_on = transport.wants_write() && engine.may_write(id);
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let count = engine.gather(now, id, &mut slices);
-        if count == 0 && !goes_on {
-            match engine.next_pipe(id) {
-                Some((pipe, left)) => {
-                    let moved = transport.splice(pipe, left);
-                    if !take_moved(engine, now, id, moved) {
-                        return;
-                    }
-                    continue;
-                }
-                None => break,
-            }
-        }
         let asked: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-        match transport.write(&slices[..count]) {
+        let (asked, written) = match count {
+            0 if !goes_on => match engine.next_pipe(id) {
+                // Some may come of it though there is room for more.
+                Some((pipe, left)) => (0, transport.splice(pipe, left).map(Written::from)),
+                None => break,
+            },
+            _ => (asked, transport.write(&slices[..count])),
+        };
+        match written {
             Ok(written) => {
-                debug_assert!(written.taken <= asked, "more was taken than there was");
+                debug_assert!(count == 0 || written.taken <= asked, "more than there was");
                 if written.taken < asked || written.in_flight > 0 {
                     // The socket's buffer is full: room raises an edge.
                     engine.handle_blocked(id);
@@ -153,27 +149,6 @@ pub fn flush(engine: &mut Engine, now: Instant, id: ConnectionId, transport: &mu
     if transport.wants_read() {
         engine.handle_wants_read(id);
     }
-}
-
-/// Takes note of what has become of bytes in a pipe. Returns whether the connection goes on.
-fn take_moved(
-    engine: &mut Engine,
-    now: Instant,
-    id: ConnectionId,
-    moved: io::Result<usize>,
-) -> bool {
-    match moved {
-        Ok(len) => {
-            engine.handle_written(now, id, len);
-        }
-        Err(error) if error.kind() == ErrorKind::Interrupted => {}
-        Err(error) if error.kind() == ErrorKind::WouldBlock => engine.handle_blocked(id),
-        Err(error) => {
-            engine.handle_error(now, id, &error);
-            return false;
-        }
-    }
-    true
 }
 
 /// Begins to end what is sent to a peer for which nothing waits any more.

@@ -123,6 +123,7 @@ impl Queue {
     }
 
     /// Places an entry behind all others.
+    #[inline(always)]
     pub fn place(&mut self, now: Instant, body: Body, kind: Kind) {
         if self.entries.len() == self.entries.capacity() {
             // Thousands of peers may each wait for one event, or for thousands.
