@@ -37,7 +37,6 @@ impl Engine {
         let is_sealed = self.is_sealed(id);
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let room = self.settings.rules(connection).limits.outbox_bytes;
-        source.begin(room, shape.length.is_some() && !is_sealed);
         if shape.is_events && !is_empty {
             connection.begin_stream(now, is_chunked);
             self.admission.forget_hop(id);
@@ -51,6 +50,7 @@ impl Engine {
             connection.begin_answer(now, Answering { keep, reason: CloseReason::Done, more });
         }
         if !is_empty && let Some(connection) = self.get_mut(id) {
+            source.begin(room, shape.length.is_some() && !is_sealed);
             connection.begin_pulling(source, shape.length);
             self.pull(now, id);
         }

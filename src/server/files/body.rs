@@ -70,7 +70,7 @@ impl FileBody {
         shared: &Arc<Shared>,
     ) -> FileBody {
         let fill = || Filled::new(&shared.pipes, &file.fd, from, count);
-        let first = (count > 0).then(fill).flatten();
+        let first = (count > 0).then(fill).flatten().filter(|_| file.is_unchanged());
         let ready = first.as_ref().map_or(0, |first| first.bytes() as u64);
         let File { len, modified, number, .. } = file;
         let held = (ready < count).then(|| Held::new(file, shared)).flatten();
