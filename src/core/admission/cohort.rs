@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::core::ground::cohort::Cohort;
+use crate::core::ground::crc::{GZIP, crc32};
 use crate::core::wire::http::{Request, is_token};
 
 /// What names a client.
@@ -82,31 +83,10 @@ impl fmt::Display for CohortKey {
 
 /// Returns a number below 10,000. An empty key is as any other.
 fn bucket(salt: &str, key: &[u8]) -> u32 {
-    let bytes = salt.bytes().chain(key.iter().copied());
-    !bytes.fold(!0, |crc, byte| {
-        let crc = crc ^ u32::from(byte);
-        let crc = (crc >> 4) ^ CRC[(crc & 15) as usize];
-        (crc >> 4) ^ CRC[(crc & 15) as usize]
-    }) % BUCKETS
+    crc32(GZIP, salt.as_bytes().iter().chain(key)) % BUCKETS
 }
 
 const BUCKETS: u32 = 10_000;
-
-/// What four bits that leave the register add to it (polynomial 0xEDB88320, reflected).
-const CRC: [u32; 16] = {
-    let mut table = [0; 16];
-    let mut index = 0;
-    while index < 16 {
-        let (mut crc, mut bit) = (index as u32, 0);
-        while bit < 4 {
-            crc = (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
-            bit += 1;
-        }
-        table[index] = crc;
-        index += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 pub(crate) mod base64;
 pub mod bucket;
 pub mod cohort;
+pub mod crc;
 pub mod decimal;
 pub mod id;
 pub mod identity;

@@ -7,6 +7,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::core::ground::crc::{CASTAGNOLI, crc32};
+
 /// A header that has come as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
@@ -160,7 +162,7 @@ fn check_values(header: &[u8], mut values: &[u8]) -> Result<(), Malformed> {
     let (sum, behind) = rest.split_at(4);
     // The checksum counts as zeros.
     let parts = [before, &[0; 4], behind];
-    match crc32c(parts.into_iter().flatten()).to_be_bytes() == *sum {
+    match crc32(CASTAGNOLI, parts.into_iter().flatten()).to_be_bytes() == *sum {
         true => Ok(()),
         false => Err(Malformed("the checksum is wrong")),
     }
@@ -179,16 +181,6 @@ fn split_value(values: &[u8]) -> Result<(u8, &[u8], &[u8]), Malformed> {
     let len = usize::from(u16::from_be_bytes([*high, *low]));
     let (value, rest) = rest.split_at_checked(len).ok_or(LYING)?;
     Ok((*kind, value, rest))
-}
-
-/// Returns the checksum of RFC 3720, appendix B.4. Headers are few and short: no table is worth its
-/// bytes.
-fn crc32c<'b>(bytes: impl Iterator<Item = &'b u8>) -> u32 {
-    !bytes.fold(u32::MAX, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
-            (sum >> 1) ^ (CASTAGNOLI & (sum & 1).wrapping_neg())
-        })
-    })
 }
 
 const LYING: Malformed = Malformed("a value is longer than what is left for it");
@@ -210,9 +202,6 @@ const CHECKSUM: u8 = 0x03;
 /// What the proxy knows of the client's TLS. Values of its own follow its head.
 const SSL: u8 = 0x20;
 const SSL_HEAD_BYTES: usize = 5;
-
-/// Castagnoli's polynomial, its bits turned round.
-const CASTAGNOLI: u32 = 0x82f6_3b78;
 
 #[cfg(test)]
 mod tests {
@@ -377,11 +366,11 @@ mod tests {
 
     #[test]
     fn a_checksum_is_verified() {
-        assert_eq!(crc32c(b"123456789".iter()), 0xe306_9283, "RFC 3720's own");
+        assert_eq!(crc32(CASTAGNOLI, b"123456789".iter()), 0xe306_9283, "RFC 3720's own");
         let body = [V4, &value(5, b"id"), &value(3, &[0; 4]), &value(4, &[0; 7])].concat();
         let mut header = v2(0x21, 0x11, &body);
         let at = HEAD_BYTES + V4.len() + 5 + VALUE_HEAD_BYTES;
-        let sum = crc32c(header.iter());
+        let sum = crc32(CASTAGNOLI, header.iter());
         header[at..at + 4].copy_from_slice(&sum.to_be_bytes());
         assert_eq!(source(&header).as_deref(), Some("192.0.2.1:1000"));
         // A changed bit makes another header, of another length or family perhaps, and no good one;
