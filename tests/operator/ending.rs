@@ -226,7 +226,7 @@ fn a_drain_by_request_ends_everything_and_answers() {
     assert_eq!(fetch(admin, "/readyz").status, 503);
     assert_eq!(post(admin, "/shed?fraction=1").status, 409);
     assert_eq!(post(admin, "/drain").status, 202, "again is nothing new");
-    let drained = [("transport", "websocket"), ("phase", "closing")];
+    let drained = [("transport", "websocket"), ("phase", "closing"), ("subprotocol", "none")];
     assert_eq!(scrape(admin).value("heartwheel_connections", &drained), 1.0);
     peer.close(1001);
     peer.expect_fin();

@@ -10,14 +10,32 @@ use heartwheel::{CloseReason, Event, Handler, Message, Peer as ServerPeer, Route
 
 use super::common::client::{Client, Seen};
 use super::common::frame::{PING, PONG, frame};
+use super::common::http::upgrade_request;
 use super::common::server::TestServer;
 use super::common::timing::{PATIENCE, SetOnDrop, eventually, ms, rounds, within};
 use super::common::topics::{Stream, fetch, publish, request};
 use super::{Exposition, admin, dechunk, scrape, start};
 
+type Pair = (&'static str, &'static str);
+
+const fn open(transport: &'static str, subprotocol: &'static str) -> [Pair; 3] {
+    [("transport", transport), ("phase", "open"), ("subprotocol", subprotocol)]
+}
+
+/// All that an open WebSocket may speak.
+const SPOKEN: [[Pair; 3]; 4] = [
+    open("websocket", "heartwheel.v1"),
+    open("websocket", "heartwheel.v1.cbor"),
+    open("websocket", "none"),
+    open("websocket", "other"),
+];
+
 /// Each of these is there from the beginning, with these labels.
 const NAMES: &[(&str, &[(&str, &str)])] = &[
-    ("heartwheel_connections", &[("transport", "websocket"), ("phase", "open")]),
+    ("heartwheel_connections", &SPOKEN[0]),
+    ("heartwheel_connections", &SPOKEN[1]),
+    ("heartwheel_connections", &SPOKEN[2]),
+    ("heartwheel_connections", &SPOKEN[3]),
     ("heartwheel_connections_accepted_total", &[]),
     ("heartwheel_connections_rejected_total", &[("reason", "connections")]),
     ("heartwheel_connections_rejected_total", &[("reason", "per_ip")]),
@@ -156,7 +174,7 @@ fn figures_tell_what_has_happened() {
         ("heartwheel_handshake_seconds_count", &[], 5.0),
         ("heartwheel_events_published_total", &[], 2.0),
         ("heartwheel_topics", &[], 1.0),
-        ("heartwheel_connections", &[("transport", "events"), ("phase", "open")], 2.0),
+        ("heartwheel_connections", &open("events", "none"), 2.0),
         ("heartwheel_deadlines_fired_total", &[("kind", "ping")], 1.0),
         ("heartwheel_memory_bytes", &[("kind", "log")], 1.0),
     ] {
@@ -286,13 +304,46 @@ pub fn run(command: &mut Command, input: &str) -> Option<(bool, String)> {
     Some((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
 }
 
+/// What nobody speaks any more is known by the figures: both they and the table tell what the 101
+/// has named, and nothing else that a client has offered.
+#[test]
+fn what_connections_speak_is_told() {
+    let chat = Route::websocket("/chat", |_: &ServerPeer, _: Event| {}).protocol("chat");
+    let builder = heartwheel::app::routes(Server::builder()).route(chat);
+    let server = TestServer::serve(&[("admin_listen", "127.0.0.1:0")], builder);
+    let mut peers = Vec::new();
+    for (path, offer) in [
+        ("/ws", "heartwheel.v1"),
+        ("/ws", "other, heartwheel.v1, heartwheel.bearer.abc"),
+        ("/ws", "mine"),
+        ("/chat", "heartwheel.v1"),
+        ("/chat", "chat"),
+        ("/echo", "heartwheel.v1"),
+    ] {
+        let mut peer = Client::connect(server.address);
+        let lines = format!("Sec-WebSocket-Protocol: {offer}\r\n");
+        peer.send(upgrade_request(path, &lines).as_bytes());
+        assert_eq!(peer.read_answer().status, 101);
+        peers.push(peer);
+    }
+    let table = dechunk(&fetch(admin(&server), "/connections").body);
+    let figures = scrape(admin(&server));
+    for (spoken, count) in [("heartwheel.v1", 2), ("none", 3), ("other", 1)] {
+        let open = open("websocket", spoken);
+        assert_eq!(figures.value("heartwheel_connections", &open), count as f64, "{spoken}");
+        let row = format!(r#""transport":"websocket","phase":"open","subprotocol":"{spoken}""#);
+        assert_eq!(table.matches(&row).count(), count, "{spoken}: {table}");
+    }
+    let asking = r#""transport":"http","phase":"request","subprotocol":"none""#;
+    assert_eq!(table.matches(asking).count(), 1, "{table}");
+}
+
 #[test]
 fn the_table_and_the_figures_agree() {
     let server = start(&[]);
     let _peers: Vec<_> = (0..5).map(|_| Client::open(server.address, "/echo")).collect();
     let table = dechunk(&fetch(admin(&server), "/connections").body);
     let figures = scrape(admin(&server));
-    let open = [("transport", "websocket"), ("phase", "open")];
-    assert_eq!(figures.value("heartwheel_connections", &open), 5.0);
+    assert_eq!(figures.value("heartwheel_connections", &open("websocket", "none")), 5.0);
     assert_eq!(table.matches("\"transport\":\"websocket\",\"phase\":\"open\"").count(), 5);
 }

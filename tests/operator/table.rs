@@ -67,8 +67,8 @@ fn each_row_says_who_it_is_and_what_is_due_next() {
         assert_eq!(found.len(), 1, "{path}");
         found[0]
     };
-    let names = "id transport phase peer path opened_at last_heard_ms messages_in messages_out \
-        bytes_in bytes_out outbox_bytes missed rtt_ms next_deadline suspect";
+    let names = "id transport phase subprotocol peer path opened_at last_heard_ms messages_in \
+        messages_out bytes_in bytes_out outbox_bytes missed rtt_ms next_deadline suspect";
     for row in &rows {
         let mut own: Vec<_> = row.keys().map(String::as_str).collect();
         let mut names: Vec<_> = names.split_whitespace().collect();

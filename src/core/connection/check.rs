@@ -7,7 +7,7 @@ use crate::core::observe::stats::Transport;
 impl Connection {
     /// Returns whether the connection is in order: for `debug_assert!`, free in release builds.
     pub fn is_in_order(&self) -> bool {
-        let transport = self.flags.transport;
+        let transport = self.flags.transport();
         debug_assert!(!self.is_open() || transport == Transport::WebSocket);
         debug_assert!(!self.is_stream() || transport == Transport::EventStream);
         let is_at_request = self.is_requesting() || self.is_deciding();
@@ -29,11 +29,11 @@ impl Connection {
         debug_assert!(!is_out || self.session.is_none(), "the session is in the job");
         debug_assert!(!is_out || !self.marks.has(Mark::Runnable), "one job at a time");
         debug_assert!(
-            self.flags.told == Told::Not || self.flags.transport == Transport::WebSocket,
+            self.flags.told == Told::Not || self.flags.transport() == Transport::WebSocket,
             "handlers of requests are told of no connection"
         );
         debug_assert!(
-            self.flags.leaving != Leaving::Shed || self.flags.transport != Transport::Http,
+            self.flags.leaving != Leaving::Shed || self.flags.transport() != Transport::Http,
             "plain requests are not shed"
         );
         if let Some(inbox) = &self.inbox {

@@ -153,6 +153,7 @@ mod tests {
     use crate::core::contract::route::Face;
     use crate::core::ground::id::{ConnectionId, Generation};
     use crate::core::ground::random::Random;
+    use crate::core::ground::subprotocol::Subprotocol;
     use crate::core::ground::time::Instant;
 
     const NOW: Instant = Instant::from_millis(1000);
@@ -185,7 +186,7 @@ mod tests {
         let mut connection = deciding();
         let rhythm = Rhythm::from(&Config::default());
         let heartbeat = Heartbeat::new(&rhythm, &mut Random::new(1));
-        connection.upgrade(NOW, WebSocket::new(heartbeat, None));
+        connection.upgrade(NOW, WebSocket::new(heartbeat, None), Subprotocol::None);
         connection
     }
 

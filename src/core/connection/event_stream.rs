@@ -1,6 +1,7 @@
 //! An event stream: an answer that goes on. Nothing more is expected of its peer.
 
 use crate::core::connection::Connection;
+use crate::core::connection::flags::Carrier;
 use crate::core::ground::time::{Instant, Moment};
 use crate::core::observe::stats::Transport;
 use crate::core::wire::frame::Frame;
@@ -17,8 +18,8 @@ pub(crate) struct EventStream {
 impl Connection {
     /// Makes an event stream of a request whose answer has been begun.
     pub fn begin_stream(&mut self, now: Instant, is_chunked: bool) {
-        debug_assert_eq!(self.flags.transport, Transport::Http, "it becomes a stream once");
-        self.flags.transport = Transport::EventStream;
+        debug_assert_eq!(self.flags.transport(), Transport::Http, "it becomes a stream once");
+        self.flags.carrier = Carrier::EventStream;
         self.enter(now, EventStream { is_chunked, queued_at: now.into() });
     }
 

@@ -1,6 +1,7 @@
 //! What is known of a connection beside its phase, in as few bytes as it takes.
 
 use crate::core::ground::cohort::Cohort;
+use crate::core::ground::subprotocol::Subprotocol;
 use crate::core::observe::stats::Transport;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,7 +13,7 @@ pub(crate) struct Flags {
     pub asking: Asking,
     pub feed: Feed,
     /// What the connection has become.
-    pub transport: Transport,
+    pub carrier: Carrier,
     /// The wheel entry must be set anew even if the next deadline is later.
     pub relink: bool,
     /// Equal to the schedule's mark if the connection has followed the change of the round.
@@ -22,6 +23,39 @@ pub(crate) struct Flags {
     /// What TLS has agreed on, if the connection came over TLS.
     #[cfg(feature = "tls")]
     pub sealed: Option<crate::core::wire::tls::Sealed>,
+}
+
+impl Flags {
+    /// Returns what the connection has become.
+    #[inline]
+    pub fn transport(&self) -> Transport {
+        match self.carrier {
+            Carrier::Http => Transport::Http,
+            Carrier::EventStream => Transport::EventStream,
+            Carrier::WebSocket(_) => Transport::WebSocket,
+        }
+    }
+
+    /// Returns what the connection speaks, if it is a WebSocket.
+    #[inline]
+    pub fn subprotocol(&self) -> Subprotocol {
+        match self.carrier {
+            Carrier::WebSocket(subprotocol) => subprotocol,
+            Carrier::Http | Carrier::EventStream => Subprotocol::None,
+        }
+    }
+}
+
+/// What carries the messages of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Carrier {
+    /// Plain requests.
+    #[default]
+    Http,
+    /// An event stream.
+    EventStream,
+    /// A WebSocket, which speaks this.
+    WebSocket(Subprotocol),
 }
 
 /// What the socket may have for us.

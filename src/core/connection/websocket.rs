@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::core::connection::flags::Leaving;
+use crate::core::connection::flags::{Carrier, Leaving};
 use crate::core::connection::heartbeat::Heartbeat;
 use crate::core::connection::receive::{Context, Decoded, Received, SpareInboxes};
 use crate::core::connection::{Connection, Inbox};
 use crate::core::contract::event::{Event, Session};
 use crate::core::ground::bucket::Bucket;
+use crate::core::ground::subprotocol::Subprotocol;
 use crate::core::ground::time::{Instant, SPAN_MAX, SomeMoment, millis_up};
 use crate::core::observe::stats::Transport;
 use crate::core::outbox::Outbox;
@@ -135,9 +136,9 @@ fn deliver(
 
 impl Connection {
     /// Makes a WebSocket of a request whose 101 has been queued.
-    pub fn upgrade(&mut self, now: Instant, websocket: WebSocket) {
-        debug_assert_eq!(self.flags.transport, Transport::Http, "it is upgraded once");
-        self.flags.transport = Transport::WebSocket;
+    pub fn upgrade(&mut self, now: Instant, websocket: WebSocket, subprotocol: Subprotocol) {
+        debug_assert_eq!(self.flags.transport(), Transport::Http, "it is upgraded once");
+        self.flags.carrier = Carrier::WebSocket(subprotocol);
         self.heard_at = now.into();
         self.enter(now, websocket);
         if let Some(rates) = self.rates_mut() {

@@ -1,5 +1,6 @@
 //! The table of routes, as the engine sees it: what a path serves, and where its handler runs.
 
+use crate::core::ground::subprotocol::Subprotocol;
 use crate::core::wire::http::{Method, path};
 
 /// One route.
@@ -62,7 +63,7 @@ impl RouteSpec {
 
     /// Makes the route of WebSockets with many topics.
     pub fn hub(path: &str) -> RouteSpec {
-        let protocols = vec!["heartwheel.v1".to_owned()];
+        let protocols = vec![Subprotocol::Json.label().to_owned()];
         RouteSpec { protocols, ..RouteSpec::own(path, RouteKind::Hub) }
     }
 

@@ -8,13 +8,12 @@ use crate::core::contract::event::Event;
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
 use crate::core::ground::id::ConnectionId;
-use crate::core::observe::stats::{PhaseName, Transport};
+use crate::core::observe::stats::Crowd;
 
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Census {
-    /// Connections, by transport and [`PhaseName`].
-    pub connections: [[u64; PhaseName::COUNT]; Transport::COUNT],
+    pub connections: Crowd,
     /// Bytes that wait for peers. A frame that many peers wait for counts once for each peer.
     pub outbox_bytes: u64,
     /// Memory of what waits for peers. A frame that many peers wait for counts once.
@@ -46,7 +45,8 @@ impl Engine {
         let mut seen = HashSet::new();
         for (_, connection) in &self.connections {
             let stage = connection.name_of_phase();
-            census.connections[connection.flags.transport as usize][stage as usize] += 1;
+            let of_transport = &mut census.connections[connection.flags.transport() as usize];
+            of_transport[stage as usize][connection.flags.subprotocol() as usize] += 1;
             let waiting = connection.outbox.bytes() as u64;
             census.outbox_bytes += waiting;
             let queued = connection.outbox.memory(&mut seen);

@@ -215,7 +215,7 @@ impl Engine {
         let discarded = connection.outbox.discard();
         self.count_discarded(discarded);
         self.stats.timers_cancelled += connection.drop_timers();
-        let transport = connection.flags.transport as usize;
+        let transport = connection.flags.transport() as usize;
         self.stats.closed[transport][reason.index()] += 1;
         if connection.flags.cohort == Some(Cohort::Canary) {
             self.stats.canary.closed[transport][reason.index()] += 1;
@@ -288,9 +288,9 @@ fn log_end(
         level,
         "closed id={id} transport={} reason={} code={} violation={violation} peer={} age_ms={} \
          bytes_in={} bytes_out={} messages_in={} messages_out={}{}: {reason}",
-        connection.flags.transport.label(),
+        connection.flags.transport().label(),
         reason.label(),
-        if connection.flags.transport == Transport::WebSocket { reason.code() } else { 0 },
+        if connection.flags.transport() == Transport::WebSocket { reason.code() } else { 0 },
         connection.peer,
         millis_up(now.since(connection.opened_at)),
         counters.bytes_in,

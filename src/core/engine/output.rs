@@ -147,7 +147,7 @@ impl Engine {
         if matches!(kind, Kind::Message | Kind::Event(..)) {
             connection.counters.messages_out += 1;
             self.stats.messages_sent += 1;
-            let is_stream = connection.flags.transport == Transport::EventStream;
+            let is_stream = connection.flags.transport() == Transport::EventStream;
             self.stats.messages_streamed += u64::from(is_stream);
         }
         self.stats.queued_bytes += len;

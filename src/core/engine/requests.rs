@@ -16,6 +16,7 @@ use crate::core::engine::services::{self, Found};
 use crate::core::ground::cohort::Cohort;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
+use crate::core::ground::subprotocol::Subprotocol;
 use crate::core::ground::time::Instant;
 use crate::core::outbox::Kind;
 use crate::core::wire::frame::Frame;
@@ -249,9 +250,10 @@ impl Engine {
             Err(refusal) => return self.answer(now, id, refusal.into(), &pending),
         };
         self.count_handshake(now, id, &pending);
+        let protocol = protocol.filter(|protocol| http::may_name(protocol));
         let accepted = http::switching_protocols(&accept_key, protocol.as_deref(), &lines);
         self.push_answer(now, id, accepted, &pending);
-        self.open(now, id, request);
+        self.open(now, id, request, Subprotocol::of(protocol.as_deref()));
         self.advance(now, id);
     }
 

@@ -72,8 +72,9 @@ impl Engine {
             .end();
         let object = Object::new()
             .string("id", &id.to_string())
-            .string("transport", connection.flags.transport.label())
+            .string("transport", connection.flags.transport().label())
             .string("phase", connection.name_of_phase().label())
+            .string("subprotocol", connection.flags.subprotocol().label())
             .string("peer", &connection.peer.to_string());
         let object = match self.admission.name(connection) {
             Some(name) => object.string("identity", name),

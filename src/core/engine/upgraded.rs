@@ -12,6 +12,7 @@ use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::cohort::Cohort;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
+use crate::core::ground::subprotocol::Subprotocol;
 use crate::core::ground::time::{Instant, SomeMoment};
 use crate::core::outbox::Kind;
 use crate::core::wire::http::Request;
@@ -19,7 +20,13 @@ use crate::core::wire::ws::{self, Incoming};
 
 impl Engine {
     /// Makes a WebSocket of a connection whose 101 has been queued.
-    pub(super) fn open(&mut self, now: Instant, id: ConnectionId, request: Box<Request>) {
+    pub(super) fn open(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        request: Box<Request>,
+        subprotocol: Subprotocol,
+    ) {
         let Some(connection) = self.get(id) else { return };
         let rules = self.settings.rules(connection);
         let rhythm = &rules.spans.heartbeat;
@@ -31,7 +38,7 @@ impl Engine {
             SomeMoment::from(now + Duration::from_millis(lived_ms) + Instant::RESOLUTION)
         });
         let Some(connection) = self.get_mut(id) else { return };
-        connection.upgrade(now, WebSocket::new(heartbeat, lifetime_at));
+        connection.upgrade(now, WebSocket::new(heartbeat, lifetime_at), subprotocol);
         // It stands for this client to its end.
         self.admission.forget_hop(id);
         self.stats.upgraded += 1;

@@ -12,5 +12,6 @@ pub mod json;
 pub mod random;
 pub mod reason;
 pub(crate) mod sha256;
+pub mod subprotocol;
 pub mod time;
 pub mod wheel;

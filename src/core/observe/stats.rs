@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::core::config::OverflowPolicy;
 use crate::core::ground::reason::CloseReason;
+use crate::core::ground::subprotocol::Subprotocol;
 use crate::core::wire::ws::Violation;
 
 /// Everything that a server counts. Counters only grow, and do not overflow in practice.
@@ -446,6 +447,14 @@ impl Transport {
     pub const ALL: [Transport; Transport::COUNT] =
         [Transport::WebSocket, Transport::EventStream, Transport::Http];
 
+    /// Returns what connections of this transport may have agreed to speak.
+    pub const fn subprotocols(self) -> &'static [Subprotocol] {
+        match self {
+            Transport::WebSocket => &Subprotocol::ALL,
+            Transport::EventStream | Transport::Http => &[Subprotocol::None],
+        }
+    }
+
     /// Returns the label for log lines and metrics.
     pub const fn label(self) -> &'static str {
         match self {
@@ -455,6 +464,9 @@ impl Transport {
         }
     }
 }
+
+/// Numbers of connections, by [`Transport`], [`PhaseName`] and [`Subprotocol`].
+pub type Crowd = [[[u64; Subprotocol::COUNT]; PhaseName::COUNT]; Transport::COUNT];
 
 /// How far a connection has come, in an operator's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

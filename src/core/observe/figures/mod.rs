@@ -12,7 +12,7 @@ use crate::core::ground::cohort::Cohort;
 use crate::core::ground::decimal::Decimal;
 use crate::core::ground::json::Object;
 use crate::core::observe::metrics::{Exposition, Family, Unit};
-use crate::core::observe::stats::{Histogram, PhaseName, Stats, Transport};
+use crate::core::observe::stats::{Crowd, Histogram, Stats};
 use crate::core::observe::versions::Versions;
 
 pub use table::FIGURES;
@@ -77,8 +77,8 @@ pub struct Snapshot<'a> {
     pub versions: &'a Versions,
     /// Whether there are cohorts.
     pub has_cohorts: bool,
-    /// Connections, by [`Transport`] and [`PhaseName`].
-    pub connections: [[u64; PhaseName::COUNT]; Transport::COUNT],
+    /// The connections.
+    pub connections: Crowd,
     /// The most connections that may be open.
     pub connections_limit: u64,
     /// Bytes that wait for peers.

@@ -15,11 +15,14 @@ pub const FIGURES: &[Figure] = &[
         figure(
             "heartwheel_connections",
             "Open connections.",
-            Read::Gauges(&["transport", "phase"], |s, found| {
+            Read::Gauges(&["transport", "phase", "subprotocol"], |s, found| {
                 for transport in Transport::ALL {
                     for phase in PhaseName::ALL {
-                        let count = s.connections[transport as usize][phase as usize];
-                        found(&[transport.label(), phase.label()], count);
+                        let counts = &s.connections[transport as usize][phase as usize];
+                        for spoken in transport.subprotocols() {
+                            let labels = [transport.label(), phase.label(), spoken.label()];
+                            found(&labels, counts[*spoken as usize]);
+                        }
                     }
                 }
             }),

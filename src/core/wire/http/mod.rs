@@ -80,5 +80,6 @@ pub use switch::{SwitchError, UpgradeKey, check_switch};
 pub(crate) use syntax::is_field_value;
 pub(crate) use syntax::is_token;
 pub use upgrade::{
-    Accepted, choose_protocol, offers_websocket, switching_protocols, upgrade, wants_websocket,
+    Accepted, choose_protocol, may_name, offers_websocket, switching_protocols, upgrade,
+    wants_websocket,
 };

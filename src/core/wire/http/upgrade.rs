@@ -82,10 +82,15 @@ pub fn offers_websocket(request: &Request) -> bool {
     request.header_values("upgrade").any(has_word)
 }
 
+/// Returns whether an answer may name this subprotocol: not if it is no token of RFC 9110, or
+/// carries an access token.
+pub fn may_name(protocol: &str) -> bool {
+    syntax::is_token(protocol.as_bytes()) && !is_bearer(protocol)
+}
+
 /// Returns the response that accepts an upgrade.
 ///
-/// `protocol` is what [`choose_protocol`] returned. A subprotocol that is no token of RFC 9110, or
-/// that carries an access token, is left out.
+/// `protocol` is what [`choose_protocol`] returned; left out if [`may_name`] says so.
 pub fn switching_protocols(
     accept_key: &str,
     protocol: Option<&str>,
@@ -94,8 +99,7 @@ pub fn switching_protocols(
     let mut lines = HeaderLines::default();
     lines.push_own("Upgrade", "websocket");
     lines.push_own("Sec-WebSocket-Accept", accept_key);
-    let may_go = |protocol: &&str| syntax::is_token(protocol.as_bytes()) && !is_bearer(protocol);
-    if let Some(protocol) = protocol.filter(may_go) {
+    if let Some(protocol) = protocol.filter(|protocol| may_name(protocol)) {
         lines.push_own("Sec-WebSocket-Protocol", protocol);
     }
     lines.append(extra);
