@@ -8,6 +8,13 @@ mod addresses;
 #[path = "admission/identity.rs"]
 mod identity;
 #[cfg(feature = "client")]
+#[path = "admission/lapses.rs"]
+mod lapses;
+#[cfg(all(feature = "client", feature = "jwt"))]
+#[allow(dead_code)]
+#[path = "jwt/maker.rs"]
+mod maker;
+#[cfg(feature = "client")]
 #[path = "admission/real.rs"]
 mod real;
 #[cfg(feature = "client")]

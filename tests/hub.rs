@@ -168,7 +168,7 @@ fn messages_of_clients_mean_what_they_were_made_of() {
         let message = format!(" {{ {message} }}\n");
         let raw = trimmed(&reference);
         match ClientMessage::parse(&message).unwrap() {
-            #[cfg(feature = "jwt")]
+            #[cfg(any(feature = "jwt", feature = "client"))]
             ClientMessage::Token { token, reference } => {
                 panic!("{token} {reference:?} was not written")
             }

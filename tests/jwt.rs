@@ -2,6 +2,9 @@
 
 mod common;
 
+#[cfg(feature = "client")]
+#[path = "jwt/clients.rs"]
+mod clients;
 #[path = "jwt/expiry.rs"]
 mod expiry;
 #[path = "jwt/keys.rs"]

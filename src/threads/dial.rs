@@ -165,7 +165,9 @@ impl Dial {
     }
 
     /// Asks for a token before the first try, and again when the server answers 401 or closes with
-    /// 3000. `None` stops the client. The function is called on the loop: it must not block.
+    /// 3000: `None` stops the client then. A client of topics asks also when the server says that
+    /// its token soon expires, and hands in the new one without a break; with `None` the connection
+    /// lasts until the old one's end. The function is called on the loop: it must not block.
     pub fn token_from(
         mut self,
         source: impl Fn() -> Option<String> + Send + Sync + 'static,

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use heartwheel::http::{Request, Response};
 use heartwheel::{Accept, Builder, ManualClock, MemoryNetwork, Route, Server};
+use tungstenite::HandshakeError;
 
 use crate::common::http::{get_request, upgrade_request};
 use crate::common::world::*;
 use crate::tokens::TokenFile;
 
 /// A service in memory, whose answers a test decides, and a server that asks it.
-struct Asking {
-    world: World,
+pub struct Asking {
+    pub world: World,
     service: Server,
     script: Arc<Mutex<Script>>,
 }
@@ -28,11 +29,11 @@ struct Script {
 }
 
 impl Asking {
-    fn new(pairs: &[(&str, &str)]) -> Asking {
+    pub fn new(pairs: &[(&str, &str)]) -> Asking {
         Asking::with(pairs, builder())
     }
 
-    fn with(pairs: &[(&str, &str)], builder: Builder) -> Asking {
+    pub fn with(pairs: &[(&str, &str)], builder: Builder) -> Asking {
         let script = Arc::new(Mutex::new(Script { status: 200, ..Script::default() }));
         let (told, inner) = (script.clone(), MemoryNetwork::new());
         let answer = move |request: &Request| told.lock().unwrap().answer(request);
@@ -43,18 +44,18 @@ impl Asking {
         Asking { world, service, script }
     }
 
-    fn answers(&self, status: u16, lines: &[(&'static str, &str)]) {
+    pub fn answers(&self, status: u16, lines: &[(&'static str, &str)]) {
         let mut script = self.script.lock().unwrap();
         script.status = status;
         script.lines = lines.iter().map(|(name, value)| (*name, (*value).into())).collect();
     }
 
-    fn heads(&self) -> Vec<String> {
+    pub fn heads(&self) -> Vec<String> {
         std::mem::take(&mut self.script.lock().unwrap().heads)
     }
 
     /// Turns both until neither has anything to do.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         for _ in 0..10_000 {
             let servers = [&mut self.world.server, &mut self.service];
             let is_done =
@@ -68,25 +69,55 @@ impl Asking {
     }
 
     fn pass(&mut self, span: Duration) {
+        self.pass_for(span, &mut []);
+    }
+
+    /// Lets `span` pass; clients see to what has come in between.
+    pub fn pass_for(&mut self, span: Duration, clients: &mut [Client]) {
         let until = self.world.clock.elapsed() + span;
-        self.settle();
+        self.meet(clients);
         while self.world.clock.elapsed() < until {
             let left = until - self.world.clock.elapsed();
             let next = [self.world.server.next_timeout(), self.service.next_timeout()];
             let next = next.into_iter().flatten().chain([left]).min().unwrap();
             self.world.clock.advance(next.max(Duration::from_millis(1)).min(left));
+            self.meet(clients);
+        }
+    }
+
+    fn meet(&mut self, clients: &mut [Client]) {
+        let mut has_moved = true;
+        while has_moved {
             self.settle();
+            let now = self.world.clock.elapsed();
+            has_moved = clients.iter_mut().fold(false, |moved, client| client.attend(now) | moved);
+        }
+    }
+
+    #[track_caller]
+    pub fn open(&mut self, path: &str) -> Client {
+        let peer = self.world.network.connect().expect("the server listens");
+        let mut handshake = tungstenite::client(format!("ws://localhost{path}"), peer);
+        loop {
+            match handshake {
+                Ok((socket, _)) => return Client::new(socket),
+                Err(HandshakeError::Interrupted(waiting)) => {
+                    self.settle();
+                    handshake = waiting.handshake();
+                }
+                Err(HandshakeError::Failure(error)) => panic!("{error}"),
+            }
         }
     }
 
     /// Sends a request, and gives what has come of it so far.
-    fn ask(&mut self, request: &str) -> String {
+    pub fn ask(&mut self, request: &str) -> String {
         let mut peer = self.send(request);
         self.settle();
         text(&read_all(&mut peer).0)
     }
 
-    fn send(&mut self, request: &str) -> heartwheel::MemoryPeer {
+    pub fn send(&mut self, request: &str) -> heartwheel::MemoryPeer {
         let mut peer =
             self.world.network.connect_from("[::ffff:192.0.2.1]:5".parse().unwrap()).unwrap();
         std::io::Write::write_all(&mut peer, request.as_bytes()).unwrap();
@@ -94,7 +125,7 @@ impl Asking {
         peer
     }
 
-    fn metric(&self, line: &str) -> bool {
+    pub fn metric(&self, line: &str) -> bool {
         self.world.server.metrics().lines().any(|own| own == line)
     }
 }
@@ -126,7 +157,7 @@ fn service(
     builder.get("/{path...}", answer).listen_memory(network).unwrap()
 }
 
-fn builder() -> Builder {
+pub fn builder() -> Builder {
     let who = |request: &Request| Response::new(200).text(request.identity().unwrap_or("nobody"));
     Server::builder()
         .topics("/topics/{topic}")
@@ -139,7 +170,7 @@ fn builder() -> Builder {
         .websocket("/echo", |_: &heartwheel::Peer, _: heartwheel::Event| {})
 }
 
-fn status(answer: &str) -> u16 {
+pub fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
 }
 

@@ -76,7 +76,7 @@ fn check(
             assert_eq!(Some(&*version), string("version").as_deref());
             assert!(is_word(&client, 16, "-_") && is_word(&version, 1, "._+-"));
         }
-        #[cfg(feature = "jwt")]
+        #[cfg(any(feature = "jwt", feature = "client"))]
         Ok(ClientMessage::Token { token, reference }) => {
             assert_eq!(op.as_deref(), Some("token"));
             reference_is(reference);
@@ -92,7 +92,8 @@ fn check(
             let version = string("version").is_some_and(|version| is_word(&version, 1, "._+-"));
             assert!(!(is_hello && client && version), "{problem:?}");
             let known = ["subscribe", "unsubscribe", "publish", "ping"];
-            let is_token = cfg!(feature = "jwt") && op.as_deref() == Some("token");
+            let is_token =
+                cfg!(any(feature = "jwt", feature = "client")) && op.as_deref() == Some("token");
             assert!(!(is_token && string("token").is_some()), "{problem:?}");
             let is_known = op.as_deref().is_some_and(|op| known.contains(&op));
             let is_unknown = op.is_some() && !is_known && !is_hello && !is_token;

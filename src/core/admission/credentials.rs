@@ -54,7 +54,7 @@ impl Pass {
             Pass::Nothing => false,
             Pass::Line(token) => credentials.may(Some(*token), right, topic),
             #[cfg(feature = "jwt")]
-            Pass::Grant(grant) => grant.may(right, topic),
+            Pass::Grant(grant) => grant.token.as_ref().is_some_and(|token| token.may(right, topic)),
         }
     }
 

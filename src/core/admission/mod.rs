@@ -2,10 +2,12 @@
 
 pub mod cohort;
 pub mod credentials;
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "client"))]
 pub(crate) mod grant;
 #[cfg(feature = "jwt")]
 pub mod jwt;
+#[cfg(feature = "client")]
+pub(crate) mod question;
 pub mod rates;
 pub mod rights;
 pub mod tokens;

@@ -76,6 +76,15 @@ impl Rights {
         }
     }
 
+    /// Replaces what was given first, of those that [`Rights::both`] has put together.
+    #[cfg(feature = "client")]
+    pub fn replace_first(&mut self, rights: Rights) {
+        match &mut self.beside {
+            Some(beside) => beside.replace_first(rights),
+            None => *self = rights,
+        }
+    }
+
     /// Returns how many patterns there are.
     #[expect(clippy::len_without_is_empty, reason = "nobody asks whether there is none")]
     pub fn len(&self) -> usize {

@@ -32,6 +32,8 @@ pub struct Topics {
     is_ready: bool,
     /// The server has said that it goes: what is published waits for the next connection.
     is_leaving: bool,
+    /// The server has said that the token soon expires.
+    is_token_due: bool,
     /// The longest message that the server takes.
     message_max: u64,
     to_send: VecDeque<Utf8Bytes>,
@@ -156,6 +158,7 @@ impl Topics {
             connection: None,
             is_ready: false,
             is_leaving: false,
+            is_token_due: false,
             message_max: u64::MAX,
             to_send: VecDeque::new(),
         }
@@ -175,8 +178,22 @@ impl Topics {
     pub fn reset(&mut self) {
         self.is_ready = false;
         self.is_leaving = false;
+        self.is_token_due = false;
         self.ignored.clear();
         self.to_send.clear();
+    }
+
+    /// Takes the word that the token soon expires: another one is to be [handed
+    /// in](Topics::hand_in).
+    pub fn take_token_due(&mut self) -> bool {
+        std::mem::take(&mut self.is_token_due)
+    }
+
+    /// Hands in another token in place of the one that the connection came with.
+    pub fn hand_in(&mut self, token: &str) {
+        // The answer is told by its `ref` from the server's own word. No publication has this one.
+        let object = Object::new().string("op", "token").string("token", token).raw("ref", "true");
+        self.to_send.push_back(object.end().into());
     }
 
     /// Gives up all that waits for an answer: the client has stopped, for this reason.
@@ -311,6 +328,7 @@ impl Topics {
                 }
             }
             "error" => self.take_error(&message, tell),
+            "token" => self.is_token_due |= message.reference.is_empty(),
             "pressure" => {
                 if let Ok(level) = message.level.parse() {
                     tell(TopicEvent::Pressure(level));

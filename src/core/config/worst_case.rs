@@ -4,12 +4,14 @@
 //! buffers and the memory of handlers are not in it.
 
 use super::{Address, Config};
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "client"))]
 use crate::core::admission::grant::Grant;
+#[cfg(feature = "client")]
+use crate::core::admission::grant::LapsingOpinion;
 #[cfg(feature = "jwt")]
 use crate::core::admission::jwt;
 use crate::core::admission::rates::Rates;
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "client"))]
 use crate::core::ground::identity::Identity;
 use crate::core::topics::log::Log;
 use crate::core::wire::http::Forwarded;
@@ -124,6 +126,12 @@ impl Config {
         if self.admission.jwt.is_some() {
             terms.push(fixed("token that expires", limits.connections, GRANT_BYTES));
         }
+        #[cfg(feature = "client")]
+        if self.admission.request.is_some() {
+            let what = "end that the service has named";
+            let question = limits.head_bytes as u64 + QUESTION_OWN_BYTES;
+            terms.push(fixed(what, limits.connections, LAPSE_BYTES + question));
+        }
         #[cfg(feature = "tls")]
         if has(Address::is_tls) {
             terms.push(fixed("its keys of TLS", limits.connections, TLS_CONNECTION_BYTES));
@@ -172,6 +180,19 @@ const GRANT_BYTES: u64 = EXTRA_BYTES
     + 2 * 16
     + Identity::BYTES_MAX as u64
     + jwt::BYTES_MAX as u64 / 4 * 3;
+
+/// What is known of an end that the service has named, without what was asked: its boxes, and the
+/// longest name.
+#[cfg(feature = "client")]
+const LAPSE_BYTES: u64 = EXTRA_BYTES
+    + size_of::<Grant>() as u64
+    + size_of::<LapsingOpinion>() as u64
+    + 3 * 16
+    + Identity::BYTES_MAX as u64;
+
+/// What is asked of the service beside the lines of the request: its URL, and the names of lines.
+#[cfg(feature = "client")]
+const QUESTION_OWN_BYTES: u64 = 512;
 
 /// The box of a connection over TLS, with what the allocator adds.
 #[cfg(feature = "tls")]

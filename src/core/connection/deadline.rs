@@ -121,7 +121,7 @@ impl Connection {
             let too_old_at = after(oldest_at.near(now), oldest_for);
             earliest.offer(stalled_at.min(too_old_at), DeadlineKind::WriteStall);
         }
-        #[cfg(feature = "jwt")]
+        #[cfg(any(feature = "jwt", feature = "client"))]
         if let Some(grant) = self.grant().filter(|_| self.is_live()) {
             earliest.offer(grant.acts_at(), DeadlineKind::Auth);
         }

@@ -1,6 +1,6 @@
 //! What few connections have. It stands apart, so that all others pay one pointer for it.
 
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "client"))]
 use crate::core::admission::grant::Grant;
 use crate::core::admission::rates::Rates;
 use crate::core::admission::rights::Rights;
@@ -21,8 +21,8 @@ pub(crate) struct Extra {
     pub author: Option<Box<Author>>,
     /// What `authorize` lets the connection do; `None` takes no right away.
     pub rights: Option<Box<Rights>>,
-    /// What the last request's token lets the connection do, and until when, if it expires.
-    #[cfg(feature = "jwt")]
+    /// Until when the last request lets the connection in, if that has an end.
+    #[cfg(any(feature = "jwt", feature = "client"))]
     pub grant: Option<Box<Grant>>,
     /// What the handler has set.
     pub timers: Timers,

@@ -64,7 +64,11 @@ use std::num::NonZeroU16;
 
 use crate::core::admission::credentials::{Credentials, Pass};
 #[cfg(feature = "jwt")]
+use crate::core::admission::grant::ExpiringToken;
+#[cfg(any(feature = "jwt", feature = "client"))]
 use crate::core::admission::grant::Grant;
+#[cfg(feature = "client")]
+use crate::core::admission::grant::LapsingOpinion;
 use crate::core::admission::rates::Rates;
 use crate::core::admission::rights::{Right, Rights};
 use crate::core::admission::tokens::TokenIndex;
@@ -188,7 +192,7 @@ impl Connection {
         let extra = self.extra.as_ref()?;
         let identity = extra.identity.as_ref();
         #[cfg(feature = "jwt")]
-        let identity = identity.or_else(|| extra.grant.as_ref()?.subject.as_ref());
+        let identity = identity.or_else(|| extra.grant.as_ref()?.token.as_ref()?.subject.as_ref());
         identity
     }
 
@@ -197,8 +201,9 @@ impl Connection {
     pub fn admit(&mut self, pass: Pass, identity: Option<Identity>) {
         self.token = pass.line();
         self.identify(identity, None);
-        #[cfg(feature = "jwt")]
+        #[cfg(any(feature = "jwt", feature = "client"))]
         match (pass, &mut self.extra) {
+            #[cfg(feature = "jwt")]
             (Pass::Grant(grant), extra) => extra.get_or_insert_default().grant = Some(grant),
             (_, Some(extra)) => extra.grant = None,
             (_, None) => {}
@@ -209,15 +214,15 @@ impl Connection {
     pub fn has_pass(&self) -> bool {
         let has_pass = self.token.is_some();
         #[cfg(feature = "jwt")]
-        let has_pass = has_pass || self.grant().is_some_and(|grant| grant.key().is_some());
+        let has_pass = has_pass || self.expiring_token().is_some_and(|token| token.key.is_some());
         has_pass
     }
 
     /// Returns whether the connection came with the token of this name, which has this line.
     pub fn came_with(&self, line: Option<TokenIndex>, _name: [u8; 8]) -> bool {
         #[cfg(feature = "jwt")]
-        if let Some(grant) = self.grant() {
-            return grant.token_name == _name;
+        if let Some(token) = self.expiring_token() {
+            return token.name == _name;
         }
         line.is_some() && self.token == line
     }
@@ -225,8 +230,8 @@ impl Connection {
     /// Returns whether the token that the connection came with gives it a right.
     pub fn may(&self, credentials: &Credentials, right: Right, topic: &str) -> bool {
         #[cfg(feature = "jwt")]
-        if let Some(grant) = self.grant() {
-            return grant.may(right, topic);
+        if let Some(token) = self.expiring_token() {
+            return token.may(right, topic);
         }
         credentials.may(self.token, right, topic)
     }
@@ -238,25 +243,52 @@ impl Connection {
             _ => None,
         };
         #[cfg(feature = "jwt")]
-        if let Some(grant) = self.grant_mut() {
-            let key = match (&before.keys, &now.keys, grant.key()) {
+        if let Some(token) = self.grant_mut().and_then(|grant| grant.token.as_mut()) {
+            token.key = match (&before.keys, &now.keys, token.key) {
                 (Some(before), Some(now), Some(key)) => now.find_again(before, key),
                 _ => None,
             };
-            grant.set_key(key);
         }
     }
 
-    /// Returns what a token that expires lets the connection do.
+    /// Returns the token that the connection came with, if that expires.
     #[cfg(feature = "jwt")]
+    fn expiring_token(&self) -> Option<&ExpiringToken> {
+        self.grant()?.token.as_ref()
+    }
+
+    /// Returns until when the connection is let in, if that has an end.
+    #[cfg(any(feature = "jwt", feature = "client"))]
     pub fn grant(&self) -> Option<&Grant> {
         self.extra.as_ref()?.grant.as_deref()
     }
 
-    /// Returns what a token that expires lets the connection do.
-    #[cfg(feature = "jwt")]
+    /// Returns until when the connection is let in, if that has an end.
+    #[cfg(any(feature = "jwt", feature = "client"))]
     pub fn grant_mut(&mut self) -> Option<&mut Grant> {
         self.extra.as_mut()?.grant.as_deref_mut()
+    }
+
+    /// Takes note of until when the service lets the last request in.
+    #[cfg(feature = "client")]
+    pub fn lapse(&mut self, opinion: LapsingOpinion, now: Instant, unix_ms: u64) {
+        let extra = self.extra.get_or_insert_default();
+        let grant = extra.grant.get_or_insert_with(|| Box::new(Grant::endless(now)));
+        grant.opinion = Some(Box::new(opinion));
+        grant.follow(now, unix_ms);
+    }
+
+    /// Returns what the service has said, if that has an end.
+    #[cfg(feature = "client")]
+    pub fn lapsing_opinion_mut(&mut self) -> Option<&mut LapsingOpinion> {
+        self.grant_mut()?.opinion.as_deref_mut()
+    }
+
+    /// Returns whether it waits for what the service says, about its request or about a token.
+    #[cfg(feature = "client")]
+    pub fn awaits_opinion(&self) -> bool {
+        let opinion = self.grant().and_then(|grant| grant.opinion.as_ref());
+        self.is_asked() || opinion.is_some_and(|opinion| opinion.renewal.is_some())
     }
 
     /// Takes note of who asks, and with which rights beside those of the token: what was known

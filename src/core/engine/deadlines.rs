@@ -90,7 +90,7 @@ impl Engine {
         let (at, kind) = connection.deadline(self.settings.spans(connection), now);
         match kind {
             _ if at > now => {}
-            #[cfg(feature = "jwt")]
+            #[cfg(any(feature = "jwt", feature = "client"))]
             DeadlineKind::Auth => self.act_on_expiry(now, id, at),
             kind => {
                 self.fired(now, at, kind);
@@ -125,7 +125,7 @@ impl Engine {
             // Not a deadline of a connection.
             DeadlineKind::Handler => {}
             // It looks at the wall clock first.
-            #[cfg(feature = "jwt")]
+            #[cfg(any(feature = "jwt", feature = "client"))]
             DeadlineKind::Auth => {}
         }
     }

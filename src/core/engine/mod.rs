@@ -21,7 +21,7 @@ mod departures;
 mod drain;
 mod effects;
 mod excepted;
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "client"))]
 mod expiry;
 mod feed;
 mod figures;
@@ -39,6 +39,8 @@ pub mod pump;
 mod queue;
 mod rates;
 mod reload;
+#[cfg(any(feature = "jwt", feature = "client"))]
+mod renewal;
 mod repeats;
 mod reports;
 mod requests;

@@ -4,6 +4,8 @@ use log::debug;
 
 use crate::core::admission::credentials::{Credentials, Pass};
 #[cfg(feature = "jwt")]
+use crate::core::admission::grant::Grant;
+#[cfg(feature = "jwt")]
 use crate::core::admission::jwt::Fault;
 use crate::core::admission::rights::{Right, Rights};
 use crate::core::admission::tokens::TokenIndex;
@@ -77,10 +79,12 @@ impl Engine {
         let what = match borne.filter(|_| self.settings.credentials.keys.is_some()) {
             None => what,
             Some(token) => match self.verify_token(_now, token) {
-                Ok(grant) => return Ok(Pass::Grant(Box::new(grant))),
+                Ok(token) => {
+                    let unix_ms = self.reports.date.unix_ms;
+                    return Ok(Pass::Grant(Box::new(Grant::of_token(token, _now, unix_ms))));
+                }
                 Err(Fault::Clock) => {
-                    self.stats.rejected_clock += 1;
-                    return Err(Refusal::new(503, "the clock of this machine was never set"));
+                    return Err(self.refuse_clock());
                 }
                 Err(fault) => fault.label(),
             },
@@ -88,6 +92,13 @@ impl Engine {
         self.stats.rejected_tokens += 1;
         debug!(target: "heartwheel::connection", "refused id={id} status=401 token={what}");
         Err(Refusal::new(401, "this takes a token"))
+    }
+
+    /// Refuses a request that cannot be judged by the wall clock.
+    #[cfg(any(feature = "jwt", feature = "client"))]
+    pub(super) fn refuse_clock(&mut self) -> Refusal {
+        self.stats.rejected_clock += 1;
+        Refusal::new(503, "the clock of this machine was never set")
     }
 
     /// Finds the line of the file of tokens for what a request bears.

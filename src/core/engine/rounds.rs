@@ -110,7 +110,7 @@ impl Engine {
                 self.schedule.revoked.push(connection.id);
             }
         }
-        #[cfg(feature = "jwt")]
+        #[cfg(any(feature = "jwt", feature = "client"))]
         if let Some(grant) = connection.grant_mut() {
             grant.follow(now, self.reports.date.unix_ms);
         }

@@ -2,7 +2,7 @@
 
 use crate::core::engine::departures::Departures;
 use crate::core::engine::drain::{Drain, DrainHooks};
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "client"))]
 use crate::core::engine::expiry::Wall;
 use crate::core::engine::rounds::Round;
 use crate::core::ground::id::ConnectionId;
@@ -21,7 +21,7 @@ pub(super) struct Schedule {
     /// Connections whose tokens a reload has taken away, and which are to end.
     pub revoked: Vec<ConnectionId>,
     /// What the wall clock showed, and for whom it matters.
-    #[cfg(feature = "jwt")]
+    #[cfg(any(feature = "jwt", feature = "client"))]
     pub wall: Wall,
     /// The engine was told to end at once.
     pub was_shut_down: bool,

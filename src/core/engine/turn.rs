@@ -143,7 +143,7 @@ impl Engine {
     /// tokens that expire.
     pub fn turn(&mut self, now: Instant, unix_ms: u64, world: &mut impl World) {
         self.begin_turn(unix_ms);
-        #[cfg(feature = "jwt")]
+        #[cfg(any(feature = "jwt", feature = "client"))]
         self.follow_wall(now, unix_ms);
         self.note_commands(world.command_bytes());
         self.take_commands(now, world);

@@ -23,14 +23,14 @@ pub struct Stats {
     pub rejected_memory: u64,
     /// Requests answered 401: without a token, with an unknown one, or with one that is not good.
     pub rejected_tokens: u64,
-    /// Requests answered 503 because the wall clock was never set: no token can be judged by it.
-    #[cfg(feature = "jwt")]
+    /// Requests answered 503 because the wall clock was never set: no end can be judged by it.
+    #[cfg(any(feature = "jwt", feature = "client"))]
     pub rejected_clock: u64,
     /// Tokens handed in on `/ws` that took the place of those before.
-    #[cfg(feature = "jwt")]
+    #[cfg(any(feature = "jwt", feature = "client"))]
     pub tokens_renewed: u64,
     /// Tokens handed in on `/ws` that were refused.
-    #[cfg(feature = "jwt")]
+    #[cfg(any(feature = "jwt", feature = "client"))]
     pub tokens_refused: u64,
     /// Publishes and subscriptions, by requests and on WebSockets, without the right to them.
     pub rejected_rights: u64,
@@ -241,7 +241,9 @@ impl Stats {
 
     /// Returns the refusals of connections and of requests, each with its label. The first two are
     /// of connections that got no slot.
-    pub fn rejected(&self) -> [(&'static str, u64); 8 + cfg!(feature = "jwt") as usize] {
+    pub fn rejected(
+        &self,
+    ) -> [(&'static str, u64); 8 + cfg!(any(feature = "jwt", feature = "client")) as usize] {
         [
             ("connections", self.rejected_connections),
             ("per_ip", self.rejected_per_ip),
@@ -251,7 +253,7 @@ impl Stats {
             ("token", self.rejected_tokens),
             ("right", self.rejected_rights),
             ("handler", self.rejected_by_handlers),
-            #[cfg(feature = "jwt")]
+            #[cfg(any(feature = "jwt", feature = "client"))]
             ("clock", self.rejected_clock),
         ]
     }
@@ -360,14 +362,14 @@ pub enum DeadlineKind {
     Drain,
     /// `deadlines.stream`.
     Stream,
-    /// The end of the connection's token.
-    #[cfg(feature = "jwt")]
+    /// The end of the connection's token, or of what a service has said.
+    #[cfg(any(feature = "jwt", feature = "client"))]
     Auth,
 }
 
 impl DeadlineKind {
     /// How many kinds there are.
-    pub const COUNT: usize = 15 + cfg!(feature = "jwt") as usize;
+    pub const COUNT: usize = 15 + cfg!(any(feature = "jwt", feature = "client")) as usize;
 
     /// All kinds.
     pub const ALL: [DeadlineKind; DeadlineKind::COUNT] = [
@@ -386,7 +388,7 @@ impl DeadlineKind {
         DeadlineKind::Lifetime,
         DeadlineKind::Drain,
         DeadlineKind::Stream,
-        #[cfg(feature = "jwt")]
+        #[cfg(any(feature = "jwt", feature = "client"))]
         DeadlineKind::Auth,
     ];
 
@@ -408,7 +410,7 @@ impl DeadlineKind {
             DeadlineKind::Lifetime => "lifetime",
             DeadlineKind::Drain => "drain",
             DeadlineKind::Stream => "stream",
-            #[cfg(feature = "jwt")]
+            #[cfg(any(feature = "jwt", feature = "client"))]
             DeadlineKind::Auth => "auth",
         }
     }

@@ -50,7 +50,7 @@ pub enum ClientMessage<'a> {
         reference: Option<&'a str>,
     },
     /// Go by this token instead of the one that the connection came with.
-    #[cfg(feature = "jwt")]
+    #[cfg(any(feature = "jwt", feature = "client"))]
     Token {
         /// The token.
         token: Cow<'a, str>,
@@ -228,7 +228,7 @@ pub enum ServerMessage<'a> {
     },
     /// How long the client's token is good for: soon before its end, and as the answer to another
     /// token.
-    #[cfg(feature = "jwt")]
+    #[cfg(any(feature = "jwt", feature = "client"))]
     Token {
         /// What is left of it, in milliseconds.
         expires_in_ms: u64,
@@ -286,7 +286,7 @@ impl ServerMessage<'_> {
                 let object = op("error").string("code", code.label()).string("message", sentence);
                 with_reference(object, reference)
             }
-            #[cfg(feature = "jwt")]
+            #[cfg(any(feature = "jwt", feature = "client"))]
             ServerMessage::Token { expires_in_ms, reference } => {
                 with_reference(op("token"), reference).number("expires_in_ms", expires_in_ms)
             }
@@ -460,7 +460,7 @@ impl Reading {
                 };
                 Ok(ClientMessage::Publish { topic, data, reference })
             }
-            #[cfg(feature = "jwt")]
+            #[cfg(any(feature = "jwt", feature = "client"))]
             "token" => {
                 let token = raw(TOKEN).and_then(json::string).ok_or(bad("token is a string"))?;
                 Ok(ClientMessage::Token { token, reference })
@@ -493,7 +493,7 @@ fn position(text: &str, name: Range<usize>, is_sound: bool) -> Option<usize> {
     NAMES.iter().position(|other| *other == name)
 }
 
-const NAMES: [&str; 7 + cfg!(feature = "jwt") as usize] = [
+const NAMES: [&str; 7 + cfg!(any(feature = "jwt", feature = "client")) as usize] = [
     "op",
     "topic",
     "after",
@@ -501,7 +501,7 @@ const NAMES: [&str; 7 + cfg!(feature = "jwt") as usize] = [
     "ref",
     "client",
     "version",
-    #[cfg(feature = "jwt")]
+    #[cfg(any(feature = "jwt", feature = "client"))]
     "token",
 ];
 const OP: usize = 0;
@@ -511,7 +511,7 @@ const DATA: usize = 3;
 const REFERENCE: usize = 4;
 const CLIENT: usize = 5;
 const VERSION: usize = 6;
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "client"))]
 const TOKEN: usize = 7;
 /// The longest of them in escapes, with its quotes.
 const NAME_LEN_MAX: usize = 6 * 7 + 2;

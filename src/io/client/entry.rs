@@ -454,6 +454,20 @@ impl Entry {
             }
             self.tell(means, LinkEvent::Topic(heard));
         }
+        self.extend();
+    }
+
+    /// Hands in another token, if the server says that the one before soon expires. If there is none
+    /// the server ends the connection, and the next one asks again.
+    fn extend(&mut self) {
+        let Some(topics) = &mut self.topics else { return };
+        if !topics.take_token_due() {
+            return;
+        }
+        let token = self.renews.as_ref().and_then(ask);
+        if let Some(token) = token.filter(|token| self.dialler.set_token(token)) {
+            topics.hand_in(&token);
+        }
     }
 
     /// Tells what has become of publications that nobody will answer.

@@ -20,15 +20,12 @@ use std::fmt;
 use crate::core::ground::base64;
 use crate::core::ground::json;
 
+pub use crate::core::admission::grant::BUILT_MS;
 pub use claims::{Claims, Expected};
 pub use keys::{KeyIndex, Keys, KeysError};
 
 /// The longest token, in bytes.
 pub const BYTES_MAX: usize = 4096;
-
-/// The wall clock before which no token is judged, in milliseconds since 1970: 26 June 2025, when
-/// the oldest compiler that builds this came out. A clock that says less was never set.
-pub const BUILT_MS: u64 = 1_750_896_000_000;
 
 /// What a token is signed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -471,14 +471,20 @@ impl Dialler {
         if matches!(self.phase, Phase::Stopped) {
             return;
         }
-        match token.filter(|token| self.setup.check(Some(token)).is_ok()) {
-            Some(token) => self.token = Some(token.into()),
-            None => {
-                let why = Why::Status { status: 401, retry_after: None };
-                self.news().actions.push_back(Action::Close { abort: true });
-                self.stop_for(means.now, why);
-            }
+        if !token.is_some_and(|token| self.set_token(&token)) {
+            let why = Why::Status { status: 401, retry_after: None };
+            self.news().actions.push_back(Action::Close { abort: true });
+            self.stop_for(means.now, why);
         }
+    }
+
+    /// Has the next tries go with another token. Returns whether they can.
+    pub fn set_token(&mut self, token: &str) -> bool {
+        let is_good = self.setup.check(Some(token)).is_ok();
+        if is_good {
+            self.token = Some(token.into());
+        }
+        is_good
     }
 
     /// Takes bytes from the server, all of them.

@@ -6,26 +6,32 @@
 mod opinion;
 mod questions;
 
+use std::time::Duration;
+
 use log::{debug, info, warn};
 
+use crate::core::admission::grant::{BUILT_MS, LapsingOpinion};
+use crate::core::admission::question::Question;
 use crate::core::client::Why;
 use crate::core::client::ask::{Answer, Ask};
 use crate::core::client::breaker::Rules;
 use crate::core::connection::Connection;
+use crate::core::contract::accept::Accept;
 use crate::core::contract::event::{Command, Order};
-use crate::core::contract::route::Face;
+use crate::core::contract::route::{Face, RouteKind};
 use crate::core::engine::Engine;
-use crate::core::engine::asking::opinion::{NoOpinion, Opinion, Question};
-use crate::core::engine::asking::questions::{Asked, News};
+use crate::core::engine::asking::opinion::{NoOpinion, Opinion};
+use crate::core::engine::asking::questions::News;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::{Instant, millis_up};
 use crate::core::observe::service::ServiceState;
 use crate::core::wire::http::{Refusal, Request};
 
-pub(super) use questions::Questions;
+pub(super) use opinion::EXPIRES_MS_MAX;
+pub(super) use questions::{Asked, Questions};
 
-/// What becomes of a request: the opinion, or none because the service has failed.
-type Heard<'a> = Result<&'a Opinion, &'a str>;
+/// What becomes of a request or of a token: the opinion, or none because the service has failed.
+pub(super) type Heard<'a> = Result<&'a Opinion, &'a str>;
 
 impl Engine {
     /// Takes the next question to ask the service, with its number:
@@ -34,7 +40,7 @@ impl Engine {
         let connections = &self.connections;
         let waits = |id: ConnectionId| {
             let connection = connections.get(id.key()).filter(|connection| connection.id == id);
-            connection.is_some_and(Connection::is_asked)
+            connection.is_some_and(Connection::awaits_opinion)
         };
         let question = self.questions.poll(now, waits)?;
         self.stats.service.asked += 1;
@@ -67,25 +73,39 @@ impl Engine {
 
     /// Has a complete request, whose connection is deciding, wait for the service's opinion.
     pub(super) fn ask_service(&mut self, now: Instant, id: ConnectionId, request: Box<Request>) {
-        let admission = &self.settings.config.admission;
-        let url = admission.request.as_deref().unwrap_or_default();
-        let question = Question::about(&request, url, &admission.request_headers);
+        let question = self.question_about(&request);
         if let Some(connection) = self.get_mut(id) {
             connection.await_opinion(request);
         }
-        if self.questions.waiting() > 2 * self.connections.len() + WAITING_SPARE {
-            let Engine { questions, connections, .. } = self;
-            questions.retain(|id| {
-                let connection = connections.get(id.key()).filter(|found| found.id == id);
-                connection.is_some_and(Connection::is_asked)
-            });
-        }
-        match question.map(|question| self.questions.ask(now, id, question)) {
+        match question.map(|question| self.ask_question(now, id, question)) {
             Err(refusal) => self.refuse_asked(now, id, refusal),
             Ok(Asked::Known(opinion)) => self.follow_opinion(now, id, Ok(&opinion)),
             Ok(Asked::Broken) => self.follow_opinion(now, id, Err("it is broken")),
             Ok(Asked::Waits) => {}
         }
+    }
+
+    fn question_about(&self, request: &Request) -> Result<Question, Refusal> {
+        let admission = &self.settings.config.admission;
+        let url = admission.request.as_deref().unwrap_or_default();
+        Question::about(request, url, admission.request_headers.names())
+    }
+
+    /// Asks a question for a connection that waits for its opinion.
+    pub(super) fn ask_question(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        question: Question,
+    ) -> Asked {
+        if self.questions.waiting() > 2 * self.connections.len() + WAITING_SPARE {
+            let Engine { questions, connections, .. } = self;
+            questions.retain(|id| {
+                let connection = connections.get(id.key()).filter(|found| found.id == id);
+                connection.is_some_and(Connection::awaits_opinion)
+            });
+        }
+        self.questions.ask(now, id, question)
     }
 
     /// Forgets opinions that have lapsed.
@@ -97,7 +117,13 @@ impl Engine {
         let opinion = Opinion::read(answer);
         let config = &self.settings.config;
         let rules = Rules { window: config.client.window, broken_for: config.client.broken_for };
-        let keep_for = config.admission.request_cache;
+        let left = |opinion: &Opinion| {
+            opinion.expires_ms.map(|ms| ms.saturating_sub(self.reports.date.unix_ms))
+        };
+        let left = opinion.as_ref().ok().and_then(left).map(Duration::from_millis);
+        // An opinion whose own end comes before is not kept.
+        let counts = |span: &Duration| left.is_none_or(|left| *span < left);
+        let keep_for = config.admission.request_cache.filter(counts);
         let heard = self.questions.hear(now, number, opinion.as_ref(), keep_for, &rules);
         let Some(heard) = heard else { return };
         self.stats.service.took.record_ms(heard.took);
@@ -127,32 +153,65 @@ impl Engine {
 
     /// Goes on with a request, or refuses it. One whose deadline was earlier was answered before.
     fn follow_opinion(&mut self, now: Instant, id: ConnectionId, heard: Heard<'_>) {
-        let Some(mut request) = self.get_mut(id).and_then(Connection::take_asked) else { return };
-        let verdict = match heard {
-            Ok(opinion) => opinion.verdict.clone().map_err(|status| {
-                debug!(target: TARGET, "refused id={id} status={status} by=service");
-                Refusal::new(status, "the service that decides about this refuses it")
-            }),
-            Err(why) => {
-                debug!(target: TARGET, "refused id={id} status=503 service={why}");
-                Err(Refusal::new(503, "it cannot be decided now whether this is let in"))
-            }
+        let Some(mut request) = self.get_mut(id).and_then(Connection::take_asked) else {
+            return self.hear_renewal(now, id, heard);
         };
-        let count = match &verdict {
-            Ok(_) => &mut self.stats.service.allowed,
-            Err(refusal) if refusal.status() == 503 => &mut self.stats.service.failed,
-            Err(_) => &mut self.stats.service.refused,
-        };
-        *count += 1;
+        let verdict = self.judge(id, heard);
         let Some(mut pending) = self.take_pending(id) else { return };
         let terms = verdict.and_then(|accept| Ok(accept.into_terms()?));
+        let identity = terms.as_ref().ok().and_then(|terms| terms.identity.clone());
         match terms.and_then(|terms| self.take_terms(id, &mut request, &mut pending, terms)) {
             Err(refusal) => self.answer(now, id, refusal.into(), &pending),
             Ok(()) => {
+                if let Some(expires_ms) = heard.ok().and_then(|opinion| opinion.expires_ms) {
+                    let is_hub = self.settings.routes[pending.route].kind == RouteKind::Hub;
+                    let question = is_hub.then(|| self.question_about(&request).ok()).flatten();
+                    let lapse = LapsingOpinion { expires_ms, identity, question, renewal: None };
+                    self.lapse(now, id, lapse);
+                }
                 let Some(connection) = self.get_mut(id) else { return };
                 connection.go_on(pending);
                 self.decide_here(now, id, request);
             }
+        }
+    }
+
+    /// Returns what is let in by an opinion at this moment, and counts it.
+    pub(super) fn judge(&mut self, id: ConnectionId, heard: Heard<'_>) -> Result<Accept, Refusal> {
+        let unix_ms = self.reports.date.unix_ms;
+        let (count, refusal) = match heard {
+            Ok(Opinion { expires_ms: Some(_), .. }) if unix_ms < BUILT_MS => {
+                let refusal = self.refuse_clock();
+                (&mut self.stats.service.failed, refusal)
+            }
+            Ok(Opinion { verdict: Ok(accept), expires_ms, .. })
+                if expires_ms.is_none_or(|ends_ms| ends_ms > unix_ms) =>
+            {
+                self.stats.service.allowed += 1;
+                return Ok(accept.clone());
+            }
+            Ok(opinion) => {
+                let status = opinion.verdict.as_ref().err().copied().unwrap_or(401);
+                debug!(target: TARGET, "refused id={id} status={status} by=service");
+                let refusal = "the service that decides about this refuses it";
+                (&mut self.stats.service.refused, Refusal::new(status, refusal))
+            }
+            Err(why) => {
+                debug!(target: TARGET, "refused id={id} status=503 service={why}");
+                let refusal = "it cannot be decided now whether this is let in";
+                (&mut self.stats.service.failed, Refusal::new(503, refusal))
+            }
+        };
+        *count += 1;
+        Err(refusal)
+    }
+
+    /// Has a connection end when what the service has said does not count any more.
+    fn lapse(&mut self, now: Instant, id: ConnectionId, opinion: LapsingOpinion) {
+        self.need_wall(now);
+        let unix_ms = self.reports.date.unix_ms;
+        if let Some(connection) = self.get_mut(id) {
+            connection.lapse(opinion, now, unix_ms);
         }
     }
 

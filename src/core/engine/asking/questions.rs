@@ -14,10 +14,11 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use crate::core::admission::question::Question;
 use crate::core::client::ask::Ask;
 use crate::core::client::breaker::{Breaker, Change, Rules};
 use crate::core::config::OPINION_BYTES_MAX;
-use crate::core::engine::asking::opinion::{NoOpinion, Opinion, Question};
+use crate::core::engine::asking::opinion::{self, NoOpinion, Opinion};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 
@@ -130,13 +131,13 @@ impl Questions {
             }
             open.asked_at = Some(now);
             self.breaker.begin();
-            return Some((number, open.question.ask()));
+            return Some((number, opinion::ask(&open.question)));
         }
         None
     }
 
-    /// Takes the service's opinion, or the news that there is none, and keeps it for `keep_for`.
-    /// `None` if there is no such question.
+    /// Takes the service's opinion, or the news that there is none, and keeps it for `keep_for`; not
+    /// at all if its own end comes before. `None` if there is no such question.
     pub fn hear(
         &mut self,
         now: Instant,
@@ -271,7 +272,7 @@ mod tests {
 
     fn question(path: &str) -> Question {
         let request = test_request(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
-        Question::about(&request, "http://a", &PassedHeaders::default()).unwrap()
+        Question::about(&request, "http://a", PassedHeaders::default().names()).unwrap()
     }
 
     fn id(slot: usize) -> ConnectionId {
@@ -286,7 +287,7 @@ mod tests {
     fn answer(questions: &mut Questions, now: Instant, path: &str, bytes: usize) {
         assert!(matches!(questions.ask(now, id(1), question(path)), Asked::Waits), "{path}");
         let (number, _) = questions.poll(now, |_| true).unwrap();
-        let opinion = Opinion { verdict: Ok(Accept::new()), bytes };
+        let opinion = Opinion { verdict: Ok(Accept::new()), expires_ms: None, bytes };
         let keep_for = Some(Duration::from_secs(10));
         let heard = questions.hear(now, number, Ok(&opinion), keep_for, &RULES).unwrap();
         assert_eq!(heard.connections, [id(1)]);
@@ -324,7 +325,7 @@ mod tests {
         assert_eq!((questions.asked(), questions.waiting()), (32, 100));
         questions.retain(|other| other == id(99));
         assert_eq!((questions.asked(), questions.open.len(), questions.waiting()), (32, 33, 1));
-        let opinion = Opinion { verdict: Err(403), bytes: 0 };
+        let opinion = Opinion { verdict: Err(403), expires_ms: None, bytes: 0 };
         for number in 0..32 {
             let heard = questions.hear(at(1), number, Ok(&opinion), None, &RULES).unwrap();
             assert_eq!((heard.connections.len(), heard.took), (0, Duration::from_secs(1)));

@@ -44,7 +44,7 @@ impl Engine {
             message_bytes: limits.message_bytes,
         };
         self.tell(now, id, &hello);
-        #[cfg(feature = "jwt")]
+        #[cfg(any(feature = "jwt", feature = "client"))]
         self.tell_before_expiry(now, id);
     }
 
@@ -62,7 +62,7 @@ impl Engine {
             Ok(ClientMessage::Hello { client, version, reference }) => {
                 self.take_hello(now, id, (&client, &version), reference);
             }
-            #[cfg(feature = "jwt")]
+            #[cfg(any(feature = "jwt", feature = "client"))]
             Ok(ClientMessage::Token { token, reference }) => {
                 self.renew_token(now, id, &token, reference);
             }

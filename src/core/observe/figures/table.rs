@@ -72,7 +72,7 @@ pub const FIGURES: &[Figure] = &[
         ),
         Member::By("closed", "reason"),
     ),
-    #[cfg(feature = "jwt")]
+    #[cfg(any(feature = "jwt", feature = "client"))]
     figure(
         "heartwheel_token_renewals_total",
         "Tokens that clients of `/ws` handed in before theirs expired.",
