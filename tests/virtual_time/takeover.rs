@@ -145,3 +145,77 @@ fn of_any_number_that_race_one_stays() {
         world.settle();
     }
 }
+
+/// Nobody knows what has come through of what was sent last: the new connection goes on behind what
+/// was surely read.
+#[test]
+fn a_client_without_a_position_goes_on_where_its_old_connection_surely_was() {
+    for takeover in [Takeover::Newest, Takeover::Probe] {
+        let name = if takeover == Takeover::Newest { "newest" } else { "probe" };
+        let (mut world, _) = start(&[("admission.takeover", name)], takeover);
+        let mut old = [world.open("/ws?user=ann")];
+        old[0].say(r#"{"op":"subscribe","topic":"a"}"#);
+        old[0].say(r#"{"op":"subscribe","topic":"b"}"#);
+        world.meet(&mut old);
+        publish(&mut world, "a", "read");
+        world.pass(MINUTE, &mut old);
+        assert!(old[0].pings.len() > 1 && told(&old[0]).iter().any(|word| word.contains("read")));
+        // The client is gone, and the server cannot know.
+        publish(&mut world, "a", "lost");
+        publish(&mut world, "c", "other");
+        world.settle();
+        let mut new = [world.open("/ws?user=ann")];
+        for topic in ["a", "c", "b", "a"] {
+            new[0].say(&format!(r#"{{"op":"subscribe","topic":"{topic}"}}"#));
+            world.meet(&mut new);
+        }
+        publish(&mut world, "b", "live");
+        world.meet(&mut new);
+        let data = |word: &String| word.split(r#""data":"#).nth(1).map(str::to_owned);
+        let data: Vec<String> = told(&new[0]).iter().filter_map(data).collect();
+        assert_eq!(data, [r#""lost"}"#, r#""live"}"#], "{takeover:?}: once, and of its own topics");
+        assert!(!told(&new[0]).iter().any(|word| word.contains("gap")), "{:?}", told(&new[0]));
+    }
+}
+
+#[test]
+fn what_a_client_names_itself_comes_first_and_what_is_gone_is_a_gap() {
+    let pairs = [("admission.takeover", "newest"), ("topics.retain_events", "2")];
+    let (mut world, _) = start(&pairs, Takeover::Newest);
+    let mut old = [world.open("/ws?user=ann")];
+    old[0].say(r#"{"op":"subscribe","topic":"a"}"#);
+    world.meet(&mut old);
+    for text in ["1", "2", "3", "4"] {
+        publish(&mut world, "a", text);
+    }
+    world.meet(&mut old);
+    let event = told(&old[0]).pop().unwrap();
+    let last = event.split(r#""id":""#).nth(1).unwrap().split('"').next().unwrap();
+    let mut new = [world.open("/ws?user=ann")];
+    new[0].say(&format!(r#"{{"op":"subscribe","topic":"a","after":"{last}"}}"#));
+    world.meet(&mut new);
+    assert!(told(&new[0])[1].contains("subscribed"), "{:?}", told(&new[0]));
+    // It had said from where it reads: so does the next one.
+    let mut next = [world.open("/ws?user=ann")];
+    next[0].say(r#"{"op":"subscribe","topic":"a"}"#);
+    world.meet(&mut next);
+    assert!(told(&next[0])[1].contains("subscribed"), "{:?}", told(&next[0]));
+    for text in ["5", "6", "7"] {
+        publish(&mut world, "a", text);
+    }
+    world.settle();
+    let mut third = [world.open("/ws?user=ann")];
+    third[0].say(r#"{"op":"subscribe","topic":"a"}"#);
+    world.meet(&mut third);
+    assert!(told(&third[0])[1].contains(r#""op":"gap""#), "{:?}", told(&third[0]));
+    assert!(told(&third[0])[2].ends_with(r#""data":"6"}"#), "{:?}", told(&third[0]));
+}
+
+fn publish(world: &mut World, topic: &str, text: &str) {
+    world.server.handle().publish(topic, text).unwrap();
+    world.settle();
+}
+
+fn told(client: &Client) -> Vec<String> {
+    client.messages.iter().map(ToString::to_string).collect()
+}

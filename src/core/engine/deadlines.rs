@@ -169,6 +169,7 @@ impl Engine {
         let Some(heartbeat) = connection.heartbeat_mut() else { return };
         let payload = heartbeat.ping(&rhythm, now, &mut self.random);
         self.stats.pings_sent += 1;
+        self.note_pinged(id);
         self.push_frame(now, id, ws::encoder::ping(&payload), Kind::Ping);
     }
 

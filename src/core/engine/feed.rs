@@ -95,6 +95,7 @@ impl Engine {
         topic: &str,
         after: After,
     ) -> Result<Option<SubscriptionKey>, SubscribeError> {
+        let after = self.begin_inherited(id, topic, after);
         let Some(connection) = find_mut(&mut self.connections, id) else { return Ok(None) };
         let list = &mut connection.subscriptions;
         let subscribed = self.topics.subscribe(now, id, list, topic, after);

@@ -2,6 +2,10 @@
 //! identity to one route the newest stays (`admission.takeover`).
 //!
 //! Only connections of routes with a takeover, and with an identity, stand in the table.
+//!
+//! The old connection may have been half dead: what was sent on it last has come to nobody. So a
+//! client that names no position for a topic goes on behind what the old connection has surely
+//! brought: what was sent before the last ping that its client answered.
 
 use std::collections::HashMap;
 
@@ -13,10 +17,47 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::identity::Identity;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
+use crate::core::topics::{After, EventId, Name};
 
 /// The newest open connection of each identity to each route.
 #[derive(Debug, Default)]
-pub(super) struct Holders(HashMap<(RouteIndex, Identity), ConnectionId>);
+pub(super) struct Holders(HashMap<(RouteIndex, Identity), Holder>);
+
+/// A connection, and how far its client has surely read.
+#[derive(Debug)]
+struct Holder {
+    id: ConnectionId,
+    /// All before is read, in every topic that the connection is subscribed to.
+    read: EventId,
+    /// All before was sent ahead of the last ping.
+    pinged: EventId,
+    inherited: Option<Box<Inherited>>,
+}
+
+/// The topics of the connection before, and how far its client had surely read.
+#[derive(Debug)]
+struct Inherited {
+    read: EventId,
+    topics: Vec<Name>,
+}
+
+impl Holders {
+    fn find(
+        &mut self,
+        id: ConnectionId,
+        key: Option<(RouteIndex, Identity)>,
+    ) -> Option<&mut Holder> {
+        self.0.get_mut(&key?).filter(|holder| holder.id == id)
+    }
+}
+
+impl Holder {
+    /// Takes note that the client reads from an earlier position.
+    fn read_from(&mut self, position: EventId) {
+        self.read = self.read.min(position);
+        self.pinged = self.pinged.min(position);
+    }
+}
 
 impl Admission {
     /// Takes note that a connection has ended.
@@ -24,7 +65,7 @@ impl Admission {
     pub fn forget_holder(&mut self, id: ConnectionId, connection: &Connection) {
         if !self.holders.0.is_empty()
             && let Some(key) = connection.route.zip(self.identity(connection))
-            && self.holders.0.get(&key) == Some(&id)
+            && self.holders.0.get(&key).is_some_and(|holder| holder.id == id)
         {
             self.holders.0.remove(&key);
         }
@@ -41,9 +82,12 @@ impl Engine {
             return;
         }
         let Some(key) = connection.route.zip(self.admission.identity(connection)) else { return };
-        let Some(old) = self.admission.holders.0.insert(key, id).filter(|old| *old != id) else {
-            return;
-        };
+        let position = self.topics.position();
+        let holder = Holder { id, read: position, pinged: position, inherited: None };
+        let old = self.admission.holders.0.insert(key, holder).filter(|old| old.id != id);
+        let Some(old) = old else { return };
+        self.inherit(id, &old);
+        let old = old.id;
         let Some(connection) = self.get_mut(old) else { return };
         match connection.heartbeat_mut() {
             Some(heartbeat) if takeover == Takeover::Probe => {
@@ -57,10 +101,82 @@ impl Engine {
         }
     }
 
+    /// Returns from where a connection begins with a topic for which its client has named no
+    /// position.
+    #[inline]
+    pub(super) fn begin_inherited(&mut self, id: ConnectionId, topic: &str, after: After) -> After {
+        if self.admission.holders.0.is_empty() { after } else { self.begin_held(id, topic, after) }
+    }
+
+    /// Takes note that a ping goes out behind all that its connection was given.
+    #[inline]
+    pub(super) fn note_pinged(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get(id).filter(|_| !self.admission.holders.0.is_empty()) else {
+            return;
+        };
+        let is_sent = connection.outbox.is_empty()
+            && !self.has_events_left()
+            && self.topics.are_all_given(&connection.subscriptions);
+        let position = self.topics.position();
+        if let Some(holder) = self.holder(id).filter(|_| is_sent) {
+            holder.pinged = position;
+        }
+    }
+
+    /// Takes note that the last ping was answered.
+    #[inline]
+    pub(super) fn note_ponged(&mut self, id: ConnectionId) {
+        if !self.admission.holders.0.is_empty()
+            && let Some(holder) = self.holder(id)
+        {
+            holder.read = holder.pinged;
+        }
+    }
+
     /// Ends a connection in good order, for a reason that is not its own.
     pub(super) fn end_now(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
         let Some(connection) = self.get_mut(id) else { return };
         let effect = connection.end_now(reason);
         self.act_on(now, id, effect);
+    }
+
+    fn holder(&mut self, id: ConnectionId) -> Option<&mut Holder> {
+        let connection = self.get(id)?;
+        let key = connection.route.zip(self.admission.identity(connection));
+        self.admission.holders.find(id, key)
+    }
+
+    /// Keeps what a connection inherits of the one before. An event stream has nothing to leave:
+    /// its client says itself how far it has read.
+    fn inherit(&mut self, id: ConnectionId, old: &Holder) {
+        let Some(before) = self.get(old.id).filter(|before| before.is_open()) else { return };
+        let keys = self.topics.subscriptions_of(&before.subscriptions);
+        let topics: Vec<Name> = keys.map(|key| self.topics.topic_of(key).clone()).collect();
+        self.allowance.charge_looks(topics.len());
+        let inherited = Inherited { read: old.read, topics };
+        if let Some(holder) = self.holder(id).filter(|_| !inherited.topics.is_empty()) {
+            holder.inherited = Some(Box::new(inherited));
+        }
+    }
+
+    #[cold]
+    fn begin_held(&mut self, id: ConnectionId, topic: &str, after: After) -> After {
+        let Some(holder) = self.holder(id) else { return after };
+        let inherited = holder.inherited.as_mut().and_then(|inherited| {
+            let at = inherited.topics.iter().position(|name| **name == *topic)?;
+            inherited.topics.swap_remove(at);
+            Some(inherited.read)
+        });
+        holder.inherited.take_if(|inherited| inherited.topics.is_empty());
+        let after = match (after, inherited) {
+            (After::Now, Some(read)) => After::Position(read),
+            (after, _) => after,
+        };
+        match after {
+            After::Now => {}
+            After::Position(position) => holder.read_from(position),
+            After::Garbage => holder.read_from(EventId::ZERO),
+        }
+        after
     }
 }

@@ -43,9 +43,9 @@ impl Engine {
         self.admission.forget_hop(id);
         self.stats.upgraded += 1;
         self.actions.push_back(crate::core::engine::Action::Upgraded(id.key()));
+        self.take_over(now, id);
         self.serve_opened(now, id, request);
         self.mark_ready(id);
-        self.take_over(now, id);
     }
 
     pub(super) fn handle_incoming(&mut self, now: Instant, id: ConnectionId, item: Incoming) {
@@ -89,6 +89,7 @@ impl Engine {
             self.spend_ping(now, id);
             return;
         };
+        self.note_ponged(id);
         self.stats.ping_rtt.record_ms(rtt);
         if is_canary {
             self.stats.canary.ping_rtt.record_ms(rtt);

@@ -257,6 +257,11 @@ impl Topics {
         self.subscriptions.iter(Ring::Connection, list)
     }
 
+    /// Returns whether each of a connection's subscriptions is live, and has lost nothing.
+    pub fn are_all_given(&self, list: &FirstSubscription) -> bool {
+        self.subscriptions_of(list).all(|key| self.subscriptions[key].state == State::Live)
+    }
+
     /// Returns the topic of a subscription.
     ///
     /// # Panics
