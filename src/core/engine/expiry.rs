@@ -87,7 +87,8 @@ impl Engine {
         }
     }
 
-    /// Has the client of a WebSocket that has just been greeted be told before the end of what it came with.
+    /// Has the client of a WebSocket that has just been greeted be told before the end of what it
+    /// came with.
     pub(super) fn tell_before_expiry(&mut self, now: Instant, id: ConnectionId) {
         let unix_ms = self.reports.date.unix_ms;
         let Some(connection) = self.get_mut(id) else { return };
