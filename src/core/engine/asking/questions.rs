@@ -136,8 +136,8 @@ impl Questions {
         None
     }
 
-    /// Takes the service's opinion, or the news that there is none, and keeps it for `keep_for`; not
-    /// at all if its own end comes before. `None` if there is no such question.
+    /// Takes the service's opinion, or the news that there is none, and keeps it for `keep_for`.
+    /// `None` if there is no such question.
     pub fn hear(
         &mut self,
         now: Instant,
