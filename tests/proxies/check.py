@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -25,6 +26,8 @@ PATIENCE = 10
 # An event is to be with its subscriber within this time, in seconds, and half of all within the
 # other: a proxy that waits for more makes them all late.
 PROMPT, USUAL = 0.5, 0.1
+CERTIFICATES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+                            "tls", "certificates")
 
 work = tempfile.mkdtemp(prefix="heartwheel-proxies-")
 children = []
@@ -86,7 +89,7 @@ class Server:
     @staticmethod
     def ports(path):
         with open(path) as log:
-            ports = re.findall(r"listening address=(?:proxy:)?127.0.0.1:(\d+)", log.read())
+            ports = re.findall(r"listening address=(?:proxy:|proxy\+tls:)?127.0.0.1:(\d+)", log.read())
         return len(ports) == 2 and [int(port) for port in ports]
 
     def figure(self, name):
@@ -272,6 +275,7 @@ class Direct:
     program, pool, idle = None, None, None
     # How its server listens, and with which keys; which of the checks it is for (None: all).
     speech, keys, checks = "", (), None
+    seal = None  # how its clients speak TLS, if they do
 
     def __init__(self, server):
         self.server, self.port = server, server.port
@@ -436,6 +440,31 @@ class HaProxyForwarded(HaProxyHeader):
     def addresses(self):
         return [*super().addresses(),
                 ("backend heartwheel", "backend heartwheel\n    option forwardfor")]
+
+
+class HaProxyPassing(HaProxyHeader):
+    """Passes TLS through: the header comes before the hello."""
+    speech = "proxy+tls:"
+    keys = [*HaProxyHeader.keys, ("tls.certificate", CERTIFICATES + "/server.crt"),
+            ("tls.key", CERTIFICATES + "/server.key")]
+    seal = ssl.create_default_context(cafile=CERTIFICATES + "/ca.crt")
+
+    def addresses(self):
+        return []
+
+    def launch(self, text, log):
+        return super().launch("""
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend web
+    bind 127.0.0.1:%d accept-proxy
+    default_backend heartwheel
+backend heartwheel
+    server one 127.0.0.1:%d send-proxy-v2
+""" % (self.port, self.server.port), log)
 
 
 class NginxForwarded(Nginx):
@@ -613,6 +642,11 @@ def check_clients(proxy):
         wire = Wire(proxy.port)
         family = "TCP6" if ":" in ip else "TCP4"
         wire.send(b"PROXY %s %s %s 1234 80\r\n" % (family.encode(), ip.encode(), ip.encode()))
+        if proxy.seal:
+            try:
+                wire.socket = proxy.seal.wrap_socket(wire.socket, server_hostname="localhost")
+            except ssl.SSLEOFError:
+                return wire, 429  # there is no TLS yet in which to say so
         key = "Sec-WebSocket-Key: " + base64.b64encode(os.urandom(16)).decode()
         wire.send(wire.request("GET", "/echo", "Connection: Upgrade", "Upgrade: websocket", key,
                                "Sec-WebSocket-Version: 13", "X-Forwarded-For: 6.6.6.6"))
@@ -832,7 +866,7 @@ VARIANTS = [("direct", Direct), ("nginx", Nginx), ("nginx, no pool", NginxPlain)
             ("nginx, bare", NginxBare), ("nginx, line", NginxForwarded), ("haproxy", HaProxy),
             ("haproxy, no pool", HaProxyPlain), ("haproxy, v1", HaProxyHeader),
             ("haproxy, v2", HaProxyBinaryHeader), ("haproxy, v2 sum", HaProxySumHeader),
-            ("haproxy, line", HaProxyForwarded),
+            ("haproxy, line", HaProxyForwarded), ("haproxy, TLS", HaProxyPassing),
             ("varnish", Varnish), ("varnish, its VCL", VarnishUsual), ("caddy", Caddy),
             ("caddy, no pool", CaddyPlain)]
 
@@ -864,6 +898,12 @@ def run(program, name, variant, faults):
     return row + ["-"] * (len(CHECKS) - len(row))
 
 
+def has_tls(program):
+    asked = subprocess.run([program, "check", *settings(**{"tls.tickets": "0"})],
+                           stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
+    return b"has no TLS" not in asked.stdout + asked.stderr
+
+
 def main(program, names):
     faults, rows, absent = [], [], set()
     for name, variant in VARIANTS:
@@ -871,6 +911,9 @@ def main(program, names):
             continue
         if variant.program and not shutil.which(variant.program):
             absent.add(variant.program)
+            continue
+        if variant.seal and not has_tls(program):
+            absent.add("%s with TLS: the program" % variant.program)
             continue
         began = time.monotonic()
         row = run(program, name, variant, faults)
