@@ -152,6 +152,32 @@ fn the_example_in_python_decides() {
     assert!(opened.starts_with("HTTP/1.1 101 "), "{opened}");
 }
 
+/// It is asked over TLS where its URL says so, and believed only by its certificate.
+#[cfg(all(feature = "tls", feature = "program"))]
+#[test]
+fn a_service_over_tls_is_believed_if_its_certificate_is_good() {
+    use std::path::Path;
+
+    use crate::common::program::Program;
+
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls/certificates");
+    let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let service = TestServer::start(&[
+        ("listen", "tls:127.0.0.1:0"),
+        ("tls.certificate", &file("server.crt")),
+        ("tls.key", &file("server.key")),
+    ]);
+    let url = format!("https://localhost:{}/", service.address.port());
+    // It lets in without a right, or is not believed.
+    for (authority, expected) in [("ca.crt", "403"), ("other-ca.crt", "503")] {
+        let authority = folder.join(authority);
+        let environment = [("SSL_CERT_FILE", authority.as_path())];
+        let program = Program::start_in(&environment, &[("admission.request", &url)]);
+        let answer = ask(program.address, &get_request("/topics/a", ""));
+        assert_eq!(answer.split(' ').nth(1), Some(expected), "{answer} {:#?}", program.lines());
+    }
+}
+
 /// Thousands come back within two seconds, and the service takes 50 ms for each question. `LONG=1`
 /// has 5,000 of them, each with a token of its own; else there are fewer.
 #[test]
