@@ -112,7 +112,7 @@ fn encoder(rounds: u64) {
         }
         while !outbox.is_empty() {
             let (mut slices, mut scratch) = ([IoSlice::new(&[]); 64], Vec::new());
-            let (count, _) = outbox.gather(&mut slices, &mut scratch, usize::MAX);
+            let (count, _) = outbox.gather(usize::MAX, &mut slices, &mut scratch, usize::MAX);
             let len = slices[..count].iter().map(|slice| slice.len()).sum();
             outbox.written(now, len, &mut spares, &mut memory);
         }

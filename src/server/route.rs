@@ -311,7 +311,8 @@ impl Route {
     /// - of `deadlines`: `handshake` (from the complete request to the beginning of the answer),
     ///   `body`, `read_idle`, `message`, `write_stall`, `stream`, `close_send`, `close_ack`,
     ///   `lifetime`;
-    /// - all of `heartbeat`, `overflow.policy`, and `admission.takeover`.
+    /// - all of `heartbeat`, `overflow.policy`, and `admission.takeover`; in a build with the
+    ///   feature `deflate` all of `compression`.
     ///
     /// They hold from the end of a request's head to the end of its answer, and for the WebSocket
     /// or event stream that it becomes. The others are for all routes: they hold before a route is

@@ -10,6 +10,8 @@ use log::LevelFilter;
 
 #[cfg(feature = "tls")]
 use super::ClientCertificates;
+#[cfg(feature = "deflate")]
+use super::CompressionMode;
 #[cfg(feature = "client")]
 use super::kinds::Proxy;
 #[cfg(feature = "jwt")]
@@ -63,7 +65,7 @@ impl Key {
                     | "deadlines.handler"
                     | "deadlines.drain"
             ),
-            "heartbeat" | "overflow" => true,
+            "heartbeat" | "overflow" | "compression" => true,
             "admission" => self.name == "admission.takeover",
             "limits" => matches!(
                 self.name,
@@ -156,6 +158,12 @@ pub const KEYS: &[Key] = &[
     key!(limits.topics, Count(1..=1_000_000), "topics; beyond it 503"),
     key!(limits.subscriptions, Count(1..=65_536), "subscriptions of one connection"),
     key!(overflow.policy, OneOf(POLICIES), "who gives way when an outbox is full"),
+    #[cfg(feature = "deflate")]
+    key!(compression.mode, OneOf(COMPRESSION_MODES), "permessage-deflate on WebSockets"),
+    #[cfg(feature = "deflate")]
+    key!(compression.level, Count(1..=9), "how hard to look for what is repeated"),
+    #[cfg(feature = "deflate")]
+    key!(compression.min_bytes, Size(1..=GIBIBYTE), "messages that are compressed"),
     key!(
         proxy.trusted,
         List("must be a list of networks, such as 10.0.0.0/8, and unix, or off"),
@@ -273,6 +281,10 @@ const POLICIES: &[(&str, OverflowPolicy)] = &[
     (OverflowPolicy::Latest.label(), OverflowPolicy::Latest),
 ];
 
+#[cfg(feature = "deflate")]
+const COMPRESSION_MODES: &[(&str, CompressionMode)] =
+    &[("off", CompressionMode::Off), ("on", CompressionMode::On)];
+
 const FORWARDED: &[(&str, Forwarded)] = &[
     ("off", Forwarded::Off),
     ("x-forwarded-for", Forwarded::XForwardedFor),
@@ -371,6 +383,8 @@ mod tests {
         let expected = format!("{expected} {CLIENT_DEFAULTS}");
         #[cfg(feature = "client")]
         let expected = expected.as_str();
+        #[cfg(feature = "deflate")]
+        let expected = &*expected.replace("proxy.trusted", DEFLATE_DEFAULTS);
         #[cfg(feature = "jwt")]
         let expected = &*expected.replace("admission.revoke", JWT_DEFAULTS);
         #[cfg(feature = "tls")]
@@ -383,6 +397,10 @@ mod tests {
             KEYS.iter().map(|key| format!("{}={}", key.name, key.value(&config))).collect();
         assert_eq!(shown.join(" "), expected);
     }
+
+    #[cfg(feature = "deflate")]
+    const DEFLATE_DEFAULTS: &str = "compression.mode=off compression.level=6 \
+        compression.min_bytes=64 proxy.trusted";
 
     #[cfg(feature = "jwt")]
     const JWT_DEFAULTS: &str =

@@ -56,6 +56,8 @@ pub use sections::{
     Admission, Canary, Deadlines, Heartbeat, Limits, Overflow, OverflowPolicy, Owner, Preset,
     Proxy, RateAction, Revoke, Takeover, Topics, Turn, Unix, Watch,
 };
+#[cfg(feature = "deflate")]
+pub use sections::{Compression, CompressionMode};
 #[cfg(feature = "client")]
 pub(crate) use service::OPINION_WITHIN;
 #[cfg(feature = "client")]
@@ -98,6 +100,9 @@ pub struct Config {
     pub limits: Limits,
     /// What happens to a message for a full outbox.
     pub overflow: Overflow,
+    /// Which messages are compressed.
+    #[cfg(feature = "deflate")]
+    pub compression: Compression,
     /// Whom proxies in front are believed to connect for.
     pub proxy: Proxy,
     /// Who may connect.
@@ -202,6 +207,8 @@ impl Default for Config {
             heartbeat: Heartbeat::default(),
             limits: Limits::default(),
             overflow: Overflow::default(),
+            #[cfg(feature = "deflate")]
+            compression: Compression::default(),
             proxy: Proxy::default(),
             admission: Admission::default(),
             topics: Topics::default(),
@@ -231,6 +238,8 @@ pub(super) fn no_such_key(name: &str) -> &'static str {
         _ if name.starts_with("client.") || name.starts_with("admission.request") => {
             "this build has no client: feature `client`"
         }
+        #[cfg(not(feature = "deflate"))]
+        _ if name.starts_with("compression.") => "this build has no compression: feature `deflate`",
         #[cfg(not(feature = "streams"))]
         "serve.files" => "this build has no files: feature `streams`",
         _ => "there is no such key",

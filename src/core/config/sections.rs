@@ -287,6 +287,39 @@ pub struct Overflow {
     pub policy: OverflowPolicy,
 }
 
+/// Which messages of WebSockets are compressed (permessage-deflate, RFC 7692).
+#[cfg(feature = "deflate")]
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Compression {
+    /// Whether compression is agreed on with clients that offer it. Default off.
+    pub mode: CompressionMode,
+    /// How hard the compressor looks for what is repeated. Default 6, 1 (fast) to 9.
+    pub level: u8,
+    /// The shortest message that is compressed, in bytes. Default 64, 1 to 1 GiB. A message that
+    /// is compressed by itself has at least 512 bytes, whatever this says: a shorter one would
+    /// hardly shrink.
+    pub min_bytes: usize,
+}
+
+#[cfg(feature = "deflate")]
+impl Default for Compression {
+    fn default() -> Compression {
+        Compression { mode: CompressionMode::Off, level: 6, min_bytes: 64 }
+    }
+}
+
+/// Whether messages are compressed.
+#[cfg(feature = "deflate")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompressionMode {
+    /// Every offer of a client is declined.
+    #[default]
+    Off,
+    /// An offer is accepted.
+    On,
+}
+
 /// What gives way when an outbox is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -112,6 +112,12 @@ impl Allowance {
         self.charge(bytes * ENCODED_BYTE);
     }
 
+    /// Charges bytes of a message that was compressed.
+    #[cfg(feature = "deflate")]
+    pub fn charge_compressed(&mut self, bytes: usize) {
+        self.charge(bytes * COMPRESSED_BYTE);
+    }
+
     /// Charges an event that was encoded: its payload was looked at, and what it has grown by was
     /// written.
     pub fn charge_event(&mut self, payload: usize, grown: usize) {
@@ -155,6 +161,9 @@ impl Allowance {
 const MESSAGE: usize = 128;
 /// What a byte costs that is written in place of another.
 const ENCODED_BYTE: usize = 4;
+/// What a byte costs that is compressed.
+#[cfg(feature = "deflate")]
+const COMPRESSED_BYTE: usize = 16;
 /// What a byte costs that is checked.
 const CHECKED_BYTE: usize = 3;
 /// What a look at an entry of a list costs.

@@ -132,6 +132,8 @@ impl Writing {
     const IS_WANTED: u8 = 2;
     const IS_WIDE: u8 = 4;
     const IS_NARROWING: u8 = 8;
+    #[cfg(feature = "deflate")]
+    const IS_COMPRESSED: u8 = 16;
 
     /// Takes note of what the poller says. It is a hint.
     #[inline]
@@ -171,6 +173,19 @@ impl Writing {
     #[inline]
     pub fn is_narrowing(self) -> bool {
         self.0 & Writing::IS_NARROWING != 0
+    }
+
+    /// Takes note that compressed messages were agreed on, in both directions.
+    #[cfg(feature = "deflate")]
+    pub fn agree_on_compression(&mut self) {
+        self.set(Writing::IS_COMPRESSED, true);
+    }
+
+    /// Returns whether compressed messages were agreed on.
+    #[cfg(feature = "deflate")]
+    #[inline]
+    pub fn is_compressed(self) -> bool {
+        self.0 & Writing::IS_COMPRESSED != 0
     }
 
     /// Returns whether the socket may take bytes.

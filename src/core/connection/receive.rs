@@ -7,9 +7,11 @@ use crate::core::connection::Inbox;
 use crate::core::connection::allowance::Allowance;
 use crate::core::connection::short_way::ShortWay;
 use crate::core::ground::time::Instant;
+#[cfg(feature = "deflate")]
+use crate::core::wire::deflate::Coders;
 use crate::core::wire::http::{Head, HeadLimits, HeadReader, Refusal};
 use crate::core::wire::spare_memory::SpareMemory;
-use crate::core::wire::ws::{self, Incoming, Violation};
+use crate::core::wire::ws::{self, Decoder, Incoming, Role, Violation};
 
 /// What is lent to a machine to take bytes with.
 pub(crate) struct Context<'a, 'b> {
@@ -23,6 +25,9 @@ pub(crate) struct Context<'a, 'b> {
     pub inboxes: &'a mut SpareInboxes,
     /// Memory for large messages.
     pub memory: &'a mut SpareMemory,
+    /// What inflates, if compression was agreed on.
+    #[cfg(feature = "deflate")]
+    pub coders: Option<&'a mut Coders>,
     /// Messages are for a handler: the route has one, and no rate of messages applies.
     pub is_for_handler: bool,
     /// How messages come to the handler without the inbox, if they may.
@@ -57,6 +62,26 @@ pub(crate) enum Received {
     Pieces,
     /// Bytes that are no request. `is_for_head`: it is to HEAD, so the answer has no body.
     Refusal { refusal: Refusal, is_for_head: bool },
+}
+
+impl Context<'_, '_> {
+    /// Decodes what stands at the front of a client's bytes, and charges what was inflated.
+    #[inline]
+    pub fn decode(
+        &mut self,
+        decoder: &mut Decoder,
+        input: &mut [u8],
+    ) -> Result<(usize, Option<Incoming>), Violation> {
+        #[cfg(feature = "deflate")]
+        if let Some(coders) = &mut self.coders {
+            let Context { frame_limits, memory, allowance, .. } = self;
+            let found =
+                decoder.decode_compressed(Role::Server, input, frame_limits, memory, coders);
+            allowance.charge_bytes(coders.take_inflated());
+            return found;
+        }
+        decoder.decode_into(Role::Server, input, self.frame_limits, self.memory)
+    }
 }
 
 impl Decoded {

@@ -13,7 +13,7 @@ use crate::core::ground::time::{Instant, SPAN_MAX, SomeMoment, millis_up};
 use crate::core::observe::stats::Transport;
 use crate::core::outbox::Outbox;
 use crate::core::wire::message::Message;
-use crate::core::wire::ws::{Decoder, Incoming, Role};
+use crate::core::wire::ws::{Decoder, Incoming};
 
 /// An open WebSocket.
 #[derive(Debug)]
@@ -60,8 +60,7 @@ impl WebSocket {
         let (mut used, mut messages) = (0, 0);
         let found = loop {
             let rest = &mut input[used..];
-            let Context { frame_limits, memory, .. } = &mut context;
-            match self.decoder.decode_into(Role::Server, rest, frame_limits, memory) {
+            match context.decode(&mut self.decoder, rest) {
                 Ok((len, Some(Incoming::Message(message)))) if context.is_for_handler => {
                     used += len;
                     messages += 1;

@@ -63,6 +63,10 @@ impl Engine {
         }
         census.inbox_bytes += self.jobs.left_bytes() as u64;
         census.queued_bytes += self.spares.memory.bytes() as u64;
+        #[cfg(feature = "deflate")]
+        {
+            census.queued_bytes += self.spares.coders.bytes() as u64;
+        }
         for payload in self.spares.forms.payloads() {
             if seen.insert(payload.as_ptr()) {
                 census.queued_bytes += payload.len() as u64;

@@ -40,6 +40,8 @@ impl Engine {
             self.tickets_at(),
             self.timers.next_at(),
             self.spares.memory.rests_at(),
+            #[cfg(feature = "deflate")]
+            self.spares.coders.rests_at(),
         ];
         #[cfg(feature = "client")]
         let others = others.into_iter().chain([self.questions.next_at()]);

@@ -173,6 +173,8 @@ impl Engine {
         self.weigh(now);
         self.arm_touched(now);
         self.spares.memory.rest(now);
+        #[cfg(feature = "deflate")]
+        self.spares.coders.rest(now);
         self.end_drain(now);
     }
 

@@ -47,6 +47,9 @@ pub(super) struct FormCache(VecDeque<EncodedEvent>);
 struct EncodedEvent {
     id: EventId,
     frames: [Option<Frame>; 4],
+    /// The compressed forms of the first two; `Some(None)` if a form does not shrink.
+    #[cfg(feature = "deflate")]
+    compressed: [Option<Option<Frame>>; 2],
 }
 
 impl FormCache {
@@ -61,16 +64,41 @@ impl FormCache {
             if self.0.len() == TOGETHER_MAX {
                 self.0.pop_front();
             }
-            self.0.push_back(EncodedEvent { id, frames: [const { None }; 4] });
+            self.0.push_back(EncodedEvent {
+                id,
+                frames: [const { None }; 4],
+                #[cfg(feature = "deflate")]
+                compressed: [const { None }; 2],
+            });
         }
         if let Some(event) = self.0.iter_mut().rfind(|event| event.id == id) {
             event.frames[form as usize] = Some(frame);
         }
     }
 
+    /// Returns the compressed form of an event, if it was made: `None` in it if it is no shorter.
+    #[cfg(feature = "deflate")]
+    pub fn find_compressed(&self, id: EventId, form: Form) -> Option<&Option<Frame>> {
+        let event = self.0.iter().rfind(|event| event.id == id)?;
+        event.compressed.get(form as usize)?.as_ref()
+    }
+
+    /// Keeps the compressed form of an event that is kept itself.
+    #[cfg(feature = "deflate")]
+    pub fn keep_compressed(&mut self, id: EventId, form: Form, frame: Option<Frame>) {
+        if let Some(event) = self.0.iter_mut().rfind(|event| event.id == id)
+            && let Some(place) = event.compressed.get_mut(form as usize)
+        {
+            *place = Some(frame);
+        }
+    }
+
     /// Returns the payloads of all frames.
     pub fn payloads(&self) -> impl Iterator<Item = &Bytes> {
         let frames = self.0.iter().flat_map(|event| event.frames.iter().flatten());
+        #[cfg(feature = "deflate")]
+        let frames = frames
+            .chain(self.0.iter().flat_map(|event| event.compressed.iter().flatten().flatten()));
         frames.map(Frame::payload)
     }
 
@@ -226,7 +254,7 @@ impl Engine {
             && let Some(id) = self.queues.hungry.pop(&mut self.connections)
         {
             self.weigh(now);
-            if self.get(id).is_some_and(|connection| connection.outbox.is_encoding()) {
+            if self.get(id).is_some_and(awaits_allowance) {
                 return Some(id);
             }
             match self.is_listing(id) {
@@ -542,6 +570,15 @@ const PRESSURE_WORD_BYTES: usize = Outbox::ENTRY_BYTES + 64;
 
 /// No id takes more room than this one.
 const LONGEST_ID: &str = "18446744073709551615-18446744073709551615";
+
+/// Returns whether what a connection is to write waited for the allowance of a turn.
+fn awaits_allowance(connection: &Connection) -> bool {
+    #[cfg(feature = "deflate")]
+    if connection.flags.writing.is_compressed() && connection.flags.writing.has_room() {
+        return !connection.outbox.is_empty();
+    }
+    connection.outbox.is_encoding()
+}
 
 /// Encodes a message about a gap. `None` for a plain WebSocket, which has no such message.
 fn encode_gap(form: Form, topic: &str, first: Option<&str>) -> Option<Frame> {

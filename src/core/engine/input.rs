@@ -301,6 +301,8 @@ impl Engine {
             allowance: &mut self.allowance,
             inboxes: &mut self.spares.inboxes,
             memory: &mut self.spares.memory,
+            #[cfg(feature = "deflate")]
+            coders: connection.flags.writing.is_compressed().then_some(&mut self.spares.coders),
             is_for_handler,
             short_way: is_short.then_some(&mut short_way),
         };

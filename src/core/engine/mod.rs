@@ -16,6 +16,8 @@ mod calls;
 mod census;
 mod closing;
 mod commands;
+#[cfg(feature = "deflate")]
+mod compression;
 mod deadlines;
 mod departures;
 mod drain;

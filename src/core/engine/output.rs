@@ -24,6 +24,10 @@ impl Engine {
         slices: &mut [IoSlice<'a>],
     ) -> usize {
         self.release_messages(now, id);
+        #[cfg(feature = "deflate")]
+        let ready = self.make_ready(now, id);
+        #[cfg(not(feature = "deflate"))]
+        let ready = usize::MAX;
         let Some(connection) = find_mut(&mut self.connections, id) else { return 0 };
         if !connection.flags.writing.has_room() {
             return 0;
@@ -34,7 +38,8 @@ impl Engine {
             self.queues.hungry.push(connection);
         }
         let room = self.allowance.encoding_left();
-        let (count, encoded) = connection.outbox.gather(slices, &mut self.spares.scratch, room);
+        let (count, encoded) =
+            connection.outbox.gather(ready, slices, &mut self.spares.scratch, room);
         self.allowance.charge_encoded(encoded);
         count
     }

@@ -251,6 +251,8 @@ impl Engine {
         };
         self.count_handshake(now, id, &pending);
         let protocol = protocol.filter(|protocol| http::may_name(protocol));
+        #[cfg(feature = "deflate")]
+        let lines = self.agree_on_compression(id, &request, lines);
         let accepted = http::switching_protocols(&accept_key, protocol.as_deref(), &lines);
         self.push_answer(now, id, accepted, &pending);
         self.open(now, id, request, Subprotocol::of(protocol.as_deref()));

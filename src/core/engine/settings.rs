@@ -5,6 +5,8 @@ use std::time::Duration;
 use log::warn;
 
 use crate::core::admission::credentials::Credentials;
+#[cfg(feature = "deflate")]
+use crate::core::config::Compression;
 use crate::core::config::{Config, Limits, OverflowPolicy, Takeover};
 use crate::core::connection::{Connection, RouteIndex, Spans};
 use crate::core::contract::route::RouteSpec;
@@ -178,6 +180,9 @@ pub(super) struct Rules {
     /// What deadlines are derived from.
     pub spans: Spans,
     pub frame_limits: ws::Limits,
+    /// Which messages are compressed.
+    #[cfg(feature = "deflate")]
+    pub compression: Compression,
 }
 
 impl Rules {
@@ -193,6 +198,8 @@ impl Rules {
                 fragments: limits.fragments,
             },
             limits: limits.clone(),
+            #[cfg(feature = "deflate")]
+            compression: config.compression.clone(),
         }
     }
 }

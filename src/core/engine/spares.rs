@@ -16,4 +16,10 @@ pub(super) struct Spares {
     /// The buffer for payloads that are encoded as they are written.
     pub scratch: Vec<u8>,
     pub forms: FormCache,
+    /// The windows of the peers that have agreed on compression.
+    #[cfg(feature = "deflate")]
+    pub windows: super::compression::Windows,
+    /// What compresses and inflates.
+    #[cfg(feature = "deflate")]
+    pub coders: crate::core::wire::deflate::Coders,
 }

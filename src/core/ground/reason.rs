@@ -87,6 +87,9 @@ pub enum CloseReason {
     Proxy,
     /// The time of the connection's token was over, or a reload took the token away.
     Auth,
+    /// A compressed message was no DEFLATE data.
+    #[cfg(feature = "deflate")]
+    Deflate,
     /// TLS was refused or broken: the log says why.
     #[cfg(feature = "tls")]
     Tls,
@@ -142,6 +145,8 @@ impl CloseReason {
             Cut => "cut",
             Proxy => "proxy",
             Auth => "auth",
+            #[cfg(feature = "deflate")]
+            Deflate => "deflate",
             #[cfg(feature = "tls")]
             Tls => "tls",
         }
@@ -167,6 +172,8 @@ impl CloseReason {
             Replaced => 4409,
             WriteStall | CloseSend | CloseAck | DrainDeadline | Handshake | Answer | Body
             | KeepAlive | Done | Reset | Eof | Shutdown | Stream | Cut | Proxy => 1006,
+            #[cfg(feature = "deflate")]
+            Deflate => 1007,
             #[cfg(feature = "tls")]
             Tls => 1006,
         }
@@ -186,6 +193,8 @@ impl CloseReason {
             | CloseAck | DrainDeadline | Handshake | Answer | Body | Stream | Proxy | Auth => {
                 Severity::Deadline
             }
+            #[cfg(feature = "deflate")]
+            Deflate => Severity::Fault,
             #[cfg(feature = "tls")]
             Tls => Severity::Deadline,
             Protocol | Utf8 | TooBig | Fragments | Rate | Forbidden | Panic | Cut => {
@@ -232,11 +241,14 @@ impl CloseReason {
             Auth => 32,
             #[cfg(feature = "tls")]
             Tls => 33,
+            #[cfg(feature = "deflate")]
+            Deflate => 33 + cfg!(feature = "tls") as usize,
         }
     }
 
     /// How many labels there are.
-    pub const COUNT: usize = 33 + cfg!(feature = "tls") as usize;
+    pub const COUNT: usize =
+        33 + cfg!(feature = "tls") as usize + cfg!(feature = "deflate") as usize;
 
     /// All reasons, one for each label, in the order of [`CloseReason::index`].
     pub const ALL: [CloseReason; CloseReason::COUNT] = [
@@ -275,6 +287,8 @@ impl CloseReason {
         Auth,
         #[cfg(feature = "tls")]
         Tls,
+        #[cfg(feature = "deflate")]
+        Deflate,
     ];
 }
 
@@ -317,6 +331,8 @@ impl fmt::Display for CloseReason {
             Cut => "the body of the answer was cut off",
             Proxy => "only trusted proxies may connect here, with a good PROXY header",
             Auth => "the token is not good any more",
+            #[cfg(feature = "deflate")]
+            Deflate => "a compressed message could not be inflated",
             #[cfg(feature = "tls")]
             Tls => "TLS was refused or broken",
         })

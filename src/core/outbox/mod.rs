@@ -7,6 +7,8 @@
 //! no memory: it leaves a little to the next one, among the [`Spares`].
 
 mod queue;
+#[cfg(feature = "deflate")]
+mod ready;
 mod room;
 
 use std::collections::HashSet;
@@ -20,6 +22,8 @@ use crate::core::wire::frame::Frame;
 use crate::core::wire::http::Pipe;
 use crate::core::wire::spare_memory::SpareMemory;
 
+#[cfg(feature = "deflate")]
+pub use ready::{COMPRESSED_BYTES_MAX, Verdict};
 pub use room::{Loss, Plan, Wanted, Yielding};
 
 use queue::{Body, Queue, QueueEntry};
@@ -149,7 +153,7 @@ impl Outbox {
                 return 0;
             }
         };
-        let entry = QueueEntry { body: Body::Shared(frame), kind, queued_at: now.into() };
+        let entry = QueueEntry::new(now, Body::Shared(frame), kind);
         let same = queue.ahead.iter().filter(|other| other.kind == kind).count();
         let newest = queue.ahead.iter_mut().rfind(|other| other.kind == kind);
         match newest.filter(|_| same == most) {
@@ -182,9 +186,11 @@ impl Outbox {
     /// were filled, and how many bytes were encoded.
     ///
     /// A text that is encoded while it is written comes last: about `room` bytes of it are encoded
-    /// into `scratch`, none if there is no room. Bytes in a pipe are none of them.
+    /// into `scratch`, none if there is no room. Bytes in a pipe are none of them. No more than
+    /// `most` bytes are lent.
     pub fn gather<'a>(
         &'a mut self,
+        most: usize,
         slices: &mut [IoSlice<'a>],
         scratch: &'a mut Vec<u8>,
         room: usize,
@@ -192,7 +198,7 @@ impl Outbox {
         let Some(queue) = self.0.as_mut() else { return (0, 0) };
         queue.stage();
         let mut encoded = 0;
-        let left = queue.released.unwrap_or(usize::MAX);
+        let left = queue.released.unwrap_or(usize::MAX).min(most);
         let mut gathered = Gathered { slices, count: 0, skip: queue.begun, left };
         for entry in &queue.entries {
             let has_more = match &entry.body {
@@ -461,7 +467,7 @@ mod tests {
     fn write(outbox: &mut Outbox, len: usize) -> (Vec<u8>, Left) {
         let mut slices = [IoSlice::new(&[]); 64];
         let mut scratch = Vec::new();
-        let (count, _) = outbox.gather(&mut slices, &mut scratch, usize::MAX);
+        let (count, _) = outbox.gather(usize::MAX, &mut slices, &mut scratch, usize::MAX);
         let mut bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
         bytes.truncate(len);
         let left = match bytes.len() {
@@ -661,7 +667,7 @@ mod tests {
         let mut outbox = Outbox::default();
         let mut spares = Spares::default();
         outbox.push(now(), pong(b'a'), Kind::Pong, &mut spares);
-        outbox.gather(&mut [IoSlice::new(&[])], &mut Vec::new(), 0);
+        outbox.gather(usize::MAX, &mut [IoSlice::new(&[])], &mut Vec::new(), 0);
         outbox.push(now(), pong(b'b'), Kind::Pong, &mut spares);
         outbox.push(now(), Frame::new(&[0x88, 0], Bytes::new()), Kind::Close, &mut spares);
         let (bytes, left) = write(&mut outbox, usize::MAX);

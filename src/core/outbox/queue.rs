@@ -38,6 +38,9 @@ pub(super) struct QueueEntry {
     pub kind: Kind,
     /// When its oldest byte was queued; once a part of it is written, when its newest was.
     pub queued_at: Moment,
+    /// It leaves as it is, before all that is made ready later: the peer's inflater goes by that.
+    #[cfg(feature = "deflate")]
+    pub is_ready: bool,
 }
 
 #[derive(Debug)]
@@ -129,7 +132,7 @@ impl Queue {
             // Thousands of peers may each wait for one event, or for thousands.
             self.entries.reserve_exact(1 + self.entries.len() / 4);
         }
-        self.entries.push_back(QueueEntry { body, kind, queued_at: now.into() });
+        self.entries.push_back(QueueEntry::new(now, body, kind));
     }
 
     /// Moves the cursor to the end of what is written of the first entry.
@@ -170,6 +173,8 @@ impl Queue {
     /// too early.
     pub fn pack(&mut self, now: Instant, frame: &Frame) -> bool {
         match self.entries.back_mut() {
+            #[cfg(feature = "deflate")]
+            Some(QueueEntry { is_ready: true, .. }) => false,
             Some(QueueEntry { body: Body::Packed(packed), queued_at, .. })
                 if window(*queued_at) == window(now.into())
                     && packed.len() + frame.len() <= PACKED_BYTES_MAX =>
@@ -227,7 +232,13 @@ impl Queue {
         }
         if end < packed.len() {
             let body = Body::Packed(packed.split_off(end));
-            let entry = QueueEntry { body, kind: first.kind, queued_at: first.queued_at };
+            let entry = QueueEntry {
+                body,
+                kind: first.kind,
+                queued_at: first.queued_at,
+                #[cfg(feature = "deflate")]
+                is_ready: first.is_ready,
+            };
             self.entries.insert(1, entry);
         }
         1
@@ -250,6 +261,27 @@ impl Queue {
 }
 
 impl QueueEntry {
+    #[inline(always)]
+    pub fn new(now: Instant, body: Body, kind: Kind) -> QueueEntry {
+        QueueEntry {
+            body,
+            kind,
+            queued_at: now.into(),
+            #[cfg(feature = "deflate")]
+            is_ready: false,
+        }
+    }
+
+    /// Returns whether this entry, the one at `place`, goes out whatever happens: `begun` bytes of
+    /// the first one are written, or this one has been made ready.
+    pub fn has_begun(&self, place: usize, begun: usize) -> bool {
+        #[cfg(feature = "deflate")]
+        if self.is_ready {
+            return true;
+        }
+        place == 0 && begun > 0
+    }
+
     /// Returns the text that is encoded while it is written, if it is one.
     pub fn text(&self) -> Option<&Encoded> {
         match &self.body {
@@ -273,7 +305,7 @@ impl QueueEntry {
 }
 
 /// Returns the end of each frame in `packed`, which has whole frames of a server (RFC 6455, 5.2).
-fn frame_ends(packed: &[u8]) -> impl Iterator<Item = usize> {
+pub(super) fn frame_ends(packed: &[u8]) -> impl Iterator<Item = usize> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let short = *packed.get(at + 1)?;

@@ -29,7 +29,8 @@ pub struct Wanted {
     pub yielding: Yielding,
 }
 
-/// Which events give way to a newer one. None of them has begun to be written.
+/// Which events give way to a newer one. None of them has begun to be written, or been made ready
+/// to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Yielding {
     /// All events, the oldest first.
@@ -111,10 +112,7 @@ impl Outbox {
             .zip(words)
             .filter_map(|(loss, word)| {
                 let kind = Kind::Gap(loss.subscription);
-                Some((
-                    loss.place,
-                    QueueEntry { body: Body::Shared(word?), kind, queued_at: now.into() },
-                ))
+                Some((loss.place, QueueEntry::new(now, Body::Shared(word?), kind)))
             })
             .collect();
         let released = queue.released.unwrap_or(0);
@@ -134,7 +132,9 @@ impl Outbox {
                 kept.push(word);
             }
             let whose = match entry.kind {
-                Kind::Event(key, _) | Kind::Gap(key) if place > 0 || begun == 0 => goes.get(&key),
+                Kind::Event(key, _) | Kind::Gap(key) if !entry.has_begun(place, begun) => {
+                    goes.get(&key)
+                }
                 _ => None,
             };
             if whose.is_some_and(|last| place <= *last) {
@@ -202,7 +202,7 @@ impl Planner {
             open: 0,
             events: 0,
             dropped_bytes: 0,
-            others: usize::from(queue.begun > 0),
+            others: 0,
             looked_at: 0,
         }
     }
@@ -215,15 +215,18 @@ impl Planner {
         is_wanted: impl Fn(SubscriptionKey) -> bool,
         gives_way: impl Fn(usize, SubscriptionKey) -> bool,
     ) {
-        let from = usize::from(queue.begun > 0).min(queue.entries.len());
         let mut trail_at = usize::MAX;
-        for (place, entry) in queue.entries.iter().enumerate().skip(from) {
+        for (place, entry) in queue.entries.iter().enumerate() {
             if self.is_enough && self.open == 0 {
                 return;
             }
             self.looked_at += 1;
             let key = match entry.kind {
-                Kind::Event(key, _) | Kind::Gap(key) if is_wanted(key) => key,
+                Kind::Event(key, _) | Kind::Gap(key)
+                    if is_wanted(key) && !entry.has_begun(place, queue.begun) =>
+                {
+                    key
+                }
                 _ => {
                     self.others += 1;
                     continue;
@@ -460,7 +463,7 @@ mod tests {
     fn wire(outbox: &mut Outbox) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 128];
         let mut scratch = Vec::new();
-        let (count, _) = outbox.gather(&mut slices, &mut scratch, usize::MAX);
+        let (count, _) = outbox.gather(usize::MAX, &mut slices, &mut scratch, usize::MAX);
         slices[..count].iter().flat_map(|slice| slice.to_vec()).collect()
     }
 

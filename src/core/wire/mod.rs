@@ -1,5 +1,7 @@
 //! What goes over the wire: HTTP, WebSocket, event streams, the JSON messages of `/ws`.
 
+#[cfg(feature = "deflate")]
+pub mod deflate;
 pub mod encoded;
 #[cfg(feature = "client")]
 pub mod event_reader;

@@ -346,7 +346,7 @@ impl Dialler {
 
     /// Lends the bytes to write next: see [`Outbox::gather`].
     pub fn gather<'a>(&'a mut self, slices: &mut [IoSlice<'a>], scratch: &'a mut Vec<u8>) -> usize {
-        self.outbox.gather(slices, scratch, GATHER_BYTES).0
+        self.outbox.gather(usize::MAX, slices, scratch, GATHER_BYTES).0
     }
 
     /// Returns the moment by which [`Dialler::timeout`] must be called; `None` when it is stopped.

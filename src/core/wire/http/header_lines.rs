@@ -55,6 +55,12 @@ impl HeaderLines {
         }
     }
 
+    /// Adds the line that names the extension that was agreed on (RFC 6455, 9.1).
+    #[cfg(feature = "deflate")]
+    pub(crate) fn push_extension(&mut self, agreed: &str) {
+        self.push_own("Sec-WebSocket-Extensions", agreed);
+    }
+
     /// Adds all lines of `other`.
     pub fn append(&mut self, other: &HeaderLines) {
         self.0.push_str(&other.0);

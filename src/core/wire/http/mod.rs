@@ -19,7 +19,7 @@
 //! the past, and requests were smuggled between them, the readers do not guess: they answer 400.
 //!
 //! Left out: routes, HTTP/2, content codings, WebSocket extensions (the answer names none, which
-//! declines them).
+//! declines them, unless `deflate` has agreed on one).
 
 mod accept;
 mod accept_key;

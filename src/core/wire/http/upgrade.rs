@@ -1,8 +1,8 @@
 //! The step from HTTP to a WebSocket (RFC 6455, 4.2).
 //!
 //! This is stricter than the RFC where leniency buys nothing: one key, one version, no body. All
-//! lines of Connection and Upgrade are read, because proxies add their own. The answer never names
-//! an extension, which declines them all.
+//! lines of Connection and Upgrade are read, because proxies add their own. Extensions are
+//! declined, unless the caller adds a line that names one.
 
 use super::accept_key::accept_key;
 use super::bearer::is_bearer;

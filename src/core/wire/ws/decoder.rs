@@ -13,14 +13,18 @@
 
 use tungstenite::{Bytes, Utf8Bytes};
 
+#[cfg(feature = "deflate")]
+use super::inflating::{Output, check_compressed};
 use super::{
     CloseFrame, Role, Violation,
     assembly::Assembly,
-    header::{Header, Opcode, Spill, skip_short_frames, take},
+    header::{Header, Opcode, Reserved, Spill, skip_short_frames, take},
     mask::unmask,
     partial::{InputEnd, Partial, Span, piece_len},
 };
 use crate::core::ground::time::Moment;
+#[cfg(feature = "deflate")]
+use crate::core::wire::deflate::Coders;
 use crate::core::wire::message::Message;
 use crate::core::wire::spare_memory::SpareMemory;
 
@@ -97,7 +101,43 @@ impl Decoder {
         {
             return Ok((used, Some(message)));
         }
-        self.decode_any(role, input, Means { limits: Some(limits), memory })
+        let means = Means {
+            limits: Some(limits),
+            memory,
+            #[cfg(feature = "deflate")]
+            coders: None,
+        };
+        self.decode_any(role, input, means)
+    }
+
+    /// Decodes as [`Decoder::decode_into`] does, from a peer with which compression was agreed on.
+    /// The limit of a message's bytes holds for what is inflated.
+    ///
+    /// When much was inflated and more is to come, the call ends without an item before all bytes
+    /// are used: a caller with a budget must count what was inflated
+    /// ([`Coders::take_inflated`]).
+    ///
+    /// # Errors
+    ///
+    /// As for [`Decoder::decode`], and if a message cannot be inflated.
+    #[cfg(feature = "deflate")]
+    pub fn decode_compressed(
+        &mut self,
+        role: Role,
+        input: &mut [u8],
+        limits: &Limits,
+        memory: &mut SpareMemory,
+        coders: &mut Coders,
+    ) -> Result<(usize, Option<Incoming>), Violation> {
+        let is_compressed = input.first().is_some_and(|first| first & RSV1 != 0);
+        if self.partial.is_none()
+            && !is_compressed
+            && let Some((used, message)) = whole_message(role, input, limits, memory)?
+        {
+            return Ok((used, Some(message)));
+        }
+        let means = Means { limits: Some(limits), memory, coders: Some(coders) };
+        self.decode_any(role, input, means)
     }
 
     /// Lends room, at most `most` bytes, for what comes next of a binary message: nothing beyond
@@ -105,6 +145,10 @@ impl Decoder {
     /// is outstanding. What is read there is told by [`Decoder::filled`].
     pub fn lend(&mut self, most: usize) -> Option<&mut [u8]> {
         let partial = self.partial.as_deref_mut()?;
+        #[cfg(feature = "deflate")]
+        if partial.inflating.is_some() {
+            return None;
+        }
         let InputEnd::Data(span) = &partial.input_end else { return None };
         let Some(Assembly::Binary(binary)) = &mut partial.message else { return None };
         let room = binary.room(piece_len(span.outstanding, most));
@@ -135,15 +179,21 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// As for [`Decoder::decode`], but for the order of fragments, their number, their size and
-    /// UTF-8 in messages.
+    /// As for [`Decoder::decode`], but for the order of fragments, their number, their size, UTF-8
+    /// in messages, and the bit of compressed ones.
     pub fn discard(
         &mut self,
         role: Role,
         input: &mut [u8],
     ) -> Result<(usize, Option<Incoming>), Violation> {
         self.forget_message();
-        self.decode_any(role, input, Means { limits: None, memory: &mut SpareMemory::none() })
+        let means = Means {
+            limits: None,
+            memory: &mut SpareMemory::none(),
+            #[cfg(feature = "deflate")]
+            coders: None,
+        };
+        self.decode_any(role, input, means)
     }
 
     /// Returns whether nothing is outstanding: no part of a header, of a frame or of a message.
@@ -194,7 +244,7 @@ impl Decoder {
         let mut rest = input;
         while !rest.is_empty() {
             match self.decode_next(role, &mut rest, &mut means) {
-                Ok(None) if means.limits.is_none() || !self.is_between_fragments() => {}
+                Ok(None) if self.goes_on(&means) => {}
                 Ok(item) => return Ok((length - rest.len(), item)),
                 Err(violation) => {
                     self.partial = None;
@@ -205,13 +255,22 @@ impl Decoder {
         Ok((length, None))
     }
 
+    /// Returns whether more is decoded of an input that has completed nothing.
+    fn goes_on(&self, means: &Means<'_>) -> bool {
+        #[cfg(feature = "deflate")]
+        if means.coders.as_ref().is_some_and(|coders| coders.has_inflated_much()) {
+            return false;
+        }
+        means.limits.is_none() || !self.is_between_fragments()
+    }
+
     /// Takes the bytes of one frame from the front of the input.
     fn decode_next(&mut self, role: Role, input: &mut &mut [u8], means: &mut Means<'_>) -> Decoded {
         match self.partial.as_deref() {
             None => {
                 if means.limits.is_none() {
                     // Such frames come in masses after the end of a flood.
-                    skip_short_frames(role, input)?;
+                    skip_short_frames(role, means.reserved(), input)?;
                     if input.is_empty() {
                         return Ok(None);
                     }
@@ -224,7 +283,7 @@ impl Decoder {
             Some(&Partial { input_end: InputEnd::Header(spill), .. }) => {
                 self.decode_spilled(role, spill, input, means)
             }
-            Some(_) => self.decode_payload(input, means.memory),
+            Some(_) => self.decode_payload(input, means),
         }
     }
 
@@ -235,7 +294,7 @@ impl Decoder {
         input: &mut &mut [u8],
         means: &mut Means<'_>,
     ) -> Decoded {
-        let Some((header, size)) = Header::parse(role, input)? else {
+        let Some((header, size)) = Header::parse_with(role, means.reserved(), input)? else {
             let mut spill = Spill::default();
             spill.append(take(input, input.len()));
             self.partial.get_or_insert_default().input_end = InputEnd::Header(spill);
@@ -255,7 +314,8 @@ impl Decoder {
     ) -> Decoded {
         let spilled = spill.as_bytes().len();
         spill.append(input);
-        let Some((header, size)) = Header::parse(role, spill.as_bytes())? else {
+        let parsed = Header::parse_with(role, means.reserved(), spill.as_bytes())?;
+        let Some((header, size)) = parsed else {
             take(input, input.len());
             self.partial.get_or_insert_default().input_end = InputEnd::Header(spill);
             return Ok(None);
@@ -279,6 +339,8 @@ impl Decoder {
         };
         let is_whole = header.length <= input.len() as u64;
         let is_message = header.is_final && header.opcode != Opcode::Continuation;
+        #[cfg(feature = "deflate")]
+        let is_message = is_message && !header.is_compressed;
         let is_skipped = means.limits.is_none() && header.opcode != Opcode::Close;
         if is_whole && (is_control || is_message || is_skipped) {
             let payload = take(input, header.length as usize);
@@ -297,7 +359,7 @@ impl Decoder {
         } else {
             partial.input_end = InputEnd::Skip { outstanding: header.length };
         }
-        self.decode_payload(input, means.memory)
+        self.decode_payload(input, means)
     }
 
     /// Checks a data frame's header against the message in progress and the limits. Returns how
@@ -314,6 +376,11 @@ impl Decoder {
         if fragments >= limits.fragments {
             return Err(Violation::Fragments);
         }
+        #[cfg(feature = "deflate")]
+        if header.is_compressed || partial.is_some_and(|partial| partial.inflating.is_some()) {
+            let inflating = partial.and_then(|partial| partial.inflating.as_deref());
+            return check_compressed(header, inflating, limits);
+        }
         // In 64 bits, and no longer than one allocation can be: a `usize` may be smaller.
         let received = message.map_or(0, Assembly::len) as u64;
         let most = limits.message_bytes.min(isize::MAX as u64);
@@ -323,14 +390,16 @@ impl Decoder {
     }
 
     /// Decodes the next piece of a payload.
-    fn decode_payload(&mut self, input: &mut &mut [u8], memory: &mut SpareMemory) -> Decoded {
+    fn decode_payload(&mut self, input: &mut &mut [u8], means: &mut Means<'_>) -> Decoded {
         let partial = self.partial.as_deref_mut().expect("a payload is outstanding");
         match &mut partial.input_end {
             InputEnd::Header(_) => unreachable!("a payload is outstanding"),
+            #[cfg(feature = "deflate")]
+            InputEnd::Data(_) if partial.inflating.is_some() => self.inflate(input, means),
             InputEnd::Data(span) => {
                 let message = partial.message.as_mut().expect("data belongs to a message");
                 let coming = span.coming();
-                message.push(span.take(input), coming, memory)?;
+                message.push(span.take(input), coming, means.memory)?;
                 self.finish_data()
             }
             InputEnd::Control { opcode, span, payload } => {
@@ -351,6 +420,27 @@ impl Decoder {
                 Ok(None)
             }
         }
+    }
+
+    /// Inflates the next piece of a payload.
+    #[cfg(feature = "deflate")]
+    fn inflate(&mut self, input: &mut &mut [u8], means: &mut Means<'_>) -> Decoded {
+        let partial = self.partial.as_deref_mut().expect("a payload is outstanding");
+        let (InputEnd::Data(span), Some(message), Some(inflating), Some(limits), Some(coders)) = (
+            &mut partial.input_end,
+            &mut partial.message,
+            &mut partial.inflating,
+            means.limits,
+            means.coders.as_deref_mut(),
+        ) else {
+            unreachable!("a message is inflated only where that was agreed on")
+        };
+        let mut out = Output { message, limit: limits.message_bytes, memory: means.memory };
+        let is_whole = inflating.take(span, input, &mut out, coders)?;
+        if is_whole {
+            partial.inflating = None;
+        }
+        self.finish_data()
     }
 
     /// Ends a data frame that is complete, and its message with the last frame.
@@ -383,6 +473,10 @@ impl Decoder {
             return;
         }
         partial.fragments = 0;
+        #[cfg(feature = "deflate")]
+        {
+            partial.inflating = None;
+        }
         match &partial.input_end {
             InputEnd::Data(span) => {
                 partial.input_end = InputEnd::Skip { outstanding: span.outstanding }
@@ -398,7 +492,25 @@ struct Means<'a> {
     /// Without limits everything but a close frame is skipped.
     limits: Option<&'a Limits>,
     memory: &'a mut SpareMemory,
+    /// What inflates, if compression was agreed on.
+    #[cfg(feature = "deflate")]
+    coders: Option<&'a mut Coders>,
 }
+
+impl Means<'_> {
+    /// Returns which of the reserved bits may be set. What is skipped may be compressed: nothing
+    /// of it is looked at.
+    fn reserved(&self) -> Reserved {
+        #[cfg(feature = "deflate")]
+        if self.coders.is_some() || self.limits.is_none() {
+            return Reserved::Compressed;
+        }
+        Reserved::None
+    }
+}
+
+#[cfg(feature = "deflate")]
+const RSV1: u8 = 0x40;
 
 /// Less than this many bytes are not read apart: what follows may be there, too.
 const LENT_BYTES_MIN: usize = 4096;

@@ -22,6 +22,41 @@ pub fn text(text: Encoded) -> Frame {
     with_head(TEXT, text.len(), |head| Frame::encoded(head, text))
 }
 
+/// Encodes a message that is compressed already (RFC 7692, 6).
+#[cfg(feature = "deflate")]
+pub fn compressed(opcode: u8, payload: Bytes) -> Frame {
+    with_head(RSV1 | opcode, payload.len(), |head| Frame::new(head, payload)).joined_if_small()
+}
+
+/// Returns the opcode and the payload of a server's frame that is a whole message and is not
+/// compressed; `None` for all others, and for a text that is encoded while it is written.
+#[cfg(feature = "deflate")]
+pub fn parts(frame: &Frame) -> Option<(u8, &[u8])> {
+    match (frame.text(), frame.head()) {
+        (Some(_), _) => None,
+        (None, []) => split(frame.payload()),
+        (None, head) => Some((opcode(head)?, frame.payload())),
+    }
+}
+
+/// Splits the bytes of a server's frame, as [`parts`] does.
+#[cfg(feature = "deflate")]
+pub fn split(frame: &[u8]) -> Option<(u8, &[u8])> {
+    let head_len = match frame.get(1)? {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    Some((opcode(frame)?, frame.get(head_len..)?))
+}
+
+/// Returns the opcode at the front of a frame that is a whole message and is not compressed.
+#[cfg(feature = "deflate")]
+pub fn opcode(head: &[u8]) -> Option<u8> {
+    let opcode = head.first()?.checked_sub(FIN)?;
+    matches!(opcode, TEXT | BINARY).then_some(opcode)
+}
+
 /// Encodes a ping.
 ///
 /// # Panics
@@ -99,6 +134,8 @@ fn with_head(opcode: u8, length: usize, frame: impl FnOnce(&[u8]) -> Frame) -> F
 }
 
 const FIN: u8 = 0x80;
+#[cfg(feature = "deflate")]
+const RSV1: u8 = 0x40;
 const MASKED: u8 = 0x80;
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;

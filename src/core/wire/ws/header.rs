@@ -14,10 +14,23 @@ use super::{Control, Role, Violation};
 pub(super) struct Header {
     pub opcode: Opcode,
     pub is_final: bool,
+    /// The first frame of a compressed message (RFC 7692, 6).
+    #[cfg(feature = "deflate")]
+    pub is_compressed: bool,
     /// Zero in a frame from a server: unmasking then changes nothing.
     pub mask: [u8; 4],
     /// Below 2^63.
     pub length: u64,
+}
+
+/// Which of the reserved bits may be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reserved {
+    /// None: no extension was agreed on.
+    None,
+    /// RSV1 on the first frame of a message, which is compressed then.
+    #[cfg(feature = "deflate")]
+    Compressed,
 }
 
 /// What a frame carries.
@@ -41,9 +54,22 @@ impl Header {
     /// # Errors
     ///
     /// An error in the first two bytes is reported as soon as they are there.
+    #[inline]
     pub fn parse(role: Role, bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
+        Header::parse_with(role, Reserved::None, bytes)
+    }
+
+    /// Parses as [`Header::parse`] does, where more bits may have been agreed on.
+    #[inline]
+    pub fn parse_with(
+        role: Role,
+        reserved: Reserved,
+        bytes: &[u8],
+    ) -> Result<Option<(Header, usize)>, Violation> {
         let &[first, second, ..] = bytes else { return Ok(None) };
-        let (opcode, is_final) = parse_start(role, first, second)?;
+        let (opcode, is_final) = parse_start(role, reserved, first, second)?;
+        #[cfg(feature = "deflate")]
+        let is_compressed = first & RSV1 != 0;
         let short = second & 0x7f;
         if short <= SHORT_MAX {
             // Small frames come in masses, and need no more than this.
@@ -52,7 +78,14 @@ impl Header {
                 Role::Client => Some([0; 4]),
             };
             let Some(mask) = mask else { return Ok(None) };
-            let header = Header { opcode, is_final, mask, length: short.into() };
+            let header = Header {
+                opcode,
+                is_final,
+                #[cfg(feature = "deflate")]
+                is_compressed,
+                mask,
+                length: short.into(),
+            };
             return Ok(Some((header, short_header_bytes(role))));
         }
         let mut cursor = Cursor::new(bytes);
@@ -65,7 +98,15 @@ impl Header {
             return Err(Violation::Length);
         }
         let mask = header.mask.unwrap_or_default();
-        Ok(Some((Header { opcode, is_final, mask, length }, size)))
+        let header = Header {
+            opcode,
+            is_final,
+            #[cfg(feature = "deflate")]
+            is_compressed,
+            mask,
+            length,
+        };
+        Ok(Some((header, size)))
     }
 }
 
@@ -106,9 +147,13 @@ impl Spill {
 /// # Errors
 ///
 /// As for [`Header::parse`].
-pub(super) fn skip_short_frames(role: Role, input: &mut &mut [u8]) -> Result<(), Violation> {
+pub(super) fn skip_short_frames(
+    role: Role,
+    reserved: Reserved,
+    input: &mut &mut [u8],
+) -> Result<(), Violation> {
     while let [first, second, ..] = **input {
-        let (opcode, _) = parse_start(role, first, second)?;
+        let (opcode, _) = parse_start(role, reserved, first, second)?;
         let length = second & 0x7f;
         let size = short_header_bytes(role) + usize::from(length);
         if opcode == Opcode::Close || length > SHORT_MAX || size > input.len() {
@@ -118,6 +163,11 @@ pub(super) fn skip_short_frames(role: Role, input: &mut &mut [u8]) -> Result<(),
     }
     Ok(())
 }
+
+const FIN: u8 = 0x80;
+const RSV: u8 = 0x70;
+#[cfg(feature = "deflate")]
+const RSV1: u8 = 0x40;
 
 /// The longest length that fits the second byte.
 const SHORT_MAX: u8 = 125;
@@ -131,8 +181,19 @@ fn short_header_bytes(role: Role) -> usize {
 }
 
 /// Parses the first two bytes.
-fn parse_start(role: Role, first: u8, second: u8) -> Result<(Opcode, bool), Violation> {
-    if first & 0x70 != 0 {
+#[inline]
+fn parse_start(
+    role: Role,
+    reserved: Reserved,
+    first: u8,
+    second: u8,
+) -> Result<(Opcode, bool), Violation> {
+    let is_allowed = match reserved {
+        Reserved::None => first & RSV == 0,
+        #[cfg(feature = "deflate")]
+        Reserved::Compressed => first & RSV == 0 || matches!(first & !FIN, 0x41 | 0x42),
+    };
+    if !is_allowed {
         return Err(Violation::Rsv);
     }
     let opcode = match first & 0x0f {
@@ -144,7 +205,7 @@ fn parse_start(role: Role, first: u8, second: u8) -> Result<(Opcode, bool), Viol
         10 => Opcode::Pong,
         _ => return Err(Violation::Opcode),
     };
-    let is_final = first & 0x80 != 0;
+    let is_final = first & FIN != 0;
     // RFC 6455, 5.1: a client masks each frame, a server none.
     match (role, second & 0x80 != 0) {
         (Role::Server, false) => return Err(Violation::Unmasked),

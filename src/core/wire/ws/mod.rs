@@ -22,6 +22,8 @@ mod control;
 mod decoder;
 pub mod encoder;
 mod header;
+#[cfg(feature = "deflate")]
+mod inflating;
 mod mask;
 mod partial;
 mod role;

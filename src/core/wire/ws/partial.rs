@@ -1,5 +1,7 @@
 //! What a decoder keeps between two inputs.
 
+#[cfg(feature = "deflate")]
+use super::inflating::Inflating;
 use super::{
     Control,
     assembly::{Assembly, Binary, Coming, Text},
@@ -20,6 +22,9 @@ pub(super) struct Partial {
     pub message: Option<Assembly>,
     /// How many frames of the message have begun.
     pub fragments: u32,
+    /// How the message is inflated, if it is compressed.
+    #[cfg(feature = "deflate")]
+    pub inflating: Option<Box<Inflating>>,
     /// When it began, as set by its owner.
     pub begun_at: Moment,
 }
@@ -28,7 +33,7 @@ impl Partial {
     /// Begins a payload that comes in pieces or is one of several fragments; `beyond` bytes of its
     /// message may follow it.
     pub fn begin(&mut self, header: &Header, beyond: u64) {
-        let &Header { opcode, mask, is_final, length: outstanding } = header;
+        let &Header { opcode, mask, is_final, length: outstanding, .. } = header;
         let span = Span { outstanding, beyond, mask, is_final };
         if opcode.is_control() {
             self.input_end =
@@ -37,6 +42,10 @@ impl Partial {
         }
         self.input_end = InputEnd::Data(span);
         self.fragments += 1;
+        #[cfg(feature = "deflate")]
+        if header.is_compressed {
+            self.inflating = Some(Box::default());
+        }
         match opcode {
             Opcode::Text => self.message = Some(Assembly::Text(Text::default())),
             Opcode::Binary => self.message = Some(Assembly::Binary(Binary::default())),
@@ -51,6 +60,8 @@ impl Partial {
             InputEnd::Control { .. } => size_of::<Control>(),
             _ => 0,
         };
+        #[cfg(feature = "deflate")]
+        let message = message + self.inflating.as_ref().map_or(0, |one| one.held_bytes());
         size_of::<Partial>() + message + control
     }
 }
@@ -88,7 +99,13 @@ pub(super) struct Span {
 impl Span {
     /// Takes the next piece from the front of the input and unmasks it.
     pub fn take<'a>(&mut self, input: &mut &'a mut [u8]) -> &'a [u8] {
-        let piece = take(input, piece_len(self.outstanding, input.len()));
+        self.take_some(usize::MAX, input)
+    }
+
+    /// Takes the next piece as [`Span::take`] does, of at most `most` bytes.
+    #[inline]
+    pub fn take_some<'a>(&mut self, most: usize, input: &mut &'a mut [u8]) -> &'a [u8] {
+        let piece = take(input, piece_len(self.outstanding, input.len().min(most)));
         self.mask = unmask(piece, self.mask);
         self.outstanding -= piece.len() as u64;
         piece

@@ -35,13 +35,16 @@ pub enum Violation {
     Fragments,
     /// The frame is masked, and came from a server.
     Masked,
+    /// A compressed message is no DEFLATE data (RFC 7692).
+    #[cfg(feature = "deflate")]
+    Deflate,
 }
 
 use Violation::*;
 
 impl Violation {
     /// How many kinds there are.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 14 + cfg!(feature = "deflate") as usize;
 
     /// All kinds, in their order.
     pub const ALL: [Violation; Violation::COUNT] = [
@@ -59,6 +62,8 @@ impl Violation {
         TooBig,
         Fragments,
         Masked,
+        #[cfg(feature = "deflate")]
+        Deflate,
     ];
 
     /// Returns the reason of the connection's end, which has the close code.
@@ -78,6 +83,8 @@ impl Violation {
             Utf8 => CloseReason::Utf8,
             TooBig => CloseReason::TooBig,
             Fragments => CloseReason::Fragments,
+            #[cfg(feature = "deflate")]
+            Deflate => CloseReason::Deflate,
         }
     }
 
@@ -98,6 +105,8 @@ impl Violation {
             TooBig => "too_big",
             Fragments => "fragments",
             Masked => "masked",
+            #[cfg(feature = "deflate")]
+            Deflate => "deflate",
         }
     }
 }
@@ -120,6 +129,8 @@ impl fmt::Display for Violation {
             TooBig => "the message is too big",
             Fragments => "the message has too many fragments",
             Masked => "the frame is masked",
+            #[cfg(feature = "deflate")]
+            Deflate => "the message cannot be inflated",
         })
     }
 }
