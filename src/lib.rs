@@ -78,8 +78,9 @@
 //! | `threads` | `handle`, `peers`, `subscription`, `watch` | commands from any thread, what is asked of peers, topics for the server's own code, and who waits for an end |
 //! | | `handler`, `typed`, `stream`, `upload` | what applications write |
 //! | | `dial`, `link`, `request` | to whom a client connects; what it is told and may ask; plain requests |
+//! | | `store` | the thread that writes events of durable topics, behind the feature of that name |
 //! | | `worker`, `job_queue` | the threads that it runs on, and who wakes them |
-//! | `system` | | descriptors, memory, the process, the file of tokens |
+//! | `system` | | descriptors, memory, the process, the file of tokens, the file of the store |
 //! | `core` | `engine` | all connections; `handle_*` in, `poll_*` out; the order of a turn; what each path serves |
 //! | | `client` | the other end, behind the feature of that name: from the first try to the last, topics over `/ws`, event streams, plain requests |
 //! | | `transport` | bytes between a socket and the engine, and how to add another kind |
@@ -88,6 +89,7 @@
 //! | | `observe` | every figure, declared once; the Prometheus text format |
 //! | | `config` | the configuration: the table of keys, reading, checking, printing |
 //! | | `admission` | tokens: who may publish and subscribe to what; rates |
+//! | | `store` | the ring of pages that keeps events of durable topics, behind the feature of that name |
 //! | | `topics` | logs of retained events, subscriptions, replay, fan-out |
 //! | | `wire` | HTTP heads, bodies, responses, upgrades; WebSocket frames; event streams; messages of `/ws` |
 //! | | `ground` | time, the wheel, chance, ids, reasons, JSON, numbers and bytes in text |

@@ -26,7 +26,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use heartwheel::config::{Config, KEYS, Key};
-use heartwheel::program::{CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, CommandWord, FLAGS, Flag};
+use heartwheel::program::{
+    CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, CommandWord, FLAGS, Flag, STORE_FLAGS,
+};
 
 /// Gives what is said of a value that a key does not take.
 fn fault_of(key: &str) -> String {
@@ -40,7 +42,7 @@ fn fault_of(key: &str) -> String {
 /// of these.
 fn keys_of_the_default_program() -> impl Iterator<Item = &'static Key> {
     let is_of_feature = |key: &Key| {
-        matches!(key.section(), "tls" | "client" | "compression")
+        matches!(key.section(), "tls" | "client" | "compression" | "store")
             || key.name == "limits.handshaking"
             || key.name.starts_with("admission.jwt")
             || key.name.starts_with("admission.request")
@@ -55,7 +57,7 @@ fn all_commands() -> impl Iterator<Item = &'static CommandWord> {
 
 /// Gives the options of the program, likewise.
 fn all_flags() -> impl Iterator<Item = &'static Flag> {
-    FLAGS.iter().chain(CLIENT_FLAGS)
+    FLAGS.iter().chain(STORE_FLAGS).chain(CLIENT_FLAGS)
 }
 
 /// Gives the path of a file in the repository.

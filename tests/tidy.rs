@@ -124,6 +124,7 @@ fn modules_of_the_core_name_none_above_them() {
         "observe",
         "config",
         "admission",
+        "store",
         "topics",
         "wire",
         "ground",

@@ -92,6 +92,7 @@ _heartwheel() {
         --files) compopt -o filenames; _heartwheel_words -d; return ;;
         --workers) return ;;
         --log) words='off error warn info debug trace' ;;
+        --flash) compopt -o filenames; _heartwheel_words -f; return ;;
         --token) return ;;
         --token-file) compopt -o filenames; _heartwheel_words -f; return ;;
         --ca) compopt -o filenames; _heartwheel_words -f; return ;;
@@ -112,7 +113,7 @@ _heartwheel() {
         *=) return ;;
         *)
             if [[ $word == -* ]]; then
-                words='-c --config --set --listen --admin-listen --files --workers --log -h --help -V --version --token --token-file --ca --cert --key --timeout --after --json --count --for'
+                words='-c --config --set --listen --admin-listen --files --workers --log -h --help -V --version --flash --token --token-file --ca --cert --key --timeout --after --json --count --for'
             else
                 words='serve check print-config subscribe publish verdict'
                 for ((index = 1; index < COMP_CWORD; index++)); do

@@ -97,6 +97,7 @@ complete -c heartwheel -l workers -x -d 'worker threads; 0: handlers run on the 
 complete -c heartwheel -l log -xa 'off error warn info debug trace' -d 'off, error, warn, info, debug or trace'
 complete -c heartwheel -s h -l help -d 'print this'
 complete -c heartwheel -s V -l version -d 'print the version'
+complete -c heartwheel -l flash -rF -d 'check: measure the flash by this file, which must not exist yet'
 complete -c heartwheel -l token -x -d 'send this token, which other users of the machine can see'
 complete -c heartwheel -l token-file -rF -d 'send the token in this file, read again when the server asks for another'
 complete -c heartwheel -l ca -rF -d 'trust the certificates that those in this file have signed, and no others'

@@ -12,6 +12,7 @@
 //! | figures | [`observe`] |
 //! | settings | [`config`] |
 //! | who may do what | [`admission`] |
+//! | events on flash | `store` (with the feature of that name) |
 //! | logs of events, subscriptions | [`topics`] |
 //! | encodings | [`wire`] |
 //! | values | [`ground`] |
@@ -26,6 +27,8 @@ pub mod engine;
 pub mod ground;
 pub mod observe;
 pub mod outbox;
+#[cfg(feature = "store")]
+pub mod store;
 pub mod topics;
 pub mod transport;
 pub mod wire;

@@ -18,6 +18,7 @@
 //! | [`operating`] | you run a server: figures, ends of connections, signals, packages |
 //! | [`proxies`] | nginx, HAProxy, Varnish or Caddy stand in front of it |
 //! | [`tls`] | the server itself speaks TLS, or clients show certificates |
+//! | [`store`] | events must outlast a restart, or a power cut |
 //! | [`small_machines`] | every kilobyte counts |
 //! | [`performance`] | you want to know what it costs, and how to measure that again |
 //! | [`promises`] | you want to know what is promised, and which test shows it |
@@ -44,6 +45,7 @@ page!(client, "client.md");
 page!(operating, "operating.md");
 page!(proxies, "proxies.md");
 page!(tls, "tls.md");
+page!(store, "store.md");
 page!(small_machines, "small_machines.md");
 page!(performance, "performance.md");
 page!(promises, "promises.md");

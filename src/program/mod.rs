@@ -49,6 +49,8 @@ mod check;
 #[cfg(feature = "client")]
 mod client;
 mod cusum;
+#[cfg(feature = "store")]
+mod flash;
 mod load;
 mod log_queue;
 mod notify;
@@ -67,9 +69,11 @@ mod verdict;
 mod watch;
 
 #[doc(hidden)]
-pub use options::{CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, CommandWord, FLAGS, Flag};
+pub use options::{CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, CommandWord, FLAGS, Flag, STORE_FLAGS};
 
 use check::Judgement;
+#[cfg(feature = "store")]
+use flash::Flash;
 use load::{Loaded, load};
 use options::{Command, Options, Usage};
 use serve::serve;
@@ -101,6 +105,8 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
         _ => {}
     }
     let command = options.command;
+    #[cfg(feature = "store")]
+    let flash = options.flash.clone();
     let load = move || load(&options, env::vars_os(), |path| fs::read_to_string(path));
     let Loaded { config, warnings } = match load() {
         Ok(loaded) => loaded,
@@ -136,6 +142,8 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     if command == Command::Check {
         let memory_auto = machine::memory_auto(config.workers);
         let printed = print(Judgement { config: &config, warnings: &warnings, memory_auto });
+        #[cfg(feature = "store")]
+        report.faults.extend(flash.and_then(|path| measure(&path, &config)));
         return if report.faults.is_empty() { printed } else { refuse(&report.faults) };
     }
     for warning in &warnings {
@@ -147,6 +155,18 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     match command {
         Command::PrintConfig => print(config.to_toml()),
         _ => serve(config, load, routes),
+    }
+}
+
+/// Prints how long the flash lasts. Returns why it could not be measured.
+#[cfg(feature = "store")]
+fn measure(path: &std::path::Path, config: &crate::core::config::Config) -> Option<String> {
+    match Flash::measure(path, &config.store) {
+        Ok(flash) => {
+            print(flash);
+            None
+        }
+        Err(error) => Some(format!("--flash {}: {error}", path.display())),
     }
 }
 

@@ -159,6 +159,15 @@ pub const FLAGS: &[Flag] = &[
     },
 ];
 
+/// The options of builds with the feature `store`.
+pub const STORE_FLAGS: &[Flag] = &[Flag {
+    short: None,
+    long: "flash",
+    value: Some("FILE"),
+    meaning: "check: measure the flash by this file, which must not exist yet",
+    does: Does::Flash,
+}];
+
 /// The options of [`CLIENT_COMMANDS`].
 pub const CLIENT_FLAGS: &[Flag] = &[
     Flag {
@@ -242,6 +251,8 @@ enum Does {
     Setting,
     /// Sets this key.
     Key(&'static str),
+    /// Names the file by which `check` measures the flash.
+    Flash,
     /// Ends the reading: only this command runs.
     Only(Command),
     /// Is for clients.
@@ -283,6 +294,9 @@ pub struct Options {
     pub file: Option<PathBuf>,
     /// Keys and values in the order given; a later one wins.
     pub settings: Vec<(String, String)>,
+    /// The file by which `check` measures the flash.
+    #[cfg(feature = "store")]
+    pub flash: Option<PathBuf>,
     /// What a client is told.
     #[cfg(feature = "client")]
     pub asked: Asked,
@@ -323,6 +337,10 @@ impl Options {
                 Some(Does::File) => options.file = Some(parser.value()?.into()),
                 Some(Does::Setting) => options.set(parser.value()?.string()?)?,
                 Some(Does::Key(key)) => options.push(key, parser.value()?.string()?),
+                #[cfg(feature = "store")]
+                Some(Does::Flash) => options.flash = Some(parser.value()?.into()),
+                #[cfg(not(feature = "store"))]
+                Some(Does::Flash) => return Err(argument.unexpected()),
                 Some(Does::Only(command)) => return Ok(Options { command, ..Options::default() }),
                 #[cfg(feature = "client")]
                 Some(Does::Client | Does::Subscribe | Does::Verdict) => {
@@ -338,6 +356,10 @@ impl Options {
             }
         }
         options.command = command.unwrap_or_default();
+        #[cfg(feature = "store")]
+        if options.flash.is_some() && options.command != Command::Check {
+            return Err("--flash: is for check".into());
+        }
         #[cfg(feature = "client")]
         for flag in of_clients {
             let command = options.command;
@@ -374,7 +396,9 @@ impl Options {
 
 /// Returns the options that this build knows.
 fn flags() -> impl Iterator<Item = &'static Flag> {
-    FLAGS.iter().chain(CLIENT_FLAGS.iter().filter(|_| cfg!(feature = "client")))
+    let of_store = STORE_FLAGS.iter().filter(|_| cfg!(feature = "store"));
+    let of_clients = CLIENT_FLAGS.iter().filter(|_| cfg!(feature = "client"));
+    FLAGS.iter().chain(of_store).chain(of_clients)
 }
 
 /// Returns the commands that this build knows.
@@ -416,6 +440,8 @@ impl Display for Usage {
         }
         f.write_str("\nOptions:\n")?;
         FLAGS.iter().try_for_each(|flag| write_flag(f, flag))?;
+        #[cfg(feature = "store")]
+        STORE_FLAGS.iter().try_for_each(|flag| write_flag(f, flag))?;
         #[cfg(feature = "client")]
         {
             f.write_str("\nOptions of subscribe, publish and verdict:\n")?;

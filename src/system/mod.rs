@@ -4,6 +4,8 @@ pub mod descriptors;
 pub mod machine;
 pub mod process;
 pub(crate) mod spawn;
+#[cfg(feature = "store")]
+pub mod store;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod token_file;

@@ -16,6 +16,8 @@ pub mod peers;
 pub mod record;
 #[cfg(feature = "client")]
 mod request;
+#[cfg(feature = "store")]
+pub mod store;
 #[cfg(feature = "streams")]
 pub mod stream;
 pub mod subscription;

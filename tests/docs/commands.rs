@@ -291,8 +291,8 @@ fn check_make(words: &[String]) -> Result<(), String> {
 /// The program's own command line, by the tables that it goes by.
 #[cfg(feature = "program")]
 fn check_program(words: &[String]) -> Result<(), String> {
-    use heartwheel::program::{CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, FLAGS};
-    let options = FLAGS.iter().chain(CLIENT_FLAGS);
+    use heartwheel::program::{CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, FLAGS, STORE_FLAGS};
+    let options = FLAGS.iter().chain(STORE_FLAGS).chain(CLIENT_FLAGS);
     let commands = COMMANDS.iter().chain(CLIENT_COMMANDS);
     for word in words {
         let is_known = match word.strip_prefix("--") {

@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::fs;
 
 use heartwheel::config::Config;
-use heartwheel::program::{CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, CommandWord, FLAGS, Flag};
+use heartwheel::program::{
+    CLIENT_COMMANDS, CLIENT_FLAGS, COMMANDS, CommandWord, FLAGS, Flag, STORE_FLAGS,
+};
 
 use super::{assert_passes, assert_text, fault_of, keys_of_the_default_program, path, run};
 
@@ -17,6 +19,7 @@ fn the_manual_page_says_what_the_program_does() {
         ("synopsis", synopsis()),
         ("commands", commands(COMMANDS)),
         ("options", options(FLAGS)),
+        ("store-options", options(STORE_FLAGS)),
         ("client-commands", commands(CLIENT_COMMANDS)),
         ("client-options", options(CLIENT_FLAGS)),
         ("keys", keys()),

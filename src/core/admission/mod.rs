@@ -6,6 +6,8 @@ pub mod credentials;
 pub(crate) mod grant;
 #[cfg(feature = "jwt")]
 pub mod jwt;
+#[cfg(feature = "store")]
+pub mod patterns;
 #[cfg(feature = "client")]
 pub(crate) mod question;
 pub mod rates;

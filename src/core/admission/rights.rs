@@ -30,8 +30,7 @@ impl Rights {
     ///
     /// The rule that the pattern breaks.
     pub fn allow(&mut self, right: Right, pattern: &str) -> Result<(), &'static str> {
-        // With a character for each `*` it must be a topic's name.
-        if !Name::is_valid(&pattern.replace('*', "x")) {
+        if !is_pattern(pattern) {
             return Err("a pattern must be 1 to 128 characters of A-Z a-z 0-9 . _ - : and *");
         }
         let patterns = match right {
@@ -93,12 +92,17 @@ impl Rights {
     }
 }
 
+/// Returns whether this is a pattern: with a character for each `*` it must be a topic's name.
+pub(super) fn is_pattern(text: &str) -> bool {
+    Name::is_valid(&text.replace('*', "x"))
+}
+
 /// Returns whether a pattern, a topic's name in which `*` means one character or more, matches this
 /// topic, in time linear in both.
 ///
 /// Each piece between two `*` is matched where it first occurs: if a later place leads to a match,
 /// this one does, too.
-fn matches(pattern: &str, topic: &str) -> bool {
+pub(super) fn matches(pattern: &str, topic: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return *pattern == *topic };
     let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
     let has_middle = rest.contains('*');

@@ -45,6 +45,8 @@ impl Config {
         let found = found.into_iter().flatten().chain(self.proxy_contradiction());
         #[cfg(feature = "jwt")]
         let found = found.chain(self.jwt_contradictions());
+        #[cfg(feature = "store")]
+        let found = found.chain(self.store_contradictions());
         #[cfg(feature = "tls")]
         let found = found.chain(self.tls_contradictions());
         found.collect()
@@ -146,7 +148,9 @@ impl Config {
         let doubts =
             [self.address_doubts(), self.silence_doubts(), self.limit_doubts(), proxy].concat();
         #[cfg(feature = "client")]
-        let doubts = doubts.into_iter().chain(self.service_doubt()).collect();
+        let doubts: Vec<_> = doubts.into_iter().chain(self.service_doubt()).collect();
+        #[cfg(feature = "store")]
+        let doubts = doubts.into_iter().chain(self.store_doubt()).collect();
         doubts
     }
 

@@ -23,6 +23,8 @@ use super::kinds::{
 #[cfg(feature = "client")]
 use super::service::{HEADERS_RULE, ServiceUrl};
 use super::{Config, OverflowPolicy, Preset, RateAction, Revoke, Takeover};
+#[cfg(feature = "store")]
+use super::{StoreAck, WhenSpent};
 use crate::core::ground::time::SPAN_MAX;
 use crate::core::wire::http::Forwarded;
 
@@ -50,7 +52,7 @@ impl Key {
 
     /// Returns whether a running server keeps its value of this key until a restart.
     pub fn takes_restart(&self) -> bool {
-        matches!(self.section(), "unix" | "watch" | "serve")
+        matches!(self.section(), "unix" | "watch" | "serve" | "store")
             || matches!(self.name, "listen" | "admin_listen" | "workers" | "tick" | "turn.events")
     }
 
@@ -199,6 +201,20 @@ pub const KEYS: &[Key] = &[
     key!(topics.retain_events, Count(1..=1_000_000), "events of a topic kept for resume"),
     key!(topics.retain_bytes, Size(1..=GIBIBYTE), "their bytes"),
     key!(topics.retain_for, ALWAYS, "their age"),
+    #[cfg(feature = "store")]
+    key!(store.file, OrOff(File), "file that keeps the events of durable topics"),
+    #[cfg(feature = "store")]
+    key!(store.bytes, Size(65_536..=GIBIBYTE), "its size; the oldest events make room"),
+    #[cfg(feature = "store")]
+    key!(store.topics, List(PATTERNS_RULE), "topics kept in it, by patterns"),
+    #[cfg(feature = "store")]
+    key!(store.sync, Span(TEN_MILLISECONDS..=HOUR), "what a power cut may cost at most"),
+    #[cfg(feature = "store")]
+    key!(store.ack, OneOf(ACKS), "where an event is when its publisher is answered"),
+    #[cfg(feature = "store")]
+    key!(store.budget, OrOff(Size(MEBIBYTE..=64 * GIBIBYTE)), "bytes written in a day"),
+    #[cfg(feature = "store")]
+    key!(store.when_spent, OneOf(WHEN_SPENT), "beyond it: events wait, or stay in memory alone"),
     #[cfg(feature = "streams")]
     key!(serve.files, OrOff(File), "folder whose files are served at /"),
     key!(watch.interval, OrOff(Span(SECOND..=HOUR)), "how often to look for shifts of rates"),
@@ -298,6 +314,16 @@ const RATE_ACTIONS: &[(&str, RateAction)] =
 
 const REVOKES: &[(&str, Revoke)] = &[("keep", Revoke::Keep), ("close", Revoke::Close)];
 
+#[cfg(feature = "store")]
+const ACKS: &[(&str, StoreAck)] = &[("memory", StoreAck::Memory), ("flash", StoreAck::Flash)];
+#[cfg(feature = "store")]
+const WHEN_SPENT: &[(&str, WhenSpent)] =
+    &[("slow", WhenSpent::Slow), ("memory", WhenSpent::Memory)];
+#[cfg(feature = "store")]
+const PATTERNS_RULE: &str = "must be a list of topics, in which * means one character or more";
+#[cfg(feature = "store")]
+const TEN_MILLISECONDS: Duration = Duration::from_millis(10);
+
 #[cfg(feature = "tls")]
 const CLIENT_CERTIFICATES: &[(&str, ClientCertificates)] = &[
     ("off", ClientCertificates::Off),
@@ -392,6 +418,8 @@ mod tests {
             .replace("limits.head_bytes", "limits.handshaking=256 limits.head_bytes")
             + " tls.certificate=off tls.key=off tls.sni=off tls.client=off tls.client_ca=off \
             tls.client_crl=off tls.ciphers=auto tls.tickets=2 tls.ticket_keys=off tls.ocsp=off";
+        #[cfg(feature = "store")]
+        let expected = &*expected.replace("serve.files", STORE_DEFAULTS);
         let config = Config::default();
         let shown: Vec<_> =
             KEYS.iter().map(|key| format!("{}={}", key.name, key.value(&config))).collect();
@@ -405,6 +433,10 @@ mod tests {
     #[cfg(feature = "jwt")]
     const JWT_DEFAULTS: &str =
         "admission.jwt=off admission.jwt_issuer=off admission.jwt_audience=off admission.revoke";
+
+    #[cfg(feature = "store")]
+    const STORE_DEFAULTS: &str = "store.file=off store.bytes=1m store.topics=off store.sync=1s \
+        store.ack=memory store.budget=off store.when_spent=slow serve.files";
 
     #[cfg(feature = "client")]
     const ADMISSION_DEFAULTS: &str = "admission.tokens=off admission.request=off \

@@ -32,6 +32,8 @@ mod read_toml;
 mod sections;
 #[cfg(feature = "client")]
 mod service;
+#[cfg(feature = "store")]
+mod store;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(all(test, feature = "toml"))]
@@ -62,6 +64,10 @@ pub use sections::{Compression, CompressionMode};
 pub(crate) use service::OPINION_WITHIN;
 #[cfg(feature = "client")]
 pub use service::{PassedHeaders, PassedHeadersError};
+#[cfg(feature = "store")]
+pub(crate) use store::STORE_QUEUE_BYTES;
+#[cfg(feature = "store")]
+pub use store::{Store, StoreAck, WhenSpent};
 #[cfg(feature = "tls")]
 pub use tls::{Ciphers, ClientCertificates, Tls};
 #[cfg(feature = "client")]
@@ -109,6 +115,9 @@ pub struct Config {
     pub admission: Admission,
     /// What topics retain.
     pub topics: Topics,
+    /// Which topics outlast a restart.
+    #[cfg(feature = "store")]
+    pub store: Store,
     /// Early warning.
     pub watch: Watch,
     /// Which clients are counted apart.
@@ -212,6 +221,8 @@ impl Default for Config {
             proxy: Proxy::default(),
             admission: Admission::default(),
             topics: Topics::default(),
+            #[cfg(feature = "store")]
+            store: Store::default(),
             watch: Watch::default(),
             canary: Canary::default(),
             #[cfg(feature = "streams")]
@@ -242,6 +253,8 @@ pub(super) fn no_such_key(name: &str) -> &'static str {
         _ if name.starts_with("compression.") => "this build has no compression: feature `deflate`",
         #[cfg(not(feature = "streams"))]
         "serve.files" => "this build has no files: feature `streams`",
+        #[cfg(not(feature = "store"))]
+        _ if name.starts_with("store.") => "this build has no durable topics: feature `store`",
         _ => "there is no such key",
     }
 }

@@ -101,6 +101,8 @@ impl Config {
         terms.extend(self.ahead_of_http());
         #[cfg(feature = "client")]
         terms.extend(self.opinions_term());
+        #[cfg(feature = "store")]
+        terms.extend(self.store_term());
         terms
     }
 

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Without such a log the server's own memory is the log. It answers at once, and there are no
-//! tickets.
+//! tickets. With a store of durable topics memory is the log, too; but if `store.ack = flash`, the
+//! events of these topics have tickets, which the store answers.
 //!
 //! **Order of ids.** The log issues the ids. Each id is greater than all ids before it, over all
 //! topics, in the order in which the log takes the events. That may not be the order in which the
@@ -73,6 +74,10 @@ pub enum Logged {
     },
     /// The log has not taken the event of this ticket, and will not take it.
     Refused(Ticket),
+    /// The store has the event of this ticket on flash, which has been published with this id; or,
+    /// without an id, it will not have it.
+    #[cfg(feature = "store")]
+    Kept(Ticket, Option<EventId>),
 }
 
 impl Logged {
@@ -81,6 +86,8 @@ impl Logged {
         match self {
             Logged::Event { topic, payload, .. } => topic.len() + payload.len(),
             Logged::Refused(_) => 0,
+            #[cfg(feature = "store")]
+            Logged::Kept(..) => 0,
         }
     }
 

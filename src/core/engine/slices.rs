@@ -99,7 +99,7 @@ impl Engine {
         let mut text = if history.has_rows { Vec::new() } else { b"[".to_vec() };
         let after = After::Position(history.after);
         let read = self.topics.read_after(now, &history.topic, after);
-        if history.after < history.until && read.gap.is_some() {
+        if history.after < history.until && read.position() > history.after {
             return Err(Evicted);
         }
         for event in read.events().take_while(|event| event.id <= history.until) {

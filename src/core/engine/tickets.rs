@@ -10,6 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use slab::Slab;
 
 use crate::core::config::Limits;
+#[cfg(feature = "store")]
+use crate::core::config::StoreAck;
 use crate::core::connection::http::Pending;
 use crate::core::connection::{Asking, Connection, Spans};
 use crate::core::contract::backbone::{Logged, Publication, Ticket};
@@ -19,6 +21,8 @@ use crate::core::ground::identity::Author;
 use crate::core::ground::time::Instant;
 use crate::core::topics::log::Log;
 use crate::core::topics::{EventId, Name, Payload, PublishError};
+#[cfg(feature = "store")]
+use crate::core::topics::{Kept, Past};
 use crate::core::wire::http::{Refusal, Response};
 use crate::core::wire::hub::{ErrorCode, ServerMessage};
 
@@ -130,6 +134,9 @@ pub(super) struct Tickets {
     bytes: usize,
     /// The publications that the log has still to be given.
     outgoing: VecDeque<Publication>,
+    /// The tickets of the events that the store has still to be given.
+    #[cfg(feature = "store")]
+    kept: VecDeque<Ticket>,
 }
 
 impl Tickets {
@@ -324,13 +331,89 @@ impl Engine {
         payload: Payload,
     ) -> Result<Published, Unpublished> {
         if self.queues.followed.tickets().is_some() {
+            #[cfg(feature = "store")]
+            if self.topics.is_keeping() {
+                return self.publish_kept(now, topic, payload);
+            }
             return self.publish_later(now, topic, payload);
         }
+        self.publish_now(now, topic, payload).map(Published::Now)
+    }
+
+    #[inline]
+    fn publish_now(
+        &mut self,
+        now: Instant,
+        topic: &str,
+        payload: Payload,
+    ) -> Result<EventId, Unpublished> {
         let added = payload.len() + Log::EVENT_BYTES;
         self.budget.add(added);
         let published = self.topics.publish(now, self.reports.date.unix_ms, topic, payload);
         self.halve_logs(added);
-        Ok(Published::Now(published?))
+        Ok(published?)
+    }
+
+    /// Publishes where the publishers of durable topics are answered when the store has the event.
+    #[cfg(feature = "store")]
+    #[cold]
+    fn publish_kept(
+        &mut self,
+        now: Instant,
+        topic: &str,
+        payload: Payload,
+    ) -> Result<Published, Unpublished> {
+        if !self.topics.keeps(topic) {
+            return self.publish_now(now, topic, payload).map(Published::Now);
+        }
+        let carried = topic.len() + payload.len();
+        let limit = self.budget.limit();
+        let tickets = self.queues.followed.tickets();
+        if !tickets.is_some_and(|tickets| tickets.has_room_for(carried + TICKET_BYTES, limit)) {
+            self.stats.publishes_unavailable += 1;
+            return Err(Unpublished::Unavailable);
+        }
+        let id = self.publish_now(now, topic, payload)?;
+        let Some(tickets) = self.queues.followed.tickets_mut() else {
+            return Ok(Published::Now(id));
+        };
+        let ticket = tickets.insert(now, carried);
+        tickets.kept.push_back(ticket);
+        self.budget.add(carried + TICKET_BYTES);
+        Ok(Published::Later(ticket))
+    }
+
+    /// Keeps the events of durable topics, and takes those that a store has of the processes before
+    /// ([`Topics::keep`](crate::core::topics::Topics::keep)). From now on each such event is given
+    /// out by [`Engine::poll_kept`]. Returns the first position of this process.
+    #[cfg(feature = "store")]
+    pub fn keep(&mut self, now: Instant, unix_ms: u64, past: Past) -> EventId {
+        let store = &self.settings.config.store;
+        let patterns = store.topics.clone();
+        if store.ack == StoreAck::Flash {
+            self.queues.followed.follow();
+        }
+        let is_durable = Box::new(move |topic: &str| patterns.name(topic));
+        let first = self.topics.keep(now, unix_ms, past, is_durable);
+        let added = self.topics.bytes();
+        self.budget.add(added);
+        self.halve_logs(added);
+        first
+    }
+
+    /// Takes the next event for the store, in the order of ids, and the ticket that the store is to
+    /// answer. To be called after each turn until it returns `None`.
+    #[cfg(feature = "store")]
+    pub fn poll_kept(&mut self) -> Option<(Kept, Option<Ticket>)> {
+        let kept = self.topics.poll_kept()?;
+        let tickets = self.queues.followed.tickets_mut();
+        Some((kept, tickets.and_then(|tickets| queue::pop(&mut tickets.kept))))
+    }
+
+    /// Returns the position of a client that has seen everything published so far.
+    #[cfg(feature = "store")]
+    pub fn position(&self) -> EventId {
+        self.topics.position()
     }
 
     /// Lets a log that answers later issue the ids; `last` is its last id. From now on each
@@ -474,6 +557,12 @@ impl Engine {
                 }
             }
             Logged::Refused(ticket) => self.refuse_ticket(now, ticket, REFUSED),
+            #[cfg(feature = "store")]
+            Logged::Kept(ticket, Some(id)) => {
+                self.answer_ticket(now, ticket, Answer::Published(id));
+            }
+            #[cfg(feature = "store")]
+            Logged::Kept(ticket, None) => self.refuse_ticket(now, ticket, UNKEPT),
         }
     }
 
@@ -612,6 +701,8 @@ pub(super) fn taken() -> Response {
 /// The sentence for a publication beyond what may wait.
 const BUSY: &str = "the log has too much to answer: it was not published";
 const REFUSED: &str = "the log did not take it: it was not published";
+#[cfg(feature = "store")]
+const UNKEPT: &str = "the store did not keep it: it is published, in memory alone";
 const LATE: &str = "the log has not answered in time: it may be published all the same";
 
 /// For so many there is room even while none waits.

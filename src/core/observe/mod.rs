@@ -5,6 +5,8 @@ pub mod metrics;
 #[cfg(feature = "client")]
 pub mod service;
 pub mod stats;
+#[cfg(feature = "store")]
+pub mod store;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod versions;

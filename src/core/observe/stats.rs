@@ -532,6 +532,18 @@ impl Histogram {
         self.max = self.max.max(value);
     }
 
+    /// Makes a histogram of counts by bucket, and of the sum of all values.
+    #[cfg(feature = "store")]
+    pub fn of(buckets: [u64; Histogram::BUCKETS], sum: u64) -> Histogram {
+        Histogram { buckets, sum, max: 0 }
+    }
+
+    /// Returns the bucket that counts a value.
+    #[cfg(feature = "store")]
+    pub fn bucket_of(value: u64) -> usize {
+        Histogram::BOUNDS.partition_point(|bound| *bound < value)
+    }
+
     /// Counts a span in milliseconds.
     pub fn record_ms(&mut self, span: Duration) {
         self.record(span.as_millis() as u64);

@@ -99,6 +99,14 @@ impl Issuer {
         self.last
     }
 
+    /// Begins anew behind `last`, an id of a process before, with another number. Returns the first
+    /// id, which it issues to itself.
+    #[cfg(feature = "store")]
+    pub fn begin_behind(&mut self, last: EventId, process: u16, unix_ms: u64) -> EventId {
+        *self = Issuer::new(process, unix_ms.max(last.ms + 1));
+        self.first
+    }
+
     /// Leaves the issuing to a log, whose last id is `last`. From now on ids come by
     /// [`Issuer::take`], and [`Issuer::issued`] knows the log's number.
     pub fn follow(&mut self, last: EventId) {

@@ -24,6 +24,9 @@ pub struct Log {
     begin: u64,
     evicted: EventId,
     payload_bytes: usize,
+    /// The topic is durable.
+    #[cfg(feature = "store")]
+    is_kept: bool,
 }
 
 #[derive(Debug)]
@@ -38,7 +41,27 @@ impl Log {
 
     /// Makes an empty log of which nothing after `evicted` was ever lost.
     pub fn new(evicted: EventId) -> Log {
-        Log { entries: VecDeque::new(), begin: 0, evicted, payload_bytes: 0 }
+        Log {
+            entries: VecDeque::new(),
+            begin: 0,
+            evicted,
+            payload_bytes: 0,
+            #[cfg(feature = "store")]
+            is_kept: false,
+        }
+    }
+
+    /// Returns this log as that of a topic that is durable or not.
+    #[cfg(feature = "store")]
+    pub fn kept_if(self, is_kept: bool) -> Log {
+        Log { is_kept, ..self }
+    }
+
+    /// Returns whether the topic is durable.
+    #[cfg(feature = "store")]
+    #[inline]
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// Appends an event, whose id is greater than all before. Returns its ordinal.

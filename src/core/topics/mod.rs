@@ -18,6 +18,8 @@ mod audience;
 mod error;
 mod fan_out;
 pub mod id;
+#[cfg(feature = "store")]
+mod kept;
 pub mod log;
 mod logged;
 mod name;
@@ -36,6 +38,8 @@ pub use audience::Change;
 pub use error::{PublishError, SubscribeError};
 pub use fan_out::{Delivery, TOGETHER_MAX};
 pub use id::EventId;
+#[cfg(feature = "store")]
+pub use kept::{IsDurable, Kept, Past};
 pub use name::{BadName, Name};
 pub use payload::{Event, Payload};
 pub use replay::{After, Gap, Replay};
@@ -45,6 +49,8 @@ pub use subscriptions::{FirstSubscription, SubscriptionKey};
 use audience::Audience;
 use fan_out::FanOut;
 use id::Issuer;
+#[cfg(feature = "store")]
+use kept::Keeping;
 use log::Log;
 use subscriptions::{Ring, State, Subscription, Subscriptions};
 use table::Table;
@@ -67,6 +73,9 @@ pub struct Topics {
     looked_at: usize,
     /// What has become of topics' subscribers, if anybody is to be told.
     audience: Option<Box<Audience>>,
+    /// What is given to a store, if there is one.
+    #[cfg(feature = "store")]
+    keeping: Option<Box<Keeping>>,
 }
 
 impl Topics {
@@ -82,6 +91,8 @@ impl Topics {
             published: 0,
             looked_at: 0,
             audience: None,
+            #[cfg(feature = "store")]
+            keeping: None,
         }
     }
 
@@ -99,6 +110,8 @@ impl Topics {
         let slot = self.find_or_make(topic)?;
         let event = Event { id: self.issuer.next(unix_ms), payload };
         let id = event.id;
+        #[cfg(feature = "store")]
+        self.give_to_store(slot, &event);
         self.append(now, slot, event);
         Ok(id)
     }
@@ -126,7 +139,7 @@ impl Topics {
     /// Reads the retained events of a topic. A topic that does not exist is read as an empty one.
     pub fn read_after(&mut self, now: Instant, topic: &str, after: After) -> Read<'_> {
         let Some(slot) = self.find_trimmed(now, topic) else {
-            let (state, _) = self.begin(&Log::new(self.table.forgotten()), after);
+            let (state, _) = self.begin(&self.empty_log(topic), after);
             let gap = (state == State::Gap).then_some(Gap { first: None });
             return Read { gap, position: self.table.forgotten(), rest: None };
         };
@@ -393,7 +406,19 @@ impl Topics {
         if self.table.len() >= self.rules.topics_max {
             return Err(PublishError::TopicsFull);
         }
-        Ok(self.table.insert(name))
+        let log = self.empty_log(topic);
+        Ok(self.table.insert(name, log))
+    }
+
+    /// Returns the log of a topic that does not exist. It may be a forgotten one, so positions
+    /// before the forgotten topics' newest evicted id are gaps.
+    fn empty_log(&self, topic: &str) -> Log {
+        let log = Log::new(self.table.forgotten());
+        #[cfg(feature = "store")]
+        let log = log.kept_if(self.keeps(topic));
+        #[cfg(not(feature = "store"))]
+        let _ = topic;
+        log
     }
 
     /// Finds a topic and evicts what is older than the rules allow. `None` if the topic does not

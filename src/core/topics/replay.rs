@@ -140,15 +140,31 @@ impl Topics {
             After::Position(position) if self.is_good(log, position) => {
                 (State::Replaying, log.after(position))
             }
+            // What was evicted, or lost with a process before, is told; what is there follows.
+            After::Position(position) if self.is_known(log, position) => {
+                (State::Gap, log.after(position))
+            }
             After::Position(_) | After::Garbage => (State::Gap, log.begin()),
         }
     }
 
     /// Returns whether everything in this log that was published after `position` is still there.
-    /// Only the beginning and this process's own positions can be known to be good.
     fn is_good(&self, log: &Log, position: EventId) -> bool {
+        let evicted = log.evicted();
+        #[cfg(feature = "store")]
+        let evicted = evicted.max(self.floor(log));
+        self.is_known(log, position) && evicted <= position
+    }
+
+    /// Returns whether it is known what was published after a position: after the beginning, after
+    /// this process's own positions and, in durable topics, those of the processes before.
+    fn is_known(&self, log: &Log, position: EventId) -> bool {
         let is_known = position == EventId::ZERO || self.issuer.issued(position);
-        is_known && log.evicted() <= position
+        #[cfg(feature = "store")]
+        let is_known = is_known || self.was_issued_before(log, position);
+        #[cfg(not(feature = "store"))]
+        let _ = log;
+        is_known
     }
 
     fn next_step(&self, key: SubscriptionKey) -> Option<Step> {

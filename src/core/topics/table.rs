@@ -61,12 +61,11 @@ impl Table {
         self.by_name.get(name).copied()
     }
 
-    /// Makes a topic that does not exist. It may be a forgotten one, so positions before the
-    /// forgotten topics' newest evicted id are gaps.
-    pub fn insert(&mut self, name: Name) -> u32 {
+    /// Makes a topic that does not exist, with this empty log.
+    pub fn insert(&mut self, name: Name, log: Log) -> u32 {
         let slot = self.topics.insert(Topic {
             name: name.clone(),
-            log: Log::new(self.forgotten),
+            log,
             live: FirstSubscription::NONE,
             subscribers: 0,
             on_their_way: 0,

@@ -11,6 +11,8 @@ mod host;
 mod outside;
 #[cfg(feature = "tls")]
 mod shaking;
+#[cfg(feature = "store")]
+mod storing;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -60,7 +62,10 @@ impl EventLoop {
         let outside = Outside::new(&setup.config, endpoints, clock, start_workers)?;
         let engine = Engine::new(setup);
         outside.inlet.bound(engine.memory_limit(), &engine.config().limits);
-        Ok(EventLoop { engine, outside, asked_at: None })
+        let event_loop = EventLoop { engine, outside, asked_at: None };
+        #[cfg(feature = "store")]
+        let event_loop = event_loop.with_store();
+        Ok(event_loop)
     }
 
     pub fn handle(&self) -> Handle {
@@ -188,6 +193,8 @@ impl EventLoop {
     /// Notes when the next turn is due.
     fn ask(&mut self) {
         let now = self.outside.clock.now();
+        #[cfg(feature = "store")]
+        self.give_to_store(now);
         self.engine.postpone_timers(now);
         self.engine.arm_touched(now);
         self.asked_at = match self.has_work_left() {
@@ -234,6 +241,8 @@ impl Drop for EventLoop {
             }
         }
         self.engine.end_listeners(now);
+        #[cfg(feature = "store")]
+        self.end_store(now);
         #[cfg(feature = "client")]
         self.outside.clients.end(now);
         self.outside.inlet.close();

@@ -40,6 +40,8 @@ use crate::threads::command_queue::{Inlet, Shared};
 use crate::threads::handler::Endpoints;
 #[cfg(feature = "client")]
 use crate::threads::link::LinkInlet;
+#[cfg(feature = "store")]
+use crate::threads::store::Store;
 use crate::threads::worker::{StartWorkers, Workers};
 
 /// What the loop has beside the engine.
@@ -73,6 +75,9 @@ pub(super) struct Outside {
     /// How the service of `admission.request` is asked.
     #[cfg(feature = "client")]
     pub service: Service,
+    /// Where events of durable topics are kept.
+    #[cfg(feature = "store")]
+    pub store: Option<Store>,
 }
 
 impl Outside {
@@ -115,6 +120,8 @@ impl Outside {
             clients,
             #[cfg(feature = "client")]
             service: Service::default(),
+            #[cfg(feature = "store")]
+            store: None,
         })
     }
 
@@ -160,7 +167,7 @@ impl Outside {
     }
 
     /// Returns the moments at which a turn must come.
-    pub fn next_deadlines(&self) -> [Option<Instant>; 5] {
+    pub fn next_deadlines(&self) -> [Option<Instant>; 6] {
         #[cfg(feature = "tls")]
         let room_at = self.sockets.desk.as_ref().and_then(|desk| desk.next_at());
         #[cfg(not(feature = "tls"))]
@@ -169,7 +176,11 @@ impl Outside {
         let client_at = self.clients.next_deadline();
         #[cfg(not(feature = "client"))]
         let client_at = None;
-        [self.accept_at, self.watch_at, self.refusals.next_at(), room_at, client_at]
+        #[cfg(feature = "store")]
+        let look_at = self.store.as_ref().and_then(Store::look_at);
+        #[cfg(not(feature = "store"))]
+        let look_at = None;
+        [self.accept_at, self.watch_at, self.refusals.next_at(), room_at, client_at, look_at]
     }
 
     /// Returns the slot that a readiness is for, with the state of its socket. Readiness of
@@ -306,6 +317,8 @@ impl World for Outside {
             process: self.process.read(),
             #[cfg(feature = "tls")]
             tls: self.tls_figures(),
+            #[cfg(feature = "store")]
+            store: self.store.as_ref().map(|store| Box::new(store.figures())),
         }
     }
 

@@ -120,6 +120,9 @@ pub struct Surroundings {
     /// What is counted of TLS, where it is spoken.
     #[cfg(feature = "tls")]
     pub tls: Option<Box<crate::core::observe::tls::TlsFigures>>,
+    /// What is counted of the store of durable topics, if there is one.
+    #[cfg(feature = "store")]
+    pub store: Option<Box<crate::core::observe::store::StoreFigures>>,
 }
 
 /// What the kernel reports of the process. A figure that it does not report is `None`.
@@ -153,6 +156,10 @@ impl Snapshot<'_> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.around.tls {
             tls.write(&mut out);
+        }
+        #[cfg(feature = "store")]
+        if let Some(store) = &self.around.store {
+            store.write(&mut out);
         }
         out.end()
     }
