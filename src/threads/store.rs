@@ -185,13 +185,18 @@ impl Default for Figures {
 impl Figures {
     fn busy_for(&self) -> Option<Duration> {
         let since = self.busy_since.load(Ordering::Relaxed);
-        (since > 0)
-            .then(|| self.began.elapsed().saturating_sub(Duration::from_millis(since as u64)))
+        // Of 32 bits the count begins anew after 49 days.
+        let span = self.milliseconds().wrapping_sub(since);
+        let span = if span > usize::MAX / 2 { 0 } else { span };
+        (since > 0).then(|| Duration::from_millis(span as u64))
+    }
+
+    fn milliseconds(&self) -> usize {
+        self.began.elapsed().as_millis() as usize
     }
 
     fn begin_work(&self) -> StdInstant {
-        let since = self.began.elapsed().as_millis() as usize;
-        self.busy_since.store(since.max(1), Ordering::Relaxed);
+        self.busy_since.store(self.milliseconds().max(1), Ordering::Relaxed);
         StdInstant::now()
     }
 
