@@ -3,11 +3,13 @@
 
 mod common;
 
-use std::io::Write;
+use std::collections::HashSet;
+use std::io::{Read, Write};
 
 use common::frame::{BINARY, CONTINUATION, FIN, PING, TEXT, close, frame, header};
+use common::rng::Rng;
 use common::world::*;
-use heartwheel::{CloseReason, MemoryPeer};
+use heartwheel::{CloseReason, MemoryPeer, Payload};
 use zlib_rs::{Deflate, DeflateFlush, Inflate, InflateFlush};
 
 const ON: [(&str, &str); 1] = [("compression.mode", "on")];
@@ -57,6 +59,15 @@ impl Peer {
         }
     }
 
+    /// Reads a few bytes, for later.
+    fn sip(&mut self, world: &mut World, len: usize) {
+        let mut bytes = vec![0; len];
+        if let Ok(len) = self.memory.read(&mut bytes) {
+            self.unread.extend(&bytes[..len]);
+            world.settle();
+        }
+    }
+
     /// Gives the messages that have come, and the close code.
     fn read(&mut self, world: &mut World) -> (Vec<Came>, Option<u16>) {
         loop {
@@ -85,6 +96,9 @@ impl Peer {
             }
             assert!(first & FIN != 0, "no message is fragmented");
             let is_compressed = first & RSV1 != 0;
+            if self.head.contains("server_no_context_takeover") {
+                self.inflate.reset(false);
+            }
             let payload = match is_compressed {
                 true => inflate(&mut self.inflate, payload),
                 false => payload.to_vec(),
@@ -142,7 +156,7 @@ fn compression_is_agreed_on_only_where_it_is_on() {
         let mut found = lines.filter(|(name, _)| *name == "Sec-WebSocket-Extensions");
         found.next().map(|(_, value)| value.to_owned())
     };
-    let answer = "permessage-deflate; client_no_context_takeover; server_no_context_takeover";
+    let answer = "permessage-deflate; client_no_context_takeover";
     assert_eq!(line(&Peer::open(&mut world(&[]), "/echo", OFFER)), None);
     let mut on = world(&ON);
     for path in ["/echo", "/ws", "/topics/a"] {
@@ -153,6 +167,12 @@ fn compression_is_agreed_on_only_where_it_is_on() {
          permessage-deflate; server_max_window_bits=10";
     let expected = format!("{answer}; server_max_window_bits=10");
     assert_eq!(line(&Peer::open(&mut on, "/echo", narrow)).as_deref(), Some(&*expected));
+    let forgetful = "permessage-deflate; server_no_context_takeover";
+    let expected = format!("{answer}; server_no_context_takeover");
+    assert_eq!(line(&Peer::open(&mut on, "/echo", forgetful)).as_deref(), Some(&*expected));
+    let off = [("compression.mode", "on"), ("compression.history", "off")];
+    let mut without = world(&off);
+    assert_eq!(line(&Peer::open(&mut without, "/echo", OFFER)).as_deref(), Some(&*expected));
     // A route has its own value.
     let mut own = World::new(&ON, routes_that_set(&[("compression.mode", "off")]));
     assert_eq!(line(&Peer::open(&mut own, "/echo", OFFER)), None);
@@ -350,5 +370,166 @@ fn events_are_compressed_for_their_subscribers() {
         }
         let came = plain.message(&mut world);
         assert!(!came.is_compressed && came.payload == payload);
+    }
+}
+
+/// JSON as devices send it.
+fn reading(n: usize, len: usize) -> Vec<u8> {
+    let mut text = format!(
+        "{{\"op\":\"event\",\"topic\":\"plant.line4.temperature\",\"id\":\"17643{}-{}\",\"data\":{{\
+         \"device\":\"gw-{:04x}\",\"celsius\":{}.{},\"humidity\":{},\"ok\":true}}",
+        10_000_000 + n * 37,
+        n * 65_536 + 4242,
+        n * 7919 % 65_536,
+        20 + n % 9,
+        n * 31 % 100,
+        40 + n % 13,
+    );
+    while text.len() + 1 < len {
+        let (key, whole, tenth) = (text.len() * 7 % 1000, n * text.len() % 97, text.len() % 10);
+        text += &format!(",\"k{key}\":{{\"unit\":7,\"v\":{whole}.{tenth}}}");
+    }
+    (text + "}").into_bytes()
+}
+
+/// Publishes what `payload` makes, and gives the share of the bytes that went over the wire, and
+/// how many messages were compressed.
+fn share(world: &mut World, peers: &mut [Peer], payload: impl Fn(usize) -> Vec<u8>) -> (f64, u64) {
+    let (mut plain, mut wire) = (0, 0);
+    let before = world.server.stats().compressions;
+    for n in 0..300 {
+        let payload = payload(n);
+        world.server.handle().publish("a", String::from_utf8(payload.clone()).unwrap()).unwrap();
+        world.settle();
+        for peer in &mut *peers {
+            let came = peer.message(world);
+            assert!(came.payload == payload);
+            (plain, wire) = (plain + payload.len(), wire + came.wire);
+        }
+    }
+    (wire as f64 / plain as f64, world.server.stats().compressions - before)
+}
+
+/// The client's window has the event before: nothing is kept for that, and the event is compressed
+/// once for all who are in step.
+#[test]
+fn an_event_is_compressed_against_the_one_before() {
+    for (len, most, most_alone) in [(146, 0.30, 1.0), (1024, 0.27, 0.6)] {
+        for (history, most) in [("message", most), ("off", most_alone)] {
+            let mut world = world(&[("compression.mode", "on"), ("compression.history", history)]);
+            let mut peers: Vec<_> =
+                (0..10).map(|_| Peer::open(&mut world, "/topics/a", OFFER)).collect();
+            let (share, compressions) = share(&mut world, &mut peers, |n| reading(n, len));
+            println!("{len} bytes, history {history}: {share:.3}");
+            assert!(share <= most, "{share}");
+            assert!(history == "off" || share < most_alone / 1.5);
+            let once = if history == "off" && len < 512 { 0 } else { 300 };
+            assert_eq!(compressions, once);
+        }
+    }
+}
+
+/// Says whether a message of a peer is one that was sent to it: what is read by a window in which
+/// something else lies than the server thinks is no such message.
+fn assert_known(path: &str, payload: &[u8], published: &HashSet<Vec<u8>>) {
+    let text = String::from_utf8_lossy(payload);
+    match (path, text.split_once("\"data\":")) {
+        ("/ws", None) => assert!(text.starts_with("{\"op\":\"") && text.ends_with('}'), "{text}"),
+        ("/ws", Some((_, data))) => {
+            let data = data.strip_suffix('}').expect("the end of an event");
+            assert!(published.contains(data.as_bytes()), "{text}");
+        }
+        _ => assert!(published.contains(payload), "{text}"),
+    }
+}
+
+/// Peers that read seldom, whose events give way to others, that come back and are replayed to,
+/// speak between, and are pinged: whatever was dropped was never in a window.
+#[test]
+fn windows_stay_in_step_whatever_is_dropped() {
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
+    let first: u64 = number("SEED").unwrap_or(1);
+    for seed in first..first + number("ROUNDS").unwrap_or(3) {
+        println!("SEED={seed}");
+        let mut rng = Rng::new(seed);
+        let policy = ["latest", "drop_oldest", "drop_newest"][seed as usize % 3];
+        let pace = ["0", "200", "0"][rng.below(3) as usize];
+        let mut world = world(&[
+            ("compression.mode", "on"),
+            ("overflow.policy", policy),
+            ("limits.outbox_bytes", "6k"),
+            ("limits.send_per_second", pace),
+            ("heartbeat.interval", "1s"),
+            ("topics.retain_events", "20"),
+            ("turn.bytes", ["256k", "8k"][rng.below(2) as usize]),
+        ]);
+        windows_of(&mut world, &mut rng);
+    }
+}
+
+fn windows_of(world: &mut World, rng: &mut Rng) {
+    const PATHS: [&str; 4] = ["/topics/a", "/topics/b", "/ws", "/ws"];
+    let mut published = HashSet::new();
+    let (mut read, mut compressed) = (0, 0);
+    let mut peers: Vec<_> =
+        (0..12).map(|n| (PATHS[n % 4], open_one(world, rng, PATHS[n % 4]))).collect();
+    for n in 0..800 {
+        let topic = ["a", "a", "a", "b", "c"][rng.below(5) as usize];
+        let len = [80, 146, 146, 600, 3000][rng.below(5) as usize];
+        let payload = match rng.below(20) {
+            0 => json(n, 70_000),
+            _ => reading(n, len),
+        };
+        published.insert(payload.clone());
+        let text = String::from_utf8(payload).unwrap();
+        world.server.handle().publish(topic, Payload::Json(text.into())).unwrap();
+        if rng.below(3) > 0 {
+            world.settle();
+        }
+        let which = rng.below(peers.len() as u64) as usize;
+        let (path, peer) = &mut peers[which];
+        match rng.below(40) {
+            0 => world.clock.advance(SECOND / 4),
+            1 => peer.send(world, &frame(PING, b"x")),
+            2 if *path == "/ws" => peer.send(world, &frame(TEXT, br#"{"op":"ping","ref":"x"}"#)),
+            3 => *peer = open_one(world, rng, path),
+            _ => {}
+        }
+        // The first of them are always in step, the last read seldom.
+        for (index, (path, peer)) in peers.iter_mut().enumerate() {
+            if index >= 4 && rng.below(10 * index as u64) > 0 {
+                peer.sip(world, rng.below(2000) as usize);
+                continue;
+            }
+            let (messages, code) = peer.read(world);
+            assert_eq!(code, None);
+            for came in messages {
+                read += 1;
+                compressed += usize::from(came.is_compressed);
+                assert_known(path, &came.payload, &published);
+            }
+        }
+    }
+    let dropped = world.server.stats().messages_dropped();
+    println!("{read} messages, {compressed} of them compressed, {dropped} dropped");
+    assert!(read > 1000 && compressed > read / 3);
+}
+
+/// Opens a connection, which may begin with all that is retained.
+fn open_one(world: &mut World, rng: &mut Rng, path: &str) -> Peer {
+    let after = rng.below(2) == 0;
+    match path {
+        "/ws" => {
+            let mut peer = Peer::open(world, path, OFFER);
+            for topic in ["a", "b", "c"].iter().take(1 + rng.below(3) as usize) {
+                let after = if after { ",\"after\":\"0-0\"" } else { "" };
+                let text = format!("{{\"op\":\"subscribe\",\"topic\":\"{topic}\"{after}}}");
+                peer.send(world, &frame(TEXT, text.as_bytes()));
+            }
+            peer
+        }
+        path => {
+            Peer::open(world, &format!("{path}{}", if after { "?after=0-0" } else { "" }), OFFER)
+        }
     }
 }

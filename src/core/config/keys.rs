@@ -10,8 +10,6 @@ use log::LevelFilter;
 
 #[cfg(feature = "tls")]
 use super::ClientCertificates;
-#[cfg(feature = "deflate")]
-use super::CompressionMode;
 #[cfg(feature = "client")]
 use super::kinds::Proxy;
 #[cfg(feature = "jwt")]
@@ -22,6 +20,8 @@ use super::kinds::{
 };
 #[cfg(feature = "client")]
 use super::service::{HEADERS_RULE, ServiceUrl};
+#[cfg(feature = "deflate")]
+use super::{CompressionHistory, CompressionMode};
 use super::{Config, OverflowPolicy, Preset, RateAction, Revoke, Takeover};
 #[cfg(feature = "store")]
 use super::{StoreAck, WhenSpent};
@@ -163,6 +163,8 @@ pub const KEYS: &[Key] = &[
     #[cfg(feature = "deflate")]
     key!(compression.mode, OneOf(COMPRESSION_MODES), "permessage-deflate on WebSockets"),
     #[cfg(feature = "deflate")]
+    key!(compression.history, OneOf(HISTORIES), "what an event is compressed against"),
+    #[cfg(feature = "deflate")]
     key!(compression.level, Count(1..=9), "how hard to look for what is repeated"),
     #[cfg(feature = "deflate")]
     key!(compression.min_bytes, Size(1..=GIBIBYTE), "messages that are compressed"),
@@ -301,6 +303,10 @@ const POLICIES: &[(&str, OverflowPolicy)] = &[
 const COMPRESSION_MODES: &[(&str, CompressionMode)] =
     &[("off", CompressionMode::Off), ("on", CompressionMode::On)];
 
+#[cfg(feature = "deflate")]
+const HISTORIES: &[(&str, CompressionHistory)] =
+    &[("message", CompressionHistory::Message), ("off", CompressionHistory::Off)];
+
 const FORWARDED: &[(&str, Forwarded)] = &[
     ("off", Forwarded::Off),
     ("x-forwarded-for", Forwarded::XForwardedFor),
@@ -427,8 +433,8 @@ mod tests {
     }
 
     #[cfg(feature = "deflate")]
-    const DEFLATE_DEFAULTS: &str = "compression.mode=off compression.level=6 \
-        compression.min_bytes=64 proxy.trusted";
+    const DEFLATE_DEFAULTS: &str = "compression.mode=off compression.history=message \
+        compression.level=6 compression.min_bytes=64 proxy.trusted";
 
     #[cfg(feature = "jwt")]
     const JWT_DEFAULTS: &str =

@@ -59,7 +59,7 @@ pub use sections::{
     Proxy, RateAction, Revoke, Takeover, Topics, Turn, Unix, Watch,
 };
 #[cfg(feature = "deflate")]
-pub use sections::{Compression, CompressionMode};
+pub use sections::{Compression, CompressionHistory, CompressionMode};
 #[cfg(feature = "client")]
 pub(crate) use service::OPINION_WITHIN;
 #[cfg(feature = "client")]

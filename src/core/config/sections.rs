@@ -294,18 +294,25 @@ pub struct Overflow {
 pub struct Compression {
     /// Whether compression is agreed on with clients that offer it. Default off.
     pub mode: CompressionMode,
+    /// What an event is compressed against. Default the event that its client got last.
+    pub history: CompressionHistory,
     /// How hard the compressor looks for what is repeated. Default 6, 1 (fast) to 9.
     pub level: u8,
-    /// The shortest message that is compressed, in bytes. Default 64, 1 to 1 GiB. A message that
-    /// is compressed by itself has at least 512 bytes, whatever this says: a shorter one would
-    /// hardly shrink.
+    /// The shortest event that is compressed, in bytes, where there is a history. Default 64, 1 to
+    /// 1 GiB. All else that is compressed has at least 512 bytes, whatever this says: by itself a
+    /// shorter message would hardly shrink.
     pub min_bytes: usize,
 }
 
 #[cfg(feature = "deflate")]
 impl Default for Compression {
     fn default() -> Compression {
-        Compression { mode: CompressionMode::Off, level: 6, min_bytes: 64 }
+        Compression {
+            mode: CompressionMode::Off,
+            history: CompressionHistory::Message,
+            level: 6,
+            min_bytes: 64,
+        }
     }
 }
 
@@ -318,6 +325,19 @@ pub enum CompressionMode {
     Off,
     /// An offer is accepted.
     On,
+}
+
+/// What an event is compressed against.
+#[cfg(feature = "deflate")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompressionHistory {
+    /// Nothing: each message is compressed by itself.
+    Off,
+    /// The event before it in its topic, if that is the compressed message that the client got
+    /// last: it is in the window that the client keeps anyway. Not with a client that asks for
+    /// `server_no_context_takeover`.
+    #[default]
+    Message,
 }
 
 /// What gives way when an outbox is full.

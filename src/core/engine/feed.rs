@@ -8,6 +8,8 @@ use tungstenite::Bytes;
 use crate::core::config::OverflowPolicy;
 use crate::core::connection::allowance::Allowance;
 use crate::core::connection::{Connection, Mark};
+#[cfg(feature = "deflate")]
+use crate::core::engine::compression::Serial;
 use crate::core::engine::services::form;
 use crate::core::engine::settings::Rules;
 use crate::core::engine::{Engine, find_mut};
@@ -47,9 +49,31 @@ pub(super) struct FormCache(VecDeque<EncodedEvent>);
 struct EncodedEvent {
     id: EventId,
     frames: [Option<Frame>; 4],
-    /// The compressed forms of the first two; `Some(None)` if a form does not shrink.
+    /// The compressed forms of the first two.
     #[cfg(feature = "deflate")]
-    compressed: [Option<Option<Frame>>; 2],
+    compressed: [Compressed; 2],
+}
+
+/// What a form of an event is when it is compressed; `None` in it if it does not shrink.
+#[cfg(feature = "deflate")]
+#[derive(Debug, Default)]
+pub(super) struct Compressed {
+    /// By itself.
+    pub alone: Option<Option<Frame>>,
+    /// Behind the event before it.
+    pub behind: Option<Behind>,
+}
+
+/// What an event is when it is compressed against another one.
+#[cfg(feature = "deflate")]
+#[derive(Debug)]
+pub(super) struct Behind {
+    /// The other one.
+    pub last: Serial,
+    /// The bytes of both.
+    pub bytes: usize,
+    /// The event; `None` if it does not shrink.
+    pub frame: Option<Frame>,
 }
 
 impl FormCache {
@@ -68,7 +92,7 @@ impl FormCache {
                 id,
                 frames: [const { None }; 4],
                 #[cfg(feature = "deflate")]
-                compressed: [const { None }; 2],
+                compressed: Default::default(),
             });
         }
         if let Some(event) = self.0.iter_mut().rfind(|event| event.id == id) {
@@ -76,29 +100,23 @@ impl FormCache {
         }
     }
 
-    /// Returns the compressed form of an event, if it was made: `None` in it if it is no shorter.
+    /// Returns the compressed forms of an event that is kept itself.
     #[cfg(feature = "deflate")]
-    pub fn find_compressed(&self, id: EventId, form: Form) -> Option<&Option<Frame>> {
-        let event = self.0.iter().rfind(|event| event.id == id)?;
-        event.compressed.get(form as usize)?.as_ref()
-    }
-
-    /// Keeps the compressed form of an event that is kept itself.
-    #[cfg(feature = "deflate")]
-    pub fn keep_compressed(&mut self, id: EventId, form: Form, frame: Option<Frame>) {
-        if let Some(event) = self.0.iter_mut().rfind(|event| event.id == id)
-            && let Some(place) = event.compressed.get_mut(form as usize)
-        {
-            *place = Some(frame);
-        }
+    pub fn compressed(&mut self, id: EventId, form: Form) -> Option<&mut Compressed> {
+        let event = self.0.iter_mut().rfind(|event| event.id == id)?;
+        event.compressed.get_mut(form as usize)
     }
 
     /// Returns the payloads of all frames.
     pub fn payloads(&self) -> impl Iterator<Item = &Bytes> {
         let frames = self.0.iter().flat_map(|event| event.frames.iter().flatten());
         #[cfg(feature = "deflate")]
-        let frames = frames
-            .chain(self.0.iter().flat_map(|event| event.compressed.iter().flatten().flatten()));
+        let frames = frames.chain(self.0.iter().flat_map(|event| {
+            event.compressed.iter().flat_map(|forms| {
+                let behind = forms.behind.iter().flat_map(|behind| &behind.frame);
+                forms.alone.iter().flatten().chain(behind)
+            })
+        }));
         frames.map(Frame::payload)
     }
 
@@ -593,7 +611,7 @@ fn encode_gap(form: Form, topic: &str, first: Option<&str>) -> Option<Frame> {
     }
 }
 
-fn encode(form: Form, topic: &str, event: &Event) -> Frame {
+pub(super) fn encode(form: Form, topic: &str, event: &Event) -> Frame {
     let id = event.id.to_string();
     let text = |around| Encoded::new(around, event.payload.clone().into_bytes());
     let payload = payload(&event.payload);

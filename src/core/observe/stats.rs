@@ -105,6 +105,9 @@ pub struct Stats {
     /// Messages and events for a peer that were never queued, by [`OverflowPolicy`]; `close` counts
     /// also those for a peer that was gone.
     pub messages_refused: [u64; OverflowPolicy::COUNT],
+    /// Messages that were compressed. One that many peers get is compressed once or twice.
+    #[cfg(feature = "deflate")]
+    pub compressions: u64,
     /// Bytes queued for peers. Each waits, or is counted among `sent_bytes` or `discarded_bytes`.
     pub queued_bytes: u64,
     /// Bytes queued for peers and then discarded: an end cut them off, an event gave way, or a

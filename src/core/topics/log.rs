@@ -33,6 +33,9 @@ pub struct Log {
 struct Entry {
     event: Event,
     appended_at: Instant,
+    /// Which event of all topics it is, counted from 1.
+    #[cfg(feature = "deflate")]
+    number: u64,
 }
 
 impl Log {
@@ -70,8 +73,30 @@ impl Log {
         debug_assert!(event.id > newest, "{} after {newest}", event.id);
         let ordinal = self.end();
         self.payload_bytes += event.payload.len();
-        self.entries.push_back(Entry { event, appended_at: now });
+        self.entries.push_back(Entry {
+            event,
+            appended_at: now,
+            #[cfg(feature = "deflate")]
+            number: 0,
+        });
         ordinal
+    }
+
+    /// Says which event of all topics the newest one is.
+    #[cfg(feature = "deflate")]
+    pub fn number_last(&mut self, number: u64) {
+        if let Some(last) = self.entries.back_mut() {
+            last.number = number;
+        }
+    }
+
+    /// Returns the number of the event with this id, and the event before it with its own, as far
+    /// as both are retained.
+    #[cfg(feature = "deflate")]
+    pub fn with_before(&self, id: EventId) -> Option<(u64, Option<(u64, &Event)>)> {
+        let place = self.entries.binary_search_by_key(&id, |entry| entry.event.id).ok()?;
+        let before = place.checked_sub(1).and_then(|before| self.entries.get(before));
+        Some((self.entries[place].number, before.map(|entry| (entry.number, &entry.event))))
     }
 
     /// Evicts the first event. Returns whether there was one. Unused memory is given back.

@@ -122,6 +122,8 @@ impl Topics {
     fn append(&mut self, now: Instant, slot: u32, event: Event) {
         let ordinal = self.table.change_log(slot, |log| {
             let ordinal = log.append(now, event.clone());
+            #[cfg(feature = "deflate")]
+            log.number_last(self.published + 1);
             self.rules.trim(now, log);
             ordinal
         });
@@ -328,6 +330,21 @@ impl Topics {
         let subscription = self.subscriptions.get(key)?;
         let is_own = subscription.connection == connection;
         is_own.then(|| &self.table[subscription.topic].name)
+    }
+
+    /// Returns which event of all topics an event of a subscription is, counted from 1, and the
+    /// event before it in its topic with the same of that; `None` if the subscription has ended or
+    /// the event is not retained.
+    #[cfg(feature = "deflate")]
+    pub fn with_before(
+        &self,
+        connection: ConnectionId,
+        key: SubscriptionKey,
+        event: EventId,
+    ) -> Option<(u64, Option<(u64, &Event)>)> {
+        let subscription = self.subscriptions.get(key)?;
+        let is_own = subscription.connection == connection;
+        is_own.then(|| self.table[subscription.topic].log.with_before(event)).flatten()
     }
 
     /// Returns whether a topic has subscriptions, live or in replay.

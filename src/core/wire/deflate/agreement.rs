@@ -9,14 +9,17 @@ pub struct Agreed {
     /// The window of the peer's inflater is 2 to the power of this, from 9 to 15: no compressed
     /// message may refer further back.
     pub window_bits: u8,
+    /// The peer keeps its window: a message may refer to the one before.
+    pub keeps_window: bool,
 }
 
 impl Agreed {
     /// Returns the value of `Sec-WebSocket-Extensions` in the answer.
     pub fn answer(self) -> String {
-        let mut answer = String::from(
-            "permessage-deflate; client_no_context_takeover; server_no_context_takeover",
-        );
+        let mut answer = String::from("permessage-deflate; client_no_context_takeover");
+        if !self.keeps_window {
+            answer += "; server_no_context_takeover";
+        }
         if self.window_bits < WINDOW_BITS_MAX {
             answer += &format!("; server_max_window_bits={}", self.window_bits);
         }
@@ -38,7 +41,7 @@ fn read_offer(offer: &str) -> Option<Agreed> {
     if !parts.next()?.eq_ignore_ascii_case("permessage-deflate") {
         return None;
     }
-    let mut agreed = Agreed { window_bits: WINDOW_BITS_MAX };
+    let mut agreed = Agreed { window_bits: WINDOW_BITS_MAX, keeps_window: true };
     let mut seen = [false; PARAMETERS.len()];
     for part in parts {
         let (name, value) = match part.split_once('=') {
@@ -50,7 +53,8 @@ fn read_offer(offer: &str) -> Option<Agreed> {
             return None;
         }
         match (index, value) {
-            (SERVER_NO_CONTEXT | CLIENT_NO_CONTEXT, None) => {}
+            (SERVER_NO_CONTEXT, None) => agreed.keeps_window = false,
+            (CLIENT_NO_CONTEXT, None) => {}
             (SERVER_BITS, Some(value)) => {
                 agreed.window_bits = read_bits(value).filter(|bits| *bits >= WINDOW_BITS_MIN)?;
             }
@@ -157,9 +161,13 @@ mod tests {
 
     #[test]
     fn the_answer_says_what_holds() {
-        let answer = |window_bits| Agreed { window_bits }.answer();
-        let plain = "permessage-deflate; client_no_context_takeover; server_no_context_takeover";
-        assert_eq!(answer(15), plain);
-        assert_eq!(answer(9), format!("{plain}; server_max_window_bits=9"));
+        let answer = |window_bits, keeps_window| Agreed { window_bits, keeps_window }.answer();
+        let plain = "permessage-deflate; client_no_context_takeover";
+        assert_eq!(answer(15, true), plain);
+        assert_eq!(answer(9, true), format!("{plain}; server_max_window_bits=9"));
+        assert_eq!(answer(15, false), format!("{plain}; server_no_context_takeover"));
+        let asked = choose([&b"permessage-deflate; server_no_context_takeover"[..]].into_iter());
+        assert_eq!(asked, Some(Agreed { window_bits: 15, keeps_window: false }));
+        assert!(choose([&b"permessage-deflate"[..]].into_iter()).is_some_and(|it| it.keeps_window));
     }
 }

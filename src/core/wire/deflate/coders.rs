@@ -49,11 +49,12 @@ impl Coders {
         std::mem::take(&mut self.inflated)
     }
 
-    /// Lends the compressed form of a message; `None` if the message does not shrink.
-    pub fn compress(&mut self, want: Want, message: &[u8]) -> Option<&[u8]> {
+    /// Lends the compressed form of a message behind its history, which may be empty; `None` if the
+    /// message does not shrink.
+    pub fn compress(&mut self, want: Want, history: &[u8], message: &[u8]) -> Option<&[u8]> {
         self.is_in_use = true;
         let Coders { compressor, out, .. } = self;
-        Compressor::compress(compressor, want, message, out).then_some(&out[..])
+        Compressor::compress(compressor, want, history, message, out).then_some(&out[..])
     }
 
     /// Returns the bytes that are kept.
@@ -102,14 +103,14 @@ mod tests {
         coders.rest(at(0));
         assert_eq!((coders.bytes(), coders.rests_at()), (0, None));
         let want = Want { level: 6, window_bits: 15 };
-        assert!(coders.compress(want, &[b'a'; 100]).is_some());
+        assert!(coders.compress(want, b"", &[b'a'; 100]).is_some());
         let inflater = coders.take_inflater();
         coders.keep_inflater(inflater);
         assert!(coders.bytes() > Compressor::BYTES + Inflater::BYTES);
         coders.rest(at(1000));
         coders.rest(at(10_999));
         assert_eq!(coders.rests_at(), Some(at(11_000)));
-        coders.compress(want, &[b'a'; 100]);
+        coders.compress(want, b"", &[b'a'; 100]);
         coders.rest(at(11_000));
         coders.rest(at(20_999));
         assert!(coders.bytes() > 0);

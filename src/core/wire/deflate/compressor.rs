@@ -23,9 +23,15 @@ pub struct Want {
 }
 
 impl Want {
-    /// Returns whether the compressed form of a message is the same for every window.
-    pub fn is_for_all(self, message: &[u8]) -> bool {
-        message.len() <= 1 << self.window_bits
+    /// Returns whether the peer shares what is compressed of so many bytes, the history included,
+    /// with all peers of the largest window.
+    pub fn shares(self, bytes: usize) -> bool {
+        self.window_bits == WINDOW_BITS_MAX || self.fits(bytes)
+    }
+
+    /// Returns whether so many bytes fit the peer's window.
+    fn fits(self, bytes: usize) -> bool {
+        bytes <= 1 << self.window_bits
     }
 }
 
@@ -39,30 +45,36 @@ impl Compressor {
         Compressor { deflate: Deflate::new_with_config(config), level, window_bits }
     }
 
-    /// Compresses a message into `out`, whose content is replaced. Returns whether the message has
-    /// shrunk; else nothing of use is in `out`.
+    /// Compresses a message into `out`, whose content is replaced. `history` is what the peer's
+    /// inflater has made last, or nothing. Returns whether the message has shrunk; else nothing of
+    /// use is in `out`.
     ///
     /// `compressor` is made if there is none, and made anew for another effort, or for another
     /// window if the message is so long that this matters.
     pub fn compress(
         compressor: &mut Option<Box<Compressor>>,
         want: Want,
+        history: &[u8],
         message: &[u8],
         out: &mut Vec<u8>,
     ) -> bool {
-        let window_bits = if want.is_for_all(message) { WINDOW_BITS_MAX } else { want.window_bits };
-        let is_short = |bits: u8| message.len() <= 1 << bits;
+        let bytes = history.len() + message.len();
+        let window_bits = if want.fits(bytes) { WINDOW_BITS_MAX } else { want.window_bits };
+        let is_short = |bits: u8| bytes <= 1 << bits;
         compressor.take_if(|other| {
             let is_other = other.window_bits != window_bits;
             other.level != want.level || is_other && !is_short(other.window_bits.min(window_bits))
         });
         let compressor =
             compressor.get_or_insert_with(|| Box::new(Compressor::new(want.level, window_bits)));
-        compressor.compress_one(message, out)
+        compressor.compress_one(history, message, out)
     }
 
-    fn compress_one(&mut self, message: &[u8], out: &mut Vec<u8>) -> bool {
+    fn compress_one(&mut self, history: &[u8], message: &[u8], out: &mut Vec<u8>) -> bool {
         self.deflate.reset();
+        if !history.is_empty() && self.deflate.set_dictionary(history).is_err() {
+            return false;
+        }
         out.clear();
         // What is as long as the message is of no use.
         out.resize(message.len() + TAIL.len(), 0);
@@ -130,7 +142,7 @@ mod tests {
                     let mut message = line.repeat(2);
                     message.truncate(64 * 1024);
                     let want = Want { level, window_bits };
-                    if Compressor::compress(&mut compressor, want, &message, &mut out) {
+                    if Compressor::compress(&mut compressor, want, b"", &message, &mut out) {
                         assert!(out.len() < message.len());
                         assert_eq!(inflate(&out, window_bits), message);
                     }
@@ -145,9 +157,39 @@ mod tests {
         let mut random = crate::core::ground::random::Random::new(1);
         for len in [0, 1, 5, 100, 1000, 50_000] {
             let message: Vec<u8> = (0..len).map(|_| random.next_u64() as u8).collect();
-            assert!(!Compressor::compress(&mut compressor, WANT, &message, &mut out), "{len}");
+            assert!(!Compressor::compress(&mut compressor, WANT, b"", &message, &mut out), "{len}");
         }
-        assert!(Compressor::compress(&mut compressor, WANT, &[b'a'; 100], &mut out));
+        assert!(Compressor::compress(&mut compressor, WANT, b"", &[b'a'; 100], &mut out));
         assert_eq!(inflate(&out, 15), [b'a'; 100]);
+    }
+
+    /// The peer's inflater is one for the whole connection, and of its window alone.
+    #[test]
+    fn a_message_refers_to_the_one_before_and_a_peer_reads_all() {
+        for window_bits in [9, 12, 15] {
+            let (mut compressor, mut out) = (None, Vec::new());
+            let mut peer = zlib_rs::Inflate::new(false, window_bits);
+            let mut before = Vec::new();
+            let (mut plain, mut wire) = (0, 0);
+            for n in 0..200 {
+                let message = format!("{{\"id\":{n},\"celsius\":{},\"unit\":7}}", n * 31 % 97);
+                let message = message.repeat(1 + n % 40).into_bytes();
+                let want = Want { level: 6, window_bits };
+                let history = if n % 7 == 0 { &[][..] } else { &before };
+                if !Compressor::compress(&mut compressor, want, history, &message, &mut out) {
+                    continue;
+                }
+                plain += message.len();
+                wire += out.len();
+                let tailed = [&out[..], &TAIL].concat();
+                let mut room = vec![0; message.len() + 10];
+                let made = peer.total_out();
+                peer.decompress(&tailed, &mut room, zlib_rs::InflateFlush::SyncFlush).unwrap();
+                room.truncate((peer.total_out() - made) as usize);
+                assert_eq!(room, message, "{n}");
+                before = message;
+            }
+            assert!(wire * 10 < plain, "{wire} of {plain}");
+        }
     }
 }
