@@ -157,6 +157,7 @@ pub use crate::core::contract::route::Placement;
 pub use crate::core::ground::cohort::Cohort;
 pub use crate::core::ground::id::ConnectionId;
 pub use crate::core::ground::reason::CloseReason;
+pub use crate::core::ground::trace::Trace;
 pub use crate::core::observe::stats::{self, Stats};
 pub use crate::core::topics::{self, Payload};
 #[cfg(feature = "client")]

@@ -183,7 +183,8 @@ fn messages_of_clients_mean_what_they_were_made_of() {
             ClientMessage::Unsubscribe { topic: t } => {
                 assert_eq!((op, &*t), ("unsubscribe", &*topic));
             }
-            ClientMessage::Publish { topic: t, data: published, reference } => {
+            ClientMessage::Publish { topic: t, data: published, trace, reference } => {
+                assert_eq!(trace, None);
                 assert_eq!((op, &*t, reference), ("publish", &*topic, Some(raw)));
                 match (published, parse(&data).unwrap()) {
                     (Published::Text(text), JsonValue::String(other)) => assert_eq!(text, other),
@@ -224,7 +225,7 @@ fn messages_of_the_server_read_back_as_they_were_meant() {
         let object = |message: ServerMessage| -> HashMap<String, JsonValue> {
             parse(&message.encode()).unwrap().try_into().unwrap()
         };
-        let event = object(ServerMessage::Event { topic: &topic, id: &id, payload });
+        let event = object(ServerMessage::Event { topic: &topic, id: &id, payload, trace: None });
         assert_eq!((event.len(), &event["topic"]), (4, &topic.clone().into()));
         check(&event);
 

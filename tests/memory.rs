@@ -114,7 +114,7 @@ impl World {
     }
 
     fn publish(&mut self, payload: Payload) {
-        self.0.command(Command::Publish("news".into(), payload));
+        self.0.command(Command::Publish("news".into(), payload.into()));
     }
 }
 

@@ -146,7 +146,7 @@ fn many_small_events_go_over_several_turns() {
     while logs(&server) < 500 * KIB {
         for _ in 0..100 {
             let payload = Payload::from(vec![b'x'; 8]);
-            server.command(Command::Publish("a".into(), payload));
+            server.command(Command::Publish("a".into(), payload.into()));
         }
         server.settle();
     }

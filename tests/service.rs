@@ -124,6 +124,37 @@ fn a_wrong_token_and_none_read_differently_in_the_log_and_not_in_the_answer() {
     assert_eq!(lab.lines_with("guessed").len(), 0, "no token is ever shown");
 }
 
+/// What is logged of a request, and of the end of its connection, bears the trace context of the
+/// request; behind the next request it is that of the next.
+#[test]
+fn log_lines_bear_the_trace_context() {
+    let file = File::new("trace", "secret publish=* subscribe=*\n");
+    let lab = Program::lab(&[("admission.tokens", file.0.to_str().unwrap())]);
+    let trace = |n: u8| format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b71692033{n:02}-01");
+    let ask = |lines: &[String]| {
+        let mut peer = Client::connect(lab.address);
+        for lines in lines {
+            let head = format!("GET /topics/a HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
+            peer.send(head.as_bytes());
+            peer.read_answer();
+        }
+        peer.half_close();
+        peer.expect_fin();
+    };
+    let line = |n| format!("traceparent: {}\r\n", trace(n));
+    ask(&[line(1)]);
+    let refused = lab.expect_line("token=none");
+    assert!(refused.ends_with(&format!("token=none trace={}", trace(1))), "{refused}");
+    let closed = lab.expect_line(" closed id=");
+    assert!(closed.contains(&format!("messages_out=0 trace={}: ", trace(1))), "{closed}");
+    ask(&[line(2), line(3)]);
+    ask(&[line(4), String::new()]);
+    common::timing::eventually("all have ended", || lab.lines_with(" closed id=").len() == 3);
+    let closed = lab.lines_with(" closed id=");
+    assert!(closed[1].contains(&format!("trace={}: ", trace(3))), "{closed:?}");
+    assert!(!closed[2].contains("trace="), "{closed:?}");
+}
+
 #[test]
 fn a_reload_changes_how_much_is_logged() {
     let file = File::new("log", "log = 'info'");

@@ -215,7 +215,7 @@ fn large_events_one_behind_the_other_reach_who_reads() {
     }
     for _ in 0..5 {
         let payload = Payload::from(text(b'"', 900 * KIB));
-        server.command(Command::Publish("a".into(), payload));
+        server.command(Command::Publish("a".into(), payload.into()));
     }
     server.settle();
     for id in hubs {

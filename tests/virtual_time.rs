@@ -31,5 +31,7 @@ mod takeover;
 mod threads;
 #[path = "virtual_time/timers.rs"]
 mod timers;
+#[path = "virtual_time/traces.rs"]
+mod traces;
 #[path = "virtual_time/typed.rs"]
 mod typed;

@@ -23,6 +23,9 @@
 // try, and again when the server says that the token soon expires, which ends no connection, or
 // that it is not good; twice in a row is for good.
 //
+// An event that was published with a trace context (W3C `traceparent`, `publish(topic, data, { trace
+// })`) has it as the `trace` beside its `id`; on event streams none has.
+//
 // `publish` takes JSON, text or bytes (sent by POST, so not in order with the others) and settles
 // within 10 s. Without a connection it waits, and then rejects with the `code` "unavailable": it
 // was not sent. One that was under way when the connection broke is sent again on the next one, so
@@ -143,12 +146,12 @@
     }
 
     // Resolves with the id of the event.
-    async publish(topic, data) {
+    async publish(topic, data, { trace } = {}) {
       this.#checkTopic(topic);
       const isBytes = ArrayBuffer.isView(data) || [ArrayBuffer, Blob].includes(data?.constructor);
       const json = isBytes ? null : JSON.stringify(data);
       if (json === undefined) throw new TypeError("neither JSON nor bytes");
-      return this.#ask({ topic, json, bytes: data });
+      return this.#ask({ topic, json, bytes: data, trace });
     }
 
     // Resolves with the round trip in milliseconds, over an open WebSocket only.
@@ -379,7 +382,7 @@
     }
 
     // Events, gaps and positions of a topic, from either transport.
-    #takeTopic({ op, topic, id, data, base64, first, last }) {
+    #takeTopic({ op, topic, id, data, base64, trace, first, last }) {
       const entry = this.#topics.get(topic);
       if (!entry) return;
       if (op === "subscribed") advance(entry, last);
@@ -388,7 +391,7 @@
         this.#emit(op, { topic, first });
       } else if (op === "event" && advance(entry, id)) {
         try {
-          entry.callback(base64 === undefined ? data : fromBase64(base64), { topic, id });
+          entry.callback(base64 === undefined ? data : fromBase64(base64), { topic, id, trace });
         } catch (error) { reportError(error); } // the page's fault, and no reason to stop
       }
     }
@@ -454,14 +457,15 @@
 
     #send(ref) {
       const request = this.#waiting.get(ref), link = this.#link;
-      const { topic, json, saidAt } = request;
+      const { topic, json, trace, saidAt } = request;
       if (link.isLeaving || request.isSaid || request.isPosted) return;
       if (this.#streams && saidAt !== undefined) {
         return this.#settle(ref, failure("unknown", "a POST cannot be told from the first"));
       }
       if (json === null || this.#streams) return this.#post(ref, request);
       if (this.#said >= SAID_MAX) return;
-      const text = topic ? `{"op":"publish","topic":"${topic}","ref":${ref},"data":${json}}`
+      const traced = trace ? `"trace":${JSON.stringify(trace)},` : "";
+      const text = topic ? `{"op":"publish","topic":"${topic}","ref":${ref},${traced}"data":${json}}`
         : `{"op":"ping","ref":${ref}}`;
       // Too long a message would cost the whole connection.
       if (new Blob([text]).size > link.messageMax) return this.#settle(ref, failure("limit"));
@@ -473,11 +477,11 @@
     async #post(ref, request) {
       // Its answer comes whatever becomes of the link.
       Object.assign(request, { isPosted: true, saidAt: performance.now() });
-      const { topic, json, bytes } = request;
+      const { topic, json, bytes, trace } = request;
       const [type, body] = json === null ? ["application/octet-stream", bytes]
         : json[0] === '"' ? ["text/plain", JSON.parse(json)] : ["application/json", json];
       const signal = AbortSignal.timeout(ANSWER_MS);
-      const headers = this.#headers({ "Content-Type": type });
+      const headers = this.#headers({ "Content-Type": type, ...(trace && { traceparent: trace }) });
       try {
         const url = this.#at(`topics/${topic}`);
         const response = await fetch(url, { method: "POST", headers, body, signal });

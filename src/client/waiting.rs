@@ -12,7 +12,7 @@ use crate::client::links::Links;
 use crate::core::client::ask::{Answer, Ask};
 use crate::core::client::topics::TopicEvent;
 use crate::core::client::{State, Why};
-use crate::core::topics::{After, EventId, Payload};
+use crate::core::topics::{After, Content, EventId};
 use crate::threads::dial::{Dial, DialError};
 use crate::threads::link::{Link, LinkEvent, StateChange};
 use crate::threads::subscription::Heard;
@@ -157,7 +157,7 @@ impl Client {
     pub fn publish(
         &mut self,
         topic: &str,
-        payload: impl Into<Payload>,
+        content: impl Into<Content>,
     ) -> Result<EventId, ClientError> {
         self.check_heard()?;
         let until = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -165,11 +165,11 @@ impl Client {
         let reference = link.next_reference();
         // The client is made in the first turn.
         self.turn(Some(Duration::ZERO))?;
-        let (payload, now, number) = (payload.into(), self.links.now(), link.number());
+        let (content, now, number) = (content.into(), self.links.now(), link.number());
         let taken = self
             .links
             .clients()
-            .ask(now, number, |entry, means| entry.publish(means, reference, topic, &payload));
+            .ask(now, number, |entry, means| entry.publish(means, reference, topic, &content));
         if let Some(Err(refused)) = taken {
             return Err(ClientError::Message(refused.to_string()));
         }

@@ -458,7 +458,8 @@ int heartwheel_send_binary(heartwheel *, heartwheel_peer, const void *data, size
  * _path: without the query. _query: what follows the '?'. _query_value: the first value of this
  * name in the query, decoded; bytes that are not UTF-8 become U+FFFD. _parameter: what the path has
  * for a {name} of its route, decoded; it may have a '/' then, and may be "..". _header: the first
- * line of this name, in any case.
+ * line of this name, in any case. _trace: the trace context that the client gave by a valid
+ * traceparent (W3C Trace Context), 55 bytes.
  *
  * Return the length of the whole text; HEARTWHEEL_E_NONE if the request has no such part, or if the
  * peer is open and its request was not kept; HEARTWHEEL_E_GONE; HEARTWHEEL_E_ARGUMENT.
@@ -469,6 +470,7 @@ int heartwheel_query(heartwheel *, heartwheel_peer, char *text, size_t size);
 int heartwheel_query_value(heartwheel *, heartwheel_peer, const char *name, char *text,
                            size_t size);
 int heartwheel_header(heartwheel *, heartwheel_peer, const char *name, char *text, size_t size);
+int heartwheel_trace(heartwheel *, heartwheel_peer, char *text, size_t size);
 int heartwheel_parameter(heartwheel *, heartwheel_peer, const char *name, char *text,
                          size_t size);
 int heartwheel_keep_request(heartwheel *, heartwheel_peer);

@@ -188,10 +188,10 @@ mod with_clients {
         ) -> Result<u64, Failure> {
             let link = self.link(id).ok_or(Refused::Gone)?;
             let (number, reference) = (link.number(), link.next_reference());
-            let payload = Payload::text(text);
+            let content = Payload::text(text).into();
             let taken = self.server.inner.with_clients(|clients, now| {
                 clients.ask(now, number, |entry, means| {
-                    entry.publish(means, reference, topic, &payload)
+                    entry.publish(means, reference, topic, &content)
                 })
             });
             topic_taken(taken)?;

@@ -292,6 +292,23 @@ pub unsafe extern "C" fn heartwheel_header(
     unsafe { show_named(handle, peer, name, text, size, line) }
 }
 
+/// Writes the trace context.
+///
+/// # Safety
+///
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn heartwheel_trace(
+    handle: *mut Heartwheel,
+    peer: u64,
+    text: *mut c_char,
+    size: usize,
+) -> c_int {
+    let trace = |request: &Request| request.trace().map(|trace| trace.to_string().into_bytes());
+    // SAFETY: the host's handle and place.
+    unsafe { show(handle, peer, text, size, trace) }
+}
+
 /// Writes a parameter of the path.
 ///
 /// # Safety

@@ -16,7 +16,7 @@ use crate::core::engine::Engine;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 use crate::core::observe::stats::Vitals;
-use crate::core::topics::{Name, Payload};
+use crate::core::topics::{Content, Name};
 use crate::system::descriptors;
 #[cfg(feature = "tls")]
 use crate::system::tls::Acceptor;
@@ -281,9 +281,9 @@ impl Handle {
     pub fn publish(
         &self,
         topic: impl Into<String>,
-        payload: impl Into<Payload>,
+        content: impl Into<Content>,
     ) -> Result<(), SendError> {
-        self.submit(Command::Publish(topic_of(topic)?, payload.into()))
+        self.submit(Command::Publish(topic_of(topic)?, content.into()))
     }
 
     /// Gives the server a message of the log that it follows: see [`Server::follow_log`].

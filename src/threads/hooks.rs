@@ -84,13 +84,13 @@ impl<F: Fn(&Peer, Offer) -> Verdict> PublishEndpoint<F> {
             Offered::Refused(code, sentence, by) => offers::refuse(peer.id(), code, sentence, by),
             Offered::Open(offer, by) => {
                 let topic = offer.topic.clone();
-                let given = offer.payload.clone();
+                let (given, trace) = (offer.payload.clone(), offer.trace.clone());
                 let verdict = match *is_refused {
                     false => checked(&given, (self.0)(peer, offer)),
                     true => Err(Refusal::new(403, "an event before it was refused")),
                 };
                 *is_refused = matches!((&by, &verdict), (Offerer::Plain, Err(_)));
-                offers::follow(peer.id(), topic, by, verdict)
+                offers::follow(peer.id(), topic, by, trace, verdict)
             }
         };
         peer.handle().decide(command);

@@ -11,7 +11,7 @@ use tungstenite::Utf8Bytes;
 use crate::core::client::ask::Answer;
 use crate::core::client::topics::TopicEvent;
 use crate::core::client::{State, Why};
-use crate::core::topics::{After, Name, Payload};
+use crate::core::topics::{After, Content, Name};
 use crate::core::wire::event_reader::StreamEvent;
 use crate::core::wire::message::Message;
 use crate::core::wire::ws;
@@ -110,7 +110,7 @@ pub(crate) enum LinkOrder {
     /// Makes a client of a plain request, which has no other handler.
     Request(Box<NewLink>, Answering),
     Send(Message),
-    Publish(u32, String, Payload),
+    Publish(u32, String, Content),
     Subscribe(String, After),
     Unsubscribe(String),
     Close(u16, Utf8Bytes),
@@ -128,7 +128,7 @@ impl LinkOrder {
     fn bytes(&self) -> usize {
         let carried = match self {
             LinkOrder::Send(message) => message.len(),
-            LinkOrder::Publish(_, topic, payload) => topic.len() + payload.len(),
+            LinkOrder::Publish(_, topic, content) => topic.len() + content.payload.len(),
             LinkOrder::Subscribe(topic, _) | LinkOrder::Unsubscribe(topic) => topic.len(),
             LinkOrder::Connect(_) | LinkOrder::Request(..) => return 0,
             LinkOrder::Close(..) | LinkOrder::Reconnect => return 0,
@@ -223,17 +223,17 @@ impl Link {
     pub fn publish(
         &self,
         topic: impl Into<String>,
-        payload: impl Into<Payload>,
+        content: impl Into<Content>,
     ) -> Result<u32, SendError> {
         let topic = topic.into();
         if !self.own.has_topics || !Name::is_valid(&topic) || Name::is_own(&topic) {
             return Err(SendError::Topic);
         }
-        let (topic, payload) = (topic, payload.into());
-        self.reserve(size_of::<LinkOrder>() + topic.len() + payload.len())?;
+        let content = content.into();
+        self.reserve(size_of::<LinkOrder>() + topic.len() + content.payload.len())?;
         // Only one that is taken gets a number: none is left out.
         let reference = self.next_reference();
-        let order = LinkOrder::Publish(reference, topic, payload);
+        let order = LinkOrder::Publish(reference, topic, content);
         self.submit(order)?;
         Ok(reference)
     }

@@ -9,7 +9,7 @@ use crate::core::contract::event::{Command, Order};
 use crate::core::engine::Engine;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::identity::Identity;
-use crate::core::topics::{After, Payload};
+use crate::core::topics::{After, Content};
 use crate::core::wire::http::Waker;
 use crate::core::wire::message::Message;
 use crate::core::wire::ws;
@@ -158,9 +158,9 @@ impl Peer {
     pub fn publish(
         &self,
         topic: impl Into<String>,
-        payload: impl Into<Payload>,
+        content: impl Into<Content>,
     ) -> Result<(), SendError> {
-        self.handle.publish(topic, payload)
+        self.handle.publish(topic, content)
     }
 
     /// Sets a timer: after `span` the connection's handler is called with `token`

@@ -330,7 +330,7 @@ impl Topic {
                     has_more = true;
                     break;
                 }
-                events.push(event.clone());
+                events.push(event);
             }
             let position = events.last().map_or(read.position(), |event| event.id);
             Retained { gap: read.gap, events, position, has_more }

@@ -212,6 +212,28 @@ fn it_is_told_what_it_needs_and_nothing_that_a_client_makes_up() {
     assert_eq!(asking.heads(), [""; 0]);
 }
 
+/// The trace context goes along with the question, and is no part of it: one answer counts for
+/// requests that are alike but for it.
+#[test]
+fn it_is_told_the_trace_and_one_answer_counts_for_all_traces() {
+    let mut asking = Asking::new(&[]);
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let lines = |trace: &str| format!("traceparent: {trace}\r\ntracestate: a=b\r\n");
+    asking.ask(&get_request("/who", &lines(trace)));
+    let heads = asking.heads();
+    assert_eq!(heads.len(), 1);
+    assert!(heads[0].contains(&format!("\ntraceparent: {trace}\ntracestate: a=b\n")), "{heads:?}");
+    let other = trace.replace("c80319c", "c80319d");
+    for lines in [lines(trace), lines(&other), String::new()] {
+        assert_eq!(status(&asking.ask(&get_request("/who", &lines))), 200);
+    }
+    assert_eq!(asking.heads(), [""; 0], "it is asked once");
+    asking.ask(&get_request("/who?x", &lines("00-x")));
+    let heads = asking.heads();
+    assert!(!heads[0].contains("trace"), "{heads:?}");
+    assert_eq!(asking.world.server.stats().traces_ignored, 1);
+}
+
 #[test]
 fn behind_a_proxy_it_is_told_the_address_of_the_client() {
     let trusted = ("proxy.trusted", "192.0.2.1");

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use heartwheel::core::ground::json;
+use heartwheel::core::ground::trace::{BadTrace, Trace};
 use heartwheel::core::wire::hub::{ClientMessage, ErrorCode, Published, ServerMessage};
 use tinyjson::JsonValue;
 
@@ -46,6 +47,14 @@ fn check(
     let read = |raw: &str| parse(raw).expect("JSON");
     let reference_is = |raw: Option<&str>| assert_eq!(raw.map(read).as_ref(), member("ref"));
     let topic_is = |topic: &str| assert_eq!(Some(topic), string("topic").as_deref());
+    let trace_is = |trace: Option<Result<Trace, BadTrace>>| match member("trace") {
+        None => assert_eq!(trace, None),
+        Some(value) if value.is_null() => assert_eq!(trace, None),
+        Some(_) => {
+            let text = string("trace").unwrap_or_default();
+            assert_eq!(trace, Some(text.parse()));
+        }
+    };
     match message {
         Ok(ClientMessage::Subscribe { topic, after, reference }) => {
             assert_eq!(op.as_deref(), Some("subscribe"));
@@ -57,7 +66,8 @@ fn check(
             assert_eq!(op.as_deref(), Some("unsubscribe"));
             topic_is(&topic);
         }
-        Ok(ClientMessage::Publish { topic, data, reference }) => {
+        Ok(ClientMessage::Publish { topic, data, trace, reference }) => {
+            trace_is(trace);
             assert_eq!(op.as_deref(), Some("publish"));
             topic_is(&topic);
             reference_is(reference);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use heartwheel::topics::After;
 use heartwheel::{
-    Client, Config, Dial, Event, Link, LinkEvent, Links, ManualClock, MemoryNetwork, Message, Peer,
-    SendError, Server, State, TopicEvent, Why,
+    Client, Config, Dial, Event, Link, LinkEvent, Links, ManualClock, MemoryNetwork, Message,
+    Payload, Peer, SendError, Server, State, TopicEvent, Trace, Why,
 };
 
 /// A server and a loop of clients on one network and one clock.
@@ -177,6 +177,24 @@ fn a_server_that_goes_is_tried_again_and_topics_go_on_where_they_were() {
     let is_gap = |event: &LinkEvent| matches!(event, LinkEvent::Topic(TopicEvent::Gap { .. }));
     assert!(events.iter().any(is_gap), "a server that was restarted has forgotten: {events:?}");
     assert!(events.contains(&LinkEvent::Alarm), "it was away for five tries: {events:?}");
+}
+
+#[test]
+fn what_is_published_with_a_trace_context_comes_with_it() {
+    let mut both = Both::new();
+    let (link, told) = both.connect(dial("/ws").topics());
+    link.subscribe("a", After::Now).unwrap();
+    both.settle();
+    let trace: Trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
+    link.publish("a", Payload::text("one").traced(Some(trace.clone()))).unwrap();
+    link.publish("a", "two").unwrap();
+    both.settle();
+    let events = told.take().into_iter().filter_map(|event| match event {
+        LinkEvent::Topic(TopicEvent::Event { event, .. }) => Some((event.payload, event.trace)),
+        _ => None,
+    });
+    let expected = [("one".into(), Some(trace)), ("two".into(), None)];
+    assert_eq!(events.collect::<Vec<(Payload, _)>>(), expected);
 }
 
 #[test]

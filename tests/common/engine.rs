@@ -17,7 +17,8 @@ use heartwheel::core::ground::time::Instant;
 use heartwheel::core::observe::figures::Surroundings;
 use heartwheel::core::transport::{Got, Transport, Written};
 use heartwheel::http::{Refusal, Response};
-use heartwheel::{Accept, Config, ConnectionId, Message, Payload};
+use heartwheel::topics::Content;
+use heartwheel::{Accept, Config, ConnectionId, Message};
 
 use super::frame::{CLOSE, PING, PONG, frame};
 use super::http::upgrade_request;
@@ -245,8 +246,8 @@ impl TestEngine {
     }
 
     /// Publishes an event, and turns until all have it who take it.
-    pub fn publish(&mut self, topic: &str, payload: impl Into<Payload>) {
-        self.command(Command::Publish(topic.into(), payload.into()));
+    pub fn publish(&mut self, topic: &str, content: impl Into<Content>) {
+        self.command(Command::Publish(topic.into(), content.into()));
         self.settle();
     }
 

@@ -58,6 +58,7 @@ static void a_request_is_read_and_answered(void)
     int fd = dial(host.port, 0);
     const char request[] =
         "POST /a/b%20c?x=1+2&y HTTP/1.1\r\nHost: localhost\r\nX-Two: one\r\nx-two: two\r\n"
+        "Traceparent: 01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x\r\n"
         "Content-Length: 5\r\n\r\nab\0cd";
     send_all(fd, request, sizeof request - 1);
     heartwheel_event event = expect(server, HEARTWHEEL_REQUEST);
@@ -80,6 +81,8 @@ static void a_request_is_read_and_answered(void)
     CHECK(strcmp(text, "1 2") == 0);
     CHECK_IS(heartwheel_query_value(server, peer, "y", text, sizeof text), 0);
     CHECK_IS(heartwheel_query_value(server, peer, "z", text, sizeof text), E_NONE);
+    CHECK_IS(heartwheel_trace(server, peer, text, sizeof text), 55);
+    CHECK(strcmp(text, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01") == 0);
     CHECK_IS(heartwheel_header(server, peer, "X-TWO", text, sizeof text), 3);
     CHECK(strcmp(text, "one") == 0);
     CHECK_IS(heartwheel_header(server, peer, "X-None", text, sizeof text), E_NONE);
@@ -293,7 +296,7 @@ static void bad_arguments_are_answered(void)
         CHECK_IS(heartwheel_route_request(server, methods[i], "/x"), E_ARGUMENT);
     CHECK_IS(heartwheel_route_request(server, "GET", "x"), E_ARGUMENT);
     int (*const parts[])(heartwheel *, heartwheel_peer, char *, size_t) = {
-        heartwheel_method, heartwheel_path, heartwheel_query};
+        heartwheel_method, heartwheel_path, heartwheel_query, heartwheel_trace};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         CHECK_IS(parts[i](NULL, 1, text, sizeof text), E_ARGUMENT);
         CHECK_IS(parts[i](server, 0, text, sizeof text), E_ARGUMENT);

@@ -2,7 +2,7 @@
 
 use heartwheel::MemoryPeer;
 use heartwheel::core::contract::backbone::{Logged, Publication, Ticket};
-use heartwheel::topics::{EventId, Payload};
+use heartwheel::topics::{Content, EventId};
 
 use crate::common::topics::{find_member, member};
 use crate::common::world::{Client, World, read_all, routes, text};
@@ -35,8 +35,8 @@ impl Late {
     /// Answers the one of this payload with the next id. Returns the id.
     #[track_caller]
     pub fn answer(&mut self, payload: &str) -> String {
-        let Publication { ticket, topic, payload } = self.take(payload);
-        self.give(Some(ticket), &topic, payload)
+        let Publication { ticket, topic, content } = self.take(payload);
+        self.give(Some(ticket), &topic, content)
     }
 
     /// Refuses the one of this payload.
@@ -48,11 +48,17 @@ impl Late {
 
     /// Gives the server the next event of the log. Returns its id.
     #[track_caller]
-    pub fn give(&mut self, ticket: Option<Ticket>, topic: &str, payload: Payload) -> String {
+    pub fn give(
+        &mut self,
+        ticket: Option<Ticket>,
+        topic: &str,
+        content: impl Into<Content>,
+    ) -> String {
         self.issued += 1;
         let id = id(self.issued);
         let topic = topic.parse().expect("a topic");
-        self.say(Logged::Event { ticket, id, topic, payload });
+        let content = content.into();
+        self.say(Logged::Event { ticket, id, topic, content });
         id.to_string()
     }
 
@@ -66,7 +72,7 @@ impl Late {
     #[track_caller]
     pub fn take(&mut self, payload: &str) -> Publication {
         self.settle();
-        let is_it = |one: &Publication| one.payload.as_bytes() == payload.as_bytes();
+        let is_it = |one: &Publication| one.content.payload.as_bytes() == payload.as_bytes();
         let place = self.taken.iter().position(is_it);
         self.taken.remove(place.unwrap_or_else(|| panic!("{payload} was not published")))
     }
@@ -74,7 +80,7 @@ impl Late {
     /// Gives the payloads that the log has taken.
     pub fn waiting(&mut self) -> Vec<String> {
         self.settle();
-        self.taken.iter().map(|one| text(one.payload.as_bytes())).collect()
+        self.taken.iter().map(|one| text(one.content.payload.as_bytes())).collect()
     }
 
     /// Sends a request on a connection of its own.

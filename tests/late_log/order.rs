@@ -83,6 +83,22 @@ fn behind_a_refusal_nothing_is_read_until_another_answer_is_told() {
 }
 
 #[test]
+fn a_trace_context_goes_through_the_log() {
+    let mut late = Late::new(&[]);
+    let mut hub = late.hub(&["a"]);
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    hub.say(&format!(r#"{{"op":"publish","topic":"a","data":"1","trace":"{trace}"}}"#));
+    late.world.meet(std::slice::from_mut(&mut hub));
+    late.answer("1");
+    late.world.meet(std::slice::from_mut(&mut hub));
+    let has = |one: &tungstenite::Message| {
+        let text = one.to_text().unwrap();
+        text.contains(r#""op":"event""#) && text.contains(&format!(r#""trace":"{trace}""#))
+    };
+    assert_eq!(hub.messages.iter().filter(|one| has(one)).count(), 1);
+}
+
+#[test]
 fn what_the_log_repeats_is_answered_and_not_delivered_again() {
     let mut late = Late::new(&[]);
     let mut hub = late.hub(&["a"]);
@@ -90,8 +106,8 @@ fn what_the_log_repeats_is_answered_and_not_delivered_again() {
     let ticket = late.take("1").ticket;
     let topic: heartwheel::topics::Name = "a".parse().unwrap();
     for ticket in [None, Some(ticket), Some(ticket), None] {
-        let payload = Payload::text("1");
-        late.say(Logged::Event { ticket, id: id(1), topic: topic.clone(), payload });
+        let content = Payload::text("1").into();
+        late.say(Logged::Event { ticket, id: id(1), topic: topic.clone(), content });
     }
     late.say(Logged::Refused(ticket));
     assert_eq!(late.hear(&mut hub), ["event 1", "published 1"]);

@@ -86,7 +86,7 @@ impl Application {
                     (true, _) => Err(Refusal::new(403, "not you")),
                     (false, takes) => Ok(Some(offer.payload).filter(|_| !takes)),
                 };
-                offers::follow(id, offer.topic, by, verdict)
+                offers::follow(id, offer.topic, by, offer.trace, verdict)
             }
         }
     }

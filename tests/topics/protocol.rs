@@ -111,6 +111,13 @@ fn what_is_sent_again_is_answered_as_printed() {
 }
 
 #[test]
+fn an_event_bears_its_trace_as_printed() {
+    let server = start(&[]);
+    let mut hub = Hub::open(server.address);
+    play(&mut hub, &mut Ids::default(), example("## Traces"));
+}
+
+#[test]
 fn gaps_are_told_as_printed() {
     let server = start(&[]);
     publish(server.address, "chat", "hello");

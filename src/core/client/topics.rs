@@ -11,7 +11,7 @@ use crate::core::ground::base64;
 use crate::core::ground::json::{self, Object};
 use crate::core::ground::random::Random;
 use crate::core::ground::time::Instant;
-use crate::core::topics::{After, Event, EventId, Gap, Name, Payload};
+use crate::core::topics::{After, Content, Event, EventId, Gap, Name, Payload};
 
 /// What is subscribed to, and what waits for an answer. It outlives every connection.
 #[derive(Debug)]
@@ -246,14 +246,18 @@ impl Topics {
         now: Instant,
         reference: u32,
         topic: &str,
-        payload: &Payload,
+        content: &Content,
     ) -> Result<(), TopicRefused> {
         if !Name::is_valid(topic) || Name::is_own(topic) {
             return Err(TopicRefused::Topic);
         }
         let object = Object::new().string("op", "publish").string("topic", topic);
         let object = object.number("ref", reference.into());
-        let text = match payload {
+        let object = match &content.trace {
+            Some(trace) => object.string("trace", &trace.to_string()),
+            None => object,
+        };
+        let text = match &content.payload {
             Payload::Text(text) => object.string("data", text.as_str()),
             Payload::Json(json) => object.raw("data", json.as_str()),
             Payload::Binary(_) => return Err(TopicRefused::Binary),
@@ -415,7 +419,8 @@ impl Topics {
         };
         subscription.after = After::Position(id);
         subscription.has_gap = false;
-        tell(TopicEvent::Event { topic, event: Event { id, payload } });
+        let trace = message.trace.parse().ok();
+        tell(TopicEvent::Event { topic, event: Event { id, payload, trace } });
     }
 
     fn take_error(&mut self, message: &Said, tell: &mut impl FnMut(TopicEvent)) {
@@ -473,6 +478,7 @@ struct Said<'a> {
     first: Cow<'a, str>,
     code: Cow<'a, str>,
     sentence: Cow<'a, str>,
+    trace: Cow<'a, str>,
     reference: &'a str,
     level: &'a str,
     retry_ms: &'a str,
@@ -494,6 +500,7 @@ impl<'a> Said<'a> {
             "first" => said.first = string(raw),
             "code" => said.code = string(raw),
             "message" => said.sentence = string(raw),
+            "trace" => said.trace = string(raw),
             "ref" => said.reference = raw,
             "level" => said.level = raw,
             "retry_ms" => said.retry_ms = raw,
@@ -593,7 +600,7 @@ mod tests {
         );
         let event = r#"{"op":"event","topic":"a","id":"6-0","data":"x\ny"}"#;
         let told = heard(&mut topics, at(1), event);
-        let text = Event { id: EventId::new(6, 0), payload: Payload::text("x\ny") };
+        let text = Event { id: EventId::new(6, 0), payload: Payload::text("x\ny"), trace: None };
         assert_eq!(told, [TopicEvent::Event { topic: "a".into(), event: text }]);
         assert_eq!(heard(&mut topics, at(1), event), [], "it has that one");
         let told = heard(&mut topics, at(1), r#"{"op":"subscribed","topic":"b","last":"7-0"}"#);
@@ -622,7 +629,7 @@ mod tests {
             let id = EventId::new(number as u64 + 1, 0);
             let text = format!(r#"{{"op":"event","topic":"a","id":"{id}",{member}}}"#);
             let told = heard(&mut topics, at(0), &text);
-            let event = Event { id, payload };
+            let event = Event { id, payload, trace: None };
             assert_eq!(told, [TopicEvent::Event { topic: "a".into(), event }], "{text}");
         }
     }
@@ -634,7 +641,7 @@ mod tests {
         greeted(&mut topics, at(0));
         let one = r#"{"op":"publish","topic":"a","ref":0,"data":"one"}"#;
         assert_eq!(said(&mut topics)[1..], [one]);
-        assert_eq!(topics.publish(at(1), 1, "a", &Payload::Json("[2]".into())), Ok(()));
+        assert_eq!(topics.publish(at(1), 1, "a", &Payload::Json("[2]".into()).into()), Ok(()));
         let two = r#"{"op":"publish","topic":"a","ref":1,"data":[2]}"#;
         assert_eq!(said(&mut topics), [two]);
         let told = heard(&mut topics, at(1), r#"{"op":"published","ref":0,"id":"9-0"}"#);
@@ -659,13 +666,13 @@ mod tests {
         }
         assert_eq!(topics.subscribe("a b", After::Now), Err(Topic));
         assert_eq!(topics.publish(at(0), 0, "a", &vec![0].into()), Err(Binary));
-        let text = Payload::text("x".repeat(400));
+        let text = Payload::text("x".repeat(400)).into();
         let taken = (0..9).take_while(|n| topics.publish(at(0), *n, "a", &text).is_ok()).count();
         assert_eq!((taken, topics.publish(at(0), 9, "a", &text)), (2, Err(Full)));
         topics.forget(0);
         assert!(topics.publish(at(0), 9, "a", &text).is_ok());
         greeted(&mut topics, at(0));
-        let long = Payload::text("x".repeat(500));
+        let long = Payload::text("x".repeat(500)).into();
         assert_eq!(topics.publish(at(0), 10, "a", &long), Err(TooLong));
         let mut topics = Topics::new(1 << 20, &mut Random::new(7));
         let taken = (0..99).take_while(|n| topics.publish(at(0), *n, "a", &"x".into()).is_ok());
@@ -675,7 +682,7 @@ mod tests {
     #[test]
     fn what_was_published_before_the_server_said_how_much_it_takes_is_refused_then() {
         let mut topics = topics();
-        topics.publish(at(0), 0, "a", &Payload::text("x".repeat(500))).unwrap();
+        topics.publish(at(0), 0, "a", &Payload::text("x".repeat(500)).into()).unwrap();
         topics.publish(at(0), 1, "a", &"short".into()).unwrap();
         let told = greeted(&mut topics, at(0));
         assert!(matches!(

@@ -9,6 +9,7 @@ use crate::core::connection::timers::Timers;
 use crate::core::connection::{Sourced, Upload};
 use crate::core::ground::identity::{Author, Identity};
 use crate::core::ground::time::{Instant, sooner};
+use crate::core::ground::trace::Trace;
 
 /// What is made for a connection when it is first needed.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(crate) struct Extra {
     pub rates: Option<Box<Rates>>,
     /// Who is at the other end, by the last request.
     pub identity: Option<Identity>,
+    /// The trace context of the last request.
+    pub trace: Option<Trace>,
     /// The client that has said who it is, on a connection with many topics.
     pub author: Option<Box<Author>>,
     /// What `authorize` lets the connection do; `None` takes no right away.

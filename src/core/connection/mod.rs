@@ -79,6 +79,7 @@ use crate::core::contract::route::Face;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::identity::Identity;
 use crate::core::ground::time::{Instant, Moment, SomeMoment};
+use crate::core::ground::trace::Trace;
 use crate::core::ground::wheel::Wheel;
 use crate::core::outbox::Outbox;
 use crate::core::topics::FirstSubscription;
@@ -208,6 +209,18 @@ impl Connection {
             (_, Some(extra)) => extra.grant = None,
             (_, None) => {}
         }
+    }
+
+    /// Takes note of the trace context of the last request: what was known before holds no longer.
+    pub fn note_trace(&mut self, trace: Option<Trace>) {
+        if self.extra.is_some() || trace.is_some() {
+            self.extra.get_or_insert_default().trace = trace;
+        }
+    }
+
+    /// Returns the trace context of the last request, if it bore one.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.extra.as_ref()?.trace.as_ref()
     }
 
     /// Returns whether the token that the connection came with is still good for something.

@@ -23,7 +23,7 @@
 //! log is unavailable. The event may still be published: it is delivered when the log gives it. The
 //! same holds if the publisher's connection has ended: only the answer is dropped.
 
-use crate::core::topics::{EventId, Name, Payload};
+use crate::core::topics::{Content, EventId, Name};
 
 /// Names one publication until it is answered. No two publications of a server have the same
 /// ticket.
@@ -52,7 +52,7 @@ pub struct Publication {
     /// The topic. It is never one of the server's own.
     pub topic: Name,
     /// What was published.
-    pub payload: Payload,
+    pub content: Content,
 }
 
 /// A message from the log. It may come at any time, or never.
@@ -70,7 +70,7 @@ pub enum Logged {
         /// The topic.
         topic: Name,
         /// What was published.
-        payload: Payload,
+        content: Content,
     },
     /// The log has not taken the event of this ticket, and will not take it.
     Refused(Ticket),
@@ -84,7 +84,7 @@ impl Logged {
     /// Returns the bytes of topic and payload.
     pub fn len(&self) -> usize {
         match self {
-            Logged::Event { topic, payload, .. } => topic.len() + payload.len(),
+            Logged::Event { topic, content, .. } => topic.len() + content.payload.len(),
             Logged::Refused(_) => 0,
             #[cfg(feature = "store")]
             Logged::Kept(..) => 0,

@@ -15,7 +15,7 @@ use crate::core::ground::identity::Identity;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
 use crate::core::observe::stats::Histogram;
-use crate::core::topics::{After, Name, Payload};
+use crate::core::topics::{After, Content, Name};
 use crate::core::wire::http::{AnySource, Next, Refusal, Request, Response};
 use crate::core::wire::message::Message;
 
@@ -260,7 +260,7 @@ pub enum Command {
     /// Close a connection with this code and text, behind what is queued.
     Close(ConnectionId, u16, Utf8Bytes),
     /// Publish to a topic.
-    Publish(String, Payload),
+    Publish(String, Content),
     /// Subscribe a WebSocket to a topic; first send it the events after a position.
     Subscribe(ConnectionId, String, After),
     /// Unsubscribe it.
@@ -365,7 +365,7 @@ impl Command {
         let carried = match self {
             Command::Send(_, message) => message.len(),
             Command::Close(_, _, reason) => reason.as_str().len(),
-            Command::Publish(topic, payload) => topic.len() + payload.len(),
+            Command::Publish(topic, content) => topic.len() + content.payload.len(),
             Command::Subscribe(_, topic, _) | Command::Unsubscribe(_, topic) => topic.len(),
             Command::Logged(logged) => size_of::<Logged>() + logged.len(),
             Command::Order(order) => order.bytes,

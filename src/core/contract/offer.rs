@@ -14,6 +14,7 @@
 use std::borrow::Cow;
 
 use crate::core::ground::identity::Author;
+use crate::core::ground::trace::Trace;
 use crate::core::topics::{Name, Payload};
 use crate::core::wire::http::Refusal;
 use crate::core::wire::hub::ErrorCode;
@@ -28,6 +29,8 @@ pub struct Offer {
     pub topic: Name,
     /// What is to be published, as the client gave it.
     pub payload: Payload,
+    /// The trace context that came with it. It goes on with what the hook makes of the offer.
+    pub trace: Option<Trace>,
 }
 
 /// What a hook makes of an offer: what is to be published in its place, nothing because the hook

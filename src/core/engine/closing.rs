@@ -17,6 +17,7 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::json;
 use crate::core::ground::reason::{CloseReason, Severity};
 use crate::core::ground::time::{Instant, millis_up};
+use crate::core::ground::trace::Trace;
 use crate::core::observe::stats::Transport;
 use crate::core::outbox::{Discarded, Kind};
 use crate::core::wire::frame::Frame;
@@ -287,7 +288,7 @@ fn log_end(
         target: "heartwheel::connection",
         level,
         "closed id={id} transport={} reason={} code={} violation={violation} peer={} age_ms={} \
-         bytes_in={} bytes_out={} messages_in={} messages_out={}{}: {reason}",
+         bytes_in={} bytes_out={} messages_in={} messages_out={}{}{}: {reason}",
         connection.flags.transport().label(),
         reason.label(),
         if connection.flags.transport() == Transport::WebSocket { reason.code() } else { 0 },
@@ -298,6 +299,7 @@ fn log_end(
         counters.messages_in,
         counters.messages_out,
         name.map(shown_identity).unwrap_or_default(),
+        Trace::shown(connection.trace()),
     );
 }
 

@@ -36,8 +36,8 @@ impl Engine {
         match command {
             Command::Send(id, message) => self.send(now, from, id, message),
             Command::Close(id, code, text) => self.close_by_handler(now, id, code, &text),
-            Command::Publish(topic, payload) => {
-                if self.publish(now, &topic, payload).is_err() {
+            Command::Publish(topic, content) => {
+                if self.publish(now, &topic, content).is_err() {
                     self.stats.publishes_refused += 1;
                 }
             }

@@ -209,7 +209,7 @@ impl Press<'_> {
         // In JSON it may become six times as long.
         let before = before.filter(|(_, before)| before.payload.len() <= HISTORY_BYTES_MAX);
         let Some((topic, (_, before))) = topic.zip(before) else { return Vec::new() };
-        let frame = encode(form, topic, before);
+        let frame = encode(form, topic, &before);
         match (frame.text(), ws::encoder::parts(&frame)) {
             (Some(text), _) => text.to_bytes().to_vec(),
             (None, parts) => parts.map_or(&[][..], |(_, payload)| payload).to_vec(),

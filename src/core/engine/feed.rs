@@ -625,7 +625,10 @@ pub(super) fn encode(form: Form, topic: &str, event: &Event) -> Frame {
             Payload::Text(text) | Payload::Json(text) => Message::Text(text),
             Payload::Binary(bytes) => Message::Binary(bytes),
         }),
-        Form::Hub => ws::encoder::text(text(hub::event_around(topic, &id, payload))),
+        Form::Hub => {
+            let around = hub::event_around(topic, &id, payload, event.trace.as_ref());
+            ws::encoder::text(text(around))
+        }
         Form::Stream => stream(None),
         Form::NamedStream => stream(Some(topic)),
     }

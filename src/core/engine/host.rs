@@ -202,7 +202,7 @@ impl Engine {
             return Err(Refused::Topic(SubscribeError::BadName));
         }
         let latest = self.topics.latest(now, topic);
-        Ok(latest.map(|event| (event.id, event.payload.clone())))
+        Ok(latest.map(|event| (event.id, event.payload)))
     }
 
     /// Checks that there is a connection of this id, in whatever phase.

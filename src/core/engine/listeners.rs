@@ -99,7 +99,7 @@ impl Engine {
 
     /// Returns the newest event of a topic; `None` if none is retained.
     pub fn newest_event(&mut self, now: Instant, topic: &str) -> Option<Event> {
-        self.topics.latest(now, topic).cloned()
+        self.topics.latest(now, topic)
     }
 
     /// Reads the retained events of a topic.

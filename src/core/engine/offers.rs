@@ -16,8 +16,9 @@ use crate::core::engine::{Engine, find_mut, tickets};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
+use crate::core::ground::trace::Trace;
 use crate::core::observe::stats::HookVerdict;
-use crate::core::topics::{BadName, Name, Payload};
+use crate::core::topics::{BadName, Content, Name};
 use crate::core::wire::http::{Refusal, Response};
 use crate::core::wire::hub::ErrorCode;
 
@@ -37,7 +38,7 @@ type OfferHub = fn(
     Instant,
     ConnectionId,
     HubOfferer,
-    Result<(&str, Payload), (ErrorCode, Cow<'static, str>)>,
+    Result<(&str, Content), (ErrorCode, Cow<'static, str>)>,
 );
 
 pub(super) static HOOKS: Hooks = Hooks {
@@ -46,12 +47,23 @@ pub(super) static HOOKS: Hooks = Hooks {
     offer_posted: Engine::offer_posted,
 };
 
-/// Makes the command by which the engine follows a verdict on what a connection has published.
-pub fn follow(id: ConnectionId, topic: Name, by: Offerer, verdict: Verdict) -> Command {
+/// A verdict with the trace context of what it is about.
+type Traced = Result<Option<Content>, Refusal>;
+
+/// Makes the command by which the engine follows a verdict on what a connection has published, with
+/// this trace context.
+pub fn follow(
+    id: ConnectionId,
+    topic: Name,
+    by: Offerer,
+    trace: Option<Trace>,
+    verdict: Verdict,
+) -> Command {
     let carried = match &verdict {
         Ok(Some(payload)) => topic.len() + payload.len(),
         _ => 0,
     };
+    let verdict = verdict.map(|payload| payload.map(|payload| payload.traced(trace)));
     let mut order = Order::of(move |engine: &mut Engine, now| {
         engine.follow_verdict(now, id, &topic, by, verdict);
     });
@@ -96,10 +108,10 @@ impl Engine {
         now: Instant,
         id: ConnectionId,
         by: HubOfferer,
-        checked: Result<(&str, Payload), (ErrorCode, Cow<'static, str>)>,
+        checked: Result<(&str, Content), (ErrorCode, Cow<'static, str>)>,
     ) {
-        let checked = checked.and_then(|(topic, payload)| match topic.parse() {
-            Ok(topic) => Ok(Offer { topic, payload }),
+        let checked = checked.and_then(|(topic, content)| match topic.parse() {
+            Ok(topic) => Ok(Offer { topic, payload: content.payload, trace: content.trace }),
             Err(BadName) => Err((ErrorCode::BadRequest, BadName::SENTENCE.into())),
         });
         match checked {
@@ -143,7 +155,7 @@ impl Engine {
         id: ConnectionId,
         topic: &str,
         by: Offerer,
-        verdict: Verdict,
+        verdict: Traced,
     ) {
         match by {
             Offerer::Post => {
@@ -157,7 +169,7 @@ impl Engine {
             Offerer::Plain => match self.split_verdict(verdict) {
                 Err(_) => self.fail(now, id, CloseReason::Forbidden),
                 Ok(None) => {}
-                Ok(Some(payload)) => self.conclude_plain(now, id, topic, payload),
+                Ok(Some(content)) => self.conclude_plain(now, id, topic, content),
             },
         }
     }
@@ -168,7 +180,7 @@ impl Engine {
         id: ConnectionId,
         topic: &str,
         HubOfferer { reference, known_by }: HubOfferer,
-        verdict: Verdict,
+        verdict: Traced,
     ) {
         let reference = reference.as_deref();
         let verdict = self.split_verdict(verdict);
@@ -180,8 +192,8 @@ impl Engine {
             return;
         }
         let answer = match verdict {
-            Ok(Some(payload)) => {
-                return self.conclude_hub(now, id, topic, payload, reference, known_by);
+            Ok(Some(content)) => {
+                return self.conclude_hub(now, id, topic, content, reference, known_by);
             }
             Ok(None) => {
                 self.remember(now, known_by, Known::Taken);
@@ -192,11 +204,11 @@ impl Engine {
         self.answer_in_order(now, id, reference, answer);
     }
 
-    fn follow_posted(&mut self, now: Instant, id: ConnectionId, topic: &str, verdict: Verdict) {
+    fn follow_posted(&mut self, now: Instant, id: ConnectionId, topic: &str, verdict: Traced) {
         let verdict = self.split_verdict(verdict);
         let Some(pending) = self.take_pending(id) else { return };
         let response = match verdict {
-            Ok(Some(payload)) => return self.conclude_post(now, id, topic, payload, pending),
+            Ok(Some(content)) => return self.conclude_post(now, id, topic, content, pending),
             Ok(None) => tickets::taken(),
             Err(refusal) => Response::from(refusal),
         };
@@ -204,7 +216,7 @@ impl Engine {
     }
 
     /// Counts a verdict.
-    fn split_verdict(&mut self, verdict: Verdict) -> Result<Option<Payload>, Refusal> {
+    fn split_verdict(&mut self, verdict: Traced) -> Traced {
         self.count_verdict(match &verdict {
             Ok(Some(_)) => HookVerdict::Publish,
             Ok(None) => HookVerdict::Take,

@@ -148,7 +148,7 @@ impl Engine {
         if let Some(opinion) = self.get_mut(id).and_then(Connection::lapsing_opinion_mut) {
             opinion.renewal = Some(renewal);
         }
-        match self.ask_question(now, id, question) {
+        match self.ask_question(now, id, question, Vec::new()) {
             Asked::Known(opinion) => self.hear_renewal(now, id, Ok(&opinion)),
             Asked::Broken => self.hear_renewal(now, id, Err("it is broken")),
             Asked::Waits => {}

@@ -18,6 +18,7 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::subprotocol::Subprotocol;
 use crate::core::ground::time::Instant;
+use crate::core::ground::trace::{BadTrace, Trace};
 use crate::core::outbox::Kind;
 use crate::core::wire::frame::Frame;
 use crate::core::wire::http::{
@@ -56,6 +57,10 @@ impl Engine {
             head_only,
             ..Pending::default()
         };
+        let trace = self.take_trace(head.request.traceparent());
+        if let Some(connection) = self.get_mut(id) {
+            connection.note_trace(trace);
+        }
         let admitted = match is_welcome {
             true => self.admit(now, id, &mut head, face, draining, &mut pending),
             false => Err(Refusal::new(429, TOO_MANY_FROM_THERE)),
@@ -95,6 +100,13 @@ impl Engine {
                 self.begin_body(now, id, head, pending);
             }
         }
+    }
+
+    /// Takes a trace context; one that is none is counted.
+    pub(super) fn take_trace(&mut self, trace: Option<Result<Trace, BadTrace>>) -> Option<Trace> {
+        let trace = trace?;
+        self.stats.traces_ignored += u64::from(trace.is_err());
+        trace.ok()
     }
 
     fn begin_body(&mut self, now: Instant, id: ConnectionId, head: Head, mut pending: Pending) {
@@ -178,7 +190,8 @@ impl Engine {
         let route = pending.route;
         let verdict = verdict.and_then(|accept| {
             accept.into_terms().map_err(|fault| {
-                warn!(target: "heartwheel::connection", "refused id={id} status=500: {fault}");
+                let trace = Trace::shown(request.trace().as_ref());
+                warn!(target: TARGET, "refused id={id} status=500{trace}: {fault}");
                 fault.into()
             })
         });
@@ -448,6 +461,8 @@ pub(super) fn begin_of_body(content_type: &'static str, pending: &Pending) -> Re
         false => Response::new(200).chunked(content_type),
     }
 }
+
+const TARGET: &str = "heartwheel::connection";
 
 /// Answers a handler's clone of a response whose stream has gone with another.
 const GIVEN_AWAY: &str = "the stream of this answer was given to another\n";

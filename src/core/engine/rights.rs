@@ -9,6 +9,7 @@ use crate::core::admission::grant::Grant;
 use crate::core::admission::jwt::Fault;
 use crate::core::admission::rights::{Right, Rights};
 use crate::core::admission::tokens::TokenIndex;
+use crate::core::connection::Connection;
 use crate::core::contract::route::Face;
 use crate::core::engine::Engine;
 use crate::core::engine::rounds::{Beats, Change};
@@ -16,6 +17,7 @@ use crate::core::engine::services::{self, Needs, Served};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::identity::Identity;
 use crate::core::ground::time::Instant;
+use crate::core::ground::trace::Trace;
 use crate::core::topics::Name;
 use crate::core::wire::http::{self, Refusal, Request};
 
@@ -90,7 +92,8 @@ impl Engine {
             },
         };
         self.stats.rejected_tokens += 1;
-        debug!(target: "heartwheel::connection", "refused id={id} status=401 token={what}");
+        let trace = Trace::shown(self.get(id).and_then(Connection::trace));
+        debug!(target: "heartwheel::connection", "refused id={id} status=401 token={what}{trace}");
         Err(Refusal::new(401, "this takes a token"))
     }
 

@@ -103,7 +103,7 @@ impl Engine {
             return Err(Evicted);
         }
         for event in read.events().take_while(|event| event.id <= history.until) {
-            let row = row(event);
+            let row = row(&event);
             let is_large = row.len() > SLICE_BYTES;
             let is_full = text.len() + row.len() > SLICE_BYTES;
             if is_full && !(is_large && text.len() <= 1) {

@@ -20,7 +20,7 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::identity::Author;
 use crate::core::ground::time::Instant;
 use crate::core::topics::log::Log;
-use crate::core::topics::{EventId, Name, Payload, PublishError};
+use crate::core::topics::{Content, EventId, Name, PublishError};
 #[cfg(feature = "store")]
 use crate::core::topics::{Kept, Past};
 use crate::core::wire::http::{Refusal, Response};
@@ -150,9 +150,9 @@ impl Tickets {
         self.asked.len() < TICKETS_MAX && together <= memory_limit / 4
     }
 
-    fn ask(&mut self, now: Instant, topic: Name, payload: Payload) -> Ticket {
-        let ticket = self.insert(now, topic.len() + payload.len());
-        self.outgoing.push_back(Publication { ticket, topic, payload });
+    fn ask(&mut self, now: Instant, topic: Name, content: Content) -> Ticket {
+        let ticket = self.insert(now, topic.len() + content.payload.len());
+        self.outgoing.push_back(Publication { ticket, topic, content });
         ticket
     }
 
@@ -328,16 +328,17 @@ impl Engine {
         &mut self,
         now: Instant,
         topic: &str,
-        payload: Payload,
+        content: impl Into<Content>,
     ) -> Result<Published, Unpublished> {
+        let content = content.into();
         if self.queues.followed.tickets().is_some() {
             #[cfg(feature = "store")]
             if self.topics.is_keeping() {
-                return self.publish_kept(now, topic, payload);
+                return self.publish_kept(now, topic, content);
             }
-            return self.publish_later(now, topic, payload);
+            return self.publish_later(now, topic, content);
         }
-        self.publish_now(now, topic, payload).map(Published::Now)
+        self.publish_now(now, topic, content).map(Published::Now)
     }
 
     #[inline]
@@ -345,11 +346,11 @@ impl Engine {
         &mut self,
         now: Instant,
         topic: &str,
-        payload: Payload,
+        content: Content,
     ) -> Result<EventId, Unpublished> {
-        let added = payload.len() + Log::EVENT_BYTES;
+        let added = log_bytes(&content);
         self.budget.add(added);
-        let published = self.topics.publish(now, self.reports.date.unix_ms, topic, payload);
+        let published = self.topics.publish(now, self.reports.date.unix_ms, topic, content);
         self.halve_logs(added);
         Ok(published?)
     }
@@ -361,19 +362,19 @@ impl Engine {
         &mut self,
         now: Instant,
         topic: &str,
-        payload: Payload,
+        content: Content,
     ) -> Result<Published, Unpublished> {
         if !self.topics.keeps(topic) {
-            return self.publish_now(now, topic, payload).map(Published::Now);
+            return self.publish_now(now, topic, content).map(Published::Now);
         }
-        let carried = topic.len() + payload.len();
+        let carried = topic.len() + content.payload.len();
         let limit = self.budget.limit();
         let tickets = self.queues.followed.tickets();
         if !tickets.is_some_and(|tickets| tickets.has_room_for(carried + TICKET_BYTES, limit)) {
             self.stats.publishes_unavailable += 1;
             return Err(Unpublished::Unavailable);
         }
-        let id = self.publish_now(now, topic, payload)?;
+        let id = self.publish_now(now, topic, content)?;
         let Some(tickets) = self.queues.followed.tickets_mut() else {
             return Ok(Published::Now(id));
         };
@@ -438,12 +439,12 @@ impl Engine {
         &mut self,
         now: Instant,
         topic: &str,
-        payload: Payload,
+        content: Content,
     ) -> Result<Published, Unpublished> {
-        let added = payload.len() + Log::EVENT_BYTES;
+        let added = log_bytes(&content);
         if Name::is_own(topic) {
             self.budget.add(added);
-            let published = self.topics.publish_beside_log(now, topic, payload)?;
+            let published = self.topics.publish_beside_log(now, topic, content.payload)?;
             self.halve_logs(added);
             return published.map(Published::Now).ok_or(Unpublished::Unavailable);
         }
@@ -451,14 +452,14 @@ impl Engine {
         if !self.topics.has_room_for(topic) {
             return Err(PublishError::TopicsFull.into());
         }
-        let bytes = name.len() + payload.len() + TICKET_BYTES;
+        let bytes = name.len() + content.payload.len() + TICKET_BYTES;
         let limit = self.budget.limit();
         let tickets = self.queues.followed.tickets_mut();
         let Some(tickets) = tickets.filter(|tickets| tickets.has_room_for(bytes, limit)) else {
             self.stats.publishes_unavailable += 1;
             return Err(Unpublished::Unavailable);
         };
-        let ticket = tickets.ask(now, name, payload);
+        let ticket = tickets.ask(now, name, content);
         self.budget.add(bytes);
         Ok(Published::Later(ticket))
     }
@@ -546,9 +547,9 @@ impl Engine {
             return;
         }
         match logged {
-            Logged::Event { ticket, id, topic, payload } => {
-                let added = payload.len() + Log::EVENT_BYTES;
-                if self.topics.take_logged(now, id, &topic, payload) {
+            Logged::Event { ticket, id, topic, content } => {
+                let added = log_bytes(&content);
+                if self.topics.take_logged(now, id, &topic, content) {
                     self.budget.add(added);
                     self.halve_logs(added);
                 }
@@ -686,6 +687,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// Returns what an event takes in a log.
+fn log_bytes(content: &Content) -> usize {
+    let trace = content.trace.as_ref().map_or(0, |_| Log::TRACE_BYTES);
+    content.payload.len() + Log::EVENT_BYTES + trace
 }
 
 /// Returns the answer to a POST whose event was published.

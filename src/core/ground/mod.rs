@@ -14,4 +14,5 @@ pub mod reason;
 pub(crate) mod sha256;
 pub mod subprotocol;
 pub mod time;
+pub mod trace;
 pub mod wheel;

@@ -65,6 +65,8 @@ pub struct Stats {
     pub publishes_unavailable: u64,
     /// Publications of clients of `/ws` that had been sent before, and were not published again.
     pub publishes_repeated: u64,
+    /// Trace contexts that were none: they were ignored.
+    pub traces_ignored: u64,
     /// Gaps told to subscribers, or counted if the subscriber cannot be told.
     pub gaps: u64,
     /// Subscriptions that began at a valid position: no event was missing.

@@ -118,7 +118,7 @@ impl Topics {
     /// Returns the payload bytes of events on their way that no log retains. They are freed when
     /// each subscriber has the event. Takes time by the number of events on their way.
     pub fn waiting_only_bytes(&self) -> usize {
-        let is_gone = |one: &&Publication| self.table[one.topic].log.event(one.ordinal).is_none();
+        let is_gone = |one: &&Publication| self.table[one.topic].log.id(one.ordinal).is_none();
         let gone = self.fan_out.waiting.iter().filter(is_gone);
         gone.map(|publication| publication.event.payload.len()).sum()
     }

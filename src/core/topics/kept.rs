@@ -79,7 +79,7 @@ impl Topics {
                 continue;
             };
             self.table.change_log(slot, |log| {
-                log.append(now, Event { id, payload });
+                log.append(now, Event { id, payload, trace: None });
                 self.rules.trim(now, log);
             });
             self.table.forget_if_unused(slot);
@@ -103,13 +103,13 @@ impl Topics {
         self.keeping.as_mut()?.outgoing.pop_front()
     }
 
-    /// Gives an event of a durable topic to the store.
-    pub(super) fn give_to_store(&mut self, slot: u32, event: &Event) {
+    /// Gives an event of a durable topic to the store. Its trace context stays in memory.
+    pub(super) fn give_to_store(&mut self, slot: u32, id: EventId, payload: &Payload) {
         let topic = &self.table[slot];
         if topic.log.is_kept()
             && let Some(keeping) = &mut self.keeping
         {
-            let Event { id, payload } = event.clone();
+            let payload = payload.clone();
             keeping.outgoing.push_back(Kept { id, topic: topic.name.clone(), payload });
         }
     }

@@ -15,7 +15,8 @@ use std::collections::VecDeque;
 
 use crate::core::ground::time::Instant;
 
-use super::{Event, EventId};
+use super::{Event, EventId, Payload};
+use crate::core::ground::trace::Trace;
 
 /// A ring of events in the order of their ids.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Log {
     begin: u64,
     evicted: EventId,
     payload_bytes: usize,
+    /// Trace contexts stand apart: few events have one, and all others pay nothing for it.
+    traces: Option<Box<Traces>>,
     /// The topic is durable.
     #[cfg(feature = "store")]
     is_kept: bool,
@@ -31,16 +34,24 @@ pub struct Log {
 
 #[derive(Debug)]
 struct Entry {
-    event: Event,
+    id: EventId,
+    payload: Payload,
     appended_at: Instant,
     /// Which event of all topics it is, counted from 1.
     #[cfg(feature = "deflate")]
     number: u64,
 }
 
+/// The trace contexts of retained events, in the order of their ids: never empty.
+#[derive(Debug, Default)]
+struct Traces(VecDeque<(EventId, [u8; Trace::BYTES])>);
+
 impl Log {
     /// The memory that a retained event takes beside its payload, in bytes.
     pub const EVENT_BYTES: usize = size_of::<Entry>();
+
+    /// The memory that its trace context takes, in bytes.
+    pub const TRACE_BYTES: usize = size_of::<(EventId, [u8; Trace::BYTES])>();
 
     /// Makes an empty log of which nothing after `evicted` was ever lost.
     pub fn new(evicted: EventId) -> Log {
@@ -49,6 +60,7 @@ impl Log {
             begin: 0,
             evicted,
             payload_bytes: 0,
+            traces: None,
             #[cfg(feature = "store")]
             is_kept: false,
         }
@@ -69,16 +81,21 @@ impl Log {
 
     /// Appends an event, whose id is greater than all before. Returns its ordinal.
     pub fn append(&mut self, now: Instant, event: Event) -> u64 {
-        let newest = self.last().map_or(self.evicted, |last| last.id);
-        debug_assert!(event.id > newest, "{} after {newest}", event.id);
+        let Event { id, payload, trace } = event;
+        let newest = self.last_id().unwrap_or(self.evicted);
+        debug_assert!(id > newest, "{id} after {newest}");
         let ordinal = self.end();
-        self.payload_bytes += event.payload.len();
+        self.payload_bytes += payload.len();
         self.entries.push_back(Entry {
-            event,
+            id,
+            payload,
             appended_at: now,
             #[cfg(feature = "deflate")]
             number: 0,
         });
+        if let Some(trace) = trace {
+            self.traces.get_or_insert_default().0.push_back((id, trace.to_bytes()));
+        }
         ordinal
     }
 
@@ -93,18 +110,20 @@ impl Log {
     /// Returns the number of the event with this id, and the event before it with its own, as far
     /// as both are retained.
     #[cfg(feature = "deflate")]
-    pub fn with_before(&self, id: EventId) -> Option<(u64, Option<(u64, &Event)>)> {
-        let place = self.entries.binary_search_by_key(&id, |entry| entry.event.id).ok()?;
+    pub fn with_before(&self, id: EventId) -> Option<(u64, Option<(u64, Event)>)> {
+        let place = self.entries.binary_search_by_key(&id, |entry| entry.id).ok()?;
         let before = place.checked_sub(1).and_then(|before| self.entries.get(before));
-        Some((self.entries[place].number, before.map(|entry| (entry.number, &entry.event))))
+        let before = before.map(|entry| (entry.number, self.share(entry)));
+        Some((self.entries[place].number, before))
     }
 
     /// Evicts the first event. Returns whether there was one. Unused memory is given back.
     pub fn evict(&mut self) -> bool {
-        let Some(Entry { event, .. }) = self.entries.pop_front() else { return false };
+        let Some(Entry { id, payload, .. }) = self.entries.pop_front() else { return false };
         self.begin += 1;
-        self.evicted = event.id;
-        self.payload_bytes -= event.payload.len();
+        self.evicted = id;
+        self.payload_bytes -= payload.len();
+        self.traces.take_if(|traces| traces.forget(id));
         let len = self.entries.len();
         if len == 0 {
             self.entries = VecDeque::new();
@@ -116,24 +135,28 @@ impl Log {
 
     /// Returns the ordinal of the first event after `position`, as far as it is retained.
     pub fn after(&self, position: EventId) -> u64 {
-        self.begin + self.entries.partition_point(|entry| entry.event.id <= position) as u64
+        self.begin + self.entries.partition_point(|entry| entry.id <= position) as u64
     }
 
-    /// Returns the event at `ordinal`; `None` if it was evicted or is still to come.
-    pub fn event(&self, ordinal: u64) -> Option<&Event> {
-        let place = usize::try_from(ordinal.checked_sub(self.begin)?).ok()?;
-        self.entries.get(place).map(|entry| &entry.event)
+    /// Returns the event at `ordinal`, shared; `None` if it was evicted or is still to come.
+    pub fn event(&self, ordinal: u64) -> Option<Event> {
+        Some(self.share(self.entry(ordinal)?))
     }
 
-    /// Returns the retained events from `ordinal` on.
-    pub fn events_from(&self, ordinal: u64) -> impl Iterator<Item = &Event> {
+    /// Returns the id of the event at `ordinal`; `None` if it was evicted or is still to come.
+    pub fn id(&self, ordinal: u64) -> Option<EventId> {
+        Some(self.entry(ordinal)?.id)
+    }
+
+    /// Returns the retained events from `ordinal` on, shared.
+    pub fn events_from(&self, ordinal: u64) -> impl Iterator<Item = Event> {
         let skip = usize::try_from(ordinal.saturating_sub(self.begin)).unwrap_or(usize::MAX);
-        self.entries.iter().skip(skip).map(|entry| &entry.event)
+        self.entries.iter().skip(skip).map(|entry| self.share(entry))
     }
 
-    /// Returns the oldest event retained; `None` if the log is empty.
-    pub fn first(&self) -> Option<&Event> {
-        self.entries.front().map(|entry| &entry.event)
+    /// Returns the id of the oldest event retained; `None` if the log is empty.
+    pub fn first_id(&self) -> Option<EventId> {
+        self.entries.front().map(|entry| entry.id)
     }
 
     /// Returns when the oldest event retained was appended; `None` if the log is empty.
@@ -141,9 +164,19 @@ impl Log {
         self.entries.front().map(|entry| entry.appended_at)
     }
 
-    /// Returns the newest event retained; `None` if the log is empty.
-    pub fn last(&self) -> Option<&Event> {
-        self.entries.back().map(|entry| &entry.event)
+    /// Returns the newest event retained, shared; `None` if the log is empty.
+    pub fn last(&self) -> Option<Event> {
+        self.entries.back().map(|entry| self.share(entry))
+    }
+
+    /// Returns the id of the newest event retained; `None` if the log is empty.
+    pub fn last_id(&self) -> Option<EventId> {
+        self.entries.back().map(|entry| entry.id)
+    }
+
+    /// Returns the length of the newest payload retained; 0 if the log is empty.
+    pub fn last_len(&self) -> usize {
+        self.entries.back().map_or(0, |entry| entry.payload.len())
     }
 
     /// Returns the newest id that was evicted, `0-0` if none was. A position before it is a gap.
@@ -176,15 +209,44 @@ impl Log {
         self.payload_bytes
     }
 
-    /// Returns the memory of all events retained, in bytes: payloads and [`Log::EVENT_BYTES`] each.
+    /// Returns the memory of all events retained, in bytes: payloads, [`Log::EVENT_BYTES`] each,
+    /// and [`Log::TRACE_BYTES`] for each that has a trace context.
     pub fn bytes(&self) -> usize {
-        self.payload_bytes + self.entries.len() * Log::EVENT_BYTES
+        let traces = self.traces.as_ref().map_or(0, |traces| traces.0.len());
+        self.payload_bytes + self.entries.len() * Log::EVENT_BYTES + traces * Log::TRACE_BYTES
+    }
+
+    fn entry(&self, ordinal: u64) -> Option<&Entry> {
+        let place = usize::try_from(ordinal.checked_sub(self.begin)?).ok()?;
+        self.entries.get(place)
+    }
+
+    fn share(&self, entry: &Entry) -> Event {
+        let trace = self.traces.as_ref().and_then(|traces| traces.find(entry.id));
+        Event { id: entry.id, payload: entry.payload.clone(), trace }
+    }
+}
+
+impl Traces {
+    fn find(&self, id: EventId) -> Option<Trace> {
+        let place = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(Trace::from_bytes(&self.0[place].1))
+    }
+
+    /// Forgets that of the oldest event. Returns whether there are no others.
+    fn forget(&mut self, id: EventId) -> bool {
+        if self.0.front().is_some_and(|(first, _)| *first == id) {
+            self.0.pop_front();
+        }
+        if self.0.len() < self.0.capacity() / 4 {
+            self.0.shrink_to(2 * self.0.len());
+        }
+        self.0.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Payload;
     use super::*;
 
     fn id(ms: u64) -> EventId {
@@ -195,7 +257,7 @@ mod tests {
     fn log(appended: u64, evicted: u64) -> Log {
         let mut log = Log::new(EventId::ZERO);
         for n in 1..=appended {
-            let event = Event { id: id(10 * n), payload: Payload::text("abc") };
+            let event = Event { id: id(10 * n), payload: Payload::text("abc"), trace: None };
             assert_eq!(log.append(Instant::from_millis(n), event), n - 1);
         }
         for _ in 0..evicted {
@@ -234,6 +296,32 @@ mod tests {
         assert!(log.is_empty());
         assert_eq!((log.begin(), log.end(), log.evicted()), (1000, 1000, id(10_000)));
         assert_eq!((log.bytes(), log.entries.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn a_trace_context_stays_as_long_as_its_event_and_others_pay_nothing() {
+        let mut log = Log::new(EventId::ZERO);
+        let trace = |n: u8| Some(Trace::from_bytes(&[n; Trace::BYTES]));
+        for n in 1..=200 {
+            let trace = if n % 3 == 0 { trace(n as u8) } else { None };
+            log.append(
+                Instant::from_millis(n),
+                Event { id: id(n), payload: Payload::text("abc"), trace },
+            );
+        }
+        let traced = |log: &Log| log.traces.as_ref().map_or(0, |traces| traces.0.len());
+        assert_eq!(traced(&log), 66);
+        assert_eq!(log.bytes(), 200 * (3 + Log::EVENT_BYTES) + 66 * Log::TRACE_BYTES);
+        const { assert!(Log::TRACE_BYTES <= 48) };
+        for n in 1..=200 {
+            let first = log.event(log.begin()).unwrap();
+            assert_eq!(first.trace, if n % 3 == 0 { trace(n as u8) } else { None });
+            assert!(log.evict());
+        }
+        assert!(log.traces.is_none(), "memory goes back");
+        // An entry is an id, a payload and a moment, and with compression a number.
+        let numbers = 1 + usize::from(cfg!(feature = "deflate"));
+        assert_eq!(Log::EVENT_BYTES, 16 + size_of::<Payload>() + 8 * numbers);
     }
 
     #[test]

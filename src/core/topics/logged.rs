@@ -2,7 +2,7 @@
 
 use crate::core::ground::time::Instant;
 
-use super::{Event, EventId, Payload, PublishError, Topics};
+use super::{Content, EventId, Payload, PublishError, Topics};
 
 impl Topics {
     /// Follows a log that issues the ids; `last` is its last id. To be called before the first
@@ -22,13 +22,13 @@ impl Topics {
         now: Instant,
         id: EventId,
         topic: &str,
-        payload: Payload,
+        content: Content,
     ) -> bool {
         if !self.issuer.take(id) {
             return false;
         }
         match self.find_or_make(topic) {
-            Ok(slot) => self.append(now, slot, Event { id, payload }),
+            Ok(slot) => self.append(now, slot, id, content),
             Err(_) => self.table.pass_over(id),
         }
         true
@@ -49,7 +49,7 @@ impl Topics {
         let slot = self.find_or_make(topic)?;
         let id = self.issuer.beside();
         match id {
-            Some(id) => self.append(now, slot, Event { id, payload }),
+            Some(id) => self.append(now, slot, id, payload.into()),
             None => self.table.forget_if_unused(slot),
         }
         Ok(id)
@@ -75,8 +75,8 @@ mod tests {
         topics
     }
 
-    fn text() -> Payload {
-        Payload::text("x")
+    fn text() -> Content {
+        Payload::text("x").into()
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
             assert!(topics.poll_replay(key).is_some(), "it is live");
         }
         topics.take_logged(NOW, id(6000), "a", text());
-        let beside = topics.publish_beside_log(NOW, "$stats", text()).unwrap().unwrap();
+        let beside = topics.publish_beside_log(NOW, "$stats", text().payload).unwrap().unwrap();
         assert!(topics.take_logged(NOW, EventId::new(6000, NUMBER + 65536), "a", text()));
         assert!(id(6000) < beside && beside < topics.position());
         check(&topics);

@@ -41,7 +41,7 @@ pub use id::EventId;
 #[cfg(feature = "store")]
 pub use kept::{IsDurable, Kept, Past};
 pub use name::{BadName, Name};
-pub use payload::{Event, Payload};
+pub use payload::{Content, Event, Payload};
 pub use replay::{After, Gap, Replay};
 pub use retention::Rules;
 pub use subscriptions::{FirstSubscription, SubscriptionKey};
@@ -105,21 +105,22 @@ impl Topics {
         now: Instant,
         unix_ms: u64,
         topic: &str,
-        payload: Payload,
+        content: impl Into<Content>,
     ) -> Result<EventId, PublishError> {
         let slot = self.find_or_make(topic)?;
-        let event = Event { id: self.issuer.next(unix_ms), payload };
-        let id = event.id;
+        let (id, content) = (self.issuer.next(unix_ms), content.into());
         #[cfg(feature = "store")]
-        self.give_to_store(slot, &event);
-        self.append(now, slot, event);
+        self.give_to_store(slot, id, &content.payload);
+        self.append(now, slot, id, content);
         Ok(id)
     }
 
     /// Appends an event to the log of its topic and sends it on its way. Its id is greater than all
     /// before.
     #[inline]
-    fn append(&mut self, now: Instant, slot: u32, event: Event) {
+    fn append(&mut self, now: Instant, slot: u32, id: EventId, content: Content) {
+        let Content { payload, trace } = content;
+        let event = Event { id, payload, trace };
         let ordinal = self.table.change_log(slot, |log| {
             let ordinal = log.append(now, event.clone());
             #[cfg(feature = "deflate")]
@@ -133,7 +134,7 @@ impl Topics {
     }
 
     /// Returns the newest event of a topic; `None` if none is retained.
-    pub fn latest(&mut self, now: Instant, topic: &str) -> Option<&Event> {
+    pub fn latest(&mut self, now: Instant, topic: &str) -> Option<Event> {
         let slot = self.find_trimmed(now, topic)?;
         self.table[slot].log.last()
     }
@@ -147,10 +148,10 @@ impl Topics {
         };
         let log = &self.table[slot].log;
         let (state, from) = self.begin(log, after);
-        let first = log.event(from).map(|event| event.id);
+        let first = log.id(from);
         let gap = (state == State::Gap).then_some(Gap { first });
-        let before = from.checked_sub(1).and_then(|ordinal| log.event(ordinal));
-        let position = before.map_or(log.evicted(), |event| event.id);
+        let before = from.checked_sub(1).and_then(|ordinal| log.id(ordinal));
+        let position = before.unwrap_or(log.evicted());
         Read { gap, position, rest: Some((log, from)) }
     }
 
@@ -341,7 +342,7 @@ impl Topics {
         connection: ConnectionId,
         key: SubscriptionKey,
         event: EventId,
-    ) -> Option<(u64, Option<(u64, &Event)>)> {
+    ) -> Option<(u64, Option<(u64, Event)>)> {
         let subscription = self.subscriptions.get(key)?;
         let is_own = subscription.connection == connection;
         is_own.then(|| self.table[subscription.topic].log.with_before(event)).flatten()
@@ -474,7 +475,7 @@ pub struct Read<'a> {
 
 impl<'a> Read<'a> {
     /// Returns the events, in the order of their ids.
-    pub fn events(&self) -> impl Iterator<Item = &'a Event> {
+    pub fn events(&self) -> impl Iterator<Item = Event> + use<'a> {
         self.rest.into_iter().flat_map(|(log, from)| log.events_from(from))
     }
 
@@ -485,7 +486,7 @@ impl<'a> Read<'a> {
 
     /// Returns the id of the last event, or, if there is none, the position.
     pub fn last(&self) -> EventId {
-        let last = self.rest.and_then(|(log, _)| log.last()).map(|event| event.id);
+        let last = self.rest.and_then(|(log, _)| log.last_id());
         last.map_or(self.position, |last| last.max(self.position))
     }
 }

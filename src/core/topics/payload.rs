@@ -3,6 +3,7 @@
 use tungstenite::{Bytes, Utf8Bytes};
 
 use super::EventId;
+use crate::core::ground::trace::Trace;
 use crate::core::wire::message::Message;
 
 /// One published event. Cloning shares the payload.
@@ -12,6 +13,24 @@ pub struct Event {
     pub id: EventId,
     /// What was published.
     pub payload: Payload,
+    /// The trace context that it was published with, if there was one.
+    pub trace: Option<Trace>,
+}
+
+/// What is to be published. A [`Payload`], and all that becomes one, is content without a trace
+/// context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// What is published.
+    pub payload: Payload,
+    /// The trace context that goes with it to subscribers.
+    pub trace: Option<Trace>,
+}
+
+impl<T: Into<Payload>> From<T> for Content {
+    fn from(payload: T) -> Content {
+        Content { payload: payload.into(), trace: None }
+    }
 }
 
 /// What was published, and as which type. Cloning shares the bytes.
@@ -58,6 +77,11 @@ impl Payload {
     /// Makes a payload of text.
     pub fn text(text: impl Into<Utf8Bytes>) -> Payload {
         Payload::Text(text.into())
+    }
+
+    /// Returns it as content with a trace context, or without one.
+    pub fn traced(self, trace: Option<Trace>) -> Content {
+        Content { payload: self, trace }
     }
 
     /// Returns the bytes.

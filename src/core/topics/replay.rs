@@ -174,11 +174,10 @@ impl Topics {
         }
         let log = &self.table[subscription.topic].log;
         let next = subscription.next.max(log.begin());
-        let event = log.event(next);
         if subscription.state == State::Gap || next > subscription.next {
-            return Some(Step::Gap { first: event.map(|event| event.id), next });
+            return Some(Step::Gap { first: log.id(next), next });
         }
-        Some(event.map_or(Step::End, |event| Step::Event(event.clone())))
+        Some(log.event(next).map_or(Step::End, Step::Event))
     }
 
     /// Returns the rank of a replay's next step among those of others; `None` if it is live.
@@ -189,9 +188,9 @@ impl Topics {
         }
         let log = &self.table[subscription.topic].log;
         let next = subscription.next.max(log.begin());
-        Some(match log.event(next) {
+        Some(match log.id(next) {
             _ if subscription.state == State::Gap || next > subscription.next => Rank::Gap,
-            Some(event) => Rank::Event(event.id),
+            Some(id) => Rank::Event(id),
             None => Rank::End,
         })
     }
@@ -406,8 +405,22 @@ mod tests {
         let b = peer.subscribe(&mut topics, "b", After::Garbage);
         let expected = [
             (b, gap(ids[3])),
-            (a, Replay::Event(Event { id: ids[2], payload: super::super::Payload::text("x") })),
-            (b, Replay::Event(Event { id: ids[3], payload: super::super::Payload::text("x") })),
+            (
+                a,
+                Replay::Event(Event {
+                    id: ids[2],
+                    payload: super::super::Payload::text("x"),
+                    trace: None,
+                }),
+            ),
+            (
+                b,
+                Replay::Event(Event {
+                    id: ids[3],
+                    payload: super::super::Payload::text("x"),
+                    trace: None,
+                }),
+            ),
             (a, Replay::CaughtUp(ids[3])),
         ];
         let steps: Vec<_> = std::iter::from_fn(|| topics.poll_replay_merged(&peer.list)).collect();

@@ -43,7 +43,7 @@ impl Rules {
         let is_old =
             |log: &Log| log.first_appended_at().is_some_and(|at| at + self.retain_for <= now);
         while is_old(log) && log.evict() {}
-        let newest = log.last().map_or(0, |event| event.payload.len());
+        let newest = log.last_len();
         let mut left = Topics::SWEEP_EVENTS_MAX + newest / Log::EVENT_BYTES;
         let is_over =
             |log: &Log| log.len() > self.retain_events || log.payload_bytes() > self.retain_bytes;

@@ -151,5 +151,5 @@ impl IndexMut<u32> for Table {
 }
 
 fn first_id(log: &Log) -> Option<EventId> {
-    log.first().map(|event| event.id)
+    log.first_id()
 }

@@ -10,6 +10,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::core::ground::json::{self, Content, JsonError, Member, Object, Scanner};
+use crate::core::ground::trace::{BadTrace, Trace};
 use crate::core::wire::encoded::{Around, Coding};
 use crate::core::wire::payload::Payload;
 
@@ -46,6 +47,8 @@ pub enum ClientMessage<'a> {
         topic: Cow<'a, str>,
         /// What to publish.
         data: Published<'a>,
+        /// The trace context that goes with it.
+        trace: Option<Result<Trace, BadTrace>>,
         /// What the answer must repeat: JSON, raw.
         reference: Option<&'a str>,
     },
@@ -197,6 +200,8 @@ pub enum ServerMessage<'a> {
         id: &'a str,
         /// What was published.
         payload: Payload<'a>,
+        /// The trace context that it was published with.
+        trace: Option<&'a Trace>,
     },
     /// Events were lost for this client.
     Gap {
@@ -254,8 +259,8 @@ impl ServerMessage<'_> {
     /// one four thirds.
     pub fn encode(&self) -> String {
         let op = |name| Object::new().string("op", name);
-        if let ServerMessage::Event { topic, id, payload } = *self {
-            let text = event_around(topic, id, payload).encode(payload.as_bytes());
+        if let ServerMessage::Event { topic, id, payload, trace } = *self {
+            let text = event_around(topic, id, payload, trace).encode(payload.as_bytes());
             return String::from_utf8(text).expect("text around text, or base64, is text");
         }
         match *self {
@@ -298,8 +303,12 @@ impl ServerMessage<'_> {
 }
 
 /// Returns what stands around the payload of an event on `/ws`.
-pub fn event_around(topic: &str, id: &str, payload: Payload) -> Around {
+pub fn event_around(topic: &str, id: &str, payload: Payload, trace: Option<&Trace>) -> Around {
     let object = Object::new().string("op", "event").string("topic", topic).string("id", id);
+    let object = match trace {
+        Some(trace) => object.string("trace", &trace.to_string()),
+        None => object,
+    };
     around(object, payload)
 }
 
@@ -454,11 +463,12 @@ impl Reading {
             "publish" => {
                 let data = self.value(text, DATA).ok_or(bad("publish needs data"))?;
                 let topic = topic()?;
+                let trace = raw(TRACE).filter(|trace| *trace != "null").map(read_trace);
                 let data = match text[data.clone()].starts_with('"') {
                     true => Published::Text(self.content(text, data)),
                     false => Published::Json(&text[data]),
                 };
-                Ok(ClientMessage::Publish { topic, data, reference })
+                Ok(ClientMessage::Publish { topic, data, trace, reference })
             }
             #[cfg(any(feature = "jwt", feature = "client"))]
             "token" => {
@@ -479,6 +489,11 @@ impl Reading {
     }
 }
 
+/// Reads a trace context, which is a string.
+fn read_trace(raw: &str) -> Result<Trace, BadTrace> {
+    json::name(raw).ok_or(BadTrace)?.parse()
+}
+
 /// Gives which of [`NAMES`] the name of a member is. Behind an error escapes may be broken: the
 /// name is compared as it is written.
 fn position(text: &str, name: Range<usize>, is_sound: bool) -> Option<usize> {
@@ -493,7 +508,7 @@ fn position(text: &str, name: Range<usize>, is_sound: bool) -> Option<usize> {
     NAMES.iter().position(|other| *other == name)
 }
 
-const NAMES: [&str; 7 + cfg!(any(feature = "jwt", feature = "client")) as usize] = [
+const NAMES: [&str; 8 + cfg!(any(feature = "jwt", feature = "client")) as usize] = [
     "op",
     "topic",
     "after",
@@ -501,6 +516,7 @@ const NAMES: [&str; 7 + cfg!(any(feature = "jwt", feature = "client")) as usize]
     "ref",
     "client",
     "version",
+    "trace",
     #[cfg(any(feature = "jwt", feature = "client"))]
     "token",
 ];
@@ -511,8 +527,9 @@ const DATA: usize = 3;
 const REFERENCE: usize = 4;
 const CLIENT: usize = 5;
 const VERSION: usize = 6;
+const TRACE: usize = 7;
 #[cfg(any(feature = "jwt", feature = "client"))]
-const TOKEN: usize = 7;
+const TOKEN: usize = 8;
 /// The longest of them in escapes, with its quotes.
 const NAME_LEN_MAX: usize = 6 * 7 + 2;
 const NO_OBJECT: &str = "a message is one JSON object";
@@ -524,7 +541,7 @@ mod tests {
     use super::*;
 
     fn published(data: Published<'static>) -> ClientMessage<'static> {
-        ClientMessage::Publish { topic: "t".into(), data, reference: None }
+        ClientMessage::Publish { topic: "t".into(), data, trace: None, reference: None }
     }
 
     #[test]
@@ -558,6 +575,7 @@ mod tests {
                 ClientMessage::Publish {
                     topic: "t".into(),
                     data: Published::Text("1".into()),
+                    trace: None,
                     reference: Some(r#""x\n""#),
                 },
             ),
@@ -582,8 +600,12 @@ mod tests {
                 panic!("{message:?}");
             };
             assert_eq!(json, raw);
-            let event =
-                ServerMessage::Event { topic: "t", id: "7-0", payload: Payload::Json(json) };
+            let event = ServerMessage::Event {
+                topic: "t",
+                id: "7-0",
+                payload: Payload::Json(json),
+                trace: None,
+            };
             assert!(event.encode().ends_with(&format!("\"data\":{raw}}}")));
         }
     }
@@ -762,6 +784,7 @@ mod tests {
         let message = ClientMessage::Publish {
             topic: "t".into(),
             data: Published::Text("party \u{fffd}".into()),
+            trace: None,
             reference: Some(r#""\udf89""#),
         };
         assert_eq!(ClientMessage::parse(text), Ok(message));
@@ -857,7 +880,7 @@ mod tests {
             (Payload::Binary(b""), r#""base64":"""#),
         ];
         for (payload, member) in payloads {
-            let event = ServerMessage::Event { topic: "t", id: "7-0", payload };
+            let event = ServerMessage::Event { topic: "t", id: "7-0", payload, trace: None };
             let expected = format!(r#"{{"op":"event","topic":"t","id":"7-0",{member}}}"#);
             assert_eq!(event.encode(), expected);
             let row = row_around("7-0", payload).encode(payload.as_bytes());

@@ -11,7 +11,7 @@ use mio::{Registry, Token};
 use super::stream::Stream;
 use crate::core::client::topics::{TopicEvent, TopicRefused, Topics};
 use crate::core::client::{Action, Dialler, Means, SendRefused, State, Told, Why};
-use crate::core::topics::{After, Payload};
+use crate::core::topics::{After, Content};
 use crate::core::wire::message::Message;
 use crate::io::client::names::Names;
 #[cfg(feature = "tls")]
@@ -205,8 +205,8 @@ impl Entry {
                     debug!("client message dropped bytes={len} why={refused:?}");
                 }
             }
-            LinkOrder::Publish(reference, topic, payload) => {
-                if let Err(refused) = self.publish(means, reference, &topic, &payload) {
+            LinkOrder::Publish(reference, topic, content) => {
+                if let Err(refused) = self.publish(means, reference, &topic, &content) {
                     let heard = not_published(reference, refused);
                     self.tell(means, LinkEvent::Topic(heard));
                 }
@@ -249,10 +249,10 @@ impl Entry {
         means: &mut Means<'_>,
         reference: u32,
         topic: &str,
-        payload: &Payload,
+        content: &Content,
     ) -> Result<(), TopicRefused> {
         let topics = self.topics.as_mut().ok_or(TopicRefused::Topic)?;
-        topics.publish(means.now, reference, topic, payload)
+        topics.publish(means.now, reference, topic, content)
     }
 
     pub fn subscribe(&mut self, topic: &str, after: After) -> Result<(), TopicRefused> {

@@ -5,6 +5,7 @@
 
 mod opinion;
 mod questions;
+mod tracing;
 
 use std::time::Duration;
 
@@ -22,8 +23,10 @@ use crate::core::contract::route::{Face, RouteKind};
 use crate::core::engine::Engine;
 use crate::core::engine::asking::opinion::{NoOpinion, Opinion};
 use crate::core::engine::asking::questions::News;
+use crate::core::engine::asking::tracing::Lines;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::{Instant, millis_up};
+use crate::core::ground::trace::Trace;
 use crate::core::observe::service::ServiceState;
 use crate::core::wire::http::{Refusal, Request};
 
@@ -74,10 +77,12 @@ impl Engine {
     /// Has a complete request, whose connection is deciding, wait for the service's opinion.
     pub(super) fn ask_service(&mut self, now: Instant, id: ConnectionId, request: Box<Request>) {
         let question = self.question_about(&request);
+        let passed = &self.settings.config.admission.request_headers;
+        let lines = tracing::lines(&request, passed);
         if let Some(connection) = self.get_mut(id) {
             connection.await_opinion(request);
         }
-        match question.map(|question| self.ask_question(now, id, question)) {
+        match question.map(|question| self.ask_question(now, id, question, lines)) {
             Err(refusal) => self.refuse_asked(now, id, refusal),
             Ok(Asked::Known(opinion)) => self.follow_opinion(now, id, Ok(&opinion)),
             Ok(Asked::Broken) => self.follow_opinion(now, id, Err("it is broken")),
@@ -91,12 +96,13 @@ impl Engine {
         Question::about(request, url, admission.request_headers.names())
     }
 
-    /// Asks a question for a connection that waits for its opinion.
+    /// Asks a question for a connection that waits for its opinion; the lines go along.
     pub(super) fn ask_question(
         &mut self,
         now: Instant,
         id: ConnectionId,
         question: Question,
+        lines: Lines,
     ) -> Asked {
         if self.questions.waiting() > 2 * self.connections.len() + WAITING_SPARE {
             let Engine { questions, connections, .. } = self;
@@ -105,7 +111,7 @@ impl Engine {
                 connection.is_some_and(Connection::awaits_opinion)
             });
         }
-        self.questions.ask(now, id, question)
+        self.questions.ask(now, id, question, lines)
     }
 
     /// Forgets opinions that have lapsed.
@@ -179,6 +185,7 @@ impl Engine {
     /// Returns what is let in by an opinion at this moment, and counts it.
     pub(super) fn judge(&mut self, id: ConnectionId, heard: Heard<'_>) -> Result<Accept, Refusal> {
         let unix_ms = self.reports.date.unix_ms;
+        let trace = Trace::shown(self.get(id).and_then(Connection::trace));
         let (count, refusal) = match heard {
             Ok(Opinion { expires_ms: Some(_), .. }) if unix_ms < BUILT_MS => {
                 let refusal = self.refuse_clock();
@@ -192,12 +199,12 @@ impl Engine {
             }
             Ok(opinion) => {
                 let status = opinion.verdict.as_ref().err().copied().unwrap_or(401);
-                debug!(target: TARGET, "refused id={id} status={status} by=service");
+                debug!(target: TARGET, "refused id={id} status={status} by=service{trace}");
                 let refusal = "the service that decides about this refuses it";
                 (&mut self.stats.service.refused, Refusal::new(status, refusal))
             }
             Err(why) => {
-                debug!(target: TARGET, "refused id={id} status=503 service={why}");
+                debug!(target: TARGET, "refused id={id} status=503 service={why}{trace}");
                 let refusal = "it cannot be decided now whether this is let in";
                 (&mut self.stats.service.failed, Refusal::new(503, refusal))
             }

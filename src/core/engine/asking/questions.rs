@@ -19,6 +19,7 @@ use crate::core::client::ask::Ask;
 use crate::core::client::breaker::{Breaker, Change, Rules};
 use crate::core::config::OPINION_BYTES_MAX;
 use crate::core::engine::asking::opinion::{self, NoOpinion, Opinion};
+use crate::core::engine::asking::tracing::Lines;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 
@@ -43,6 +44,8 @@ pub struct Questions {
 #[derive(Debug)]
 struct Open {
     question: Question,
+    /// The trace context of the first request that waits for it.
+    lines: Lines,
     /// `None` until it is asked.
     asked_at: Option<Instant>,
     /// The connections whose requests wait for it.
@@ -89,8 +92,14 @@ pub enum News {
 }
 
 impl Questions {
-    /// Takes the question about the request of a connection.
-    pub fn ask(&mut self, now: Instant, id: ConnectionId, question: Question) -> Asked {
+    /// Takes the question about the request of a connection. The lines go along if it is asked.
+    pub fn ask(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        question: Question,
+        lines: Lines,
+    ) -> Asked {
         self.forget(now);
         match self.places.get(&question) {
             Some(Place::Kept(opinion)) => return Asked::Known(opinion.clone()),
@@ -109,7 +118,8 @@ impl Questions {
         let number = self.next_number;
         self.next_number = number.wrapping_add(1);
         self.places.insert(question.clone(), Place::Open(number));
-        self.open.insert(number, Open { question, asked_at: None, connections: vec![id] });
+        let open = Open { question, lines, asked_at: None, connections: vec![id] };
+        self.open.insert(number, open);
         self.waiting.push_back(number);
         self.connections += 1;
         Asked::Waits
@@ -131,7 +141,10 @@ impl Questions {
             }
             open.asked_at = Some(now);
             self.breaker.begin();
-            return Some((number, opinion::ask(&open.question)));
+            let lines = std::mem::take(&mut open.lines).into_iter();
+            let ask = opinion::ask(&open.question);
+            let ask = lines.fold(ask, |ask, (name, line)| ask.header(name, line));
+            return Some((number, ask));
         }
         None
     }
@@ -285,7 +298,10 @@ mod tests {
 
     /// Has a question asked, and answered at once.
     fn answer(questions: &mut Questions, now: Instant, path: &str, bytes: usize) {
-        assert!(matches!(questions.ask(now, id(1), question(path)), Asked::Waits), "{path}");
+        assert!(
+            matches!(questions.ask(now, id(1), question(path), Lines::new()), Asked::Waits),
+            "{path}"
+        );
         let (number, _) = questions.poll(now, |_| true).unwrap();
         let opinion = Opinion { verdict: Ok(Accept::new()), expires_ms: None, bytes };
         let keep_for = Some(Duration::from_secs(10));
@@ -294,7 +310,7 @@ mod tests {
     }
 
     fn is_known(questions: &mut Questions, now: Instant, path: &str) -> bool {
-        let asked = questions.ask(now, id(1), question(path));
+        let asked = questions.ask(now, id(1), question(path), Lines::new());
         questions.retain(|_| false);
         matches!(asked, Asked::Known(_))
     }
@@ -319,7 +335,7 @@ mod tests {
     fn what_nobody_waits_for_any_more_is_forgotten() {
         let mut questions = Questions::default();
         for n in 0..100 {
-            questions.ask(at(0), id(n), question(&format!("/{}", n / 2)));
+            questions.ask(at(0), id(n), question(&format!("/{}", n / 2)), Lines::new());
         }
         while questions.poll(at(0), |_| true).is_some() {}
         assert_eq!((questions.asked(), questions.waiting()), (32, 100));

@@ -15,7 +15,7 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::identity::Author;
 use crate::core::ground::json;
 use crate::core::ground::time::{Instant, millis_up};
-use crate::core::topics::{After, Name, Payload, PublishError, SubscribeError};
+use crate::core::topics::{After, Content, Name, Payload, PublishError, SubscribeError};
 use crate::core::wire::http::{HeaderLines, Request};
 use crate::core::wire::hub::{self, ClientMessage, ErrorCode, Problem, Reading, ServerMessage};
 use crate::core::wire::message::Message;
@@ -77,12 +77,13 @@ impl Engine {
                 self.unsubscribe(id, &topic);
                 self.tell(now, id, &ServerMessage::Unsubscribed { topic: &topic });
             }
-            Ok(ClientMessage::Publish { topic, data, reference }) => {
+            Ok(ClientMessage::Publish { topic, data, trace, reference }) => {
                 let payload = match data {
                     hub::Published::Text(text) => Payload::text(text.into_owned()),
                     hub::Published::Json(raw) => Payload::Json(raw.into()),
                 };
-                self.publish_hub(now, id, &topic, payload, reference);
+                let content = payload.traced(self.take_trace(trace));
+                self.publish_hub(now, id, &topic, content, reference);
             }
         }
     }
@@ -208,7 +209,7 @@ impl Engine {
         now: Instant,
         id: ConnectionId,
         topic: &str,
-        payload: Payload,
+        content: Content,
         reference: Option<&str>,
     ) {
         let known_by = self.known_by(id, reference);
@@ -226,14 +227,14 @@ impl Engine {
             _ if self.budget.is_short() => Err((ErrorCode::Limit, SHORT_OF_MEMORY.into())),
             _ => Ok(()),
         };
-        let checked = checked.map(|()| (topic, payload));
+        let checked = checked.map(|()| (topic, content));
         match (checked, self.hooks_of(id)) {
             (checked, Some(hooks)) => {
                 let by = HubOfferer { reference: reference.map(Box::from), known_by };
                 (hooks.offer_hub)(self, now, id, by, checked)
             }
-            (Ok((topic, payload)), None) => {
-                self.conclude_hub(now, id, topic, payload, reference, known_by)
+            (Ok((topic, content)), None) => {
+                self.conclude_hub(now, id, topic, content, reference, known_by)
             }
             (Err((code, sentence)), None) => {
                 self.answer_in_order(now, id, reference, Answer::Refused(code, sentence));
@@ -247,11 +248,11 @@ impl Engine {
         now: Instant,
         id: ConnectionId,
         topic: &str,
-        payload: Payload,
+        content: Content,
         reference: Option<&str>,
         known_by: Option<(Author, i64)>,
     ) {
-        match self.publish(now, topic, payload) {
+        match self.publish(now, topic, content) {
             Ok(Published::Now(event)) => {
                 self.remember(now, known_by, Known::Published(event));
                 self.tell_published(now, id, reference, Answer::Published(event));

@@ -16,7 +16,7 @@ use crate::core::engine::tickets::{self, Asker, Published};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::reason::CloseReason;
 use crate::core::ground::time::Instant;
-use crate::core::topics::{After, BadName, Gap, Name, Payload, SubscribeError};
+use crate::core::topics::{After, BadName, Content, Gap, Name, Payload, SubscribeError};
 use crate::core::wire::http::{
     self, Caching, HeaderLines, Method, Refusal, Request, Response, Wanted,
 };
@@ -82,7 +82,10 @@ impl Engine {
         match self.check_posted(request, &topic, pending.posted.take()) {
             Ok(offer) => match self.settings.routes[pending.route].hooks() {
                 Some(hooks) => (hooks.offer_posted)(self, id, pending, offer),
-                None => self.conclude_post(now, id, &topic, offer.payload, pending),
+                None => {
+                    let content = offer.payload.traced(offer.trace);
+                    self.conclude_post(now, id, &topic, content, pending);
+                }
             },
             Err(refusal) => self.answer(now, id, refusal.into(), &pending),
         }
@@ -94,10 +97,10 @@ impl Engine {
         now: Instant,
         id: ConnectionId,
         topic: &str,
-        payload: Payload,
+        content: Content,
         pending: Pending,
     ) {
-        let response = match self.publish(now, topic, payload) {
+        let response = match self.publish(now, topic, content) {
             Ok(Published::Later(ticket)) => return self.await_post(id, ticket, pending),
             Ok(Published::Now(event)) => {
                 self.stats.messages_posted += 1;
@@ -164,7 +167,7 @@ impl Engine {
             Some(posted) => posted.finish()?,
             None => Payload::Binary(request.body().clone()),
         };
-        Ok(Offer { topic, payload })
+        Ok(Offer { topic, payload, trace: request.trace() })
     }
 
     /// Subscribes an upgrade to its topic, while a refusal can still be told. Returns the header
@@ -198,7 +201,7 @@ impl Engine {
             Message::Binary(bytes) => Payload::Binary(bytes),
         };
         if let Some(hooks) = self.hooks_of(id) {
-            return (hooks.offer_plain)(self, id, Offer { topic, payload });
+            return (hooks.offer_plain)(self, id, Offer { topic, payload, trace: None });
         }
         self.conclude_plain(now, id, &topic, payload);
     }
@@ -209,10 +212,10 @@ impl Engine {
         now: Instant,
         id: ConnectionId,
         topic: &str,
-        payload: Payload,
+        content: impl Into<Content>,
     ) {
         // The topic exists: this WebSocket is subscribed to it. A busy log is counted.
-        if let Ok(Published::Later(ticket)) = self.publish(now, topic, payload) {
+        if let Ok(Published::Later(ticket)) = self.publish(now, topic, content) {
             self.await_answer(ticket, Asker::Plain(id));
         }
     }

@@ -348,6 +348,11 @@ pub const FIGURES: &[Figure] = &[
         Read::Counter(|s| s.stats.publishes_repeated),
     ),
     figure(
+        "heartwheel_traces_ignored_total",
+        "Trace contexts, of `traceparent` and of `/ws`, that are not valid.",
+        Read::Counter(|s| s.stats.traces_ignored),
+    ),
+    figure(
         "heartwheel_hub_hellos_total",
         "Clients of `/ws` that said who they are, by their version: the first 16, and all `other`.",
         Read::Counters(&["version"], |s, found| s.versions.each(found)),

@@ -13,6 +13,7 @@ use super::percent::query_decode;
 use super::target::Target;
 use crate::core::ground::cohort::Cohort;
 use crate::core::ground::identity::Identity;
+use crate::core::ground::trace::{BadTrace, Trace};
 
 /// A request: the head's bytes, an index into them, and the body.
 ///
@@ -181,11 +182,29 @@ impl Request {
         self.cohort = cohort;
     }
 
+    /// Returns the trace context that the client gave (W3C Trace Context): which work of its caller
+    /// the request belongs to. `None` if there is no `traceparent`, or one that is not valid.
+    pub fn trace(&self) -> Option<Trace> {
+        self.traceparent()?.ok()
+    }
+
+    /// Returns what stands in `traceparent`, of which there may be one line.
+    pub(crate) fn traceparent(&self) -> Option<Result<Trace, BadTrace>> {
+        let mut lines = self.header_values(TRACEPARENT);
+        let first = lines.next()?;
+        Some(match (str::from_utf8(first), lines.next()) {
+            (Ok(text), None) => text.parse(),
+            _ => Err(BadTrace),
+        })
+    }
+
     /// Returns the header lines, for modules that read more of them.
     pub(super) fn lines(&self) -> &Headers {
         &self.headers
     }
 }
+
+const TRACEPARENT: &str = "traceparent";
 
 /// Without the query, the headers and the body, which may have tokens and other private data.
 impl fmt::Debug for Request {
