@@ -19,19 +19,23 @@ pub struct RingFile {
 impl RingFile {
     /// Opens the ring in this file, and reads it. A file of another size is replaced by one of this
     /// size, with what fits. A file in which there is no page of a ring is put aside, as
-    /// `NAME.damaged`.
+    /// `NAME.damaged`. Of the events the newest of at most `bytes_max` bytes are read.
     ///
     /// # Errors
     ///
     /// If the file cannot be made or read, is no plain file, or is in use by another process.
-    pub fn open(path: &Path, bytes: u64) -> io::Result<(RingFile, Found)> {
+    pub fn open(path: &Path, bytes: u64, bytes_max: usize) -> io::Result<(RingFile, Found)> {
+        let is_new = !path.try_exists()?;
         let (file, is_writable) = open(path)?;
         let len = file.metadata()?.len();
         if len == 0 {
             let mut ring = RingFile { file, count: bytes / PAGE_BYTES as u64 };
             ring.blank()?;
             sync_folder(path);
-            return Ok((ring, Found::default()));
+            let mut found = Found::default();
+            // A process before may have found no room.
+            found.past.has_loss = !is_new;
+            return Ok((ring, found));
         }
         let mut ring = RingFile { file, count: len / PAGE_BYTES as u64 };
         if !is_writable && ring.count < PAGES_MIN {
@@ -41,7 +45,7 @@ impl RingFile {
             // A process before may have written what it did not sync.
             ring.sync()?;
         }
-        let found = Found::read(&mut ring, PAGE_BYTES);
+        let found = Found::read(&mut ring, PAGE_BYTES, bytes_max);
         if len == bytes && (found.has_pages() || ring.is_blank()?) || !is_writable {
             return Ok((ring, found));
         }
@@ -51,7 +55,7 @@ impl RingFile {
         let mut new = RingFile { file, count: bytes / PAGE_BYTES as u64 };
         new.blank()?;
         copy(&found, &mut ring, &mut new, PAGE_BYTES)?;
-        if !found.has_pages() {
+        if !found.has_pages() && !ring.is_blank()? {
             fs::rename(path, beside(path, "damaged"))?;
         }
         fs::rename(own, path)?;
@@ -83,15 +87,15 @@ impl RingFile {
         self.file.sync_all()
     }
 
-    fn is_blank(&mut self) -> io::Result<bool> {
-        let mut page = [0; PAGE_BYTES];
-        for slot in 0..self.count {
-            self.read(slot, &mut page)?;
-            if page.iter().any(|byte| *byte != 0) {
-                return Ok(false);
+    fn is_blank(&self) -> io::Result<bool> {
+        let (mut page, mut at) = ([0; PAGE_BYTES], 0);
+        loop {
+            match self.file.read_at(&mut page, at)? {
+                0 => return Ok(true),
+                len if page[..len].iter().any(|byte| *byte != 0) => return Ok(false),
+                len => at += len as u64,
             }
         }
-        Ok(true)
     }
 }
 

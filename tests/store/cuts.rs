@@ -141,7 +141,7 @@ impl History {
     /// Reads the ring, compares, and begins another run. The floor is the position before which a
     /// client is told that events may be missing.
     fn reopen(&mut self, context: &str) {
-        let found = Found::read(&mut self.disk, PAGE_BYTES);
+        let found = Found::read(&mut self.disk, PAGE_BYTES, usize::MAX);
         self.run += 1;
         self.last = EventId::new(self.last.ms() + 1 + self.rng.below(1000), self.run.into());
         let floor = if found.past.has_loss { self.last } else { found.past.floor };

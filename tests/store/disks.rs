@@ -159,6 +159,53 @@ fn a_disk_that_fails_is_told_and_tried_again() {
 }
 
 #[test]
+fn a_disk_without_room_leaves_the_server_without_the_ring() {
+    let ring = Ring::new("no-room");
+    let switch = ring.0.with_extension("switch");
+    fs::write(&switch, "").unwrap();
+    let environment = [
+        ("LD_PRELOAD", library()),
+        ("DISK_FAILS", switch.as_path()),
+        ("DISK_WRITE_ERRNO", Path::new("28")),
+    ];
+    let settings = [("store.file", ring.path()), ("store.topics", "kept")];
+    let program = Program::start_in(&environment, &settings);
+    program.wait_logged("durable topics are in memory alone");
+    publish(program.address, "kept", "one");
+    program.signal(Signal::KILL);
+    fs::remove_file(&switch).unwrap();
+    let again = ring.start(&[]);
+    assert_eq!(after(&again, "kept", "0-0"), (true, vec![]));
+    assert!(!Path::new(&format!("{}.damaged", ring.path())).exists(), "it was blank");
+}
+
+#[test]
+fn a_budget_that_is_spent_has_events_wait_or_stay_in_memory() {
+    for (when_spent, sync) in [("slow", "10ms"), ("memory", "10ms")] {
+        let settings =
+            [("store.budget", "1m"), ("store.when_spent", when_spent), ("store.sync", sync)];
+        let bad = Bad::start(&format!("budget-{when_spent}"), &[], &settings);
+        for nth in 0..60 {
+            publish(bad.program.address, "kept", &format!("{nth}"));
+            thread::sleep(Duration::from_millis(15));
+        }
+        bad.program.wait_logged("store.budget spent");
+        let written = bad.figure("heartwheel_store_bytes_written_total");
+        // What was saved up at the beginning is 64 KiB.
+        assert!((60_000..=80_000).contains(&written), "{when_spent}: {written}");
+        let lost = bad.figure("heartwheel_store_lost_total");
+        assert_eq!(lost > 0, when_spent == "memory", "{when_spent}: {lost}");
+        assert_eq!(after(&bad.program, "kept", "0-0").1.len(), 60, "{when_spent}");
+        // The end has all the budget that it needs.
+        bad.program.signal(Signal::TERM);
+        thread::sleep(Duration::from_millis(700));
+        let again = bad.ring.start(&[]);
+        let (is_gap, ids) = after(&again, "kept", "0-0");
+        assert_eq!((is_gap, ids.len() as u64), (lost > 0, 60 - lost), "{when_spent}");
+    }
+}
+
+#[test]
 fn a_disk_that_does_not_return_is_told_as_stuck() {
     let bad = Bad::start("stuck-long", &[("DISK_SYNC_MS", "14000")], &[]);
     bad.switch(true);

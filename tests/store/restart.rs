@@ -249,3 +249,25 @@ fn a_file_that_cannot_be_had_leaves_a_server_without_it() {
     }
     end(program);
 }
+
+#[test]
+fn flash_is_measured_by_a_file_that_must_not_exist() {
+    let ring = Ring::new("flash");
+    let check = |path: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_heartwheel"));
+        let output = command.env_clear().args(["check", "--flash", path]).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (status, told, _) = check(ring.path());
+    assert_eq!(status, Some(0), "{told}");
+    for words in ["a commit of one page", "the device writes", "337.5 MiB", "years, if each of"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(!ring.0.exists(), "the file is gone");
+    fs::write(&ring.0, "precious").unwrap();
+    let (status, told, fault) = check(ring.path());
+    assert_eq!(status, Some(2), "{told}");
+    assert!(fault.contains("exists"), "{fault}");
+    assert_eq!(fs::read(&ring.0).unwrap(), b"precious");
+}

@@ -48,12 +48,17 @@ fn a_mebibyte_is_read_twice_and_no_more() {
     }
     ring.close(&mut disk, id(30_000)).unwrap();
     let began = std::time::Instant::now();
-    let found = Found::read(&mut disk, PAGE_BYTES);
+    let found = Found::read(&mut disk, PAGE_BYTES, usize::MAX);
     println!("{} events in {:?}", found.past.events.len(), began.elapsed());
     assert!(found.past.events.len() > 4500, "{}", found.past.events.len());
     assert!(!found.past.has_loss);
-    assert_eq!(found.past.events.last().unwrap().id, id(20_000));
+    assert_eq!(found.past.events.back().unwrap().id, id(20_000));
     assert!(disk.reads <= 2 * disk.count(), "{}", disk.reads);
+    // In little memory the newest of them are taken, and the rest is a gap.
+    let past = Found::read(&mut disk, PAGE_BYTES, 100_000).past;
+    assert!((200..500).contains(&past.events.len()), "{}", past.events.len());
+    assert_eq!(past.floor.ms() + 10, past.events[0].id.ms());
+    assert_eq!(past.events.back().unwrap().id, id(20_000));
 }
 
 #[test]
@@ -69,7 +74,7 @@ fn an_event_too_large_for_the_ring_is_told_as_lost() {
     assert!(!append(2, 17_000));
     assert!(append(3, 10));
     ring.close(&mut disk, id(4)).unwrap();
-    let past = Found::read(&mut disk, PAGE_BYTES).past;
+    let past = Found::read(&mut disk, PAGE_BYTES, usize::MAX).past;
     let ids: Vec<_> = past.events.iter().map(|event| event.id).collect();
     assert_eq!((ids, past.floor), (vec![id(1), id(3)], id(2)));
 }

@@ -5,8 +5,9 @@
 //!   an event: number of its topic in this page [length and name, if it is new]  payload
 //! ```
 //!
-//! Numbers are of seven bits a byte, least first. A record whose kind is not known is passed over,
-//! and so are options, which are for what may once stand between the topic and the payload.
+//! Numbers are of seven bits a byte, least first. A record whose kind or options are not known
+//! counts as an event that was lost. Options are for what may once stand between the topic and the
+//! payload.
 
 use super::page::MS_MAX;
 use crate::core::topics::{EventId, Kept, Name, Payload};
@@ -65,8 +66,8 @@ impl Record {
 /// What stands at the beginning of some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// A record, and how many bytes it takes; `None` if this version does not know its kind.
-    Record(usize, Option<Record>),
+    /// A record, and how many bytes it takes.
+    Record(usize, Record),
     /// The beginning of a record.
     Partial,
     /// What no ring has written.
@@ -99,10 +100,7 @@ fn read_body(
     before: EventId,
     process: u16,
     names: &mut Vec<Name>,
-) -> Result<Option<Record>, Damaged> {
-    if !(TEXT..=MARK).contains(&kind) || options != NO_OPTIONS {
-        return Ok(None);
-    }
+) -> Result<Record, Damaged> {
     let mut rest = body;
     let later = take_number(&mut rest).ok_or(Damaged)?;
     let count = take_number(&mut rest).filter(|count| *count <= u64::from(u32::MAX));
@@ -111,9 +109,9 @@ fn read_body(
     let ms = (ms <= MS_MAX).then_some(ms).ok_or(Damaged)?;
     let id = EventId::new(ms, count << 16 | u64::from(process));
     match kind {
-        LOST => return Ok(Some(Record::Lost(id))),
-        MARK => return Ok(Some(Record::Mark(id))),
-        _ => {}
+        TEXT..=BINARY if options == NO_OPTIONS => {}
+        MARK => return Ok(Record::Mark(id)),
+        _ => return Ok(Record::Lost(id)),
     }
     let number = take_number(&mut rest).and_then(|number| usize::try_from(number).ok());
     let number = number.ok_or(Damaged)?;
@@ -131,7 +129,7 @@ fn read_body(
         JSON => Payload::Json(text()?.into()),
         _ => Payload::Binary(rest.to_vec().into()),
     };
-    Ok(Some(Record::Event(Kept { id, topic, payload })))
+    Ok(Record::Event(Kept { id, topic, payload }))
 }
 
 fn put_number(out: &mut Vec<u8>, mut number: u64) {

@@ -5,7 +5,7 @@ use std::io;
 use super::Pages;
 use super::page::Head;
 use super::record::{self, Reading, Record};
-use crate::core::topics::{EventId, Name, Past};
+use crate::core::topics::{EventId, Kept, Name, Past};
 
 /// What was found in a ring. The default is what a ring has that was made just now.
 #[derive(Debug, Default)]
@@ -18,14 +18,17 @@ pub struct Found {
     pub slots: Vec<u64>,
     pub(super) newest: u64,
     pub(super) run: u32,
+    /// The memory of the events.
+    bytes: usize,
 }
 
 impl Found {
-    /// Reads a ring. Takes as many reads as there are pages, and one more for each that counts.
+    /// Reads a ring. Takes as many reads as there are pages, and one more for each that counts. Of
+    /// the events it takes the newest of at most so many bytes; the others are lost.
     ///
     /// What cannot be read counts as damaged; a ring of nothing but that is an empty one whose
     /// events were lost.
-    pub fn read(pages: &mut impl Pages, page_bytes: usize) -> Found {
+    pub fn read(pages: &mut impl Pages, page_bytes: usize, bytes_max: usize) -> Found {
         let mut page = vec![0; page_bytes];
         let (mut heads, mut rubbish) = (Vec::new(), Vec::new());
         for slot in 0..pages.count() {
@@ -48,6 +51,7 @@ impl Found {
             let is_same = read_page(pages, slot, &mut page) == Some(head);
             if is_same {
                 open.take(&mut found, head, &page[Head::BYTES..][..usize::from(head.used)]);
+                found.forget_beyond(bytes_max);
                 found.slots.push(slot);
             }
             found.past.has_loss = !(is_same && head.number == newest && head.is_clean);
@@ -60,6 +64,16 @@ impl Found {
     /// Returns whether any page counts.
     pub fn has_pages(&self) -> bool {
         !self.slots.is_empty()
+    }
+
+    /// Forgets the oldest events beyond so many bytes.
+    fn forget_beyond(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max
+            && let Some(event) = self.past.events.pop_front()
+        {
+            self.bytes -= bytes_of(&event);
+            self.past.floor = self.past.floor.max(event.id);
+        }
     }
 
     fn note_process(&mut self, process: u16, last: EventId) {
@@ -154,7 +168,7 @@ impl Open {
             match record::read(bytes, self.last, self.process, &mut self.names) {
                 Reading::Record(taken, record) => {
                     bytes = &bytes[taken..];
-                    record.into_iter().for_each(|record| self.note(found, record));
+                    self.note(found, record);
                 }
                 Reading::Partial => return bytes.to_vec(),
                 Reading::Damaged => {
@@ -171,9 +185,12 @@ impl Open {
         let id = record.id();
         self.last = id;
         found.note_process(self.process, id);
-        let is_next = found.past.events.last().is_none_or(|event| event.id < id);
+        let is_next = found.past.events.back().is_none_or(|event| event.id < id);
         match record {
-            Record::Event(event) if is_next => found.past.events.push(event),
+            Record::Event(event) if is_next => {
+                found.bytes += bytes_of(&event);
+                found.past.events.push_back(event);
+            }
             // Ids that do not increase: no ring has written this.
             Record::Event(_) => found.past.floor = found.past.floor.max(id),
             Record::Lost(_) => found.past.floor = found.past.floor.max(id),
@@ -181,6 +198,10 @@ impl Open {
         }
         found.past.last = found.past.last.max(id);
     }
+}
+
+fn bytes_of(event: &Kept) -> usize {
+    size_of::<Kept>() + event.payload.len()
 }
 
 /// Copies the pages that count to another ring, perhaps of another size, as many as it has room

@@ -27,7 +27,7 @@ pub struct Kept {
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     /// The events, in the order of their ids.
-    pub events: Vec<Kept>,
+    pub events: VecDeque<Kept>,
     /// Positions before this id may be followed by events that are not there.
     pub floor: EventId,
     /// No id of the processes before that is known is greater than this one.

@@ -30,7 +30,9 @@ impl EventLoop {
         let now = self.outside.clock.now();
         let unix_ms = self.outside.clock.unix_ms();
         let file = path.display();
-        let (pages, mut found) = match RingFile::open(path, settings.bytes) {
+        // No more than all logs together may have.
+        let bytes_max = usize::try_from(self.engine.memory_limit() / 2).unwrap_or(usize::MAX);
+        let (pages, mut found) = match RingFile::open(path, settings.bytes, bytes_max) {
             Ok(opened) => opened,
             Err(fault) => {
                 error!("store.file = {file}: {fault}: durable topics are in memory alone");
