@@ -45,6 +45,8 @@ impl Drop for Ring {
 }
 
 fn end(mut program: Program) {
+    // It minds signals when it serves.
+    assert_eq!(fetch(program.address, "/healthz").status, 200);
     program.signal(Signal::TERM);
     assert!(program.wait_exit().success());
 }

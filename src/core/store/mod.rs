@@ -2,10 +2,10 @@
 //! order, and what is read from it after a crash. It writes nothing itself: [`Pages`] does.
 //!
 //! ```text
-//!   slot       0       1       2       3        a page: checksum, number, run, the last page
-//!          ┌───────┬───────┬───────┬───────┐    synced before it, the position before it,
-//!   page   │   8   │   9   │   6   │   7   │    and records; where the first stands that
-//!          └───────┴───────┴───────┴───────┘    begins in the page
+//!   slot       0       1       2       3
+//!          ┌───────┬───────┬───────┬───────┐    a page: checksum, number, run, the position
+//!   page   │   8   │   9   │   6   │   7   │    before it, and records; where the first
+//!          └───────┴───────┴───────┴───────┘    stands that begins in the page
 //!                    newest  oldest
 //! ```
 //!
@@ -13,9 +13,8 @@
 //! not written again before the ring has come round. So a torn write damages no event that was
 //! committed, except those that the ring was to overwrite.
 //!
-//! **Runs.** Each opening begins a run, and so does each failure of the disk. A page tells its run,
-//! and the last page that was synced before it was written. So a page of a commit that failed is
-//! told from those that followed it.
+//! **Runs.** Each opening begins a run, and so does each failure of the disk. A page tells its run.
+//! So a page of a commit that failed is told from those that followed it.
 //!
 //! **Gaps.** A record may say that events up to an id were lost. The run that follows a crash
 //! begins with one. What a damaged page had is lost up to the position that the next page tells.

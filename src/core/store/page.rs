@@ -6,16 +6,14 @@ use crate::core::topics::EventId;
 /// What stands before the records of a page. All numbers are little-endian.
 ///
 /// ```text
-///   0 checksum of all that follows   4 "hwr1"       8 sequence number   16 synced before
-///   24 position before: MS           32 its SEQ     40 run              44 process
-///   46 bytes of records              48 place of the first that begins here   50 flags   51 zero
+///   0 checksum of all that follows   4 "hwr1"      8 number of the page
+///   16 position before: MS           24 its SEQ    32 run   36 process   38 bytes of records
+///   40 place of the first that begins here         42 is it clean?       43 zero
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
     /// Pages count from 1.
     pub number: u64,
-    /// The last page that was synced when this one was written.
-    pub synced: u64,
     /// The id of the last record that began before this page.
     pub before: EventId,
     pub run: u32,
@@ -30,21 +28,20 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub const BYTES: usize = 52;
+    pub const BYTES: usize = 44;
 
     /// Writes the head into its page, whose records are there already.
     pub fn seal(&self, page: &mut [u8]) {
         let mut put = |at: usize, bytes: &[u8]| page[at..at + bytes.len()].copy_from_slice(bytes);
         put(4, MAGIC);
         put(8, &self.number.to_le_bytes());
-        put(16, &self.synced.to_le_bytes());
-        put(24, &self.before.ms().to_le_bytes());
-        put(32, &self.before.seq().to_le_bytes());
-        put(40, &self.run.to_le_bytes());
-        put(44, &self.process.to_le_bytes());
-        put(46, &self.used.to_le_bytes());
-        put(48, &self.first.to_le_bytes());
-        put(50, &[u8::from(self.is_clean), 0]);
+        put(16, &self.before.ms().to_le_bytes());
+        put(24, &self.before.seq().to_le_bytes());
+        put(32, &self.run.to_le_bytes());
+        put(36, &self.process.to_le_bytes());
+        put(38, &self.used.to_le_bytes());
+        put(40, &self.first.to_le_bytes());
+        put(42, &[u8::from(self.is_clean), 0]);
         let sum = crc32(CASTAGNOLI, page[4..].iter());
         page[..4].copy_from_slice(&sum.to_le_bytes());
     }
@@ -59,16 +56,14 @@ impl Head {
         let long = |at: usize| Some(u32::from_le_bytes(page.get(at..at + 4)?.try_into().ok()?));
         let head = Head {
             number: number(8)?,
-            synced: number(16)?,
-            before: EventId::new(number(24)?, number(32)?),
-            run: long(40)?,
-            process: short(44)?,
-            used: short(46)?,
-            first: short(48)?,
-            is_clean: *page.get(50)? == 1,
+            before: EventId::new(number(16)?, number(24)?),
+            run: long(32)?,
+            process: short(36)?,
+            used: short(38)?,
+            first: short(40)?,
+            is_clean: *page.get(42)? == 1,
         };
-        let is_whole = head.number > head.synced
-            && head.number <= NUMBER_MAX
+        let is_whole = (1..=NUMBER_MAX).contains(&head.number)
             && head.run <= RUN_MAX
             && head.before.ms() <= MS_MAX
             && head.first <= head.used
@@ -94,7 +89,6 @@ mod tests {
     fn a_head_reads_back_and_no_bit_of_its_page_may_change() {
         let head = Head {
             number: 1 << 40,
-            synced: 77,
             before: EventId::new(1 << 50, 1 << 47),
             run: 9,
             process: 65535,

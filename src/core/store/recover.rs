@@ -40,13 +40,19 @@ impl Found {
         }
         let mut found = Found::default();
         found.past.has_loss = true;
-        let Some((newest, run)) = newest(&heads) else { return found };
+        // What lies behind the newest page of the newest run is of a commit that failed.
+        let newest = heads.iter().map(|(head, _)| (head.run, head.number)).max();
+        let Some((run, newest)) = newest else { return found };
         found.run = run;
         found.newest = newest;
         heads.retain(|(head, _)| head.number <= newest);
         heads.sort_unstable_by_key(|(head, _)| head.number);
         let mut open = Open::default();
         for &(head, slot) in &heads {
+            if head.run < open.run {
+                // So is a page that a later run was to overwrite.
+                continue;
+            }
             // It was whole a moment ago.
             let is_same = read_page(pages, slot, &mut page) == Some(head);
             if is_same {
@@ -82,25 +88,6 @@ impl Found {
             None => self.past.spans.push((process, last)),
         }
     }
-}
-
-/// Returns the number of the newest page that counts, and the newest run.
-///
-/// All pages up to the one that the newest page of the newest run knows as synced count. Of those
-/// behind it, which may be there or not, those count that have no gap before them.
-fn newest(heads: &[(Head, u64)]) -> Option<(u64, u32)> {
-    let (top, _) = heads.iter().max_by_key(|(head, _)| (head.run, head.number))?;
-    let mut behind: Vec<u64> = Vec::new();
-    let of_run = heads.iter().filter(|(head, _)| head.run == top.run && head.number > top.synced);
-    behind.extend(of_run.map(|(head, _)| head.number));
-    behind.sort_unstable();
-    let mut newest = top.synced;
-    for number in behind {
-        if number == newest + 1 {
-            newest = number;
-        }
-    }
-    Some((newest, top.run))
 }
 
 fn read_page(pages: &mut impl Pages, slot: u64, page: &mut [u8]) -> Option<Head> {

@@ -175,7 +175,6 @@ impl Ring {
         let used = (self.page.len() - Head::BYTES) as u16;
         let head = Head {
             number: self.next,
-            synced: self.synced,
             before: self.before,
             run: self.run,
             process: self.process,
