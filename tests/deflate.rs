@@ -294,7 +294,9 @@ fn bits_that_were_not_agreed_on_or_stand_elsewhere_are_refused() {
 fn what_is_corrupt_ends_the_connection_with_1007() {
     let hello = deflate(&json(1, 5000));
     let cut = &hello[..hello.len() - 3];
-    let bad = [&[0xff][..], cut, &[0xf2, 0x00, 0x11, 0x00, 0x00], &[0xf3, 0x48, 0, 7]];
+    // Behind a last block stands something else than padding.
+    let behind = &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x07];
+    let bad = [&[0xff][..], behind, cut, &[0xf2, 0x00, 0x11, 0x00, 0x00], &[0xf3, 0x48, 0, 7]];
     for bytes in bad {
         for size in [1, 2, 10_000] {
             let mut world = world(&ON);

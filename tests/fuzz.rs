@@ -34,6 +34,12 @@ fn messages_of_ws_are_read_as_another_json_reader_reads_them() {
     fuzz("hub", bodies::hub::run, 10_000);
 }
 
+#[cfg(feature = "deflate")]
+#[test]
+fn messages_are_inflated_as_another_library_does_however_they_are_cut() {
+    fuzz("inflate", bodies::inflate::run, 5000);
+}
+
 #[cfg(feature = "jwt")]
 #[test]
 fn tokens_are_believed_that_were_signed_and_say_what_another_reader_reads() {

@@ -11,6 +11,8 @@ pub mod engine;
 pub mod events;
 pub mod head;
 pub mod hub;
+#[cfg(feature = "deflate")]
+pub mod inflate;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 pub mod proxy;

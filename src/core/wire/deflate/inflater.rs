@@ -41,8 +41,8 @@ impl Inflater {
         self.has_ended = false;
     }
 
-    /// Inflates a part of a message into `room`. The input is used up if a step leaves some of the
-    /// room.
+    /// Inflates a part of a message into `room`. If a step leaves some of the room, the input is
+    /// used up, or the data has come to its end.
     ///
     /// # Errors
     ///

@@ -103,8 +103,9 @@ fn inflate(
     while may_have_more {
         let step = inflater.step(piece, &mut room).map_err(|Corrupt| Violation::Deflate)?;
         piece = &piece[step.used..];
-        may_have_more = step.made == room.len();
-        debug_assert!(may_have_more || piece.is_empty(), "an inflater with room uses its input up");
+        // What follows the end of the data is left to the next step, which judges that.
+        may_have_more = step.made == room.len() || !piece.is_empty();
+        debug_assert!(!may_have_more || step.used + step.made > 0, "each step goes on");
         coders.note_inflated(step.made);
         out.push(&room[..step.made])?;
     }
