@@ -457,8 +457,8 @@ impl Entry {
         self.extend();
     }
 
-    /// Hands in another token, if the server says that the one before soon expires. If there is none
-    /// the server ends the connection, and the next one asks again.
+    /// Hands in another token, if the server says that the one before soon expires. If there is
+    /// none the server ends the connection, and the next one asks again.
     fn extend(&mut self) {
         let Some(topics) = &mut self.topics else { return };
         if !topics.take_token_due() {
