@@ -86,7 +86,10 @@ fn a_client_hands_in_another_token_without_a_break() {
     both.pass(10 * MINUTE);
     link.publish("a", "x").unwrap();
     both.pass(SECOND);
-    let is_open = |event: &LinkEvent| matches!(event, LinkEvent::State(change) if change.state == State::Open);
+    let is_open = |event: &LinkEvent| match event {
+        LinkEvent::State(change) => change.state == State::Open,
+        _ => false,
+    };
     assert_eq!(both.count(is_open), 1, "the connection has lasted");
     let stats = both.world.server.stats();
     // One soon after each half minute.
