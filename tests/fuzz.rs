@@ -20,6 +20,11 @@ fn configuration_reads_back_what_it_prints() {
 }
 
 #[test]
+fn messages_in_cbor_are_read_whole_or_answered() {
+    fuzz("cbor", bodies::cbor::run, 20_000);
+}
+
+#[test]
 fn decoder_agrees_with_tungstenite_on_any_bytes() {
     fuzz("decoder", bodies::decoder::run, 3000);
 }

@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "topics/cbor.rs"]
+mod cbor;
 #[path = "topics/events.rs"]
 mod events;
 #[path = "topics/hub.rs"]

@@ -73,6 +73,7 @@ fn check(
             reference_is(reference);
             match data {
                 Published::Text(text) => assert_eq!(Some(&*text), string("data").as_deref()),
+                Published::Binary(bytes) => panic!("JSON bears no bytes: {bytes:?}"),
                 Published::Json(raw) => {
                     assert!(string("data").is_none());
                     assert_eq!(parse(raw).as_ref(), member("data"));

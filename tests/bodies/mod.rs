@@ -4,6 +4,7 @@
 // Each target takes what it needs.
 #![allow(dead_code)]
 
+pub mod cbor;
 #[cfg(feature = "toml")]
 pub mod config;
 pub mod decoder;

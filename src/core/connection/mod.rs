@@ -78,6 +78,7 @@ use crate::core::contract::event::Session;
 use crate::core::contract::route::Face;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::identity::Identity;
+use crate::core::ground::subprotocol::Subprotocol;
 use crate::core::ground::time::{Instant, Moment, SomeMoment};
 use crate::core::ground::trace::Trace;
 use crate::core::ground::wheel::Wheel;
@@ -209,6 +210,12 @@ impl Connection {
             (_, Some(extra)) => extra.grant = None,
             (_, None) => {}
         }
+    }
+
+    /// Returns whether the messages of `/ws` are CBOR here.
+    #[inline]
+    pub fn speaks_cbor(&self) -> bool {
+        self.flags.subprotocol() == Subprotocol::Cbor
     }
 
     /// Takes note of the trace context of the last request: what was known before holds no longer.

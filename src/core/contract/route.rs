@@ -63,7 +63,8 @@ impl RouteSpec {
 
     /// Makes the route of WebSockets with many topics.
     pub fn hub(path: &str) -> RouteSpec {
-        let protocols = vec![Subprotocol::Json.label().to_owned()];
+        let protocols = [Subprotocol::Json, Subprotocol::Cbor];
+        let protocols = protocols.map(|protocol| protocol.label().to_owned()).into();
         RouteSpec { protocols, ..RouteSpec::own(path, RouteKind::Hub) }
     }
 

@@ -24,6 +24,7 @@ use crate::core::topics::{
 use crate::core::wire::encoded::Encoded;
 use crate::core::wire::frame::Frame;
 use crate::core::wire::hub::{self, ServerMessage};
+use crate::core::wire::hub_cbor;
 use crate::core::wire::message::Message;
 use crate::core::wire::sse;
 use crate::core::wire::ws;
@@ -35,10 +36,19 @@ pub(super) enum Form {
     Plain,
     /// `/ws`: JSON messages.
     Hub,
+    /// `/ws`: CBOR messages.
+    CborHub,
     /// An event stream of one topic.
     Stream,
     /// An event stream of several topics, which names them.
     NamedStream,
+}
+
+impl Form {
+    /// Returns whether it is one of `/ws`.
+    pub fn is_hub(self) -> bool {
+        matches!(self, Form::Hub | Form::CborHub)
+    }
 }
 
 /// The encoded forms of the events that were delivered last, for the next subscribers.
@@ -48,10 +58,10 @@ pub(super) struct FormCache(VecDeque<EncodedEvent>);
 #[derive(Debug)]
 struct EncodedEvent {
     id: EventId,
-    frames: [Option<Frame>; 4],
+    frames: [Option<Frame>; 5],
     /// The compressed forms of the first two.
     #[cfg(feature = "deflate")]
-    compressed: [Compressed; 2],
+    compressed: [Compressed; 3],
 }
 
 /// What a form of an event is when it is compressed; `None` in it if it does not shrink.
@@ -90,7 +100,7 @@ impl FormCache {
             }
             self.0.push_back(EncodedEvent {
                 id,
-                frames: [const { None }; 4],
+                frames: [const { None }; 5],
                 #[cfg(feature = "deflate")]
                 compressed: Default::default(),
             });
@@ -199,7 +209,7 @@ impl Engine {
                     self.push_frame(now, id, frame, Kind::Event(key, event.id));
                 }
                 Replay::Gap(gap) => self.tell_gap(now, id, form, key, gap),
-                Replay::CaughtUp(last) if form == Form::Hub => {
+                Replay::CaughtUp(last) if form.is_hub() => {
                     let topic = self.topics.topic_of(key).clone();
                     let last = last.to_string();
                     self.tell(now, id, &ServerMessage::Subscribed { topic: &topic, last: &last });
@@ -323,7 +333,7 @@ impl Engine {
                 self.tell_losses(now, id);
             }
             self.push_frame(now, id, frame, Kind::Event(key, delivery.event.id));
-            if form == Form::Hub {
+            if form.is_hub() {
                 self.tell_pressure(now, id);
             }
         }
@@ -435,14 +445,18 @@ impl Engine {
 
     /// Sends a message of `/ws`.
     pub(super) fn tell(&mut self, now: Instant, id: ConnectionId, message: &ServerMessage<'_>) {
-        let frame = ws::encoder::message(Message::text(message.encode()));
-        self.push_frame(now, id, frame, Kind::Message);
+        let Some(connection) = self.get(id) else { return };
+        let message = match connection.speaks_cbor() {
+            true => Message::binary(hub_cbor::encode(message)),
+            false => Message::text(message.encode()),
+        };
+        self.push_frame(now, id, ws::encoder::message(message), Kind::Message);
     }
 
     /// Tells a client of `/ws` that the server closes, and when to come back.
     pub(super) fn say_goodbye(&mut self, now: Instant, id: ConnectionId, retry_ms: u64) {
         let form = self.get(id).and_then(|connection| self.form(connection));
-        if form == Some(Form::Hub) {
+        if form.is_some_and(Form::is_hub) {
             self.tell(now, id, &ServerMessage::Goaway { retry_ms });
         }
     }
@@ -461,7 +475,7 @@ impl Engine {
             91.. if before < 3 => 3,
             _ => before,
         };
-        if level != before && self.form(connection) == Some(Form::Hub) {
+        if level != before && self.form(connection).is_some_and(Form::is_hub) {
             if let Some(connection) = self.get_mut(id) {
                 connection.flags.feed.pressure = level;
             }
@@ -526,7 +540,7 @@ impl Engine {
         self.stats.discarded_bytes += plan.bytes as u64;
         let mut words = Vec::with_capacity(plan.losses.len());
         for loss in &plan.losses {
-            if loss.next.is_none() && form != Form::Hub {
+            if loss.next.is_none() && !form.is_hub() {
                 self.mark_lost(id, loss.subscription);
                 words.push(None);
                 continue;
@@ -606,6 +620,10 @@ fn encode_gap(form: Form, topic: &str, first: Option<&str>) -> Option<Frame> {
             let gap = ServerMessage::Gap { topic, first };
             Some(ws::encoder::message(Message::text(gap.encode())))
         }
+        Form::CborHub => {
+            let gap = ServerMessage::Gap { topic, first };
+            Some(ws::encoder::message(Message::binary(hub_cbor::encode(&gap))))
+        }
         Form::Stream => Some(Frame::chunk(sse::gap(None, first))),
         Form::NamedStream => Some(Frame::chunk(sse::gap(Some(topic), first))),
     }
@@ -628,6 +646,10 @@ pub(super) fn encode(form: Form, topic: &str, event: &Event) -> Frame {
         Form::Hub => {
             let around = hub::event_around(topic, &id, payload, event.trace.as_ref());
             ws::encoder::text(text(around))
+        }
+        Form::CborHub => {
+            let around = hub_cbor::event_around(topic, &id, payload, event.trace.as_ref());
+            ws::encoder::binary(text(around))
         }
         Form::Stream => stream(None),
         Form::NamedStream => stream(Some(topic)),

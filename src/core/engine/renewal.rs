@@ -21,7 +21,6 @@ use crate::core::engine::Engine;
 use crate::core::engine::asking::{Asked, EXPIRES_MS_MAX, Heard};
 use crate::core::engine::rights::NO_SUBSCRIBE;
 use crate::core::ground::id::ConnectionId;
-use crate::core::ground::json;
 use crate::core::ground::time::Instant;
 use crate::core::wire::hub::{ErrorCode, ServerMessage};
 
@@ -115,8 +114,7 @@ impl Engine {
             if self.may(id, Right::Subscribe, &topic) {
                 continue;
             }
-            let mut quoted = String::new();
-            json::write_string(&mut quoted, &topic);
+            let quoted = self.quoted(id, &topic);
             let (code, sentence) = (ErrorCode::Forbidden, NO_SUBSCRIBE);
             let reference = Some(&*quoted);
             self.tell(now, id, &ServerMessage::Error { code, sentence, reference });

@@ -142,7 +142,7 @@ fn is_behind(settings: &Settings, connection: &Connection) -> bool {
     // A client of `/ws` that leaves so many answers unread may not ask for more.
     let is_deaf = || {
         connection.outbox.held_bytes() > limits.outbox_bytes / 2
-            && form(&settings.routes, connection) == Some(Form::Hub)
+            && form(&settings.routes, connection).is_some_and(Form::is_hub)
     };
     connection.is_behind(limits) || is_deaf()
 }

@@ -101,6 +101,8 @@ pub enum Published<'a> {
     Text(Cow<'a, str>),
     /// The JSON value, raw.
     Json(&'a str),
+    /// Bytes, which JSON does not bear.
+    Binary(&'a [u8]),
 }
 
 impl Published<'_> {
@@ -109,6 +111,7 @@ impl Published<'_> {
         match self {
             Published::Text(text) => Payload::Text(text),
             Published::Json(json) => Payload::Json(json),
+            Published::Binary(bytes) => Payload::Binary(bytes),
         }
     }
 }
@@ -533,8 +536,8 @@ const TOKEN: usize = 8;
 /// The longest of them in escapes, with its quotes.
 const NAME_LEN_MAX: usize = 6 * 7 + 2;
 const NO_OBJECT: &str = "a message is one JSON object";
-const NO_CLIENT_ID: &str = "client is 16 to 64 characters of A-Z a-z 0-9 - _";
-const NO_VERSION: &str = "version is 1 to 64 characters of A-Z a-z 0-9 . _ + -";
+pub(super) const NO_CLIENT_ID: &str = "client is 16 to 64 characters of A-Z a-z 0-9 - _";
+pub(super) const NO_VERSION: &str = "version is 1 to 64 characters of A-Z a-z 0-9 . _ + -";
 
 #[cfg(test)]
 mod tests {

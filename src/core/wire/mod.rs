@@ -1,5 +1,6 @@
-//! What goes over the wire: HTTP, WebSocket, event streams, the JSON messages of `/ws`.
+//! What goes over the wire: HTTP, WebSocket, event streams, the messages of `/ws` in JSON and CBOR.
 
+pub mod cbor;
 #[cfg(feature = "deflate")]
 pub mod deflate;
 pub mod encoded;
@@ -8,6 +9,7 @@ pub mod event_reader;
 pub mod frame;
 pub mod http;
 pub mod hub;
+pub mod hub_cbor;
 pub mod message;
 pub mod payload;
 pub mod proxy_header;

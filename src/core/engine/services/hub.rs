@@ -2,6 +2,7 @@
 //! answered, and the connection stays.
 
 use crate::core::admission::rights::Right;
+use crate::core::connection::Connection;
 use crate::core::contract::offer::HubOfferer;
 use crate::core::engine::feed::Form;
 use crate::core::engine::memory_budget::SHORT_OF_MEMORY;
@@ -18,6 +19,7 @@ use crate::core::ground::time::{Instant, millis_up};
 use crate::core::topics::{After, Content, Name, Payload, PublishError, SubscribeError};
 use crate::core::wire::http::{HeaderLines, Request};
 use crate::core::wire::hub::{self, ClientMessage, ErrorCode, Problem, Reading, ServerMessage};
+use crate::core::wire::hub_cbor;
 use crate::core::wire::message::Message;
 
 /// WebSocket connections with many topics.
@@ -50,6 +52,9 @@ impl Engine {
 
     /// Takes a message of a client.
     fn take_hub_message(&mut self, now: Instant, id: ConnectionId, message: Message) {
+        if self.get(id).is_some_and(Connection::speaks_cbor) {
+            return self.take_cbor(now, id, &message);
+        }
         let Some(text) = message.as_text() else {
             // In a long one no `ref` is looked for: none of it was read as it came.
             let bytes = Some(message.as_bytes()).filter(|bytes| bytes.len() <= BINARY_READ_MAX);
@@ -57,7 +62,35 @@ impl Engine {
             let problem = Reading::refuse(text, "a message is JSON text");
             return self.tell(now, id, &problem.into());
         };
-        match self.read_whole(id, text) {
+        let read = self.read_whole(id, text);
+        self.follow_hub(now, id, read);
+    }
+
+    /// Takes a message of a client that speaks CBOR.
+    fn take_cbor(&mut self, now: Instant, id: ConnectionId, message: &Message) {
+        self.allowance.charge_checked(message.len());
+        let mut reference = String::new();
+        let read = match message {
+            Message::Binary(bytes) => hub_cbor::parse(bytes, &mut reference),
+            Message::Text(_) => {
+                if let Some(inbox) = self.get_mut(id).and_then(|found| found.inbox.as_mut()) {
+                    inbox.reading = None;
+                }
+                let (code, sentence) = (ErrorCode::BadRequest, hub_cbor::NO_CBOR);
+                Err(Problem { code, sentence, reference: None })
+            }
+        };
+        self.follow_hub(now, id, read);
+    }
+
+    /// Does what a client asks for.
+    fn follow_hub(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        read: Result<ClientMessage<'_>, Problem<'_>>,
+    ) {
+        match read {
             Err(problem) => self.tell(now, id, &problem.into()),
             Ok(ClientMessage::Hello { client, version, reference }) => {
                 self.take_hello(now, id, (&client, &version), reference);
@@ -81,6 +114,7 @@ impl Engine {
                 let payload = match data {
                     hub::Published::Text(text) => Payload::text(text.into_owned()),
                     hub::Published::Json(raw) => Payload::Json(raw.into()),
+                    hub::Published::Binary(bytes) => Payload::from(bytes.to_vec()),
                 };
                 let content = payload.traced(self.take_trace(trace));
                 self.publish_hub(now, id, &topic, content, reference);
@@ -130,9 +164,13 @@ impl Engine {
 
     /// Returns what a publication is known by, if its client may send it again.
     fn known_by(&self, id: ConnectionId, reference: Option<&str>) -> Option<(Author, i64)> {
-        let author = self.get(id)?.extra.as_ref()?.author.as_deref()?;
-        // The reader of JSON has seen it: no sign but a minus, no leading zero.
-        let number = reference?.parse().ok()?;
+        let connection = self.get(id)?;
+        let author = connection.extra.as_ref()?.author.as_deref()?;
+        let number = match connection.speaks_cbor() {
+            true => hub_cbor::integer_of(reference?)?,
+            // The reader of JSON has seen it: no sign but a minus, no leading zero.
+            false => reference?.parse().ok()?,
+        };
         Some((author.clone(), number))
     }
 
@@ -175,6 +213,16 @@ impl Engine {
         }
     }
 
+    /// Returns the name of a topic as the `ref` of an error that no `ref` was given for.
+    pub(in crate::core::engine) fn quoted(&self, id: ConnectionId, topic: &str) -> String {
+        if self.get(id).is_some_and(Connection::speaks_cbor) {
+            return hub_cbor::text_reference(topic);
+        }
+        let mut quoted = String::new();
+        json::write_string(&mut quoted, topic);
+        quoted
+    }
+
     fn subscribe_hub(
         &mut self,
         now: Instant,
@@ -196,8 +244,7 @@ impl Engine {
             Ok(()) => self.feed(now, id),
             Err((code, sentence)) => {
                 // Without a `ref` the topic says which subscription it is about.
-                let mut quoted = String::new();
-                json::write_string(&mut quoted, topic);
+                let quoted = self.quoted(id, topic);
                 let reference = Some(reference.unwrap_or(&quoted));
                 self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
             }

@@ -357,9 +357,12 @@ pub(super) fn service_of(route: &Served) -> &'static Service {
 /// Returns how a connection is fed; `None` if it gets no events.
 #[inline]
 pub(super) fn form(routes: &[Served], connection: &Connection) -> Option<Form> {
-    let form = routes[usize::from(connection.route?)].service.form?;
+    let form = match routes[usize::from(connection.route?)].service.form? {
+        Form::Hub if connection.speaks_cbor() => Form::CborHub,
+        form => form,
+    };
     let is_fed = match form {
-        Form::Plain | Form::Hub => connection.is_open(),
+        Form::Plain | Form::Hub | Form::CborHub => connection.is_open(),
         Form::Stream | Form::NamedStream => connection.is_stream(),
     };
     is_fed.then_some(form)

@@ -57,6 +57,11 @@ pub fn opcode(head: &[u8]) -> Option<u8> {
     matches!(opcode, TEXT | BINARY).then_some(opcode)
 }
 
+/// Encodes a message of bytes around a payload.
+pub fn binary(bytes: Encoded) -> Frame {
+    with_head(BINARY, bytes.len(), |head| Frame::encoded(head, bytes))
+}
+
 /// Encodes a ping.
 ///
 /// # Panics
