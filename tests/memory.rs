@@ -24,11 +24,16 @@ use common::rng::Rng;
 #[path = "jwt/maker.rs"]
 mod maker;
 
+#[cfg(feature = "deflate")]
+#[path = "deflate/memory.rs"]
+mod compressed;
+
 /// The system's allocator, counting.
 struct Counting;
 
 thread_local! {
     static LIVE: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -59,12 +64,21 @@ static ALLOCATOR: Counting = Counting;
 
 fn count(bytes: isize, allocations: u64) {
     LIVE.set(LIVE.get() + bytes);
+    PEAK.set(PEAK.get().max(LIVE.get()));
     ALLOCATIONS.set(ALLOCATIONS.get() + allocations);
 }
 
 /// Bytes that this thread has allocated and nobody has freed.
 fn live() -> isize {
     LIVE.get()
+}
+
+/// The most bytes that [`live`] would have given at any moment of `work`.
+#[cfg(feature = "deflate")]
+fn peak_of(work: impl FnOnce()) -> isize {
+    PEAK.set(LIVE.get());
+    work();
+    PEAK.get()
 }
 
 /// Allocations of this thread, those that only grow among them.
