@@ -3,7 +3,8 @@
 //! The turn is production's own ([`heartwheel::core::engine::Engine::turn`]), and so is the pump;
 //! the sockets, the listeners, the workers and the time are made here. Every fourth seed goes over
 //! a transport that behaves as TLS does. Honest peers are real tungstenite clients (with the
-//! feature `client` every second one is a client of ours), dishonest ones follow scripts, the
+//! feature `client` every second one is a client of ours; with the feature `deflate` compression is
+//! on in every second seed, and most WebSockets offer it), dishonest ones follow scripts, the
 //! application is slow, closes, panics and talks to peers that are gone. First faults fall on
 //! everything, and nothing wrong may happen; then they stop, and everything right must happen in
 //! time.
@@ -23,6 +24,8 @@ mod common;
 mod application;
 #[path = "simulation/chunking.rs"]
 mod chunking;
+#[path = "simulation/client_end.rs"]
+mod client_end;
 #[path = "simulation/ending.rs"]
 mod ending;
 #[path = "simulation/hooks.rs"]
@@ -71,7 +74,7 @@ mod witness;
 #[path = "simulation/world.rs"]
 mod world;
 
-use common::chunked;
+use common::{chunked, window};
 use plan::Upheaval;
 use world::{Run, Variant};
 

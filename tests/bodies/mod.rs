@@ -36,5 +36,7 @@ mod frame;
 mod responses;
 #[path = "../common/rng.rs"]
 pub mod rng;
+#[path = "../common/window.rs"]
+mod window;
 #[path = "../simulation/witness.rs"]
 mod witness;

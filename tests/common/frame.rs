@@ -49,8 +49,11 @@ pub fn header(mask: [u8; 4], first: u8, length: u64) -> Vec<u8> {
 
 /// Gives a frame without a mask, as only a server may send it.
 pub fn frame_unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
-    assert!(payload.len() < 126);
-    [&[first, payload.len() as u8], payload].concat()
+    let mut bytes = header(MASK, first, payload.len() as u64);
+    bytes.truncate(bytes.len() - MASK.len());
+    bytes[1] &= 0x7f;
+    bytes.extend(payload);
+    bytes
 }
 
 /// Gives a close frame.

@@ -27,4 +27,5 @@ pub mod server;
 pub mod temp_file;
 pub mod timing;
 pub mod topics;
+pub mod window;
 pub mod world;

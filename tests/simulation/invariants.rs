@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use heartwheel::CloseReason;
 use heartwheel::config::RateAction;
 use heartwheel::core::contract::route::Face;
 use heartwheel::core::engine::Waiting;
+use heartwheel::{CloseReason, Config};
 
 use crate::peer::{Kind, Peer};
 use crate::world::{Run, World};
@@ -42,6 +42,7 @@ impl World {
             config.heartbeat.max,
             config.heartbeat.comment,
             config.topics.retain_for * 2,
+            if compresses(config) { KEPT } else { Duration::ZERO },
         ];
         spans.into_iter().map(ms).max().unwrap_or_default()
     }
@@ -60,7 +61,8 @@ impl Run {
         let timeout = engine.poll_timeout().map(|at| at.as_millis());
         assert!(timeout.is_some() || engine.is_empty(), "a connection without a deadline");
         if !engine.is_draining() && engine.is_empty() && !self.world.plan.has_topics() {
-            assert_eq!(timeout, None, "nothing to do, no wake-up");
+            let rests = |at| compresses(&self.world.plan.config) && at <= self.world.now + ms(KEPT);
+            assert!(timeout.is_none_or(rests), "nothing to do, no wake-up: {timeout:?}");
         }
         let far = self.world.now + self.world.farthest() + self.world.late_ms();
         assert!(timeout.is_none_or(|at| at <= far), "a wake-up far away: {timeout:?} > {far}");
@@ -244,3 +246,17 @@ impl Run {
         }
     }
 }
+
+/// Says whether what compresses is given back a while after its last use.
+#[cfg(feature = "deflate")]
+fn compresses(config: &Config) -> bool {
+    config.compression.mode == heartwheel::config::CompressionMode::On
+}
+
+#[cfg(not(feature = "deflate"))]
+fn compresses(_: &Config) -> bool {
+    false
+}
+
+/// For how long it is kept.
+const KEPT: Duration = Duration::from_secs(10);

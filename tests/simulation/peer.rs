@@ -3,15 +3,19 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
 
 #[cfg(feature = "client")]
 use heartwheel::core::client::{State, Told, Why};
 use heartwheel::core::contract::route::Face;
 use heartwheel::{ConnectionId, Message};
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
 
+use crate::client_end::{self, ClientEnd};
+use crate::common::http;
 use crate::common::rng::Rng;
 use crate::ledger::Ledger;
 use crate::link::Link;
@@ -23,6 +27,7 @@ use crate::scripted::Scripted;
 use crate::sealed::Sealing;
 use crate::settings::{MESSAGE_BYTES_MAX, WEBSOCKETS};
 use crate::topical::Form;
+use crate::window::{self, Window};
 use crate::witness::Witness;
 
 /// One peer, and what is known of its connection from outside.
@@ -75,25 +80,6 @@ pub struct Seen {
     pub unread_when_judged: usize,
     /// Of the last answer.
     pub status: u16,
-}
-
-/// The client's end of a link.
-pub struct ClientEnd(Rc<RefCell<Link>>);
-
-impl Read for ClientEnd {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Read::read(&mut *self.0.borrow_mut(), buffer)
-    }
-}
-
-impl Write for ClientEnd {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Write::write(&mut *self.0.borrow_mut(), bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// A peer that keeps to the rules.
@@ -150,7 +136,7 @@ impl Honest {
         Honest {
             stage,
             starts_at,
-            request: script::upgrade_request(path).into(),
+            request: http::upgrade_request(path, client_end::offer(starts_at)).into_bytes().into(),
             head: Vec::new(),
             next_at: starts_at,
             pause_ms_max: pick(rng, &[30, 500, 3000]),
@@ -220,11 +206,8 @@ impl Honest {
                         let code = 1000u16.into();
                         let _ = socket.close(Some(CloseFrame { code, reason: "".into() }));
                     }
-                    Some(Deed::Send(Message::Text(text))) => {
-                        let _ = socket.write(tungstenite::Message::Text(text));
-                    }
-                    Some(Deed::Send(Message::Binary(bytes))) => {
-                        let _ = socket.write(tungstenite::Message::Binary(bytes));
+                    Some(Deed::Send(message)) => {
+                        let _ = socket.write(written(message, socket.get_ref().compresses()));
                     }
                     None => {}
                 }
@@ -313,9 +296,10 @@ impl Honest {
         self.answered = status;
         if status == Some(101) {
             let rest = self.head.split_off(end + 4);
-            let end = ClientEnd(link.clone());
+            let window = Window::agreed(std::str::from_utf8(&self.head).expect("a head is text"));
+            let end = ClientEnd::new(link.clone(), window, rest);
             let config = WebSocketConfig::default().read_buffer_size(4096);
-            let socket = WebSocket::from_partially_read(end, rest, Role::Client, Some(config));
+            let socket = WebSocket::from_raw_socket(end, Role::Client, Some(config));
             self.stage = Stage::Open(Box::new(socket));
         }
     }
@@ -354,6 +338,21 @@ impl Honest {
                 Err(error) => panic!("the client does not understand the server: {error}"),
             }
         }
+    }
+}
+
+/// Gives a message as the client writes it. Of those that may be compressed every second one is.
+fn written(message: Message, may_compress: bool) -> tungstenite::Message {
+    if may_compress && message.len().is_multiple_of(2) {
+        let kind = if message.as_text().is_some() { Data::Text } else { Data::Binary };
+        let payload = window::compressed(message.as_bytes());
+        let mut frame = Frame::message(payload, OpCode::Data(kind), true);
+        frame.header_mut().rsv1 = true;
+        return tungstenite::Message::Frame(frame);
+    }
+    match message {
+        Message::Text(text) => tungstenite::Message::Text(text),
+        Message::Binary(bytes) => tungstenite::Message::Binary(bytes),
     }
 }
 

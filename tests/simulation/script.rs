@@ -102,6 +102,19 @@ impl Script {
         self
     }
 
+    /// Has the upgrade of a subscriber offer compression, or whatever the lines say.
+    pub fn offer(&mut self, lines: &str) {
+        let add = |text: &str| text.replacen("\r\n\r\n", &format!("\r\n{lines}\r\n"), 1);
+        let is_socket = matches!(self.form, Form::Plain | Form::Hub);
+        match self.acts.first_mut() {
+            Some(Act::Ask(text)) if is_socket => *text = add(text),
+            Some(Act::Send(bytes)) if is_socket => {
+                *bytes = add(std::str::from_utf8(bytes).expect("a head is text")).into_bytes();
+            }
+            _ => {}
+        }
+    }
+
     pub fn send(&mut self, bytes: impl Into<Vec<u8>>) -> &mut Script {
         self.acts.push(Act::Send(bytes.into()));
         self

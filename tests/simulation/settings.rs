@@ -164,6 +164,14 @@ pub fn draw_config(rng: &mut Rng) -> Config {
     config.topics.retain_bytes = pick(rng, &[1 << 20, 1 << 20, 1000]);
     config.topics.retain_for = Duration::from_millis(pick(rng, &[600_000, 600_000, 3000]));
     config.overflow.policy = pick(rng, &OverflowPolicy::ALL);
+    // No draw of its own: what a seed stands for stays as it is.
+    #[cfg(feature = "deflate")]
+    if config.tick.as_millis().is_multiple_of(2) {
+        use heartwheel::config::CompressionHistory::{Message, Off};
+        config.compression.mode = heartwheel::config::CompressionMode::On;
+        let is_by_itself = config.tick.as_millis().is_multiple_of(8);
+        config.compression.history = if is_by_itself { Off } else { Message };
+    }
     config
 }
 

@@ -5,6 +5,7 @@
 use heartwheel::Message;
 
 use super::chunked::Unchunker;
+use super::window::{RSV1, Window};
 
 /// What the server has said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub struct Witness {
     pub streams: bool,
     /// The stream goes in chunks.
     pub chunks: Option<Unchunker>,
+    /// What the peer keeps for compressed messages.
+    window: Option<Window>,
     pub close: Option<u16>,
     /// Final answers; `100 Continue` is none.
     pub answers: usize,
@@ -117,7 +120,7 @@ impl Witness {
             return None;
         }
         match (self.upgraded, self.streams) {
-            (true, _) => frame(&self.pending[from..]),
+            (true, _) => frame(&self.pending[from..], &mut self.window),
             (_, true) => block(&self.pending[from..]),
             _ => self.answer(from),
         }
@@ -134,6 +137,7 @@ impl Witness {
             let value = |line: &str| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned);
             head.lines().find_map(value)
         };
+        self.window = Window::agreed(head);
         let gap = value("Event-Gap");
         let length = value("Content-Length").map_or(0, |text| text.parse().expect("a number"));
         let has_body = !self.heads.contains(&self.answers);
@@ -177,7 +181,8 @@ fn block(bytes: &[u8]) -> Option<(usize, Said)> {
     Some((len, Said::Block(lines.to_owned())))
 }
 
-fn frame(bytes: &[u8]) -> Option<(usize, Said)> {
+/// Gives how long the frame at the front of a server's bytes is, the first byte and the payload.
+pub fn payload_of(bytes: &[u8]) -> Option<(usize, u8, &[u8])> {
     let [first, second, rest @ ..] = bytes else { return None };
     assert_eq!(second & 0x80, 0, "a server's frame bears no mask");
     let (length, rest, head_len) = match second {
@@ -191,7 +196,15 @@ fn frame(bytes: &[u8]) -> Option<(usize, Said)> {
         }
         length => (usize::from(*length), rest, 2),
     };
-    let payload = rest.get(..length)?.to_vec();
+    Some((head_len + length, *first, rest.get(..length)?))
+}
+
+fn frame(bytes: &[u8], window: &mut Option<Window>) -> Option<(usize, Said)> {
+    let (len, first, payload) = payload_of(bytes)?;
+    let (first, payload) = match window {
+        Some(window) if first & RSV1 != 0 => (first & !RSV1, window.inflate(payload)),
+        _ => (first, payload.to_vec()),
+    };
     let said = match first {
         0x81 => Said::Message(Message::text(String::from_utf8(payload).expect("UTF-8"))),
         0x82 => Said::Message(Message::binary(payload)),
@@ -203,5 +216,5 @@ fn frame(bytes: &[u8]) -> Option<(usize, Said)> {
         0x8a => Said::Pong(payload),
         other => panic!("a frame begins with {other:#x}"),
     };
-    Some((head_len + length, said))
+    Some((len, said))
 }

@@ -10,6 +10,7 @@ use heartwheel::core::engine::{Action, Attempt, Engine, Setup};
 use heartwheel::core::ground::time::Instant;
 
 use crate::application::Application;
+use crate::client_end;
 use crate::common::rng::Rng;
 use crate::journal;
 use crate::late_log::LateLog;
@@ -301,7 +302,9 @@ fn draw_peer(rng: &mut Rng, plan: &Plan) -> Peer {
     let kind = match is_honest {
         true => Kind::Honest(Box::new(Honest::draw(rng, starts_at))),
         false => {
-            Kind::Scripted(Box::new(Scripted::new(Script::draw(rng, &plan.mix.kinds), starts_at)))
+            let mut script = Script::draw(rng, &plan.mix.kinds);
+            script.offer(client_end::offer(starts_at));
+            Kind::Scripted(Box::new(Scripted::new(script, starts_at)))
         }
     };
     let starts_at = match &kind {
