@@ -9,6 +9,9 @@ pub struct Agreed {
     /// The window of the peer's inflater is 2 to the power of this, from 9 to 15: no compressed
     /// message may refer further back.
     pub window_bits: u8,
+    /// The client has asked for a window of at most some size: the answer must name one, be it the
+    /// largest (RFC 7692, 7.1.2.1).
+    pub names_window: bool,
     /// The peer keeps its window: a message may refer to the one before.
     pub keeps_window: bool,
 }
@@ -20,7 +23,7 @@ impl Agreed {
         if !self.keeps_window {
             answer += "; server_no_context_takeover";
         }
-        if self.window_bits < WINDOW_BITS_MAX {
+        if self.names_window {
             answer += &format!("; server_max_window_bits={}", self.window_bits);
         }
         answer
@@ -41,7 +44,8 @@ fn read_offer(offer: &str) -> Option<Agreed> {
     if !parts.next()?.eq_ignore_ascii_case("permessage-deflate") {
         return None;
     }
-    let mut agreed = Agreed { window_bits: WINDOW_BITS_MAX, keeps_window: true };
+    let mut agreed =
+        Agreed { window_bits: WINDOW_BITS_MAX, names_window: false, keeps_window: true };
     let mut seen = [false; PARAMETERS.len()];
     for part in parts {
         let (name, value) = match part.split_once('=') {
@@ -57,6 +61,7 @@ fn read_offer(offer: &str) -> Option<Agreed> {
             (CLIENT_NO_CONTEXT, None) => {}
             (SERVER_BITS, Some(value)) => {
                 agreed.window_bits = read_bits(value).filter(|bits| *bits >= WINDOW_BITS_MIN)?;
+                agreed.names_window = true;
             }
             // What the client says of its own window changes nothing: the largest is inflated.
             (CLIENT_BITS, Some(value)) => drop(read_bits(value)?),
@@ -161,13 +166,20 @@ mod tests {
 
     #[test]
     fn the_answer_says_what_holds() {
-        let answer = |window_bits, keeps_window| Agreed { window_bits, keeps_window }.answer();
+        let answer = |offer: &str| choose([offer.as_bytes()].into_iter()).unwrap().answer();
         let plain = "permessage-deflate; client_no_context_takeover";
-        assert_eq!(answer(15, true), plain);
-        assert_eq!(answer(9, true), format!("{plain}; server_max_window_bits=9"));
-        assert_eq!(answer(15, false), format!("{plain}; server_no_context_takeover"));
-        let asked = choose([&b"permessage-deflate; server_no_context_takeover"[..]].into_iter());
-        assert_eq!(asked, Some(Agreed { window_bits: 15, keeps_window: false }));
-        assert!(choose([&b"permessage-deflate"[..]].into_iter()).is_some_and(|it| it.keeps_window));
+        for (offered, answered) in [
+            ("", ""),
+            ("; client_max_window_bits=9", ""),
+            ("; server_max_window_bits=9", "; server_max_window_bits=9"),
+            ("; server_max_window_bits=15", "; server_max_window_bits=15"),
+            ("; server_no_context_takeover", "; server_no_context_takeover"),
+        ] {
+            let offer = format!("permessage-deflate{offered}");
+            assert_eq!(answer(&offer), format!("{plain}{answered}"), "{offer}");
+        }
+        let keeps = |offer: &[u8]| choose([offer].into_iter()).unwrap().keeps_window;
+        assert!(keeps(b"permessage-deflate"));
+        assert!(!keeps(b"permessage-deflate; server_no_context_takeover"));
     }
 }
