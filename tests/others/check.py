@@ -1,8 +1,9 @@
-"""Runs the program's clients against the servers of one part, and judges what they say and do.
+"""Runs the program's clients against the servers of one part, or its server against the clients of
+one, and judges what they say and do.
 
     check.py PROGRAM FOLDER PART
 
-PART is websockets, ws, wall or names. FOLDER takes what the programs print. Exit status 1 if
+PART is websockets, ws, wall, names, websockets-clients or ws-clients. FOLDER takes what the programs print. Exit status 1 if
 anything did not hold.
 """
 import http.server
@@ -22,6 +23,10 @@ OTHERS = os.path.join(HERE, "../../target/others")
 SERVERS = {
     "websockets": (os.path.join(OTHERS, "python/bin/python"), os.path.join(HERE, "server.py")),
     "ws": ("node", os.path.join(HERE, "server.js")),
+}
+CLIENTS = {
+    "websockets-clients": (SERVERS["websockets"][0], os.path.join(HERE, "clients.py")),
+    "ws-clients": ("node", os.path.join(HERE, "clients.js")),
 }
 # How long anything may take.
 PATIENCE = 25
@@ -245,6 +250,36 @@ class Library(Part):
             self.check(got[-2:] == codes, server.name, "saw the codes", got)
 
 
+# -- Clients made of libraries ---------------------------------------------------------------------
+
+
+class Clients(Part):
+    """Our server, which compresses, and clients that are made of a library."""
+
+    def run(self, part):
+        # What is published faster than it may leave is dropped, before it is compressed.
+        settings = ("compression.mode=on", "limits.send_per_second=50", "limits.outbox_bytes=8k",
+                    "overflow.policy=drop_oldest", "listen=127.0.0.1:0", "admin_listen=off",
+                    "limits.topics=1000")
+        words = [word for setting in settings for word in ("--set", setting)]
+        server = self.start("server", self.program, "serve", "--log", "info", *words)
+        listens = lambda: re.search(r"listening .*?(127\.0\.0\.1:\d+)", server.read())
+        if not self.until(listens, "the server listens:", server.read()):
+            return
+        clients = self.start("clients", *CLIENTS[part], listens()[1])
+        clients.ends(0)
+        told = {what: [line for line in clients.lines() if line["is"] == what]
+                for what in ("agreed", "read", "fault", "done")}
+        for fault in told["fault"]:
+            self.check(False, fault)
+        ways = sum(line["ways"] for line in told["done"])
+        self.check(ways > 10, "went", ways, "ways")
+        counts = [line["count"] for line in told["agreed"]]
+        self.check(counts == [1] * ways, "agreed on", counts)
+        missed = [line["missed"] for line in told["read"]]
+        self.check(len(missed) == ways and all(missed), "of what was dropped missed", missed)
+
+
 # -- A wall of HTTP --------------------------------------------------------------------------------
 
 PORTAL = b"<!DOCTYPE html><title>Welcome</title><form>Your room number</form>"
@@ -398,7 +433,8 @@ class Names(Part):
         self.check(client.read(".out") == "hello\nagain\n", "it printed", client.read(".out"))
 
 
-PARTS = {"websockets": Library, "ws": Library, "wall": Walls, "names": Names}
+PARTS = {"websockets": Library, "ws": Library, "wall": Walls, "names": Names,
+         "websockets-clients": Clients, "ws-clients": Clients}
 
 
 def main(program, place, name):
