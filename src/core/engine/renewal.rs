@@ -66,7 +66,7 @@ impl Engine {
             })?;
             return match token.subject == subject {
                 true => Ok(token.into()),
-                false => Err(ANOTHERS),
+                false => Err(OF_ANOTHER),
             };
         }
         Ok(Renewed::default())
@@ -165,7 +165,7 @@ impl Engine {
         let terms = match self.judge(id, heard).and_then(|accept| Ok(accept.into_terms()?)) {
             Err(refusal) if refusal.status() == 503 => Err("it cannot be decided about this token"),
             Err(_) => Err("this token is not good"),
-            Ok(terms) if terms.identity != identity => Err(ANOTHERS),
+            Ok(terms) if terms.identity != identity => Err(OF_ANOTHER),
             Ok(terms) => Ok(terms),
         };
         match terms {
@@ -188,7 +188,7 @@ impl Engine {
     }
 }
 
-const ANOTHERS: &str = "this token is another's";
+const OF_ANOTHER: &str = "this token is another's";
 
 /// The longest token that a service is asked about, in bytes.
 #[cfg(feature = "client")]
