@@ -4,6 +4,7 @@
 
 mod common;
 
+#[cfg(feature = "cbor")]
 #[path = "topics/cbor.rs"]
 mod cbor;
 #[path = "topics/events.rs"]

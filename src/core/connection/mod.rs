@@ -215,7 +215,7 @@ impl Connection {
     /// Returns whether the messages of `/ws` are CBOR here.
     #[inline]
     pub fn speaks_cbor(&self) -> bool {
-        self.flags.subprotocol() == Subprotocol::Cbor
+        cfg!(feature = "cbor") && self.flags.subprotocol() == Subprotocol::Cbor
     }
 
     /// Takes note of the trace context of the last request: what was known before holds no longer.

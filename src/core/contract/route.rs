@@ -63,8 +63,12 @@ impl RouteSpec {
 
     /// Makes the route of WebSockets with many topics.
     pub fn hub(path: &str) -> RouteSpec {
-        let protocols = [Subprotocol::Json, Subprotocol::Cbor];
-        let protocols = protocols.map(|protocol| protocol.label().to_owned()).into();
+        let protocols = [
+            Subprotocol::Json.label().to_owned(),
+            #[cfg(feature = "cbor")]
+            Subprotocol::Cbor.label().to_owned(),
+        ];
+        let protocols = protocols.into();
         RouteSpec { protocols, ..RouteSpec::own(path, RouteKind::Hub) }
     }
 

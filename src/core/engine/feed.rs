@@ -37,6 +37,7 @@ pub(super) enum Form {
     /// `/ws`: JSON messages.
     Hub,
     /// `/ws`: CBOR messages.
+    #[cfg(feature = "cbor")]
     CborHub,
     /// An event stream of one topic.
     Stream,
@@ -47,7 +48,12 @@ pub(super) enum Form {
 impl Form {
     /// Returns whether it is one of `/ws`.
     pub fn is_hub(self) -> bool {
-        matches!(self, Form::Hub | Form::CborHub)
+        match self {
+            Form::Hub => true,
+            #[cfg(feature = "cbor")]
+            Form::CborHub => true,
+            Form::Plain | Form::Stream | Form::NamedStream => false,
+        }
     }
 }
 
@@ -620,6 +626,7 @@ fn encode_gap(form: Form, topic: &str, first: Option<&str>) -> Option<Frame> {
             let gap = ServerMessage::Gap { topic, first };
             Some(ws::encoder::message(Message::text(gap.encode())))
         }
+        #[cfg(feature = "cbor")]
         Form::CborHub => {
             let gap = ServerMessage::Gap { topic, first };
             Some(ws::encoder::message(Message::binary(hub_cbor::encode(&gap))))
@@ -647,6 +654,7 @@ pub(super) fn encode(form: Form, topic: &str, event: &Event) -> Frame {
             let around = hub::event_around(topic, &id, payload, event.trace.as_ref());
             ws::encoder::text(text(around))
         }
+        #[cfg(feature = "cbor")]
         Form::CborHub => {
             let around = hub_cbor::event_around(topic, &id, payload, event.trace.as_ref());
             ws::encoder::binary(text(around))

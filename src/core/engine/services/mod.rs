@@ -358,11 +358,14 @@ pub(super) fn service_of(route: &Served) -> &'static Service {
 #[inline]
 pub(super) fn form(routes: &[Served], connection: &Connection) -> Option<Form> {
     let form = match routes[usize::from(connection.route?)].service.form? {
+        #[cfg(feature = "cbor")]
         Form::Hub if connection.speaks_cbor() => Form::CborHub,
         form => form,
     };
     let is_fed = match form {
-        Form::Plain | Form::Hub | Form::CborHub => connection.is_open(),
+        Form::Plain | Form::Hub => connection.is_open(),
+        #[cfg(feature = "cbor")]
+        Form::CborHub => connection.is_open(),
         Form::Stream | Form::NamedStream => connection.is_stream(),
     };
     is_fed.then_some(form)
