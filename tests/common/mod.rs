@@ -17,6 +17,7 @@ pub mod lag;
 pub mod lines;
 #[cfg(feature = "tls")]
 pub mod link;
+pub mod preload;
 pub mod process;
 #[cfg(feature = "program")]
 pub mod program;

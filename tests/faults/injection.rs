@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -19,6 +19,7 @@ use tungstenite::{Message, WebSocket};
 use crate::common::client::{Client, End, is_timeout};
 use crate::common::frame::{BINARY, TEXT, frame};
 use crate::common::http::get_request;
+use crate::common::preload;
 use crate::common::program::Program;
 use crate::common::rng::Rng;
 use crate::common::timing::{alone, assert_took, assert_took_between, quiet, rounds_of};
@@ -87,22 +88,10 @@ const FAILED_AT: u64 = 28;
 const TRICKLES_AT: u64 = 32;
 const STEPS_CLOCK_AT: u64 = 36;
 
-/// Gives the library that is loaded in front, compiled by the linker driver that every build of the
-/// tests needs, too.
+/// Gives the library that is loaded in front.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("inject.so");
-        let own = path.with_extension(std::process::id().to_string());
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/inject.c");
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]);
-        let status = cc.arg(&own).arg(source).arg("-ldl").status().expect("cc can be run");
-        assert!(status.success(), "{status}");
-        // Another run of the tests may have it loaded just now.
-        fs::rename(&own, &path).expect("the folder is ours");
-        path
-    })
+    LIBRARY.get_or_init(|| preload::compile("tests/faults/inject.c"))
 }
 
 /// Connects with the patience of these tests.

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::restart::{Ring, after, metrics, read};
+use crate::common::preload;
 use crate::common::program::Program;
 use crate::common::timing::{PATIENCE, comes_within};
 use crate::common::topics::{post, publish};
@@ -19,17 +19,7 @@ use crate::common::topics::{post, publish};
 /// Gives the library that is loaded in front.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("disk.so");
-        let own = path.with_extension(std::process::id().to_string());
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/store/disk.c");
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]);
-        let status = cc.arg(&own).arg(source).arg("-ldl").status().expect("cc can be run");
-        assert!(status.success(), "{status}");
-        fs::rename(&own, &path).expect("the folder is ours");
-        path
-    })
+    LIBRARY.get_or_init(|| preload::compile("tests/store/disk.c"))
 }
 
 /// The program on such a disk. While `switch` is there, the disk is as the environment says.
