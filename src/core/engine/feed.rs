@@ -46,6 +46,12 @@ pub(super) enum Form {
 }
 
 impl Form {
+    /// How many there are.
+    const COUNT: usize = Form::SOCKETS + 2;
+
+    /// How many there are for WebSockets: the first ones.
+    const SOCKETS: usize = 2 + cfg!(feature = "cbor") as usize;
+
     /// Returns whether it is one of `/ws`.
     pub fn is_hub(self) -> bool {
         match self {
@@ -64,10 +70,10 @@ pub(super) struct FormCache(VecDeque<EncodedEvent>);
 #[derive(Debug)]
 struct EncodedEvent {
     id: EventId,
-    frames: [Option<Frame>; 5],
-    /// The compressed forms of the first two.
+    frames: [Option<Frame>; Form::COUNT],
+    /// The compressed forms of those for WebSockets.
     #[cfg(feature = "deflate")]
-    compressed: [Compressed; 3],
+    compressed: [Compressed; Form::SOCKETS],
 }
 
 /// What a form of an event is when it is compressed; `None` in it if it does not shrink.
@@ -106,7 +112,7 @@ impl FormCache {
             }
             self.0.push_back(EncodedEvent {
                 id,
-                frames: [const { None }; 5],
+                frames: [const { None }; Form::COUNT],
                 #[cfg(feature = "deflate")]
                 compressed: Default::default(),
             });

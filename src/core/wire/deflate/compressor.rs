@@ -41,7 +41,8 @@ impl Compressor {
 
     fn new(level: u8, window_bits: u8) -> Compressor {
         let window = -i32::from(window_bits);
-        let config = DeflateConfig { level: level.into(), window_bits: window, ..config() };
+        let config =
+            DeflateConfig { level: level.into(), window_bits: window, ..DeflateConfig::default() };
         Compressor { deflate: Deflate::new_with_config(config), level, window_bits }
     }
 
@@ -98,10 +99,6 @@ impl fmt::Debug for Compressor {
 }
 
 const WINDOW_BITS_MAX: u8 = 15;
-
-fn config() -> DeflateConfig {
-    DeflateConfig::default()
-}
 
 #[cfg(test)]
 mod tests {
