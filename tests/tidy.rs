@@ -123,6 +123,7 @@ fn modules_of_the_core_name_none_above_them() {
         "contract",
         "observe",
         "config",
+        "bridge",
         "admission",
         "store",
         "topics",

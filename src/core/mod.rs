@@ -11,6 +11,7 @@
 //! | what the engine and the application tell each other | [`contract`] |
 //! | figures | [`observe`] |
 //! | settings | [`config`] |
+//! | what bridges carry, and how it is named | `bridge` (with the feature of that name) |
 //! | who may do what | [`admission`] |
 //! | events on flash | `store` (with the feature of that name) |
 //! | logs of events, subscriptions | [`topics`] |
@@ -18,6 +19,8 @@
 //! | values | [`ground`] |
 
 pub mod admission;
+#[cfg(feature = "bridge")]
+pub mod bridge;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod config;

@@ -93,7 +93,7 @@ impl Rights {
 }
 
 /// Returns whether this is a pattern: with a character for each `*` it must be a topic's name.
-pub(super) fn is_pattern(text: &str) -> bool {
+pub(crate) fn is_pattern(text: &str) -> bool {
     Name::is_valid(&text.replace('*', "x"))
 }
 
@@ -102,7 +102,7 @@ pub(super) fn is_pattern(text: &str) -> bool {
 ///
 /// Each piece between two `*` is matched where it first occurs: if a later place leads to a match,
 /// this one does, too.
-pub(super) fn matches(pattern: &str, topic: &str) -> bool {
+pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return *pattern == *topic };
     let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
     let has_middle = rest.contains('*');

@@ -24,6 +24,8 @@ pub mod log;
 mod logged;
 mod name;
 mod payload;
+#[cfg(feature = "bridge")]
+mod readers;
 mod replay;
 mod retention;
 mod subscriptions;
@@ -42,6 +44,8 @@ pub use id::EventId;
 pub use kept::{IsDurable, Kept, Past};
 pub use name::{BadName, Name};
 pub use payload::{Content, Event, Payload};
+#[cfg(feature = "bridge")]
+pub use readers::{ReaderKey, Reading, Wants, What};
 pub use replay::{After, Gap, Replay};
 pub use retention::Rules;
 pub use subscriptions::{FirstSubscription, SubscriptionKey};
@@ -52,6 +56,8 @@ use id::Issuer;
 #[cfg(feature = "store")]
 use kept::Keeping;
 use log::Log;
+#[cfg(feature = "bridge")]
+use readers::Readers;
 use subscriptions::{Ring, State, Subscription, Subscriptions};
 use table::Table;
 
@@ -76,6 +82,9 @@ pub struct Topics {
     /// What is given to a store, if there is one.
     #[cfg(feature = "store")]
     keeping: Option<Box<Keeping>>,
+    /// What bridges read, if there are any.
+    #[cfg(feature = "bridge")]
+    readers: Option<Box<Readers>>,
 }
 
 impl Topics {
@@ -93,6 +102,8 @@ impl Topics {
             audience: None,
             #[cfg(feature = "store")]
             keeping: None,
+            #[cfg(feature = "bridge")]
+            readers: None,
         }
     }
 
@@ -129,6 +140,8 @@ impl Topics {
             ordinal
         });
         self.published += 1;
+        #[cfg(feature = "bridge")]
+        self.note_appended(slot, id);
         self.fan_out(slot, ordinal, event);
         self.table.forget_if_unused(slot);
     }
@@ -425,7 +438,10 @@ impl Topics {
             return Err(PublishError::TopicsFull);
         }
         let log = self.empty_log(topic);
-        Ok(self.table.insert(name, log))
+        let slot = self.table.insert(name, log);
+        #[cfg(feature = "bridge")]
+        self.note_topic_made(slot);
+        Ok(slot)
     }
 
     /// Returns the log of a topic that does not exist. It may be a forgotten one, so positions
@@ -496,33 +512,38 @@ mod tests {
     use super::*;
     use crate::core::ground::id::Generation;
 
-    pub(super) const NOW: Instant = Instant::from_millis(1000);
-    pub(super) const PROCESS: u16 = 7;
+    pub(in crate::core::topics) const NOW: Instant = Instant::from_millis(1000);
+    pub(in crate::core::topics) const PROCESS: u16 = 7;
 
-    pub(super) fn topics() -> Topics {
+    pub(in crate::core::topics) fn topics() -> Topics {
         Topics::new(Rules::default(), PROCESS, 1000)
     }
 
     /// Publishes at `ms` after the beginning.
-    pub(super) fn publish(topics: &mut Topics, ms: u64, topic: &str, text: &str) -> EventId {
+    pub(in crate::core::topics) fn publish(
+        topics: &mut Topics,
+        ms: u64,
+        topic: &str,
+        text: &str,
+    ) -> EventId {
         let now = Instant::from_millis(ms);
         topics.publish(now, 1000 + ms, topic, Payload::text(text)).unwrap()
     }
 
     /// The ids that are retained of a topic.
-    pub(super) fn ids(topics: &Topics, topic: &str) -> Vec<EventId> {
+    pub(in crate::core::topics) fn ids(topics: &Topics, topic: &str) -> Vec<EventId> {
         let log = topics.table.find(topic).map(|slot| &topics.table[slot].log);
         log.into_iter().flat_map(|log| log.events_from(0)).map(|event| event.id).collect()
     }
 
     /// Checks the invariants of all topics.
-    pub(super) fn check(topics: &Topics) {
+    pub(in crate::core::topics) fn check(topics: &Topics) {
         topics.table.check();
         topics.check_fan_out();
     }
 
     /// A connection, as far as topics know it.
-    pub(super) struct Peer {
+    pub(in crate::core::topics) struct Peer {
         pub id: ConnectionId,
         pub list: FirstSubscription,
     }

@@ -6,10 +6,12 @@ use std::ops::{Index, IndexMut};
 use slab::Slab;
 
 use super::log::Log;
+#[cfg(feature = "bridge")]
+use super::readers::InReaders;
 use super::{EventId, FirstSubscription, Name};
 
-/// One topic. It is forgotten as soon as it has no retained event, no subscription and no event on
-/// its way.
+/// One topic. It is forgotten as soon as it has no retained event, no subscription, no event on its
+/// way and nothing that a reader has yet to be given.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub name: Name,
@@ -20,6 +22,18 @@ pub(super) struct Topic {
     pub subscribers: u32,
     /// Events that the fan-out still holds.
     pub on_their_way: u32,
+    #[cfg(feature = "bridge")]
+    pub readers: InReaders,
+}
+
+impl Topic {
+    /// Returns whether nothing would be lost with the topic.
+    fn is_unused(&self) -> bool {
+        let is_unused = self.log.is_empty() && self.subscribers == 0 && self.on_their_way == 0;
+        #[cfg(feature = "bridge")]
+        let is_unused = is_unused && !self.readers.is_unread();
+        is_unused
+    }
 }
 
 /// All topics of a server. A slot names a topic as long as it is not forgotten.
@@ -69,6 +83,8 @@ impl Table {
             live: FirstSubscription::NONE,
             subscribers: 0,
             on_their_way: 0,
+            #[cfg(feature = "bridge")]
+            readers: InReaders::default(),
         }) as u32;
         let replaced = self.by_name.insert(name, slot);
         debug_assert_eq!(replaced, None);
@@ -101,7 +117,7 @@ impl Table {
     /// Forgets a topic that is empty and unused.
     pub fn forget_if_unused(&mut self, slot: u32) {
         let topic = &self.topics[slot as usize];
-        if !topic.log.is_empty() || topic.subscribers > 0 || topic.on_their_way > 0 {
+        if !topic.is_unused() {
             return;
         }
         debug_assert!(topic.live.is_none());
@@ -112,6 +128,12 @@ impl Table {
             self.topics = Slab::new();
             self.by_name.shrink_to_fit();
         }
+    }
+
+    /// Returns the slots of all topics.
+    #[cfg(feature = "bridge")]
+    pub fn slots(&self) -> impl Iterator<Item = u32> {
+        self.topics.iter().map(|(slot, _)| slot as u32)
     }
 
     #[cfg(test)]
@@ -127,8 +149,7 @@ impl Table {
         let mut oldest = BTreeSet::new();
         for (slot, topic) in &self.topics {
             assert_eq!(self.by_name[&topic.name], slot as u32);
-            let is_unused = topic.subscribers == 0 && topic.on_their_way == 0;
-            assert!(!topic.log.is_empty() || !is_unused, "{} is to be forgotten", topic.name);
+            assert!(!topic.is_unused(), "{} is to be forgotten", topic.name);
             bytes += topic.log.bytes();
             oldest.extend(first_id(&topic.log).map(|id| (id, slot as u32)));
         }
