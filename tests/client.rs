@@ -3,6 +3,9 @@
 
 mod common;
 
+#[cfg(feature = "cbor")]
+#[path = "client/cbor.rs"]
+mod cbor;
 // Streams that know what they are to be read as are for another test.
 #[allow(dead_code)]
 #[path = "common/event_stream.rs"]

@@ -27,7 +27,7 @@ fn library() -> &'static Path {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        cargo.args(["build", "--quiet", "--locked", "--features", "ffi,streams,client"]);
+        cargo.args(["build", "--quiet", "--locked", "--features", "ffi,streams,client,cbor"]);
         cargo.args(["--package", "heartwheel-capi", "--target-dir"]).arg(target);
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
         if profile == "release" {

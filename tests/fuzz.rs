@@ -83,6 +83,12 @@ fn responses_are_read_or_refused_however_they_are_cut() {
     fuzz("response", bodies::response::run, 5000);
 }
 
+#[cfg(feature = "client")]
+#[test]
+fn clients_of_topics_tell_the_same_of_both_forms() {
+    fuzz("topics", bodies::topics::run, 20_000);
+}
+
 /// Runs a body over the seeds of its target, then over inputs made of them.
 fn fuzz(target: &str, body: fn(&[u8]), rounds: u64) {
     let seeds = seeds(target);

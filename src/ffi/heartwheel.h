@@ -372,12 +372,18 @@ int heartwheel_connect(heartwheel *, const char *url, const char *token_or_null,
  * and sent again after a break, which the server publishes once. HEARTWHEEL_PUBLISHED or
  * _NOT_PUBLISHED bear the reference that is put into *reference_or_null.
  *
+ * heartwheel_publish_binary_to publishes bytes. They travel in CBOR alone: the library and the
+ * server must have been built with the feature `cbor`. If the server turns out to have no CBOR, bytes
+ * that waited for the connection end with HEARTWHEEL_NOT_PUBLISHED, "bad_request".
+ *
  * Returns HEARTWHEEL_OK; HEARTWHEEL_E_FULL if more than client.pending_bytes, or 64 publications,
  * wait for an answer; HEARTWHEEL_E_ARGUMENT if no topic can have this name, or the client has no
- * topics; HEARTWHEEL_E_GONE. Any time.
+ * topics, or the connection bears no bytes, or no message as long; HEARTWHEEL_E_GONE. Any time.
  */
 int heartwheel_publish_to(heartwheel *, heartwheel_peer client, const char *topic, const char *text,
                           size_t len, uint64_t *reference_or_null);
+int heartwheel_publish_binary_to(heartwheel *, heartwheel_peer client, const char *topic,
+                                 const void *data, size_t len, uint64_t *reference_or_null);
 
 /*
  * Write the topic, and the id, of the client's event that was pulled last, cut to size, with a NUL

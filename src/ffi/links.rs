@@ -2,12 +2,15 @@
 //!
 //! Without the feature `client` the functions of the header are there, and say so.
 
-use std::ffi::{c_char, c_int, c_uint};
+use std::ffi::{c_char, c_int, c_uint, c_void};
+
+use tungstenite::Bytes;
 
 use super::failure::{Code, Failure, OK};
 use super::handle::{Heartwheel, with};
 use super::host::Host;
 use super::input;
+use crate::core::topics::Payload;
 
 /// Makes a client.
 ///
@@ -54,15 +57,52 @@ pub unsafe extern "C" fn heartwheel_publish_to(
     let body = |host: &mut Host| {
         // SAFETY: the host's texts.
         let (topic, text) = unsafe { (input::text(topic)?, input::utf8(text, len)?) };
-        let published = host.publish_to(input::peer(client)?, topic, text)?;
-        if !reference.is_null() && reference.is_aligned() {
-            // SAFETY: it is not null and aligned, and the host says that a number can be put there.
-            unsafe { reference.write(published) };
-        }
+        let published = host.publish_to(input::peer(client)?, topic, Payload::text(text))?;
+        // SAFETY: the host's place.
+        unsafe { put(reference, published) };
         Ok(OK)
     };
     // SAFETY: the host's handle.
     unsafe { with(handle, body) }
+}
+
+/// Publishes bytes to a topic of the server of a client.
+///
+/// # Safety
+///
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn heartwheel_publish_binary_to(
+    handle: *mut Heartwheel,
+    client: u64,
+    topic: *const c_char,
+    data: *const c_void,
+    len: usize,
+    reference: *mut u64,
+) -> c_int {
+    let body = |host: &mut Host| {
+        // SAFETY: the host's text and bytes.
+        let (topic, data) = unsafe { (input::text(topic)?, input::bytes(data.cast(), len)?) };
+        let payload = Payload::Binary(Bytes::copy_from_slice(data));
+        let published = host.publish_to(input::peer(client)?, topic, payload)?;
+        // SAFETY: the host's place.
+        unsafe { put(reference, published) };
+        Ok(OK)
+    };
+    // SAFETY: the host's handle.
+    unsafe { with(handle, body) }
+}
+
+/// Writes a reference, if the host has given a place for it.
+///
+/// # Safety
+///
+/// `place` is null, or a number can be put there.
+unsafe fn put(place: *mut u64, reference: u64) {
+    if !place.is_null() && place.is_aligned() {
+        // SAFETY: it is not null and aligned, and the caller says that a number can be put there.
+        unsafe { place.write(reference) };
+    }
 }
 
 /// Writes the topic of the event that was pulled last.
@@ -105,7 +145,7 @@ impl Host {
         &mut self,
         _: crate::core::ground::id::ConnectionId,
         _: &str,
-        _: &str,
+        _: Payload,
     ) -> Result<u64, Failure> {
         Err(NO_CLIENTS)
     }
@@ -184,11 +224,11 @@ mod with_clients {
             &mut self,
             id: ConnectionId,
             topic: &str,
-            text: &str,
+            payload: Payload,
         ) -> Result<u64, Failure> {
             let link = self.link(id).ok_or(Refused::Gone)?;
             let (number, reference) = (link.number(), link.next_reference());
-            let content = Payload::text(text).into();
+            let content = payload.into();
             let taken = self.server.inner.with_clients(|clients, now| {
                 clients.ask(now, number, |entry, means| {
                     entry.publish(means, reference, topic, &content)

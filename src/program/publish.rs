@@ -15,7 +15,7 @@ use super::client::{
 };
 use crate::client::TopicEvent;
 use crate::core::config::Config;
-use crate::core::topics::Name;
+use crate::core::topics::{Name, Payload};
 use crate::system::spawn::spawn;
 use crate::threads::dial::Dial;
 use crate::threads::handle::SendError;
@@ -86,12 +86,12 @@ impl Feeder {
     fn feed(&self, source: Source) -> Ended {
         let mut stdin = io::stdin().lock();
         match source {
-            Source::Given(word) => self.publish(text(word.into_encoded_bytes(), "the payload")?),
+            Source::Given(word) => self.publish(payload(word.into_encoded_bytes(), "the payload")?),
             Source::Whole => {
                 let mut bytes = Vec::new();
                 let read = stdin.take(EVENT_BYTES_MAX + 1).read_to_end(&mut bytes);
                 read.map_err(|error| format!("stdin: {error}"))?;
-                self.publish(text(bytes, "stdin")?)
+                self.publish(payload(bytes, "stdin")?)
             }
             Source::Lines => {
                 for number in 1_u64.. {
@@ -102,7 +102,7 @@ impl Feeder {
                         break;
                     }
                     bytes.pop_if(|last| *last == b'\n');
-                    self.publish(text(bytes, &what)?)?;
+                    self.publish(payload(bytes, &what)?)?;
                 }
                 Ok(())
             }
@@ -110,9 +110,8 @@ impl Feeder {
     }
 
     /// Publishes when there is room.
-    fn publish(&self, text: String) -> Ended {
-        let Some(number) = self.window.enter(&text) else { return Ok(()) };
-        let payload = crate::core::topics::Payload::from(text);
+    fn publish(&self, payload: Payload) -> Ended {
+        let Some(number) = self.window.enter(payload.len()) else { return Ok(()) };
         match self.stop.link.publish(&self.topic, payload) {
             Ok(reference) => {
                 debug_assert_eq!(reference, number, "nothing else is published");
@@ -133,13 +132,16 @@ impl Feeder {
     }
 }
 
-/// Reads text: `/ws` in JSON bears nothing else.
-fn text(bytes: Vec<u8>, what: &str) -> Result<String, String> {
+/// Takes UTF-8 as text, and all else as bytes, which `/ws` bears in CBOR alone.
+fn payload(bytes: Vec<u8>, what: &str) -> Result<Payload, String> {
     if bytes.len() as u64 > EVENT_BYTES_MAX {
         return Err(format!("{what}: is longer than {} MiB", EVENT_BYTES_MAX >> 20));
     }
-    let read = String::from_utf8(bytes);
-    read.map_err(|_| format!("{what}: is no UTF-8, and only text can be published over /ws"))
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text.into()),
+        Err(error) if cfg!(feature = "cbor") => Ok(error.into_bytes().into()),
+        Err(_) => Err(format!("{what}: is no UTF-8, and this build publishes text: no `cbor`")),
+    }
 }
 
 /// What has been published and not been answered.
@@ -147,8 +149,7 @@ struct Window {
     under_way: Mutex<UnderWay>,
     changed: Condvar,
     bytes_max: usize,
-    /// Of a message, beside the payload.
-    envelope: usize,
+    topic_len: usize,
 }
 
 #[derive(Default)]
@@ -163,16 +164,14 @@ struct UnderWay {
 
 impl Window {
     fn new(bytes_max: usize, topic_len: usize) -> Arc<Window> {
-        let envelope = ENVELOPE_BYTES + topic_len;
         let (under_way, changed) = Default::default();
-        Arc::new(Window { under_way, changed, bytes_max, envelope })
+        Arc::new(Window { under_way, changed, bytes_max, topic_len })
     }
 
-    /// Waits for room for this text, and takes it. Returns the number of the publication; `None` if
-    /// nothing more is to be published.
-    fn enter(&self, text: &str) -> Option<u32> {
-        // An escape is six characters at most.
-        let bytes = text.len().saturating_mul(6).saturating_add(self.envelope);
+    /// Waits for room for a payload of this length, and takes it. Returns the number of the
+    /// publication; `None` if nothing more is to be published.
+    fn enter(&self, len: usize) -> Option<u32> {
+        let bytes = len.saturating_add(self.topic_len);
         let has_room = |under_way: &UnderWay| {
             let is_small = under_way.bytes.saturating_add(bytes) <= self.bytes_max;
             under_way.messages.is_empty() || (is_small && under_way.messages.len() < WINDOW)
@@ -292,7 +291,5 @@ impl Printer {
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How many events may wait for an answer.
 const WINDOW: usize = 32;
-/// Of a message that publishes, without its payload and its topic.
-const ENVELOPE_BYTES: usize = 64;
 /// And how many bytes: a link takes twice as many, and one of any length.
 const UNDER_WAY_BYTES_MAX: usize = 128 << 10;

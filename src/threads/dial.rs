@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use crate::core::client::ask::Ask;
 use crate::core::client::{Purpose, Resume, Rules, Setup};
 use crate::core::config::Config;
+use crate::core::ground::subprotocol::Subprotocol;
 use crate::core::wire::http::RequestError;
 use crate::core::wire::target::{Target, TargetError};
 #[cfg(feature = "tls")]
@@ -196,14 +197,22 @@ impl Dial {
 
     /// Speaks the messages of `/ws` with a heartwheel server: topics can be subscribed to and
     /// published to, and are resumed after a break.
+    ///
+    /// It offers the subprotocols `heartwheel.v1.cbor` (with the feature `cbor`) and
+    /// `heartwheel.v1`, and speaks what the server chooses. Bytes can be published in CBOR alone.
+    /// Where [`Dial::protocol`] has offered one of the two before, it does not offer the other.
     pub fn topics(mut self) -> Dial {
+        use Subprotocol::{Cbor, Json};
         self.has_topics = true;
         self.change(|setup| {
             setup.awaits_greeting = true;
             setup.purpose = Purpose::WebSocket;
         });
-        if !self.setup.protocols.iter().any(|name| name == TOPICS_PROTOCOL) {
-            self.change(|setup| setup.protocols.insert(0, TOPICS_PROTOCOL.into()));
+        let is_own = |name: &String| matches!(Subprotocol::of(Some(name)), Json | Cbor);
+        if !self.setup.protocols.iter().any(is_own) {
+            let own = [Cbor, Json].into_iter().filter(|one| cfg!(feature = "cbor") || *one == Json);
+            let own = own.map(|one| one.label().to_owned());
+            self.change(|setup| drop(setup.protocols.splice(0..0, own)));
         }
         self.with_frames()
     }
@@ -326,8 +335,6 @@ fn target(url: &str) -> Result<Target, DialError> {
 
 /// Of an event without its payload: the name of its topic, its id.
 const ENVELOPE_BYTES: u64 = 1024;
-
-const TOPICS_PROTOCOL: &str = "heartwheel.v1";
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,8 @@ pub mod reader;
 pub mod record;
 pub mod response;
 mod source;
+#[cfg(feature = "client")]
+pub mod topics;
 
 #[path = "../common/chunked.rs"]
 mod chunked;

@@ -176,6 +176,37 @@ fn events_are_lines_of_json() {
     assert!(lines[3].ends_with(r#""data":{"n":  [1.50]}}"#), "{}", lines[3]);
 }
 
+/// What is no UTF-8, from all sources.
+#[cfg(feature = "cbor")]
+#[test]
+fn bytes_are_published_and_printed_as_they_are() {
+    let server = server();
+    let url = url(server.address);
+    let word = std::os::unix::ffi::OsStringExt::from_vec(vec![b'w', 0xff]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_heartwheel"));
+    let first = command.args(["publish", &url, "a"]).arg::<std::ffi::OsString>(word);
+    let first = first.output().unwrap();
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    let first = String::from_utf8(first.stdout).unwrap();
+    for (arguments, bytes) in [(&[][..], &b"a\nb\xfe\n"[..]), (&["-"], b"\x80\ntext\n")] {
+        let mut run = Run::start(&[&["publish", &url, "a"], arguments].concat());
+        run.stdin.as_mut().unwrap().write_all(bytes).unwrap();
+        run.printed();
+    }
+    let after = ["subscribe", &url, "a", "--after", "0-0", "--count", "4"];
+    let lines = Run::start(&[&after[..], &["--json"]].concat()).printed();
+    assert!(
+        lines[0].contains(&format!(r#""id":"{}","base64":"d/8="}}"#, first.trim())),
+        "{lines:?}"
+    );
+    let ends = [r#""base64":"d/8="}"#, r#""base64":"YQpi/go="}"#, r#""base64":"gA=="}"#];
+    for (line, end) in lines.iter().zip(ends.into_iter().chain([r#""data":"text"}"#])) {
+        assert!(line.ends_with(end), "{line}");
+    }
+    let printed = Command::new(env!("CARGO_BIN_EXE_heartwheel")).args(after).output().unwrap();
+    assert_eq!(printed.stdout, b"w\xff\na\nb\xfe\n\n\x80\ntext\n");
+}
+
 #[test]
 fn a_gap_stands_where_events_are_missing() {
     let server = start(&[("topics.retain_events", "1")]);
@@ -408,8 +439,13 @@ fn what_cannot_be_is_told_in_one_line_with_status_1() {
     }
     let mut run = Run::start(&["publish", &url, "a", "-", "--token=good"]);
     run.stdin.as_mut().unwrap().write_all(b"x\n\xff\n").unwrap();
-    let complaint = run.failed(1);
-    assert!(complaint.contains("line 2 of stdin: is no UTF-8"), "{complaint}");
+    #[cfg(not(feature = "cbor"))]
+    {
+        let complaint = run.failed(1);
+        assert!(complaint.contains("line 2 of stdin: is no UTF-8"), "{complaint}");
+    }
+    #[cfg(feature = "cbor")]
+    assert_eq!(run.printed().len(), 2, "what is no UTF-8 is bytes");
     let mut run = Run::start(&["publish", &url, "a", "--timeout=2s", "--token=good"]);
     run.say("its end does not come");
     let stdin = run.stdin.take();

@@ -82,6 +82,12 @@ static void topics(heartwheel *handle, const char *url)
     CHECK(strcmp(topic, "doors") == 0);
     CHECK(heartwheel_event_id(handle, id, sizeof id) > 2);
     CHECK(strcmp(id, published) == 0);
+    CHECK_IS(heartwheel_publish_binary_to(handle, client, "doors", "\0\377", 2, &reference),
+             HEARTWHEEL_OK);
+    CHECK_IS(reference, 1);
+    event = expect_of(handle, client, HEARTWHEEL_TOPIC_BINARY);
+    CHECK(event.len == 2 && memcmp(event.data, "\0\377", 2) == 0);
+    CHECK_IS(heartwheel_publish_binary_to(handle, client, "doors", NULL, 2, NULL), HEARTWHEEL_E_ARGUMENT);
     CHECK_IS(heartwheel_publish_to(handle, client, "$own", "x", 1, NULL), HEARTWHEEL_E_ARGUMENT);
     CHECK_IS(heartwheel_unsubscribe(handle, client, "doors"), HEARTWHEEL_OK);
     CHECK_IS(heartwheel_close(handle, client, 1000), HEARTWHEEL_OK);

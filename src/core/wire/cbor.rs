@@ -205,8 +205,70 @@ pub fn write_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+/// A map that is written, of at most 23 members.
+#[derive(Default)]
+pub struct Map {
+    /// The members: the head is put in front when their number is known.
+    out: Vec<u8>,
+    members: u8,
+}
+
+impl Map {
+    /// Adds a text string.
+    pub fn text(self, name: &str, text: &str) -> Map {
+        let mut map = self.begin(name);
+        write_text(&mut map.out, text);
+        map
+    }
+
+    /// Adds a byte string.
+    pub fn bytes(self, name: &str, bytes: &[u8]) -> Map {
+        let mut map = self.head(name, Major::Bytes, bytes.len() as u64);
+        map.out.extend_from_slice(bytes);
+        map
+    }
+
+    /// Adds an integer.
+    pub fn number(self, name: &str, number: u64) -> Map {
+        self.head(name, Major::Unsigned, number)
+    }
+
+    /// Adds an item that is written already.
+    pub fn raw(self, name: &str, item: &[u8]) -> Map {
+        let mut map = self.begin(name);
+        map.out.extend_from_slice(item);
+        map
+    }
+
+    /// Adds an item of which this is the head: what is in it follows the map's bytes.
+    pub fn head(self, name: &str, major: Major, argument: u64) -> Map {
+        let mut map = self.begin(name);
+        write_head(&mut map.out, major, argument);
+        map
+    }
+
+    /// Gives the bytes of the map.
+    pub fn end(mut self) -> Vec<u8> {
+        debug_assert!((1..24).contains(&self.members), "the head is one byte");
+        self.out[0] = (Major::Map as u8) << 5 | self.members;
+        self.out
+    }
+
+    fn begin(mut self, name: &str) -> Map {
+        if self.out.is_empty() {
+            self.out.push(0);
+        }
+        write_text(&mut self.out, name);
+        self.members += 1;
+        self
+    }
+}
+
 /// The item null.
 pub const NULL: u8 = 0xf6;
+
+/// The item true.
+pub const TRUE: u8 = 0xf5;
 
 #[cfg(test)]
 mod tests {

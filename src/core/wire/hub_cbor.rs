@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use crate::core::ground::json;
 use crate::core::ground::trace::{BadTrace, Trace};
-use crate::core::wire::cbor::{self, CborError, Item, Major, NULL, Reader, write_head, write_text};
+use crate::core::wire::cbor::{self, CborError, Item, Major, Map, NULL, Reader, write_text};
 use crate::core::wire::encoded::{Around, Coding};
 use crate::core::wire::hub::{self, ClientMessage, ErrorCode, Problem, Published, ServerMessage};
 use crate::core::wire::payload::Payload;
@@ -75,19 +75,19 @@ pub fn encode(message: &ServerMessage<'_>) -> Vec<u8> {
             return around.encode(payload.as_bytes());
         }
         ServerMessage::Gap { topic, first } => {
-            op("gap").text("topic", topic).text_or_null("first", first)
+            text_or_null(op("gap").text("topic", topic), "first", first)
         }
         ServerMessage::Published { reference, id } => {
-            op("published").reference(reference).text_or_null("id", id)
+            text_or_null(with_reference(op("published"), reference), "id", id)
         }
-        ServerMessage::Pong { reference } => op("pong").reference(reference),
+        ServerMessage::Pong { reference } => with_reference(op("pong"), reference),
         ServerMessage::Error { code, sentence, reference } => {
             let map = op("error").text("code", code.label()).text("message", sentence);
-            map.reference(reference)
+            with_reference(map, reference)
         }
         #[cfg(any(feature = "jwt", feature = "client"))]
         ServerMessage::Token { expires_in_ms, reference } => {
-            op("token").reference(reference).number("expires_in_ms", expires_in_ms)
+            with_reference(op("token"), reference).number("expires_in_ms", expires_in_ms)
         }
         ServerMessage::Pressure { level } => op("pressure").number("level", level.into()),
         ServerMessage::Goaway { retry_ms } => op("goaway").number("retry_ms", retry_ms),
@@ -107,9 +107,8 @@ pub fn event_around(topic: &str, id: &str, payload: Payload, trace: Option<&Trac
         Payload::Json(_) => ("json", Major::Text),
         Payload::Binary(_) => ("data", Major::Bytes),
     };
-    let mut head = map.begin(name);
-    write_head(&mut head.out, major, payload.as_bytes().len() as u64);
-    Around { head: head.end(), coding: Coding::Plain, tail: "" }
+    let map = map.head(name, major, payload.as_bytes().len() as u64);
+    Around { head: map.end(), coding: Coding::Plain, tail: "" }
 }
 
 /// The sentence for a message of text.
@@ -227,59 +226,17 @@ fn sentence_of(error: CborError) -> &'static str {
 
 const _: () = assert!(cbor::DEPTH_MAX == 100, "the sentence names the limit");
 
-/// A map that is written, of at most 23 members.
-#[derive(Default)]
-struct Map {
-    /// The members: the head is put in front when their number is known.
-    out: Vec<u8>,
-    members: u8,
+fn with_reference(map: Map, reference: Option<&str>) -> Map {
+    match reference {
+        Some(digits) => map.raw("ref", &from_digits(digits)),
+        None => map,
+    }
 }
 
-impl Map {
-    /// Begins a member, whose value is written behind this.
-    fn begin(mut self, name: &str) -> Map {
-        if self.out.is_empty() {
-            self.out.push(0);
-        }
-        write_text(&mut self.out, name);
-        self.members += 1;
-        self
-    }
-
-    fn text(self, name: &str, text: &str) -> Map {
-        let mut map = self.begin(name);
-        write_text(&mut map.out, text);
-        map
-    }
-
-    fn text_or_null(self, name: &str, text: Option<&str>) -> Map {
-        match text {
-            Some(text) => self.text(name, text),
-            None => {
-                let mut map = self.begin(name);
-                map.out.push(NULL);
-                map
-            }
-        }
-    }
-
-    fn number(self, name: &str, number: u64) -> Map {
-        let mut map = self.begin(name);
-        write_head(&mut map.out, Major::Unsigned, number);
-        map
-    }
-
-    fn reference(self, reference: Option<&str>) -> Map {
-        let Some(digits) = reference else { return self };
-        let mut map = self.begin("ref");
-        map.out.append(&mut from_digits(digits));
-        map
-    }
-
-    fn end(mut self) -> Vec<u8> {
-        debug_assert!((1..24).contains(&self.members), "the head is one byte");
-        self.out[0] = (Major::Map as u8) << 5 | self.members;
-        self.out
+fn text_or_null(map: Map, name: &str, text: Option<&str>) -> Map {
+    match text {
+        Some(text) => map.text(name, text),
+        None => map.raw(name, &[NULL]),
     }
 }
 

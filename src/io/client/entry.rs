@@ -207,8 +207,7 @@ impl Entry {
             }
             LinkOrder::Publish(reference, topic, content) => {
                 if let Err(refused) = self.publish(means, reference, &topic, &content) {
-                    let heard = not_published(reference, refused);
-                    self.tell(means, LinkEvent::Topic(heard));
+                    self.tell(means, LinkEvent::Topic(refused.of(reference)));
                 }
             }
             LinkOrder::Subscribe(topic, after) => {
@@ -430,8 +429,10 @@ impl Entry {
                 }
                 LinkEvent::State(StateChange { state, wait, failures, why })
             }
-            Told::Message(Message::Text(text)) if self.topics.is_some() => {
-                return self.hear(means, text.as_str());
+            Told::Message(message)
+                if self.topics.as_ref().is_some_and(|topics| topics.reads(&message)) =>
+            {
+                return self.hear(means, &message);
             }
             Told::Message(message) => LinkEvent::Message(message),
             Told::Event(event) => LinkEvent::Event(event),
@@ -442,10 +443,10 @@ impl Entry {
         self.tell(means, event);
     }
 
-    fn hear(&mut self, means: &mut Means<'_>, text: &str) {
+    fn hear(&mut self, means: &mut Means<'_>, message: &Message) {
         let Some(topics) = &mut self.topics else { return };
         let mut all = Vec::new();
-        topics.receive(means.now, text, &mut |heard| all.push(heard));
+        topics.receive(means.now, message, &mut |heard| all.push(heard));
         for heard in all {
             match &heard {
                 TopicEvent::Goaway(wait) => self.dialler.note_goaway(*wait),
@@ -496,11 +497,11 @@ impl Entry {
     fn hand_over(&mut self, means: &mut Means<'_>) -> bool {
         let mut has_acted = false;
         let Some(topics) = &mut self.topics else { return false };
-        while let Some(text) = topics.poll_send() {
-            match self.dialler.send(means, Message::Text(text.clone())) {
+        while let Some(message) = topics.poll_send() {
+            match self.dialler.send(means, message.clone()) {
                 Ok(()) => has_acted = true,
                 Err(_) => {
-                    topics.put_back(text);
+                    topics.put_back(message);
                     break;
                 }
             }
@@ -589,16 +590,6 @@ fn ask(source: &Arc<TokenSource>) -> Option<String> {
         error!("what gives a client its token panicked: the client is stopped");
         None
     })
-}
-
-/// Says that something was not published, as the server would.
-fn not_published(reference: u32, refused: TopicRefused) -> TopicEvent {
-    let code = match refused {
-        TopicRefused::Topic | TopicRefused::Binary => "bad_request",
-        TopicRefused::Full => "full",
-        TopicRefused::TooLong => "limit",
-    };
-    TopicEvent::NotPublished { reference, code: code.into(), sentence: refused.to_string() }
 }
 
 /// How many tokens a client has: one for each address that may be tried at once.

@@ -1,6 +1,13 @@
 //! The topics of a server, as one client has them over `/ws`: what it subscribes to, from where it
 //! goes on after a break, and what it has published without an answer.
+//!
+//! The server greets first: the form of its greeting, JSON or CBOR, is that of the connection. What
+//! outlives the connection is kept in no form.
 
+#[cfg(feature = "cbor")]
+mod cbor;
+mod form;
+mod json;
 mod pending;
 mod said;
 mod told;
@@ -8,16 +15,15 @@ mod told;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use tungstenite::Utf8Bytes;
-
 use crate::core::ground::base64;
-use crate::core::ground::json::{self, Object};
 use crate::core::ground::random::Random;
 use crate::core::ground::time::Instant;
-use crate::core::topics::{After, Content, Event, Gap, Name, Payload};
+use crate::core::topics::{After, Content, Event, Gap, Name};
+use crate::core::wire::message::Message;
 
+use form::{Form, Order};
 use pending::{PENDING_MAX, Pending, REMEMBERED_FOR, is_same_server};
-use said::{Said, id_of};
+use said::{Reference, Said, id_of};
 pub use told::{TopicEvent, TopicRefused};
 
 /// What is subscribed to, and what waits for an answer. It outlives every connection.
@@ -35,15 +41,15 @@ pub struct Topics {
     ignored: BTreeMap<String, u32>,
     /// The id of the last connection, as the server greeted.
     connection: Option<u64>,
-    /// The server has greeted.
-    is_ready: bool,
+    /// What the connection speaks, if the server has greeted.
+    form: Option<Form>,
     /// The server has said that it goes: what is published waits for the next connection.
     is_leaving: bool,
     /// The server has said that the token soon expires.
     is_token_due: bool,
     /// The longest message that the server takes.
     message_max: u64,
-    to_send: VecDeque<Utf8Bytes>,
+    to_send: VecDeque<Message>,
 }
 
 #[derive(Debug)]
@@ -65,7 +71,7 @@ impl Topics {
             pending_max,
             ignored: BTreeMap::new(),
             connection: None,
-            is_ready: false,
+            form: None,
             is_leaving: false,
             is_token_due: false,
             message_max: u64::MAX,
@@ -74,18 +80,18 @@ impl Topics {
     }
 
     /// Takes the next message for the server.
-    pub fn poll_send(&mut self) -> Option<Utf8Bytes> {
+    pub fn poll_send(&mut self) -> Option<Message> {
         self.to_send.pop_front()
     }
 
     /// Puts back a message that could not be sent now.
-    pub fn put_back(&mut self, text: Utf8Bytes) {
-        self.to_send.push_front(text);
+    pub fn put_back(&mut self, message: Message) {
+        self.to_send.push_front(message);
     }
 
     /// Takes note that there is no connection, or a new one: nothing is ready.
     pub fn reset(&mut self) {
-        self.is_ready = false;
+        self.form = None;
         self.is_leaving = false;
         self.is_token_due = false;
         self.ignored.clear();
@@ -100,9 +106,7 @@ impl Topics {
 
     /// Hands in another token in place of the one that the connection came with.
     pub fn hand_in(&mut self, token: &str) {
-        // The answer is told by its `ref` from the server's own word. No publication has this one.
-        let object = Object::new().string("op", "token").string("token", token).raw("ref", "true");
-        self.to_send.push_back(object.end().into());
+        self.say(&Order::Token { token });
     }
 
     /// Gives up all that waits for an answer: the client has stopped, for this reason.
@@ -129,18 +133,15 @@ impl Topics {
         }
         self.unsubscribe(topic);
         self.subscriptions.insert(topic.to_owned(), Subscription { after, has_gap: false });
-        if self.is_ready {
-            self.say_subscribe(topic);
-        }
+        self.say_subscribe(topic);
         Ok(())
     }
 
     /// Ends a subscription.
     pub fn unsubscribe(&mut self, topic: &str) {
-        if self.subscriptions.remove(topic).is_some() && self.is_ready {
+        if self.subscriptions.remove(topic).is_some() && self.form.is_some() {
             *self.ignored.entry(topic.to_owned()).or_default() += 1;
-            let text = Object::new().string("op", "unsubscribe").string("topic", topic).end();
-            self.to_send.push_back(text.into());
+            self.say(&Order::Unsubscribe { topic });
         }
     }
 
@@ -160,36 +161,24 @@ impl Topics {
         if !Name::is_valid(topic) || Name::is_own(topic) {
             return Err(TopicRefused::Topic);
         }
-        let object = Object::new().string("op", "publish").string("topic", topic);
-        let object = object.number("ref", reference.into());
-        let object = match &content.trace {
-            Some(trace) => object.string("trace", &trace.to_string()),
-            None => object,
-        };
-        let text = match &content.payload {
-            Payload::Text(text) => object.string("data", text.as_str()),
-            Payload::Json(json) => object.raw("data", json.as_str()),
-            Payload::Binary(_) => return Err(TopicRefused::Binary),
-        };
-        let text: Utf8Bytes = text.end().into();
-        let len = text.as_str().len();
-        if len as u64 > self.message_max {
-            return Err(TopicRefused::TooLong);
-        }
-        let held = self.pending_bytes.saturating_add(len);
+        let (topic, content) = (topic.into(), content.clone());
+        let mut pending = Pending { reference, topic, content, sent_at: None };
+        // Which form the next connection will speak is known where the build has one alone.
+        let form = self.form.or((!cfg!(feature = "cbor")).then_some(Form::Json));
+        let message = form.map(|form| self.write(form, &pending)).transpose()?;
+        let held = self.pending_bytes.saturating_add(pending.bytes());
         // An empty queue takes one of any length.
         if (held > self.pending_max && !self.pending.is_empty())
             || self.pending.len() >= PENDING_MAX
         {
             return Err(TopicRefused::Full);
         }
-        self.pending_bytes = held;
-        let is_sent = self.is_ready && !self.is_leaving;
-        if is_sent {
-            self.to_send.push_back(text.clone());
+        if self.form.is_some() && !self.is_leaving {
+            pending.sent_at = Some(now);
+            self.to_send.extend(message);
         }
-        let sent_at = is_sent.then_some(now);
-        self.pending.push_back(Pending { reference, text, sent_at });
+        self.pending_bytes = held;
+        self.pending.push_back(pending);
         Ok(())
     }
 
@@ -198,11 +187,18 @@ impl Topics {
         self.settle(reference).is_some()
     }
 
+    /// Returns whether a message is in the form that the connection speaks: for
+    /// [`Topics::receive`].
+    pub fn reads(&self, message: &Message) -> bool {
+        let form = Form::of(message);
+        form.is_some() && self.form.is_none_or(|own| form == Some(own))
+    }
+
     /// Takes a message of the server. What is no message of `/ws` says nothing.
-    pub fn receive(&mut self, now: Instant, text: &str, tell: &mut impl FnMut(TopicEvent)) {
-        let Some(message) = Said::read(text) else { return };
+    pub fn receive(&mut self, now: Instant, message: &Message, tell: &mut impl FnMut(TopicEvent)) {
+        let (Some(form), Some(message)) = (Form::of(message), Said::read(message)) else { return };
         match &*message.op {
-            "hello" => self.take_hello(now, &message, tell),
+            "hello" => self.take_hello(now, form, &message, tell),
             "subscribed" => {
                 let Some((topic, subscription)) = self.subscription(&message.topic) else { return };
                 let Some(position) = id_of(&message.last) else { return };
@@ -226,7 +222,7 @@ impl Topics {
                 tell(TopicEvent::Gap { topic, gap });
             }
             "published" => {
-                let Ok(reference) = message.reference.parse() else { return };
+                let Reference::Number(reference) = message.reference else { return };
                 match id_of(&message.id) {
                     Some(id) if self.forget(reference) => {
                         tell(TopicEvent::Published { reference, id });
@@ -241,52 +237,68 @@ impl Topics {
                 }
             }
             "error" => self.take_error(&message, tell),
-            "token" => self.is_token_due |= message.reference.is_empty(),
+            "token" => self.is_token_due |= message.reference == Reference::None,
             "pressure" => {
-                if let Ok(level) = message.level.parse() {
+                if let Some(level) = message.level {
                     tell(TopicEvent::Pressure(level));
                 }
             }
             "goaway" => {
                 self.is_leaving = true;
-                let ms: u32 = message.retry_ms.parse().unwrap_or(0);
+                let ms = message.retry_ms.unwrap_or(0);
                 tell(TopicEvent::Goaway(Duration::from_millis(ms.into())));
             }
             _ => {}
         }
     }
 
-    fn take_hello(&mut self, now: Instant, message: &Said, tell: &mut impl FnMut(TopicEvent)) {
-        if self.is_ready {
+    fn take_hello(
+        &mut self,
+        now: Instant,
+        form: Form,
+        message: &Said,
+        tell: &mut impl FnMut(TopicEvent),
+    ) {
+        if self.form.is_some() {
             return;
         }
-        self.is_ready = true;
-        self.message_max = message.message_bytes.parse().unwrap_or(u64::MAX);
-        let hello = Object::new().string("op", "hello").string("client", &self.client);
-        let hello = hello.string("version", concat!("heartwheel-", env!("CARGO_PKG_VERSION")));
-        self.to_send.push_back(hello.end().into());
+        self.form = Some(form);
+        self.message_max = message.message_bytes.unwrap_or(u64::MAX);
+        self.to_send.extend(form.write(&Order::Hello { client: &self.client }));
         let topics: Vec<String> = self.subscriptions.keys().cloned().collect();
         topics.iter().for_each(|topic| self.say_subscribe(topic));
         tell(TopicEvent::Ready);
-        let connection = json::string(message.connection).and_then(|id| id.parse().ok());
+        let connection = message.connection.parse().ok();
         let is_same = is_same_server(self.connection, connection);
         self.connection = connection;
-        let is_too_old = |pending: &Pending| {
-            pending.sent_at.is_some_and(|at| !is_same || now.since(at) >= REMEMBERED_FOR)
-        };
-        let old = self.pending.iter().filter(|one| is_too_old(one)).map(|one| one.reference);
-        for reference in old.collect::<Vec<u32>>() {
-            self.give_up(reference, "unknown", "the connection broke before the answer", tell);
-        }
-        // The server would end the connection for one that is longer than it takes.
-        let is_long = |pending: &&Pending| pending.text.as_str().len() as u64 > self.message_max;
-        let long = self.pending.iter().filter(is_long).map(|one| one.reference);
-        for reference in long.collect::<Vec<u32>>() {
-            self.give_up(reference, "limit", "the server takes no message as long as this", tell);
-        }
-        for pending in &mut self.pending {
-            pending.sent_at.get_or_insert(now);
-            self.to_send.push_back(pending.text.clone());
+        self.publish_again(now, form, is_same, tell);
+    }
+
+    /// Sends what waits for an answer, in the form of this connection.
+    fn publish_again(
+        &mut self,
+        now: Instant,
+        form: Form,
+        is_same: bool,
+        tell: &mut impl FnMut(TopicEvent),
+    ) {
+        let is_remembered = |at| is_same && now.since(at) < REMEMBERED_FOR;
+        self.pending_bytes = 0;
+        for mut pending in std::mem::take(&mut self.pending) {
+            match self.write(form, &pending) {
+                Ok(message) if pending.sent_at.is_none_or(is_remembered) => {
+                    pending.sent_at.get_or_insert(now);
+                    self.to_send.push_back(message);
+                    self.pending_bytes += pending.bytes();
+                    self.pending.push_back(pending);
+                }
+                Err(refused) if pending.sent_at.is_none() => tell(refused.of(pending.reference)),
+                // It may be published, and the server cannot be asked.
+                _ => {
+                    let sentence = "the connection broke before the answer";
+                    tell(TopicEvent::not_published(pending.reference, "unknown", sentence));
+                }
+            }
         }
     }
 
@@ -299,8 +311,7 @@ impl Topics {
         tell: &mut impl FnMut(TopicEvent),
     ) {
         self.forget(reference);
-        let (code, sentence) = (code.to_owned(), sentence.to_owned());
-        tell(TopicEvent::NotPublished { reference, code, sentence });
+        tell(TopicEvent::not_published(reference, code, sentence));
     }
 
     fn take_event(&mut self, message: Said, tell: &mut impl FnMut(TopicEvent)) {
@@ -315,17 +326,7 @@ impl Topics {
         if is_old {
             return;
         }
-        let payload = match (message.data, message.base64) {
-            (Some(data), _) => match json::string(data) {
-                Some(text) => Payload::Text(text.into_owned().into()),
-                None => Payload::Json(data.into()),
-            },
-            (None, Some(code)) => match json::string(code).and_then(|code| base64::decode(&code)) {
-                Some(bytes) => Payload::Binary(bytes.into()),
-                None => return,
-            },
-            (None, None) => return,
-        };
+        let Some(payload) = message.payload else { return };
         subscription.after = After::Position(id);
         subscription.has_gap = false;
         let trace = message.trace.parse().ok();
@@ -334,14 +335,14 @@ impl Topics {
 
     fn take_error(&mut self, message: &Said, tell: &mut impl FnMut(TopicEvent)) {
         let [code, sentence] = [&message.code, &message.sentence].map(|text| text.to_string());
-        if let Ok(reference) = message.reference.parse() {
-            if self.forget(reference) {
-                tell(TopicEvent::NotPublished { reference, code, sentence });
+        match &message.reference {
+            Reference::Number(reference) if self.forget(*reference) => {
+                tell(TopicEvent::NotPublished { reference: *reference, code, sentence });
             }
-        } else if let Some(topic) = json::string(message.reference)
-            && self.subscriptions.remove(&*topic).is_some()
-        {
-            tell(TopicEvent::NotSubscribed { topic: topic.into_owned(), code, sentence });
+            Reference::Text(topic) if self.subscriptions.remove(&**topic).is_some() => {
+                tell(TopicEvent::NotSubscribed { topic: topic.to_string(), code, sentence });
+            }
+            _ => {}
         }
     }
 
@@ -355,14 +356,23 @@ impl Topics {
     }
 
     fn say_subscribe(&mut self, topic: &str) {
-        let Some(subscription) = self.subscriptions.get(topic) else { return };
-        let object = Object::new().string("op", "subscribe").string("topic", topic);
-        let object = match subscription.after {
-            After::Now => object,
-            After::Position(id) => object.string("after", &id.to_string()),
-            After::Garbage => object.string("after", "-"),
-        };
-        self.to_send.push_back(object.string("ref", topic).end().into());
+        if let Some(Subscription { after, .. }) = self.subscriptions.get(topic) {
+            self.say(&Order::Subscribe { topic, after: *after });
+        }
+    }
+
+    /// Says something to a server that has greeted.
+    fn say(&mut self, order: &Order<'_>) {
+        self.to_send.extend(self.form.and_then(|form| form.write(order)));
+    }
+
+    /// Writes a publication, if the server takes it in this form.
+    fn write(&self, form: Form, pending: &Pending) -> Result<Message, TopicRefused> {
+        let message = form.write(&pending.order()).ok_or(TopicRefused::Binary)?;
+        match message.len() as u64 > self.message_max {
+            true => Err(TopicRefused::TooLong),
+            false => Ok(message),
+        }
     }
 
     fn is_pending(&self, reference: u32) -> bool {
@@ -372,7 +382,7 @@ impl Topics {
     fn settle(&mut self, reference: u32) -> Option<Pending> {
         let index = self.pending.iter().position(|pending| pending.reference == reference)?;
         let settled = self.pending.remove(index)?;
-        self.pending_bytes -= settled.text.as_str().len();
+        self.pending_bytes -= settled.bytes();
         Some(settled)
     }
 }

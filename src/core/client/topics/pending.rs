@@ -2,16 +2,29 @@
 
 use std::time::Duration;
 
-use tungstenite::Utf8Bytes;
-
+use super::form::Order;
 use crate::core::ground::time::Instant;
+use crate::core::topics::Content;
 
+/// A publication. It is kept in no form: the next connection may speak another one.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub reference: u32,
-    pub text: Utf8Bytes,
+    pub topic: Box<str>,
+    pub content: Content,
     /// When it was first sent.
     pub sent_at: Option<Instant>,
+}
+
+impl Pending {
+    pub fn order(&self) -> Order<'_> {
+        let Pending { reference, topic, content, .. } = self;
+        Order::Publish { topic, reference: *reference, content }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.topic.len() + self.content.payload.len()
+    }
 }
 
 /// Returns whether two connections are of one server, which knows what it published for the first:

@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 
-use crate::core::ground::json;
-use crate::core::topics::EventId;
+#[cfg(feature = "cbor")]
+use super::cbor;
+use super::json;
+use crate::core::topics::{EventId, Payload};
+use crate::core::wire::message::Message;
 
-/// The members of a message that mean something. Numbers and references are raw.
-#[derive(Default)]
+/// The members of a message that mean something, in whatever form it came.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Said<'a> {
     pub op: Cow<'a, str>,
     pub topic: Cow<'a, str>,
@@ -16,39 +19,38 @@ pub(super) struct Said<'a> {
     pub code: Cow<'a, str>,
     pub sentence: Cow<'a, str>,
     pub trace: Cow<'a, str>,
-    pub reference: &'a str,
-    pub level: &'a str,
-    pub retry_ms: &'a str,
-    pub message_bytes: &'a str,
-    pub connection: &'a str,
-    pub data: Option<&'a str>,
-    pub base64: Option<&'a str>,
+    pub connection: Cow<'a, str>,
+    pub reference: Reference<'a>,
+    pub level: Option<u8>,
+    pub retry_ms: Option<u32>,
+    pub message_bytes: Option<u64>,
+    pub payload: Option<Payload>,
+}
+
+/// The `ref` of an answer.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum Reference<'a> {
+    /// There is none.
+    #[default]
+    None,
+    /// That of a publication.
+    Number(u32),
+    /// That of a subscription: its topic.
+    Text(Cow<'a, str>),
+    /// That of a token; or one that the client has never sent.
+    Other,
 }
 
 impl<'a> Said<'a> {
-    pub fn read(text: &'a str) -> Option<Said<'a>> {
-        let mut said = Said::default();
-        let string = |raw| json::string(raw).unwrap_or_default();
-        json::members(text, |name, raw| match &*name {
-            "op" => said.op = string(raw),
-            "topic" => said.topic = string(raw),
-            "id" => said.id = string(raw),
-            "last" => said.last = string(raw),
-            "first" => said.first = string(raw),
-            "code" => said.code = string(raw),
-            "message" => said.sentence = string(raw),
-            "trace" => said.trace = string(raw),
-            "ref" => said.reference = raw,
-            "level" => said.level = raw,
-            "retry_ms" => said.retry_ms = raw,
-            "message_bytes" => said.message_bytes = raw,
-            "connection" => said.connection = raw,
-            "data" => said.data = Some(raw),
-            "base64" => said.base64 = Some(raw),
-            _ => {}
-        })
-        .ok()?;
-        Some(said)
+    /// Reads a message; `None` if it is none of `/ws`.
+    pub fn read(message: &'a Message) -> Option<Said<'a>> {
+        match message {
+            Message::Text(text) => json::read(text.as_str()),
+            #[cfg(feature = "cbor")]
+            Message::Binary(bytes) => cbor::read(bytes),
+            #[cfg(not(feature = "cbor"))]
+            Message::Binary(_) => None,
+        }
     }
 }
 

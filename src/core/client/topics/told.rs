@@ -83,6 +83,25 @@ pub enum TopicRefused {
     Binary,
 }
 
+impl TopicEvent {
+    pub(super) fn not_published(reference: u32, code: &str, sentence: &str) -> TopicEvent {
+        let (code, sentence) = (code.to_owned(), sentence.to_owned());
+        TopicEvent::NotPublished { reference, code, sentence }
+    }
+}
+
+impl TopicRefused {
+    /// Returns what is told of a publication that was refused, as the server would.
+    pub fn of(self, reference: u32) -> TopicEvent {
+        let code = match self {
+            TopicRefused::Topic | TopicRefused::Binary => "bad_request",
+            TopicRefused::Full => "full",
+            TopicRefused::TooLong => "limit",
+        };
+        TopicEvent::not_published(reference, code, &self.to_string())
+    }
+}
+
 impl std::fmt::Display for TopicRefused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
