@@ -64,11 +64,7 @@ fn operators_page(request: &Request) -> Response {
 }
 
 fn client(_: &Request) -> Response {
-    #[cfg(feature = "cbor")]
-    let script = concat!(include_str!("heartwheel.js"), include_str!("cbor.js"));
-    #[cfg(not(feature = "cbor"))]
-    let script = include_str!("heartwheel.js");
-    page("text/javascript; charset=utf-8", script)
+    page("text/javascript; charset=utf-8", include_str!("heartwheel.js"))
 }
 
 /// Escapes what a peer sent, to be text in a page.

@@ -42,6 +42,14 @@ fn write_keys(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
         let mark = if config.is_set(key.name) { '*' } else { ' ' };
         writeln!(f, "{mark} {:<24} {:<14}  {}", key.name, key.value(config), key.meaning)?;
     }
+    #[cfg(feature = "bridge")]
+    for bridge in &config.bridges {
+        writeln!(f)?;
+        for key in crate::core::config::BRIDGE_KEYS {
+            let name = format!("bridge.{}.{}", bridge.name(), key.name);
+            writeln!(f, "* {name:<24} {:<14}  {}", key.value(bridge), key.meaning)?;
+        }
+    }
     Ok(())
 }
 

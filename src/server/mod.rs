@@ -71,6 +71,14 @@ impl Builder {
         self
     }
 
+    /// Adds a bridge to another server, or puts it in place of the one with the same name: what
+    /// `[bridge.NAME]` does in TOML.
+    #[cfg(feature = "bridge")]
+    pub fn bridge(mut self, bridge: crate::config::Bridge) -> Builder {
+        self.config.add_bridge(bridge);
+        self
+    }
+
     /// Sets the number of worker threads; with 0 handlers run inside [`Server::turn`]. Default 2.
     ///
     /// Workers block all signals but those that a thread raises by its own fault (SIGSEGV, SIGBUS,
@@ -311,6 +319,10 @@ impl Builder {
         let credentials = token_file::load(&self.config).map_err(fault)?;
         #[cfg(feature = "client")]
         Dial::to_service(&self.config).map_err(|text| Error::Config { text })?;
+        #[cfg(feature = "bridge")]
+        if let Some(text) = Dial::far_side_faults(&self.config).into_iter().next() {
+            return Err(Error::Config { text });
+        }
         #[cfg(feature = "tls")]
         let acceptor = Acceptor::load(&self.config).map_err(fault)?;
         let config = &self.config;

@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 
 use crate::core::client::ask::Ask;
 use crate::core::client::{Purpose, Resume, Rules, Setup};
+#[cfg(feature = "bridge")]
+use crate::core::config::Bridge;
 use crate::core::config::Config;
 use crate::core::ground::subprotocol::Subprotocol;
 use crate::core::wire::http::RequestError;
@@ -123,6 +125,44 @@ impl Dial {
         let made = Dial::to(url).and_then(|dial| dial.config(config));
         let checked = made.and_then(|dial| dial.check().map(|()| Some(dial)));
         checked.map_err(|error| format!("admission.request = {url}: {error}"))
+    }
+
+    /// Begins with the far side of a bridge, another heartwheel.
+    ///
+    /// # Errors
+    ///
+    /// Why it could never be connected to: a URL or a file that cannot be used.
+    #[cfg(feature = "bridge")]
+    pub(crate) fn to_far_side(settings: &Bridge, config: &Config) -> Result<Dial, String> {
+        let bad = |fault: String| format!("bridge.{}: {fault}", settings.name());
+        let url = settings.url.as_deref().unwrap_or_default();
+        let dial = Dial::to(url).and_then(|dial| dial.config(config));
+        let mut dial = dial.map_err(|fault| bad(fault.to_string()))?.topics();
+        // The bridge's window bounds it.
+        dial.pending_max = usize::MAX;
+        #[cfg(feature = "tls")]
+        if let Some(ca) = &settings.ca {
+            dial = dial.ca(ca);
+        }
+        #[cfg(feature = "tls")]
+        if let (Some(certificate), Some(key)) = (&settings.certificate, &settings.key) {
+            dial = dial.certificate(certificate, key);
+        }
+        if let Some(file) = settings.password_file.clone() {
+            let read = move || std::fs::read_to_string(&file).map(|text| text.trim().to_owned());
+            read().map_err(|error| bad(format!("password_file: {error}")))?;
+            // It is read again when the far side wants another token.
+            dial = dial.token_from(move || read().ok());
+        }
+        dial.check().map_err(|fault| bad(fault.to_string()))?;
+        Ok(dial)
+    }
+
+    /// Returns why bridges could never connect, a line each.
+    #[cfg(feature = "bridge")]
+    pub(crate) fn far_side_faults(config: &Config) -> Vec<String> {
+        let bridges = config.bridges.iter().filter(|bridge| bridge.url.is_some());
+        bridges.filter_map(|bridge| Dial::to_far_side(bridge, config).err()).collect()
     }
 
     /// Adds another address of the same server: they are tried in turn, each with a breaker of its

@@ -142,6 +142,10 @@ impl Handle {
         let credentials = token_file::load(&config)?;
         #[cfg(feature = "client")]
         crate::threads::dial::Dial::to_service(&config).map_err(|fault| vec![fault])?;
+        #[cfg(feature = "bridge")]
+        if let faults @ [_, ..] = &*crate::threads::dial::Dial::far_side_faults(&config) {
+            return Err(faults.to_vec());
+        }
         #[cfg(feature = "tls")]
         let acceptor = self.load_tls(&config)?;
         let reload = Engine::reload_command(config, credentials);

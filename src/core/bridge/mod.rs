@@ -6,8 +6,12 @@
 //!   topics ◄─ ticket ◄─ rules ◄─ far side          in: published here, then acknowledged
 //! ```
 //!
-//! A bridge going out is a [reader](crate::core::topics::Reading) of the topics' logs, and no queue.
+//! Going out, a bridge is a [reader](crate::core::topics::Reading) of the logs, and no queue.
 
+mod incoming;
+mod outgoing;
 pub mod rules;
 
-pub use rules::{Far, Rules};
+pub use incoming::{Coming, Incoming};
+pub use outgoing::{Outgoing, Sending, gap};
+pub use rules::{Far, Rules, Unnamed};

@@ -49,6 +49,8 @@ impl Config {
         let found = found.chain(self.store_contradictions());
         #[cfg(feature = "tls")]
         let found = found.chain(self.tls_contradictions());
+        #[cfg(feature = "bridge")]
+        let found = found.chain(self.bridge_contradictions());
         found.collect()
     }
 

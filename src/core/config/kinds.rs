@@ -287,10 +287,10 @@ impl ValueKind<PathBuf> for File {
 }
 
 /// A text that is compared with what comes.
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "bridge"))]
 pub(super) struct Text;
 
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "bridge"))]
 impl ValueKind<String> for Text {
     fn read(&self, text: &str) -> Result<String, String> {
         match !text.is_empty() && !text.contains(char::is_control) {

@@ -19,6 +19,8 @@ use std::time::Duration;
 use log::LevelFilter;
 
 mod address;
+#[cfg(feature = "bridge")]
+mod bridge;
 mod check;
 mod client;
 mod keys;
@@ -45,6 +47,8 @@ mod worst_case;
 
 pub use crate::core::admission::cohort::CohortKey;
 pub use address::{Address, AddressError};
+#[cfg(feature = "bridge")]
+pub use bridge::{BRIDGE_KEYS, Bridge, BridgeKey};
 pub(crate) use check::NEEDS_TRUSTED;
 pub use check::Report;
 pub use client::ClientAdvice;
@@ -77,7 +81,7 @@ pub(crate) use worst_case::{
 };
 pub use worst_case::{IDLE_CONNECTION_BYTES, Term};
 
-/// All settings. Each field is a key of the same name.
+/// All settings. Each field is a key of the same name; bridges have names of their own.
 ///
 /// Two configurations are equal if their values are, however they were set.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,6 +135,9 @@ pub struct Config {
     /// Certificates, and whom TLS lets in.
     #[cfg(feature = "tls")]
     pub tls: Tls,
+    /// The bridges to other servers, by their names: the tables `[bridge.NAME]`. Default none.
+    #[cfg(feature = "bridge")]
+    pub bridges: Vec<Bridge>,
     chosen: Chosen,
 }
 
@@ -144,6 +151,10 @@ impl Config {
     /// An unknown key or a value out of its bounds; nothing has changed then. [`Config::check`]
     /// finds keys that contradict each other, when all are set.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
+        #[cfg(feature = "bridge")]
+        if name.starts_with(bridge::PREFIX) {
+            return self.set_of_bridge(name, text);
+        }
         let key = Key::find(name).ok_or_else(|| ConfigError::new(name, text, no_such_key(name)))?;
         (key.read)(self, text).map_err(|rule| ConfigError::new(name, text, rule))?;
         if !self.is_set(key.name) {
@@ -231,6 +242,8 @@ impl Default for Config {
             client: Client::default(),
             #[cfg(feature = "tls")]
             tls: Tls::default(),
+            #[cfg(feature = "bridge")]
+            bridges: Vec::new(),
             chosen: Chosen::default(),
         }
     }
@@ -253,8 +266,14 @@ pub(super) fn no_such_key(name: &str) -> &'static str {
         _ if name.starts_with("compression.") => "this build has no compression: feature `deflate`",
         #[cfg(not(feature = "streams"))]
         "serve.files" => "this build has no files: feature `streams`",
+        #[cfg(not(feature = "bridge"))]
+        _ if name == "bridge" || name.starts_with("bridge.") => {
+            "this build has no bridges: feature `bridge`"
+        }
         #[cfg(not(feature = "store"))]
         _ if name.starts_with("store.") => "this build has no durable topics: feature `store`",
+        #[cfg(feature = "bridge")]
+        _ if name.starts_with(bridge::PREFIX) => bridge::no_such_key(name),
         _ => "there is no such key",
     }
 }

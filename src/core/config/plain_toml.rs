@@ -34,8 +34,11 @@ impl Config {
             given: format!("{} = {}", entry.path, entry.given),
             rule: rule.into(),
         };
-        let key = Key::find(&entry.path).ok_or_else(|| fault(super::no_such_key(&entry.path)))?;
-        let text = match (&entry.value, (key.show)(self)) {
+        let shape = Key::find(&entry.path).map(|key| (key.show)(self));
+        #[cfg(feature = "bridge")]
+        let shape = shape.or_else(|| Config::shape_of_bridge_key(&entry.path));
+        let shape = shape.ok_or_else(|| fault(super::no_such_key(&entry.path)))?;
+        let text = match (&entry.value, shape) {
             (Value::Text(_), Shown::Bare(_)) => {
                 return Err(fault("must be written without quotes"));
             }
@@ -48,7 +51,7 @@ impl Config {
             (Value::Text(text) | Value::List(text), _) => text,
             (Value::Bare, _) => entry.given,
         };
-        self.set(key.name, text).map_err(|fault| ConfigError { line: Some(entry.line), ..fault })
+        self.set(&entry.path, text).map_err(|fault| ConfigError { line: Some(entry.line), ..fault })
     }
 }
 
@@ -108,10 +111,13 @@ impl<'a> Reader<'a> {
 
     fn begin(&mut self, name: &'a str) -> Result<(), &'static str> {
         let is_section = |key: &Key| !name.is_empty() && key.section() == name;
-        if !KEYS.iter().any(is_section) {
+        // A fault in it is told of its first key.
+        let is_bridge = name.strip_prefix("bridge.").is_some_and(is_bare_key);
+        if !is_bridge && !KEYS.iter().any(is_section) {
             return Err("there is no such section");
         }
-        let of_it = |entry: &PlainEntry| entry.path.split('.').next() == Some(name);
+        let of_it =
+            |entry: &PlainEntry| entry.path.rsplit_once('.').is_some_and(|(of, _)| of == name);
         if self.sections.contains(&name) || self.entries.iter().any(of_it) {
             return Err("stands here twice");
         }

@@ -20,6 +20,13 @@ impl Config {
             let name = key.name.rsplit('.').next().unwrap_or(key.name);
             text += &format!("{name} = {}\n", literal(&(key.show)(self)));
         }
+        #[cfg(feature = "bridge")]
+        for bridge in &self.bridges {
+            text += &format!("\n[bridge.{}]\n", bridge.name());
+            for key in super::BRIDGE_KEYS {
+                text += &format!("{} = {}\n", key.name, literal(&(key.show)(bridge)));
+            }
+        }
         text
     }
 }

@@ -50,6 +50,12 @@ impl Config {
             Some(section) => format!("{section}.{name}"),
             None => name.clone(),
         };
+        #[cfg(feature = "bridge")]
+        if let Some(shape) = Config::shape_of_bridge_key(&path) {
+            let value =
+                plain(value, &shape).map_err(|rule| ConfigError::new(&path, given, rule))?;
+            return self.set(&path, &value);
+        }
         // A quoted "turn.bytes" is one name, not two, and so no key.
         let key = Key::find(&path)
             .filter(|key| key.section() == section.as_deref().unwrap_or_default())

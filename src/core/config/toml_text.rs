@@ -1,8 +1,9 @@
 //! What a text in TOML says, as far as a configuration can say it: values, each with its section
 //! and name. All of TOML is read: its strings, numbers, arrays, tables in a line and dotted keys.
 //!
-//! No section has a section in it, so what stands deeper is not told apart: it is a fault, whatever
-//! it is. Dates and times are known for what they are, and not looked at.
+//! No section has a section in it but `bridge`, whose sections are taken as those of a dotted name.
+//! What stands deeper is not told apart: it is a fault, whatever it is. Dates and times are known
+//! for what they are, and not looked at.
 
 /// What stands under a key.
 pub(super) struct Entry<'a> {
@@ -129,6 +130,12 @@ impl<'a> Document<'a> {
     fn begin(&mut self, item: Item<'a>, is_array: bool) -> Result<(), Rule> {
         self.end_section();
         let Item { mut key, given, at, .. } = item;
+        if let [first, name] = &key[..]
+            && first == BRIDGE
+            && !name.contains('.')
+        {
+            key = vec![format!("{BRIDGE}.{name}")];
+        }
         self.is_outside = is_array || key.len() > 1;
         let deeper = (key.len() > 1).then(|| key.swap_remove(1));
         let first = key.swap_remove(0);
@@ -156,6 +163,9 @@ impl<'a> Document<'a> {
         self.entries.extend(self.header.take());
     }
 }
+
+/// The section of which each section in it has the same keys.
+const BRIDGE: &str = "bridge";
 
 struct Reader<'a> {
     text: &'a str,

@@ -36,6 +36,8 @@ impl Engine {
             memory_limit: self.budget.limit(),
             #[cfg(feature = "client")]
             service: self.service_state(),
+            #[cfg(feature = "bridge")]
+            topics_read: &self.topics,
             around,
         }
     }

@@ -12,6 +12,8 @@ mod admission;
 #[cfg(feature = "client")]
 mod asking;
 mod audience;
+#[cfg(feature = "bridge")]
+mod bridged;
 mod calls;
 mod census;
 mod closing;
@@ -101,6 +103,8 @@ use crate::core::observe::stats::{DeadlineKind, Stats};
 use crate::core::topics::Topics;
 
 pub use audience::AudienceHook;
+#[cfg(feature = "bridge")]
+pub use bridged::TakenIn;
 pub use deadlines::Attempt;
 pub use figures::Waiting;
 #[cfg(feature = "ffi")]
@@ -153,6 +157,8 @@ pub struct Engine {
     excepted: Excepted,
     #[cfg(feature = "client")]
     questions: Questions,
+    #[cfg(feature = "bridge")]
+    bridged: bridged::Bridged,
     spares: Spares,
     /// How many connections have a wide send buffer.
     wide: usize,
@@ -205,6 +211,8 @@ impl Engine {
             excepted: Excepted::default(),
             #[cfg(feature = "client")]
             questions: Questions::default(),
+            #[cfg(feature = "bridge")]
+            bridged: bridged::Bridged::default(),
             spares,
             wide: 0,
             random,

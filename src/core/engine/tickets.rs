@@ -19,6 +19,8 @@ use crate::core::engine::{Engine, find_mut, queue};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::identity::Author;
 use crate::core::ground::time::Instant;
+#[cfg(feature = "bridge")]
+use crate::core::topics::ReaderKey;
 use crate::core::topics::log::Log;
 use crate::core::topics::{Content, EventId, Name, PublishError};
 #[cfg(feature = "store")]
@@ -71,6 +73,9 @@ pub(super) enum Asker {
     Plain(ConnectionId),
     /// The application, which is not told.
     Application,
+    /// The bridge of this reader, with its number.
+    #[cfg(feature = "bridge")]
+    Bridge(ReaderKey, u64),
 }
 
 /// The answer to a publisher.
@@ -278,6 +283,8 @@ impl Asker {
         match self {
             Asker::Post(id) | Asker::Hub(id, _) | Asker::Plain(id) => Some(*id),
             Asker::Application => None,
+            #[cfg(feature = "bridge")]
+            Asker::Bridge(..) => None,
         }
     }
 }
@@ -474,6 +481,24 @@ impl Engine {
         self.update_asking(id);
     }
 
+    /// Returns the bridge whose far side has published what this ticket is for.
+    #[cfg(feature = "bridge")]
+    fn bridge_of(&mut self, ticket: Option<Ticket>) -> Option<ReaderKey> {
+        match self.queues.followed.tickets_mut()?.find(ticket?)?.asker {
+            Asker::Bridge(key, _) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Names the bridge that is to be told the answer.
+    #[cfg(feature = "bridge")]
+    pub(super) fn name_bridge(&mut self, ticket: Ticket, asker: Asker) {
+        let tickets = self.queues.followed.tickets_mut();
+        if let Some(asked) = tickets.and_then(|tickets| tickets.find(ticket)) {
+            asked.asker = asker;
+        }
+    }
+
     /// Lets a connection know whether it waits for answers, and whether it is read from meanwhile.
     fn update_asking(&mut self, id: ConnectionId) {
         if let Some(tickets) = self.queues.followed.tickets()
@@ -549,10 +574,16 @@ impl Engine {
         match logged {
             Logged::Event { ticket, id, topic, content } => {
                 let added = log_bytes(&content);
+                #[cfg(feature = "bridge")]
+                let origin = self.bridge_of(ticket);
+                #[cfg(feature = "bridge")]
+                self.topics.set_origin(origin);
                 if self.topics.take_logged(now, id, &topic, content) {
                     self.budget.add(added);
                     self.halve_logs(added);
                 }
+                #[cfg(feature = "bridge")]
+                self.topics.set_origin(None);
                 if let Some(ticket) = ticket {
                     self.answer_ticket(now, ticket, Answer::Published(id));
                 }
@@ -625,9 +656,15 @@ impl Engine {
     /// Passes the answer to a ticket on to its connection, with those that it held up.
     fn pass_answer(&mut self, now: Instant, ticket: Ticket, connection: Option<ConnectionId>) {
         let Some(id) = connection else {
-            if let Some(tickets) = self.queues.followed.tickets_mut() {
-                tickets.remove(ticket);
+            let tickets = self.queues.followed.tickets_mut();
+            let asked = tickets.and_then(|tickets| tickets.remove(ticket));
+            #[cfg(feature = "bridge")]
+            if let Some(Asked { asker: Asker::Bridge(key, number), answer: Some(answer), .. }) =
+                &asked
+            {
+                self.bridged.note_answer(*key, *number, answer);
             }
+            drop(asked);
             return;
         };
         while let Some((asker, answer)) = self.poll_answer(id) {
@@ -661,6 +698,8 @@ impl Engine {
                 self.tell_published(now, id, reference.as_deref(), answer);
             }
             (Asker::Plain(_) | Asker::Application, _) => {}
+            #[cfg(feature = "bridge")]
+            (Asker::Bridge(..), _) => {}
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a server counts, and how its figures are written.
 
+#[cfg(feature = "bridge")]
+pub mod bridges;
 pub mod figures;
 pub mod metrics;
 #[cfg(feature = "client")]

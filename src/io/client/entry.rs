@@ -68,7 +68,7 @@ impl Inbox {
         self.events.push_back(event);
     }
 
-    #[cfg(feature = "ffi")]
+    #[cfg(any(feature = "ffi", feature = "bridge"))]
     fn pop(&mut self) -> Option<LinkEvent> {
         let event = self.events.pop_front()?;
         self.bytes -= bytes_of(&event);
@@ -163,13 +163,13 @@ impl Entry {
     }
 
     /// Returns whether a client without a handler has been told something.
-    #[cfg(feature = "ffi")]
+    #[cfg(any(feature = "ffi", feature = "bridge"))]
     pub fn has_inbox(&self) -> bool {
         matches!(&self.listener, Listener::Inbox(inbox) if !inbox.events.is_empty())
     }
 
     /// Takes the next of what a client without a handler has been told.
-    #[cfg(feature = "ffi")]
+    #[cfg(any(feature = "ffi", feature = "bridge"))]
     pub fn pop_inbox(&mut self) -> Option<LinkEvent> {
         match &mut self.listener {
             Listener::Handler(_) => None,
@@ -227,6 +227,13 @@ impl Entry {
     pub fn stop(&mut self, means: &mut Means<'_>, code: u16, reason: &str) {
         self.hand_over(means);
         self.dialler.stop(means, code, reason);
+    }
+
+    /// Stops the client, of which nobody wants to hear any more.
+    #[cfg(feature = "bridge")]
+    pub fn leave(&mut self, means: &mut Means<'_>) {
+        self.listener = Listener::Handler(Box::new(|_: &Link, _: LinkEvent| {}));
+        self.stop(means, 1000, "");
     }
 
     /// Tells that the client is no more, because its loop is none: it may be in any state.

@@ -21,8 +21,10 @@ use crate::core::ground::wheel::Wheel;
 use crate::core::outbox::Spares;
 use crate::core::wire::spare_memory::SpareMemory;
 use crate::io::memory::MemoryNetwork;
+#[cfg(any(feature = "ffi", feature = "bridge"))]
+use crate::threads::link::Link;
 #[cfg(feature = "ffi")]
-use crate::threads::link::{Link, LinkEvent};
+use crate::threads::link::LinkEvent;
 use crate::threads::link::{LinkInlet, LinkOrder, LinkShared, NewLink};
 
 pub(crate) use entry::Entry;
@@ -188,6 +190,12 @@ impl Clients {
         }
     }
 
+    /// Returns whether a client without a handler has been told something.
+    #[cfg(feature = "bridge")]
+    pub fn has_inbox(&self, number: u64) -> bool {
+        self.places.get(&number).is_some_and(|&key| self.entries[key].has_inbox())
+    }
+
     /// Lends a client, for a caller on the loop's thread; `None` if it is gone.
     pub fn ask<T>(
         &mut self,
@@ -200,7 +208,7 @@ impl Clients {
     }
 
     /// Makes a client without a handler, at once.
-    #[cfg(feature = "ffi")]
+    #[cfg(any(feature = "ffi", feature = "bridge"))]
     pub fn connect(&mut self, now: Instant, dial: crate::threads::dial::Dial) -> Link {
         let link = self.inlet.shared.connect(dial, None).expect("the loop is here");
         self.take_orders(now);

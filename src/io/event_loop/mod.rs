@@ -5,6 +5,8 @@
 mod accepting;
 #[cfg(feature = "client")]
 mod asking;
+#[cfg(feature = "bridge")]
+mod bridging;
 mod handlers;
 #[cfg(feature = "ffi")]
 mod host;
@@ -166,6 +168,8 @@ impl EventLoop {
         self.engine.turn(now, unix_ms, &mut self.outside);
         #[cfg(feature = "client")]
         self.turn_clients(now);
+        #[cfg(feature = "bridge")]
+        self.turn_bridges(now);
         self.outside.watch_handlers(&mut self.engine, now);
         // A reload may have changed it.
         self.outside.inlet.bound(self.engine.memory_limit(), &self.engine.config().limits);

@@ -13,6 +13,8 @@ use mio::{Events, Poll, Token, Waker};
 
 #[cfg(feature = "client")]
 use super::asking::Service;
+#[cfg(feature = "bridge")]
+use super::bridging::Bridges;
 use super::handlers::OnLoop;
 use super::{LISTENER_TOKENS, REFUSAL_TOKENS, WAKER};
 use crate::core::config::{Config, READ_BUFFER_BYTES};
@@ -22,6 +24,8 @@ use crate::core::contract::route::Face;
 use crate::core::engine::{self, Action, Engine, World};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
+#[cfg(feature = "bridge")]
+use crate::core::ground::time::sooner;
 use crate::core::observe::figures::Surroundings;
 use crate::core::transport::Transport;
 use crate::core::wire::http::Refusal;
@@ -75,6 +79,8 @@ pub(super) struct Outside {
     /// How the service of `admission.request` is asked.
     #[cfg(feature = "client")]
     pub service: Service,
+    #[cfg(feature = "bridge")]
+    pub bridges: Bridges,
     /// Where events of durable topics are kept.
     #[cfg(feature = "store")]
     pub store: Option<Store>,
@@ -120,6 +126,8 @@ impl Outside {
             clients,
             #[cfg(feature = "client")]
             service: Service::default(),
+            #[cfg(feature = "bridge")]
+            bridges: Bridges::default(),
             #[cfg(feature = "store")]
             store: None,
         })
@@ -163,6 +171,8 @@ impl Outside {
             || self.sockets.desk.as_ref().is_some_and(|desk| desk.has_work_left(self.has_room()));
         #[cfg(feature = "client")]
         let is_left = is_left || self.clients.has_work_left() || self.service.has_answers();
+        #[cfg(feature = "bridge")]
+        let is_left = is_left || self.bridges.has_work_left(engine, &self.clients);
         is_left
     }
 
@@ -174,6 +184,8 @@ impl Outside {
         let room_at = None;
         #[cfg(feature = "client")]
         let client_at = self.clients.next_deadline();
+        #[cfg(feature = "bridge")]
+        let client_at = sooner(client_at, self.bridges.next_deadline());
         #[cfg(not(feature = "client"))]
         let client_at = None;
         #[cfg(feature = "store")]
@@ -319,6 +331,8 @@ impl World for Outside {
             tls: self.tls_figures(),
             #[cfg(feature = "store")]
             store: self.store.as_ref().map(|store| Box::new(store.figures())),
+            #[cfg(feature = "bridge")]
+            bridges: self.bridges.figures(),
         }
     }
 

@@ -102,6 +102,9 @@ pub struct Snapshot<'a> {
     /// How it stands with the service of `admission.request`, if there is one.
     #[cfg(feature = "client")]
     pub service: Option<crate::core::observe::service::ServiceState>,
+    /// What bridges read.
+    #[cfg(feature = "bridge")]
+    pub topics_read: &'a crate::core::topics::Topics,
     /// What the loop around the engine knows.
     pub around: &'a Surroundings,
 }
@@ -123,6 +126,9 @@ pub struct Surroundings {
     /// What is counted of the store of durable topics, if there is one.
     #[cfg(feature = "store")]
     pub store: Option<Box<crate::core::observe::store::StoreFigures>>,
+    /// What is counted of each bridge.
+    #[cfg(feature = "bridge")]
+    pub bridges: Vec<crate::core::observe::bridges::BridgeFigures>,
 }
 
 /// What the kernel reports of the process. A figure that it does not report is `None`.
@@ -160,6 +166,10 @@ impl Snapshot<'_> {
         #[cfg(feature = "store")]
         if let Some(store) = &self.around.store {
             store.write(&mut out);
+        }
+        #[cfg(feature = "bridge")]
+        if !self.around.bridges.is_empty() {
+            crate::core::observe::bridges::write(&self.around.bridges, self.topics_read, &mut out);
         }
         out.end()
     }
