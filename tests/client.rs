@@ -6,6 +6,9 @@ mod common;
 #[cfg(feature = "cbor")]
 #[path = "client/cbor.rs"]
 mod cbor;
+#[cfg(feature = "deflate")]
+#[path = "client/compressed.rs"]
+mod compressed;
 // Streams that know what they are to be read as are for another test.
 #[allow(dead_code)]
 #[path = "common/event_stream.rs"]

@@ -841,6 +841,32 @@ mod tls {
 #[cfg(feature = "client")]
 #[test]
 fn an_idle_client_costs_at_most_400_bytes_beside_tls() {
+    let each = idle_client_bytes(&heartwheel::Config::default());
+    println!("an idle client: {each:.0} bytes");
+    // Beside it come what TLS needs, the rules by which a client would dial, and whether
+    // compression was agreed on.
+    let (tls, deflate) = (cfg!(feature = "tls"), cfg!(feature = "deflate"));
+    let most = 400 + 16 * usize::from(tls) + 8 * usize::from(deflate);
+    assert!(each <= most as f64, "{each:.0} bytes");
+}
+
+/// A client keeps what came out of its server's compressed messages, and a few bytes beside it. The
+/// compressor and the inflater of its loop are given back.
+#[cfg(all(feature = "client", feature = "deflate"))]
+#[test]
+fn an_idle_client_with_compression_keeps_its_history_and_little_more() {
+    let mut config = heartwheel::Config::default();
+    let plain = idle_client_bytes(&config);
+    config.set("compression.mode", "on").unwrap();
+    let more = idle_client_bytes(&config) - plain;
+    println!("a history of one message of 3,000 bytes: {more:.0} bytes more");
+    assert!(more >= 3000.0, "it is kept");
+    assert!(more <= 3112.0, "{more:.0} bytes");
+}
+
+/// Gives what each of many clients owns a minute after an echo.
+#[cfg(feature = "client")]
+fn idle_client_bytes(config: &heartwheel::Config) -> f64 {
     use heartwheel::{Dial, Link, LinkEvent, Links, ManualClock, State};
     use std::thread;
     use std::time::Duration;
@@ -851,10 +877,12 @@ fn an_idle_client_costs_at_most_400_bytes_beside_tls() {
             peer.send(message);
         }
     };
-    let server = Server::builder().websocket("/echo", echo).listen("127.0.0.1:0").unwrap();
+    let builder = Server::builder().config(config.clone()).websocket("/echo", echo);
+    let server = builder.listen("127.0.0.1:0").unwrap();
     let (handle, address) = (server.handle(), server.local_addresses()[0].as_tcp().unwrap());
     let serving = thread::spawn(move || server.run().unwrap());
     let dial = Dial::to(&format!("ws://{address}/echo")).unwrap().token("secret");
+    let dial = dial.config(config).unwrap();
     let clock = ManualClock::new();
     let mut links = Links::by_clock(clock.clone(), 7).unwrap();
     let mut all: Vec<Link> = Vec::with_capacity(COUNT);
@@ -889,10 +917,7 @@ fn an_idle_client_costs_at_most_400_bytes_beside_tls() {
     // What all clients of a loop share.
     bytes_of(1);
     let each = bytes_of(COUNT - 1) as f64 / (COUNT - 1) as f64;
-    println!("an idle client: {each:.0} bytes");
-    // What TLS needs comes beside it: the rules by which a client would dial.
-    let most = if cfg!(feature = "tls") { 416.0 } else { 400.0 };
-    assert!(each <= most, "{each:.0} bytes");
     handle.shut_down().unwrap();
     serving.join().unwrap();
+    each
 }

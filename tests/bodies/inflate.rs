@@ -100,8 +100,14 @@ fn decode(rng: &mut Rng, fragments: &[(bool, &[u8])], most: usize, limits: &Limi
     while !rest.is_empty() {
         let len = rest.len().min(1 + rng.below(most as u64) as usize);
         let piece = &mut rest[..len];
-        let (used, item) =
-            decoder.decode_compressed(Role::Server, piece, limits, &mut memory, &mut coders)?;
+        let (used, item) = decoder.decode_compressed(
+            Role::Server,
+            piece,
+            limits,
+            &mut memory,
+            &mut coders,
+            None,
+        )?;
         coders.take_inflated();
         match item {
             Some(Incoming::Message(Message::Binary(message))) => {

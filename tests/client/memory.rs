@@ -15,14 +15,20 @@ pub struct Both {
     pub links: Links,
     pub clock: ManualClock,
     pub network: MemoryNetwork,
+    pairs: &'static [(&'static str, &'static str)],
 }
 
 impl Both {
     pub fn new() -> Both {
+        Both::with(&[])
+    }
+
+    /// Begins with a server of this configuration.
+    pub fn with(pairs: &'static [(&'static str, &'static str)]) -> Both {
         let (network, clock) = (MemoryNetwork::new(), ManualClock::new());
         let mut links = Links::by_clock(clock.clone(), 7).unwrap();
         links.on_memory(&network);
-        let mut both = Both { server: None, links, clock, network };
+        let mut both = Both { server: None, links, clock, network, pairs };
         both.serve();
         both
     }
@@ -38,6 +44,7 @@ impl Both {
         };
         let mut config = Config::default();
         config.set("workers", "0").unwrap();
+        self.pairs.iter().for_each(|(key, value)| config.set(key, value).unwrap());
         let builder = Server::builder().config(config).clock(self.clock.clone());
         let builder = builder.topics("/topics/{topic}").hub("/ws").events("/events");
         let builder = builder.websocket("/echo", echo);

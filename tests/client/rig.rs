@@ -6,19 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heartwheel::Config;
-use heartwheel::core::client::{Action, Dialler, Means, Rules, Setup, State, Told};
-use heartwheel::core::ground::random::Random;
+use heartwheel::core::client::{Action, Common, Dialler, Means, Rules, Setup, State, Told};
 use heartwheel::core::ground::time::Instant;
-use heartwheel::core::outbox::Spares;
-use heartwheel::core::wire::spare_memory::SpareMemory;
 use tungstenite::handshake::derive_accept_key;
 
 /// A client, what it shares with others, and what became of its sockets.
 pub struct Rig {
     pub dialler: Dialler,
-    random: Random,
-    spares: Spares,
-    memory: SpareMemory,
+    common: Common,
     pub now_ms: u64,
     /// There is a connection.
     pub is_kept: bool,
@@ -33,6 +28,8 @@ pub struct Rig {
     /// What the client has written on this connection.
     pub written: Vec<u8>,
     pub told: Vec<Told>,
+    /// Header lines of the answer to an upgrade, beside those that it must have.
+    pub lines: String,
 }
 
 impl Rig {
@@ -40,9 +37,7 @@ impl Rig {
         let now = Instant::from_millis(now_ms);
         Rig {
             dialler: Dialler::new(Arc::new(setup), Some("secret".into()), now),
-            random: Random::new(seed),
-            spares: Spares::default(),
-            memory: SpareMemory::none(),
+            common: Common::new(seed),
             now_ms,
             is_kept: false,
             tries: BTreeSet::new(),
@@ -51,6 +46,7 @@ impl Rig {
             connects: 0,
             written: Vec::new(),
             told: Vec::new(),
+            lines: String::new(),
         }
     }
 
@@ -61,8 +57,7 @@ impl Rig {
     /// Lets something happen to the client, and follows what it does with its sockets.
     pub fn act<T>(&mut self, act: impl FnOnce(&mut Dialler, &mut Means<'_>) -> T) -> T {
         let now = self.now();
-        let Rig { dialler, random, spares, memory, .. } = self;
-        let acted = act(dialler, &mut Means { now, random, spares, memory });
+        let acted = act(&mut self.dialler, &mut self.common.means(now));
         while let Some(action) = self.dialler.poll_action() {
             self.follow(action);
         }
@@ -118,6 +113,8 @@ impl Rig {
     pub fn receive(&mut self, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         self.act(|dialler, means| dialler.receive(means, &mut bytes));
+        #[cfg(feature = "deflate")]
+        while self.act(|dialler, means| dialler.receive_unread(means)) {}
     }
 
     /// Returns the answer to the upgrade that was written.
@@ -128,7 +125,8 @@ impl Rig {
         let accept = derive_accept_key(key.as_bytes());
         Some(format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+             Sec-WebSocket-Accept: {accept}\r\n{}\r\n",
+            self.lines
         ))
     }
 

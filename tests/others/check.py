@@ -3,7 +3,7 @@ one, and judges what they say and do.
 
     check.py PROGRAM FOLDER PART
 
-PART is websockets, ws, wall, names, websockets-clients or ws-clients. FOLDER takes what the programs print. Exit status 1 if
+PART is one of those that `run` names. FOLDER takes what the programs print. Exit status 1 if
 anything did not hold.
 """
 import http.server
@@ -159,16 +159,18 @@ SCRIPT = {
 
 
 class Library(Part):
-    """Our clients and a server that is made of a library."""
+    """Our clients and a server that is made of a library, with compression or without."""
 
     def run(self, part):
-        self.command, self.servers = SERVERS[part], []
+        library, _, self.compresses = part.partition("-")
+        self.command, self.servers = SERVERS[library], []
         self.script = SCRIPT
         port = self.serve(0)
         self.host = "127.0.0.1:%d" % port
         self.url = "ws://" + self.host
         quiet = self.client("quiet", "subscribe", self.url, "quiet", "--count", "2",
-                            "--set", "heartbeat.interval=1s", "--set", "heartbeat.pong=1s")
+                            "--set", "heartbeat.interval=1s", "--set", "heartbeat.pong=1s",
+                            *self.compression("compression.history=off"))
         self.judge_ends()
         self.judge_publications()
         quiet.ends(0)
@@ -178,8 +180,15 @@ class Library(Part):
             for line in server.lines():
                 self.check(line["is"] != "fault", "the library found fault:", line)
                 if line["is"] == "open":
-                    fits = line["subprotocol"] == "heartwheel.v1" and line["extensions"] == 0
+                    extensions = 1 if self.compresses else 0
+                    fits = (line["subprotocol"], line["extensions"]) == ("heartwheel.v1", extensions)
                     self.check(fits, "agreed on something else:", line)
+
+    def client(self, *words, **more):
+        return super().client(*words, *self.compression("compression.mode=on"), **more)
+
+    def compression(self, setting):
+        return ("--set", setting) if self.compresses else ()
 
     def serve(self, port):
         script = os.path.join(self.place, "script")
@@ -229,7 +238,8 @@ class Library(Part):
 
     def judge_events(self, port):
         """Each event comes once and in order, whatever ends the connection."""
-        client = self.client("events", "subscribe", self.url, "events", "--json", "--count", "40")
+        client = self.client("events", "subscribe", self.url, "events", "--json", "--count", "40",
+                             *self.compression("client.history_bytes=1k"))
         is_killed = lambda: self.servers[0].process.poll() is not None
         if self.until(is_killed, "the server is killed"):
             # The server that is started anew has no end left but the last.
@@ -433,7 +443,8 @@ class Names(Part):
         self.check(client.read(".out") == "hello\nagain\n", "it printed", client.read(".out"))
 
 
-PARTS = {"websockets": Library, "ws": Library, "wall": Walls, "names": Names,
+PARTS = {"websockets": Library, "ws": Library, "websockets-compressed": Library,
+         "ws-compressed": Library, "wall": Walls, "names": Names,
          "websockets-clients": Clients, "ws-clients": Clients}
 
 
@@ -451,7 +462,7 @@ def main(program, place, name):
         for fault in part.faults[:20]:
             print("  NOT SO: %s: %s" % (name, fault))
     took = time.monotonic() - begun
-    print("%-10s %s in %.0f s" % (name, "FAILED" if part.faults else "held", took), flush=True)
+    print("%-21s %s in %.0f s" % (name, "FAILED" if part.faults else "held", took), flush=True)
     return bool(part.faults)
 
 

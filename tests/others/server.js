@@ -26,7 +26,7 @@ server.on("wsClientError", fault);
 server.on("listening", () => tell("listening", { port: server.address().port }));
 server.on("connection", (socket) => {
   connections += 1;
-  tell("open", { subprotocol: socket.protocol, extensions: socket.extensions.length });
+  tell("open", { subprotocol: socket.protocol, extensions: socket.extensions ? 1 : 0 });
   const say = (message) => socket.send(JSON.stringify(message));
   say({
     op: "hello",

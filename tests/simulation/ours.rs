@@ -4,11 +4,8 @@ use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartwheel::core::client::{Action, Dialler, Means, Rules, Setup, State, Told};
-use heartwheel::core::ground::random::Random;
+use heartwheel::core::client::{Action, Common, Dialler, Means, Rules, Setup, State, Told};
 use heartwheel::core::ground::time::Instant;
-use heartwheel::core::outbox::Spares;
-use heartwheel::core::wire::spare_memory::SpareMemory;
 use heartwheel::{Config, Message};
 
 use crate::link::Link;
@@ -16,9 +13,7 @@ use crate::link::Link;
 /// A client of one connection: what comes behind its end is another peer's.
 pub struct Ours {
     dialler: Dialler,
-    random: Random,
-    spares: Spares,
-    memory: SpareMemory,
+    common: Common,
     was_connected: bool,
     /// When it last did something.
     now: u64,
@@ -29,12 +24,10 @@ pub struct Ours {
 impl Ours {
     pub fn new(path: &str, seed: u64, now: u64) -> Ours {
         let target = format!("ws://127.0.0.1{path}").parse().expect("it is a URL");
-        let setup = Setup::new(vec![target], patient());
+        let setup = Setup::new(vec![target], patient(seed));
         Ours {
             dialler: Dialler::new(Arc::new(setup), None, Instant::from_millis(now)),
-            random: Random::new(seed),
-            spares: Spares::default(),
-            memory: SpareMemory::none(),
+            common: Common::new(seed),
             was_connected: false,
             now,
             is_over: false,
@@ -77,6 +70,10 @@ impl Ours {
     fn read(&mut self, now: u64, link: &mut Link) {
         let mut buffer = [0; 4096];
         while !self.is_over && self.was_connected && self.dialler.wants_read() {
+            #[cfg(feature = "deflate")]
+            if self.step(now, |dialler, means| dialler.receive_unread(means)) {
+                continue;
+            }
             match Read::read(link, &mut buffer) {
                 Ok(0) => return self.step(now, |dialler, means| dialler.lost(means, None)),
                 Ok(len) => {
@@ -108,8 +105,8 @@ impl Ours {
 
     /// Lets something happen to the client, and follows what it does with its socket.
     fn step<T>(&mut self, now: u64, act: impl FnOnce(&mut Dialler, &mut Means<'_>) -> T) -> T {
-        let Ours { dialler, random, spares, memory, .. } = self;
-        let mut means = Means { now: Instant::from_millis(now), random, spares, memory };
+        let Ours { dialler, common, .. } = self;
+        let mut means = common.means(Instant::from_millis(now));
         let acted = act(dialler, &mut means);
         while let Some(action) = dialler.poll_action() {
             match action {
@@ -127,8 +124,9 @@ impl Ours {
     }
 }
 
-/// It judges no server: a slow one is the engine's own, under faults.
-fn patient() -> Rules {
+/// It judges no server: a slow one is the engine's own, under faults. It offers compression, with a
+/// window of any size or none.
+fn patient(_seed: u64) -> Rules {
     let long = Duration::from_secs(20 * 24 * 60 * 60);
     let mut config = Config::default();
     config.heartbeat.interval = None;
@@ -138,5 +136,14 @@ fn patient() -> Rules {
     }
     config.limits.outbox_bytes = 1 << 30;
     config.limits.pings_per_second = 1000;
+    #[cfg(feature = "deflate")]
+    {
+        use heartwheel::config::{CompressionHistory, CompressionMode};
+        config.compression.mode = CompressionMode::On;
+        match _seed % 8 {
+            7 => config.compression.history = CompressionHistory::Off,
+            bits => config.client.history_bytes = 512 << bits,
+        }
+    }
     Rules { connect: long, upgrade: long, ..Rules::from(&config) }
 }

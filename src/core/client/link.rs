@@ -1,11 +1,12 @@
 //! An open connection of a client, and its end.
 
+use crate::core::client::dialler::Means;
 use crate::core::client::rules::Rules;
 use crate::core::client::why::Why;
 use crate::core::connection::heartbeat::{Due, Heartbeat};
 use crate::core::ground::bucket::Bucket;
 use crate::core::ground::time::{Instant, Moment, SPAN_MAX, SomeMoment, sooner};
-use crate::core::wire::ws::{Decoder, Role};
+use crate::core::wire::ws::{Decoder, Incoming, Limits, Role, Violation};
 
 /// An open WebSocket, on the client's side.
 #[derive(Debug)]
@@ -21,6 +22,9 @@ pub(super) struct Link {
     pub is_greeted: bool,
     /// Since when nothing is read, because the application takes nothing.
     paused_at: Option<SomeMoment>,
+    /// What was agreed on of compressed messages; `None`: there are none.
+    #[cfg(feature = "deflate")]
+    pub compression: Option<Box<super::compression::Compression>>,
 }
 
 /// What is due on an open connection.
@@ -51,7 +55,26 @@ impl Link {
             is_stable: false,
             is_greeted,
             paused_at: None,
+            #[cfg(feature = "deflate")]
+            compression: None,
         }
+    }
+
+    /// Decodes what stands at the front of a server's bytes.
+    pub fn decode(
+        &mut self,
+        means: &mut Means<'_>,
+        input: &mut [u8],
+        limits: &Limits,
+    ) -> Result<(usize, Option<Incoming>), Violation> {
+        let Link { decoder, .. } = self;
+        #[cfg(feature = "deflate")]
+        if let Some(compression) = &mut self.compression {
+            let Means { memory, coders, .. } = means;
+            let history = Some(&mut compression.history);
+            return decoder.decode_compressed(Role::Client, input, limits, memory, coders, history);
+        }
+        decoder.decode_into(Role::Client, input, limits, means.memory)
     }
 
     /// Begins or ends a pause of reading. What is judged by what comes goes on where it stood.

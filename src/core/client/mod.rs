@@ -22,6 +22,8 @@
 pub mod ask;
 pub mod backoff;
 pub mod breaker;
+#[cfg(feature = "deflate")]
+mod compression;
 mod connecting;
 mod dialler;
 mod exchange;
@@ -33,7 +35,9 @@ pub mod topics;
 pub mod verdict;
 pub mod why;
 
-pub use dialler::{Action, Dialler, Means, Purpose, SendRefused, Setup};
+#[cfg(feature = "deflate")]
+pub use compression::Compressing;
+pub use dialler::{Action, Common, Dialler, Means, Purpose, SendRefused, Setup};
 pub use feed::Resume;
 pub use rules::Rules;
 pub use told::{State, Told};

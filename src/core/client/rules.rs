@@ -46,6 +46,9 @@ pub struct Rules {
     pub pings_per_second: u64,
     /// Bytes that may wait to be sent.
     pub outbox_bytes: usize,
+    /// Whether messages are compressed, and how.
+    #[cfg(feature = "deflate")]
+    pub compression: super::Compressing,
 }
 
 impl From<&Config> for Rules {
@@ -69,6 +72,8 @@ impl From<&Config> for Rules {
             frames: Limits { message_bytes: limits.message_bytes, fragments: limits.fragments },
             pings_per_second: limits.pings_per_second.into(),
             outbox_bytes: limits.outbox_bytes,
+            #[cfg(feature = "deflate")]
+            compression: config.into(),
         }
     }
 }

@@ -247,6 +247,8 @@ pub const KEYS: &[Key] = &[
     key!(client.broken_for, ALWAYS, "70% of them failed -> no try for so long"),
     #[cfg(feature = "client")]
     key!(client.pending_bytes, Size(1..=GIBIBYTE), "publications without an answer"),
+    #[cfg(all(feature = "client", feature = "deflate"))]
+    key!(client.history_bytes, Size(512..=32_768), "compressed messages kept for later ones"),
     #[cfg(feature = "client")]
     key!(client.proxy, OrOff(Proxy), "http://HOST:PORT, through which to connect"),
     #[cfg(feature = "tls")]
@@ -413,6 +415,8 @@ mod tests {
         let expected = expected.replace("admission.tokens=off", ADMISSION_DEFAULTS);
         #[cfg(feature = "client")]
         let expected = format!("{expected} {CLIENT_DEFAULTS}");
+        #[cfg(all(feature = "client", feature = "deflate"))]
+        let expected = expected.replace("client.proxy", "client.history_bytes=32k client.proxy");
         #[cfg(feature = "client")]
         let expected = expected.as_str();
         #[cfg(feature = "deflate")]

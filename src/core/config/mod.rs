@@ -258,6 +258,8 @@ pub(super) fn no_such_key(name: &str) -> &'static str {
         "admission.jwt" | "admission.jwt_issuer" | "admission.jwt_audience" => {
             "this build has no tokens that expire: feature `jwt`"
         }
+        #[cfg(not(feature = "deflate"))]
+        "client.history_bytes" => "this build has no compression: feature `deflate`",
         #[cfg(not(feature = "client"))]
         _ if name.starts_with("client.") || name.starts_with("admission.request") => {
             "this build has no client: feature `client`"

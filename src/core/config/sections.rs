@@ -624,6 +624,10 @@ pub struct Client {
     pub broken_for: Duration,
     /// Bytes of publications that wait for their answer. Default 64 KiB.
     pub pending_bytes: usize,
+    /// What a client keeps of the compressed messages of its server, for later ones to refer to, in
+    /// bytes; of other numbers the next lower power of two. Default 32 KiB, the most; 512 at least.
+    #[cfg(feature = "deflate")]
+    pub history_bytes: usize,
     /// An HTTP proxy, `http://HOST:PORT`, through which connections are made by CONNECT (RFC 9110,
     /// 9.3.6). Default none.
     pub proxy: Option<String>,
@@ -644,6 +648,8 @@ impl Default for Client {
             window: minute,
             broken_for: 5 * minute,
             pending_bytes: 64 << 10,
+            #[cfg(feature = "deflate")]
+            history_bytes: 32 << 10,
             proxy: None,
         }
     }

@@ -75,8 +75,8 @@ impl Context<'_, '_> {
         #[cfg(feature = "deflate")]
         if let Some(coders) = &mut self.coders {
             let Context { frame_limits, memory, allowance, .. } = self;
-            let found =
-                decoder.decode_compressed(Role::Server, input, frame_limits, memory, coders);
+            let role = Role::Server;
+            let found = decoder.decode_compressed(role, input, frame_limits, memory, coders, None);
             allowance.charge_bytes(coders.take_inflated());
             return found;
         }

@@ -19,7 +19,7 @@ use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 use crate::core::outbox::{COMPRESSED_BYTES_MAX, Kind, Verdict};
 use crate::core::topics::{EventId, SubscriptionKey, Topics};
-use crate::core::wire::deflate::{self, Agreed, Want};
+use crate::core::wire::deflate::{self, ALONE_BYTES_MIN, Agreed, Want};
 use crate::core::wire::frame::Frame;
 use crate::core::wire::http::{HeaderLines, Request};
 use crate::core::wire::ws;
@@ -225,8 +225,9 @@ impl Press<'_> {
         self.allowance.charge_compressed(history.len() / 4 + payload.len());
         self.compressions += 1;
         let bytes = self.spares.coders.compress(self.want, history, payload);
-        let frame =
-            bytes.map(|bytes| ws::encoder::compressed(opcode, Bytes::copy_from_slice(bytes)));
+        let frame = bytes.map(|bytes| {
+            ws::encoder::compressed(opcode, Bytes::copy_from_slice(bytes)).joined_if_small()
+        });
         self.budget.add(frame.as_ref().map_or(0, Frame::made_bytes));
         Some(frame)
     }
@@ -314,9 +315,6 @@ const SERIAL_BITS: u32 = 27;
 /// An event before which many more events were published than this has no serial any more, and what
 /// was remembered so long ago is forgotten: two events with the same serial are twice as far apart.
 const AGE_MAX: u64 = 1 << (SERIAL_BITS - 1);
-
-/// A shorter message hardly shrinks by itself.
-const ALONE_BYTES_MIN: usize = 512;
 
 /// A longer history is of little use: what it is of shrinks by itself.
 const HISTORY_BYTES_MAX: usize = 16 * 1024;

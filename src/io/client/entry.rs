@@ -553,6 +553,10 @@ impl Entry {
         let has_room = self.has_room();
         self.dialler.set_paused(means.now, !has_room);
         let has_room = has_room && self.dialler.wants_read();
+        #[cfg(feature = "deflate")]
+        if has_room && self.dialler.receive_unread(means) {
+            return true;
+        }
         let Some(socket) = &mut self.socket else { return false };
         if self.dialler.state() == State::Securing {
             return false;

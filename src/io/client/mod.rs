@@ -14,12 +14,11 @@ use std::time::Duration;
 use mio::{Registry, Token};
 use slab::Slab;
 
-use crate::core::client::{Means, State};
-use crate::core::ground::random::Random;
+use crate::core::client::{Common, Means, State};
 use crate::core::ground::time::Instant;
+#[cfg(feature = "deflate")]
+use crate::core::ground::time::sooner;
 use crate::core::ground::wheel::Wheel;
-use crate::core::outbox::Spares;
-use crate::core::wire::spare_memory::SpareMemory;
 use crate::io::memory::MemoryNetwork;
 #[cfg(any(feature = "ffi", feature = "bridge"))]
 use crate::threads::link::Link;
@@ -40,9 +39,7 @@ pub(crate) struct Clients {
     wheel: Wheel,
     names: Names,
     registry: Registry,
-    random: Random,
-    spares: Spares,
-    memory: SpareMemory,
+    common: Common,
     /// Made when there is something to read.
     buffer: Vec<u8>,
     scratch: Vec<u8>,
@@ -66,8 +63,8 @@ impl Clients {
         tick: Duration,
         seed: u64,
     ) -> io::Result<Clients> {
-        let mut memory = SpareMemory::none();
-        memory.set_limit(SPARE_BYTES_MAX);
+        let mut common = Common::new(seed);
+        common.memory.set_limit(SPARE_BYTES_MAX);
         Ok(Clients {
             inlet,
             entries: Slab::new(),
@@ -75,9 +72,7 @@ impl Clients {
             wheel: Wheel::new(tick),
             names: Names::new(wake),
             registry: registry.try_clone()?,
-            random: Random::new(seed),
-            spares: Spares::default(),
-            memory,
+            common,
             buffer: Vec::new(),
             scratch: Vec::new(),
             due: VecDeque::new(),
@@ -139,7 +134,10 @@ impl Clients {
 
     /// Returns when the next turn must come.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.wheel.next_deadline()
+        let at = self.wheel.next_deadline();
+        #[cfg(feature = "deflate")]
+        let at = sooner(at, self.common.coders.rests_at());
+        at
     }
 
     /// Does what is due, and what sockets are ready for.
@@ -165,7 +163,9 @@ impl Clients {
             self.drive(now, key);
         }
         self.take_orders(now);
-        self.memory.rest(now);
+        self.common.memory.rest(now);
+        #[cfg(feature = "deflate")]
+        self.common.coders.rest(now);
         if self.entries.is_empty() {
             self.buffer = Vec::new();
         }
@@ -268,9 +268,7 @@ impl Clients {
         let number = link.number();
         let network = self.network.clone();
         self.in_memory += usize::from(network.is_some());
-        let Clients { random, spares, memory, .. } = self;
-        let mut means = Means { now, random, spares, memory };
-        let entry = Entry::new(link, dial, handler, network, &mut means);
+        let entry = Entry::new(link, dial, handler, network, &mut self.common.means(now));
         let key = self.entries.insert(entry);
         self.places.insert(number, key);
         self.with(now, key, |entry, means| entry.dialler.timeout(means));
@@ -282,9 +280,7 @@ impl Clients {
         key: usize,
         act: impl FnOnce(&mut Entry, &mut Means<'_>) -> T,
     ) -> Option<T> {
-        let Clients { entries, random, spares, memory, .. } = self;
-        let entry = entries.get_mut(key)?;
-        let acted = act(entry, &mut Means { now, random, spares, memory });
+        let acted = act(self.entries.get_mut(key)?, &mut self.common.means(now));
         self.mark(key);
         Some(acted)
     }
@@ -301,10 +297,9 @@ impl Clients {
         if self.buffer.is_empty() {
             self.buffer.resize(BUFFER_BYTES, 0);
         }
-        let Clients { entries, random, spares, memory, .. } = self;
-        let Some(entry) = entries.get_mut(key) else { return };
+        let Some(entry) = self.entries.get_mut(key) else { return };
         entry.is_due = false;
-        let mut means = Means { now, random, spares, memory };
+        let mut means = self.common.means(now);
         let mut around = Around {
             registry: &self.registry,
             names: &self.names,

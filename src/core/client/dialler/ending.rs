@@ -24,11 +24,15 @@ impl Dialler {
     ) {
         let Phase::Open(link) = &mut self.phase else { return };
         let decoder: Decoder = std::mem::take(&mut link.decoder);
+        #[cfg(feature = "deflate")]
+        let unread = link.compression.take().map(|compression| compression.unread);
         let has_held = self.note_age(means.now);
         self.queue(means, encoder::close(code, reason), Kind::Close);
         let closing = Closing { why, decoder: Some(decoder), stage: Stage::Sending, has_held };
         let until = after(means.now, self.setup.rules.close_send);
         self.enter(Phase::Closing(Box::new(closing)), until);
+        #[cfg(feature = "deflate")]
+        self.receive(means, &mut unread.unwrap_or_default());
     }
 
     pub(super) fn note_close_sent(&mut self, means: &mut Means<'_>) {

@@ -1,6 +1,8 @@
 //! One client, from the first try until it is stopped.
 
 mod asking;
+#[cfg(feature = "deflate")]
+mod compressed;
 mod ending;
 mod open;
 mod streaming;
@@ -24,13 +26,14 @@ use crate::core::client::why::Why;
 use crate::core::ground::random::Random;
 use crate::core::ground::time::{Instant, SPAN_MAX, millis_up, sooner};
 use crate::core::outbox::{Kind, Outbox, Spares};
+#[cfg(feature = "deflate")]
+use crate::core::wire::deflate::Coders;
 use crate::core::wire::frame::Frame;
 use crate::core::wire::http::{Asked, OutgoingRequest, RequestError, ResponseReader, UpgradeKey};
 use crate::core::wire::message::Message;
 use crate::core::wire::spare_memory::SpareMemory;
 use crate::core::wire::sse::CONTENT_TYPE;
 use crate::core::wire::target::Target;
-use crate::core::wire::ws::encoder;
 
 /// What a client is made with. Clients of the same configuration share it.
 #[derive(Clone, Debug)]
@@ -116,7 +119,12 @@ impl Setup {
 
     fn upgrade(&self, target: &Target, key: &UpgradeKey) -> Result<OutgoingRequest, RequestError> {
         let protocols: Vec<&str> = self.protocols.iter().map(String::as_str).collect();
-        OutgoingRequest::upgrade(target.host(), target.path(), key, &protocols)
+        let request = OutgoingRequest::upgrade(target.host(), target.path(), key, &protocols)?;
+        #[cfg(feature = "deflate")]
+        if let Some(offer) = self.rules.compression.offer {
+            return Ok(request.extension(&offer.line()));
+        }
+        Ok(request)
     }
 
     /// Asks for an event stream behind this event, or behind none where the id is empty.
@@ -166,6 +174,45 @@ impl Setup {
     }
 }
 
+/// What all clients of a loop share.
+#[derive(Debug)]
+pub struct Common {
+    /// For masks, keys and jitter.
+    pub random: Random,
+    /// Memory of outboxes.
+    pub spares: Spares,
+    /// Memory of large messages: none is kept until this is given a limit.
+    pub memory: SpareMemory,
+    /// What compresses and inflates.
+    #[cfg(feature = "deflate")]
+    pub coders: Coders,
+}
+
+impl Common {
+    /// Begins with nothing, and this seed of the system's.
+    pub fn new(seed: u64) -> Common {
+        Common {
+            random: Random::new(seed),
+            spares: Spares::default(),
+            memory: SpareMemory::none(),
+            #[cfg(feature = "deflate")]
+            coders: Coders::default(),
+        }
+    }
+
+    /// Lends it for a call.
+    pub fn means(&mut self, now: Instant) -> Means<'_> {
+        Means {
+            now,
+            random: &mut self.random,
+            spares: &mut self.spares,
+            memory: &mut self.memory,
+            #[cfg(feature = "deflate")]
+            coders: &mut self.coders,
+        }
+    }
+}
+
 /// What all clients of a loop share, lent for a call.
 pub struct Means<'m> {
     /// The time.
@@ -176,6 +223,9 @@ pub struct Means<'m> {
     pub spares: &'m mut Spares,
     /// Memory of large messages.
     pub memory: &'m mut SpareMemory,
+    /// What compresses and inflates.
+    #[cfg(feature = "deflate")]
+    pub coders: &'m mut Coders,
 }
 
 /// What is to be done with the client's sockets.
@@ -491,6 +541,10 @@ impl Dialler {
     pub fn receive(&mut self, means: &mut Means<'_>, input: &mut [u8]) {
         let mut rest = input;
         while !rest.is_empty() {
+            #[cfg(feature = "deflate")]
+            if self.leaves_unread(rest) {
+                return;
+            }
             let input = &mut *rest;
             let used = match &mut self.phase {
                 Phase::Tunnelling(reader) => {
@@ -630,7 +684,8 @@ impl Dialler {
         if held > 0 && held.saturating_add(message.len() + Outbox::ENTRY_BYTES) > most {
             return Err(SendRefused::Full);
         }
-        self.queue(means, encoder::message(message), Kind::Message);
+        let frame = self.encode(means, message);
+        self.queue(means, frame, Kind::Message);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::core::connection::heartbeat::Missed;
 use crate::core::outbox::Kind;
 use crate::core::wire::frame::Frame;
 use crate::core::wire::message::Message;
-use crate::core::wire::ws::{CloseFrame, Incoming, Role, Violation, encoder};
+use crate::core::wire::ws::{CloseFrame, Incoming, Violation, encoder};
 
 impl Dialler {
     /// Decodes what came, and returns how many bytes were used.
@@ -20,8 +20,10 @@ impl Dialler {
         link.heard_at = now.into();
         link.heartbeat.heard();
         let begun_at = link.decoder.begun_at().unwrap_or(now.into());
-        let limits = &self.setup.rules.frames;
-        match link.decoder.decode_into(Role::Client, input, limits, means.memory) {
+        let decoded = link.decode(means, input, &self.setup.rules.frames);
+        #[cfg(feature = "deflate")]
+        let inflated = means.coders.take_inflated();
+        match decoded {
             Ok((used, item)) => {
                 let begun_at = if item.is_some() { now.into() } else { begun_at };
                 link.decoder.set_begun_at(begun_at);
@@ -32,6 +34,9 @@ impl Dialler {
                         link.heartbeat.pong(&self.setup.rules.rhythm, &payload, now);
                     }
                     Some(Incoming::Close(frame)) => self.answer_close(means, frame),
+                    #[cfg(feature = "deflate")]
+                    None => self.note_inflated(inflated),
+                    #[cfg(not(feature = "deflate"))]
                     None => {}
                 }
                 used
@@ -112,6 +117,17 @@ impl Dialler {
         let Phase::Open(link) = &mut self.phase else { return };
         let payload = link.heartbeat.ping(&self.setup.rules.rhythm, means.now, means.random);
         self.queue(means, encoder::ping(&payload), Kind::Ping);
+    }
+
+    /// Encodes a message of the application's.
+    pub(super) fn encode(&self, _means: &mut Means<'_>, message: Message) -> Frame {
+        #[cfg(feature = "deflate")]
+        if let Phase::Open(link) = &self.phase
+            && let Some(compression) = &link.compression
+        {
+            return compression.encode(_means.coders, message);
+        }
+        encoder::message(message)
     }
 
     /// Queues a frame, masked, or bytes as they are.

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Action, Dialler, Means, Phase, Purpose, Upgrading};
+#[cfg(feature = "deflate")]
+use crate::core::client::compression::Compression;
 use crate::core::client::connecting::Connecting;
 use crate::core::client::exchange::Exchange;
 use crate::core::client::link::{Link, after};
@@ -11,7 +13,7 @@ use crate::core::connection::heartbeat::Heartbeat;
 use crate::core::outbox::Kind;
 use crate::core::wire::frame::Frame;
 use crate::core::wire::http::{
-    ResponseHead, ResponseReader, SwitchError, UpgradeKey, check_switch,
+    ResponseHead, ResponseReader, SwitchError, UpgradeKey, check_switch_with,
 };
 
 impl Dialler {
@@ -100,10 +102,25 @@ impl Dialler {
         let Phase::Upgrading(upgrading) = &self.phase else { return };
         let setup = self.setup.clone();
         let protocols: Vec<&str> = setup.protocols.iter().map(String::as_str).collect();
-        match check_switch(head, &upgrading.key, &protocols) {
+        #[cfg(not(feature = "deflate"))]
+        let agrees = |_: &[u8]| false;
+        #[cfg(feature = "deflate")]
+        let mut answered = None;
+        #[cfg(feature = "deflate")]
+        let agrees = |element: &[u8]| {
+            let offer = setup.rules.compression.offer.filter(|_| answered.is_none());
+            answered = offer.and_then(|offer| offer.read(element));
+            answered.is_some()
+        };
+        match check_switch_with(head, &upgrading.key, &protocols, agrees) {
             Ok(_) => {
                 let heartbeat = Heartbeat::new(&setup.rules.rhythm, means.random);
-                let link = Link::new(means.now, heartbeat, !setup.awaits_greeting);
+                #[cfg_attr(not(feature = "deflate"), expect(unused_mut))]
+                let mut link = Link::new(means.now, heartbeat, !setup.awaits_greeting);
+                #[cfg(feature = "deflate")]
+                if let Some(answered) = answered {
+                    link.compression = Some(Box::new(Compression::new(&setup.rules, answered)));
+                }
                 self.enter(Phase::Open(Box::new(link)), means.now);
             }
             Err(SwitchError::Status) => self.finish(means, Why::status_of(head), true),

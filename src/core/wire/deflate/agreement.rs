@@ -40,40 +40,52 @@ pub fn choose<'a>(offers: impl Iterator<Item = &'a [u8]>) -> Option<Agreed> {
 }
 
 fn read_offer(offer: &str) -> Option<Agreed> {
-    let mut parts = offer.split(';').map(|part| part.trim_matches([' ', '\t']));
+    let [no_server_context, no_client_context, server_bits, client_bits] = parameters(offer)?;
+    is_flag(no_client_context)?;
+    // What the client says of its own window changes nothing: the largest is inflated.
+    if let Some(Some(value)) = client_bits {
+        read_bits(value)?;
+    }
+    let window_bits = match server_bits {
+        None => WINDOW_BITS_MAX,
+        Some(value) => read_bits(value?).filter(|bits| *bits >= WINDOW_BITS_MIN)?,
+    };
+    let keeps_window = !is_flag(no_server_context)?;
+    Some(Agreed { window_bits, names_window: server_bits.is_some(), keeps_window })
+}
+
+/// Reads what permessage-deflate comes with: its parameters in the order of [`PARAMETERS`], `None`
+/// for one that is not there, with the value if there is one. `None` for another extension, and if
+/// a parameter is unknown or doubled.
+pub(super) fn parameters(element: &str) -> Option<[Option<Option<&str>>; PARAMETERS.len()]> {
+    let mut parts = element.split(';').map(|part| part.trim_matches([' ', '\t']));
     if !parts.next()?.eq_ignore_ascii_case("permessage-deflate") {
         return None;
     }
-    let mut agreed =
-        Agreed { window_bits: WINDOW_BITS_MAX, names_window: false, keeps_window: true };
-    let mut seen = [false; PARAMETERS.len()];
+    let mut found = [None; PARAMETERS.len()];
     for part in parts {
         let (name, value) = match part.split_once('=') {
             Some((name, value)) => (name.trim_end(), Some(value.trim_start())),
             None => (part, None),
         };
         let index = PARAMETERS.iter().position(|known| known.eq_ignore_ascii_case(name))?;
-        if std::mem::replace(&mut seen[index], true) {
+        if found[index].replace(value).is_some() {
             return None;
         }
-        match (index, value) {
-            (SERVER_NO_CONTEXT, None) => agreed.keeps_window = false,
-            (CLIENT_NO_CONTEXT, None) => {}
-            (SERVER_BITS, Some(value)) => {
-                agreed.window_bits = read_bits(value).filter(|bits| *bits >= WINDOW_BITS_MIN)?;
-                agreed.names_window = true;
-            }
-            // What the client says of its own window changes nothing: the largest is inflated.
-            (CLIENT_BITS, Some(value)) => drop(read_bits(value)?),
-            (CLIENT_BITS, None) => {}
-            _ => return None,
-        }
     }
-    Some(agreed)
+    Some(found)
+}
+
+/// Returns whether a parameter without a value is there; `None` if it has one.
+pub(super) fn is_flag(parameter: Option<Option<&str>>) -> Option<bool> {
+    match parameter {
+        Some(Some(_)) => None,
+        found => Some(found.is_some()),
+    }
 }
 
 /// Reads 8 to 15, without leading zeros, perhaps quoted.
-fn read_bits(value: &str) -> Option<u8> {
+pub(super) fn read_bits(value: &str) -> Option<u8> {
     let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     match quoted.unwrap_or(value) {
         "8" => Some(8),
@@ -94,13 +106,8 @@ const PARAMETERS: [&str; 4] = [
     "server_max_window_bits",
     "client_max_window_bits",
 ];
-const SERVER_NO_CONTEXT: usize = 0;
-const CLIENT_NO_CONTEXT: usize = 1;
-const SERVER_BITS: usize = 2;
-const CLIENT_BITS: usize = 3;
-
-const WINDOW_BITS_MIN: u8 = 9;
-const WINDOW_BITS_MAX: u8 = 15;
+pub(super) const WINDOW_BITS_MIN: u8 = 9;
+pub(super) const WINDOW_BITS_MAX: u8 = 15;
 
 #[cfg(test)]
 mod tests {

@@ -21,11 +21,11 @@ pub struct Coders {
 }
 
 impl Coders {
-    /// Lends an inflater that begins with the next message.
-    pub fn take_inflater(&mut self) -> Box<Inflater> {
+    /// Lends an inflater that begins with the next message, which may refer to a history.
+    pub fn take_inflater(&mut self, history: &[u8]) -> Box<Inflater> {
         self.is_in_use = true;
         let mut inflater = self.inflater.take().unwrap_or_default();
-        inflater.begin();
+        inflater.begin(history);
         inflater
     }
 
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!((coders.bytes(), coders.rests_at()), (0, None));
         let want = Want { level: 6, window_bits: 15 };
         assert!(coders.compress(want, b"", &[b'a'; 100]).is_some());
-        let inflater = coders.take_inflater();
+        let inflater = coders.take_inflater(b"");
         coders.keep_inflater(inflater);
         assert!(coders.bytes() > Compressor::BYTES + Inflater::BYTES);
         coders.rest(at(1000));

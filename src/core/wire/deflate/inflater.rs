@@ -35,10 +35,14 @@ impl Inflater {
         Inflater { inflate: Inflate::new(false, WINDOW_BITS), has_ended: false }
     }
 
-    /// Begins another message.
-    pub fn begin(&mut self) {
+    /// Begins another message, which may refer to the last bytes that came before it.
+    pub fn begin(&mut self, history: &[u8]) {
         self.inflate.reset(false);
         self.has_ended = false;
+        if !history.is_empty() {
+            let set = self.inflate.set_dictionary(history);
+            debug_assert!(set.is_ok(), "raw data takes one at its beginning");
+        }
     }
 
     /// Inflates a part of a message into `room`. If a step leaves some of the room, the input is
@@ -108,7 +112,7 @@ mod tests {
         let mut inflater = Inflater::new();
         // What an earlier message has left behind.
         let _ = inflater.step(b"\xcaH\xcd", &mut [0; 2]);
-        inflater.begin();
+        inflater.begin(b"");
         let mut out = Vec::new();
         for mut piece in message.chunks(size) {
             loop {

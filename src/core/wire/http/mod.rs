@@ -75,6 +75,8 @@ pub use response::{CONTINUE, Caching, Response, Wire, chunk, date};
 pub use response_head::{ResponseError, ResponseHead, ResponseReader};
 pub use scan::HeadLimits;
 pub use source::{AnySource, Next, PIECE_BYTES, Pipe, Piped, Source, Waker};
+#[cfg(feature = "client")]
+pub(crate) use switch::check_switch_with;
 pub use switch::{SwitchError, UpgradeKey, check_switch};
 #[cfg(any(feature = "ffi", feature = "client"))]
 pub(crate) use syntax::is_field_value;

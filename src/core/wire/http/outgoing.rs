@@ -82,6 +82,14 @@ impl OutgoingRequest {
         Ok(request)
     }
 
+    /// Offers an extension (RFC 6455, 9.1).
+    #[cfg(all(feature = "client", feature = "deflate"))]
+    pub(crate) fn extension(mut self, offer: &str) -> OutgoingRequest {
+        debug_assert!(self.is_upgrade, "nothing else has extensions");
+        self.own.push_extension(offer);
+        self
+    }
+
     /// Asks the server to close the connection behind its answer.
     pub fn closing(mut self) -> OutgoingRequest {
         debug_assert!(!self.is_upgrade, "an upgrade has a Connection by itself");

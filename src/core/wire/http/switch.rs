@@ -34,6 +34,21 @@ pub fn check_switch<'o>(
     key: &UpgradeKey,
     offered: &[&'o str],
 ) -> Result<Option<&'o str>, SwitchError> {
+    check_switch_with(head, key, offered, |_| false)
+}
+
+/// Checks an answer as [`check_switch`] does, to an upgrade that has offered extensions: `agrees`
+/// says of each that the server names whether it may.
+///
+/// # Errors
+///
+/// As for [`check_switch`].
+pub(crate) fn check_switch_with<'o>(
+    head: &ResponseHead,
+    key: &UpgradeKey,
+    offered: &[&'o str],
+    agrees: impl FnMut(&[u8]) -> bool,
+) -> Result<Option<&'o str>, SwitchError> {
     let lines = head.lines();
     if head.status() != 101 {
         return Err(SwitchError::Status);
@@ -50,7 +65,7 @@ pub fn check_switch<'o>(
     if lines.only_value("sec-websocket-accept") != Some(accept_key.as_bytes()) {
         return Err(SwitchError::AcceptKey);
     }
-    if lines.elements("sec-websocket-extensions").next().is_some() {
+    if !lines.elements("sec-websocket-extensions").all(agrees) {
         return Err(SwitchError::Extension);
     }
     if lines.values("sec-websocket-protocol").next().is_none() {
@@ -73,7 +88,7 @@ pub enum SwitchError {
     Connection,
     /// There is not exactly one accept key, or it was not made from ours.
     AcceptKey,
-    /// The server uses an extension that was not offered.
+    /// The server uses an extension that was not offered, or not in this way.
     Extension,
     /// The server chose not exactly one of the offered subprotocols.
     Protocol,
@@ -86,7 +101,7 @@ impl fmt::Display for SwitchError {
             SwitchError::Upgrade => "the server switched to another protocol than websocket",
             SwitchError::Connection => "the answer lacks Connection: Upgrade",
             SwitchError::AcceptKey => "the accept key is not that of the key that was sent",
-            SwitchError::Extension => "the server uses an extension that was not offered",
+            SwitchError::Extension => "the server uses an extension in a way that was not offered",
             SwitchError::Protocol => "the server chose a subprotocol that was not offered",
         })
     }

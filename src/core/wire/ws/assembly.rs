@@ -35,6 +35,15 @@ impl Assembly {
         }
     }
 
+    /// Returns what is here of a message, without the beginning of a character.
+    #[cfg(feature = "deflate")]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Assembly::Text(text) => text.checked.as_bytes(),
+            Assembly::Binary(binary) => &binary.bytes[..binary.filled],
+        }
+    }
+
     /// Returns how many bytes of memory are held.
     pub fn capacity(&self) -> usize {
         match self {

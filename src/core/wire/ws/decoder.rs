@@ -14,7 +14,7 @@
 use tungstenite::{Bytes, Utf8Bytes};
 
 #[cfg(feature = "deflate")]
-use super::inflating::{Output, check_compressed};
+use super::inflating::{self, Output, check_compressed};
 use super::{
     CloseFrame, Role, Violation,
     assembly::Assembly,
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::core::ground::time::Moment;
 #[cfg(feature = "deflate")]
-use crate::core::wire::deflate::Coders;
+use crate::core::wire::deflate::{Coders, History};
 use crate::core::wire::message::Message;
 use crate::core::wire::spare_memory::SpareMemory;
 
@@ -105,13 +105,14 @@ impl Decoder {
             limits: Some(limits),
             memory,
             #[cfg(feature = "deflate")]
-            coders: None,
+            inflating: None,
         };
         self.decode_any(role, input, means)
     }
 
     /// Decodes as [`Decoder::decode_into`] does, from a peer with which compression was agreed on.
-    /// The limit of a message's bytes holds for what is inflated.
+    /// The limit of a message's bytes holds for what is inflated. `history` is what the peer's
+    /// messages may refer to, if they may: what they make is added.
     ///
     /// When much was inflated and more is to come, the call ends without an item before all bytes
     /// are used: a caller with a budget must count what was inflated
@@ -128,6 +129,7 @@ impl Decoder {
         limits: &Limits,
         memory: &mut SpareMemory,
         coders: &mut Coders,
+        history: Option<&mut History>,
     ) -> Result<(usize, Option<Incoming>), Violation> {
         let is_compressed = input.first().is_some_and(|first| first & RSV1 != 0);
         if self.partial.is_none()
@@ -136,7 +138,8 @@ impl Decoder {
         {
             return Ok((used, Some(message)));
         }
-        let means = Means { limits: Some(limits), memory, coders: Some(coders) };
+        let inflating = Some(inflating::Means { coders, history });
+        let means = Means { limits: Some(limits), memory, inflating };
         self.decode_any(role, input, means)
     }
 
@@ -191,7 +194,7 @@ impl Decoder {
             limits: None,
             memory: &mut SpareMemory::none(),
             #[cfg(feature = "deflate")]
-            coders: None,
+            inflating: None,
         };
         self.decode_any(role, input, means)
     }
@@ -258,7 +261,7 @@ impl Decoder {
     /// Returns whether more is decoded of an input that has completed nothing.
     fn goes_on(&self, means: &Means<'_>) -> bool {
         #[cfg(feature = "deflate")]
-        if means.coders.as_ref().is_some_and(|coders| coders.has_inflated_much()) {
+        if means.inflating.as_ref().is_some_and(|means| means.coders.has_inflated_much()) {
             return false;
         }
         means.limits.is_none() || !self.is_between_fragments()
@@ -426,17 +429,17 @@ impl Decoder {
     #[cfg(feature = "deflate")]
     fn inflate(&mut self, input: &mut &mut [u8], means: &mut Means<'_>) -> Decoded {
         let partial = self.partial.as_deref_mut().expect("a payload is outstanding");
-        let (InputEnd::Data(span), Some(message), Some(inflating), Some(limits), Some(coders)) = (
+        let (InputEnd::Data(span), Some(message), Some(inflating), Some(limits), Some(by)) = (
             &mut partial.input_end,
             &mut partial.message,
             &mut partial.inflating,
             means.limits,
-            means.coders.as_deref_mut(),
+            &mut means.inflating,
         ) else {
             unreachable!("a message is inflated only where that was agreed on")
         };
         let mut out = Output { message, limit: limits.message_bytes, memory: means.memory };
-        let is_whole = inflating.take(span, input, &mut out, coders)?;
+        let is_whole = inflating.take(span, input, &mut out, by)?;
         if is_whole {
             partial.inflating = None;
         }
@@ -494,7 +497,7 @@ struct Means<'a> {
     memory: &'a mut SpareMemory,
     /// What inflates, if compression was agreed on.
     #[cfg(feature = "deflate")]
-    coders: Option<&'a mut Coders>,
+    inflating: Option<inflating::Means<'a>>,
 }
 
 impl Means<'_> {
@@ -502,7 +505,7 @@ impl Means<'_> {
     /// of it is looked at.
     fn reserved(&self) -> Reserved {
         #[cfg(feature = "deflate")]
-        if self.coders.is_some() || self.limits.is_none() {
+        if self.inflating.is_some() || self.limits.is_none() {
             return Reserved::Compressed;
         }
         Reserved::None

@@ -25,7 +25,7 @@ pub fn text(text: Encoded) -> Frame {
 /// Encodes a message that is compressed already (RFC 7692, 6).
 #[cfg(feature = "deflate")]
 pub fn compressed(opcode: u8, payload: Bytes) -> Frame {
-    with_head(RSV1 | opcode, payload.len(), |head| Frame::new(head, payload)).joined_if_small()
+    frame(RSV1 | opcode, payload)
 }
 
 /// Returns the opcode and the payload of a server's frame that is a whole message and is not

@@ -10,7 +10,7 @@ use super::assembly::{Assembly, Coming};
 use super::decoder::Limits;
 use super::header::Header;
 use super::partial::Span;
-use crate::core::wire::deflate::{Coders, Corrupt, Inflater};
+use crate::core::wire::deflate::{Coders, Corrupt, History, Inflater};
 use crate::core::wire::spare_memory::SpareMemory;
 
 /// How a message is inflated.
@@ -22,6 +22,13 @@ pub(super) struct Inflating {
     inflater: Option<Box<Inflater>>,
     /// The compressed bytes that have come.
     came: u64,
+}
+
+/// What inflates.
+pub(super) struct Means<'a> {
+    pub coders: &'a mut Coders,
+    /// What a message may refer to, if the peer keeps that.
+    pub history: Option<&'a mut History>,
 }
 
 /// Where a message goes that is inflated.
@@ -40,8 +47,9 @@ impl Inflating {
         span: &mut Span,
         input: &mut &mut [u8],
         out: &mut Output<'_>,
-        coders: &mut Coders,
+        means: &mut Means<'_>,
     ) -> Result<bool, Violation> {
+        let Means { coders, history } = means;
         let ends = span.is_final && span.outstanding <= input.len() as u64;
         let room = KEPT_BYTES_MAX - self.kept.len();
         if !ends && self.inflater.is_none() && input.len() <= room {
@@ -51,7 +59,8 @@ impl Inflating {
             self.kept.extend_from_slice(piece);
             return Ok(false);
         }
-        let inflater = self.inflater.get_or_insert_with(|| coders.take_inflater());
+        let before = history.as_deref().map_or(&[][..], History::as_bytes);
+        let inflater = self.inflater.get_or_insert_with(|| coders.take_inflater(before));
         inflate(inflater, &std::mem::take(&mut self.kept), out, coders)?;
         while span.outstanding > 0 && !input.is_empty() && !coders.has_inflated_much() {
             let piece = span.take_some(PIECE_BYTES, input);
@@ -66,6 +75,9 @@ impl Inflating {
             inflater.finish().map_err(|Corrupt| Violation::Deflate)?;
         }
         self.inflater.take().into_iter().for_each(|inflater| coders.keep_inflater(inflater));
+        if let Some(history) = history {
+            history.push(out.message.as_bytes());
+        }
         Ok(true)
     }
 
