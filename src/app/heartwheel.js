@@ -26,14 +26,18 @@
 // An event that was published with a trace context (W3C `traceparent`, `publish(topic, data, { trace
 // })`) has it as the `trace` beside its `id`; on event streams none has.
 //
-// `publish` takes JSON, text or bytes (sent by POST, so not in order with the others) and settles
-// within 10 s. Without a connection it waits, and then rejects with the `code` "unavailable": it
-// was not sent. One that was under way when the connection broke is sent again on the next one, so
-// that it is published once; without an answer it rejects with "unknown" 50 s after it was first
+// `publish` takes JSON, text or bytes (sent by POST, so not in order with the others, unless CBOR is
+// spoken) and settles within 10 s. Without a connection it waits, and then rejects with the `code`
+// "unavailable": it was not sent. One that was under way when the connection broke is sent again on
+// the next one, so that it is published once; without an answer it rejects with "unknown" 50 s after it was first
 // sent, and at once where another server is there, or the same one started anew. So do bytes, and
 // what has no answer while the connection lasts, after 10 s: whether to risk it twice is for the
 // page to decide. Beyond 256 unanswered ones it rejects with "limit"; the
 // server's refusals bear its own code.
+//
+// With `cbor: true` beside `token` it offers the subprotocol `heartwheel.v1.cbor`, if the server that
+// served this file has CBOR. Where that is spoken bytes travel as they are, and publications of bytes
+// go the way of all others. A `Blob` is sent by POST all the same.
 //
 // Where WebSockets are blocked it reads an event stream and publishes by POST. There one `after`
 // holds for all topics, and text that parses as JSON is taken for JSON.
@@ -53,6 +57,7 @@
   const SAID_MAX = 64;
   const AGAIN_MS = 50_000;
   const VERSION = "js-0.1.0";
+  const CBOR = "heartwheel.v1.cbor";
   const TIMER_MAX_MS = 2 ** 31 - 1;
   const RESERVED = ["gap", "open", "error", "message", "binary"]; // no topics on an event stream
 
@@ -97,6 +102,7 @@
   globalThis.Heartwheel ??= class Heartwheel extends EventTarget {
     #url;
     #token;
+    #offered; // subprotocols
     #renew; // gives a token, if the page has said how
     #isRenewed = false;
     #client = draw(); // for this object alone: others count their `ref`s from 1, too
@@ -115,8 +121,9 @@
     #timer; // of the link's silence, or of the next try
     #page = new AbortController();
 
-    constructor(url = "/ws", { token } = {}) {
+    constructor(url = "/ws", { token, cbor = false } = {}) {
       super();
+      this.#offered = [...(cbor && Heartwheel.cbor ? [CBOR] : []), "heartwheel.v1"];
       if (typeof token === "function") this.#renew = token;
       else this.#token = token;
       // A worker has no document, and if it was made from a blob no URL that others refer to.
@@ -148,10 +155,14 @@
     // Resolves with the id of the event.
     async publish(topic, data, { trace } = {}) {
       this.#checkTopic(topic);
-      const isBytes = ArrayBuffer.isView(data) || [ArrayBuffer, Blob].includes(data?.constructor);
-      const json = isBytes ? null : JSON.stringify(data);
+      const isBlob = data instanceof Blob;
+      const isBytes = ArrayBuffer.isView(data) || data instanceof ArrayBuffer;
+      const json = isBytes || isBlob ? null : JSON.stringify(data);
       if (json === undefined) throw new TypeError("neither JSON nor bytes");
-      return this.#ask({ topic, json, bytes: data, trace });
+      // A copy, as JSON is one: it may be sent again.
+      const { buffer = data, byteOffset, byteLength } = isBytes ? data : {};
+      const bytes = isBytes ? new Uint8Array(buffer, byteOffset, byteLength).slice() : data;
+      return this.#ask({ topic, json, bytes, isBlob, trace });
     }
 
     // Resolves with the round trip in milliseconds, over an open WebSocket only.
@@ -236,7 +247,7 @@
     // no more: the link may have died while the machine slept.
     #probe(link) {
       Object.assign(link, { isProbed: true, heardAt: -Infinity });
-      link.send('{"op":"ping"}');
+      link.send({ op: "ping" });
       this.#guard(ANSWER_MS);
     }
 
@@ -321,24 +332,38 @@
     // -- WebSocket --------------------------------------------------------------------------------
 
     #openSocket(link) {
-      const protocols = ["heartwheel.v1"];
+      const protocols = [...this.#offered];
       if (this.#token) protocols.push(`heartwheel.bearer.${this.#token}`);
       const socket = new WebSocket(this.#url.href.replace("http", "ws"), protocols);
       link.ignored = new Map(); // topic -> unsubscribes not yet answered: what comes is of the past
       link.close = () => socket.close();
-      link.send = (text) => socket.send(text);
+      link.write = (message) => socket.send(message);
+      link.send = (message) => link.write(link.encode(message));
+      link.encode = (message, { json, bytes, trace } = {}) => {
+        if (!link.isCbor) {
+          const text = JSON.stringify({ ...message, trace });
+          return json ? `${text.slice(0, -1)},"data":${json}}` : text;
+        }
+        const isText = json?.[0] === '"', isJson = json && !isText;
+        const data = isText ? JSON.parse(json) : isJson ? undefined : bytes;
+        return Heartwheel.cbor.encode({ ...message, trace, data, json: isJson ? json : undefined });
+      };
       link.subscribe = (topic) => {
         const { last: after } = this.#topics.get(topic);
-        link.send(JSON.stringify({ op: "subscribe", topic, after, ref: topic }));
+        link.send({ op: "subscribe", topic, after, ref: topic });
       };
       link.unsubscribe = (topic) => {
         link.ignored.set(topic, (link.ignored.get(topic) ?? 0) + 1);
-        link.send(JSON.stringify({ op: "unsubscribe", topic }));
+        link.send({ op: "unsubscribe", topic });
+      };
+      socket.binaryType = "arraybuffer";
+      socket.onopen = () => {
+        link.isCbor = socket.protocol === CBOR;
       };
       socket.onmessage = ({ data }) => {
         if (this.#link !== link) return;
         this.#heard(link);
-        this.#take(link, JSON.parse(data));
+        this.#take(link, link.isCbor ? Heartwheel.cbor.decode(data) : JSON.parse(data));
       };
       socket.onclose = ({ code, reason }) => {
         if (this.#link !== link) return;
@@ -352,7 +377,7 @@
       if (op === "hello") {
         link.messageMax = message.message_bytes;
         this.#meet(message.connection);
-        link.send(JSON.stringify({ op, client: this.#client, version: VERSION }));
+        link.send({ op, client: this.#client, version: VERSION });
         for (const topic of this.#topics.keys()) link.subscribe(topic);
         this.#opened(link, message.heartbeat_ms || HEARTBEAT_MS);
       } else if (op === "published") this.#settle(ref, null, message.id);
@@ -378,7 +403,7 @@
       try { token = await this.#renew(); } catch { return; }
       if (this.#link !== link) return;
       this.#token = token;
-      link.send(JSON.stringify({ op: "token", token, ref: 0 })); // no request has this ref
+      link.send({ op: "token", token, ref: 0 }); // no request has this ref
     }
 
     // Events, gaps and positions of a topic, from either transport.
@@ -457,21 +482,21 @@
 
     #send(ref) {
       const request = this.#waiting.get(ref), link = this.#link;
-      const { topic, json, trace, saidAt } = request;
+      const { topic, json, isBlob, saidAt } = request;
       if (link.isLeaving || request.isSaid || request.isPosted) return;
-      if (this.#streams && saidAt !== undefined) {
+      const isPosted = this.#streams || (json === null && (isBlob || !link.isCbor));
+      if (isPosted && saidAt !== undefined) {
         return this.#settle(ref, failure("unknown", "a POST cannot be told from the first"));
       }
-      if (json === null || this.#streams) return this.#post(ref, request);
+      if (isPosted) return this.#post(ref, request);
       if (this.#said >= SAID_MAX) return;
-      const traced = trace ? `"trace":${JSON.stringify(trace)},` : "";
-      const text = topic ? `{"op":"publish","topic":"${topic}","ref":${ref},${traced}"data":${json}}`
-        : `{"op":"ping","ref":${ref}}`;
+      const bare = topic ? { op: "publish", topic, ref } : { op: "ping", ref };
+      const message = link.encode(bare, request);
       // Too long a message would cost the whole connection.
-      if (new Blob([text]).size > link.messageMax) return this.#settle(ref, failure("limit"));
+      if (new Blob([message]).size > link.messageMax) return this.#settle(ref, failure("limit"));
       Object.assign(request, { isSaid: true, saidAt: saidAt ?? performance.now() });
       this.#said++;
-      link.send(text);
+      link.write(message);
     }
 
     async #post(ref, request) {

@@ -64,7 +64,11 @@ fn operators_page(request: &Request) -> Response {
 }
 
 fn client(_: &Request) -> Response {
-    page("text/javascript; charset=utf-8", include_str!("heartwheel.js"))
+    #[cfg(feature = "cbor")]
+    let script = concat!(include_str!("heartwheel.js"), include_str!("cbor.js"));
+    #[cfg(not(feature = "cbor"))]
+    let script = include_str!("heartwheel.js");
+    page("text/javascript; charset=utf-8", script)
 }
 
 /// Escapes what a peer sent, to be text in a page.

@@ -23,16 +23,17 @@ const BLANK = `<!doctype html><link rel="icon" href="data:,"><script src="/heart
 </script>`;
 
 // Opens a blank page with the client at a scripted server. `peers` are the WebSockets so far.
-async function scripted({ status, route = () => false, script = () => {} }) {
+async function scripted({ scripts = ["heartwheel.js", "cbor.js"], status, choose, route = () => false, script = () => {} }) {
   const peers = [];
   const server = await serve({
     status,
+    choose,
     answer(request, response) {
       const reply = (code, type, body) => response.writeHead(code, { "Content-Type": type }).end(body);
       if (route(request, response)) return;
       if (request.url === "/") reply(200, "text/html", BLANK);
       else if (request.url !== "/heartwheel.js") reply(426, "text/plain", "upgrade\n");
-      else reply(200, "text/javascript", readFileSync(`${app}/heartwheel.js`));
+      else reply(200, "text/javascript", scripts.map((name) => readFileSync(`${app}/${name}`)).join(""));
     },
     script(peer, request) {
       peer.at = performance.now();
@@ -122,6 +123,110 @@ const tests = {
       [wheel.publish("t", 1), wheel.publish("t", "x".repeat(2000)), wheel.publish("t", undefined)]
         .map((publish) => publish.catch((error) => error.code ?? error.name))));
     assert.deepEqual(codes, ["forbidden", "limit", "TypeError"]);
+    await end();
+  },
+
+  async "in CBOR bytes travel as they are, both ways"() {
+    const offers = [], said = [], large = Buffer.alloc(70_000, 7);
+    const { page, seen, end } = await scripted({
+      script(peer, number, { headers }) {
+        offers.push(headers["sec-websocket-protocol"]);
+        // Members that no client knows yet, of all kinds.
+        peer.say({ later: [1.5, -300, { a: [true, null] }], op: "hello", connection: `${1n << 24n}`,
+          heartbeat_ms: 0, read_idle_ms: 60_000, message_bytes: 60_000 });
+        peer.onmessage = (message) => {
+          said.push(message);
+          const { op, topic, ref } = message;
+          if (op === "ping") peer.say({ op: "pong", ref });
+          if (op === "publish") peer.say({ op: "published", ref, id: `${said.length}-1` });
+          if (topic === "no") peer.say({ op: "error", code: "limit", message: "full", ref });
+          if (op !== "subscribe" || topic !== "t") return;
+          peer.say({ op: "gap", topic, first: null });
+          for (const [id, event] of [["1-1", { data: Buffer.from([0, 255]) }], ["2-1", { data: "\ufeff\u00fc\u{1f600}" }],
+            ["3-1", { json: '{"n": [1.50]}' }], ["4-1", { data: large }], ["4-1", { data: "twice" }]]) {
+            peer.say({ op: "event", topic, id, ...event });
+          }
+          peer.say({ op: "subscribed", topic, last: "4-1" });
+        };
+      },
+    });
+    const ids = await page.evaluate(async () => {
+      globalThis.wheel = watch(new Heartwheel("/ws", { cbor: true, token: "abc" }), "t", "no");
+      const bytes = new Uint8Array([9, 1, 2, 9]);
+      const published = [bytes.subarray(1, 3), bytes.buffer, new DataView(bytes.buffer, 3), "\u00fc\ud83c", { n: 1 },
+        null, "", new Uint8Array(0)].map((data) => wheel.publish("t", data));
+      bytes.fill(0); // a copy was taken
+      published.push(wheel.publish("t", new Uint8Array(300), { trace: "00-1-2-3" }));
+      return Promise.all(published);
+    });
+    assert.equal(offers[0], "heartwheel.v1.cbor, heartwheel.v1, heartwheel.bearer.abc");
+    const published = said.filter(({ op }) => op === "publish");
+    assert.deepEqual(published.map(({ data, json }) => data instanceof Buffer ? [...data].slice(0, 4) : data ?? { json }),
+      [[1, 2], [9, 1, 2, 9], [9], "\u00fc\ufffd", { json: '{"n":1}' }, { json: "null" }, "", [], [0, 0, 0, 0]]);
+    assert.deepEqual(published.map(({ ref }) => ref), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert.deepEqual([published[8].data.length, published[8].trace, published[7].trace], [300, "00-1-2-3", undefined]);
+    assert.equal(new Set(ids).size, 9);
+    const events = await until("all events", async () => {
+      const events = await seen("event");
+      return events.length >= 4 && events;
+    });
+    assert.deepEqual(events.map(({ data, bytes }) => bytes ?? data).slice(0, 3), [[0, 255], "\ufeff\u00fc\u{1f600}", { n: [1.5] }]);
+    assert.deepEqual([events[3].bytes.length, events.length], [70_000, 4]);
+    assert.equal((await seen("gap"))[0].first, null);
+    await until("an error", async () => (await seen("error"))[0]?.topic === "no");
+    const long = (size) => page.evaluate((size) => wheel.publish("t", new Uint8Array(size))
+      .catch((error) => error.code), size);
+    assert.deepEqual([await long(59_990), typeof await long(59_900)], ["limit", "string"]);
+    assert.ok(await page.evaluate(() => wheel.ping()) >= 0);
+    await end();
+  },
+
+  async "a client without CBOR offers none"() {
+    const offers = [];
+    const { page, seen, end } = await scripted({
+      scripts: ["heartwheel.js"],
+      script(peer, number, { headers }) {
+        offers.push(headers["sec-websocket-protocol"]);
+        hello(peer);
+      },
+    });
+    await page.evaluate(() => watch(new Heartwheel("/ws", { cbor: true })) && undefined);
+    await until("it is open", () => inState(seen, "open"));
+    assert.deepEqual(offers, ["heartwheel.v1"]);
+    await end();
+  },
+
+  // What was said in CBOR cannot be told from what a POST would publish.
+  async "a server that chooses JSON gets JSON, and bytes by POST"() {
+    const said = [], posted = [];
+    const { page, seen, end } = await scripted({
+      choose: (offered) => offered[said.length ? 1 : 0],
+      script(peer, number) {
+        hello(peer);
+        peer.onmessage = ({ op, ref, data }) => {
+          if (op !== "publish") return;
+          said.push([number, data instanceof Buffer ? [...data] : data]);
+          if (number === 1) setTimeout(() => peer.drop(), 50);
+          else peer.say({ op: "published", ref, id: "1-1" });
+        };
+      },
+      route(request, response) {
+        if (request.method !== "POST") return false;
+        request.on("data", (body) => posted.push([...body]));
+        response.end('{"id":"2-2"}');
+        return true;
+      },
+    });
+    const outcomes = await page.evaluate(async () => {
+      globalThis.wheel = watch(new Heartwheel("/ws", { cbor: true }));
+      const outcome = (data) => wheel.publish("t", data).catch((error) => error.code);
+      const early = [outcome(new Uint8Array([1])), outcome("text")];
+      return [...await Promise.all(early), await outcome(new Uint8Array([2])), await outcome(new Blob(["b"]))];
+    });
+    assert.deepEqual(outcomes, ["unknown", "1-1", "2-2", "2-2"]);
+    assert.deepEqual(said, [[1, [1]], [1, "text"], [2, "text"]]);
+    assert.deepEqual(posted, [[2], [98]]);
+    assert.equal((await seen("error")).length, 0);
     await end();
   },
 

@@ -248,10 +248,41 @@ async function restarts(origin, port, server, status) {
   await until("the gap is explained", async () => /hello: the server restarted/.test(await arrived(status)));
 }
 
+// Whatever the program was built with, and over a POST or over its WebSocket.
+async function bytesComeBack(origin) {
+  const { page, faults } = await openStatus(origin);
+  for (const cbor of [false, true]) {
+    const [ids, heard, spoken] = await page.evaluate(async (cbor) => {
+      const { WebSocket } = globalThis, sockets = [];
+      globalThis.WebSocket = class extends WebSocket {
+        constructor(...given) { super(...given); sockets.push(this); }
+      };
+      const wheel = new Heartwheel("/ws", { cbor }), heard = [], topic = `bytes-${cbor}`;
+      globalThis.WebSocket = WebSocket;
+      const all = [new Uint8Array([0, 255]), new Uint8Array(70_000).fill(7), "\u{1f600}", { n: [1.5] }];
+      const came = new Promise((done) => wheel.subscribe(topic, (data, { id }) => {
+        heard.push([id, data instanceof Uint8Array ? [data.length, data[0], data.at(-1)] : data]);
+        if (heard.length === all.length) done();
+      }));
+      const ids = [];
+      for (const data of all) ids.push(await wheel.publish(topic, data));
+      await came;
+      wheel.close();
+      return [ids, heard, sockets[0].protocol];
+    }, cbor);
+    const expected = [[2, 0, 255], [70_000, 7, 7], "\u{1f600}", { n: [1.5] }];
+    assert.deepEqual(heard, ids.map((id, index) => [id, expected[index]]));
+    console.log(`     ${spoken}`);
+  }
+  assert.deepEqual(faults, []);
+  await page.close();
+}
+
 const port = await freePort(), origin = `http://127.0.0.1:${port}`;
 const server = await start(port);
 let status;
 await test("page: subscribe, publish, see it arrive", async () => { status = await statusPage(origin); });
+await test("page: bytes come back as they were published", () => bytesComeBack(origin));
 await test("page: light, dark, phone", () => looks(origin));
 await test("page: subscribing to $stats does not stop the figures", () => readsStats(origin));
 await test("page: what is not known yet is said", emptyPanes);
