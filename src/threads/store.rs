@@ -5,6 +5,8 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+#[cfg(feature = "bridge")]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -32,7 +34,14 @@ pub(crate) struct Store {
     /// When to look whether the disk is stuck.
     look_at: Option<Instant>,
     is_stuck: bool,
+    #[cfg(feature = "bridge")]
+    positions: Arc<Positions>,
 }
+
+/// How far bridges have come, for the thread, which takes them with its next commit.
+#[cfg(feature = "bridge")]
+#[derive(Debug, Default)]
+struct Positions(Mutex<Option<Vec<(String, EventId)>>>);
 
 #[derive(Debug)]
 struct Thread {
@@ -46,6 +55,9 @@ struct Thread {
 enum Order {
     Keep(Kept, Option<Ticket>),
     Lost(EventId),
+    /// Bridges have come on: that is to be committed before long.
+    #[cfg(feature = "bridge")]
+    Positions,
     Stop(EventId),
 }
 
@@ -53,7 +65,15 @@ impl Store {
     /// Makes a store without a disk: each event stays in memory alone, and is counted.
     pub fn without_disk() -> Store {
         let figures = Arc::default();
-        Store { thread: None, figures, lost: None, look_at: None, is_stuck: false }
+        Store {
+            thread: None,
+            figures,
+            lost: None,
+            look_at: None,
+            is_stuck: false,
+            #[cfg(feature = "bridge")]
+            positions: Arc::default(),
+        }
     }
 
     /// Begins the run of a ring on its disk, and starts the thread that goes on with it. The loop
@@ -73,6 +93,10 @@ impl Store {
         let (ending, ended) = bounded(0);
         let mut store = Store::without_disk();
         let mut keeper = Keeper::new(ring, pages, settings, store.figures.clone(), handle);
+        #[cfg(feature = "bridge")]
+        {
+            keeper.positions = store.positions.clone();
+        }
         // No event is delivered before the disk knows of this run.
         keeper.commit();
         let run = move || {
@@ -103,6 +127,16 @@ impl Store {
         let _ = thread.orders.send(Order::Keep(kept, ticket));
         self.look_at.get_or_insert(now + STUCK_AFTER);
         None
+    }
+
+    /// Says how far bridges have come, all of them. If `is_news`, that is committed within a minute
+    /// though no event is.
+    #[cfg(feature = "bridge")]
+    pub fn note_positions(&mut self, positions: Vec<(String, EventId)>, is_news: bool) {
+        let before = self.positions.lock().replace(positions);
+        if let Some(thread) = self.thread.as_ref().filter(|_| is_news && before.is_none()) {
+            let _ = thread.orders.send(Order::Positions);
+        }
     }
 
     /// Returns when to look whether the disk is stuck.
@@ -265,6 +299,16 @@ struct Keeper<P> {
     /// When to commit; while the disk fails, when to try it again.
     due_at: Option<StdInstant>,
     began: StdInstant,
+    #[cfg(feature = "bridge")]
+    positions: Arc<Positions>,
+}
+
+#[cfg(feature = "bridge")]
+impl Positions {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<(String, EventId)>>> {
+        // Nothing under the lock panics.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<P: Pages> Keeper<P> {
@@ -289,6 +333,8 @@ impl<P: Pages> Keeper<P> {
             waiting: Vec::new(),
             due_at: None,
             began,
+            #[cfg(feature = "bridge")]
+            positions: Arc::default(),
         }
     }
 
@@ -301,6 +347,11 @@ impl<P: Pages> Keeper<P> {
             match order {
                 Ok(Order::Keep(kept, ticket)) => self.keep(kept, ticket, stopping),
                 Ok(Order::Lost(id)) => self.ring.lose(id),
+                #[cfg(feature = "bridge")]
+                Ok(Order::Positions) => {
+                    let at = StdInstant::now() + self.sync.max(POSITIONS_AFTER);
+                    self.due_at.get_or_insert(at);
+                }
                 Ok(Order::Stop(last)) => return self.stop(last),
                 Err(RecvTimeoutError::Timeout) => {}
                 // The loop is gone, and its last position is not known.
@@ -333,7 +384,9 @@ impl<P: Pages> Keeper<P> {
                 return self.fail(&error);
             }
         }
-        self.due_at.get_or_insert_with(|| StdInstant::now() + self.sync);
+        // Positions alone may wait longer.
+        let at = StdInstant::now() + self.sync;
+        self.due_at = Some(self.due_at.map_or(at, |due_at| due_at.min(at)));
     }
 
     fn commit_within_budget(&mut self) {
@@ -346,6 +399,7 @@ impl<P: Pages> Keeper<P> {
     }
 
     fn commit(&mut self) {
+        self.take_positions();
         let written = self.written();
         let began = self.figures.begin_work();
         let committed = self.ring.commit(&mut self.pages);
@@ -362,7 +416,15 @@ impl<P: Pages> Keeper<P> {
         self.answer_all(true);
     }
 
+    fn take_positions(&mut self) {
+        #[cfg(feature = "bridge")]
+        if let Some(positions) = self.positions.lock().take() {
+            self.ring.set_positions(&positions);
+        }
+    }
+
     fn stop(&mut self, last: EventId) {
+        self.take_positions();
         self.figures.begin_work();
         let closed = self.ring.close(&mut self.pages, last);
         self.figures.end_work();
@@ -453,4 +515,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How long the end waits for the disk.
 const FLUSH_MAX: Duration = Duration::from_millis(500);
+/// How long positions of bridges wait for a commit of events.
+#[cfg(feature = "bridge")]
+const POSITIONS_AFTER: Duration = Duration::from_secs(60);
 const STACK_BYTES: usize = 64 * 1024;

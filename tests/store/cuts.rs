@@ -28,6 +28,11 @@ struct History {
     waiting: Vec<(EventId, u64)>,
     last: EventId,
     has_flips: bool,
+    /// The positions of two readers that were set, oldest first, and which of them was committed
+    /// last. The second one reads far topics.
+    positions: [Vec<EventId>; 2],
+    committed: [Option<usize>; 2],
+    far: u64,
 }
 
 impl History {
@@ -44,6 +49,9 @@ impl History {
             waiting: Vec::new(),
             last: first,
             has_flips: rng.below(4) == 0,
+            positions: Default::default(),
+            committed: [None; 2],
+            far: 0,
             rng,
         }
     }
@@ -82,7 +90,33 @@ impl History {
         self.note(committed.is_ok());
     }
 
+    /// Both readers get on.
+    fn get_on(&mut self) {
+        self.far += 1;
+        let [own, far] = [self.last, EventId::new(self.far, 9)];
+        self.positions[0].push(own);
+        self.positions[1].push(far);
+        self.ring.set_positions(&[(READERS[0].into(), own), (READERS[1].into(), far)]);
+    }
+
+    /// What is found was set, and is no older than what was committed last.
+    fn check_positions(&mut self, found: &Found, context: &str) {
+        for (nth, name) in READERS.into_iter().enumerate() {
+            let at = found.positions.iter().find(|(known, _)| known == name).map(|known| known.1);
+            let all = &mut self.positions[nth];
+            let place = at.and_then(|at| all.iter().rposition(|set| *set == at));
+            assert_eq!(at.is_some(), place.is_some(), "{context}: {at:?} was never set");
+            let is_newer = place >= self.committed[nth];
+            assert!(is_newer || self.has_flips, "{context}: {at:?} of {name} is of the past");
+            all.truncate(place.map_or(0, |place| place + 1));
+            self.committed[nth] = place;
+        }
+    }
+
     fn note(&mut self, is_synced: bool) {
+        if is_synced {
+            self.committed = [0, 1].map(|nth| self.positions[nth].len().checked_sub(1));
+        }
         for (id, before) in std::mem::take(&mut self.waiting) {
             self.published.get_mut(&id).unwrap().1 = is_synced.then_some(before);
         }
@@ -97,6 +131,7 @@ impl History {
                     self.disk.fails_after = Some(self.rng.below(6));
                 }
                 2 => self.disk.fails_after = None,
+                4 if self.rng.below(2) == 0 => self.get_on(),
                 3 if self.rng.below(10) == 0 => {
                     // Its queue was full.
                     self.last = EventId::new(self.last.ms() + 1, self.run.into());
@@ -142,6 +177,7 @@ impl History {
     /// client is told that events may be missing.
     fn reopen(&mut self, context: &str) {
         let found = Found::read(&mut self.disk, PAGE_BYTES, usize::MAX);
+        self.check_positions(&found, context);
         self.run += 1;
         self.last = EventId::new(self.last.ms() + 1 + self.rng.below(1000), self.run.into());
         let floor = if found.past.has_loss { self.last } else { found.past.floor };
@@ -170,6 +206,8 @@ impl History {
         self.commit();
     }
 }
+
+const READERS: [&str; 2] = ["bridge", "bridge<far"];
 
 #[test]
 fn no_power_cut_loses_what_was_synced_or_leaves_a_gap_untold() {

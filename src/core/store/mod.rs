@@ -19,6 +19,9 @@
 //! **Gaps.** A record may say that events up to an id were lost. The run that follows a crash
 //! begins with one. What a damaged page had is lost up to the position that the next page tells.
 //!
+//! **Positions** of bridges are stated with the commits of events, those that have changed, and all
+//! of them before the ring has come round. After a crash one may be older than it was.
+//!
 //! The names of topics stand in each page anew, so no page needs an earlier one.
 
 mod budget;
@@ -30,7 +33,7 @@ mod ring;
 use std::io;
 
 pub use budget::Budget;
-pub use recover::{Found, copy};
+pub use recover::{FAR, Found, copy};
 pub use ring::Ring;
 
 /// Where pages are kept. All pages of a ring have the same length.

@@ -3,6 +3,7 @@
 //! ```text
 //!   kind  options  length of what follows  milliseconds since the record before  count in that ms
 //!   an event: number of its topic in this page [length and name, if it is new]  payload
+//!   a position: milliseconds, SEQ, name
 //! ```
 //!
 //! Numbers are of seven bits a byte, least first. A record whose kind or options are not known
@@ -21,13 +22,15 @@ pub(super) enum Record {
     Lost(EventId),
     /// Nothing was lost up to this id.
     Mark(EventId),
+    /// How far a reader of this name has come, said behind the record with the first id.
+    Position(EventId, String, EventId),
 }
 
 impl Record {
     pub fn id(&self) -> EventId {
         match self {
             Record::Event(event) => event.id,
-            Record::Lost(id) | Record::Mark(id) => *id,
+            Record::Lost(id) | Record::Mark(id) | Record::Position(id, ..) => *id,
         }
     }
 
@@ -40,6 +43,11 @@ impl Record {
         let (kind, payload): (u8, &[u8]) = match self {
             Record::Lost(_) => (LOST, b""),
             Record::Mark(_) => (MARK, b""),
+            Record::Position(_, name, at) => {
+                put_number(&mut body, at.ms());
+                put_number(&mut body, at.seq());
+                (POSITION, name.as_bytes())
+            }
             Record::Event(Kept { topic, payload, .. }) => {
                 let known = names.iter().position(|name| name == topic);
                 put_number(&mut body, known.unwrap_or(names.len()) as u64);
@@ -111,6 +119,12 @@ fn read_body(
     match kind {
         TEXT..=BINARY if options == NO_OPTIONS => {}
         MARK => return Ok(Record::Mark(id)),
+        POSITION if options == NO_OPTIONS => {
+            let ms = take_number(&mut rest).ok_or(Damaged)?;
+            let seq = take_number(&mut rest).ok_or(Damaged)?;
+            let name = String::from_utf8(rest.to_vec()).map_err(|_| Damaged)?;
+            return Ok(Record::Position(id, name, EventId::new(ms, seq)));
+        }
         _ => return Ok(Record::Lost(id)),
     }
     let number = take_number(&mut rest).and_then(|number| usize::try_from(number).ok());
@@ -159,6 +173,7 @@ const JSON: u8 = 2;
 const BINARY: u8 = 3;
 const LOST: u8 = 4;
 const MARK: u8 = 5;
+const POSITION: u8 = 6;
 const NO_OPTIONS: u8 = 0;
 /// Kind, options and a length of 63 bits.
 const HEAD_MAX: usize = 2 + 9;

@@ -16,6 +16,8 @@ pub struct Found {
     pub damaged: u64,
     /// The slots of the pages that count, oldest first, and the number of the newest page.
     pub slots: Vec<u64>,
+    /// How far readers had come, by their names: as a commit said that was not the last, perhaps.
+    pub positions: Vec<(String, EventId)>,
     pub(super) newest: u64,
     pub(super) run: u32,
     /// The memory of the events.
@@ -82,6 +84,18 @@ impl Found {
         }
     }
 
+    fn note_position(&mut self, name: String, at: EventId) {
+        if !name.contains(FAR) {
+            // Ids up to a position of our own topics are used up, though their events may be lost.
+            self.note_process(at.process(), at);
+            self.past.last = self.past.last.max(at);
+        }
+        match self.positions.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, before)) => *before = at,
+            None => self.positions.push((name, at)),
+        }
+    }
+
     fn note_process(&mut self, process: u16, last: EventId) {
         match self.past.spans.iter_mut().find(|(number, _)| *number == process) {
             Some((_, before)) => *before = last.max(*before),
@@ -89,6 +103,9 @@ impl Found {
         }
     }
 }
+
+/// Stands in the names of positions in topics of another server.
+pub const FAR: char = '<';
 
 fn read_page(pages: &mut impl Pages, slot: u64, page: &mut [u8]) -> Option<Head> {
     if pages.read(slot, page).is_err() {
@@ -171,7 +188,9 @@ impl Open {
     fn note(&mut self, found: &mut Found, record: Record) {
         let id = record.id();
         self.last = id;
-        found.note_process(self.process, id);
+        if !matches!(record, Record::Position(..)) {
+            found.note_process(self.process, id);
+        }
         let is_next = found.past.events.back().is_none_or(|event| event.id < id);
         match record {
             Record::Event(event) if is_next => {
@@ -182,6 +201,7 @@ impl Open {
             Record::Event(_) => found.past.floor = found.past.floor.max(id),
             Record::Lost(_) => found.past.floor = found.past.floor.max(id),
             Record::Mark(_) => {}
+            Record::Position(_, name, at) => found.note_position(name, at),
         }
         found.past.last = found.past.last.max(id);
     }

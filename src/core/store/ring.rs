@@ -26,6 +26,10 @@ pub struct Ring {
     before: EventId,
     first: Option<u16>,
     names: Vec<Name>,
+    /// How far readers have come, by their names, and whether the ring is still to be told.
+    positions: Vec<(String, EventId, bool)>,
+    /// The page that was next when all positions were stated; 0 if it may not be there.
+    stated: u64,
 }
 
 impl Ring {
@@ -45,7 +49,10 @@ impl Ring {
             before: found.past.last,
             first: None,
             names: Vec::new(),
+            positions: Vec::new(),
+            stated: found.newest + 1,
         };
+        ring.set_positions(&found.positions);
         ring.turn_page();
         match found.past.has_loss {
             true => ring.lost = Some(first),
@@ -78,14 +85,30 @@ impl Ring {
         self.lost = self.lost.max(Some(id));
     }
 
+    /// Sets how far readers have come, all of them: the next commit says so. What a crash leaves is
+    /// one of a commit before, perhaps an older one.
+    pub fn set_positions(&mut self, positions: &[(String, EventId)]) {
+        let is_known = |name: &str, at: EventId| {
+            let known = self.positions.iter().find(|(known, _, _)| known == name);
+            known.is_some_and(|(_, before, is_new)| *before == at && !is_new)
+        };
+        let news = |(name, at): &(String, EventId)| (name.clone(), *at, !is_known(name, *at));
+        self.positions = positions.iter().map(news).collect();
+    }
+
     /// Returns whether a commit would write anything.
     pub fn has_news(&self) -> bool {
-        self.next > self.synced + 1 || self.page.len() > Head::BYTES || self.lost.is_some()
+        self.next > self.synced + 1 || self.has_more()
+    }
+
+    fn has_more(&self) -> bool {
+        let has_position = self.positions.iter().any(|(_, _, is_new)| *is_new);
+        self.page.len() > Head::BYTES || self.lost.is_some() || has_position
     }
 
     /// Returns how many pages a commit has yet to write.
     pub fn pages_to_write(&self) -> u64 {
-        u64::from(self.page.len() > Head::BYTES || self.lost.is_some())
+        u64::from(self.has_more())
     }
 
     /// Writes what was appended, and syncs. Nothing of it is lost to a power cut from now on.
@@ -95,7 +118,8 @@ impl Ring {
     /// As [`Pages`]. What was appended since the last commit is lost; the next commit says so.
     pub fn commit(&mut self, pages: &mut impl Pages) -> io::Result<()> {
         let told = self.tell_lost(pages);
-        told.and_then(|()| self.write_out(pages, false)).inspect_err(|_| self.fail(self.last))
+        let stated = told.and_then(|()| self.state_positions(pages));
+        stated.and_then(|()| self.write_out(pages, false)).inspect_err(|_| self.fail(self.last))
     }
 
     /// Commits, and then notes that nothing was published behind `last`. Nothing may be appended
@@ -108,6 +132,24 @@ impl Ring {
         self.commit(pages)?;
         self.put(pages, &Record::Mark(last.max(self.last)))?;
         self.write_out(pages, true)
+    }
+
+    /// States the positions that have changed; and all, before the ring has come round to where they
+    /// were stated last.
+    fn state_positions(&mut self, pages: &mut impl Pages) -> io::Result<()> {
+        let is_due = self.page.len() > Head::BYTES && self.next - self.stated >= self.slots / 4;
+        if is_due {
+            self.stated = self.next;
+        }
+        for place in 0..self.positions.len() {
+            let (name, at, is_new) = &mut self.positions[place];
+            if is_due || *is_new {
+                *is_new = false;
+                let record = Record::Position(self.last, name.clone(), *at);
+                self.put(pages, &record)?;
+            }
+        }
+        Ok(())
     }
 
     fn write_out(&mut self, pages: &mut impl Pages, is_clean: bool) -> io::Result<()> {
@@ -131,6 +173,9 @@ impl Ring {
         self.run = self.run.wrapping_add(1);
         self.next = self.synced + 1;
         self.lose(last.max(self.last));
+        // What was stated may not be there.
+        self.stated = 0;
+        self.positions.iter_mut().for_each(|(_, _, is_new)| *is_new = true);
         self.turn_page();
     }
 

@@ -48,6 +48,8 @@ impl EventLoop {
         if found.past.has_loss {
             warn!("store.file = {file}: not closed, or damaged: its last events may be lost");
         }
+        #[cfg(feature = "bridge")]
+        self.outside.bridges.resume(&found.positions);
         let first = self.engine.keep(now, unix_ms, Past { events, ..found.past.clone() });
         let ring = Ring::begin(&found, PAGE_BYTES, pages.count(), first);
         Store::start(ring, pages, settings, self.handle()).unwrap_or_else(|fault| {
@@ -64,6 +66,10 @@ impl EventLoop {
             refused.extend(store.give(now, kept, ticket));
         }
         store.look(now);
+        #[cfg(feature = "bridge")]
+        if let Some((positions, is_news)) = self.outside.bridges.poll_positions(&self.engine) {
+            store.note_positions(positions, is_news);
+        }
         for ticket in refused {
             let command = Command::Logged(Box::new(Logged::Kept(ticket, None)));
             self.engine.take_command(now, &mut self.outside, None, command);

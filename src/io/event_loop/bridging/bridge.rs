@@ -35,27 +35,32 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    /// Begins a bridge, perhaps in the place of another of the same name, from its position. `None`
-    /// if that cannot be, which is logged.
+    /// Begins a bridge, perhaps in the place of another of the same name, from these positions.
+    /// `None` if that cannot be, which is logged.
     pub fn begin(
         now: Instant,
         settings: &Settings,
         before: Option<&Bridge>,
+        positions: &[(String, EventId)],
         engine: &mut Engine,
     ) -> Option<Bridge> {
         let name = settings.name();
         let rules = settings.rules().inspect_err(|fault| error!("bridge {name}: {fault}")).ok()?;
         let wants = rules.clone();
-        let position =
-            before.map_or(EventId::ZERO, |one| engine.readers().reader_position(one.reader));
+        let own = positions.iter().find(|(known, _)| known == name);
+        let position = own.map_or(EventId::ZERO, |(_, position)| *position);
         let wants = Box::new(move |topic: &str| wants.sends(topic));
         let Some(reader) = engine.add_reader(wants, position, settings.window) else {
             error!("bridge {name}: there are too many bridges");
             return None;
         };
         let mut incoming = Incoming::default();
-        for (topic, id) in before.iter().flat_map(|one| one.incoming.positions()) {
-            incoming.set_position(topic, id);
+        for (known, id) in positions {
+            if let Some((of, topic)) = known.split_once(FAR)
+                && of == name
+            {
+                incoming.set_position(topic, *id);
+            }
         }
         info!("bridge {name} begun url={}", settings.url.as_deref().unwrap_or_default());
         Some(Bridge {
@@ -89,6 +94,14 @@ impl Bridge {
         if let Some(far) = self.far {
             far.end(clients, now);
         }
+    }
+
+    /// Returns how far it has come, in both directions.
+    pub fn positions(&self, engine: &Engine) -> impl Iterator<Item = (String, EventId)> {
+        let name = self.settings.name();
+        let own = (name.to_owned(), engine.readers().reader_position(self.reader));
+        let far = self.incoming.positions();
+        std::iter::once(own).chain(far.map(move |(topic, id)| (format!("{name}{FAR}{topic}"), id)))
     }
 
     /// Returns what it was made of.
@@ -345,6 +358,11 @@ impl Bridge {
         self.retry_at = Some(now + RETRY_AFTER);
     }
 }
+
+/// Stands in the names of positions between a bridge and a far topic.
+const FAR: char = '<';
+#[cfg(feature = "store")]
+const _: () = assert!(FAR == crate::core::store::FAR);
 
 /// How much of each kind a bridge does in one turn.
 const HEARD_MAX: usize = 128;

@@ -8,6 +8,7 @@ use crate::core::config::Bridge as Settings;
 use crate::core::engine::Engine;
 use crate::core::ground::time::{Instant, sooner};
 use crate::core::observe::bridges::BridgeFigures;
+use crate::core::topics::EventId;
 use crate::io::client::Clients;
 use crate::io::event_loop::EventLoop;
 
@@ -17,6 +18,12 @@ use bridge::Bridge;
 #[derive(Default)]
 pub(super) struct Bridges {
     all: Vec<Bridge>,
+    /// The positions that a store has, or had at the beginning.
+    #[cfg(feature = "store")]
+    stored: Vec<(String, EventId)>,
+    /// How much was done when they were given to the store.
+    #[cfg(feature = "store")]
+    done: u64,
 }
 
 impl EventLoop {
@@ -51,11 +58,48 @@ impl Bridges {
         let begun: Vec<&Settings> = wanted.iter().filter(is_kept).collect();
         for settings in begun {
             let before = others.iter().find(|other| other.settings().name() == settings.name());
-            if let Some(bridge) = Bridge::begin(now, settings, before, engine) {
+            let positions: Vec<_> = match before {
+                Some(before) => before.positions(engine).collect(),
+                None => self.stored().to_vec(),
+            };
+            if let Some(bridge) = Bridge::begin(now, settings, before, &positions, engine) {
                 self.all.push(bridge);
             }
         }
         others.into_iter().for_each(|bridge| bridge.end(now, engine, clients));
+    }
+
+    #[cfg(feature = "store")]
+    fn stored(&self) -> &[(String, EventId)] {
+        &self.stored
+    }
+
+    #[cfg(not(feature = "store"))]
+    fn stored(&self) -> &[(String, EventId)] {
+        &[]
+    }
+
+    /// Has bridges go on from positions that a store has.
+    #[cfg(feature = "store")]
+    pub fn resume(&mut self, positions: &[(String, EventId)]) {
+        self.stored = positions.to_vec();
+    }
+
+    /// Returns the positions for the store, if they have changed, and whether more was done since.
+    #[cfg(feature = "store")]
+    pub fn poll_positions(&mut self, engine: &Engine) -> Option<(Vec<(String, EventId)>, bool)> {
+        if self.all.is_empty() {
+            return None;
+        }
+        let done = self.all.iter().map(|bridge| bridge.figures.sent + bridge.figures.received);
+        let done = done.sum();
+        let positions: Vec<_> = self.all.iter().flat_map(|one| one.positions(engine)).collect();
+        if positions == self.stored {
+            return None;
+        }
+        self.stored.clone_from(&positions);
+        let is_news = std::mem::replace(&mut self.done, done) != done;
+        Some((positions, is_news))
     }
 
     /// Returns whether a turn would find something to do at once.
