@@ -32,7 +32,7 @@
 //! |---|---|
 //! | begin | [`guide::start`]: a first program, with a handler, a topic and a test |
 //! | embed it in a main loop of your own | [`guide::embedding`], in Rust and in C |
-//! | configure or run the program | [`guide::configuration`], [`guide::operating`], [`guide::tls`], [`guide::proxies`] |
+//! | configure or run the program | [`guide::configuration`], [`guide::operating`], [`guide::tls`], [`guide::proxies`], [`guide::bridges`] |
 //! | answer over time, serve files, take uploads | [`guide::answers`] |
 //! | connect to a server | the guide's page `client`, with the feature of that name |
 //! | write a client of your own | [`guide::protocol`] |
@@ -90,7 +90,8 @@
 //! | | `config` | the configuration: the table of keys, reading, checking, printing |
 //! | | `admission` | tokens: who may publish and subscribe to what; rates |
 //! | | `store` | the ring of pages that keeps events of durable topics, behind the feature of that name |
-//! | | `topics` | logs of retained events, subscriptions, replay, fan-out |
+//! | | `bridge` | what a bridge has on its way in both directions, and how topics are named on the other side, behind the feature of that name |
+//! | | `topics` | logs of retained events, subscriptions, replay, fan-out, readers of all topics |
 //! | | `wire` | HTTP heads, bodies, responses, upgrades; WebSocket frames; event streams; messages of `/ws` |
 //! | | `ground` | time, the wheel, chance, ids, reasons, JSON, numbers and bytes in text |
 //!

@@ -126,7 +126,9 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
         #[cfg(feature = "client")]
         report.faults.extend(crate::threads::dial::Dial::to_service(&config).err());
         #[cfg(feature = "bridge")]
-        report.faults.extend(crate::threads::dial::Dial::far_side_faults(&config));
+        report
+            .faults
+            .extend(crate::threads::dial::Dial::check_far_sides(&config).err().unwrap_or_default());
         #[cfg(feature = "streams")]
         report.faults.extend(no_folder(&config));
     }

@@ -320,9 +320,7 @@ impl Builder {
         #[cfg(feature = "client")]
         Dial::to_service(&self.config).map_err(|text| Error::Config { text })?;
         #[cfg(feature = "bridge")]
-        if let Some(text) = Dial::far_side_faults(&self.config).into_iter().next() {
-            return Err(Error::Config { text });
-        }
+        Dial::check_far_sides(&self.config).map_err(fault)?;
         #[cfg(feature = "tls")]
         let acceptor = Acceptor::load(&self.config).map_err(fault)?;
         let config = &self.config;

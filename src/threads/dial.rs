@@ -158,11 +158,17 @@ impl Dial {
         Ok(dial)
     }
 
-    /// Returns why bridges could never connect, a line each.
+    /// Checks that bridges can connect.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dial::to_far_side`], a line for each.
     #[cfg(feature = "bridge")]
-    pub(crate) fn far_side_faults(config: &Config) -> Vec<String> {
+    pub(crate) fn check_far_sides(config: &Config) -> Result<(), Vec<String>> {
         let bridges = config.bridges.iter().filter(|bridge| bridge.url.is_some());
-        bridges.filter_map(|bridge| Dial::to_far_side(bridge, config).err()).collect()
+        let faults = bridges.filter_map(|bridge| Dial::to_far_side(bridge, config).err());
+        let faults: Vec<String> = faults.collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
     /// Adds another address of the same server: they are tried in turn, each with a breaker of its

@@ -143,9 +143,7 @@ impl Handle {
         #[cfg(feature = "client")]
         crate::threads::dial::Dial::to_service(&config).map_err(|fault| vec![fault])?;
         #[cfg(feature = "bridge")]
-        if let faults @ [_, ..] = &*crate::threads::dial::Dial::far_side_faults(&config) {
-            return Err(faults.to_vec());
-        }
+        crate::threads::dial::Dial::check_far_sides(&config)?;
         #[cfg(feature = "tls")]
         let acceptor = self.load_tls(&config)?;
         let reload = Engine::reload_command(config, credentials);

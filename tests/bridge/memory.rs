@@ -157,6 +157,7 @@ fn a_bridge_at_rest_wakes_nothing() {
     assert!(next > Duration::from_secs(3600), "{next:?}");
 }
 
+/// FAULTS 230.
 #[test]
 fn after_a_cut_and_while_the_hub_is_away_nothing_is_lost_or_doubled() {
     let mut tree = Tree::new(bridge().out("a -> b"), &[("topics.retain_events", "1000")], &[]);
@@ -215,6 +216,7 @@ fn what_was_evicted_while_the_hub_was_away_is_a_gap_at_its_place() {
     assert_eq!((tree.figure("gaps_total"), tree.figure("lag_events")), (1, 0));
 }
 
+/// FAULTS 233.
 #[test]
 fn what_the_hub_does_not_take_is_a_gap_and_holds_up_nothing() {
     let mut tree = Tree::new(bridge().out("a -> b"), &[], &[("limits.message_bytes", "1k")]);
@@ -303,6 +305,7 @@ fn a_gap_on_the_far_side_is_a_gap_here() {
     assert_eq!(tree.figure("gaps_total"), 1);
 }
 
+/// FAULTS 232.
 #[test]
 fn a_bridge_that_cannot_be_does_not_start() {
     for (name, text) in [("bridge.a.url", "ws://x"), ("bridge.a.out", "a -> b")] {

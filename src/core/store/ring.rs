@@ -134,8 +134,8 @@ impl Ring {
         self.write_out(pages, true)
     }
 
-    /// States the positions that have changed; and all, before the ring has come round to where they
-    /// were stated last.
+    /// States the positions that have changed; and all, before the ring has come round to where
+    /// they were stated last.
     fn state_positions(&mut self, pages: &mut impl Pages) -> io::Result<()> {
         let is_due = self.page.len() > Head::BYTES && self.next - self.stated >= self.slots / 4;
         if is_due {
