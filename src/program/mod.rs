@@ -40,6 +40,8 @@ use crate::system::machine;
 #[cfg(feature = "tls")]
 use crate::system::tls::Acceptor;
 use crate::system::token_file;
+#[cfg(feature = "client")]
+use crate::threads::dial::Dial;
 
 mod activation;
 #[cfg(feature = "client")]
@@ -124,11 +126,7 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
             Ok(_) => {}
         }
         #[cfg(feature = "client")]
-        report.faults.extend(crate::threads::dial::Dial::to_service(&config).err());
-        #[cfg(feature = "bridge")]
-        report
-            .faults
-            .extend(crate::threads::dial::Dial::check_far_sides(&config).err().unwrap_or_default());
+        report.faults.extend(Dial::check_all(&config).err().unwrap_or_default());
         #[cfg(feature = "streams")]
         report.faults.extend(no_folder(&config));
     }

@@ -318,9 +318,7 @@ impl Builder {
         }
         let credentials = token_file::load(&self.config).map_err(fault)?;
         #[cfg(feature = "client")]
-        Dial::to_service(&self.config).map_err(|text| Error::Config { text })?;
-        #[cfg(feature = "bridge")]
-        Dial::check_far_sides(&self.config).map_err(fault)?;
+        Dial::check_all(&self.config).map_err(fault)?;
         #[cfg(feature = "tls")]
         let acceptor = Acceptor::load(&self.config).map_err(fault)?;
         let config = &self.config;

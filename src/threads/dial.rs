@@ -158,15 +158,18 @@ impl Dial {
         Ok(dial)
     }
 
-    /// Checks that bridges can connect.
+    /// Checks that the service and the far sides of bridges can be connected to, if there are any.
     ///
     /// # Errors
     ///
-    /// As [`Dial::to_far_side`], a line for each.
-    #[cfg(feature = "bridge")]
-    pub(crate) fn check_far_sides(config: &Config) -> Result<(), Vec<String>> {
-        let bridges = config.bridges.iter().filter(|bridge| bridge.url.is_some());
-        let faults = bridges.filter_map(|bridge| Dial::to_far_side(bridge, config).err());
+    /// Why some could never be, a line for each.
+    pub(crate) fn check_all(config: &Config) -> Result<(), Vec<String>> {
+        let faults = Dial::to_service(config).err().into_iter();
+        #[cfg(feature = "bridge")]
+        let faults = {
+            let bridges = config.bridges.iter().filter(|bridge| bridge.url.is_some());
+            faults.chain(bridges.filter_map(|bridge| Dial::to_far_side(bridge, config).err()))
+        };
         let faults: Vec<String> = faults.collect();
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }

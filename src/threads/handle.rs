@@ -141,9 +141,7 @@ impl Handle {
         descriptors::fit(&mut config).map_err(|fault| vec![fault])?;
         let credentials = token_file::load(&config)?;
         #[cfg(feature = "client")]
-        crate::threads::dial::Dial::to_service(&config).map_err(|fault| vec![fault])?;
-        #[cfg(feature = "bridge")]
-        crate::threads::dial::Dial::check_far_sides(&config)?;
+        crate::threads::dial::Dial::check_all(&config)?;
         #[cfg(feature = "tls")]
         let acceptor = self.load_tls(&config)?;
         let reload = Engine::reload_command(config, credentials);

@@ -1,5 +1,5 @@
-//! A box and a hub in one process, by a clock that is moved by hand: what is published in the box is
-//! heard at the hub once, or a gap is told.
+//! A box and a hub in one process, by a clock that is moved by hand: what is published in the box
+//! is heard at the hub once, or a gap is told.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -95,8 +95,9 @@ fn counts(texts: &[String]) -> BTreeMap<&str, usize> {
     counts
 }
 
-/// FAULTS 231: three boxes and one hub. Whichever is killed, in every order and with events on their way: the
-/// hub ends with all that the boxes have acknowledged from flash, and the boxes with all of the hub.
+/// FAULTS 231: three boxes and one hub. Whichever is killed, in every order and with events on
+/// their way: the hub ends with all that the boxes have acknowledged from flash, and the boxes with
+/// all of the hub.
 #[test]
 fn a_tree_of_boxes_ends_whole_whoever_is_killed() {
     let mut top = hub("127.0.0.1:0");
