@@ -381,6 +381,8 @@ mod with_clients {
                 made(NOT_SUBSCRIBED, 0, code.as_bytes())
             }
             LinkEvent::Topic(_) | LinkEvent::Event(_) | LinkEvent::Answer(_) => return None,
+            #[cfg(feature = "mqtt")]
+            LinkEvent::Broker(_) => return None,
         })
     }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use crate::core::client::ask::Ask;
+#[cfg(feature = "mqtt")]
+use crate::core::client::broker::Login;
 use crate::core::client::{Purpose, Resume, Rules, Setup};
 #[cfg(feature = "bridge")]
 use crate::core::config::Bridge;
@@ -101,9 +103,13 @@ impl Dial {
     ///
     /// [`DialError::Url`]; [`DialError::NoTls`] where it asks for TLS and the build has none.
     pub fn to(url: &str) -> Result<Dial, DialError> {
+        Ok(Dial::new(target(url)?))
+    }
+
+    fn new(target: Target) -> Dial {
         let config = Config::default();
-        let setup = Setup::new(vec![target(url)?], Rules::from(&config));
-        Ok(Dial {
+        let setup = Setup::new(vec![target], Rules::from(&config));
+        Dial {
             setup: Arc::new(setup),
             token: None,
             renews: None,
@@ -112,7 +118,7 @@ impl Dial {
             message_bytes: config.limits.message_bytes,
             #[cfg(feature = "tls")]
             tls: Security::default(),
-        })
+        }
     }
 
     /// Begins with the service that `admission.request` names; `None` if there is none.
@@ -172,6 +178,20 @@ impl Dial {
         };
         let faults: Vec<String> = faults.collect();
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// Begins with the address of an MQTT broker, and as whom it is spoken to.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dial::to`].
+    #[cfg(feature = "mqtt")]
+    #[allow(dead_code, reason = "bridges dial brokers")]
+    pub(crate) fn to_broker(url: &str, login: Login) -> Result<Dial, DialError> {
+        let target = Target::broker(url).map_err(|rule| wrong(url, rule))?;
+        let mut dial = Dial::new(supported(target)?);
+        dial.change(|setup| setup.purpose = Purpose::Broker(Arc::new(login)));
+        Ok(dial)
     }
 
     /// Adds another address of the same server: they are tried in turn, each with a breaker of its
@@ -372,10 +392,14 @@ impl fmt::Debug for Dial {
 }
 
 fn target(url: &str) -> Result<Target, DialError> {
-    let target: Target = url.parse().map_err(|rule: TargetError| DialError::Url {
-        url: url.to_owned(),
-        rule: rule.to_string(),
-    })?;
+    supported(url.parse().map_err(|rule| wrong(url, rule))?)
+}
+
+fn wrong(url: &str, rule: TargetError) -> DialError {
+    DialError::Url { url: url.to_owned(), rule: rule.to_string() }
+}
+
+fn supported(target: Target) -> Result<Target, DialError> {
     match target.is_secure() && cfg!(not(feature = "tls")) {
         true => Err(DialError::NoTls),
         false => Ok(target),

@@ -9,6 +9,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use tungstenite::Utf8Bytes;
 
 use crate::core::client::ask::Answer;
+#[cfg(feature = "mqtt")]
+use crate::core::client::broker::{Heard, Publication, Receipt};
 use crate::core::client::topics::TopicEvent;
 use crate::core::client::{State, Why};
 use crate::core::topics::{After, Content, Name};
@@ -44,6 +46,10 @@ pub enum LinkEvent {
     /// The answer to a plain request: what [`Handle::request`] and others hand on.
     #[doc(hidden)]
     Answer(Box<Answer>),
+    /// A broker has said something, to a bridge.
+    #[cfg(feature = "mqtt")]
+    #[doc(hidden)]
+    Broker(Heard),
     /// 40% of the tries of the last `client.window` have failed on the server's side.
     Degraded,
     /// Five tries in a row have failed: told once, until a connection has held.
@@ -113,6 +119,12 @@ pub(crate) enum LinkOrder {
     Publish(u32, String, Content),
     Subscribe(String, After),
     Unsubscribe(String),
+    #[cfg(feature = "mqtt")]
+    #[allow(dead_code, reason = "bridges dial brokers")]
+    PublishToBroker(Publication),
+    #[cfg(feature = "mqtt")]
+    #[allow(dead_code, reason = "bridges dial brokers")]
+    Acknowledge(Receipt),
     Close(u16, Utf8Bytes),
     Reconnect,
 }
@@ -130,6 +142,13 @@ impl LinkOrder {
             LinkOrder::Send(message) => message.len(),
             LinkOrder::Publish(_, topic, content) => topic.len() + content.payload.len(),
             LinkOrder::Subscribe(topic, _) | LinkOrder::Unsubscribe(topic) => topic.len(),
+            #[cfg(feature = "mqtt")]
+            LinkOrder::PublishToBroker(publication) => {
+                publication.topic.len() + publication.payload.len()
+            }
+            // What has come is to be acknowledged whatever else is under way.
+            #[cfg(feature = "mqtt")]
+            LinkOrder::Acknowledge(_) => return 0,
             LinkOrder::Connect(_) | LinkOrder::Request(..) => return 0,
             LinkOrder::Close(..) | LinkOrder::Reconnect => return 0,
         };
@@ -288,6 +307,29 @@ impl Link {
     /// As [`Link::close`].
     pub fn reconnect(&self) -> Result<(), SendError> {
         self.order(LinkOrder::Reconnect)
+    }
+
+    /// Publishes to the broker of a bridge. The fate of the publication is told by its reference,
+    /// which the caller gives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::send`].
+    #[cfg(feature = "mqtt")]
+    #[allow(dead_code, reason = "bridges dial brokers")]
+    pub(crate) fn publish_to_broker(&self, publication: Publication) -> Result<(), SendError> {
+        self.order(LinkOrder::PublishToBroker(publication))
+    }
+
+    /// Acknowledges what has come from the broker of a bridge.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::close`].
+    #[cfg(feature = "mqtt")]
+    #[allow(dead_code, reason = "bridges dial brokers")]
+    pub(crate) fn acknowledge(&self, receipt: Receipt) -> Result<(), SendError> {
+        self.order(LinkOrder::Acknowledge(receipt))
     }
 
     pub(crate) fn number(&self) -> u64 {

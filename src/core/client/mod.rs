@@ -22,6 +22,8 @@
 pub mod ask;
 pub mod backoff;
 pub mod breaker;
+#[cfg(feature = "mqtt")]
+pub mod broker;
 #[cfg(feature = "deflate")]
 mod compression;
 mod connecting;

@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::ask::Answer;
+#[cfg(feature = "mqtt")]
+use super::broker::Heard;
 use super::why::Why;
 use crate::core::wire::event_reader::StreamEvent;
 use crate::core::wire::message::Message;
@@ -89,6 +91,9 @@ pub enum Told {
     Event(StreamEvent),
     /// The answer to a plain request has come.
     Answer(Box<Answer>),
+    /// A broker has said something.
+    #[cfg(feature = "mqtt")]
+    Broker(Heard),
     /// Two of five tries of the last `client.window` have failed on the server's side.
     Degraded,
     /// Five tries in a row have failed, of whatever kind: told once, until a connection has held.

@@ -356,6 +356,9 @@ const _: () = assert!(FAR <= u16::MAX as usize);
 mod tests {
     use super::*;
 
+    /// No key.
+    const NO_KEY: [usize; 0] = [];
+
     const TICK_MS: u64 = 50;
     const HORIZON: u64 = SLOTS as u64;
 
@@ -445,7 +448,7 @@ mod tests {
         wheel.arm(1, at(5));
         wheel.arm(2, at(4 + HORIZON));
         assert_eq!(expired(&mut wheel, at(5)), [1]);
-        assert_eq!(expired(&mut wheel, at(3 + HORIZON)), []);
+        assert_eq!(expired(&mut wheel, at(3 + HORIZON)), NO_KEY);
         assert_eq!(expired(&mut wheel, at(4 + HORIZON)), [2]);
         assert_eq!(expired(&mut wheel, at(5 + HORIZON)), [0]);
     }
@@ -488,14 +491,14 @@ mod tests {
         wheel.arm(0, at(HORIZON * 5 + 3));
         assert_eq!(wheel.armed_at(0), Some(at(HORIZON * 5 + 3)));
         assert_eq!(wheel.next_deadline(), Some(at(HORIZON * 5 + 3)));
-        assert_eq!(expired(&mut wheel, at(HORIZON * 5 + 2)), []);
+        assert_eq!(expired(&mut wheel, at(HORIZON * 5 + 2)), NO_KEY);
         assert_eq!(expired(&mut wheel, at(HORIZON * 5 + 3)), [0]);
     }
 
     #[test]
     fn a_wheel_that_stood_idle_has_its_horizon_ahead() {
         let mut wheel = wheel();
-        assert_eq!(expired(&mut wheel, at(HORIZON * 3)), []);
+        assert_eq!(expired(&mut wheel, at(HORIZON * 3)), NO_KEY);
         wheel.arm(0, at(HORIZON * 3 + 1));
         wheel.arm(1, at(HORIZON * 4 - 1));
         wheel.disarm(0);
@@ -509,7 +512,7 @@ mod tests {
         wheel.arm(1, at(HORIZON * 7));
         wheel.disarm(0);
         assert_eq!(wheel.next_deadline(), Some(at(HORIZON)));
-        assert_eq!(expired(&mut wheel, at(HORIZON)), []);
+        assert_eq!(expired(&mut wheel, at(HORIZON)), NO_KEY);
         assert_eq!(wheel.next_deadline(), Some(at(HORIZON * 7)));
         wheel.disarm(1);
         assert_eq!(wheel.next_deadline(), None);
@@ -534,7 +537,7 @@ mod tests {
         let mut wheel = wheel();
         // As after a night without connections: armed before the first poll that knows the time.
         wheel.arm(0, at(wrap + 5));
-        assert_eq!(expired(&mut wheel, at(wrap - 2)), []);
+        assert_eq!(expired(&mut wheel, at(wrap - 2)), NO_KEY);
         for (key, ticks) in [(1, wrap - 1), (2, wrap), (3, wrap + 1), (4, wrap * 2)] {
             wheel.arm(key, at(ticks));
         }
@@ -549,7 +552,7 @@ mod tests {
         let mut wheel = Wheel::new(Duration::from_millis(1));
         let end = Instant::from_millis(u64::MAX);
         wheel.arm(0, end);
-        assert_eq!(expired(&mut wheel, at(1 << 40)), []);
+        assert_eq!(expired(&mut wheel, at(1 << 40)), NO_KEY);
         assert_eq!(expired(&mut wheel, end), [0]);
         wheel.arm(0, end);
         assert_eq!(expired(&mut wheel, end), [0]);

@@ -12,6 +12,8 @@ use crate::core::wire::http::Authority;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     is_secure: bool,
+    #[cfg(feature = "mqtt")]
+    is_broker: bool,
     /// The name or the address, without brackets.
     name: String,
     port: u16,
@@ -57,10 +59,39 @@ impl FromStr for Target {
             "wss" | "https" => true,
             _ => return Err(TargetError::Scheme),
         };
+        Target::parse(is_secure, rest, if is_secure { 443 } else { 80 })
+    }
+}
+
+impl Target {
+    /// Reads the address of an MQTT broker: `mqtt://HOST[:PORT]`, or `mqtts:`. The ports are 1883
+    /// and 8883.
+    ///
+    /// # Errors
+    ///
+    /// As of other addresses; a path is an error, too.
+    #[cfg(feature = "mqtt")]
+    pub fn broker(text: &str) -> Result<Target, TargetError> {
+        let (scheme, rest) = text.split_once("://").ok_or(TargetError::Broker)?;
+        let is_secure = match scheme.to_ascii_lowercase().as_str() {
+            "mqtt" => false,
+            "mqtts" => true,
+            _ => return Err(TargetError::Broker),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains(['/', '?', '#']) {
+            return Err(TargetError::Broker);
+        }
+        let mut target = Target::parse(is_secure, rest, if is_secure { 8883 } else { 1883 })?;
+        target.path.clear();
+        target.is_broker = true;
+        Ok(target)
+    }
+
+    fn parse(is_secure: bool, rest: &str, usual: u16) -> Result<Target, TargetError> {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let Authority { host, port } = Authority::parse(authority).ok_or(TargetError::Host)?;
-        let usual = if is_secure { 443 } else { 80 };
         let port = port.unwrap_or(usual);
         if port == 0 {
             return Err(TargetError::Host);
@@ -79,13 +110,27 @@ impl FromStr for Target {
             true => host.to_owned(),
             false => format!("{host}:{port}"),
         };
-        Ok(Target { is_secure, name, port, host, path })
+        Ok(Target {
+            is_secure,
+            #[cfg(feature = "mqtt")]
+            is_broker: false,
+            name,
+            port,
+            host,
+            path,
+        })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_secure { "wss" } else { "ws" };
+        #[cfg(feature = "mqtt")]
+        let scheme = match (self.is_broker, self.is_secure) {
+            (true, false) => "mqtt",
+            (true, true) => "mqtts",
+            (false, _) => scheme,
+        };
         write!(f, "{scheme}://{}{}", self.host, self.path)
     }
 }
@@ -95,6 +140,9 @@ impl fmt::Display for Target {
 pub enum TargetError {
     /// It does not begin with `ws://`, `wss://`, `http://` or `https://`.
     Scheme,
+    /// It is not `mqtt://host[:port]`, or `mqtts:`.
+    #[cfg(feature = "mqtt")]
+    Broker,
     /// What follows is not `host[:port]`.
     Host,
     /// The path has a fragment, or anything but visible ASCII.
@@ -105,6 +153,8 @@ impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             TargetError::Scheme => "must begin with ws://, wss://, http:// or https://",
+            #[cfg(feature = "mqtt")]
+            TargetError::Broker => "must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]",
             TargetError::Host => "must name a host, perhaps with a port, and no user",
             TargetError::Path => "must have a path of visible ASCII, without a fragment",
         })
@@ -119,7 +169,7 @@ mod tests {
 
     fn parts(url: &str) -> (bool, String, u16, String, String) {
         let target: Target = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
-        let Target { is_secure, name, port, host, path } = target;
+        let Target { is_secure, name, port, host, path, .. } = target;
         (is_secure, name, port, host, path)
     }
 
@@ -138,6 +188,29 @@ mod tests {
             let target: Target = url.parse().unwrap();
             assert_eq!(target.to_string().parse(), Ok(target), "{url}");
         }
+    }
+
+    #[test]
+    #[cfg(feature = "mqtt")]
+    fn brokers_have_schemes_and_ports_of_their_own() {
+        for (url, is_secure, name, port, shown) in [
+            ("mqtt://a", false, "a", 1883, "mqtt://a"),
+            ("MQTTS://a.b/", true, "a.b", 8883, "mqtts://a.b"),
+            ("mqtt://[::1]:9", false, "::1", 9, "mqtt://[::1]:9"),
+            ("mqtts://10.0.0.1:1883", true, "10.0.0.1", 1883, "mqtts://10.0.0.1:1883"),
+        ] {
+            let target = Target::broker(url).unwrap();
+            let parts = (target.is_secure(), target.name(), target.port());
+            assert_eq!(parts, (is_secure, name, port), "{url}");
+            assert_eq!(target.to_string(), shown);
+        }
+        for url in ["ws://a", "mqtt:a", "mqtt://a/topic", "mqtt://a?x", "mqtt://a#x"] {
+            assert_eq!(Target::broker(url), Err(TargetError::Broker), "{url}");
+        }
+        for url in ["mqtt://", "mqtt://user@a", "mqtt://a:0"] {
+            assert_eq!(Target::broker(url), Err(TargetError::Host), "{url}");
+        }
+        assert_eq!("mqtt://a".parse::<Target>(), Err(TargetError::Scheme));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use log::{debug, error};
 use mio::{Registry, Token};
 
 use super::stream::Stream;
+#[cfg(feature = "mqtt")]
+use crate::core::client::broker::Heard;
 use crate::core::client::topics::{TopicEvent, TopicRefused, Topics};
 use crate::core::client::{Action, Dialler, Means, SendRefused, State, Told, Why};
 use crate::core::topics::{After, Content};
@@ -82,6 +84,8 @@ fn bytes_of(event: &LinkEvent) -> usize {
         LinkEvent::Message(message) => message.len(),
         LinkEvent::Event(event) => event.name.len() + event.data.len() + event.id.len(),
         LinkEvent::Topic(TopicEvent::Event { topic, event }) => topic.len() + event.payload.len(),
+        #[cfg(feature = "mqtt")]
+        LinkEvent::Broker(Heard::Came(arrival)) => arrival.topic.len() + arrival.payload.len(),
         _ => 0,
     }
 }
@@ -215,6 +219,16 @@ impl Entry {
                 debug_assert_eq!(subscribed, Ok(()), "the link has checked it");
             }
             LinkOrder::Unsubscribe(topic) => self.unsubscribe(&topic),
+            #[cfg(feature = "mqtt")]
+            LinkOrder::PublishToBroker(publication) => {
+                if let Err(publication) = self.dialler.publish_to_broker(means, publication) {
+                    let why = "more wait than the window has room for".into();
+                    let heard = Heard::Refused { reference: publication.reference, why };
+                    self.tell(means, LinkEvent::Broker(heard));
+                }
+            }
+            #[cfg(feature = "mqtt")]
+            LinkOrder::Acknowledge(receipt) => self.dialler.acknowledge_to_broker(means, receipt),
             LinkOrder::Close(code, reason) => self.stop(means, code, reason.as_str()),
             LinkOrder::Reconnect => {
                 self.hand_over(means);
@@ -444,6 +458,8 @@ impl Entry {
             Told::Message(message) => LinkEvent::Message(message),
             Told::Event(event) => LinkEvent::Event(event),
             Told::Answer(answer) => LinkEvent::Answer(answer),
+            #[cfg(feature = "mqtt")]
+            Told::Broker(heard) => LinkEvent::Broker(heard),
             Told::Degraded => LinkEvent::Degraded,
             Told::Alarm => LinkEvent::Alarm,
         };
@@ -572,6 +588,10 @@ impl Entry {
                 true
             }
             Ok(len) => {
+                #[cfg(feature = "mqtt")]
+                if self.dialler.awaits_broker() {
+                    socket.stream.acknowledge_at_once();
+                }
                 self.dialler.receive(means, &mut around.buffer[..len]);
                 true
             }

@@ -79,6 +79,19 @@ impl Stream {
         }
     }
 
+    /// Has the kernel acknowledge at once what was read. A late acknowledgement holds up what the
+    /// other side has ready (RFC 1122, 4.2.3.2 and 4.2.3.4). The kernel forgets it soon.
+    #[cfg(feature = "mqtt")]
+    pub fn acknowledge_at_once(&self) {
+        let socket = match self {
+            Stream::Tcp(stream) => SockRef::from(stream),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => SockRef::from(&tls.stream),
+            Stream::Memory(_) => return,
+        };
+        let _ = socket.set_tcp_quickack(true);
+    }
+
     /// Returns whether the end that was read may be that of a part: TLS says where it ends.
     pub fn is_cut(&self) -> bool {
         match self {

@@ -7,6 +7,8 @@ use log::{debug, info, warn};
 use super::{Action, Dialler, Means, News, Phase, Purpose};
 use crate::core::client::breaker::{Breaker, Change};
 use crate::core::client::link::{Closing, Stage, after};
+#[cfg(feature = "mqtt")]
+use crate::core::client::told::State;
 use crate::core::client::told::Told;
 use crate::core::client::verdict::Verdict;
 use crate::core::client::why::Why;
@@ -58,6 +60,8 @@ impl Dialler {
             Phase::Closing(closing) => return closing.has_held,
             Phase::Open(link) => (link.is_stable, link.opened_at.near(now)),
             Phase::Streaming(feed) => (feed.is_stable, feed.opened_at),
+            #[cfg(feature = "mqtt")]
+            Phase::Broker(held) if self.state() == State::Open => (held.is_stable, held.opened_at),
             _ => return false,
         };
         let has_held = is_stable || opened_at + self.setup.rules.stable <= now;
@@ -94,6 +98,10 @@ impl Dialler {
         let now = means.now;
         let has_held = self.note_age(now);
         self.note_resume();
+        #[cfg(feature = "mqtt")]
+        if let Some(session) = &mut self.broker {
+            session.end();
+        }
         let discarded = self.outbox.discard();
         if !matches!(self.phase, Phase::Waiting | Phase::Broken) {
             self.news().actions.push_back(Action::Close { abort });

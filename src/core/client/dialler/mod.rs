@@ -1,6 +1,8 @@
 //! One client, from the first try until it is stopped.
 
 mod asking;
+#[cfg(feature = "mqtt")]
+mod broker;
 #[cfg(feature = "deflate")]
 mod compressed;
 mod ending;
@@ -16,6 +18,8 @@ use std::time::Duration;
 
 use crate::core::client::ask::Ask;
 use crate::core::client::breaker::Breaker;
+#[cfg(feature = "mqtt")]
+use crate::core::client::broker::{Login, Session};
 use crate::core::client::connecting::Connecting;
 use crate::core::client::exchange::Exchange;
 use crate::core::client::feed::{Feed, Resume};
@@ -66,6 +70,9 @@ pub enum Purpose {
     Events(Resume),
     /// One plain request.
     Request(Ask),
+    /// MQTT with a broker.
+    #[cfg(feature = "mqtt")]
+    Broker(Arc<Login>),
 }
 
 impl Setup {
@@ -105,6 +112,9 @@ impl Setup {
             Purpose::WebSocket => self.upgrade(target, key)?,
             Purpose::Events(resume) => self.stream(target, resume.last_id.as_deref())?,
             Purpose::Request(ask) => ask.request(target)?,
+            // Nothing of HTTP is said.
+            #[cfg(feature = "mqtt")]
+            Purpose::Broker(_) => OutgoingRequest::new("GET", target.host(), target.path())?,
         };
         for (name, value) in self.lines() {
             request = request.header(name, value)?;
@@ -153,6 +163,8 @@ impl Setup {
             Purpose::WebSocket => (&[][..], false),
             Purpose::Events(resume) => (&[][..], resume.last_id.is_some()),
             Purpose::Request(ask) => (ask.headers(), false),
+            #[cfg(feature = "mqtt")]
+            Purpose::Broker(_) => (&[][..], false),
         };
         let general = self.headers.iter().filter(move |(name, _)| {
             let is_told = has_id && name.eq_ignore_ascii_case(LAST_ID);
@@ -271,6 +283,9 @@ pub struct Dialler {
     is_stopping: bool,
     token: Option<Box<str>>,
     outbox: Outbox,
+    /// What outlasts the connections to a broker.
+    #[cfg(feature = "mqtt")]
+    broker: Option<Box<Session>>,
     /// What the server asked for before it went away.
     asked_wait_ms: u32,
     /// None in a client at rest.
@@ -299,6 +314,9 @@ enum Phase {
     Streaming(Box<Feed>),
     /// A plain request was sent. Its deadline is that of the whole.
     Asking(Box<Exchange>),
+    /// Connected to a broker: its state is in the session.
+    #[cfg(feature = "mqtt")]
+    Broker(Box<Held>),
     Closing(Box<Closing>),
     Broken,
     Stopped,
@@ -308,6 +326,14 @@ enum Phase {
 struct Upgrading {
     key: UpgradeKey,
     reader: ResponseReader,
+}
+
+/// How long a connection to a broker has held.
+#[cfg(feature = "mqtt")]
+#[derive(Debug)]
+struct Held {
+    opened_at: Instant,
+    is_stable: bool,
 }
 
 /// Why a message was not taken.
@@ -325,6 +351,11 @@ impl Dialler {
         debug_assert!(!setup.targets.is_empty(), "there is an address");
         Dialler {
             breakers: vec![None; setup.targets.len()].into(),
+            #[cfg(feature = "mqtt")]
+            broker: match &setup.purpose {
+                Purpose::Broker(login) => Some(Box::new(Session::new(login.clone()))),
+                _ => None,
+            },
             setup,
             phase: Phase::Waiting,
             until: now,
@@ -350,6 +381,8 @@ impl Dialler {
             Phase::Securing => State::Securing,
             Phase::Upgrading(_) => State::Upgrading,
             Phase::Open(_) | Phase::Streaming(_) | Phase::Asking(_) => State::Open,
+            #[cfg(feature = "mqtt")]
+            Phase::Broker(_) => self.broker_state(),
             Phase::Closing(_) => State::Closing,
             Phase::Broken => State::Broken,
             Phase::Stopped => State::Stopped,
@@ -384,6 +417,10 @@ impl Dialler {
 
     /// Returns whether the connection may be read from: not while too much waits to be told.
     pub fn wants_read(&self) -> bool {
+        #[cfg(feature = "mqtt")]
+        if self.broker.as_ref().is_some_and(|session| !session.wants_read()) {
+            return false;
+        }
         self.news
             .as_ref()
             .is_none_or(|news| news.told.len() < TOLD_MAX && news.told_bytes < TOLD_BYTES_MAX)
@@ -414,6 +451,8 @@ impl Dialler {
             Phase::Streaming(feed) => {
                 Some(feed.due(rules).map_or_else(|| now + LOOK_EVERY, |(at, _)| at))
             }
+            #[cfg(feature = "mqtt")]
+            Phase::Broker(held) => Some(self.broker_due(held, now)),
             _ => Some(self.due_at()),
         }
     }
@@ -447,6 +486,8 @@ impl Dialler {
             | Phase::Asking(_) => self.finish(means, Why::TimedOut(self.state()), true),
             Phase::Open(_) => self.timeout_open(means),
             Phase::Streaming(_) => self.timeout_stream(means),
+            #[cfg(feature = "mqtt")]
+            Phase::Broker(_) => self.timeout_broker(means),
             Phase::Closing(closing) => {
                 let why = closing.why.clone();
                 let abort = closing.stage == Stage::Sending;
@@ -585,6 +626,8 @@ impl Dialler {
                     return;
                 }
                 Phase::Streaming(_) => return self.receive_stream(means, input),
+                #[cfg(feature = "mqtt")]
+                Phase::Broker(_) => return self.receive_broker(means, input),
                 Phase::Open(_) => self.receive_open(means, input),
                 Phase::Closing(closing) => {
                     if closing.receive(input) {
@@ -609,6 +652,8 @@ impl Dialler {
             Phase::Upgrading(_) => Why::Answer(said(error, "the server closed")),
             Phase::Open(_) => Why::Lost(said(error, "FIN without a close frame")),
             Phase::Streaming(feed) => error.map_or_else(|| feed.close(), Why::Lost),
+            #[cfg(feature = "mqtt")]
+            Phase::Broker(_) => Why::Lost(said(error, "the broker closed")),
             Phase::Closing(closing) => closing.why.clone(),
             _ => return,
         };
@@ -620,6 +665,8 @@ impl Dialler {
         let why = match &self.phase {
             Phase::Securing | Phase::Upgrading(_) => why,
             Phase::Open(_) | Phase::Streaming(_) | Phase::Asking(_) => why,
+            #[cfg(feature = "mqtt")]
+            Phase::Broker(_) => why,
             Phase::Closing(closing) => closing.why.clone(),
             _ => return,
         };
@@ -652,6 +699,8 @@ impl Dialler {
         match &mut self.phase {
             Phase::Open(link) => link.set_paused(now, is_paused),
             Phase::Streaming(feed) => feed.set_paused(now, is_paused),
+            #[cfg(feature = "mqtt")]
+            Phase::Broker(_) => self.pause_broker(now, is_paused),
             _ => {}
         }
     }
@@ -664,6 +713,8 @@ impl Dialler {
                 link.heard_at = means.now.into();
             }
             Phase::Streaming(feed) => feed.spare(means.now),
+            #[cfg(feature = "mqtt")]
+            Phase::Broker(_) => self.spare_broker(means.now),
             _ => {}
         }
     }
@@ -706,6 +757,8 @@ impl Dialler {
             Phase::Stopped | Phase::Closing(_) => {}
             Phase::Open(_) => self.begin_closing(means, Why::Stopped, code, reason),
             Phase::Streaming(_) => self.finish(means, Why::Stopped, false),
+            #[cfg(feature = "mqtt")]
+            Phase::Broker(_) => self.leave_broker(means, Why::Stopped),
             _ => self.finish(means, Why::Stopped, true),
         }
     }
@@ -719,6 +772,8 @@ impl Dialler {
                 self.begin_closing(means, why, 1000, "");
             }
             Phase::Streaming(_) => self.finish(means, Why::Ended, false),
+            #[cfg(feature = "mqtt")]
+            Phase::Broker(_) => self.leave_broker(means, Why::Ended),
             _ => {}
         }
     }

@@ -71,6 +71,10 @@ impl Dialler {
 
     /// Sends what the connection was made for.
     pub(super) fn begin_request(&mut self, means: &mut Means<'_>) {
+        #[cfg(feature = "mqtt")]
+        if let Purpose::Broker(_) = &self.setup.purpose {
+            return self.begin_broker(means);
+        }
         let mut bytes = [0; 16];
         let (one, other) = (means.random.next_u64(), means.random.next_u64());
         bytes[..8].copy_from_slice(&one.to_ne_bytes());
@@ -90,6 +94,8 @@ impl Dialler {
             Purpose::Request(ask) => {
                 Phase::Asking(Box::new(Exchange::new(ask, &self.setup.rules.head)))
             }
+            #[cfg(feature = "mqtt")]
+            Purpose::Broker(_) => return,
         };
         let until = after(means.now, self.setup.rules.upgrade);
         self.enter(phase, until);
