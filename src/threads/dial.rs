@@ -142,18 +142,23 @@ impl Dial {
     pub(crate) fn to_far_side(settings: &Bridge, config: &Config) -> Result<Dial, String> {
         let bad = |fault: String| format!("bridge.{}: {fault}", settings.name());
         let url = settings.url.as_deref().unwrap_or_default();
+        #[cfg(feature = "mqtt")]
+        if settings.is_to_broker() {
+            let mut login = settings.login(config).map_err(bad)?;
+            login.node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            if login.client_id.is_empty() {
+                login.client_id = format!("heartwheel-{}-{}", login.node, settings.name());
+            }
+            let dial = Dial::to_broker(url, login).and_then(|dial| dial.config(config));
+            let dial = dial.map_err(|fault| bad(fault.to_string()))?.files_of(settings);
+            dial.check().map_err(|fault| bad(fault.to_string()))?;
+            return Ok(dial);
+        }
         let dial = Dial::to(url).and_then(|dial| dial.config(config));
         let mut dial = dial.map_err(|fault| bad(fault.to_string()))?.topics();
         // The bridge's window bounds it.
         dial.pending_max = usize::MAX;
-        #[cfg(feature = "tls")]
-        if let Some(ca) = &settings.ca {
-            dial = dial.ca(ca);
-        }
-        #[cfg(feature = "tls")]
-        if let (Some(certificate), Some(key)) = (&settings.certificate, &settings.key) {
-            dial = dial.certificate(certificate, key);
-        }
+        dial = dial.files_of(settings);
         if let Some(file) = settings.password_file.clone() {
             let read = move || std::fs::read_to_string(&file).map(|text| text.trim().to_owned());
             read().map_err(|error| bad(format!("password_file: {error}")))?;
@@ -180,14 +185,31 @@ impl Dial {
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
+    /// Takes the files of TLS of a bridge.
+    #[cfg(feature = "bridge")]
+    fn files_of(self, _settings: &Bridge) -> Dial {
+        #[cfg(feature = "tls")]
+        let mut dial = self;
+        #[cfg(feature = "tls")]
+        if let Some(ca) = &_settings.ca {
+            dial = dial.ca(ca);
+        }
+        #[cfg(feature = "tls")]
+        if let (Some(certificate), Some(key)) = (&_settings.certificate, &_settings.key) {
+            dial = dial.certificate(certificate, key);
+        }
+        #[cfg(not(feature = "tls"))]
+        let dial = self;
+        dial
+    }
+
     /// Begins with the address of an MQTT broker, and as whom it is spoken to.
     ///
     /// # Errors
     ///
     /// As [`Dial::to`].
     #[cfg(feature = "mqtt")]
-    #[allow(dead_code, reason = "bridges dial brokers")]
-    pub(crate) fn to_broker(url: &str, login: Login) -> Result<Dial, DialError> {
+    fn to_broker(url: &str, login: Login) -> Result<Dial, DialError> {
         let target = Target::broker(url).map_err(|rule| wrong(url, rule))?;
         let mut dial = Dial::new(supported(target)?);
         dial.change(|setup| setup.purpose = Purpose::Broker(Arc::new(login)));

@@ -10,7 +10,7 @@ use tungstenite::Utf8Bytes;
 
 use crate::core::client::ask::Answer;
 #[cfg(feature = "mqtt")]
-use crate::core::client::broker::{Heard, Publication, Receipt};
+use crate::core::client::broker::Heard;
 use crate::core::client::topics::TopicEvent;
 use crate::core::client::{State, Why};
 use crate::core::topics::{After, Content, Name};
@@ -119,12 +119,6 @@ pub(crate) enum LinkOrder {
     Publish(u32, String, Content),
     Subscribe(String, After),
     Unsubscribe(String),
-    #[cfg(feature = "mqtt")]
-    #[allow(dead_code, reason = "bridges dial brokers")]
-    PublishToBroker(Publication),
-    #[cfg(feature = "mqtt")]
-    #[allow(dead_code, reason = "bridges dial brokers")]
-    Acknowledge(Receipt),
     Close(u16, Utf8Bytes),
     Reconnect,
 }
@@ -142,13 +136,6 @@ impl LinkOrder {
             LinkOrder::Send(message) => message.len(),
             LinkOrder::Publish(_, topic, content) => topic.len() + content.payload.len(),
             LinkOrder::Subscribe(topic, _) | LinkOrder::Unsubscribe(topic) => topic.len(),
-            #[cfg(feature = "mqtt")]
-            LinkOrder::PublishToBroker(publication) => {
-                publication.topic.len() + publication.payload.len()
-            }
-            // What has come is to be acknowledged whatever else is under way.
-            #[cfg(feature = "mqtt")]
-            LinkOrder::Acknowledge(_) => return 0,
             LinkOrder::Connect(_) | LinkOrder::Request(..) => return 0,
             LinkOrder::Close(..) | LinkOrder::Reconnect => return 0,
         };
@@ -307,29 +294,6 @@ impl Link {
     /// As [`Link::close`].
     pub fn reconnect(&self) -> Result<(), SendError> {
         self.order(LinkOrder::Reconnect)
-    }
-
-    /// Publishes to the broker of a bridge. The fate of the publication is told by its reference,
-    /// which the caller gives.
-    ///
-    /// # Errors
-    ///
-    /// As [`Link::send`].
-    #[cfg(feature = "mqtt")]
-    #[allow(dead_code, reason = "bridges dial brokers")]
-    pub(crate) fn publish_to_broker(&self, publication: Publication) -> Result<(), SendError> {
-        self.order(LinkOrder::PublishToBroker(publication))
-    }
-
-    /// Acknowledges what has come from the broker of a bridge.
-    ///
-    /// # Errors
-    ///
-    /// As [`Link::close`].
-    #[cfg(feature = "mqtt")]
-    #[allow(dead_code, reason = "bridges dial brokers")]
-    pub(crate) fn acknowledge(&self, receipt: Receipt) -> Result<(), SendError> {
-        self.order(LinkOrder::Acknowledge(receipt))
     }
 
     pub(crate) fn number(&self) -> u64 {

@@ -151,6 +151,7 @@ impl World {
                     self.arrived.push(arrival.payload.as_text().unwrap().to_owned());
                     self.receipts.extend(arrival.receipt);
                 }
+                Told::Broker(Heard::Accepted) => {}
                 Told::Broker(other) => panic!("{other:?}"),
                 Told::State { why: Some(Why::Stopped), .. } => panic!("it stops"),
                 _ => {}

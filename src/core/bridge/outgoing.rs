@@ -22,6 +22,8 @@ pub struct Sending {
     pub topic: String,
     /// What is published there.
     pub content: Content,
+    /// The event's id here; `None` of a gap.
+    pub id: Option<EventId>,
     /// The topic without what names a gap.
     mapped: String,
     /// It tells a gap.
@@ -43,6 +45,7 @@ impl Outgoing {
             number: reading.number,
             topic: String::new(),
             content: Payload::text("").into(),
+            id: None,
             mapped,
             is_gap: false,
             reference: None,
@@ -51,6 +54,7 @@ impl Outgoing {
         match reading.what {
             What::Event(event) => {
                 sending.topic.clone_from(&sending.mapped);
+                sending.id = Some(event.id);
                 sending.content = event.payload.traced(event.trace);
             }
             What::Gap(gap) => sending.tell_gap(rules, &reading.topic, gap.first),
@@ -147,6 +151,7 @@ impl Sending {
         self.topic = rules.gap_topic(&self.mapped);
         let topic = if topic.is_empty() { &self.mapped } else { topic };
         self.content = gap(topic, first);
+        self.id = None;
         self.is_gap = true;
     }
 }

@@ -269,7 +269,7 @@ fn is_filter(text: &str) -> bool {
 
 /// Returns whether a filter of MQTT fits a topic. A wildcard in front does not fit `$` (MQTT 5,
 /// 4.7.2).
-fn fits(filter: &str, topic: &str) -> bool {
+pub(crate) fn fits(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }

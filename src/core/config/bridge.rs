@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::kinds::{Count, File, OrOff, Shown, Span, Text, ValueKind};
 use super::{Config, ConfigError};
 use crate::core::bridge::{Far, Rules};
+#[cfg(feature = "mqtt")]
+use crate::core::client::broker::{Login, Version};
 use crate::core::ground::time::SPAN_MAX;
 use crate::core::wire::target::Target;
 
@@ -22,15 +24,33 @@ use crate::core::wire::target::Target;
 #[non_exhaustive]
 pub struct Bridge {
     name: String,
-    /// The far side: `ws://HOST[:PORT][/PATH]` or `wss://`, another heartwheel.
+    /// The far side: `ws://HOST[:PORT][/PATH]` or `wss://`, another heartwheel; with the feature
+    /// `mqtt` also `mqtt://HOST[:PORT]` or `mqtts://`, a broker.
     pub url: Option<String>,
     /// The rules for what goes out: `PATTERN -> TOPIC`, with `{topic}` for the whole topic.
     pub out: Vec<String>,
     /// The rules for what comes in, the key `in`: `TOPIC -> TOPIC`.
     pub incoming: Vec<String>,
-    /// How many events may be without an acknowledgement. Default 20, at most 64 on `ws:`.
+    /// How many events may be without an acknowledgement. Default 20, at most 64 on `ws:` and 1000
+    /// on `mqtt:`.
     pub window: usize,
-    /// A file with the token for the far side.
+    /// Of `mqtt:`: the version that is spoken. By default 5, and 3.1.1 if the broker refuses that.
+    #[cfg(feature = "mqtt")]
+    pub version: Version,
+    /// Of `mqtt:`: 1, each message at least once, or 0, at most once. Default 1.
+    #[cfg(feature = "mqtt")]
+    pub qos: u8,
+    /// Of `mqtt:`: by which the broker knows the session again. By default
+    /// `heartwheel-NODE-NAME`, with the machine's name.
+    #[cfg(feature = "mqtt")]
+    pub client_id: Option<String>,
+    /// Of `mqtt:`: the user.
+    #[cfg(feature = "mqtt")]
+    pub user: Option<String>,
+    /// Of `mqtt:`: after so long without a packet the broker is asked for one. Default 30 s.
+    #[cfg(feature = "mqtt")]
+    pub keep_alive: Duration,
+    /// A file with the token for the far side, or with the password for a broker.
     pub password_file: Option<PathBuf>,
     /// Whose certificates are believed, where not those of the system.
     pub ca: Option<PathBuf>,
@@ -68,11 +88,21 @@ macro_rules! key {
 
 /// The keys of a bridge, in the order in which they are printed.
 pub const BRIDGE_KEYS: &[BridgeKey] = &[
-    key!("url", url, OrOff(Url), "the far side: ws:// or wss://, another heartwheel"),
+    key!("url", url, OrOff(Url), "the far side: ws:, wss:, mqtt: or mqtts:, //HOST:PORT"),
     key!("out", out, RuleTexts, "rules for what goes out: PATTERN -> TOPIC"),
     key!("in", incoming, RuleTexts, "rules for what comes in: TOPIC -> TOPIC"),
     key!("window", window, Count(1..=WINDOW_MAX), "events without an acknowledgement, at most"),
-    key!("password_file", password_file, OrOff(File), "a file with the token for the far side"),
+    #[cfg(feature = "mqtt")]
+    key!("version", version, MqttVersion, "of MQTT: auto, 5 or 3.1.1"),
+    #[cfg(feature = "mqtt")]
+    key!("qos", qos, Quality, "of MQTT: 1, or 0"),
+    #[cfg(feature = "mqtt")]
+    key!("client_id", client_id, OrOff(Text), "of MQTT: the session; heartwheel-NODE-NAME"),
+    #[cfg(feature = "mqtt")]
+    key!("user", user, OrOff(Text), "of MQTT: the user"),
+    #[cfg(feature = "mqtt")]
+    key!("keep_alive", keep_alive, Span(SECOND..=HOURS_18), "of MQTT: a packet so often"),
+    key!("password_file", password_file, OrOff(File), "a file with the token, or the password"),
     key!("ca", ca, OrOff(File), "PEM: whose certificates are believed"),
     key!("certificate", certificate, OrOff(File), "PEM: the bridge's own certificate"),
     key!("key", key, OrOff(File), "PEM: and its key"),
@@ -121,7 +151,38 @@ impl Bridge {
     ///
     /// The first rule that is none.
     pub(crate) fn rules(&self) -> Result<Rules, String> {
-        Rules::new(Far::Heartwheel, &self.out, &self.incoming).map_err(|bad| bad.to_string())
+        let far = if self.is_to_broker() { Far::Mqtt } else { Far::Heartwheel };
+        Rules::new(far, &self.out, &self.incoming).map_err(|bad| bad.to_string())
+    }
+
+    /// Returns whether the far side is a broker of MQTT.
+    pub(crate) fn is_to_broker(&self) -> bool {
+        let url = self.url.as_deref().unwrap_or_default();
+        cfg!(feature = "mqtt") && is_mqtt(url)
+    }
+
+    /// Returns as whom a broker is spoken to, without what the caller knows: the machine's name,
+    /// and the client's that is made of it.
+    #[cfg(feature = "mqtt")]
+    pub(crate) fn login(&self, config: &Config) -> Result<Login, String> {
+        let read = |file: &PathBuf| {
+            let text = std::fs::read_to_string(file);
+            text.map(|text| text.trim_end_matches(['\r', '\n']).as_bytes().to_vec())
+                .map_err(|error| format!("password_file: {error}"))
+        };
+        Ok(Login {
+            client_id: self.client_id.clone().unwrap_or_default(),
+            user: self.user.clone(),
+            password: self.password_file.as_ref().map(read).transpose()?,
+            version: self.version,
+            qos: self.qos,
+            window: u16::try_from(self.window).unwrap_or(u16::MAX),
+            ack: self.ack,
+            keep_alive: self.keep_alive,
+            filters: self.rules()?.subscriptions().map(str::to_owned).collect(),
+            packet_max: u32::try_from(config.limits.message_bytes).unwrap_or(u32::MAX),
+            node: String::new(),
+        })
     }
 
     fn named(name: String) -> Bridge {
@@ -131,6 +192,16 @@ impl Bridge {
             out: Vec::new(),
             incoming: Vec::new(),
             window: 20,
+            #[cfg(feature = "mqtt")]
+            version: Version::Auto,
+            #[cfg(feature = "mqtt")]
+            qos: 1,
+            #[cfg(feature = "mqtt")]
+            client_id: None,
+            #[cfg(feature = "mqtt")]
+            user: None,
+            #[cfg(feature = "mqtt")]
+            keep_alive: Duration::from_secs(30),
             password_file: None,
             ca: None,
             certificate: None,
@@ -160,6 +231,10 @@ impl Bridge {
         }
         if let Err(fault) = self.rules() {
             faults.push(format!("bridge.{name}: {fault}"));
+        }
+        let most = if self.is_to_broker() { WINDOW_MAX } else { WS_WINDOW_MAX };
+        if self.window as u64 > most {
+            faults.push(format!("bridge.{name}.window = {}: must be 1 to {most}", self.window));
         }
         if self.certificate.is_some() != self.key.is_some() {
             faults.push(format!("bridge.{name}.certificate: needs bridge.{name}.key, and it this"));
@@ -220,6 +295,7 @@ impl Config {
 /// Returns why a bridge has no such key.
 pub(super) fn no_such_key(name: &str) -> &'static str {
     match name.rsplit('.').next() {
+        #[cfg(not(feature = "mqtt"))]
         Some("version" | "qos" | "client_id" | "user" | "keep_alive") => NO_MQTT,
         _ => "there is no such key",
     }
@@ -235,18 +311,69 @@ struct Url;
 
 impl ValueKind<String> for Url {
     fn read(&self, text: &str) -> Result<String, String> {
-        if ["mqtt:", "mqtts:"].iter().any(|scheme| text.starts_with(scheme)) {
+        if is_mqtt(text) {
+            #[cfg(feature = "mqtt")]
+            return Target::broker(text).map(|_| text.to_owned()).map_err(|bad| bad.to_string());
+            #[cfg(not(feature = "mqtt"))]
             return Err(NO_MQTT.into());
         }
         let target: Result<Target, _> = text.parse();
         match target {
             Ok(_) if text.starts_with("ws:") || text.starts_with("wss:") => Ok(text.to_owned()),
-            _ => Err("must be ws://HOST[:PORT][/PATH], or wss://".into()),
+            _ => Err("must be ws://HOST[:PORT][/PATH], wss:, mqtt://HOST[:PORT], or mqtts:".into()),
         }
     }
 
     fn show(&self, url: &String) -> Shown {
         Text.show(url)
+    }
+}
+
+fn is_mqtt(url: &str) -> bool {
+    ["mqtt:", "mqtts:"].iter().any(|scheme| url.starts_with(scheme))
+}
+
+/// The version of MQTT.
+#[cfg(feature = "mqtt")]
+struct MqttVersion;
+
+#[cfg(feature = "mqtt")]
+impl ValueKind<Version> for MqttVersion {
+    fn read(&self, text: &str) -> Result<Version, String> {
+        match text {
+            "auto" => Ok(Version::Auto),
+            "5" => Ok(Version::V5),
+            "3.1.1" => Ok(Version::V311),
+            _ => Err("must be auto, 5 or 3.1.1".into()),
+        }
+    }
+
+    fn show(&self, version: &Version) -> Shown {
+        let text = match version {
+            Version::Auto => "auto",
+            Version::V5 => "5",
+            Version::V311 => "3.1.1",
+        };
+        Text.show(&text.to_owned())
+    }
+}
+
+/// A quality of service of MQTT.
+#[cfg(feature = "mqtt")]
+struct Quality;
+
+#[cfg(feature = "mqtt")]
+impl ValueKind<u8> for Quality {
+    fn read(&self, text: &str) -> Result<u8, String> {
+        match text {
+            "0" => Ok(0),
+            "1" => Ok(1),
+            _ => Err("must be 0 or 1".into()),
+        }
+    }
+
+    fn show(&self, qos: &u8) -> Shown {
+        Count(0..=1).show(&usize::from(*qos))
     }
 }
 
@@ -271,10 +398,15 @@ impl ValueKind<Vec<String>> for RuleTexts {
 }
 
 pub(super) const PREFIX: &str = "bridge.";
+#[cfg(not(feature = "mqtt"))]
 const NO_MQTT: &str = "this build speaks no MQTT: feature `mqtt`";
 const SECOND: Duration = Duration::from_secs(1);
+const WINDOW_MAX: u64 = 1000;
 /// As many as a client of `/ws` may have without an answer.
-const WINDOW_MAX: u64 = 64;
+const WS_WINDOW_MAX: u64 = 64;
+/// What MQTT has room for.
+#[cfg(feature = "mqtt")]
+const HOURS_18: Duration = Duration::from_secs(18 * 60 * 60);
 /// Each has one reader of the topics.
 const BRIDGES_MAX: usize = crate::core::topics::Topics::READERS_MAX;
 

@@ -219,16 +219,6 @@ impl Entry {
                 debug_assert_eq!(subscribed, Ok(()), "the link has checked it");
             }
             LinkOrder::Unsubscribe(topic) => self.unsubscribe(&topic),
-            #[cfg(feature = "mqtt")]
-            LinkOrder::PublishToBroker(publication) => {
-                if let Err(publication) = self.dialler.publish_to_broker(means, publication) {
-                    let why = "more wait than the window has room for".into();
-                    let heard = Heard::Refused { reference: publication.reference, why };
-                    self.tell(means, LinkEvent::Broker(heard));
-                }
-            }
-            #[cfg(feature = "mqtt")]
-            LinkOrder::Acknowledge(receipt) => self.dialler.acknowledge_to_broker(means, receipt),
             LinkOrder::Close(code, reason) => self.stop(means, code, reason.as_str()),
             LinkOrder::Reconnect => {
                 self.hand_over(means);

@@ -32,23 +32,6 @@ impl Echoes {
     }
 }
 
-/// Returns whether a topic name matches a filter (MQTT 5, 4.7).
-pub(super) fn matches(filter: &str, topic: &str) -> bool {
-    if topic.starts_with('$') && filter.starts_with(['#', '+']) {
-        return false;
-    }
-    let mut levels = topic.split('/');
-    for wanted in filter.split('/') {
-        match (wanted, levels.next()) {
-            ("#", _) => return true,
-            ("+", Some(_)) => {}
-            (wanted, Some(level)) if wanted == level => {}
-            _ => return false,
-        }
-    }
-    levels.next().is_none()
-}
-
 /// How many publications are remembered.
 const ECHOES_MAX: usize = 4096;
 
@@ -70,27 +53,5 @@ mod tests {
         assert_eq!(echoes.hashes.len(), ECHOES_MAX);
         assert!(!echoes.take("a", &0u32.to_be_bytes()));
         assert!(echoes.take("a", &1u32.to_be_bytes()));
-    }
-
-    #[test]
-    fn filters_match_as_the_standard_says() {
-        for (filter, topic, expected) in [
-            ("a/b", "a/b", true),
-            ("a/b", "a/b/c", false),
-            ("a/b", "a", false),
-            ("a/+", "a/b", true),
-            ("a/+", "a/", true),
-            ("a/+", "a/b/c", false),
-            ("+", "/a", false),
-            ("+/+", "/a", true),
-            ("a/#", "a", true),
-            ("a/#", "a/b/c", true),
-            ("#", "a/b", true),
-            ("#", "$SYS/x", false),
-            ("+/x", "$SYS/x", false),
-            ("$SYS/#", "$SYS/x", true),
-        ] {
-            assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
-        }
     }
 }

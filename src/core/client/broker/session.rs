@@ -7,10 +7,11 @@ use std::time::Duration;
 use log::{debug, warn};
 use tungstenite::{Bytes, Utf8Bytes};
 
-use super::echoes::{Echoes, matches};
+use super::echoes::Echoes;
 use super::framer::{BadLength, Framer};
 use super::login::{Login, Version};
 use super::packets::{Outgoing, Packets, Said};
+use crate::core::bridge::rules::fits;
 use crate::core::client::link::after;
 use crate::core::client::why::Why;
 use crate::core::ground::time::{Instant, sooner};
@@ -76,6 +77,8 @@ pub struct Publication {
 /// What the broker said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
+    /// The broker has accepted the connection.
+    Accepted,
     /// A publication has arrived.
     Acked(u32),
     /// A publication was refused, and is not sent again.
@@ -107,6 +110,19 @@ pub struct Arrival {
 pub struct Receipt {
     connection: u32,
     id: u16,
+}
+
+impl Receipt {
+    /// Returns it as a number, which is not 0.
+    pub fn number(self) -> u64 {
+        u64::from(self.connection) << 16 | u64::from(self.id)
+    }
+
+    /// Returns the receipt of a number; `None` of 0.
+    pub fn from_number(number: u64) -> Option<Receipt> {
+        let receipt = Receipt { connection: (number >> 16) as u32, id: number as u16 };
+        (receipt.id != 0).then_some(receipt)
+    }
 }
 
 /// What is due on an open connection.
@@ -286,6 +302,7 @@ impl Session {
         tell: &mut dyn FnMut(Heard),
     ) -> Result<(), Why> {
         let Some(talk) = &mut self.talk else { return Ok(()) };
+        tell(Heard::Accepted);
         // A session from before this process may be subscribed to other filters.
         let is_subscribed = has_session && self.has_subscribed;
         if !self.login.filters.is_empty() && !is_subscribed {
@@ -366,8 +383,7 @@ impl Session {
                 is_again: pending.is_again && login.qos > 0,
             };
             let sent = talk.packets.publish(login.qos, &outgoing);
-            let is_echoed =
-                !self.is_five && login.filters.iter().any(|filter| matches(filter, topic));
+            let is_echoed = !self.is_five && login.filters.iter().any(|filter| fits(filter, topic));
             if sent.is_ok() && is_echoed && !pending.is_again {
                 self.echoes.get_or_insert_default().note(topic, payload.as_bytes());
             }

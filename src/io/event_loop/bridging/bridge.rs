@@ -144,7 +144,7 @@ impl Bridge {
         self.take_in(now, engine);
         if let Some(far) = &self.far {
             std::iter::from_fn(|| self.incoming.poll_receipt())
-                .for_each(|one| far.acknowledge(one));
+                .for_each(|one| far.acknowledge(clients, now, one));
         }
         self.send(now, engine, clients);
         self.judge(now, clients);
@@ -330,7 +330,7 @@ impl Bridge {
                 }
                 continue;
             };
-            match far.publish(clients, now, &sending.topic, &sending.content) {
+            match far.publish(clients, now, sending) {
                 Ok(Some(reference)) => self.outgoing.note_sent(now, reference),
                 Ok(None) => return self.wait(now),
                 Err(why) => {

@@ -1,12 +1,14 @@
 //! The far side of a bridge, as the loop has it: a client of the loop. All that a bridge says to
 //! its far side, and hears of it, goes through here.
 
-use crate::core::bridge::Coming;
+use crate::core::bridge::{Coming, Sending};
+#[cfg(feature = "mqtt")]
+use crate::core::client::broker::{self, Publication, Receipt};
 use crate::core::client::topics::{TopicEvent, TopicRefused};
 use crate::core::client::{State, Why};
 use crate::core::config::{Bridge as Settings, Config};
 use crate::core::ground::time::Instant;
-use crate::core::topics::{After, Content, EventId};
+use crate::core::topics::{After, EventId};
 use crate::io::client::Clients;
 use crate::threads::dial::Dial;
 use crate::threads::link::{Link, LinkEvent, StateChange};
@@ -14,6 +16,8 @@ use crate::threads::link::{Link, LinkEvent, StateChange};
 /// The connection to a far side. It connects again by itself, until it has stopped.
 pub(super) struct Far {
     link: Link,
+    #[cfg(feature = "mqtt")]
+    is_broker: bool,
 }
 
 /// What is heard of a far side.
@@ -50,7 +54,11 @@ impl Far {
         settings: &Settings,
         config: &Config,
     ) -> Result<Far, String> {
-        Ok(Far { link: clients.connect(now, Dial::to_far_side(settings, config)?) })
+        Ok(Far {
+            link: clients.connect(now, Dial::to_far_side(settings, config)?),
+            #[cfg(feature = "mqtt")]
+            is_broker: settings.is_to_broker(),
+        })
     }
 
     /// Returns whether there is something to hear.
@@ -80,10 +88,19 @@ impl Far {
         &self,
         clients: &mut Clients,
         now: Instant,
-        topic: &str,
-        content: &Content,
+        sending: &Sending,
     ) -> Result<Option<u32>, String> {
         let reference = self.link.next_reference();
+        let Sending { topic, content, .. } = sending;
+        #[cfg(feature = "mqtt")]
+        if self.is_broker {
+            let (topic, payload) = (topic.clone(), content.payload.clone());
+            let publication = Publication { reference, topic, payload, id: sending.id };
+            let published = clients.ask(now, self.link.number(), |entry, means| {
+                entry.dialler.publish_to_broker(means, publication)
+            });
+            return Ok(published.and_then(Result::ok).map(|()| reference));
+        }
         let published = clients.ask(now, self.link.number(), |entry, means| {
             entry.publish(means, reference, topic, content)
         });
@@ -96,6 +113,11 @@ impl Far {
 
     /// Asks for a topic, from behind a position on.
     pub fn subscribe(&self, clients: &mut Clients, now: Instant, topic: &str, after: EventId) {
+        #[cfg(feature = "mqtt")]
+        if self.is_broker {
+            // The session has its filters from the beginning.
+            return;
+        }
         clients.ask(now, self.link.number(), |entry, _| {
             let subscribed = entry.subscribe(topic, After::Position(after));
             debug_assert_eq!(subscribed, Ok(()), "the rules have topics alone");
@@ -103,7 +125,14 @@ impl Far {
     }
 
     /// Says that what bore this receipt is published here. A heartwheel is not told.
-    pub fn acknowledge(&self, _receipt: u64) {}
+    pub fn acknowledge(&self, _clients: &mut Clients, _now: Instant, _receipt: u64) {
+        #[cfg(feature = "mqtt")]
+        if let Some(receipt) = Receipt::from_number(_receipt) {
+            _clients.ask(_now, self.link.number(), |entry, means| {
+                entry.dialler.acknowledge_to_broker(means, receipt);
+            });
+        }
+    }
 
     /// Ends the connection, and makes another.
     pub fn reconnect(&self, clients: &mut Clients, now: Instant) {
@@ -123,6 +152,22 @@ fn heard(event: LinkEvent) -> Option<Heard> {
             Heard::Lost(why)
         }
         LinkEvent::Topic(TopicEvent::Ready) => Heard::Connected,
+        #[cfg(feature = "mqtt")]
+        LinkEvent::Broker(said) => match said {
+            broker::Heard::Accepted => Heard::Connected,
+            broker::Heard::Acked(reference) => Heard::Acknowledged(reference, None),
+            broker::Heard::Refused { reference, why } => Heard::Refused(reference, why),
+            broker::Heard::NotSubscribed(filter) => {
+                Heard::NotSubscribed(filter, "the broker refuses it".into())
+            }
+            broker::Heard::Came(arrival) => Heard::Came(Coming {
+                topic: arrival.topic,
+                id: None,
+                content: arrival.payload.into(),
+                is_gap: false,
+                receipt: arrival.receipt.map_or(0, Receipt::number),
+            }),
+        },
         LinkEvent::Topic(TopicEvent::Published { reference, id }) => {
             Heard::Acknowledged(reference, Some(id))
         }
