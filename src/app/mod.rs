@@ -47,10 +47,27 @@ pub fn echo(peer: &Peer, event: Event) {
 }
 
 fn status_page(_: &Request) -> Response {
-    let page = page("text/html; charset=utf-8", include_str!("status.html"));
+    let page = page("text/html; charset=utf-8", status_text());
     let policy = page.header("Content-Security-Policy", CONTENT_SECURITY_POLICY);
     let policy = policy.and_then(|page| page.header("Referrer-Policy", "no-referrer"));
     policy.expect("these are good header lines")
+}
+
+#[cfg(not(feature = "bridge"))]
+fn status_text() -> &'static str {
+    include_str!("status.html")
+}
+
+/// Returns the status page with a line for each bridge, of which `$stats` tells.
+#[cfg(feature = "bridge")]
+fn status_text() -> String {
+    const LAST: &str = "  $(\"more\").replaceChildren(";
+    const BRIDGES: &str = "  for (const [name, b] of Object.entries(s.bridges ?? {}))
+    more[`bridge ${name}`] = `${b.connected ? \"connected\" : \"not connected\"}, \
+        lag ${count(b.lag)}, gaps ${count(b.gaps)}`;\n";
+    let text = include_str!("status.html");
+    debug_assert_eq!(text.matches(LAST).count(), 1, "the lines go in front of it");
+    text.replace(LAST, &format!("{BRIDGES}{LAST}"))
 }
 
 /// Returns the operator's page, which shows the address that the browser used.

@@ -14,6 +14,8 @@ struct Tree {
     hub_network: MemoryNetwork,
     near: Server,
     hub: Option<Server>,
+    /// The hub does not turn: its process is stopped.
+    is_stopped: bool,
     heard: BTreeMap<String, Subscription>,
     got: BTreeMap<String, Vec<String>>,
 }
@@ -37,7 +39,7 @@ impl Tree {
         let builder = builder.topics("/topics/{topic}").hub("/ws").dial_on_memory(&hub_network);
         let near = builder.listen_memory(&MemoryNetwork::new()).unwrap();
         let (heard, got) = (BTreeMap::new(), BTreeMap::new());
-        let mut tree = Tree { clock, hub_network, near, hub: None, heard, got };
+        let mut tree = Tree { clock, hub_network, near, hub: None, is_stopped: false, heard, got };
         tree.begin_hub(hub);
         tree
     }
@@ -62,7 +64,8 @@ impl Tree {
     fn settle(&mut self) {
         for _ in 0..10_000 {
             let mut has_work = false;
-            for server in [Some(&mut self.near), self.hub.as_mut()].into_iter().flatten() {
+            let hub = self.hub.as_mut().filter(|_| !self.is_stopped);
+            for server in [Some(&mut self.near), hub].into_iter().flatten() {
                 has_work |= server.next_timeout() == Some(Duration::ZERO);
                 server.turn().unwrap();
             }
@@ -92,7 +95,8 @@ impl Tree {
         self.settle();
         while self.clock.elapsed() < until {
             let left = until - self.clock.elapsed();
-            let servers = [Some(&self.near), self.hub.as_ref()].into_iter().flatten();
+            let hub = self.hub.as_ref().filter(|_| !self.is_stopped);
+            let servers = [Some(&self.near), hub].into_iter().flatten();
             let next = servers.filter_map(Server::next_timeout).chain([left]).min();
             self.clock.advance(next.unwrap().max(Duration::from_millis(1)).min(left));
             self.settle();
@@ -139,6 +143,14 @@ fn what_is_published_is_published_there_in_order_and_a_backlog_first() {
     assert_eq!((tree.take("up.a.1"), tree.take("all")), (even, odd));
     assert_eq!((tree.figure("connected"), tree.figure("sent_total")), (1, 100));
     assert_eq!((tree.figure("lag_events"), tree.figure("gaps_total")), (0, 0));
+    let stats = tree.near.handle().subscribe("$stats", After::Now).unwrap();
+    tree.pass(3 * SECOND);
+    let told = std::iter::from_fn(|| stats.try_receive().ok()).filter_map(|heard| match heard {
+        Heard::Event(event) => event.payload.as_text().map(str::to_owned),
+        _ => None,
+    });
+    let told = told.last().expect("the status page is told each second");
+    assert!(told.contains(r#""bridges":{"hub":{"connected":true,"lag":0,"gaps":0}}"#), "{told}");
     // JSON and traces go as they are.
     let json = Payload::Json("{\"a\":[1,2]}".into());
     tree.near.handle().publish("a.2", json).unwrap();
@@ -303,6 +315,67 @@ fn a_gap_on_the_far_side_is_a_gap_here() {
         "{gaps:?}"
     );
     assert_eq!(tree.figure("gaps_total"), 1);
+}
+
+/// FAULTS 230.
+#[test]
+fn a_hub_that_hangs_is_connected_to_anew_and_gets_the_rest() {
+    let mut bridge = bridge().out("a -> b").window(8);
+    bridge.ack = 2 * SECOND;
+    let mut tree = Tree::new(bridge, &[], &[]);
+    tree.hear("b");
+    tree.publish("a", "first");
+    tree.pass(SECOND);
+    tree.is_stopped = true;
+    let sent: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+    sent.iter().for_each(|text| tree.publish("a", text));
+    tree.pass(SECOND);
+    assert_eq!((tree.figure("reconnects_total"), tree.figure("lag_events")), (0, 50));
+    tree.pass(9 * SECOND);
+    assert!(tree.figure("reconnects_total") >= 1, "none was acknowledged for two seconds");
+    tree.is_stopped = false;
+    tree.pass(60 * SECOND);
+    let mut got = tree.take("b");
+    got.retain(|text| text != "first");
+    got.dedup();
+    assert_eq!(got, sent);
+    assert_eq!(tree.figure("lag_events"), 0);
+}
+
+#[test]
+fn a_reload_begins_changes_and_ends_bridges_and_leaves_others_alone() {
+    let mut tree = Tree::new(bridge().out("a -> b"), &[], &[]);
+    for topic in ["b", "c", "d"] {
+        tree.hear(topic);
+    }
+    tree.publish("a", "1");
+    tree.pass(SECOND);
+    let reload = |tree: &mut Tree, bridges: Vec<Bridge>| {
+        let mut all = config(&[]);
+        bridges.into_iter().for_each(|bridge| all.add_bridge(bridge));
+        tree.near.handle().reload(all).unwrap();
+        tree.pass(SECOND);
+    };
+    // Another beside it: this one keeps its connection.
+    let other = || Bridge::new("other", "ws://localhost").out("a -> c");
+    reload(&mut tree, vec![bridge().out("a -> b"), other()]);
+    assert_eq!((tree.take("b"), tree.take("c")), (vec!["1".into()], vec!["1".into()]));
+    assert_eq!(tree.hub.as_ref().unwrap().connections(), 2);
+    // Changed: it goes on from its position, under another rule.
+    reload(&mut tree, vec![bridge().out("a -> d"), other()]);
+    tree.publish("a", "2");
+    tree.pass(SECOND);
+    assert_eq!((tree.take("b"), tree.take("c")), (vec![], vec!["2".into()]));
+    assert_eq!((tree.take("d"), tree.figure("sent_total")), (vec!["2".into()], 2));
+    // A fault changes nothing.
+    let mut faulty = config(&[]);
+    faulty.add_bridge(bridge().out("a -> b c"));
+    assert!(tree.near.handle().reload(faulty).is_err());
+    reload(&mut tree, vec![]);
+    tree.publish("a", "3");
+    tree.pass(SECOND);
+    assert!(tree.take("d").is_empty() && tree.take("c").is_empty());
+    assert_eq!(tree.hub.as_ref().unwrap().connections(), 0);
 }
 
 /// FAULTS 232.

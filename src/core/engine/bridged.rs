@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use crate::core::engine::Engine;
 use crate::core::engine::tickets::{Answer, Asker, Published, Unpublished};
 use crate::core::ground::time::Instant;
+use crate::core::observe::bridges::BridgeFigures;
 use crate::core::topics::{Content, EventId, PublishError, ReaderKey, Reading, Topics, Wants};
 
 /// What the loop has yet to be told, for its bridges.
@@ -15,17 +16,23 @@ pub(super) struct Bridged {
     settled: VecDeque<(ReaderKey, u64, bool)>,
     /// The configuration may be another.
     is_reloaded: bool,
+    /// What is told of bridges.
+    figures: Vec<BridgeFigures>,
 }
 
 impl Default for Bridged {
     fn default() -> Bridged {
-        Bridged { settled: VecDeque::new(), is_reloaded: true }
+        Bridged { settled: VecDeque::new(), is_reloaded: true, figures: Vec::new() }
     }
 }
 
 impl Bridged {
     pub fn note_reload(&mut self) {
         self.is_reloaded = true;
+    }
+
+    pub fn figures(&self) -> &[BridgeFigures] {
+        &self.figures
     }
 
     pub fn note_answer(&mut self, key: ReaderKey, number: u64, answer: &Answer) {
@@ -52,6 +59,11 @@ impl Engine {
     /// first time they are.
     pub fn take_reloaded(&mut self) -> bool {
         std::mem::take(&mut self.bridged.is_reloaded)
+    }
+
+    /// Sets what is told of bridges.
+    pub fn set_bridge_figures(&mut self, figures: Vec<BridgeFigures>) {
+        self.bridged.figures = figures;
     }
 
     /// Adds a reader: see [`Topics::add_reader`].

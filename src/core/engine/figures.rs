@@ -55,6 +55,12 @@ impl Engine {
         debug_assert!(published.is_ok() || is_busy, "a topic with subscribers is there");
     }
 
+    /// Returns whether somebody is told the figures each second.
+    #[cfg(feature = "bridge")]
+    pub fn tells_figures(&self) -> bool {
+        self.reports.figures_at.is_some()
+    }
+
     /// Returns the state of the loop.
     pub fn vitals(&self, now: Instant) -> Vitals {
         Vitals {
@@ -68,7 +74,11 @@ impl Engine {
 
     fn figures(&self, now: Instant) -> String {
         // Figures that only the loop knows are left out here.
-        let around = Surroundings::default();
+        let around = Surroundings {
+            #[cfg(feature = "bridge")]
+            bridges: self.bridged.figures().to_vec(),
+            ..Surroundings::default()
+        };
         let object = Object::new()
             .number("at_ms", self.reports.date.unix_ms)
             .string("version", env!("CARGO_PKG_VERSION"))

@@ -1,5 +1,6 @@
 //! What is counted of bridges.
 
+use crate::core::ground::json::Object;
 use crate::core::observe::metrics::Exposition;
 use crate::core::topics::{ReaderKey, Topics};
 
@@ -68,4 +69,17 @@ pub fn write(bridges: &[BridgeFigures], topics: &Topics, out: &mut Exposition) {
         let samples = bridges.iter().map(|bridge| (&*bridge.name, figure(bridge, topics)));
         out.counter(name, help).by("bridge", samples);
     }
+}
+
+/// Returns the member of `$stats`: an object with a member for each bridge.
+pub fn object(bridges: &[BridgeFigures], topics: &Topics) -> String {
+    let mut object = Object::new();
+    for bridge in bridges {
+        let inner = Object::new()
+            .raw("connected", if bridge.is_connected { "true" } else { "false" })
+            .number("lag", topics.reader_lag(bridge.reader))
+            .number("gaps", bridge.gaps);
+        object = object.raw(&bridge.name, &inner.end());
+    }
+    object.end()
 }

@@ -74,6 +74,10 @@ impl Inbox {
     fn pop(&mut self) -> Option<LinkEvent> {
         let event = self.events.pop_front()?;
         self.bytes -= bytes_of(&event);
+        if self.events.is_empty() {
+            // A client at rest owns nothing for it.
+            self.events = VecDeque::new();
+        }
         Some(event)
     }
 }

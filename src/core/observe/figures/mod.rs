@@ -193,10 +193,22 @@ impl Snapshot<'_> {
                 group = Some((prefix, inner.raw(name, &value)));
             }
         }
-        match group {
+        let object = match group {
             Some((prefix, inner)) => object.raw(prefix, &inner.end()),
             None => object,
-        }
+        };
+        #[cfg(feature = "bridge")]
+        let object = match self.around.bridges.is_empty() {
+            true => object,
+            false => {
+                let bridges = &self.around.bridges;
+                object.raw(
+                    "bridges",
+                    &crate::core::observe::bridges::object(bridges, self.topics_read),
+                )
+            }
+        };
+        object
     }
 }
 

@@ -27,10 +27,11 @@ pub(super) struct Bridges {
 }
 
 impl EventLoop {
-    /// Does what is due for bridges. Returns whether their far sides have been sent something.
+    /// Does what is due for bridges.
     pub(super) fn turn_bridges(&mut self, now: Instant) {
         if self.engine.take_reloaded() {
             self.outside.bridges.follow(now, &mut self.engine, &mut self.outside.clients);
+            self.engine.set_bridge_figures(Vec::new());
         }
         let bridges = &mut self.outside.bridges;
         if bridges.all.is_empty() {
@@ -38,6 +39,9 @@ impl EventLoop {
         }
         for bridge in &mut bridges.all {
             bridge.turn(now, &mut self.engine, &mut self.outside.clients);
+        }
+        if self.engine.tells_figures() {
+            self.engine.set_bridge_figures(bridges.figures());
         }
         // What was sent goes out in this turn.
         if self.outside.clients.has_work_left() {
