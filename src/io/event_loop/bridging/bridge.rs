@@ -1,8 +1,9 @@
 //! One bridge: what it has in flight, in both directions, and what it waits for.
 
+use std::fmt;
 use std::time::Duration;
 
-use log::{error, info, warn};
+use log::{Level, error, info, log, warn};
 
 use super::far::{Far, Heard};
 use crate::core::bridge::rules::gap_topic_here;
@@ -11,7 +12,7 @@ use crate::core::config::Bridge as Settings;
 use crate::core::engine::{Engine, TakenIn};
 use crate::core::ground::time::{Instant, sooner};
 use crate::core::observe::bridges::BridgeFigures;
-use crate::core::topics::{EventId, ReaderKey};
+use crate::core::topics::{EventId, ReaderKey, What};
 use crate::io::client::Clients;
 
 /// A bridge.
@@ -31,6 +32,8 @@ pub(super) struct Bridge {
     ask_at: Option<Instant>,
     /// That it does not connect was told.
     is_told: bool,
+    /// What has become of an event was logged since the last connection.
+    has_warned: bool,
     pub figures: BridgeFigures,
 }
 
@@ -74,6 +77,7 @@ impl Bridge {
             missing: Vec::new(),
             ask_at: None,
             is_told: false,
+            has_warned: false,
             figures: BridgeFigures {
                 name: name.to_owned(),
                 reader,
@@ -204,6 +208,7 @@ impl Bridge {
                 info!("bridge {name} connected");
                 self.figures.is_connected = true;
                 self.is_told = false;
+                self.has_warned = false;
                 // Rights may be others now.
                 self.ask_at = self.ask_at.map(|_| now);
                 self.outgoing.wait_anew(now);
@@ -241,7 +246,7 @@ impl Bridge {
             }
             Heard::NotNow(reference, why) => {
                 let Some(sending) = self.outgoing.settle(reference) else { return };
-                warn!("bridge {name} not published topic={} why={why}", sending.topic);
+                self.tell(format_args!("not published topic={} why={why}", sending.topic));
                 self.outgoing.put_back(sending);
                 self.wait(now);
             }
@@ -268,10 +273,18 @@ impl Bridge {
         }
     }
 
+    /// Logs what has become of an event: as a warning the first time on a connection, since others
+    /// may follow by the thousand. All are counted.
+    fn tell(&mut self, what: fmt::Arguments<'_>) {
+        let is_first = !std::mem::replace(&mut self.has_warned, true);
+        let level = if is_first { Level::Warn } else { Level::Debug };
+        log!(level, "bridge {} {what}", self.settings.name());
+    }
+
     /// Tells a gap in place of what cannot be sent.
     fn refuse(&mut self, engine: &mut Engine, sending: Sending, why: &str) {
-        let (name, number) = (self.settings.name(), sending.number);
-        warn!("bridge {name} refused topic={} why={why}: a gap", sending.topic);
+        let number = sending.number;
+        self.tell(format_args!("refused topic={} why={why}: a gap", sending.topic));
         if self.outgoing.put_gap(&self.rules, sending).is_none() {
             self.figures.gaps += 1;
             engine.acknowledge(self.reader, number);
@@ -302,8 +315,8 @@ impl Bridge {
             let is_never = taken == TakenIn::Never;
             self.figures.gaps += u64::from(is_gap || is_never);
             if is_never || is_gap {
-                let (name, what) = (self.settings.name(), if is_gap { "gap" } else { "no topic" });
-                warn!("bridge {name} in: {what} topic={}", topic.escape_default());
+                let what = if is_gap { "gap" } else { "no topic" };
+                self.tell(format_args!("in: {what} topic={}", topic.escape_default()));
             }
         }
     }
@@ -323,8 +336,11 @@ impl Bridge {
             let Some(sending) = self.outgoing.unsent() else {
                 let Some(reading) = engine.poll_reader(self.reader) else { return };
                 let (number, topic) = (reading.number, reading.topic.clone());
+                if matches!(reading.what, What::Gap(_)) {
+                    self.tell(format_args!("out: gap topic={topic}"));
+                }
                 if self.outgoing.take(&self.rules, reading).is_err() {
-                    warn!("bridge {} out: no topic comes of {topic}", self.settings.name());
+                    self.tell(format_args!("out: no topic comes of {topic}"));
                     self.figures.gaps += 1;
                     engine.acknowledge(self.reader, number);
                 }
