@@ -184,6 +184,7 @@ fn compression_is_agreed_on_only_where_it_is_on() {
 fn messages_come_back_however_they_are_compressed_and_cut() {
     let mut world = world(&ON);
     let mut peer = Peer::open(&mut world, "/echo", OFFER);
+    let (mut sent_wire, mut sent_plain) = (0, 0);
     for len in [1, 100, 511, 512, 5000, 60_000, 70_000, 300_000] {
         let payload = json(len, len.max(40));
         let small = deflate(&payload);
@@ -198,6 +199,8 @@ fn messages_come_back_however_they_are_compressed_and_cut() {
         ]
         .concat();
         let late_end = [frame((RSV1 | TEXT) & !FIN, &small), frame(CONTINUATION, b"")].concat();
+        sent_wire += 3 * small.len() as u64;
+        sent_plain += 3 * payload.len() as u64;
         for bytes in [&whole, &fragments, &late_end, &frame(TEXT, &payload)] {
             peer.send(&mut world, bytes);
             let came = peer.message(&mut world);
@@ -207,12 +210,16 @@ fn messages_come_back_however_they_are_compressed_and_cut() {
             assert!(!is_compressed || came.wire < payload.len() * 6 / 10);
         }
         if len <= 5000 {
+            sent_wire += small.len() as u64;
+            sent_plain += payload.len() as u64;
             for byte in &whole {
                 peer.send(&mut world, &[*byte]);
             }
             assert!(peer.message(&mut world).payload == payload);
         }
     }
+    let stats = world.server.stats();
+    assert_eq!((stats.inflated_bytes, stats.inflated_plain_bytes), (sent_wire, sent_plain));
     // RFC 7692, 7.2.3.6; and a client that compresses nothing to nothing.
     for empty in [&[0][..], &[]] {
         peer.send(&mut world, &frame(RSV1 | TEXT, empty));
@@ -398,7 +405,9 @@ fn reading(n: usize, len: usize) -> Vec<u8> {
 /// how many messages were compressed.
 fn share(world: &mut World, peers: &mut [Peer], payload: impl Fn(usize) -> Vec<u8>) -> (f64, u64) {
     let (mut plain, mut wire) = (0, 0);
-    let before = world.server.stats().compressions;
+    // Of those alone that were compressed.
+    let (mut plain_bytes, mut wire_bytes) = (0, 0);
+    let before = *world.server.stats();
     for n in 0..300 {
         let payload = payload(n);
         world.server.handle().publish("a", String::from_utf8(payload.clone()).unwrap()).unwrap();
@@ -407,9 +416,16 @@ fn share(world: &mut World, peers: &mut [Peer], payload: impl Fn(usize) -> Vec<u
             let came = peer.message(world);
             assert!(came.payload == payload);
             (plain, wire) = (plain + payload.len(), wire + came.wire);
+            if came.is_compressed {
+                plain_bytes += payload.len() as u64;
+                wire_bytes += came.wire as u64;
+            }
         }
     }
-    (wire as f64 / plain as f64, world.server.stats().compressions - before)
+    let stats = world.server.stats();
+    assert_eq!(stats.deflated_plain_bytes - before.deflated_plain_bytes, plain_bytes);
+    assert_eq!(stats.deflated_bytes - before.deflated_bytes, wire_bytes);
+    (wire as f64 / plain as f64, stats.compressions - before.compressions)
 }
 
 /// The client's window has the event before: nothing is kept for that, and the event is compressed

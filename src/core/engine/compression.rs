@@ -76,14 +76,18 @@ impl Engine {
             allowance: &mut self.allowance,
             budget: &mut self.budget,
             compressions: 0,
+            plain_bytes: 0,
+            wire_bytes: 0,
             is_late: false,
         };
         let made = connection
             .outbox
             .make_ready(|kind, opcode, payload| press.judge(kind, opcode, payload));
-        let Press { window, compressions, is_late, .. } = press;
+        let Press { window, compressions, plain_bytes, wire_bytes, is_late, .. } = press;
         self.spares.windows.set(id, window);
         self.stats.compressions += compressions;
+        self.stats.deflated_plain_bytes += plain_bytes;
+        self.stats.deflated_bytes += wire_bytes;
         self.stats.queued_bytes -= made.saved as u64;
         if is_late {
             // The rest is compressed in the next turn: the peer is not to blame for the wait.
@@ -108,6 +112,9 @@ struct Press<'a> {
     allowance: &'a mut Allowance,
     budget: &'a mut MemoryBudget,
     compressions: u64,
+    /// Bytes of messages that go compressed, before and after.
+    plain_bytes: u64,
+    wire_bytes: u64,
     /// A message has to wait for the next turn.
     is_late: bool,
 }
@@ -138,6 +145,8 @@ impl Press<'_> {
             // Nothing has come into the peer's window.
             Some((None, _)) => Verdict::Plain,
             Some((Some(frame), serial)) => {
+                self.plain_bytes += payload.len() as u64;
+                self.wire_bytes += ws::encoder::payload_len(&frame) as u64;
                 self.window = self.window.with(serial);
                 Verdict::Compressed(frame)
             }

@@ -311,6 +311,11 @@ impl Engine {
             Came::InPlace(len) => connection.receive_lent(len, context),
         };
         let tally = short_way.tally;
+        #[cfg(feature = "deflate")]
+        {
+            let (came, made) = self.spares.coders.counts();
+            (self.stats.inflated_bytes, self.stats.inflated_plain_bytes) = (came, made);
+        }
         if messages > 0 {
             self.stats.messages_received += messages;
         }

@@ -110,6 +110,19 @@ pub struct Stats {
     /// Messages that were compressed. One that many peers get is compressed once or twice.
     #[cfg(feature = "deflate")]
     pub compressions: u64,
+    /// Bytes of messages that left compressed, before they were. One that many peers get counts for
+    /// each.
+    #[cfg(feature = "deflate")]
+    pub deflated_plain_bytes: u64,
+    /// What these were on the wire.
+    #[cfg(feature = "deflate")]
+    pub deflated_bytes: u64,
+    /// Bytes of compressed messages that came, as they were on the wire.
+    #[cfg(feature = "deflate")]
+    pub inflated_bytes: u64,
+    /// What came out of these.
+    #[cfg(feature = "deflate")]
+    pub inflated_plain_bytes: u64,
     /// Bytes queued for peers. Each waits, or is counted among `sent_bytes` or `discarded_bytes`.
     pub queued_bytes: u64,
     /// Bytes queued for peers and then discarded: an end cut them off, an event gave way, or a

@@ -149,6 +149,23 @@ pub const FIGURES: &[Figure] = &[
         ),
         Member::Number("sent_bytes"),
     ),
+    #[cfg(feature = "deflate")]
+    figure(
+        "heartwheel_compressions_total",
+        "Messages that were compressed; one that many peers get is so once or twice.",
+        Read::Counter(|s| s.stats.compressions),
+    ),
+    #[cfg(feature = "deflate")]
+    figure(
+        "heartwheel_compressed_bytes_total",
+        "Bytes of compressed messages: `wire` as they travel, `plain` as they are without.",
+        Read::Counters(&["direction", "form"], |s, found| {
+            found(&["sent", "plain"], s.stats.deflated_plain_bytes);
+            found(&["sent", "wire"], s.stats.deflated_bytes);
+            found(&["received", "plain"], s.stats.inflated_plain_bytes);
+            found(&["received", "wire"], s.stats.inflated_bytes);
+        }),
+    ),
     figure(
         "heartwheel_messages_dropped_total",
         "Messages lost, either way, by the policy that let them go. `close`: an end cut them off; \

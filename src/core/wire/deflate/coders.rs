@@ -14,6 +14,8 @@ pub struct Coders {
     out: Vec<u8>,
     /// Bytes that were inflated since they were last asked for.
     inflated: usize,
+    /// All compressed bytes that came, and all that came out of them.
+    counts: (u64, u64),
     /// Something was needed since the end of a turn was last told.
     is_in_use: bool,
     /// When to free everything; `None` if nothing is kept.
@@ -34,9 +36,16 @@ impl Coders {
         self.inflater = Some(inflater);
     }
 
-    /// Takes note of bytes that came out of an inflater.
-    pub fn note_inflated(&mut self, bytes: usize) {
-        self.inflated += bytes;
+    /// Takes note of bytes that went into an inflater, and of those that came out.
+    pub fn note_inflated(&mut self, used: usize, made: usize) {
+        self.inflated += made;
+        self.counts.0 += used as u64;
+        self.counts.1 += made as u64;
+    }
+
+    /// Returns all compressed bytes that came, and all that came out of them.
+    pub fn counts(&self) -> (u64, u64) {
+        self.counts
     }
 
     /// Returns whether so much was inflated that others must have a turn.
@@ -76,7 +85,7 @@ impl Coders {
         if std::mem::take(&mut self.is_in_use) || self.rests_at.is_none() {
             self.rests_at = Some(now + KEPT_FOR);
         } else if self.rests_at.is_some_and(|at| at <= now) {
-            *self = Coders::default();
+            *self = Coders { counts: self.counts, ..Coders::default() };
         }
     }
 

@@ -50,6 +50,12 @@ pub fn split(frame: &[u8]) -> Option<(u8, &[u8])> {
     Some((opcode(frame)?, frame.get(head_len..)?))
 }
 
+/// Returns the length of the payload of a server's frame of less than 64 KiB.
+#[cfg(feature = "deflate")]
+pub fn payload_len(frame: &Frame) -> usize {
+    frame.len() - if frame.len() < 128 { 2 } else { 4 }
+}
+
 /// Returns the opcode at the front of a frame that is a whole message and is not compressed.
 #[cfg(feature = "deflate")]
 pub fn opcode(head: &[u8]) -> Option<u8> {

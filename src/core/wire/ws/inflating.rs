@@ -118,7 +118,7 @@ fn inflate(
         // What follows the end of the data is left to the next step, which judges that.
         may_have_more = step.made == room.len() || !piece.is_empty();
         debug_assert!(!may_have_more || step.used + step.made > 0, "each step goes on");
-        coders.note_inflated(step.made);
+        coders.note_inflated(step.used, step.made);
         out.push(&room[..step.made])?;
     }
     Ok(())
