@@ -1,4 +1,5 @@
-// What browsers see: the client, the pages of the program, what the docs print, foreign origins.
+// What browsers see: the client, the pages of the program, what the docs print, foreign origins,
+// compressed messages.
 //
 //   node all.mjs SERVER APP CHROMIUM FIREFOX [SCREENSHOTS]
 //
@@ -9,5 +10,6 @@ await import("./client.mjs");
 await import("./page.mjs");
 await import("./snippets.mjs");
 await import("./foreign.mjs");
+await import("./compressed.mjs");
 await browser.close();
 process.exit();
