@@ -1,7 +1,7 @@
 //! To whom a connection is made, and how: [`Dial`].
 
 use std::fmt;
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "mqtt"))]
 use std::path::PathBuf;
 use std::sync::Arc;
 #[cfg(feature = "tls")]
@@ -144,11 +144,7 @@ impl Dial {
         let url = settings.url.as_deref().unwrap_or_default();
         #[cfg(feature = "mqtt")]
         if settings.is_to_broker() {
-            let mut login = settings.login(config).map_err(bad)?;
-            login.node = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            if login.client_id.is_empty() {
-                login.client_id = format!("heartwheel-{}-{}", login.node, settings.name());
-            }
+            let login = login(settings, config).map_err(bad)?;
             let dial = Dial::to_broker(url, login).and_then(|dial| dial.config(config));
             let dial = dial.map_err(|fault| bad(fault.to_string()))?.files_of(settings);
             dial.check().map_err(|fault| bad(fault.to_string()))?;
@@ -411,6 +407,31 @@ impl fmt::Debug for Dial {
         let urls: Vec<String> = self.setup.targets.iter().map(Target::to_string).collect();
         f.debug_tuple("Dial").field(&urls).finish()
     }
+}
+
+/// Returns as whom a broker is spoken to.
+#[cfg(feature = "mqtt")]
+fn login(settings: &Bridge, config: &Config) -> Result<Login, String> {
+    let read = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file);
+        text.map(|text| text.trim_end_matches(['\r', '\n']).as_bytes().to_vec())
+            .map_err(|error| format!("password_file: {error}"))
+    };
+    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let own_id = || format!("heartwheel-{node}-{}", settings.name());
+    Ok(Login {
+        client_id: settings.client_id.clone().unwrap_or_else(own_id),
+        user: settings.user.clone(),
+        password: settings.password_file.as_ref().map(read).transpose()?,
+        version: settings.version,
+        qos: settings.qos,
+        window: u16::try_from(settings.window).unwrap_or(u16::MAX),
+        ack: settings.ack,
+        keep_alive: settings.keep_alive,
+        filters: settings.rules()?.subscriptions().map(str::to_owned).collect(),
+        packet_max: u32::try_from(config.limits.message_bytes).unwrap_or(u32::MAX),
+        node,
+    })
 }
 
 fn target(url: &str) -> Result<Target, DialError> {

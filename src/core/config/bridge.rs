@@ -6,8 +6,6 @@ use std::time::Duration;
 use super::kinds::{Count, File, OrOff, Shown, Span, Text, ValueKind};
 use super::{Config, ConfigError};
 use crate::core::bridge::{Far, Rules};
-#[cfg(feature = "mqtt")]
-use crate::core::client::broker::{Login, Version};
 use crate::core::ground::time::SPAN_MAX;
 use crate::core::wire::target::Target;
 
@@ -36,7 +34,7 @@ pub struct Bridge {
     pub window: usize,
     /// Of `mqtt:`: the version that is spoken. By default 5, and 3.1.1 if the broker refuses that.
     #[cfg(feature = "mqtt")]
-    pub version: Version,
+    pub version: MqttVersion,
     /// Of `mqtt:`: 1, each message at least once, or 0, at most once. Default 1.
     #[cfg(feature = "mqtt")]
     pub qos: u8,
@@ -61,6 +59,19 @@ pub struct Bridge {
     /// How long an event may be without an acknowledgement before the bridge connects anew. Default
     /// 20 s.
     pub ack: Duration,
+}
+
+/// Which version of MQTT is spoken.
+#[cfg(feature = "mqtt")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// 5; 3.1.1 where the broker does not know it.
+    #[default]
+    Auto,
+    /// 5 alone.
+    V5,
+    /// 3.1.1 alone.
+    V311,
 }
 
 /// One key of each bridge.
@@ -93,7 +104,7 @@ pub const BRIDGE_KEYS: &[BridgeKey] = &[
     key!("in", incoming, RuleTexts, "rules for what comes in: TOPIC -> TOPIC"),
     key!("window", window, Count(1..=WINDOW_MAX), "events without an acknowledgement, at most"),
     #[cfg(feature = "mqtt")]
-    key!("version", version, MqttVersion, "of MQTT: auto, 5 or 3.1.1"),
+    key!("version", version, OfMqtt, "of MQTT: auto, 5 or 3.1.1"),
     #[cfg(feature = "mqtt")]
     key!("qos", qos, Quality, "of MQTT: 1, or 0"),
     #[cfg(feature = "mqtt")]
@@ -161,30 +172,6 @@ impl Bridge {
         cfg!(feature = "mqtt") && is_mqtt(url)
     }
 
-    /// Returns as whom a broker is spoken to, without what the caller knows: the machine's name,
-    /// and the client's that is made of it.
-    #[cfg(feature = "mqtt")]
-    pub(crate) fn login(&self, config: &Config) -> Result<Login, String> {
-        let read = |file: &PathBuf| {
-            let text = std::fs::read_to_string(file);
-            text.map(|text| text.trim_end_matches(['\r', '\n']).as_bytes().to_vec())
-                .map_err(|error| format!("password_file: {error}"))
-        };
-        Ok(Login {
-            client_id: self.client_id.clone().unwrap_or_default(),
-            user: self.user.clone(),
-            password: self.password_file.as_ref().map(read).transpose()?,
-            version: self.version,
-            qos: self.qos,
-            window: u16::try_from(self.window).unwrap_or(u16::MAX),
-            ack: self.ack,
-            keep_alive: self.keep_alive,
-            filters: self.rules()?.subscriptions().map(str::to_owned).collect(),
-            packet_max: u32::try_from(config.limits.message_bytes).unwrap_or(u32::MAX),
-            node: String::new(),
-        })
-    }
-
     fn named(name: String) -> Bridge {
         Bridge {
             name,
@@ -193,7 +180,7 @@ impl Bridge {
             incoming: Vec::new(),
             window: 20,
             #[cfg(feature = "mqtt")]
-            version: Version::Auto,
+            version: MqttVersion::Auto,
             #[cfg(feature = "mqtt")]
             qos: 1,
             #[cfg(feature = "mqtt")]
@@ -335,24 +322,24 @@ fn is_mqtt(url: &str) -> bool {
 
 /// The version of MQTT.
 #[cfg(feature = "mqtt")]
-struct MqttVersion;
+struct OfMqtt;
 
 #[cfg(feature = "mqtt")]
-impl ValueKind<Version> for MqttVersion {
-    fn read(&self, text: &str) -> Result<Version, String> {
+impl ValueKind<MqttVersion> for OfMqtt {
+    fn read(&self, text: &str) -> Result<MqttVersion, String> {
         match text {
-            "auto" => Ok(Version::Auto),
-            "5" => Ok(Version::V5),
-            "3.1.1" => Ok(Version::V311),
+            "auto" => Ok(MqttVersion::Auto),
+            "5" => Ok(MqttVersion::V5),
+            "3.1.1" => Ok(MqttVersion::V311),
             _ => Err("must be auto, 5 or 3.1.1".into()),
         }
     }
 
-    fn show(&self, version: &Version) -> Shown {
+    fn show(&self, version: &MqttVersion) -> Shown {
         let text = match version {
-            Version::Auto => "auto",
-            Version::V5 => "5",
-            Version::V311 => "3.1.1",
+            MqttVersion::Auto => "auto",
+            MqttVersion::V5 => "5",
+            MqttVersion::V311 => "3.1.1",
         };
         Text.show(&text.to_owned())
     }

@@ -47,6 +47,8 @@ mod worst_case;
 
 pub use crate::core::admission::cohort::CohortKey;
 pub use address::{Address, AddressError};
+#[cfg(feature = "mqtt")]
+pub use bridge::MqttVersion;
 #[cfg(feature = "bridge")]
 pub use bridge::{BRIDGE_KEYS, Bridge, BridgeKey};
 pub(crate) use check::NEEDS_TRUSTED;

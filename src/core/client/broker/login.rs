@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use crate::core::config::MqttVersion as Version;
+
 /// What a client of a broker is made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
@@ -29,16 +31,4 @@ pub struct Login {
     /// The name of this machine, which goes with what is published: what comes back with it is an
     /// echo.
     pub node: String,
-}
-
-/// Which version of MQTT is spoken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Version {
-    /// 5; 3.1.1 where the broker does not know it.
-    #[default]
-    Auto,
-    /// 5 alone.
-    V5,
-    /// 3.1.1 alone.
-    V311,
 }
