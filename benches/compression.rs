@@ -2,10 +2,10 @@
 //!
 //! A thousand subscribers get each event of one topic as it is, a thousand those of another one
 //! compressed against the event before, and a thousand those of a third one compressed by itself.
-//! All are in step. The topics take turns, a block of events each; a round is a block of each topic.
-//! What is printed is the CPU time of the loop's thread for an event, the median of the rounds, and
-//! the median of its ratio to that of the plain topic in the same round. The figure to beat is 1.1
-//! for the history. Beside it stand the bytes of a payload on the wire.
+//! All are in step. The topics take turns, a block of events each; a round is a block of each
+//! topic. What is printed is the CPU time of the loop's thread for an event, the median of the
+//! rounds, and the median of its ratio to that of the plain topic in the same round. The figure to
+//! beat is 1.1 for the history. Beside it stand the bytes of a payload on the wire.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
