@@ -4,10 +4,10 @@
 //! the sockets, the listeners, the workers and the time are made here. Every fourth seed goes over
 //! a transport that behaves as TLS does. Honest peers are real tungstenite clients (with the
 //! feature `client` every second one is a client of ours; with the feature `deflate` compression is
-//! on in every second seed, and most WebSockets offer it), dishonest ones follow scripts, the
-//! application is slow, closes, panics and talks to peers that are gone. First faults fall on
-//! everything, and nothing wrong may happen; then they stop, and everything right must happen in
-//! time.
+//! on in every second seed, and most WebSockets offer it; with the feature `cbor` every second
+//! peer of `/ws` speaks CBOR), dishonest ones follow scripts, the application is slow, closes,
+//! panics and talks to peers that are gone. First faults fall on everything, and nothing wrong may
+//! happen; then they stop, and everything right must happen in time.
 //!
 //! `SEED=7` runs one seed and tells its story (`STEPS=1000`: so much of it), `ROUNDS=20000` runs
 //! many, `FROM=2000` others than the first, `THREADS=4` so many at a time. `DIGEST=1` prints a hash

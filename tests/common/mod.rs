@@ -4,6 +4,7 @@
 // Each test takes what it needs.
 #![allow(dead_code)]
 
+pub mod cbor;
 pub mod chunked;
 pub mod client;
 pub mod decoders;

@@ -195,9 +195,8 @@ impl Application {
             Task::Offer(offered) => self.decide_posted(id, *offered, chaos, &mut commands),
             Task::Events { session, events } => {
                 let sent = &peers[self.record(id).peer].sent;
-                match events.iter().any(|event| matches!(event, Event::Offered(_)))
-                    || self.record(id).is_hooked
-                {
+                // The engine makes the sessions of hooks: one may be told of the end alone.
+                match session.as_ref().is_some_and(|session| session.is::<bool>()) {
                     true => self.decide_all(id, session, events, sent, chaos, &mut commands),
                     false => self.take(id, session, events, sent, chaos, &mut commands),
                 }

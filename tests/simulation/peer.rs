@@ -403,6 +403,11 @@ impl Peer {
         }
     }
 
+    /// Returns whether it speaks CBOR on `/ws`.
+    pub fn is_cbor(&self) -> bool {
+        matches!(&self.kind, Kind::Scripted(scripted) if scripted.script.is_cbor)
+    }
+
     pub fn name(&self) -> &'static str {
         match &self.kind {
             Kind::Honest(_) => "honest",

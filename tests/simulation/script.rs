@@ -3,6 +3,7 @@
 use heartwheel::Message;
 use heartwheel::core::contract::route::Face;
 
+use crate::common::cbor;
 use crate::common::frame::{FIN, frame_masked_by};
 use crate::common::http;
 use crate::common::rng::Rng;
@@ -60,6 +61,8 @@ pub struct Script {
     pub stays: bool,
     pub face: Face,
     pub form: Form,
+    /// It speaks CBOR on `/ws`.
+    pub is_cbor: bool,
     /// Which client it says it is; several peers may be the same.
     pub client: Option<u64>,
     /// What it subscribes to.
@@ -87,6 +90,7 @@ impl Script {
             stays: false,
             face: Face::Public,
             form: Form::None,
+            is_cbor: false,
             client: None,
             topics: Vec::new(),
             asks: false,
@@ -112,6 +116,14 @@ impl Script {
                 *bytes = add(std::str::from_utf8(bytes).expect("a head is text")).into_bytes();
             }
             _ => {}
+        }
+    }
+
+    /// Makes a message of `/ws` of JSON, in the form that the peer speaks.
+    pub fn hub_frame(&self, rng: &mut Rng, text: &str) -> Vec<u8> {
+        match self.is_cbor {
+            true => frame(rng, 2, true, &cbor::of_json(text)),
+            false => frame(rng, 1, true, text.as_bytes()),
         }
     }
 

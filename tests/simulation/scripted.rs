@@ -114,7 +114,7 @@ impl Scripted {
             }
             Some(Act::AskHub(text)) => {
                 let text = with_position(text, rng, ledger);
-                self.pending.extend(script::frame(rng, 1, true, text.as_bytes()));
+                self.pending.extend(self.script.hub_frame(rng, &text));
                 self.asked.push(text);
             }
             Some(Act::Again(bytes, payload)) => {

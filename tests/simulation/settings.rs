@@ -32,7 +32,10 @@ pub fn routes() -> Vec<RouteSpec> {
         authorizes,
         wants_pongs: path == "/inline",
         wants_drained: path == "/inline",
-        protocols: Vec::new(),
+        protocols: match kind {
+            RouteKind::Hub => RouteSpec::hub(path).protocols,
+            _ => Vec::new(),
+        },
         piecewise: None,
         has_hook: false,
         changes: Vec::new(),

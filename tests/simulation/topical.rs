@@ -125,15 +125,19 @@ fn hub(script: &mut Script, rng: &mut Rng, name: &'static str) {
     script.is(name, &["peer", "overflow"]).form = Form::Hub;
     script.comes_after_ms = rng.below(4000);
     script.send(upgrade_request("/ws"));
+    if cfg!(feature = "cbor") && rng.chance(50) {
+        script.is_cbor = true;
+        script.offer("Sec-WebSocket-Protocol: heartwheel.v1.cbor\r\n");
+    }
     script.acts.push(Act::AwaitUpgrade);
     if rng.chance(50) {
         let client = rng.below(CLIENTS);
         script.client = Some(client);
         let hello =
             format!(r#"{{"op":"hello","client":"client-of-peers-{client}","version":"1"}}"#);
-        script.send(frame(rng, 1, true, hello.as_bytes()));
+        script.send(script.hub_frame(rng, &hello));
         if rng.chance(10) {
-            script.send(frame(rng, 1, true, hello.as_bytes()));
+            script.send(script.hub_frame(rng, &hello));
         }
     }
     let wanted = rng.below(TOPICS.len() as u64 + 1) as usize;
@@ -145,7 +149,7 @@ fn hub(script: &mut Script, rng: &mut Rng, name: &'static str) {
     }
     for text in [r#"{"op":"ping","ref":7}"#, "nonsense", r#"{"op":"fly"}"#] {
         if rng.chance(50) {
-            script.send(frame(rng, 1, true, text.as_bytes()));
+            script.send(script.hub_frame(rng, text));
         }
     }
     script.stays = true;
@@ -180,32 +184,34 @@ fn publish_now_and_then(script: &mut Script, rng: &mut Rng) {
     let pause_ms = pick(rng, &[1, 100, 1500]);
     for _ in 0..rng.below(20) {
         if let Some(client) = script.client.filter(|_| rng.chance(70)) {
-            script.wait(rng.below(pause_ms)).acts.push(again(rng, client));
+            let again = again(script, rng, client);
+            script.wait(rng.below(pause_ms)).acts.push(again);
             continue;
         }
         let payload = payload(rng);
-        let text = match script.form {
+        let message = match script.form {
             Form::Hub => {
                 let topic = pick(rng, &TOPICS);
-                format!(r#"{{"op":"publish","topic":"{topic}","data":"{payload}"}}"#)
+                let text = format!(r#"{{"op":"publish","topic":"{topic}","data":"{payload}"}}"#);
+                script.hub_frame(rng, &text)
             }
             _ => {
                 script.messages.push(payload.as_str().into());
-                payload
+                frame(rng, 1, true, payload.as_bytes())
             }
         };
-        script.wait(rng.below(pause_ms)).send(frame(rng, 1, true, text.as_bytes()));
+        script.wait(rng.below(pause_ms)).send(message);
     }
 }
 
 /// Publishes what another peer that is the same client may have published, as if it were sent again
 /// after a reconnect.
-fn again(rng: &mut Rng, client: u64) -> Act {
+fn again(script: &Script, rng: &mut Rng, client: u64) -> Act {
     let number = rng.below(REFERENCES);
     let topic = TOPICS[number as usize % TOPICS.len()];
     let payload = format!("event {number} of client {client}{}", ".".repeat(number as usize * 20));
     let text = format!(r#"{{"op":"publish","topic":"{topic}","ref":{number},"data":"{payload}"}}"#);
-    Act::Again(frame(rng, 1, true, text.as_bytes()), payload)
+    Act::Again(script.hub_frame(rng, &text), payload)
 }
 
 /// How many clients the peers of `/ws` are that say who they are.

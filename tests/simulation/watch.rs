@@ -6,6 +6,7 @@ use std::time::Duration;
 use heartwheel::config::{Heartbeat, RateAction};
 use heartwheel::{ConnectionId, Message};
 
+use crate::common::cbor;
 use crate::journal;
 use crate::link::Link;
 use crate::peer::{Kind, Peer};
@@ -58,7 +59,12 @@ impl World {
         // An event of a topic that some handler has subscribed it to, or the server's own figures.
         let begins = |mark: &[u8]| message.as_bytes().starts_with(mark);
         let is_event = begins(b"event ") || begins(b"{\"at_ms\":");
+        let is_cbor = self.peers[index].is_cbor();
         let counts = match (self.peers[index].form(), message.as_text()) {
+            (Form::Hub, text) if is_cbor => {
+                assert_eq!(text, None, "it speaks CBOR");
+                self.note_message(index, &cbor::to_json(message.as_bytes()))
+            }
             (Form::Plain | Form::Hub, Some(text)) => self.note_message(index, text),
             _ if is_event => true,
             _ => {

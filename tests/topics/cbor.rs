@@ -2,6 +2,7 @@
 
 use heartwheel::CloseReason;
 
+use crate::common::cbor::{bytes, map, text};
 use crate::common::client::{Client, Seen};
 use crate::common::frame::frame;
 use crate::common::http::{header, upgrade_request};
@@ -55,27 +56,6 @@ impl Cbor {
         members.extend(after.map(|after| ("after", text(after))));
         self.say(&members);
     }
-}
-
-fn head(major: u8, number: usize) -> Vec<u8> {
-    match number {
-        0..24 => vec![major << 5 | number as u8],
-        24..256 => vec![major << 5 | 24, number as u8],
-        _ => [&[major << 5 | 25][..], &(number as u16).to_be_bytes()].concat(),
-    }
-}
-
-fn text(text: &str) -> Vec<u8> {
-    [&head(3, text.len())[..], text.as_bytes()].concat()
-}
-
-fn bytes(bytes: &[u8]) -> Vec<u8> {
-    [&head(2, bytes.len())[..], bytes].concat()
-}
-
-fn map(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let pairs = members.iter().flat_map(|(name, value)| [text(name), value.clone()].concat());
-    head(5, members.len()).into_iter().chain(pairs).collect()
 }
 
 /// Shows an item of the kinds that the server writes, or that this test has it repeat.
