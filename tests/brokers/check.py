@@ -6,6 +6,7 @@ Everything stays on 127.0.0.1. Exit status 1 if anything did not hold.
 """
 import collections
 import http.client
+import itertools
 import json
 import os
 import re
@@ -176,6 +177,8 @@ class Between:
     def __init__(self, broker):
         self.broker = broker
         self.acknowledged = collections.Counter()
+        self.is_cut = False
+        self.ends = []
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -183,6 +186,9 @@ class Between:
     def accept(self):
         while True:
             near, _ = self.socket.accept()
+            if self.is_cut:
+                near.close()
+                continue
             try:
                 far = socket.create_connection(("127.0.0.1", self.broker.port), 5)
                 far.settimeout(None)
@@ -190,8 +196,19 @@ class Between:
                 near.close()
                 continue
             sent = {}
+            self.ends += [near, far]
             for ends in ((near, far, sent, self.note_sent), (far, near, sent, self.note_answer)):
                 threading.Thread(target=self.carry, args=ends, daemon=True).start()
+
+    def cut(self):
+        """Ends all connections, and takes no others until `is_cut` says so."""
+        self.is_cut = True
+        for end in self.ends:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self.ends = []
 
     def carry(self, source, target, sent, note):
         rest = b""
@@ -340,6 +357,42 @@ def stopped(program):
     broker.kill()
 
 
+def orders(program):
+    """The box loses power, line and broker in every order: what it has said to be safe arrives."""
+    for order in itertools.permutations(("power", "line", "broker")):
+        broker = Broker()
+        between = Between(broker)
+        keys = {"bridge.cloud.url": "mqtt://127.0.0.1:%d" % between.port,
+                "bridge.cloud.out": "load -> load", "topics.retain_events": "10000",
+                "store.file": os.path.join(work, "-".join(order)), "store.topics": "load",
+                "store.ack": "flash", "store.sync": "10ms"}
+        box, safe, count = Server(program, **keys), [], 0
+        lose = {"power": lambda: stop(box.process), "line": between.cut, "broker": broker.kill}
+        for lost in order + order:
+            for _ in range(25):
+                try:
+                    box.post("load", b"#%d" % count)
+                    safe.append(count)
+                except (OSError, http.client.HTTPException):
+                    box.wire.close()
+                count += 1
+            if lost in lose:
+                lose.pop(lost)()
+            elif lost == "power":
+                box = Server(program, **keys)
+            elif lost == "line":
+                between.is_cut = False
+            else:
+                broker.begin()
+        until(lambda: "%s: %d of %d" % (order, len(between.acknowledged), len(safe)),
+              lambda: not set(safe) - set(between.acknowledged))
+        doubles = sum(between.acknowledged.values()) - len(between.acknowledged)
+        assert len(safe) >= 75 and doubles <= 3 * 20, (order, len(safe), doubles)
+        assert box.figure("heartwheel_bridge_gaps_total") == 0, order
+        stop(box.process)
+        broker.kill()
+
+
 def gaps(program):
     """What was evicted while the broker was away is told, with the first that follows."""
     broker = Broker()
@@ -468,7 +521,7 @@ def throughput(program, broker, count):
     return (count - first) / took
 
 
-CASES = [out, incoming, kills, stopped, gaps, refused, secured, loop]
+CASES = [out, incoming, kills, stopped, orders, gaps, refused, secured, loop]
 if os.environ.get("LONG"):
     CASES.append(speed)
 

@@ -15,12 +15,14 @@ const WAYS = [
 ];
 const LENGTHS = [0, 1, 100, 600, 5000, 60000, 200000];
 const RETAINED = 100;
-const PUBLISHED = 400;
+const PUBLISHED = Number(process.env.MESSAGES ?? 400);
+if (process.env.MESSAGES) WAYS.splice(1);
 const host = process.argv[2];
 
 const tell = (what, more) => fs.writeSync(1, JSON.stringify({ is: what, ...more }) + "\n");
 
 function event(number, way) {
+  if (number % 10 === 3) return `{"n": ${number}, "way": ${way}}`;
   const readings = [];
   for (let at = 0; at < (number % 30) + 8; at += 1) readings.push(`"k${at}": ${(number * at) % 1000}`);
   return `{"n": ${number}, "way": ${way}, ${readings.join(", ")}}`;
@@ -80,7 +82,12 @@ class Way {
     const few = await this.read(late, 0, RETAINED);
     this.check(few === 0, `again it read ${few} too few`);
     const end = RETAINED + PUBLISHED;
-    for (let n = RETAINED; n < end; n += 1) publisher.send(event(n, this.number));
+    for (let n = RETAINED; n < end; n += 1) {
+      publisher.send(event(n, this.number));
+      // What was said goes out, and what comes is taken.
+      if (n % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
+      while (publisher.bufferedAmount > 1 << 20) await new Promise((resolve) => setTimeout(resolve, 1));
+    }
     await this.read(late, RETAINED, end);
     tell("read", { missed: await this.read(reader, RETAINED, end) });
     for (const socket of [echo, publisher, reader, late]) socket.close(1000);
