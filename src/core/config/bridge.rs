@@ -425,7 +425,10 @@ mod tests {
             (&[("bridge..url", "ws://a")], "bridge..url = ws://a: a bridge's name is"),
             (&[("bridge.url", "ws://a")], "bridge.url = ws://a: there is no such key"),
             (&[("bridge.a.b.url", "ws://a")], "bridge.a.b.url = ws://a: there is no such key"),
+            #[cfg(not(feature = "mqtt"))]
             (&[("bridge.a.url", "mqtt://a")], "bridge.a.url = mqtt://a: this build speaks no MQTT"),
+            #[cfg(feature = "mqtt")]
+            (&[("bridge.a.url", "mqtt://a/b")], "bridge.a.url = mqtt://a/b: must be mqtt://HOST"),
             (&[("bridge.a.url", "http://a")], "bridge.a.url = http://a: must be ws://"),
             (&[("bridge.a.window", "65")], "bridge.a.window = 65: must be"),
             (&[url, out, ("bridge.cloud.key", "k.pem")], "bridge.cloud.certificate: needs"),
@@ -433,6 +436,25 @@ mod tests {
         for (settings, fault) in cases {
             let found = faults(settings);
             assert!(found.iter().any(|found| found.starts_with(fault)), "{fault}: {found:?}");
+        }
+    }
+
+    #[cfg(feature = "mqtt")]
+    #[test]
+    fn a_bridge_to_a_broker_has_keys_of_its_own() {
+        let url = ("bridge.b.url", "mqtts://broker");
+        let rules = [("bridge.b.out", "a.* -> x/{topic}"), ("bridge.b.in", "x/+/# -> b.{rest}")];
+        let good = [("version", "3.1.1"), ("qos", "0"), ("window", "1000"), ("keep_alive", "1m")];
+        let good = good.map(|(key, text)| (format!("bridge.b.{key}"), text));
+        let good = good.iter().map(|(key, text)| (&**key, *text));
+        let all: Vec<(&str, &str)> = [url].into_iter().chain(rules).chain(good).collect();
+        assert_eq!(faults(&all), Vec::<String>::new());
+        for (key, text) in
+            [("version", "4"), ("qos", "2"), ("window", "1001"), ("in", "x/#/y -> b")]
+        {
+            let name = format!("bridge.b.{key}");
+            let found = faults(&[url, rules[0], (&name, text)]);
+            assert!(found.len() == 1 && found[0].starts_with("bridge.b"), "{key}: {found:?}");
         }
     }
 
@@ -452,7 +474,10 @@ mod tests {
             ("[bridge.a]\nurls = 'x'", "line 2: bridge.a.urls = 'x': there is no such key"),
             ("[bridge.a]\n[bridge.a]", "line 2: [bridge.a]: duplicate key"),
             ("[bridge.a.b]\nurl = 'x'", "line 1: bridge.a = [bridge.a.b]: "),
+            #[cfg(not(feature = "mqtt"))]
             ("[bridge.a]\nqos = 1", "line 2: bridge.a.qos = 1: this build speaks no MQTT"),
+            #[cfg(feature = "mqtt")]
+            ("[bridge.a]\nqos = 2", "line 2: bridge.a.qos = 2: must be 0 or 1"),
         ] {
             let error = Config::from_toml(text).unwrap_err().to_string();
             assert!(error.starts_with(fault), "{error}");
