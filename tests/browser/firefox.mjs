@@ -2,8 +2,16 @@
 import { readFileSync, openSync } from "node:fs";
 import { launch, scratch, until } from "./support.mjs";
 
+// How long an answer may take: that of a script, too.
+const PATIENCE = Number(process.env.SECONDS_MAX ?? 120) * 1000;
+
 // Starts it headless. `run(url, script)` opens a page, awaits what the script gives and closes it.
+// Where the machine is busy Firefox may drop its first session: then another one is started.
 export async function firefox(executable) {
+  return begin(executable).catch(() => begin(executable));
+}
+
+async function begin(executable) {
   const folder = scratch(), log = `${folder}/log`;
   const child = launch(executable, ["--headless", "--no-remote", "--profile", folder,
     "--remote-debugging-port", "0", "about:blank"], openSync(log, "w"));
@@ -15,15 +23,23 @@ export async function firefox(executable) {
     const answer = JSON.parse(data);
     asked.get(answer.id)?.(answer);
   };
-  const ask = async (method, params) => {
+  socket.onclose = () => asked.forEach((answered) => answered({ type: "error", message: "it has closed" }));
+  const ask = async (method, params, patience = PATIENCE) => {
     const id = asked.size + 1;
-    const answered = new Promise((done) => asked.set(id, done));
+    const late = { type: "error", message: `no answer within ${patience} ms` };
+    const answered = new Promise((done) => {
+      asked.set(id, done);
+      setTimeout(done, patience, late).unref();
+    });
     socket.send(JSON.stringify({ id, method, params }));
     const { type, result, message } = await answered;
     if (type === "error") throw new Error(`${method}: ${message}`);
     return result;
   };
-  await ask("session.new", { capabilities: {} });
+  await ask("session.new", { capabilities: {} }, 30_000).catch((error) => {
+    child.kill("SIGKILL");
+    throw error;
+  });
   return {
     async run(url, script) {
       const { context } = await ask("browsingContext.create", { type: "tab" });
