@@ -101,7 +101,7 @@ class Server:
         with open(path, "w") as log:
             self.process = start(program, "--listen", "127.0.0.1:0", "--set", "workers=0", "--set",
                                  "admin_listen=127.0.0.1:0", "--set", "client.delay_max=300ms",
-                                 "--set", "client.delay=100ms", "--set", "client.broken_for=1s",
+                                 "--set", "client.delay=100ms", "--set", "client.broken_for=1s", "--set", "client.stable=100ms",
                                  *words, log=log)
         self.path = path
         self.port, self.admin = until("two ports", self.ports)
@@ -243,7 +243,9 @@ class Between:
         head, body = packet
         if head >> 4 == 4:
             payload = sent.pop(int.from_bytes(body[:2], "big"), b"")
-            self.acknowledged[int(re.search(rb"#(\d+)$", payload).group(1))] += 1
+            # What tells a gap has no number.
+            if number := re.search(rb"#(\d+)$", payload):
+                self.acknowledged[int(number.group(1))] += 1
 
 
 def split(data):
@@ -388,7 +390,8 @@ def orders(program):
               lambda: not set(safe) - set(between.acknowledged))
         doubles = sum(between.acknowledged.values()) - len(between.acknowledged)
         assert len(safe) >= 75 and doubles <= 3 * 20, (order, len(safe), doubles)
-        assert box.figure("heartwheel_bridge_gaps_total") == 0, order
+        # A box that has lost power does not know that nothing was lost: one gap may be told.
+        assert box.figure("heartwheel_bridge_gaps_total") <= 1, order
         stop(box.process)
         broker.kill()
 

@@ -78,6 +78,9 @@ class Way:
                 self.check(missed == 0, "again it read", missed, "too few")
                 for number in range(RETAINED, RETAINED + PUBLISHED):
                     await publisher.send(event(number, self.number))
+                    if number % 100 == 0:
+                        # What comes is taken, and pings are answered.
+                        await asyncio.sleep(0)
                 await self.read(late, RETAINED, RETAINED + PUBLISHED)
                 missed = await self.read(reader, RETAINED, RETAINED + PUBLISHED)
                 tell("read", missed=missed)
