@@ -362,6 +362,26 @@ fn each_silence_has_an_end() {
 }
 
 #[test]
+fn a_broker_that_is_not_read_is_not_judged() {
+    // Version 3.1.1 has no bound of its own for what is on its way.
+    let mut world = world(Old::Answers).up();
+    (0..1024).for_each(|n| world.broker.queue.push_back(n.to_string().into_bytes()));
+    world.broker.publish(1024);
+    world.carry(1 << 20);
+    assert_eq!(world.receipts.len(), 1024);
+    assert!(!world.rig.dialler.wants_read(), "too much waits here");
+    for _ in 0..20 {
+        world.rig.pass_to(world.rig.now_ms + 10_000);
+        world.rig.write_all();
+        assert_eq!(world.rig.dialler.state(), State::Open);
+    }
+    world.acknowledge();
+    assert!(world.rig.dialler.wants_read());
+    world.rig.pass_to(world.rig.now_ms + 1000);
+    assert_eq!(world.rig.dialler.state(), State::Open, "its spans begin anew");
+}
+
+#[test]
 fn a_stop_is_said() {
     let mut world = world(Old::Knows5).up();
     world.rig.act(|dialler, means| dialler.stop(means, 1000, ""));

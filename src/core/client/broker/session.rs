@@ -29,7 +29,8 @@ pub struct Session {
     /// Which connection it is.
     number: u32,
     talk: Option<Box<Talk>>,
-    /// Publications without an acknowledgement, in their order.
+    /// Publications without an acknowledgement, in their order: first those that were sent on this
+    /// connection.
     pending: VecDeque<Pending>,
     echoes: Option<Box<Echoes>>,
 }
@@ -41,7 +42,6 @@ struct Talk {
     framer: Framer,
     is_up: bool,
     is_paused: bool,
-    opened_at: Instant,
     heard_at: Instant,
     sent_at: Instant,
     /// A PINGREQ has no answer.
@@ -153,11 +153,6 @@ impl Session {
         self.talk.as_ref().is_some_and(|talk| talk.is_up)
     }
 
-    /// Returns since when there is the connection.
-    pub fn opened_at(&self) -> Option<Instant> {
-        self.talk.as_ref().map(|talk| talk.opened_at)
-    }
-
     /// Returns whether publications wait for the broker.
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
@@ -184,7 +179,6 @@ impl Session {
             framer: Framer::default(),
             is_up: false,
             is_paused: false,
-            opened_at: now,
             heard_at: now,
             sent_at: now,
             pinged: false,
@@ -252,7 +246,6 @@ impl Session {
             }
             Said::Accepted { has_session, keep_alive } => {
                 talk.is_up = true;
-                talk.opened_at = now;
                 if let Some(seconds) = keep_alive {
                     talk.keep_alive = Duration::from_secs(seconds.into());
                 }
@@ -365,12 +358,8 @@ impl Session {
     fn send_pending(&mut self, now: Instant, tell: &mut dyn FnMut(Heard)) -> Result<(), Why> {
         let Some(talk) = self.talk.as_mut().filter(|talk| talk.is_up) else { return Ok(()) };
         let login = &self.login;
-        let mut index = 0;
+        let mut index = self.pending.partition_point(|pending| pending.sent.is_some());
         while let Some(pending) = self.pending.get_mut(index) {
-            if pending.sent.is_some() {
-                index += 1;
-                continue;
-            }
             if talk.packets.room() == 0 {
                 break;
             }
@@ -403,12 +392,17 @@ impl Session {
     }
 
     /// Acknowledges what has come. What came on a connection before this one comes again.
-    pub fn acknowledge(&mut self, receipt: Receipt) {
+    pub fn acknowledge(&mut self, now: Instant, receipt: Receipt) {
         let is_current = receipt.connection == self.number;
+        let was_read = self.wants_read();
         let Some(talk) = self.talk.as_mut().filter(|_| is_current) else { return };
         talk.unacknowledged = talk.unacknowledged.saturating_sub(1);
         if let Err(error) = talk.packets.acknowledge(receipt.id) {
             debug!("broker not told of a receipt: {error:?}");
+        }
+        if !was_read {
+            // The broker is not judged for what was not read.
+            self.spare(now);
         }
     }
 
@@ -446,13 +440,13 @@ impl Session {
 
     fn due(&self, message: Duration) -> Option<(Instant, Due)> {
         let talk = self.talk.as_ref().filter(|talk| talk.is_up)?;
-        let is_read = !talk.is_paused;
+        let is_read = !talk.is_paused && self.wants_read();
         let beats = !talk.keep_alive.is_zero();
-        let quiet_at = match talk.pinged || talk.is_paused {
-            true => talk.sent_at,
-            false => talk.heard_at.min(talk.sent_at),
+        let quiet_at = match is_read && !talk.pinged {
+            true => talk.heard_at.min(talk.sent_at),
+            false => talk.sent_at,
         };
-        let oldest = self.pending.iter().filter_map(|pending| pending.sent.map(|(_, at)| at)).min();
+        let oldest = self.pending.front().and_then(|pending| pending.sent.map(|(_, at)| at));
         let waits_since = sooner(oldest, talk.subscribing_at);
         let silent_at = talk.heard_at + talk.keep_alive + talk.keep_alive / 2;
         let all = [

@@ -50,9 +50,9 @@ impl Dialler {
 
     /// Acknowledges what has come.
     pub fn acknowledge_to_broker(&mut self, means: &mut Means<'_>, receipt: Receipt) {
-        self.with_broker(means, |session, _, _| {
+        self.with_broker(means, |session, now, _| {
             if let Some(session) = session {
-                session.acknowledge(receipt);
+                session.acknowledge(now, receipt);
             }
         });
     }
@@ -97,10 +97,8 @@ impl Dialler {
     pub(super) fn timeout_broker(&mut self, means: &mut Means<'_>) {
         let now = means.now;
         self.forget_tries(now);
-        let rules = &self.setup.rules;
-        let stalls_at = with_stall(None, self.outbox.waiting_since(true), rules, now);
-        if stalls_at.is_some_and(|at| at <= now) {
-            return self.finish(means, Why::WriteStall, true);
+        if self.finish_if_stalled(means) {
+            return;
         }
         if self.state() != State::Open {
             if self.until <= now {
@@ -109,7 +107,7 @@ impl Dialler {
             return;
         }
         let Phase::Broker(held) = &mut self.phase else { return };
-        if !held.is_stable && held.opened_at + rules.stable <= now {
+        if !held.is_stable && held.opened_at + self.setup.rules.stable <= now {
             held.is_stable = true;
             self.note_held(now);
         }

@@ -85,11 +85,10 @@ impl Dialler {
     pub(super) fn timeout_open(&mut self, means: &mut Means<'_>) {
         let now = means.now;
         self.forget_tries(now);
-        let rules = &self.setup.rules;
-        let stalls_at = with_stall(None, self.outbox.waiting_since(true), rules, now);
-        if stalls_at.is_some_and(|at| at <= now) {
-            return self.finish(means, Why::WriteStall, true);
+        if self.finish_if_stalled(means) {
+            return;
         }
+        let rules = &self.setup.rules;
         let Phase::Open(link) = &mut self.phase else { return };
         let Some((_, due)) = link.due(rules, now).filter(|(at, _)| *at <= now) else { return };
         match due {
@@ -111,6 +110,17 @@ impl Dialler {
                 self.begin_closing(means, Why::Message, code, "");
             }
         }
+    }
+
+    /// Ends a connection of which the server takes nothing. Returns whether it was one.
+    pub(super) fn finish_if_stalled(&mut self, means: &mut Means<'_>) -> bool {
+        let (rules, now) = (&self.setup.rules, means.now);
+        let stalls_at = with_stall(None, self.outbox.waiting_since(true), rules, now);
+        let is_stalled = stalls_at.is_some_and(|at| at <= now);
+        if is_stalled {
+            self.finish(means, Why::WriteStall, true);
+        }
+        is_stalled
     }
 
     pub(super) fn ping(&mut self, means: &mut Means<'_>) {
