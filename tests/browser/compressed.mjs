@@ -4,7 +4,7 @@
 // dropped before they are compressed. `EVENTS=1000000` for as many.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { firefox } from "./firefox.mjs";
+import { inFirefox } from "./firefox.mjs";
 import { browser, firefoxPath, freePort, kill, openPage, program, start, test, until } from "./support.mjs";
 
 const EVENTS = Number(process.env.EVENTS ?? 2_000);
@@ -82,7 +82,8 @@ async function serving(...settings) {
 
 async function readWhilePublished(run, { origin, figures }, topic, count) {
   const reading = run(`${origin}/heartwheel.js`, script(origin, topic, count));
-  await until("the page reads", async () => (await figures()).open === 1, 60_000);
+  const reads = until("the page reads", async () => (await figures()).open === 1, 60_000);
+  await Promise.race([reads, reading]);
   await publish(origin, topic, count);
   const heard = await reading;
   assert.deepEqual([heard.code, heard.wrong, heard.last], [1000, 0, count - 1], JSON.stringify(heard));
@@ -135,15 +136,5 @@ if (spawnSync(program, ["check", "--set", "compression.mode=on"]).status !== 0) 
       await page.close();
     }
   });
-  if (firefoxPath) {
-    await tests("Firefox", async (url, script) => {
-      // One for each page: a session of several pages may stop to answer.
-      const fox = await firefox(firefoxPath);
-      try {
-        return await fox.run(url, script);
-      } finally {
-        fox.close();
-      }
-    });
-  }
+  if (firefoxPath) await tests("Firefox", inFirefox);
 }

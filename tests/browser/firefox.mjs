@@ -1,19 +1,30 @@
 // Firefox by WebDriver BiDi, which it speaks itself: as much as it takes to run a script in a page.
 import { readFileSync, openSync } from "node:fs";
-import { launch, scratch, until } from "./support.mjs";
+import { BrowserStopped, firefoxPath, launch, scratch, until } from "./support.mjs";
 
 // How long an answer may take: that of a script, too.
 const PATIENCE = Number(process.env.SECONDS_MAX ?? 120) * 1000;
 
-// Starts it headless. `run(url, script)` opens a page, awaits what the script gives and closes it.
-// Where the machine is busy Firefox may drop its first session: then another one is started.
-export async function firefox(executable) {
-  return begin(executable).catch(() => begin(executable));
+// Opens a page in a headless Firefox of its own, since a session of several pages may stop to answer,
+// and awaits what the script gives.
+export async function inFirefox(url, script) {
+  // Where the machine is busy Firefox may drop its first session: then another one is started.
+  const { ask, close } = await begin().catch(begin);
+  try {
+    const { context } = await ask("browsingContext.create", { type: "tab" });
+    await ask("browsingContext.navigate", { context, url, wait: "complete" });
+    const expression = `(async () => JSON.stringify(await (${script})()))()`;
+    const answer = await ask("script.evaluate", { expression, target: { context }, awaitPromise: true });
+    if (answer.type === "exception") throw new Error(answer.exceptionDetails.text);
+    return JSON.parse(answer.result.value);
+  } finally {
+    close();
+  }
 }
 
-async function begin(executable) {
+async function begin() {
   const folder = scratch(), log = `${folder}/log`;
-  const child = launch(executable, ["--headless", "--no-remote", "--profile", folder,
+  const child = launch(firefoxPath, ["--headless", "--no-remote", "--profile", folder,
     "--remote-debugging-port", "0", "about:blank"], openSync(log, "w"));
   const listening = () => /ws:\/\/\S+/.exec(readFileSync(log, "utf8"))?.[0];
   const socket = new WebSocket(`${await until("Firefox listens", listening, 60_000)}/session`);
@@ -23,16 +34,20 @@ async function begin(executable) {
     const answer = JSON.parse(data);
     asked.get(answer.id)?.(answer);
   };
-  socket.onclose = () => asked.forEach((answered) => answered({ type: "error", message: "it has closed" }));
+  socket.onclose = ({ code }) => {
+    const message = `it has closed (${code}, exit ${child.exitCode ?? child.signalCode})`;
+    asked.forEach((answered) => answered({ type: "stopped", message }));
+  };
   const ask = async (method, params, patience = PATIENCE) => {
     const id = asked.size + 1;
-    const late = { type: "error", message: `no answer within ${patience} ms` };
+    const late = { type: "stopped", message: `no answer within ${patience} ms` };
     const answered = new Promise((done) => {
       asked.set(id, done);
       setTimeout(done, patience, late).unref();
     });
     socket.send(JSON.stringify({ id, method, params }));
     const { type, result, message } = await answered;
+    if (type === "stopped") throw new BrowserStopped(`Firefox, ${method}: ${message}`);
     if (type === "error") throw new Error(`${method}: ${message}`);
     return result;
   };
@@ -40,17 +55,5 @@ async function begin(executable) {
     child.kill("SIGKILL");
     throw error;
   });
-  return {
-    async run(url, script) {
-      const { context } = await ask("browsingContext.create", { type: "tab" });
-      await ask("browsingContext.navigate", { context, url, wait: "complete" });
-      const expression = `(async () => JSON.stringify(await (${script})()))()`;
-      const target = { context };
-      const answer = await ask("script.evaluate", { expression, target, awaitPromise: true });
-      if (answer.type === "exception") throw new Error(answer.exceptionDetails.text);
-      await ask("browsingContext.close", { context });
-      return JSON.parse(answer.result.value);
-    },
-    close: () => child.kill("SIGKILL"),
-  };
+  return { ask, close: () => child.kill("SIGKILL") };
 }

@@ -2,7 +2,7 @@
 // and subscribes in every way there is; one that is not admitted learns so, and stops.
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
-import { firefox } from "./firefox.mjs";
+import { inFirefox } from "./firefox.mjs";
 import { serve } from "./scripted.mjs";
 import { app, browser, firefoxPath, freePort, kill, openPage, scratch, start, test } from "./support.mjs";
 
@@ -118,11 +118,7 @@ async function all(name, run) {
 
 await all("Chromium", inChromium);
 if (firefoxPath) {
-  await test("foreign: Firefox starts", async () => {
-    const fox = await firefox(firefoxPath);
-    await all("Firefox", fox.run);
-    fox.close();
-  });
+  await all("Firefox", inFirefox);
 } else console.log("\n== NO FIREFOX: FOREIGN ORIGINS WERE TESTED IN CHROMIUM ALONE\n");
 pages.forEach((page) => page.close());
 await kill(program);
