@@ -1,4 +1,4 @@
-"""Runs the program with bridges to Mosquitto and prints what held.
+"""Runs the program with bridges to Mosquitto and to NATS, and prints what held.
 
     check.py SERVER [CASE...]
 
@@ -90,6 +90,25 @@ class Broker:
 
     def kill(self):
         stop(self.process)
+
+
+class Nats(Broker):
+    """nats-server, which takes MQTT 3.1.1, and no point in the name of a topic."""
+
+    def __init__(self):
+        self.port = free_port()
+        self.path = os.path.join(work, "nats-%d.conf" % self.port)
+        with open(self.path, "w") as text:
+            text.write("listen: 127.0.0.1:%d\nserver_name: one\njetstream { store_dir: \"%s\" }\n"
+                       "mqtt { listen: \"127.0.0.1:%d\" }\n"
+                       % (free_port(), self.path + ".store", self.port))
+        self.process = None
+        self.begin()
+
+    def begin(self):
+        with open(self.path + ".log", "a") as log:
+            self.process = start("nats-server", "-c", self.path, log=log)
+        until("the broker listens", self.is_there)
 
 
 class Server:
@@ -440,6 +459,40 @@ def refused(program):
     broker.kill()
 
 
+def second(program):
+    """Another broker: out in order, in, and killed under load."""
+    if not shutil.which("nats-server"):
+        print("\n== NATS WAS NOT TESTED: nats-server IS ABSENT\n")
+        return
+    broker = Nats()
+    between = Between(broker)
+    keys = {"bridge.cloud.url": "mqtt://127.0.0.1:%d" % between.port,
+            "bridge.cloud.out": "load -> plant7/{topic}", "bridge.cloud.version": "3.1.1",
+            "bridge.cloud.in": "commands/# -> commands.{rest}", "bridge.cloud.client_id": "box",
+            "topics.retain_events": "100000"}
+    server = Server(program, **keys)
+    listener = Listener(broker, "-t", "plant7/#", version="mqttv311")
+    for n in range(200):
+        server.post("load", b"#%d" % n)
+    assert listener.wait(200) == [("plant7/load", b"#%d" % n) for n in range(200)]
+    until("it is connected", lambda: server.figure("heartwheel_bridge_connected"))
+    publish(broker, "commands/pump", "on", version="mqttv311")
+    until("it comes in", lambda: [event["data"] for event in server.read("commands.pump")] == ["on"])
+    count = 200
+    for _ in range(3):
+        for n in range(200):
+            server.post("load", b"#%d" % count)
+            count += 1
+            if n == 100:
+                broker.kill()
+        broker.begin()
+    until(lambda: "%d of %d" % (len(between.acknowledged), count),
+          lambda: len(between.acknowledged) == count, 60)
+    assert sum(between.acknowledged.values()) - count <= 3 * 20
+    stop(server.process)
+    broker.kill()
+
+
 def secured(program):
     """TLS with a certificate of the client's."""
     file = lambda name: os.path.join(CERTIFICATES, name)
@@ -504,6 +557,44 @@ def speed(program):
     assert ratio >= 0.4, ratio
 
 
+def latency(program):
+    """How much later an event arrives that a bridge passes on, at rest."""
+    client = os.path.join(work, "latency")
+    subprocess.run(["cc", "-O2", "-o", client, os.path.join(HERE, "latency.c"), "-lmosquitto"],
+                   check=True)
+    broker = Broker("set_tcp_nodelay true")
+    server = Server(program, **{"bridge.cloud.url": "mqtt://127.0.0.1:%d" % broker.port,
+                                "bridge.cloud.out": "load -> load"})
+    until("it is connected", lambda: server.figure("heartwheel_bridge_connected"))
+    for _ in range(3):
+        lines = subprocess.run([client, str(broker.port), str(server.port), "2000"], check=True,
+                               timeout=120, capture_output=True, text=True).stdout.split("\n")
+        print("    to the broker: p50 and p99 %s us, through the bridge: %s us" % (lines[0], lines[1]))
+    stop(server.process)
+    broker.kill()
+
+
+def memory(program):
+    """What a bridge owns at rest, beyond a server without: 32 bridges, an event through each."""
+    broker, owned = Broker(), []
+    for count in (0, 32):
+        keys = {}
+        for n in range(count):
+            keys["bridge.b%d.url" % n] = "mqtt://127.0.0.1:%d" % broker.port
+            keys["bridge.b%d.out" % n] = "load -> b%d" % n
+        server = Server(program, **keys)
+        until("all are connected",
+              lambda: server.figure("heartwheel_bridge_connected") == count or not count)
+        server.post("load", b"x" * 200)
+        server.has_sent(count)
+        with open("/proc/%d/smaps_rollup" % server.process.pid) as text:
+            owned.append(int(re.search(r"^Anonymous: +(\d+) kB", text.read(), re.M).group(1)))
+        stop(server.process)
+    broker.kill()
+    print("    %d kB without a bridge, %d kB with 32: %.1f kB a bridge"
+          % (owned[0], owned[1], (owned[1] - owned[0]) / 32))
+
+
 def throughput(program, broker, count):
     """Events are there before the broker is: what is measured is the bridge."""
     port = broker.port
@@ -524,15 +615,16 @@ def throughput(program, broker, count):
     return (count - first) / took
 
 
-CASES = [out, incoming, kills, stopped, orders, gaps, refused, secured, loop]
+CASES = [out, incoming, kills, stopped, orders, gaps, refused, second, secured, loop]
+FIGURES = [speed, latency, memory]
 if os.environ.get("LONG"):
-    CASES.append(speed)
+    CASES += FIGURES
 
 
 def main():
     program, names = sys.argv[1], sys.argv[2:]
     failed = 0
-    for case in CASES + ([speed] if "speed" in names and speed not in CASES else []):
+    for case in CASES + [case for case in FIGURES if case.__name__ in names and case not in CASES]:
         if names and case.__name__ not in names:
             continue
         try:
