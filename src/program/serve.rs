@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use super::at_rest::Rest;
 use super::load::Loaded;
 use super::notify::Notify;
-use super::signals::{Load, Watcher};
+use super::signals::{self, Load, Watcher};
 #[cfg(feature = "tls")]
 use super::tls_files;
 use super::{REFUSED, activation, at_rest, complain, log_queue, watch};
@@ -38,6 +38,7 @@ pub(super) fn serve(
             return ExitCode::from(REFUSED);
         }
     };
+    let signals = signals::keep();
     let ended = routes(builder).build().and_then(|server| {
         let handle = server.handle();
         notify.feed_watchdog(handle.clone(), workers)?;
@@ -45,7 +46,7 @@ pub(super) fn serve(
         let load: Box<Load> = Box::new(load);
         #[cfg(feature = "tls")]
         let load = tls_files::watch(&config_of_tls, handle.clone(), load)?;
-        Watcher { handle, notify: notify.clone(), load, drain }.start()?;
+        Watcher { handle, notify: notify.clone(), load, drain }.start(signals?)?;
         notify.ready();
         let mut rest = Rest::default();
         server.run_with(|stats| rest.look(Instant::now, stats, at_rest::give_back))

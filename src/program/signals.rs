@@ -27,10 +27,15 @@ pub(super) struct Watcher {
 /// Reads the configuration.
 pub(super) type Load = dyn Fn() -> Result<Loaded, Vec<String>> + Send;
 
+/// Keeps signals for the watcher. To be called before the server listens: whatever sees it listen may
+/// signal it.
+pub(super) fn keep() -> io::Result<Signals> {
+    Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])
+}
+
 impl Watcher {
     /// Starts the thread.
-    pub fn start(mut self) -> io::Result<()> {
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
+    pub fn start(mut self, mut signals: Signals) -> io::Result<()> {
         let wait = move || {
             let mut is_draining = false;
             let mut table: Option<JoinHandle<()>> = None;
