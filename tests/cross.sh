@@ -9,7 +9,8 @@
 #
 # tests/cross/toolchain says what builds and runs a target, and makes it below target/cross where
 # the machine does not have it; what it needs stands there. What is built takes 3 GB beside it.
-# Everything is optimized a little, and checked as any debug build is.
+# Everything is optimized a little, and checked as any debug build is. FEATURES=full builds with
+# features, and SUITES="lib tls" runs these alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,6 +30,8 @@ suites=(
     lib wheel_model differential simulation topics_model virtual_time memory fuzz sse hub
     loopback embedding admission closing reload topics workers
 )
+read -r -a suites <<<"${SUITES:-${suites[*]}}"
+features=(${FEATURES:+--features "$FEATURES"})
 # Not under an emulator: they start the program, and a kernel starts none of another processor.
 native_suites=(drain faults idle listeners little_memory memory_budget operator program service)
 # Nor these: they judge moments, and an emulator's are not the processor's.
@@ -49,7 +52,10 @@ usage() { sed -n '2,/^set/{/^#/{s/^# \{0,1\}//;p}}' "$0" >&2; exit 2; }
 
 is_native() { case $(uname -m):$1 in x86_64:i686-* | x86_64:x86_64-*) ;; *) false ;; esac }
 
-suites_of() { echo "${suites[@]}"; if is_native "$1"; then echo "${native_suites[@]}"; fi; }
+suites_of() {
+    echo "${suites[@]}"
+    if is_native "$1" && [ -z "${SUITES:-}" ]; then echo "${native_suites[@]}"; fi
+}
 
 # Names a suite as cargo does.
 selected() { if [ "$1" = lib ]; then echo --lib; else echo "--test=$1"; fi; }
@@ -57,7 +63,7 @@ selected() { if [ "$1" = lib ]; then echo --lib; else echo "--test=$1"; fi; }
 build() {
     local target=$1 suite options=()
     for suite in $(suites_of "$target"); do options+=("$(selected "$suite")"); done
-    cargo test --package heartwheel --locked --no-run "${options[@]}"
+    cargo test --package heartwheel --locked "${features[@]}" --no-run "${options[@]}"
 }
 
 # Runs one suite. The simulation is the longest: a quarter of its seeds is enough for an emulator.
@@ -70,7 +76,7 @@ run() {
         [ "$suite" != simulation ] || local -x ROUNDS=${ROUNDS:-500}
     fi
     timeout --kill-after=5 900 \
-        cargo test --package heartwheel --locked "$(selected "$suite")" -- "${options[@]}"
+        cargo test --package heartwheel --locked "${features[@]}" "$(selected "$suite")" -- "${options[@]}"
 }
 
 # Runs one suite into its log, and once more, loudly, if it fails: deadlines are measured on a
