@@ -27,8 +27,8 @@ pub(super) struct Watcher {
 /// Reads the configuration.
 pub(super) type Load = dyn Fn() -> Result<Loaded, Vec<String>> + Send;
 
-/// Keeps signals for the watcher. To be called before the server listens: whatever sees it listen may
-/// signal it.
+/// Keeps signals for the watcher. To be called before the server listens: a process that sees the
+/// server listen may signal it.
 pub(super) fn keep() -> io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])
 }
