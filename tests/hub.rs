@@ -172,11 +172,15 @@ fn messages_of_clients_mean_what_they_were_made_of() {
             ClientMessage::Token { token, reference } => {
                 panic!("{token} {reference:?} was not written")
             }
+            #[cfg(feature = "presence")]
+            ClientMessage::Presence { topic, reference } => {
+                panic!("{topic} {reference:?} was not written")
+            }
             ClientMessage::Hello { client: c, version: v, reference } => {
                 assert_eq!((op, &*c, &*v), ("hello", &*client, &*version));
                 assert_eq!(reference, Some(raw));
             }
-            ClientMessage::Subscribe { topic: t, after: a, reference } => {
+            ClientMessage::Subscribe { topic: t, after: a, reference, .. } => {
                 assert_eq!((op, &*t, a.as_deref()), ("subscribe", &*topic, Some(&*after)));
                 assert_eq!(reference, Some(raw));
             }

@@ -544,6 +544,42 @@ fn counted(world: &World) -> isize {
 }
 
 /// FAULTS 96.
+/// Names that come in ascending order leave trees half full.
+#[cfg(feature = "presence")]
+#[test]
+fn a_member_of_a_topic_costs_what_is_counted() {
+    use heartwheel::core::ground::identity::Identity;
+    use heartwheel::core::ground::time::Instant;
+    use heartwheel::core::topics::presence::Presence;
+    use std::num::NonZeroU64;
+
+    let topic: heartwheel::topics::Name = "room".parse().unwrap();
+    for (count, is_named, step) in
+        [(1000, true, 1), (1000, true, 7), (1000, false, 1), (1000, false, 7), (9999, true, 1)]
+    {
+        let identities: Vec<_> =
+            (0..count).map(|n| Identity::new(&format!("device-{n:05}")).unwrap()).collect();
+        let begin = live();
+        let mut presence = Presence::default();
+        for n in 0..count {
+            let n = n * step % count;
+            let id = ConnectionId::from_u64(NonZeroU64::new((n as u64 + 1) << 24).unwrap());
+            let identity = is_named.then(|| identities[n].clone());
+            presence.enter(Instant::from_millis(1), &topic, id, identity);
+        }
+        let untold = live() - begin;
+        assert!(presence.bytes() as isize >= untold, "{untold} of {}", presence.bytes());
+        while presence.poll_told(Instant::from_millis(5000)).is_some() {}
+        let held = live() - begin;
+        assert!(held <= (Presence::MEMBER_BYTES * count) as isize, "{held} for {count}");
+        assert!(presence.bytes() as isize >= held);
+        drop(presence);
+        // The first table of a thread leaves its key.
+        assert!(live() - begin < 64, "{}", live() - begin);
+        println!("{count} members, named {is_named}, step {step}: {held} bytes, {untold} untold");
+    }
+}
+
 #[test]
 fn filling_and_emptying_again_and_again_grows_nothing() {
     const COUNT: usize = 500;

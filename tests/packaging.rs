@@ -46,6 +46,7 @@ fn keys_of_the_default_program() -> impl Iterator<Item = &'static Key> {
             || key.name == "limits.handshaking"
             || key.name.starts_with("admission.jwt")
             || key.name.starts_with("admission.request")
+            || key.name.starts_with("topics.presence")
     };
     KEYS.iter().filter(move |key| !is_of_feature(key))
 }

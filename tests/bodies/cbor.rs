@@ -21,6 +21,8 @@ pub fn run(input: &[u8]) {
                 | ClientMessage::Ping { reference } => reference,
                 #[cfg(any(feature = "jwt", feature = "client"))]
                 ClientMessage::Token { reference, .. } => reference,
+                #[cfg(feature = "presence")]
+                ClientMessage::Presence { reference, .. } => reference,
                 ClientMessage::Unsubscribe { .. } => None,
             };
             (hub_cbor::encode(&ServerMessage::Pong { reference }), reference)

@@ -56,11 +56,25 @@ fn check(
         }
     };
     match message {
-        Ok(ClientMessage::Subscribe { topic, after, reference }) => {
+        Ok(ClientMessage::Subscribe {
+            topic,
+            after,
+            #[cfg(feature = "presence")]
+            info,
+            reference,
+        }) => {
             assert_eq!(op.as_deref(), Some("subscribe"));
             topic_is(&topic);
             reference_is(reference);
             assert_eq!(after.as_deref(), string("after").as_deref());
+            #[cfg(feature = "presence")]
+            assert_eq!(info.as_deref(), string("info").as_deref());
+        }
+        #[cfg(feature = "presence")]
+        Ok(ClientMessage::Presence { topic, reference }) => {
+            assert_eq!(op.as_deref(), Some("presence"));
+            topic_is(&topic);
+            reference_is(reference);
         }
         Ok(ClientMessage::Unsubscribe { topic }) => {
             assert_eq!(op.as_deref(), Some("unsubscribe"));
@@ -102,7 +116,8 @@ fn check(
             let client = string("client").is_some_and(|client| is_word(&client, 16, "-_"));
             let version = string("version").is_some_and(|version| is_word(&version, 1, "._+-"));
             assert!(!(is_hello && client && version), "{problem:?}");
-            let known = ["subscribe", "unsubscribe", "publish", "ping"];
+            let known = ["subscribe", "unsubscribe", "publish", "ping", "presence"];
+            let known = &known[..known.len() - usize::from(!cfg!(feature = "presence"))];
             let is_token =
                 cfg!(any(feature = "jwt", feature = "client")) && op.as_deref() == Some("token");
             assert!(!(is_token && string("token").is_some()), "{problem:?}");
@@ -112,7 +127,11 @@ fn check(
             let is_whole = string("topic").is_some() && member("data").is_some();
             let has_good_after =
                 member("after").is_none_or(|after| after.is_string() || after.is_null());
-            assert!(!(is_known && is_whole && has_good_after), "{problem:?}");
+            let has_good_info = !cfg!(feature = "presence")
+                || member("info").is_none_or(|info| info.is_null())
+                || string("info")
+                    .is_some_and(|info| info.len() <= 256 && !info.contains(char::is_control));
+            assert!(!(is_known && is_whole && has_good_after && has_good_info), "{problem:?}");
             // What is no object may bear a `ref` that could be found all the same.
             let reference = problem.reference;
             if object.is_some() {

@@ -77,7 +77,10 @@ fn row(figure: &Figure, advice: &BTreeMap<&str, &str>) -> String {
     row.replace("  ", " ")
 }
 
-const ELSEWHERE: [&str; 3] = [
+const ELSEWHERE: [&str; 6] = [
+    "heartwheel_presence_members",
+    "heartwheel_presence_changes_total",
+    "heartwheel_presence_refused_total",
     "heartwheel_token_renewals_total",
     "heartwheel_compressions_total",
     "heartwheel_compressed_bytes_total",

@@ -213,3 +213,38 @@ fn what_is_wrong_is_answered_and_the_connection_stays() {
     assert_eq!(cbor.hear(), "{op:pong ref:still}");
     assert_eq!(server.closed_by(CloseReason::Peer(1000)), 0);
 }
+
+#[cfg(feature = "presence")]
+#[test]
+fn who_is_there_is_told_in_cbor() {
+    let server = start(&[("topics.presence", "room")]);
+    let (mut cbor, mut json) = (Cbor::open(&server), Hub::open(server.address));
+    for (info, refused) in [
+        (text(&"x".repeat(257)), true),
+        (vec![0x01], true),
+        (vec![0xf6], false),
+        (text("\"here\""), false),
+    ] {
+        cbor.say(&[("op", text("subscribe")), ("topic", text("room")), ("info", info)]);
+        let answer = cbor.hear();
+        let expected = if refused { "{op:error code:bad_request " } else { "{op:subscribed " };
+        assert!(answer.starts_with(expected), "{answer}");
+    }
+    json.say(r#"{"op":"presence","topic":"room"}"#);
+    let answer = json.hear();
+    let id = answer.split(r#""connection":""#).nth(1).unwrap().split('"').next().unwrap();
+    let member = format!(r#"{{"identity":null,"connection":"{id}","info":"\"here\""}}"#);
+    let head = r#"{"op":"presence","topic":"room","count":1,"members""#;
+    assert_eq!(answer, format!("{head}:[{member}]}}"));
+    cbor.say(&[("op", text("presence")), ("topic", text("room")), ("ref", vec![0x82, 1, 0x40])]);
+    let member = format!("{{identity:null connection:{id} info:\"here\"}}");
+    let head = "{op:presence topic:room count:1 members";
+    assert_eq!(cbor.hear(), format!("{head}:[{member}] ref:[1,h[]]}}"));
+    cbor.say(&[("op", text("presence")), ("topic", text("hall"))]);
+    assert!(cbor.hear().ends_with(" ref:hall}"));
+    cbor.subscribe("$presence.room", None);
+    assert!(cbor.hear().starts_with("{op:subscribed "));
+    let event = cbor.hear();
+    assert!(event.starts_with("{op:event topic:$presence.room id:"), "{event}");
+    assert!(event.contains(r#" json:{"joined":[{"identity":null,"#), "{event}");
+}

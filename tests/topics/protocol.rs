@@ -117,6 +117,14 @@ fn an_event_bears_its_trace_as_printed() {
     play(&mut hub, &mut Ids::default(), example("## Traces"));
 }
 
+#[cfg(feature = "presence")]
+#[test]
+fn who_is_there_is_told_as_printed() {
+    let server = start(&[("topics.presence", "room")]);
+    let mut hub = Hub::open(server.address);
+    play(&mut hub, &mut Ids::default(), example("## Who is there"));
+}
+
 #[test]
 fn gaps_are_told_as_printed() {
     let server = start(&[]);

@@ -6,7 +6,7 @@ pub mod credentials;
 pub(crate) mod grant;
 #[cfg(feature = "jwt")]
 pub mod jwt;
-#[cfg(feature = "store")]
+#[cfg(any(feature = "presence", feature = "store"))]
 pub mod patterns;
 #[cfg(feature = "client")]
 pub(crate) mod question;

@@ -203,6 +203,10 @@ pub const KEYS: &[Key] = &[
     key!(topics.retain_events, Count(1..=1_000_000), "events of a topic kept for resume"),
     key!(topics.retain_bytes, Size(1..=GIBIBYTE), "their bytes"),
     key!(topics.retain_for, ALWAYS, "their age"),
+    #[cfg(feature = "presence")]
+    key!(topics.presence, List(PATTERNS_RULE), "topics that tell who is on them, by patterns"),
+    #[cfg(feature = "presence")]
+    key!(topics.presence_members, Count(1..=10_000), "members named; of more, their number"),
     #[cfg(feature = "store")]
     key!(store.file, OrOff(File), "file that keeps the events of durable topics"),
     #[cfg(feature = "store")]
@@ -327,7 +331,7 @@ const ACKS: &[(&str, StoreAck)] = &[("memory", StoreAck::Memory), ("flash", Stor
 #[cfg(feature = "store")]
 const WHEN_SPENT: &[(&str, WhenSpent)] =
     &[("slow", WhenSpent::Slow), ("memory", WhenSpent::Memory)];
-#[cfg(feature = "store")]
+#[cfg(any(feature = "presence", feature = "store"))]
 const PATTERNS_RULE: &str = "must be a list of topics, in which * means one character or more";
 #[cfg(feature = "store")]
 const TEN_MILLISECONDS: Duration = Duration::from_millis(10);
@@ -430,6 +434,8 @@ mod tests {
             tls.client_crl=off tls.ciphers=auto tls.tickets=2 tls.ticket_keys=off tls.ocsp=off";
         #[cfg(feature = "store")]
         let expected = &*expected.replace("serve.files", STORE_DEFAULTS);
+        #[cfg(feature = "presence")]
+        let expected = &*expected.replace("topics.retain_for=10m", PRESENCE_DEFAULTS);
         let config = Config::default();
         let shown: Vec<_> =
             KEYS.iter().map(|key| format!("{}={}", key.name, key.value(&config))).collect();
@@ -443,6 +449,10 @@ mod tests {
     #[cfg(feature = "jwt")]
     const JWT_DEFAULTS: &str =
         "admission.jwt=off admission.jwt_issuer=off admission.jwt_audience=off admission.revoke";
+
+    #[cfg(feature = "presence")]
+    const PRESENCE_DEFAULTS: &str =
+        "topics.retain_for=10m topics.presence=off topics.presence_members=1000";
 
     #[cfg(feature = "store")]
     const STORE_DEFAULTS: &str = "store.file=off store.bytes=1m store.topics=off store.sync=1s \

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::Networks;
 use crate::core::admission::cohort::CohortKey;
+#[cfg(feature = "presence")]
+use crate::core::admission::patterns::Patterns;
 use crate::core::ground::cohort::Cohort;
 use crate::core::wire::http::{Forwarded, Hosts, Origins, Request};
 
@@ -271,11 +273,27 @@ pub struct Topics {
     pub retain_bytes: usize,
     /// Their age. Default 10 min.
     pub retain_for: Duration,
+    /// The topics whose members are known, and told to those who ask. Default none. The server's
+    /// own topics have none.
+    #[cfg(feature = "presence")]
+    pub presence: Patterns,
+    /// How many members of a topic are named; of more, only their number is told. Default 1000, at
+    /// most 10000.
+    #[cfg(feature = "presence")]
+    pub presence_members: usize,
 }
 
 impl Default for Topics {
     fn default() -> Topics {
-        Topics { retain_events: 256, retain_bytes: 1 << 20, retain_for: Duration::from_secs(600) }
+        Topics {
+            retain_events: 256,
+            retain_bytes: 1 << 20,
+            retain_for: Duration::from_secs(600),
+            #[cfg(feature = "presence")]
+            presence: Patterns::default(),
+            #[cfg(feature = "presence")]
+            presence_members: 1000,
+        }
     }
 }
 

@@ -11,10 +11,14 @@ use crate::core::admission::grant::LapsingOpinion;
 #[cfg(feature = "jwt")]
 use crate::core::admission::jwt;
 use crate::core::admission::rates::Rates;
-#[cfg(any(feature = "jwt", feature = "client"))]
+#[cfg(any(feature = "jwt", feature = "client", feature = "presence"))]
 use crate::core::ground::identity::Identity;
 use crate::core::topics::log::Log;
+#[cfg(feature = "presence")]
+use crate::core::topics::presence::Presence;
 use crate::core::wire::http::Forwarded;
+#[cfg(feature = "presence")]
+use crate::core::wire::hub;
 use crate::core::wire::proxy_header::PROXY_HEADER_BYTES_MAX;
 
 /// One part of the worst case.
@@ -98,6 +102,11 @@ impl Config {
             // Commands that the loop has not taken yet; one always fits.
             budgeted("commands", 1, message.max(COMMAND_BYTES)),
         ];
+        #[cfg(feature = "presence")]
+        if !self.topics.presence.is_empty() {
+            let each = MEMBER_BYTES * limits.subscriptions as u64;
+            terms.push(budgeted("member of topics", connections, each));
+        }
         terms.extend(self.ahead_of_http());
         #[cfg(feature = "client")]
         terms.extend(self.opinions_term());
@@ -203,6 +212,13 @@ const TLS_CONNECTION_BYTES: u64 = 240;
 /// What is kept of answers of the service of `admission.request`, with what was asked.
 #[cfg(feature = "client")]
 pub(crate) const OPINION_BYTES_MAX: usize = 2 << 20;
+
+/// A member of a topic, with the longest name, the longest that it may say of itself, and what is
+/// untold of it.
+#[cfg(feature = "presence")]
+const MEMBER_BYTES: u64 =
+    (Presence::MEMBER_BYTES + Presence::UNTOLD_BYTES + Identity::BYTES_MAX + hub::INFO_BYTES_MAX)
+        as u64;
 
 /// A handshake at its widest: rustls's state, and a flight of either side.
 #[cfg(feature = "tls")]

@@ -94,7 +94,7 @@ impl Engine {
 
     /// Ends an event stream: the last chunk, if it goes in chunks, and FIN behind what is queued.
     pub(super) fn end_stream(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
-        self.unsubscribe_all(id);
+        self.unsubscribe_all(now, id);
         if matches!(reason, CloseReason::Drain | CloseReason::Shed) {
             let retry_ms = self.draw_retry(reason);
             self.push_frame(now, id, Frame::chunk(sse::retry(retry_ms)), Kind::Response);
@@ -124,8 +124,7 @@ impl Engine {
         if !connection.begin_closing(now, reason, stage) {
             return false;
         }
-        self.topics.unsubscribe_all(&mut connection.subscriptions);
-        self.tell_audience();
+        self.unsubscribe_all(now, id);
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         self.stats.timers_cancelled += connection.drop_timers();
         self.mark_dirty(id);
@@ -200,7 +199,7 @@ impl Engine {
         if self.get(id).is_none() {
             return;
         }
-        self.unsubscribe_all(id);
+        self.unsubscribe_all(now, id);
         let mut connection = self.connections.remove(id.key());
         self.forget_width(connection.flags.writing.is_wide());
         #[cfg(feature = "tls")]

@@ -46,7 +46,7 @@ impl Engine {
                     self.stats.publishes_refused += 1;
                 }
             }
-            Command::Unsubscribe(id, topic) => self.unsubscribe(id, &topic),
+            Command::Unsubscribe(id, topic) => self.unsubscribe(now, id, &topic),
             Command::Logged(logged) => self.handle_logged(now, *logged),
             Command::More(id) => self.handle_more(now, id),
             Command::Done(done) => self.handle_done(now, done),

@@ -40,6 +40,8 @@ impl Engine {
             self.tickets_at(),
             self.timers.next_at(),
             self.spares.memory.rests_at(),
+            #[cfg(feature = "presence")]
+            self.presence.next_at(),
             #[cfg(feature = "deflate")]
             self.spares.coders.rests_at(),
         ];

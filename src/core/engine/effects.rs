@@ -39,7 +39,7 @@ impl Engine {
             Effect::ReadOn => self.keep_alive(now, id),
             Effect::CloseDrained => self.close_drained(now, id),
             Effect::Unsubscribe => {
-                self.unsubscribe_all(id);
+                self.unsubscribe_all(now, id);
                 // Nothing is held back any more.
                 self.mark_dirty(id);
             }

@@ -171,6 +171,8 @@ impl Engine {
         self.charge_looks();
         self.tell_audience();
         let key = key?;
+        #[cfg(feature = "presence")]
+        self.enter(now, id, key);
         if after != After::Now {
             let has_gap = self.topics.has_gap(key);
             self.stats.resumes_gap += u64::from(has_gap);
@@ -179,7 +181,9 @@ impl Engine {
         Ok(Some(key))
     }
 
-    pub(super) fn unsubscribe(&mut self, id: ConnectionId, topic: &str) {
+    pub(super) fn unsubscribe(&mut self, _now: Instant, id: ConnectionId, topic: &str) {
+        #[cfg(feature = "presence")]
+        self.leave(_now, id, topic);
         if let Some(connection) = find_mut(&mut self.connections, id)
             && let Some(key) = self.topics.find_subscription(&connection.subscriptions, topic)
         {
@@ -189,7 +193,9 @@ impl Engine {
         self.tell_audience();
     }
 
-    pub(super) fn unsubscribe_all(&mut self, id: ConnectionId) {
+    pub(super) fn unsubscribe_all(&mut self, _now: Instant, id: ConnectionId) {
+        #[cfg(feature = "presence")]
+        self.leave_all(_now, id);
         if let Some(connection) = find_mut(&mut self.connections, id) {
             self.topics.unsubscribe_all(&mut connection.subscriptions);
             self.tell_audience();
@@ -253,6 +259,8 @@ impl Engine {
     /// only bytes count that really wait for the peer.
     pub fn deliver(&mut self, now: Instant) -> Option<ConnectionId> {
         self.publish_figures(now);
+        #[cfg(feature = "presence")]
+        self.tell_presence(now);
         self.halve_logs(0);
         if let Some(delivery) = self.queues.held.take() {
             let id = delivery.connection;
@@ -457,11 +465,20 @@ impl Engine {
 
     /// Sends a message of `/ws`.
     pub(super) fn tell(&mut self, now: Instant, id: ConnectionId, message: &ServerMessage<'_>) {
-        let Some(connection) = self.get(id) else { return };
-        let message = match connection.speaks_cbor() {
+        let message = self.encode_for(id, message);
+        self.push_message(now, id, message);
+    }
+
+    /// Encodes a message of `/ws` as its client speaks.
+    pub(super) fn encode_for(&self, id: ConnectionId, message: &ServerMessage<'_>) -> Message {
+        match self.get(id).is_some_and(Connection::speaks_cbor) {
             true => Message::binary(hub_cbor::encode(message)),
             false => Message::text(message.encode()),
-        };
+        }
+    }
+
+    /// Sends an encoded message.
+    pub(super) fn push_message(&mut self, now: Instant, id: ConnectionId, message: Message) {
         self.push_frame(now, id, ws::encoder::message(message), Kind::Message);
     }
 

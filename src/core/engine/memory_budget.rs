@@ -284,10 +284,15 @@ impl Engine {
     }
 
     /// Returns the memory of events: those retained, those on their way to subscribers, those that
-    /// wait for a log which answers later, and what is known of those that may be sent again.
+    /// wait for a log which answers later, and what is known of those that may be sent again; and
+    /// that of who is on topics.
     pub(super) fn log_bytes(&self) -> usize {
         let waiting = self.queues.followed.tickets().map_or(0, |tickets| tickets.bytes());
-        self.topics.bytes() + self.topics.waiting_only_bytes() + waiting + self.repeats.bytes()
+        let bytes =
+            self.topics.bytes() + self.topics.waiting_only_bytes() + waiting + self.repeats.bytes();
+        #[cfg(feature = "presence")]
+        let bytes = bytes + self.presence.bytes();
+        bytes
     }
 
     fn waiting_bytes(&self, census: &Census) -> u64 {

@@ -25,6 +25,8 @@ impl Engine {
             jobs_out: self.jobs.out() as u64,
             topics: self.topics.len() as u64,
             subscriptions: self.topics.subscriptions() as u64,
+            #[cfg(feature = "presence")]
+            presence_members: self.presence.len() as u64,
             events_published: self.topics.events_published(),
             memory: [
                 ("partial", census.partial_bytes),

@@ -101,6 +101,8 @@ use crate::core::ground::time::Instant;
 use crate::core::ground::wheel::Wheel;
 use crate::core::observe::stats::{DeadlineKind, Stats};
 use crate::core::topics::Topics;
+#[cfg(feature = "presence")]
+use crate::core::topics::presence::Presence;
 
 pub use audience::AudienceHook;
 #[cfg(feature = "bridge")]
@@ -148,6 +150,8 @@ pub struct Engine {
     actions: VecDeque<Action>,
     schedule: Schedule,
     topics: Topics,
+    #[cfg(feature = "presence")]
+    presence: Presence,
     repeats: Repeats,
     listeners: Listeners,
     audience: AudienceHooks,
@@ -202,6 +206,8 @@ impl Engine {
             actions: VecDeque::new(),
             schedule: Schedule::default(),
             topics: Topics::new(topic_rules(config), epoch, setup.unix_ms),
+            #[cfg(feature = "presence")]
+            presence: Presence::default(),
             repeats: Repeats::default(),
             listeners: Listeners::default(),
             audience: AudienceHooks::default(),

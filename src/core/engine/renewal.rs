@@ -118,7 +118,7 @@ impl Engine {
             let (code, sentence) = (ErrorCode::Forbidden, NO_SUBSCRIBE);
             let reference = Some(&*quoted);
             self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
-            self.unsubscribe(id, &topic);
+            self.unsubscribe(now, id, &topic);
             self.tell(now, id, &ServerMessage::Unsubscribed { topic: &topic });
         }
     }

@@ -19,6 +19,8 @@ use crate::core::ground::identity::Identity;
 use crate::core::ground::time::Instant;
 use crate::core::ground::trace::Trace;
 use crate::core::topics::Name;
+#[cfg(feature = "presence")]
+use crate::core::topics::presence::subject;
 use crate::core::wire::http::{self, Refusal, Request};
 
 impl Engine {
@@ -166,6 +168,7 @@ impl Engine {
     /// it, where they are asked. A name that no topic can have is refused elsewhere.
     pub(super) fn may(&mut self, id: ConnectionId, right: Right, topic: &str) -> bool {
         self.catch_up(id.key());
+        let topic = subject(topic);
         let Some(connection) = self.get(id) else { return true };
         let credentials = &self.settings.credentials;
         let is_asked = credentials.are_asked() && connection.face != Face::Admin;
@@ -179,7 +182,7 @@ impl Engine {
 
 /// Returns the right that a request for a route needs and does not have.
 fn unmet(route: &Served, request: &Request, may: impl Fn(Right, &str) -> bool) -> Option<Right> {
-    let lacks = |right, topic: &str| Name::is_valid(topic) && !may(right, topic);
+    let lacks = |right, topic: &str| Name::is_valid(topic) && !may(right, subject(topic));
     match services::service_of(route).needs {
         Needs::Nothing => None,
         Needs::ForPath(right) => {
@@ -190,6 +193,12 @@ fn unmet(route: &Served, request: &Request, may: impl Fn(Right, &str) -> bool) -
             request.query_values("topic").any(|topic| lacks(right, &topic)).then_some(right)
         }
     }
+}
+
+/// Returns the topic whose right a topic needs.
+#[cfg(not(feature = "presence"))]
+fn subject(topic: &str) -> &str {
+    topic
 }
 
 pub(super) const NO_PUBLISH: &str = "this token may not publish there";

@@ -124,6 +124,8 @@ impl Engine {
         }
         connection.flags.relink = true;
         self.rearm(now, key);
+        #[cfg(feature = "presence")]
+        self.follow_presence(now, key);
     }
 }
 

@@ -16,6 +16,14 @@ impl ConnectionId {
     /// How many slots an id can tell apart.
     pub(crate) const SLOTS_MAX: usize = 1 << SLOT_BITS;
 
+    /// No id is less.
+    #[cfg(feature = "presence")]
+    pub(crate) const LEAST: ConnectionId = ConnectionId(NonZeroU64::MIN);
+
+    /// No id is greater.
+    #[cfg(feature = "presence")]
+    pub(crate) const GREATEST: ConnectionId = ConnectionId(NonZeroU64::MAX);
+
     /// Makes the id of the connection in slot `key`.
     pub(crate) fn new(key: usize, generation: Generation) -> Self {
         debug_assert!(key < ConnectionId::SLOTS_MAX);

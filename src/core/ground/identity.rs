@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A name: 1 to 256 bytes of text without control characters. A copy shares the text.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity(Arc<str>);
 
 impl Identity {

@@ -175,6 +175,15 @@ pub struct Stats {
     pub handshake_pauses: u64,
     /// Alarms of the early warning: rates that have shifted.
     pub watch_alarms: u64,
+    /// Persons of whom it was told that they joined a topic.
+    #[cfg(feature = "presence")]
+    pub presence_joins: u64,
+    /// Persons of whom it was told that they left a topic: each had joined.
+    #[cfg(feature = "presence")]
+    pub presence_leaves: u64,
+    /// Questions for members of topics that do not tell of them.
+    #[cfg(feature = "presence")]
+    pub presence_refused: u64,
     /// What came of asking the service of `admission.request`.
     #[cfg(feature = "client")]
     pub service: ServiceStats,

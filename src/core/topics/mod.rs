@@ -24,6 +24,8 @@ pub mod log;
 mod logged;
 mod name;
 mod payload;
+#[cfg(feature = "presence")]
+pub mod presence;
 #[cfg(feature = "bridge")]
 mod readers;
 mod replay;

@@ -89,6 +89,15 @@ pub fn encode(message: &ServerMessage<'_>) -> Vec<u8> {
         ServerMessage::Token { expires_in_ms, reference } => {
             with_reference(op("token"), reference).number("expires_in_ms", expires_in_ms)
         }
+        #[cfg(feature = "presence")]
+        ServerMessage::Presence { topic, count, members, reference } => {
+            let map = op("presence").text("topic", topic).number("count", count);
+            let map = match members {
+                Some(members) => map.raw("members", &list_of(members)),
+                None => map,
+            };
+            with_reference(map, reference)
+        }
         ServerMessage::Pressure { level } => op("pressure").number("level", level.into()),
         ServerMessage::Goaway { retry_ms } => op("goaway").number("retry_ms", retry_ms),
     }
@@ -111,6 +120,23 @@ pub fn event_around(topic: &str, id: &str, payload: Payload, trace: Option<&Trac
     Around { head: map.end(), coding: Coding::Plain, tail: "" }
 }
 
+/// Returns members of a topic as an array of maps.
+#[cfg(feature = "presence")]
+fn list_of(members: &[hub::Present<'_>]) -> Vec<u8> {
+    let mut list = Vec::new();
+    cbor::write_head(&mut list, Major::Array, members.len() as u64);
+    for hub::Present { identity, connection, info } in members {
+        let map = text_or_null(Map::default(), "identity", *identity);
+        let map = map.text("connection", &connection.to_string());
+        let map = match info {
+            Some(info) => map.text("info", info),
+            None => map,
+        };
+        list.extend(map.end());
+    }
+    list
+}
+
 /// The sentence for a message of text.
 pub const NO_CBOR: &str = "a message is CBOR in a binary message";
 
@@ -128,6 +154,8 @@ struct Members<'a> {
     trace: Option<&'a [u8]>,
     #[cfg(any(feature = "jwt", feature = "client"))]
     token: Option<&'a [u8]>,
+    #[cfg(feature = "presence")]
+    info: Option<&'a [u8]>,
 }
 
 impl<'a> Members<'a> {
@@ -149,6 +177,8 @@ impl<'a> Members<'a> {
                 Item::Text("trace") => &mut self.trace,
                 #[cfg(any(feature = "jwt", feature = "client"))]
                 Item::Text("token") => &mut self.token,
+                #[cfg(feature = "presence")]
+                Item::Text("info") => &mut self.info,
                 _ => continue,
             };
             *place = Some(value);
@@ -175,8 +205,16 @@ impl<'a> Members<'a> {
                 let after = self.after.filter(|after| Item::of(after) != Item::Null);
                 let after = after.map(|after| text(Some(after)).ok_or(bad("after is an id")));
                 let after = after.transpose()?.map(Cow::Borrowed);
-                Ok(ClientMessage::Subscribe { topic: topic()?, after, reference })
+                Ok(ClientMessage::Subscribe {
+                    topic: topic()?,
+                    after,
+                    #[cfg(feature = "presence")]
+                    info: self.info()?,
+                    reference,
+                })
             }
+            #[cfg(feature = "presence")]
+            "presence" => Ok(ClientMessage::Presence { topic: topic()?, reference }),
             "unsubscribe" => Ok(ClientMessage::Unsubscribe { topic: topic()? }),
             "publish" => {
                 let (data, topic) = (self.published().map_err(bad)?, topic()?);
@@ -192,6 +230,15 @@ impl<'a> Members<'a> {
             "ping" => Ok(ClientMessage::Ping { reference }),
             _ => Err((ErrorCode::UnknownOp, "there is no such op")),
         }
+    }
+
+    #[cfg(feature = "presence")]
+    fn info(&self) -> Result<Option<Cow<'a, str>>, (ErrorCode, &'static str)> {
+        let Some(info) = self.info.filter(|info| Item::of(info) != Item::Null) else {
+            return Ok(None);
+        };
+        let info = text(Some(info)).filter(|info| hub::is_info(info));
+        info.map(|info| Some(info.into())).ok_or((ErrorCode::BadRequest, hub::NO_INFO))
     }
 
     fn published(&self) -> Result<Published<'a>, &'static str> {
@@ -321,7 +368,13 @@ mod tests {
         }
         let mut room = String::new();
         let bytes = message(&[("op", &item("subscribe")), ("topic", &topic), ("after", &[NULL])]);
-        let expected = ClientMessage::Subscribe { topic: "t".into(), after: None, reference: None };
+        let expected = ClientMessage::Subscribe {
+            topic: "t".into(),
+            after: None,
+            #[cfg(feature = "presence")]
+            info: None,
+            reference: None,
+        };
         assert_eq!(parse(&bytes, &mut room), Ok(expected));
         let other =
             [vec![0xa2, 0x01, 0x02], message(&[("op", &item("ping"))])[1..].to_vec()].concat();

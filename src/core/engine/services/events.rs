@@ -8,6 +8,8 @@ use crate::core::connection::http::Pending;
 use crate::core::engine::Engine;
 use crate::core::engine::feed::Form;
 use crate::core::engine::requests::begin_of_body;
+#[cfg(feature = "presence")]
+use crate::core::engine::services::presence::info_of;
 use crate::core::engine::services::topics::{check_name, lines, refuse_subscription};
 use crate::core::engine::services::{Asked, Needs, Service};
 use crate::core::ground::id::ConnectionId;
@@ -75,11 +77,17 @@ impl Engine {
             Some(last) => After::parse(&last),
             None => After::Now,
         };
+        #[cfg(feature = "presence")]
+        let info = info_of(request)?;
         let begin = self.begin_of_stream(now, topics, after);
         for topic in topics {
             if let Err(error) = self.subscribe(now, id, topic, after) {
-                self.unsubscribe_all(id);
+                self.unsubscribe_all(now, id);
                 return Err(refuse_subscription(error));
+            }
+            #[cfg(feature = "presence")]
+            if let Some(info) = &info {
+                self.describe(id, topic, info);
             }
         }
         // The stream ends with its connection.
@@ -88,7 +96,7 @@ impl Engine {
             .headers(&lines("Cache-Control", "no-store, no-transform"))
             .headers(&lines("X-Accel-Buffering", "no"));
         if pending.head_only {
-            self.unsubscribe_all(id);
+            self.unsubscribe_all(now, id);
             self.answer(now, id, head, pending);
             return Ok(());
         }

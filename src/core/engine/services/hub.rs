@@ -102,12 +102,26 @@ impl Engine {
             Ok(ClientMessage::Ping { reference }) => {
                 self.tell(now, id, &ServerMessage::Pong { reference });
             }
-            Ok(ClientMessage::Subscribe { topic, after, reference }) => {
+            Ok(ClientMessage::Subscribe {
+                topic,
+                after,
+                #[cfg(feature = "presence")]
+                info,
+                reference,
+            }) => {
                 let after = after.map_or(After::Now, |after| After::parse(&after));
                 self.subscribe_hub(now, id, &topic, after, reference);
+                #[cfg(feature = "presence")]
+                if let Some(info) = info {
+                    self.describe(id, &topic, &info);
+                }
+            }
+            #[cfg(feature = "presence")]
+            Ok(ClientMessage::Presence { topic, reference }) => {
+                self.presence_hub(now, id, &topic, reference);
             }
             Ok(ClientMessage::Unsubscribe { topic }) => {
-                self.unsubscribe(id, &topic);
+                self.unsubscribe(now, id, &topic);
                 self.tell(now, id, &ServerMessage::Unsubscribed { topic: &topic });
             }
             Ok(ClientMessage::Publish { topic, data, trace, reference }) => {

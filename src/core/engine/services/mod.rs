@@ -8,6 +8,8 @@ mod health;
 mod hub;
 mod operator;
 mod paths;
+#[cfg(feature = "presence")]
+mod presence;
 mod topics;
 
 use std::ops::Deref;

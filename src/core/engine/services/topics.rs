@@ -11,6 +11,8 @@ use crate::core::contract::route::RouteKind;
 use crate::core::engine::Engine;
 use crate::core::engine::feed::Form;
 use crate::core::engine::memory_budget::SHORT_OF_MEMORY;
+#[cfg(feature = "presence")]
+use crate::core::engine::services::presence::info_of;
 use crate::core::engine::services::{Asked, Needs, Served, Service, Socket};
 use crate::core::engine::tickets::{self, Asker, Published};
 use crate::core::ground::id::ConnectionId;
@@ -62,6 +64,11 @@ impl Engine {
     fn get_topic(&mut self, now: Instant, id: ConnectionId, request: &Request) {
         let Some(pending) = self.take_pending(id) else { return };
         let topic = topic_of_path(request);
+        #[cfg(feature = "presence")]
+        if request.query_value("presence").is_some() {
+            let response = self.read_presence(&topic).unwrap_or_else(Response::from);
+            return self.answer(now, id, response, &pending);
+        }
         let wanted = http::wanted(request, sse::CONTENT_TYPE);
         let answered = match request.query_value("after") {
             _ if wanted == Wanted::Named => self.open_stream(now, id, request, &[topic], &pending),
@@ -181,7 +188,13 @@ impl Engine {
         let topic = topic_of_path(request);
         check_name(&topic)?;
         let after = request.query_value("after").map_or(After::Now, |after| After::parse(&after));
+        #[cfg(feature = "presence")]
+        let info = info_of(request)?;
         let key = self.subscribe(now, id, &topic, after).map_err(refuse_subscription)?;
+        #[cfg(feature = "presence")]
+        if let Some(info) = info {
+            self.describe(id, &topic, &info);
+        }
         // What is evicted before the turn's budget lets the replay begin is another gap.
         let gap = key.and_then(|key| self.topics.poll_gap(key));
         self.stats.gaps += u64::from(gap.is_some());

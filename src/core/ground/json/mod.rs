@@ -69,7 +69,7 @@ pub(crate) fn name(raw: &str) -> Option<Cow<'_, str>> {
 /// type.
 ///
 /// The value must have been scanned before.
-#[cfg(any(feature = "client", feature = "jwt"))]
+#[cfg(any(feature = "client", feature = "jwt", feature = "presence"))]
 pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
     raw.starts_with('"').then(|| unescape(raw))
 }

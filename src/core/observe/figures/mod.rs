@@ -93,6 +93,9 @@ pub struct Snapshot<'a> {
     pub topics: u64,
     /// Subscriptions of all connections.
     pub subscriptions: u64,
+    /// Members of topics that tell of them.
+    #[cfg(feature = "presence")]
+    pub presence_members: u64,
     /// Events published.
     pub events_published: u64,
     /// Memory in use, by kind.

@@ -331,6 +331,28 @@ pub const FIGURES: &[Figure] = &[
         "Subscriptions of all connections.",
         Read::Gauge(|s| s.subscriptions),
     ),
+    #[cfg(feature = "presence")]
+    figure(
+        "heartwheel_presence_members",
+        "Members of topics that tell who is on them (`topics.presence`).",
+        Read::Gauge(|s| s.presence_members),
+    ),
+    #[cfg(feature = "presence")]
+    figure(
+        "heartwheel_presence_changes_total",
+        "Persons who have come to a topic for good, or gone: a connection that comes back within a \
+         second is neither.",
+        Read::Counters(&["what"], |s, found| {
+            found(&["joined"], s.stats.presence_joins);
+            found(&["left"], s.stats.presence_leaves);
+        }),
+    ),
+    #[cfg(feature = "presence")]
+    figure(
+        "heartwheel_presence_refused_total",
+        "Questions for the members of topics that `topics.presence` does not name.",
+        Read::Counter(|s| s.stats.presence_refused),
+    ),
     told(
         figure(
             "heartwheel_events_published_total",

@@ -11,10 +11,16 @@ mod server;
 use std::borrow::Cow;
 use std::fmt;
 
+#[cfg(feature = "presence")]
+use crate::core::ground::id::ConnectionId;
 use crate::core::ground::trace::{BadTrace, Trace};
 use crate::core::wire::payload::Payload;
 
+#[cfg(feature = "presence")]
+pub(crate) use reading::NO_INFO;
 pub(crate) use reading::{NO_CLIENT_ID, NO_VERSION, Reading};
+#[cfg(feature = "presence")]
+pub use server::list_of;
 pub use server::{ServerMessage, event_around, row_around};
 pub(crate) use server::{around_base64, with_gap};
 
@@ -37,7 +43,18 @@ pub enum ClientMessage<'a> {
         topic: Cow<'a, str>,
         /// The id of the last event that the client has, as the client sent it.
         after: Option<Cow<'a, str>>,
+        /// What the client says of itself to those who ask who is there: [`is_info`].
+        #[cfg(feature = "presence")]
+        info: Option<Cow<'a, str>>,
         /// What an error answer must repeat: JSON, raw.
+        reference: Option<&'a str>,
+    },
+    /// Answer with who is on this topic.
+    #[cfg(feature = "presence")]
+    Presence {
+        /// The topic.
+        topic: Cow<'a, str>,
+        /// What the answer must repeat: JSON, raw.
         reference: Option<&'a str>,
     },
     /// Unsubscribe from this topic.
@@ -96,6 +113,29 @@ pub fn is_client_id(text: &str) -> bool {
 pub fn is_version(text: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(is_allowed)
+}
+
+/// Returns whether a client may say this of itself when it subscribes: at most 256 bytes of text
+/// without control characters.
+#[cfg(feature = "presence")]
+pub fn is_info(text: &str) -> bool {
+    text.len() <= INFO_BYTES_MAX && !text.contains(char::is_control)
+}
+
+/// The longest text that a client may say of itself, in bytes.
+#[cfg(feature = "presence")]
+pub const INFO_BYTES_MAX: usize = 256;
+
+/// A member of a topic.
+#[cfg(feature = "presence")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Present<'a> {
+    /// Who it is, if the server knows.
+    pub identity: Option<&'a str>,
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// What it said of itself when it subscribed.
+    pub info: Option<&'a str>,
 }
 
 /// What a client publishes: a JSON string is text, anything else is kept as JSON.

@@ -111,8 +111,16 @@ impl Reading {
                 let after = raw(AFTER).filter(|after| *after != "null");
                 let after = after.map(|after| json::name(after).ok_or(bad("after is an id")));
                 let after = after.transpose()?;
-                Ok(ClientMessage::Subscribe { topic: topic()?, after, reference })
+                Ok(ClientMessage::Subscribe {
+                    topic: topic()?,
+                    after,
+                    #[cfg(feature = "presence")]
+                    info: raw(INFO).filter(|info| *info != "null").map(read_info).transpose()?,
+                    reference,
+                })
             }
+            #[cfg(feature = "presence")]
+            "presence" => Ok(ClientMessage::Presence { topic: topic()?, reference }),
             "unsubscribe" => Ok(ClientMessage::Unsubscribe { topic: topic()? }),
             "publish" => {
                 let data = self.value(text, DATA).ok_or(bad("publish needs data"))?;
@@ -148,6 +156,13 @@ fn read_trace(raw: &str) -> Result<Trace, BadTrace> {
     json::name(raw).ok_or(BadTrace)?.parse()
 }
 
+/// Reads what a client says of itself, which is a string.
+#[cfg(feature = "presence")]
+fn read_info(raw: &str) -> Result<Cow<'_, str>, (ErrorCode, &'static str)> {
+    let info = json::string(raw).filter(|info| super::is_info(info));
+    info.ok_or((ErrorCode::BadRequest, NO_INFO))
+}
+
 /// Gives which of [`NAMES`] the name of a member is. Behind an error escapes may be broken: the
 /// name is compared as it is written.
 fn position(text: &str, name: Range<usize>, is_sound: bool) -> Option<usize> {
@@ -162,7 +177,7 @@ fn position(text: &str, name: Range<usize>, is_sound: bool) -> Option<usize> {
     NAMES.iter().position(|other| *other == name)
 }
 
-const NAMES: [&str; 8 + cfg!(any(feature = "jwt", feature = "client")) as usize] = [
+const NAMES: [&str; NAMES_COUNT] = [
     "op",
     "topic",
     "after",
@@ -173,7 +188,12 @@ const NAMES: [&str; 8 + cfg!(any(feature = "jwt", feature = "client")) as usize]
     "trace",
     #[cfg(any(feature = "jwt", feature = "client"))]
     "token",
+    #[cfg(feature = "presence")]
+    "info",
 ];
+const NAMES_COUNT: usize = 8
+    + cfg!(any(feature = "jwt", feature = "client")) as usize
+    + cfg!(feature = "presence") as usize;
 const OP: usize = 0;
 const TOPIC: usize = 1;
 const AFTER: usize = 2;
@@ -184,8 +204,12 @@ const VERSION: usize = 6;
 const TRACE: usize = 7;
 #[cfg(any(feature = "jwt", feature = "client"))]
 const TOKEN: usize = 8;
+#[cfg(feature = "presence")]
+const INFO: usize = NAMES_COUNT - 1;
 /// The longest of them in escapes, with its quotes.
 const NAME_LEN_MAX: usize = 6 * 7 + 2;
 const NO_OBJECT: &str = "a message is one JSON object";
 pub(crate) const NO_CLIENT_ID: &str = "client is 16 to 64 characters of A-Z a-z 0-9 - _";
 pub(crate) const NO_VERSION: &str = "version is 1 to 64 characters of A-Z a-z 0-9 . _ + -";
+#[cfg(feature = "presence")]
+pub(crate) const NO_INFO: &str = "info is a string of at most 256 bytes without control characters";

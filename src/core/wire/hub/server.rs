@@ -1,6 +1,8 @@
 //! The messages of the server, written.
 
 use super::ErrorCode;
+#[cfg(feature = "presence")]
+use super::Present;
 use crate::core::ground::json::Object;
 use crate::core::ground::trace::Trace;
 use crate::core::wire::encoded::{Around, Coding};
@@ -80,6 +82,18 @@ pub enum ServerMessage<'a> {
         /// The client's `ref`, if this is an answer: JSON, raw.
         reference: Option<&'a str>,
     },
+    /// The answer to `presence`: who is on a topic.
+    #[cfg(feature = "presence")]
+    Presence {
+        /// The topic.
+        topic: &'a str,
+        /// How many members it has.
+        count: u64,
+        /// The members; `None` if they are too many to be named.
+        members: Option<&'a [Present<'a>]>,
+        /// The client's `ref`: JSON, raw.
+        reference: Option<&'a str>,
+    },
     /// How full the outbox of this client is.
     Pressure {
         /// 0 for empty; 1, 2, 3 for more than 50, 75, 90% of the limit.
@@ -135,6 +149,15 @@ impl ServerMessage<'_> {
             ServerMessage::Token { expires_in_ms, reference } => {
                 with_reference(op("token"), reference).number("expires_in_ms", expires_in_ms)
             }
+            #[cfg(feature = "presence")]
+            ServerMessage::Presence { topic, count, members, reference } => {
+                let object = op("presence").string("topic", topic).number("count", count);
+                let object = match members {
+                    Some(members) => object.raw("members", &list_of(members)),
+                    None => object,
+                };
+                with_reference(object, reference)
+            }
             ServerMessage::Pressure { level } => op("pressure").number("level", level.into()),
             ServerMessage::Goaway { retry_ms } => op("goaway").number("retry_ms", retry_ms),
         }
@@ -156,6 +179,30 @@ pub fn event_around(topic: &str, id: &str, payload: Payload, trace: Option<&Trac
 /// with `base64` instead of `data` if it is binary.
 pub fn row_around(id: &str, payload: Payload) -> Around {
     around(Object::new().string("id", id), payload)
+}
+
+/// Returns members of a topic as a JSON array of
+/// `{"identity":NAME|null,"connection":ID,"info":TEXT}`, without `info` where there is none.
+#[cfg(feature = "presence")]
+pub fn list_of(members: &[Present<'_>]) -> String {
+    let mut list = String::from("[");
+    for Present { identity, connection, info } in members {
+        if list.len() > 1 {
+            list.push(',');
+        }
+        let object = match identity {
+            Some(identity) => Object::new().string("identity", identity),
+            None => Object::new().raw("identity", "null"),
+        };
+        let object = object.string("connection", &connection.to_string());
+        let object = match info {
+            Some(info) => object.string("info", info),
+            None => object,
+        };
+        list.push_str(&object.end());
+    }
+    list.push(']');
+    list
 }
 
 /// Adds the members of a gap.

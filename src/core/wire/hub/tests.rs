@@ -11,6 +11,8 @@ fn published(data: Published<'static>) -> ClientMessage<'static> {
 #[test]
 fn messages_of_clients_are_read() {
     let subscribe = |after: Option<&'static str>| ClientMessage::Subscribe {
+        #[cfg(feature = "presence")]
+        info: None,
         topic: "t".into(),
         after: after.map(Cow::from),
         reference: None,

@@ -1,0 +1,379 @@
+//! Who is on a topic: the connections that are subscribed to it, and the persons behind them.
+//!
+//! Connections of one identity are one person, who joins with the first of them and leaves with the
+//! last. A connection without an identity is a person of its own. What has become of a person is
+//! told when it has stayed so for [`DEBOUNCE`]: a client that connects again makes no noise.
+//!
+//! ```text
+//!                 enter                    1 s
+//!      nobody ─────────────► came ───────────────────► there        told: joined
+//!        ▲  ◄─────────────────┘                         │  ▲
+//!        │         leave                          leave │  │ enter
+//!        │                     1 s                      ▼  │
+//!        └─────────────────────────────────────────── gone          told: left
+//! ```
+//!
+//! A person who has gone is still listed until that is told: so a list, and what is told from then
+//! on, never miss anybody who comes back meanwhile.
+//!
+//! Nothing here knows rights, patterns or messages. Who enters and leaves is the caller's to say.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::Name;
+use crate::core::ground::id::ConnectionId;
+use crate::core::ground::identity::Identity;
+use crate::core::ground::time::Instant;
+
+/// How long a person must have come, or gone, before it is told. At most [`GRID`] is added to it,
+/// so that what happens together is told together.
+pub const DEBOUNCE: Duration = Duration::from_secs(1);
+
+/// Moments at which something is told are whole multiples of it.
+pub const GRID: Duration = Duration::from_millis(250);
+
+/// The members of topics.
+// Invariants:
+// - A room has a member; otherwise it is forgotten.
+// - A person who is there and told is not in `untold`. One who has come has members and has not
+//   been told to have joined. One who has gone is one member, that of its last connection, and has
+//   not been told to have left.
+// - `untold` and `due` hold the same persons.
+#[derive(Debug, Default)]
+pub struct Presence {
+    /// Only ever asked for one name.
+    by_topic: HashMap<Name, u32>,
+    rooms: Slab<Room>,
+    untold: BTreeMap<(u32, Who), Untold>,
+    due: BTreeSet<(Instant, u32, Who)>,
+    members: usize,
+    /// Identities and infos of members.
+    text_bytes: usize,
+}
+
+/// One topic, with what each member says of itself.
+#[derive(Debug)]
+struct Room {
+    topic: Name,
+    members: BTreeMap<Member, Option<Box<Info>>>,
+}
+
+/// A connection on a topic. Those of a person stand together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Member {
+    identity: Option<Identity>,
+    connection: ConnectionId,
+}
+
+/// What a client says of itself. In a box it takes one word, and mostly there is none.
+#[derive(Debug)]
+struct Info(Box<str>);
+
+/// A person.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    Named(Identity),
+    Unnamed(ConnectionId),
+}
+
+/// What has become of a person and was not told.
+#[derive(Debug)]
+struct Untold {
+    at: Instant,
+    what: Change,
+    /// The connection with which the person came or went.
+    connection: ConnectionId,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Came,
+    Gone,
+}
+
+/// A member, as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Who it is; `None` if the server does not know.
+    pub identity: Option<Identity>,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// What the client said of itself when it subscribed.
+    pub info: Option<Box<str>>,
+}
+
+/// Persons of one topic who have joined and left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The topic.
+    pub topic: Name,
+    /// Who has joined, with the connection that each of them came with.
+    pub joined: Vec<Seen>,
+    /// Who has left, with the connection that each of them had last.
+    pub left: Vec<Seen>,
+    /// How many members the topic has now.
+    pub count: usize,
+}
+
+impl Presence {
+    /// The memory of a member at most, without its texts: where names come in ascending order,
+    /// trees are half full.
+    pub const MEMBER_BYTES: usize = 72;
+
+    /// The memory of what is untold of a person.
+    pub const UNTOLD_BYTES: usize = 160;
+
+    /// Takes note that a connection is on a topic. Does nothing if it is there already.
+    pub fn enter(
+        &mut self,
+        now: Instant,
+        topic: &Name,
+        connection: ConnectionId,
+        identity: Option<Identity>,
+    ) {
+        let key = self.find_or_make(topic);
+        let member = Member { identity, connection };
+        let who = member.who();
+        let untold = (key, who.clone());
+        let room = &self.rooms[key as usize];
+        match self.untold.get(&untold).map(|untold| untold.what) {
+            // The person is back before it was told to have left.
+            Some(Change::Gone) => {
+                let last = self.forget_change(untold);
+                self.remove_member(key, &Member { connection: last, ..member.clone() });
+            }
+            _ if room.members.contains_key(&member) => return,
+            None if !room.has(&who) => self.note(now, untold, Change::Came, connection),
+            _ => {}
+        }
+        self.members += 1;
+        self.text_bytes += member.name_len();
+        self.rooms[key as usize].members.insert(member, None);
+    }
+
+    /// Notes what a member says of itself.
+    pub fn describe(
+        &mut self,
+        topic: &str,
+        connection: ConnectionId,
+        identity: Option<Identity>,
+        info: &str,
+    ) {
+        let Some(key) = self.by_topic.get(topic) else { return };
+        let room = &mut self.rooms[*key as usize];
+        if let Some(place) = room.members.get_mut(&Member { identity, connection }) {
+            self.text_bytes += info.len();
+            let before = place.replace(Box::new(Info(info.into())));
+            self.text_bytes -= before.map_or(0, |before| before.0.len());
+        }
+    }
+
+    /// Takes note that a connection, of the identity with which it entered, is not on a topic any
+    /// more. Does nothing if it was not.
+    pub fn leave(
+        &mut self,
+        now: Instant,
+        topic: &str,
+        connection: ConnectionId,
+        identity: Option<Identity>,
+    ) {
+        let Some(&key) = self.by_topic.get(topic) else { return };
+        let member = Member { identity, connection };
+        let room = &self.rooms[key as usize];
+        if !room.members.contains_key(&member) {
+            return;
+        }
+        let who = member.who();
+        let is_last = room.of(&who).nth(1).is_none();
+        let untold = (key, who);
+        match self.untold.get(&untold).map(|untold| untold.what) {
+            Some(Change::Gone) => {}
+            None if is_last => self.note(now, untold, Change::Gone, connection),
+            came => {
+                if came.is_some() && is_last {
+                    // Nobody was told that the person came.
+                    self.forget_change(untold);
+                }
+                self.remove_member(key, &member);
+                self.forget_if_empty(key);
+            }
+        }
+    }
+
+    /// Returns whether no topic has a member.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+
+    /// Returns how many members all topics have.
+    pub fn len(&self) -> usize {
+        self.members
+    }
+
+    /// Returns how many members a topic has.
+    pub fn count(&self, topic: &str) -> usize {
+        self.room(topic).map_or(0, |room| room.members.len())
+    }
+
+    /// Returns the members of a topic, those of a person together.
+    pub fn members(
+        &self,
+        topic: &str,
+    ) -> impl Iterator<Item = (ConnectionId, Option<&Identity>, Option<&str>)> {
+        self.room(topic).into_iter().flat_map(|room| &room.members).map(|(member, info)| {
+            let info = info.as_ref().map(|info| &*info.0);
+            (member.connection, member.identity.as_ref(), info)
+        })
+    }
+
+    /// Returns when [`Presence::poll_told`] has something to tell; `None` if nothing has changed.
+    pub fn next_at(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _, _)| *at)
+    }
+
+    /// Returns who has joined and left by now: of one topic, and at most [`TOGETHER_MAX`].
+    pub fn poll_told(&mut self, now: Instant) -> Option<Told> {
+        let key = self.due.first().filter(|(at, _, _)| *at <= now)?.1;
+        let (mut joined, mut left) = (Vec::new(), Vec::new());
+        while joined.len() + left.len() < TOGETHER_MAX
+            && self.due.first().is_some_and(|(at, of, _)| *at <= now && *of == key)
+            && let Some((_, _, who)) = self.due.pop_first()
+        {
+            let untold = self.untold.remove(&(key, who.clone())).expect("what is due is untold");
+            let member = who.with(untold.connection);
+            let seen = self.rooms[key as usize].seen(&member);
+            match untold.what {
+                Change::Came => joined.push(seen),
+                Change::Gone => {
+                    self.remove_member(key, &member);
+                    left.push(seen);
+                }
+            }
+        }
+        let Room { topic, members } = &self.rooms[key as usize];
+        let told = Told { topic: topic.clone(), joined, left, count: members.len() };
+        self.forget_if_empty(key);
+        Some(told)
+    }
+
+    /// Returns the memory of all members.
+    pub fn bytes(&self) -> usize {
+        self.members * Presence::MEMBER_BYTES
+            + self.text_bytes
+            + self.untold.len() * Presence::UNTOLD_BYTES
+            + self.rooms.len() * ROOM_BYTES
+    }
+
+    fn room(&self, topic: &str) -> Option<&Room> {
+        self.by_topic.get(topic).map(|key| &self.rooms[*key as usize])
+    }
+
+    fn find_or_make(&mut self, topic: &Name) -> u32 {
+        if let Some(key) = self.by_topic.get(&**topic) {
+            return *key;
+        }
+        let room = Room { topic: topic.clone(), members: BTreeMap::new() };
+        let key = self.rooms.insert(room) as u32;
+        self.by_topic.insert(topic.clone(), key);
+        key
+    }
+
+    fn note(&mut self, now: Instant, of: (u32, Who), what: Change, connection: ConnectionId) {
+        let at = (now + DEBOUNCE + GRID).floor(GRID);
+        self.due.insert((at, of.0, of.1.clone()));
+        self.untold.insert(of, Untold { at, what, connection });
+    }
+
+    /// Forgets what has become of a person, which is undone. Returns the connection of it.
+    fn forget_change(&mut self, of: (u32, Who)) -> ConnectionId {
+        let Untold { at, connection, .. } = self.untold.remove(&of).expect("it was found");
+        self.due.remove(&(at, of.0, of.1));
+        connection
+    }
+
+    fn remove_member(&mut self, key: u32, member: &Member) {
+        if let Some(info) = self.rooms[key as usize].members.remove(member) {
+            self.members -= 1;
+            self.text_bytes -= member.name_len() + info.map_or(0, |info| info.0.len());
+        }
+    }
+
+    /// Gives back the memory of a topic without members.
+    fn forget_if_empty(&mut self, key: u32) {
+        if !self.rooms[key as usize].members.is_empty() {
+            return;
+        }
+        let room = self.rooms.remove(key as usize);
+        self.by_topic.remove(&*room.topic);
+        if self.rooms.is_empty() {
+            debug_assert!(self.untold.is_empty() && self.due.is_empty());
+            *self = Presence::default();
+        }
+    }
+}
+
+impl Room {
+    /// Returns the members that are one person.
+    fn of(&self, who: &Who) -> impl Iterator<Item = &Member> {
+        let (first, last) = match who {
+            Who::Named(_) => (ConnectionId::LEAST, ConnectionId::GREATEST),
+            Who::Unnamed(connection) => (*connection, *connection),
+        };
+        self.members.range(who.with(first)..=who.with(last)).map(|(member, _)| member)
+    }
+
+    fn has(&self, who: &Who) -> bool {
+        self.of(who).next().is_some()
+    }
+
+    fn seen(&self, member: &Member) -> Seen {
+        let info = self.members.get(member).and_then(Option::as_ref);
+        Seen {
+            identity: member.identity.clone(),
+            connection: member.connection,
+            info: info.map(|info| info.0.clone()),
+        }
+    }
+}
+
+impl Member {
+    fn who(&self) -> Who {
+        self.identity.clone().map_or(Who::Unnamed(self.connection), Who::Named)
+    }
+
+    fn name_len(&self) -> usize {
+        self.identity.as_ref().map_or(0, |identity| identity.as_str().len())
+    }
+}
+
+impl Who {
+    /// Returns the member that a connection of the person is.
+    fn with(&self, connection: ConnectionId) -> Member {
+        let identity = match self {
+            Who::Named(identity) => Some(identity.clone()),
+            Who::Unnamed(_) => None,
+        };
+        Member { identity, connection }
+    }
+}
+
+/// What the server's own topics of joins and leaves begin with; the topic's name follows.
+pub const OWN: &str = "$presence.";
+
+/// Returns the topic whose right a topic needs: of the server's own ones that tell of a topic's
+/// members, that topic.
+pub fn subject(topic: &str) -> &str {
+    topic.strip_prefix(OWN).unwrap_or(topic)
+}
+
+/// How many persons are told of together at most.
+pub const TOGETHER_MAX: usize = 100;
+
+/// A topic's place in both tables, and its name.
+const ROOM_BYTES: usize = 320;
+
+const _: () = assert!(size_of::<Member>() <= 24 && size_of::<Who>() <= 16);

@@ -1,0 +1,8 @@
+//! Who is on a topic: the pure part by a model, and servers in memory by a clock of the test's own.
+
+mod common;
+
+#[path = "presence/engine.rs"]
+mod engine;
+#[path = "presence/model.rs"]
+mod model;

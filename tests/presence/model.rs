@@ -1,0 +1,247 @@
+//! A model of who is on two topics, and random programs for it: connections come, go, come back,
+//! are replaced, and change their names; time passes by fractions of a second. `SEED=` runs one
+//! program, `ROUNDS=100000` so many.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
+
+use heartwheel::ConnectionId;
+use heartwheel::core::ground::identity::Identity;
+use heartwheel::core::ground::time::Instant;
+use heartwheel::core::topics::presence::{DEBOUNCE, GRID, Presence, Seen};
+use heartwheel::topics::Name;
+
+use crate::common::rng::Rng;
+
+const NAMES: [Option<&str>; 5] = [None, None, Some("ann"), Some("bob"), Some("cy")];
+const CONNECTIONS: usize = 6;
+const STEPS: u64 = 60;
+
+/// A person: a name, or a connection without one.
+type Person = (Option<&'static str>, u64);
+
+#[derive(Default)]
+struct Model {
+    /// Who each connection on a topic is.
+    on: BTreeMap<(usize, u64), Option<&'static str>>,
+    /// When each person has come or gone last.
+    changed_ms: BTreeMap<(usize, Person), u64>,
+    /// Who was told to be there.
+    told: BTreeSet<(usize, Person)>,
+    joins: u64,
+    leaves: u64,
+}
+
+struct Run {
+    presence: Presence,
+    topics: [Name; 2],
+    model: Model,
+    names: [Option<&'static str>; CONNECTIONS],
+    now_ms: u64,
+}
+
+fn person(name: Option<&'static str>, connection: u64) -> Person {
+    (name, if name.is_some() { 0 } else { connection })
+}
+
+fn id(connection: u64) -> ConnectionId {
+    ConnectionId::from_u64(NonZeroU64::new(connection + 1).unwrap())
+}
+
+impl Model {
+    fn is_there(&self, topic: usize, of: Person) -> bool {
+        let mut on = self.on.iter().filter(|((at, _), _)| *at == topic);
+        on.any(|((_, connection), name)| person(*name, *connection) == of)
+    }
+
+    fn change(&mut self, topic: usize, of: Person, now_ms: u64, change: impl FnOnce(&mut Model)) {
+        let before = self.is_there(topic, of);
+        change(self);
+        if self.is_there(topic, of) != before {
+            self.changed_ms.insert((topic, of), now_ms);
+        }
+    }
+
+    fn tell(&mut self, topic: usize, seen: &Seen, now_ms: u64, has_joined: bool) {
+        let name = seen.identity.as_ref().map(Identity::as_str);
+        let name = NAMES.into_iter().find(|known| *known == name).expect("a name of the test's");
+        let of = person(name, seen.connection.as_u64() - 1);
+        assert_eq!(self.is_there(topic, of), has_joined, "{of:?}");
+        let is_new = match has_joined {
+            true => self.told.insert((topic, of)),
+            false => self.told.remove(&(topic, of)),
+        };
+        assert!(is_new, "{of:?} was told twice to be there, or not");
+        let since = now_ms - self.changed_ms[&(topic, of)];
+        assert!(since >= DEBOUNCE.as_millis() as u64, "{of:?} is told after {since} ms");
+        *(if has_joined { &mut self.joins } else { &mut self.leaves }) += 1;
+    }
+}
+
+impl Run {
+    fn new() -> Run {
+        Run {
+            presence: Presence::default(),
+            topics: ["a", "b"].map(|name| name.parse().unwrap()),
+            model: Model::default(),
+            names: [None; CONNECTIONS],
+            now_ms: 5000,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_millis(self.now_ms)
+    }
+
+    fn enter(&mut self, topic: usize, connection: u64) {
+        let name = self.names[connection as usize];
+        let identity = name.map(|name| Identity::new(name).unwrap());
+        self.presence.enter(self.now(), &self.topics[topic], id(connection), identity.clone());
+        if connection.is_multiple_of(2) {
+            let info = "x".repeat(connection as usize);
+            self.presence.describe(&self.topics[topic], id(connection), identity, &info);
+        }
+        let name = *self.model.on.get(&(topic, connection)).unwrap_or(&name);
+        let (of, now_ms) = (person(name, connection), self.now_ms);
+        self.model.change(topic, of, now_ms, |model| {
+            model.on.insert((topic, connection), name);
+        });
+    }
+
+    fn leave(&mut self, topic: usize, connection: u64) {
+        let identity = self.names[connection as usize].map(|name| Identity::new(name).unwrap());
+        self.presence.leave(self.now(), &self.topics[topic], id(connection), identity);
+        if let Some(&name) = self.model.on.get(&(topic, connection)) {
+            let (of, now_ms) = (person(name, connection), self.now_ms);
+            self.model.change(topic, of, now_ms, |model| {
+                model.on.remove(&(topic, connection));
+            });
+        }
+    }
+
+    fn step(&mut self, rng: &mut Rng) {
+        let (topic, connection) = (rng.below(2) as usize, rng.below(CONNECTIONS as u64));
+        match rng.below(10) {
+            0..3 => self.enter(topic, connection),
+            3..5 => self.leave(topic, connection),
+            // The connection ends.
+            5 => (0..2).for_each(|topic| self.leave(topic, connection)),
+            // Another one takes its place.
+            6 => {
+                let next = (connection + 1) % CONNECTIONS as u64;
+                (0..2).for_each(|topic| self.leave(topic, next));
+                self.names[next as usize] = self.names[connection as usize];
+                self.enter(topic, next);
+                (0..2).for_each(|topic| self.leave(topic, connection));
+            }
+            // A connection keeps its name while it is on a topic.
+            7 if self.model.on.keys().all(|(_, on)| *on != connection) => {
+                self.names[connection as usize] = NAMES[rng.below(5) as usize];
+            }
+            _ => self.pass(rng.below(700)),
+        }
+        self.check();
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now_ms += ms;
+        while let Some(told) = self.presence.poll_told(self.now()) {
+            let topic = self.topics.iter().position(|topic| *topic == told.topic).unwrap();
+            told.joined.iter().for_each(|seen| self.model.tell(topic, seen, self.now_ms, true));
+            told.left.iter().for_each(|seen| self.model.tell(topic, seen, self.now_ms, false));
+            assert!(!told.joined.is_empty() || !told.left.is_empty());
+            assert_eq!(told.count, self.presence.count(&told.topic));
+        }
+        // What has stayed so for long has been told.
+        let late = (DEBOUNCE + GRID).as_millis() as u64;
+        for ((topic, of), changed_ms) in &self.model.changed_ms {
+            let is_there = self.model.is_there(*topic, *of);
+            let is_told = self.model.told.contains(&(*topic, *of)) == is_there;
+            assert!(is_told || self.now_ms < changed_ms + late, "{of:?} is not told");
+        }
+    }
+
+    /// Listed are all that are there, and one connection of each who has gone and was not told to.
+    fn check(&self) {
+        for (topic, name) in self.topics.iter().enumerate() {
+            let mut gone: Vec<Person> = Vec::new();
+            let mut there = 0;
+            for (connection, identity, _) in self.presence.members(name) {
+                let number = connection.as_u64() - 1;
+                let known = identity.map(Identity::as_str);
+                let is_on = self.model.on.get(&(topic, number)).is_some_and(|name| *name == known);
+                if is_on {
+                    there += 1;
+                    continue;
+                }
+                let known = NAMES.into_iter().find(|name| *name == known).unwrap();
+                gone.push(person(known, number));
+                assert!(self.model.told.contains(&(topic, person(known, number))), "a ghost");
+                assert!(!self.model.is_there(topic, person(known, number)));
+            }
+            let on = self.model.on.keys().filter(|(at, _)| *at == topic).count();
+            assert_eq!((there, there + gone.len()), (on, self.presence.count(name)));
+            gone.sort_unstable();
+            assert!(gone.is_sorted_by(|one, other| one < other), "{gone:?}: once each");
+        }
+        let count: usize = self.topics.iter().map(|topic| self.presence.count(topic)).sum();
+        assert_eq!(self.presence.len(), count);
+        assert!(self.presence.bytes() >= count * Presence::MEMBER_BYTES);
+    }
+}
+
+fn program(seed: u64) {
+    let mut rng = Rng::new(seed);
+    let mut run = Run::new();
+    for _ in 0..STEPS {
+        run.step(&mut rng);
+    }
+    for connection in 0..CONNECTIONS as u64 {
+        (0..2).for_each(|topic| run.leave(topic, connection));
+    }
+    run.pass((DEBOUNCE + GRID).as_millis() as u64);
+    run.check();
+    assert_eq!(run.model.joins, run.model.leaves, "they balance");
+    assert!(run.presence.is_empty() && run.model.told.is_empty());
+    assert_eq!((run.presence.bytes(), run.presence.next_at()), (0, None));
+}
+
+// FAULTS 238 and 239: joins and leaves balance, no person joins twice, nobody stays who is gone.
+#[test]
+fn joins_and_leaves_alternate_and_balance() {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let (first, rounds) = match number("SEED") {
+        Some(seed) => (seed, 1),
+        None => (0, number("ROUNDS").unwrap_or(3000)),
+    };
+    for seed in first..first + rounds {
+        let outcome = std::panic::catch_unwind(|| program(seed));
+        if let Err(panic) = outcome {
+            eprintln!("SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn a_crowd_is_told_in_bounded_parts() {
+    let mut presence = Presence::default();
+    let topic: Name = "a".parse().unwrap();
+    let now = Instant::from_millis(1);
+    (0..250).for_each(|n| presence.enter(now, &topic, id(n), None));
+    assert_eq!(presence.poll_told(now), None);
+    let at = presence.next_at().unwrap();
+    assert!(at.since(now) >= DEBOUNCE && at.since(now) <= DEBOUNCE + GRID);
+    let parts = std::iter::from_fn(|| presence.poll_told(at));
+    let parts: Vec<_> =
+        parts.map(|told| (told.joined.len(), told.left.len(), told.count)).collect();
+    assert_eq!(parts, [(100, 0, 250), (100, 0, 250), (50, 0, 250)]);
+    (0..250).for_each(|n| presence.leave(at, &topic, id(n), None));
+    assert_eq!(presence.count("a"), 250, "they may come back");
+    let at = presence.next_at().unwrap();
+    let parts = std::iter::from_fn(|| presence.poll_told(at));
+    let parts: Vec<_> =
+        parts.map(|told| (told.joined.len(), told.left.len(), told.count)).collect();
+    assert_eq!(parts, [(0, 100, 150), (0, 100, 50), (0, 50, 0)]);
+    assert!(presence.is_empty());
+}
