@@ -79,10 +79,12 @@
 //! | | `handler`, `typed`, `stream`, `upload` | what applications write |
 //! | | `dial`, `link`, `request` | to whom a client connects; what it is told and may ask; plain requests |
 //! | | `store` | the thread that writes events of durable topics, behind the feature of that name |
+//! | | `cluster` | the threads that write to Redis and read from it, behind the feature of that name |
 //! | | `worker`, `job_queue` | the threads that it runs on, and who wakes them |
 //! | `system` | | descriptors, memory, the process, the file of tokens, the file of the store |
 //! | `core` | `engine` | all connections; `handle_*` in, `poll_*` out; the order of a turn; what each path serves |
 //! | | `client` | the other end, behind the feature of that name: from the first try to the last, topics over `/ws`, event streams, plain requests |
+//! | | `cluster` | the log that several servers share, behind the feature of that name: what Redis is told, and what follows from its answers |
 //! | | `transport` | bytes between a socket and the engine, and how to add another kind |
 //! | | `connection`, `outbox` | one connection: a machine for each protocol, its deadlines and ends; what waits to be sent |
 //! | | `contract` | events, routes: what engine and application tell each other; what a log that answers later is told |

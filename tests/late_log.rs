@@ -14,5 +14,8 @@ mod log;
 mod never;
 #[path = "late_log/order.rs"]
 mod order;
+#[cfg(feature = "cluster")]
+#[path = "late_log/renewed.rs"]
+mod renewed;
 #[path = "late_log/repeats.rs"]
 mod repeats;

@@ -117,6 +117,7 @@ fn modules_of_the_core_name_none_above_them() {
     const FLOORS: &[&str] = &[
         "engine",
         "client",
+        "cluster",
         "transport",
         "connection",
         "outbox",

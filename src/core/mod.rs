@@ -6,6 +6,7 @@
 //! |---|---|
 //! | all connections of a server | [`engine`] |
 //! | the other end: what a client does | `client` (with the feature of that name) |
+//! | what servers of a cluster tell each other | `cluster` (with the feature of that name) |
 //! | what carries bytes | [`transport`] |
 //! | one connection | [`connection`], [`outbox`] |
 //! | what the engine and the application tell each other | [`contract`] |
@@ -23,6 +24,8 @@ pub mod admission;
 pub mod bridge;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod contract;

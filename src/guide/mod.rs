@@ -19,6 +19,7 @@
 //! | [`proxies`] | nginx, HAProxy, Varnish or Caddy stand in front of it |
 //! | [`tls`] | the server itself speaks TLS, or clients show certificates |
 //! | [`store`] | events must outlast a restart, or a power cut |
+//! | [`cluster`] | topics are shared by several servers |
 //! | [`bridges`] | topics go on to another server, or come from there |
 //! | [`small_machines`] | every kilobyte counts |
 //! | [`performance`] | you want to know what it costs, and how to measure that again |
@@ -47,6 +48,7 @@ page!(operating, "operating.md");
 page!(proxies, "proxies.md");
 page!(tls, "tls.md");
 page!(store, "store.md");
+page!(cluster, "cluster.md");
 page!(bridges, "bridges.md");
 page!(small_machines, "small_machines.md");
 page!(performance, "performance.md");

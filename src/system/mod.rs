@@ -3,6 +3,8 @@
 pub mod descriptors;
 pub mod machine;
 pub mod process;
+#[cfg(feature = "cluster")]
+pub(crate) mod redis;
 pub(crate) mod spawn;
 #[cfg(feature = "store")]
 pub mod store;

@@ -200,6 +200,14 @@ impl Shared {
         is_sent
     }
 
+    /// Sends commands of a thread that may wait until there is room for them. Returns whether the
+    /// loop is still there.
+    #[cfg(feature = "cluster")]
+    pub fn send_patiently(&self, commands: Vec<Command>) -> bool {
+        let bytes = commands.iter().map(Command::bytes).sum();
+        self.send_from_worker(Batch { from: None, commands, bytes })
+    }
+
     /// Leaves a batch of a worker for the loop, waiting for room: the loop must be woken for it.
     /// Returns whether the loop is still there.
     fn leave_from_worker(&self, batch: Batch) -> bool {

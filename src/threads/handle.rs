@@ -298,6 +298,14 @@ impl Handle {
         self.submit(Command::Logged(Box::new(logged)))
     }
 
+    /// Gives the server messages of the log that it follows, and waits until there is room for
+    /// them. Returns whether the server is still there.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn logged_patiently(&self, logged: Vec<Logged>) -> bool {
+        let commands = logged.into_iter().map(|one| Command::Logged(Box::new(one)));
+        self.shared.send_patiently(commands.collect())
+    }
+
     /// Runs a job after `span`, on a worker, where it may block; with `workers = 0` on the loop
     /// thread, where it must not. A handler that is stuck counts as one of `deadlines.handler`. A
     /// job that panics is counted as a handler that does.

@@ -1,6 +1,8 @@
 //! Handlers, the threads that they run on, and commands from any thread.
 
 mod answer;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod command_queue;
 #[cfg(feature = "client")]
 pub mod dial;

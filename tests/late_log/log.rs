@@ -35,7 +35,7 @@ impl Late {
     /// Answers the one of this payload with the next id. Returns the id.
     #[track_caller]
     pub fn answer(&mut self, payload: &str) -> String {
-        let Publication { ticket, topic, content } = self.take(payload);
+        let Publication { ticket, topic, content, .. } = self.take(payload);
         self.give(Some(ticket), &topic, content)
     }
 

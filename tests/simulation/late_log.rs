@@ -58,7 +58,7 @@ impl LateLog {
         }
         let is_due = |(at, ..): &(u64, Fate, Publication)| *at <= now;
         let place = self.waiting.iter().position(is_due)?;
-        let (_, fate, Publication { ticket, topic, content }) = self.waiting.swap_remove(place);
+        let (_, fate, Publication { ticket, topic, content, .. }) = self.waiting.swap_remove(place);
         if fate == Fate::Refused {
             return Some(Logged::Refused(ticket));
         }

@@ -47,6 +47,8 @@ impl Config {
         let found = found.chain(self.jwt_contradictions());
         #[cfg(feature = "store")]
         let found = found.chain(self.store_contradictions());
+        #[cfg(feature = "cluster")]
+        let found = found.chain(self.cluster_contradiction());
         #[cfg(feature = "tls")]
         let found = found.chain(self.tls_contradictions());
         #[cfg(feature = "bridge")]
@@ -152,7 +154,9 @@ impl Config {
         #[cfg(feature = "client")]
         let doubts: Vec<_> = doubts.into_iter().chain(self.service_doubt()).collect();
         #[cfg(feature = "store")]
-        let doubts = doubts.into_iter().chain(self.store_doubt()).collect();
+        let doubts: Vec<_> = doubts.into_iter().chain(self.store_doubt()).collect();
+        #[cfg(feature = "cluster")]
+        let doubts = doubts.into_iter().chain(self.cluster_doubt()).collect();
         doubts
     }
 

@@ -10,6 +10,10 @@ use log::LevelFilter;
 
 #[cfg(feature = "tls")]
 use super::ClientCertificates;
+#[cfg(feature = "cluster")]
+use super::Offline;
+#[cfg(feature = "cluster")]
+use super::cluster::{ClusterName, Redis};
 #[cfg(feature = "client")]
 use super::kinds::Proxy;
 #[cfg(feature = "jwt")]
@@ -52,7 +56,7 @@ impl Key {
 
     /// Returns whether a running server keeps its value of this key until a restart.
     pub fn takes_restart(&self) -> bool {
-        matches!(self.section(), "unix" | "watch" | "serve" | "store")
+        matches!(self.section(), "unix" | "watch" | "serve" | "store" | "cluster")
             || matches!(self.name, "listen" | "admin_listen" | "workers" | "tick" | "turn.events")
     }
 
@@ -221,6 +225,18 @@ pub const KEYS: &[Key] = &[
     key!(store.budget, OrOff(Size(MEBIBYTE..=64 * GIBIBYTE)), "bytes written in a day"),
     #[cfg(feature = "store")]
     key!(store.when_spent, OneOf(WHEN_SPENT), "beyond it: events wait, or stay in memory alone"),
+    #[cfg(feature = "cluster")]
+    key!(cluster.redis, OrOff(Redis), "the Redis by which several servers share their topics"),
+    #[cfg(feature = "cluster")]
+    key!(cluster.name, ClusterName, "the name that these servers have in common"),
+    #[cfg(feature = "cluster")]
+    key!(cluster.node, OrAuto(ClusterName), "the name of this server alone"),
+    #[cfg(feature = "cluster")]
+    key!(cluster.retain_events, Count(100..=100_000_000), "events kept in Redis, about"),
+    #[cfg(feature = "cluster")]
+    key!(cluster.offline, OneOf(OFFLINES), "publications while Redis is away"),
+    #[cfg(feature = "cluster")]
+    key!(cluster.grace, ALWAYS, "Redis away for longer: /readyz answers 503"),
     #[cfg(feature = "streams")]
     key!(serve.files, OrOff(File), "folder whose files are served at /"),
     key!(watch.interval, OrOff(Span(SECOND..=HOUR)), "how often to look for shifts of rates"),
@@ -325,6 +341,9 @@ const RATE_ACTIONS: &[(&str, RateAction)] =
     &[("pause", RateAction::Pause), ("close", RateAction::Close)];
 
 const REVOKES: &[(&str, Revoke)] = &[("keep", Revoke::Keep), ("close", Revoke::Close)];
+
+#[cfg(feature = "cluster")]
+const OFFLINES: &[(&str, Offline)] = &[("refuse", Offline::Refuse), ("queue", Offline::Queue)];
 
 #[cfg(feature = "store")]
 const ACKS: &[(&str, StoreAck)] = &[("memory", StoreAck::Memory), ("flash", StoreAck::Flash)];
@@ -436,6 +455,8 @@ mod tests {
         let expected = &*expected.replace("serve.files", STORE_DEFAULTS);
         #[cfg(feature = "presence")]
         let expected = &*expected.replace("topics.retain_for=10m", PRESENCE_DEFAULTS);
+        #[cfg(feature = "cluster")]
+        let expected = &*expected.replace("serve.files", CLUSTER_DEFAULTS);
         let config = Config::default();
         let shown: Vec<_> =
             KEYS.iter().map(|key| format!("{}={}", key.name, key.value(&config))).collect();
@@ -457,6 +478,10 @@ mod tests {
     #[cfg(feature = "store")]
     const STORE_DEFAULTS: &str = "store.file=off store.bytes=1m store.topics=off store.sync=1s \
         store.ack=memory store.budget=off store.when_spent=slow serve.files";
+
+    #[cfg(feature = "cluster")]
+    const CLUSTER_DEFAULTS: &str = "cluster.redis=off cluster.name=heartwheel cluster.node=auto \
+        cluster.retain_events=100000 cluster.offline=refuse cluster.grace=10s serve.files";
 
     #[cfg(feature = "client")]
     const ADMISSION_DEFAULTS: &str = "admission.tokens=off admission.request=off \

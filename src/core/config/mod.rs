@@ -23,6 +23,8 @@ mod address;
 mod bridge;
 mod check;
 mod client;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod keys;
 mod kinds;
 mod networks;
@@ -54,6 +56,10 @@ pub use bridge::{BRIDGE_KEYS, Bridge, BridgeKey};
 pub(crate) use check::NEEDS_TRUSTED;
 pub use check::Report;
 pub use client::ClientAdvice;
+#[cfg(feature = "cluster")]
+pub(crate) use cluster::{CLUSTER_QUEUE_BYTES, OFFLINE_QUEUE_BYTES, RedisPlace};
+#[cfg(feature = "cluster")]
+pub use cluster::{Cluster, Offline, RedisUrl, RedisUrlError};
 pub use keys::{KEYS, Key};
 pub use networks::{Network, Networks};
 #[cfg(feature = "client")]
@@ -124,6 +130,9 @@ pub struct Config {
     /// Which topics outlast a restart.
     #[cfg(feature = "store")]
     pub store: Store,
+    /// With which servers topics are shared.
+    #[cfg(feature = "cluster")]
+    pub cluster: Cluster,
     /// Early warning.
     pub watch: Watch,
     /// Which clients are counted apart.
@@ -236,6 +245,8 @@ impl Default for Config {
             topics: Topics::default(),
             #[cfg(feature = "store")]
             store: Store::default(),
+            #[cfg(feature = "cluster")]
+            cluster: Cluster::default(),
             watch: Watch::default(),
             canary: Canary::default(),
             #[cfg(feature = "streams")]
@@ -276,6 +287,8 @@ pub(super) fn no_such_key(name: &str) -> &'static str {
         }
         #[cfg(not(feature = "store"))]
         _ if name.starts_with("store.") => "this build has no durable topics: feature `store`",
+        #[cfg(not(feature = "cluster"))]
+        _ if name.starts_with("cluster.") => "this build has no cluster: feature `cluster`",
         #[cfg(feature = "bridge")]
         _ if name.starts_with(bridge::PREFIX) => bridge::no_such_key(name),
         _ => "there is no such key",
@@ -314,7 +327,11 @@ impl fmt::Display for ConfigError {
         if let Some(line) = self.line {
             write!(f, "line {line}: ")?;
         }
-        for c in self.given.chars() {
+        #[cfg(feature = "cluster")]
+        let given = cluster::without_password(&self.given);
+        #[cfg(not(feature = "cluster"))]
+        let given = &self.given;
+        for c in given.chars() {
             if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
         }
         write!(f, ": {}", self.rule)

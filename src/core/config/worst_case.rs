@@ -112,6 +112,8 @@ impl Config {
         terms.extend(self.opinions_term());
         #[cfg(feature = "store")]
         terms.extend(self.store_term());
+        #[cfg(feature = "cluster")]
+        terms.extend(self.cluster_terms());
         terms
     }
 

@@ -23,6 +23,7 @@
 //! log is unavailable. The event may still be published: it is delivered when the log gives it. The
 //! same holds if the publisher's connection has ended: only the answer is dropped.
 
+use crate::core::ground::identity::Author;
 use crate::core::topics::{Content, EventId, Name};
 
 /// Names one publication until it is answered. No two publications of a server have the same
@@ -42,6 +43,12 @@ impl Ticket {
     pub fn as_u64(self) -> u64 {
         self.0
     }
+
+    /// Returns the ticket that [`Ticket::as_u64`] gave this number for.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn from_u64(number: u64) -> Ticket {
+        Ticket(number)
+    }
 }
 
 /// An event that the log is to take. From now on only the log holds the payload.
@@ -53,6 +60,9 @@ pub struct Publication {
     pub topic: Name,
     /// What was published.
     pub content: Content,
+    /// What the publication is known by, if its client may send it again, perhaps to another
+    /// server.
+    pub(crate) known_by: Option<(Author, i64)>,
 }
 
 /// A message from the log. It may come at any time, or never.
@@ -74,6 +84,18 @@ pub enum Logged {
     },
     /// The log has not taken the event of this ticket, and will not take it.
     Refused(Ticket),
+    /// The log has had this event before: its client has sent it again, to this server or to
+    /// another. It bears this id.
+    #[cfg(feature = "cluster")]
+    Repeated(Ticket, EventId),
+    /// The log goes on behind this id, and what it had before may be incomplete. No position before
+    /// the id is good any more, and each subscriber is told a gap. The low 16 bits of its `SEQ` are
+    /// the log's number from now on.
+    #[cfg(feature = "cluster")]
+    Renewed(EventId),
+    /// Whether the log can be reached. Until it is said the log counts as not reached.
+    #[cfg(feature = "cluster")]
+    Reached(bool),
     /// The store has the event of this ticket on flash, which has been published with this id; or,
     /// without an id, it will not have it.
     #[cfg(feature = "store")]
@@ -86,6 +108,8 @@ impl Logged {
         match self {
             Logged::Event { topic, content, .. } => topic.len() + content.payload.len(),
             Logged::Refused(_) => 0,
+            #[cfg(feature = "cluster")]
+            Logged::Repeated(..) | Logged::Renewed(_) | Logged::Reached(_) => 0,
             #[cfg(feature = "store")]
             Logged::Kept(..) => 0,
         }

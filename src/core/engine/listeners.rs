@@ -134,6 +134,12 @@ impl Engine {
         }
     }
 
+    /// Lets the replay of a listener go on, if the subscriber is one.
+    #[cfg(feature = "cluster")]
+    pub(super) fn wake_listener(&mut self, id: ConnectionId) {
+        self.listeners.hungry.extend(number_of(id));
+    }
+
     /// Goes on with the replays that waited for this turn.
     #[inline]
     pub(super) fn feed_listeners(&mut self, now: Instant) {

@@ -36,6 +36,12 @@ impl Author {
         Author([identity, "\0", client].concat().into())
     }
 
+    /// Returns the text, which is the same on every server.
+    #[cfg(feature = "cluster")]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Returns the length of the text, in bytes.
     pub fn len(&self) -> usize {
         self.0.len()

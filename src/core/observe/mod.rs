@@ -2,6 +2,8 @@
 
 #[cfg(feature = "bridge")]
 pub mod bridges;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod figures;
 pub mod metrics;
 #[cfg(feature = "client")]

@@ -113,6 +113,15 @@ impl Issuer {
         *self = Issuer { first: last, last };
     }
 
+    /// Goes on behind `first`, from where on nothing of the log is missing. Positions before it are
+    /// not good any more.
+    #[cfg(feature = "cluster")]
+    pub fn renew(&mut self, first: EventId) -> EventId {
+        let first = first.max(self.last);
+        self.follow(first);
+        first
+    }
+
     /// Takes the next id of the log. Returns whether the id is greater than all before; if not,
     /// nothing changes.
     pub fn take(&mut self, id: EventId) -> bool {

@@ -1,7 +1,13 @@
 //! Events of a log that issues the ids: [`backbone`](crate::core::contract::backbone).
 
+#[cfg(feature = "cluster")]
+use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
 
+#[cfg(feature = "cluster")]
+use super::Name;
+#[cfg(feature = "cluster")]
+use super::subscriptions::State;
 use super::{Content, EventId, Payload, PublishError, Topics};
 
 impl Topics {
@@ -10,6 +16,35 @@ impl Topics {
     pub fn follow_log(&mut self, last: EventId) {
         debug_assert_eq!(self.published, 0, "ids of this server would be in the way");
         self.issuer.follow(last);
+    }
+
+    /// Goes on with the log behind `first`: what it had before may be incomplete. No position
+    /// before `first` is good any more. Each subscriber is to be told a gap, and readers are told
+    /// one for each topic that they read. What a subscriber had not been given before is in its
+    /// gap.
+    ///
+    /// Events before stay only as the newest ones of their topics. Returns the connections whose
+    /// replay has to go on, some of them several times. Takes time by the number of subscriptions.
+    #[cfg(feature = "cluster")]
+    pub fn renew_log(&mut self, first: EventId) -> Vec<ConnectionId> {
+        self.floor = self.issuer.renew(first);
+        let keys: Vec<_> = self.subscriptions.keys().collect();
+        let mut told = Vec::with_capacity(keys.len());
+        for key in keys {
+            if Name::is_own(self.topic_of(key)) {
+                continue;
+            }
+            if self.is_live(key) {
+                self.leave_live(key);
+            }
+            let end = self.table[self.subscriptions[key].topic].log.end();
+            let subscription = &mut self.subscriptions[key];
+            (subscription.state, subscription.next) = (State::Gap, end);
+            told.push(subscription.connection);
+        }
+        #[cfg(feature = "bridge")]
+        self.renew_readers();
+        told
     }
 
     /// Takes the next event of the log, as [`Topics::publish`] takes an event. Returns whether the
@@ -121,5 +156,97 @@ mod tests {
         let read = topics.read_after(NOW, "b", After::Position(id(6000)));
         assert_eq!(read.gap, Some(Gap { first: None }));
         assert_eq!(topics.read_after(NOW, "b", After::Position(id(7000))).gap, None);
+    }
+
+    // FAULTS 280, 281: nothing that may be missing is left untold.
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn a_log_that_begins_anew_is_a_gap_for_everyone() {
+        use super::super::Replay;
+        use super::super::tests::Peer;
+
+        let mut topics = following();
+        topics.take_logged(NOW, id(6000), "a", text());
+        let mut live = Peer::live(&mut topics, 0, "a");
+        let mut late = Peer::new(1);
+        let late_key = late.subscribe(&mut topics, "a", After::Position(EventId::ZERO));
+        let _own = Peer::live(&mut topics, 2, "$stats");
+        let (number, first) = (NUMBER + 1, EventId::new(6500, NUMBER + 1));
+        let told = topics.renew_log(first);
+        assert_eq!(told, [live.id, late.id]);
+        check(&topics);
+        assert_eq!(topics.position(), first);
+        for position in [EventId::ZERO, id(5000), id(6000)] {
+            for topic in ["a", "unknown"] {
+                let read = topics.read_after(NOW, topic, After::Position(position));
+                assert_eq!(read.gap, Some(Gap { first: None }), "{position} {topic}");
+                assert_eq!((read.events().count(), read.position()), (0, first));
+            }
+        }
+        assert_eq!(topics.read_after(NOW, "a", After::Position(first)).gap, None);
+        assert_eq!(topics.latest(NOW, "a").map(|event| event.id), Some(id(6000)));
+        let next = EventId::new(7000, number);
+        assert!(topics.take_logged(NOW, next, "a", text()));
+        for key in [live.list.key().unwrap(), late_key] {
+            let gap = Gap { first: Some(next) };
+            assert_eq!(topics.poll_replay(key), Some(Replay::Gap(gap)));
+            assert!(
+                matches!(topics.poll_replay(key), Some(Replay::Event(event)) if event.id == next)
+            );
+            assert_eq!(topics.poll_replay(key), Some(Replay::CaughtUp(next)));
+        }
+        assert!(topics.take_logged(NOW, EventId::new(7001, number), "a", text()));
+        assert_eq!(std::iter::from_fn(|| topics.poll_delivery()).count(), 2);
+        check(&topics);
+        live.leave(&mut topics);
+        late.leave(&mut topics);
+    }
+
+    // Also in the middle of a fan-out: what was on its way is in the gap.
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn a_log_may_begin_anew_while_events_are_on_their_way() {
+        use super::super::tests::Peer;
+
+        for given in 0..5 {
+            let mut topics = following();
+            let peers = [0, 1].map(|n| Peer::live(&mut topics, n, "a"));
+            for ms in [6000, 6001] {
+                topics.take_logged(NOW, id(ms), "a", text());
+            }
+            for _ in 0..given {
+                assert!(given == 4 || topics.poll_delivery().is_some());
+            }
+            topics.renew_log(EventId::new(6500, NUMBER + 1));
+            check(&topics);
+            assert!(topics.poll_delivery().is_none());
+            for peer in &peers {
+                let key = peer.list.key().unwrap();
+                assert!(topics.has_gap(key), "{given}");
+            }
+            check(&topics);
+        }
+    }
+
+    #[cfg(all(feature = "cluster", feature = "bridge"))]
+    #[test]
+    fn readers_are_told_a_gap_where_the_log_begins_anew() {
+        use super::super::What;
+
+        let mut topics = following();
+        topics.take_logged(NOW, id(6000), "a", text());
+        let reader = topics.add_reader(Box::new(|_| true), id(5000), 10).unwrap();
+        topics.renew_log(EventId::new(6500, NUMBER + 1));
+        let next = EventId::new(7000, NUMBER + 1);
+        topics.take_logged(NOW, next, "a", text());
+        let what: Vec<_> =
+            std::iter::from_fn(|| topics.poll_reader(reader)).map(|read| read.what).collect();
+        assert_eq!(what[0], What::Gap(Gap { first: Some(next) }));
+        assert!(matches!(&what[1..], [What::Event(event)] if event.id == next));
+        let again = topics.add_reader(Box::new(|_| true), id(6000), 10).unwrap();
+        let read = topics.poll_reader(again).unwrap();
+        assert_eq!(read.what, What::Gap(Gap { first: Some(next) }));
+        let read = topics.poll_reader(again).unwrap();
+        assert!(matches!(read.what, What::Event(event) if event.id == next));
     }
 }

@@ -77,6 +77,9 @@ pub struct Topics {
     subscriptions: Subscriptions,
     fan_out: FanOut,
     published: u64,
+    /// Before this position the log that is followed may have events that are not here.
+    #[cfg(feature = "cluster")]
+    floor: EventId,
     /// Subscriptions looked at since [`Topics::take_looked_at`].
     looked_at: usize,
     /// What has become of topics' subscribers, if anybody is to be told.
@@ -100,6 +103,8 @@ impl Topics {
             subscriptions: Subscriptions::default(),
             fan_out: FanOut::default(),
             published: 0,
+            #[cfg(feature = "cluster")]
+            floor: EventId::ZERO,
             looked_at: 0,
             audience: None,
             #[cfg(feature = "store")]
@@ -159,14 +164,14 @@ impl Topics {
         let Some(slot) = self.find_trimmed(now, topic) else {
             let (state, _) = self.begin(&self.empty_log(topic), after);
             let gap = (state == State::Gap).then_some(Gap { first: None });
-            return Read { gap, position: self.table.forgotten(), rest: None };
+            return Read { gap, position: self.begun_at(self.table.forgotten()), rest: None };
         };
         let log = &self.table[slot].log;
         let (state, from) = self.begin(log, after);
         let first = log.id(from);
         let gap = (state == State::Gap).then_some(Gap { first });
         let before = from.checked_sub(1).and_then(|ordinal| log.id(ordinal));
-        let position = before.unwrap_or(log.evicted());
+        let position = self.begun_at(before.unwrap_or(log.evicted()));
         Read { gap, position, rest: Some((log, from)) }
     }
 

@@ -276,6 +276,25 @@ impl Topics {
         }
     }
 
+    /// Has each reader be given a gap in each topic that it reads, in the place of what it has not
+    /// been given: the log has begun anew.
+    #[cfg(feature = "cluster")]
+    pub(super) fn renew_readers(&mut self) {
+        let Some(readers) = &mut self.readers else { return };
+        for (place, reader) in readers.places.iter_mut().enumerate() {
+            let Some(reader) = reader else { continue };
+            let bit = ReaderKey(place as u8).bit();
+            reader.unread.clear();
+            for slot in self.table.slots().collect::<Vec<u32>>() {
+                let within = &mut self.table[slot].readers;
+                if within.wanted & bit != 0 {
+                    within.unread |= bit;
+                    reader.unread.insert(Unread { id: self.floor, is_gap: true, slot });
+                }
+            }
+        }
+    }
+
     /// Begins to read a topic, if it is wanted.
     fn begin_reading(&mut self, key: ReaderKey, slot: u32) {
         let Some(reader) = self.readers.as_ref().and_then(|readers| readers.get(key)) else {
@@ -320,7 +339,8 @@ impl Topics {
         match self.begin(log, After::Position(position)) {
             (State::Gap, from) => {
                 // All that is read is greater than the position, if that is known at all.
-                let id = if from == log.after(position) { position } else { EventId::ZERO };
+                let is_known = from == log.after(position);
+                let id = if is_known { position } else { self.begun_at(EventId::ZERO) };
                 Some(Unread { id, is_gap: true, slot })
             }
             (_, from) => log.id(from).map(|id| Unread { id, is_gap: false, slot }),

@@ -135,6 +135,14 @@ impl Topics {
 
     /// Returns how reading a log begins: with a gap or not, and at which ordinal.
     pub(super) fn begin(&self, log: &Log, after: After) -> (State, u64) {
+        let (state, from) = self.begin_in(log, after);
+        // What is behind a gap comes behind all that may be missing.
+        #[cfg(feature = "cluster")]
+        let from = if state == State::Gap { from.max(log.after(self.floor)) } else { from };
+        (state, from)
+    }
+
+    fn begin_in(&self, log: &Log, after: After) -> (State, u64) {
         match after {
             After::Now => (State::Replaying, log.end()),
             After::Position(position) if self.is_good(log, position) => {
@@ -153,7 +161,17 @@ impl Topics {
         let evicted = log.evicted();
         #[cfg(feature = "store")]
         let evicted = evicted.max(self.floor(log));
+        let evicted = self.begun_at(evicted);
         self.is_known(log, position) && evicted <= position
+    }
+
+    /// Returns a position from which on nothing is missing, at or behind one that a log is complete
+    /// from.
+    #[inline]
+    pub(super) fn begun_at(&self, position: EventId) -> EventId {
+        #[cfg(feature = "cluster")]
+        let position = position.max(self.floor);
+        position
     }
 
     /// Returns whether it is known what was published after a position: after the beginning, after

@@ -97,6 +97,12 @@ impl Subscriptions {
         self.0.get(key.0 as usize)
     }
 
+    /// Returns all subscriptions.
+    #[cfg(feature = "cluster")]
+    pub fn keys(&self) -> impl Iterator<Item = SubscriptionKey> {
+        self.0.iter().map(|(key, _)| SubscriptionKey(key as u32))
+    }
+
     /// Adds a subscription, which is in no ring yet.
     pub fn insert(&mut self, subscription: Subscription) -> SubscriptionKey {
         let key = self.0.insert(subscription);

@@ -13,6 +13,8 @@ pub mod hub_cbor;
 pub mod message;
 pub mod payload;
 pub mod proxy_header;
+#[cfg(feature = "cluster")]
+pub mod resp;
 pub mod spare_memory;
 pub mod sse;
 #[cfg(feature = "client")]

@@ -7,6 +7,8 @@ mod accepting;
 mod asking;
 #[cfg(feature = "bridge")]
 mod bridging;
+#[cfg(feature = "cluster")]
+mod clustering;
 mod handlers;
 #[cfg(feature = "ffi")]
 mod host;
@@ -67,6 +69,8 @@ impl EventLoop {
         let event_loop = EventLoop { engine, outside, asked_at: None };
         #[cfg(feature = "store")]
         let event_loop = event_loop.with_store();
+        #[cfg(feature = "cluster")]
+        let event_loop = event_loop.with_cluster()?;
         Ok(event_loop)
     }
 
@@ -199,6 +203,8 @@ impl EventLoop {
         let now = self.outside.clock.now();
         #[cfg(feature = "store")]
         self.give_to_store(now);
+        #[cfg(feature = "cluster")]
+        self.give_to_cluster();
         self.engine.postpone_timers(now);
         self.engine.arm_touched(now);
         self.asked_at = match self.has_work_left() {
@@ -249,7 +255,11 @@ impl Drop for EventLoop {
         self.end_store(now);
         #[cfg(feature = "client")]
         self.outside.clients.end(now);
+        #[cfg(feature = "cluster")]
+        self.give_to_cluster();
         self.outside.inlet.close();
+        #[cfg(feature = "cluster")]
+        self.end_cluster();
         let Some(cancelled) = self.outside.end_pool() else { return };
         if !self.engine.is_told() {
             info!("handlers left running={} cancelled={cancelled}", self.engine.jobs_out());

@@ -40,6 +40,8 @@ use crate::io::sockets::Sockets;
 use crate::system::process::Gauges;
 #[cfg(feature = "client")]
 use crate::system::random_seed;
+#[cfg(feature = "cluster")]
+use crate::threads::cluster::Cluster;
 use crate::threads::command_queue::{Inlet, Shared};
 use crate::threads::handler::Endpoints;
 #[cfg(feature = "client")]
@@ -84,6 +86,9 @@ pub(super) struct Outside {
     /// Where events of durable topics are kept.
     #[cfg(feature = "store")]
     pub store: Option<Store>,
+    /// The log that is shared with other servers.
+    #[cfg(feature = "cluster")]
+    pub cluster: Option<Cluster>,
 }
 
 impl Outside {
@@ -130,6 +135,8 @@ impl Outside {
             bridges: Bridges::default(),
             #[cfg(feature = "store")]
             store: None,
+            #[cfg(feature = "cluster")]
+            cluster: None,
         })
     }
 
@@ -331,6 +338,8 @@ impl World for Outside {
             tls: self.tls_figures(),
             #[cfg(feature = "store")]
             store: self.store.as_ref().map(|store| Box::new(store.figures())),
+            #[cfg(feature = "cluster")]
+            cluster: self.cluster.as_ref().map(|cluster| Box::new(cluster.figures())),
             #[cfg(feature = "bridge")]
             bridges: self.bridges.figures(),
         }

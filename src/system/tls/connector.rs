@@ -72,6 +72,20 @@ pub(crate) fn connector(files: &ConnectorFiles) -> Result<Arc<ClientConfig>, Str
     Ok(Arc::new(config))
 }
 
+/// Makes what a connection to Redis follows: it trusts what a client without a CA file trusts.
+///
+/// # Errors
+///
+/// A sentence that names the file.
+#[cfg(feature = "cluster")]
+pub(crate) fn redis_client() -> Result<Arc<ClientConfig>, String> {
+    let mut config = ClientConfig::clone(&*connector(&ConnectorFiles::default())?);
+    config.alpn_protocols = Vec::new();
+    config.enable_secret_extraction = false;
+    config.key_log = Arc::new(rustls::NoKeyLog);
+    Ok(Arc::new(config))
+}
+
 /// Trusts what these certificates have signed: those of the file, else of `SSL_CERT_FILE`, else of
 /// the system.
 fn by_roots(

@@ -1,7 +1,7 @@
 //! What the files of TLS say: certificates, keys, who signs, what is revoked; and what a handshake
 //! needs of them. All files are read and judged before any of them counts.
 
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "cluster"))]
 mod connector;
 mod names;
 mod secrets;
@@ -33,6 +33,8 @@ use crate::core::wire::tls::{Certificate, Suite};
 use names::Names;
 use tickets::Tickets;
 
+#[cfg(feature = "cluster")]
+pub(crate) use connector::redis_client;
 #[cfg(feature = "client")]
 pub(crate) use connector::{ConnectorFiles, connector};
 pub(crate) use secrets::Secrets;

@@ -21,9 +21,23 @@ impl Engine {
             Refusal::new(503, "the server is draining").into()
         } else if self.budget.is_short() {
             Refusal::new(503, SHORT_OF_MEMORY).into()
+        } else if self.has_lost_cluster(now) {
+            Refusal::new(503, "the cluster's Redis is not reached").into()
         } else {
             Response::new(200).text("ready\n")
         };
         self.handle_answer(now, id, response);
+    }
+
+    /// Returns whether the cluster's log has not been reached for `cluster.grace`.
+    #[cfg(feature = "cluster")]
+    fn has_lost_cluster(&self, now: Instant) -> bool {
+        let grace = self.settings.config.cluster.grace;
+        self.log_away_since().is_some_and(|since| since + grace <= now)
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    fn has_lost_cluster(&self, _: Instant) -> bool {
+        false
     }
 }

@@ -65,6 +65,9 @@ pub(in crate::core::engine) struct Tickets {
     pub(super) bytes: usize,
     /// The publications that the log has still to be given.
     pub(super) outgoing: VecDeque<Publication>,
+    /// Since when the log has not been reached.
+    #[cfg(feature = "cluster")]
+    pub(super) away_since: Option<Instant>,
     /// The tickets of the events that the store has still to be given.
     #[cfg(feature = "store")]
     pub(super) kept: VecDeque<Ticket>,
@@ -83,7 +86,7 @@ impl Tickets {
 
     pub(super) fn ask(&mut self, now: Instant, topic: Name, content: Content) -> Ticket {
         let ticket = self.insert(now, topic.len() + content.payload.len());
-        self.outgoing.push_back(Publication { ticket, topic, content });
+        self.outgoing.push_back(Publication { ticket, topic, content, known_by: None });
         ticket
     }
 

@@ -210,7 +210,41 @@ impl Engine {
     /// Takes the next publication for the log, in the order of asking. To be called after each turn
     /// until it returns `None`.
     pub fn poll_publication(&mut self) -> Option<Publication> {
-        queue::pop(&mut self.queues.followed.tickets_mut()?.outgoing)
+        let tickets = self.queues.followed.tickets_mut()?;
+        let mut publication = queue::pop(&mut tickets.outgoing)?;
+        let asked = tickets.find(publication.ticket);
+        publication.known_by = asked.and_then(|asked| asked.known_by.clone());
+        Some(publication)
+    }
+
+    /// Follows a log that is not reached yet, and may never be: a position of now is a gap when it
+    /// is. To be called before the first event is published.
+    #[cfg(feature = "cluster")]
+    pub fn follow_log_when_reached(&mut self, now: Instant) {
+        self.follow_log(EventId::new(0, 1));
+        if let Some(tickets) = self.queues.followed.tickets_mut() {
+            tickets.away_since = Some(now);
+        }
+    }
+
+    /// Returns since when the log has not been reached; `None` if it is, or if there is none.
+    #[cfg(feature = "cluster")]
+    pub(super) fn log_away_since(&self) -> Option<Instant> {
+        self.queues.followed.tickets()?.away_since
+    }
+
+    /// Goes on with the log behind `first`: each subscriber is told a gap.
+    #[cfg(feature = "cluster")]
+    fn renew_log(&mut self, first: EventId) {
+        for id in self.topics.renew_log(first) {
+            match find_mut(&mut self.connections, id) {
+                Some(connection) => {
+                    connection.flags.feed.replays = true;
+                    self.queues.hungry.push(connection);
+                }
+                None => self.wake_listener(id),
+            }
+        }
     }
 
     /// Publishes by a log that answers later.
@@ -362,6 +396,21 @@ impl Engine {
                 }
             }
             Logged::Refused(ticket) => self.refuse_ticket(now, ticket, REFUSED),
+            #[cfg(feature = "cluster")]
+            Logged::Repeated(ticket, id) => {
+                if self.answer_ticket(now, ticket, Answer::Published(id)) {
+                    self.stats.publishes_repeated += 1;
+                }
+            }
+            #[cfg(feature = "cluster")]
+            Logged::Renewed(first) => self.renew_log(first),
+            #[cfg(feature = "cluster")]
+            Logged::Reached(is_reached) => {
+                if let Some(tickets) = self.queues.followed.tickets_mut() {
+                    let since = tickets.away_since.get_or_insert(now);
+                    tickets.away_since = (!is_reached).then_some(*since);
+                }
+            }
             #[cfg(feature = "store")]
             Logged::Kept(ticket, Some(id)) => {
                 self.answer_ticket(now, ticket, Answer::Published(id));

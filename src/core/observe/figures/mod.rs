@@ -129,6 +129,9 @@ pub struct Surroundings {
     /// What is counted of the store of durable topics, if there is one.
     #[cfg(feature = "store")]
     pub store: Option<Box<crate::core::observe::store::StoreFigures>>,
+    /// What is counted of the cluster, if there is one.
+    #[cfg(feature = "cluster")]
+    pub cluster: Option<Box<crate::core::observe::cluster::ClusterFigures>>,
     /// What is counted of each bridge.
     #[cfg(feature = "bridge")]
     pub bridges: Vec<crate::core::observe::bridges::BridgeFigures>,
@@ -169,6 +172,10 @@ impl Snapshot<'_> {
         #[cfg(feature = "store")]
         if let Some(store) = &self.around.store {
             store.write(&mut out);
+        }
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.around.cluster {
+            cluster.write(&mut out);
         }
         #[cfg(feature = "bridge")]
         if !self.around.bridges.is_empty() {

@@ -1,0 +1,35 @@
+//! The log that several servers share, as the loop has it.
+
+use std::io;
+
+use crate::io::event_loop::EventLoop;
+use crate::threads::cluster::Cluster;
+
+impl EventLoop {
+    /// Follows the log of the cluster, if there is one, whether Redis is there or not.
+    pub(super) fn with_cluster(mut self) -> io::Result<EventLoop> {
+        let config = self.engine.config();
+        let Some(url) = config.cluster.redis.clone() else { return Ok(self) };
+        let machine_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let cluster = Cluster::start(config, &url, &machine_name, &self.handle())?;
+        let now = self.outside.clock.now();
+        self.engine.follow_log_when_reached(now);
+        self.outside.cluster = Some(cluster);
+        Ok(self)
+    }
+
+    /// Gives the log what was published since the last call.
+    pub(super) fn give_to_cluster(&mut self) {
+        let Some(cluster) = &self.outside.cluster else { return };
+        while let Some(publication) = self.engine.poll_publication() {
+            cluster.give(publication);
+        }
+    }
+
+    /// Ends the threads. The loop must take no more commands: they may wait for room.
+    pub(super) fn end_cluster(&mut self) {
+        if let Some(cluster) = &mut self.outside.cluster {
+            cluster.stop();
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! A connection to Redis that blocks: over TCP, TLS or a Unix socket.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use crate::core::config::{RedisPlace, RedisUrl};
+use crate::core::wire::resp::{Decoder, Fault, Value, write_command};
+
+/// What keeps a connection from being made or used, in words.
+#[derive(Debug)]
+pub(crate) enum LinkError {
+    /// The connection, or what came by it.
+    Broken(String),
+    /// An answer took more than it may.
+    TooLarge,
+}
+
+impl LinkError {
+    pub fn sentence(&self) -> String {
+        match self {
+            LinkError::Broken(sentence) => sentence.clone(),
+            LinkError::TooLarge => Fault::TooLarge.to_string(),
+        }
+    }
+}
+
+impl From<io::Error> for LinkError {
+    fn from(error: io::Error) -> LinkError {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                LinkError::Broken("no answer in time".into())
+            }
+            _ => LinkError::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<Fault> for LinkError {
+    fn from(fault: Fault) -> LinkError {
+        match fault {
+            Fault::TooLarge => LinkError::TooLarge,
+            Fault::Garbage => LinkError::Broken(fault.to_string()),
+        }
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    stream: Stream,
+    decoder: Decoder,
+    buffer: Box<[u8]>,
+    out: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
+}
+
+/// Ends a connection from another thread.
+#[derive(Debug)]
+pub(crate) enum Closer {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Closer {
+    pub fn close(&self) {
+        // It may have ended by itself.
+        let _ = match self {
+            Closer::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Closer::Unix(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+}
+
+impl Link {
+    /// Connects to the master. Sentinels are asked anew each time, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no connection.
+    pub fn connect(
+        url: &RedisUrl,
+        (bytes_max, answer_max): (u64, usize),
+    ) -> Result<Link, LinkError> {
+        let make = |stream| Link {
+            stream,
+            decoder: Decoder::new(bytes_max, answer_max),
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            out: Vec::new(),
+        };
+        let mut link = match &url.place {
+            RedisPlace::Tcp(host, port) => make(Stream::Tcp(dial(host, *port)?)),
+            RedisPlace::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_write_timeout(Some(STEP_MAX))?;
+                make(Stream::Unix(stream))
+            }
+            #[cfg(feature = "tls")]
+            RedisPlace::Tls(host, port) => make(secured(host, *port)?),
+            #[cfg(not(feature = "tls"))]
+            RedisPlace::Tls(..) => {
+                return Err(LinkError::Broken("this build has no TLS: feature `tls`".into()));
+            }
+            RedisPlace::Sentinel(hosts, name) => {
+                let (host, port) = ask_sentinels(hosts, name, url)?;
+                make(Stream::Tcp(dial(&host, port)?))
+            }
+        };
+        link.log_in(url)?;
+        Ok(link)
+    }
+
+    fn log_in(&mut self, url: &RedisUrl) -> Result<(), LinkError> {
+        if let Some(password) = &url.password {
+            let user = url.user.as_deref().map(str::as_bytes);
+            let parts = [b"AUTH".as_slice()].into_iter().chain(user);
+            self.ask(parts.chain([password.as_bytes()]))?;
+        }
+        if url.database > 0 {
+            let database = url.database.to_string();
+            self.ask([b"SELECT".as_slice(), database.as_bytes()])?;
+        }
+        Ok(())
+    }
+
+    /// Returns what ends the connection from another thread.
+    pub fn closer(&self) -> io::Result<Closer> {
+        Ok(match &self.stream {
+            Stream::Tcp(stream) => Closer::Tcp(stream.try_clone()?),
+            Stream::Unix(stream) => Closer::Unix(stream.try_clone()?),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => Closer::Tcp(stream.get_ref().try_clone()?),
+        })
+    }
+
+    /// Adds a command to what is sent next.
+    pub fn queue<'a>(&mut self, parts: impl IntoIterator<Item = &'a [u8]>) {
+        write_command(&mut self.out, parts);
+    }
+
+    /// Sends what is queued.
+    pub fn send(&mut self) -> Result<(), LinkError> {
+        let sent = match &mut self.stream {
+            Stream::Tcp(stream) => stream.write_all(&self.out),
+            Stream::Unix(stream) => stream.write_all(&self.out),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.write_all(&self.out).and_then(|()| stream.flush()),
+        };
+        self.out.clear();
+        self.out.shrink_to(BUFFER_BYTES);
+        Ok(sent?)
+    }
+
+    /// Waits for the next answer, for at most `wait` in all.
+    pub fn receive(&mut self, wait: Duration) -> Result<Value, LinkError> {
+        let until = Instant::now() + wait;
+        loop {
+            if let Some(value) = self.decoder.poll() {
+                return Ok(value);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(LinkError::Broken("no answer in time".into()));
+            }
+            self.set_read_timeout(left)?;
+            let count = match &mut self.stream {
+                Stream::Tcp(stream) => stream.read(&mut self.buffer),
+                Stream::Unix(stream) => stream.read(&mut self.buffer),
+                #[cfg(feature = "tls")]
+                Stream::Tls(stream) => stream.read(&mut self.buffer),
+            };
+            match count {
+                Ok(0) => return Err(LinkError::Broken("Redis has ended the connection".into())),
+                Ok(count) => self.decoder.feed(&self.buffer[..count])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Asks, and waits for the answer, which must not be an error.
+    pub fn ask<'a>(
+        &mut self,
+        parts: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Value, LinkError> {
+        self.queue(parts);
+        self.send()?;
+        match self.receive(STEP_MAX)? {
+            Value::Error(error) => Err(LinkError::Broken(error)),
+            value => Ok(value),
+        }
+    }
+
+    fn set_read_timeout(&self, wait: Duration) -> io::Result<()> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.set_read_timeout(Some(wait)),
+            Stream::Unix(stream) => stream.set_read_timeout(Some(wait)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.get_ref().set_read_timeout(Some(wait)),
+        }
+    }
+}
+
+/// Connects to the first address of a host that takes it.
+fn dial(host: &str, port: u16) -> Result<TcpStream, LinkError> {
+    let mut error = LinkError::Broken(format!("{host} has no address"));
+    for address in (host, port).to_socket_addrs()?.take(ADDRESSES_MAX) {
+        match TcpStream::connect_timeout(&address, STEP_MAX) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                stream.set_write_timeout(Some(STEP_MAX))?;
+                return Ok(stream);
+            }
+            Err(fault) => error = fault.into(),
+        }
+    }
+    Err(error)
+}
+
+#[cfg(feature = "tls")]
+fn secured(host: &str, port: u16) -> Result<Stream, LinkError> {
+    let config = crate::system::tls::redis_client().map_err(LinkError::Broken)?;
+    let name = rustls::pki_types::ServerName::try_from(host.to_owned());
+    let name = name.map_err(|_| LinkError::Broken(format!("{host} is no name of a server")))?;
+    let connection = rustls::ClientConnection::new(config, name);
+    let connection = connection.map_err(|error| LinkError::Broken(error.to_string()))?;
+    let stream = dial(host, port)?;
+    stream.set_read_timeout(Some(STEP_MAX))?;
+    let mut stream = rustls::StreamOwned::new(connection, stream);
+    // So a handshake that fails is told as what it is.
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    Ok(Stream::Tls(Box::new(stream)))
+}
+
+/// Asks the sentinels where the master is.
+fn ask_sentinels(
+    hosts: &[(String, u16)],
+    name: &str,
+    url: &RedisUrl,
+) -> Result<(String, u16), LinkError> {
+    let mut error = LinkError::Broken("there is no sentinel".into());
+    for (host, port) in hosts {
+        let place = RedisPlace::Tcp(host.clone(), *port);
+        let sentinel = RedisUrl { place, user: None, password: None, database: 0 };
+        match ask_sentinel(&sentinel, name, url) {
+            Ok(found) => return Ok(found),
+            Err(fault) => {
+                let sentence = fault.sentence();
+                error = LinkError::Broken(format!("sentinel {host}:{port}: {sentence}"));
+            }
+        }
+    }
+    Err(error)
+}
+
+fn ask_sentinel(
+    sentinel: &RedisUrl,
+    name: &str,
+    url: &RedisUrl,
+) -> Result<(String, u16), LinkError> {
+    let mut link = Link::connect(sentinel, (4096, 64 * 1024))?;
+    let question = || [b"SENTINEL".as_slice(), b"get-master-addr-by-name", name.as_bytes()];
+    let mut answer = link.ask(question());
+    if let Err(LinkError::Broken(sentence)) = &answer
+        && sentence.starts_with("NOAUTH")
+    {
+        link.log_in(url)?;
+        answer = link.ask(question());
+    }
+    let answer = answer?;
+    let found = answer.list().and_then(|list| match list {
+        [host, port] => Some((host.text()?.to_owned(), port.text()?.parse().ok()?)),
+        _ => None,
+    });
+    found.ok_or_else(|| LinkError::Broken(format!("it knows no master {name}")))
+}
+
+/// How long connecting, a write, or the answer to a short question may take.
+const STEP_MAX: Duration = Duration::from_secs(2);
+/// How many addresses of a host are tried.
+const ADDRESSES_MAX: usize = 4;
+const BUFFER_BYTES: usize = 16 * 1024;

@@ -1,0 +1,931 @@
+"""Runs nodes of a cluster on real Redis servers, does to both what can be done, and prints what held.
+
+    check.py SERVER [CASE...]
+
+Everything stays on 127.0.0.1. Exit status 1 if anything did not hold.
+"""
+import base64
+import collections
+import http.client
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+PATIENCE = 30
+ROUNDS = int(os.environ.get("ROUNDS", "2"))
+CERTIFICATES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tls", "certificates")
+
+work = tempfile.mkdtemp(prefix="heartwheel-cluster-")
+children = []
+program = None
+
+
+# -- Processes -------------------------------------------------------------------------------------
+
+def start(*command, log=subprocess.DEVNULL, **more):
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                               start_new_session=True, **more)
+    children.append(process)
+    return process
+
+
+def stop(process, number=signal.SIGKILL):
+    try:
+        os.killpg(process.pid, signal.SIGCONT)
+        os.killpg(process.pid, number)
+        process.wait(20)
+    except (ProcessLookupError, subprocess.TimeoutExpired):
+        pass
+    if process in children:
+        children.remove(process)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(what, holds, seconds=PATIENCE):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            value = holds()
+        except (OSError, EOFError, http.client.HTTPException, RedisError):
+            value = None
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError("not within %g s: %s" % (seconds, what() if callable(what) else what))
+
+
+# -- Redis -----------------------------------------------------------------------------------------
+
+class RedisError(Exception):
+    pass
+
+
+class Wire:
+    """A connection to Redis."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), 5)
+        self.file = self.socket.makefile("rb")
+
+    def send(self, *parts):
+        parts = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
+        self.socket.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts))
+
+    def read(self):
+        line = self.file.readline()
+        if not line:
+            raise EOFError
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"-":
+            raise RedisError(rest.decode())
+        if kind == b":":
+            return int(rest)
+        if kind == b"$":
+            return None if rest == b"-1" else self.file.read(int(rest) + 2)[:-2]
+        if kind == b"*":
+            return None if rest == b"-1" else [self.read() for _ in range(int(rest))]
+        return rest
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
+class Redis:
+    """redis-server on a port of its own, which stays the same when it is started again."""
+
+    def __init__(self, *words):
+        self.port = free_port()
+        self.words = words
+        self.begin()
+
+    def begin(self):
+        folder = tempfile.mkdtemp(dir=work)
+        with open(os.path.join(work, "redis-%d.log" % self.port), "a") as log:
+            self.process = start("redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+                                 "--appendonly", "no", "--dir", folder, "--repl-diskless-sync-delay", "0",
+                                 *self.words, log=log)
+        until("redis answers", self.is_there)
+
+    def is_there(self):
+        try:
+            return self.ask("PING") == b"PONG"
+        except RedisError as error:
+            return str(error).startswith("NOAUTH")
+
+    def ask(self, *parts):
+        wire = Wire(self.port)
+        try:
+            wire.send(*parts)
+            return wire.read()
+        finally:
+            wire.close()
+
+    def info(self, name):
+        return re.search(name + ":(.*?)\r", self.ask("INFO").decode()).group(1)
+
+    def kill(self):
+        stop(self.process)
+
+    def signal(self, number):
+        os.kill(self.process.pid, number)
+
+
+class Between:
+    """A relay that can break its connections, swallow what comes, and lead elsewhere."""
+
+    def __init__(self, port):
+        self.to = port
+        self.swallows = False
+        self.refuses = False
+        self.ends = []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            near, _ = self.socket.accept()
+            try:
+                if self.refuses:
+                    raise OSError
+                far = socket.create_connection(("127.0.0.1", self.to), 5)
+                far.settimeout(None)
+            except OSError:
+                near.close()
+                continue
+            self.ends += [near, far]
+            for ends in ((near, far), (far, near)):
+                threading.Thread(target=self.carry, args=ends, daemon=True).start()
+
+    def carry(self, source, sink):
+        try:
+            while True:
+                piece = source.recv(65536)
+                if not piece:
+                    break
+                if not self.swallows:
+                    sink.sendall(piece)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        ends, self.ends = self.ends, []
+        for end in ends:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+# -- Nodes -----------------------------------------------------------------------------------------
+
+class Node:
+    """The program, as a node of a cluster."""
+
+    def __init__(self, url, name, is_awaited=True, env=None, **keys):
+        self.name = name
+        self.path = os.path.join(work, "node-%s-%d.log" % (name, free_port()))
+        words = {"cluster.redis": url, "cluster.node": name, "cluster.grace": "1s", "workers": 0,
+                 "topics.retain_events": 100000, "topics.retain_bytes": "64m", **keys}
+        words = [word for pair in words.items() for word in ("--set", "%s=%s" % pair)]
+        with open(self.path, "w") as log:
+            self.process = start(program, "--listen", "127.0.0.1:0", "--set", "admin_listen=127.0.0.1:0", *words,
+                                 log=log, env={**os.environ, "RUST_BACKTRACE": "0", **(env or {})})
+        if is_awaited:
+            self.port, self.admin = until(lambda: "two ports: " + self.log(), self.ports)
+
+    def ports(self):
+        ports = re.findall(r"listening address=127.0.0.1:(\d+)", self.log())
+        return len(ports) == 2 and [int(port) for port in ports]
+
+    def log(self):
+        with open(self.path) as log:
+            return log.read()
+
+    def ask(self, method, path, body=None, **headers):
+        wire = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            wire.request(method, path, body, headers)
+            answer = wire.getresponse()
+            return answer.status, answer.read(), answer.headers
+        finally:
+            wire.close()
+
+    def post(self, topic, body):
+        """Publishes. Returns the id, or None where the server says that it did not, or may not have."""
+        status, text, _ = self.ask("POST", "/topics/" + topic, body)
+        assert status in (200, 503), (status, text)
+        return json.loads(text)["id"] if status == 200 else None
+
+    def is_ready(self):
+        return self.ask("GET", "/readyz")[0] == 200
+
+    def is_connected(self):
+        return self.figure("heartwheel_cluster_connected") == 1
+
+    def figure(self, name):
+        wire = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=PATIENCE)
+        try:
+            wire.request("GET", "/metrics")
+            text = wire.getresponse().read().decode()
+        finally:
+            wire.close()
+        return sum(float(line.split()[-1]) for line in text.splitlines() if re.match(re.escape(name) + r"[ {]", line))
+
+    def kill(self, number=signal.SIGKILL):
+        stop(self.process, number)
+
+    def signal(self, number):
+        os.kill(self.process.pid, number)
+
+    def check(self):
+        assert "panic" not in self.log(), self.log()
+        assert self.process.poll() is None, "node %s has ended: %s" % (self.name, self.log())
+
+
+class Ear:
+    """Hears an event stream: a list of ("event", id, text) and ("gap", id or None)."""
+
+    def __init__(self, node, topic, after=None):
+        self.heard = []
+        self.after = after
+        self.has_ended = False
+        self.socket = socket.create_connection(("127.0.0.1", node.port), 5)
+        self.socket.settimeout(None)
+        head = "GET /topics/%s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n" % topic
+        head += "Last-Event-ID: %s\r\n" % after if after else ""
+        self.socket.sendall((head + "\r\n").encode())
+        self.file = self.socket.makefile("rb")
+        assert b"200" in self.file.readline()
+        while self.file.readline() not in (b"\r\n", b""):
+            pass
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        try:
+            fields = {}
+            for line in self.file:
+                line = line.rstrip(b"\r\n").decode()
+                # Lengths of chunks are lines of hexadecimal digits.
+                name, colon, value = line.partition(":")
+                if line == "":
+                    if fields.get("event") == "gap":
+                        self.heard.append(("gap", fields.get("id")))
+                    elif "data" in fields and fields.get("event", "message") == "message":
+                        self.heard.append(("event", fields.get("id"), fields["data"]))
+                    fields = {}
+                elif colon and name in ("event", "id", "data"):
+                    fields[name] = value.removeprefix(" ")
+        except (OSError, ValueError):
+            pass
+        self.has_ended = True
+
+    def texts(self):
+        return [one[2] for one in self.heard if one[0] == "event"]
+
+    def gaps(self):
+        return sum(1 for one in self.heard if one[0] == "gap")
+
+    def wait(self, text, seconds=PATIENCE):
+        until(lambda: "%s was heard; heard last: %s" % (text, self.heard[-3:]), lambda: text in self.texts(), seconds)
+
+    def wait_gaps(self, count):
+        until(lambda: "%d gaps of %d" % (self.gaps(), count), lambda: self.gaps() >= count)
+
+
+class Said:
+    """What was published, and what became of it."""
+
+    def __init__(self):
+        self.taken = {}
+        self.tried = collections.Counter()
+        self.lock = threading.Lock()
+
+    def publish(self, node, topic, text):
+        with self.lock:
+            self.tried[text] += 1
+        try:
+            event = node.post(topic, text)
+        except (OSError, http.client.HTTPException):
+            event = None
+        if event:
+            with self.lock:
+                self.taken[text] = event
+        return event
+
+    def keep_on(self, node, topic, name, count, pause=0.0):
+        for number in range(count):
+            self.publish(node, topic, "%s-%d" % (name, number))
+            time.sleep(pause)
+
+
+def number_of(event):
+    return tuple(int(part) for part in event.split("-"))
+
+
+def judge(said, *ears):
+    """Nothing twice, one order on all nodes, and each event that is missing behind a gap."""
+    for ear in ears:
+        counts = collections.Counter(ear.texts())
+        twice = [text for text, count in counts.items() if count > said.tried[text]]
+        assert not twice, "twice: %s" % twice[:5]
+        events = [one for one in ear.heard if one[0] == "event"]
+        ids = [number_of(one[1]) for one in events]
+        assert ids == sorted(set(ids)), "ids do not rise"
+        have = {one[2] for one in events}
+        for text, event in said.taken.items():
+            place = number_of(event)
+            if text in have or ear.after and place <= number_of(ear.after):
+                continue
+            behind = [index for index, one in enumerate(ear.heard) if one[0] == "event" and number_of(one[1]) > place]
+            before = [index for index, one in enumerate(ear.heard) if one[0] == "event" and number_of(one[1]) < place]
+            if not behind:
+                # Nothing has come behind it: a gap must have been told since, all the same.
+                behind = [len(ear.heard)]
+            low, high = (before[-1] if before else -1), behind[0]
+            told = any(one[0] == "gap" for one in ear.heard[low + 1:high])
+            assert told, "%s %s is missing untold between %s and %s" % (
+                text, event, ear.heard[max(low, 0)], ear.heard[high:high + 1])
+    for one in ears:
+        for other in ears:
+            both = set(one.texts()) & set(other.texts())
+            first = [text for text in one.texts() if text in both]
+            second = [text for text in other.texts() if text in both]
+            assert first == second, "two orders"
+
+
+def cluster(count=2, redis=None, **keys):
+    redis = redis or Redis()
+    nodes = [Node("redis://127.0.0.1:%d" % redis.port, name, **keys) for name in "abc"[:count]]
+    for node in nodes:
+        until("node %s has reached Redis" % node.name, node.is_connected)
+    return redis, nodes
+
+
+def hear(nodes, topic="t"):
+    ears = [Ear(node, topic) for node in nodes]
+    time.sleep(0.1)
+    return ears
+
+
+def finish(said, nodes, ears, topic="t", seconds=PATIENCE):
+    """Publishes until one more event has come to all, and judges."""
+    last = "last-%d" % random.randrange(10 ** 9)
+    said.publish(nodes[0], topic, last) or until("it is published", lambda: said.publish(nodes[0], topic, last), seconds)
+    for ear in ears:
+        ear.wait(last, seconds)
+    for node in nodes:
+        node.check()
+    judge(said, *ears)
+
+
+# -- Cases -----------------------------------------------------------------------------------------
+
+def deliver():
+    """Three nodes publish at once: each event comes to all, in one order."""
+    redis, nodes = cluster(3)
+    said, ears = Said(), hear(nodes)
+    threads = [threading.Thread(target=said.keep_on, args=(node, "t", node.name, 200)) for node in nodes]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    finish(said, nodes, ears)
+    assert len(said.taken) == 601 and all(len(ear.texts()) == 601 and not ear.gaps() for ear in ears)
+    # A client that moves goes on at the other node.
+    half = ears[0].heard[300]
+    moved = Ear(nodes[1], "t", after=half[1])
+    moved.wait(ears[0].texts()[-1])
+    assert moved.texts() == ears[0].texts()[301:] and not moved.gaps()
+    assert nodes[0].figure("heartwheel_cluster_published_total") == 201
+    # A node that joins has what is newest.
+    late = Node("redis://127.0.0.1:%d" % redis.port, "late")
+    until("it has joined", late.is_connected)
+    until("it has caught up", lambda: late.figure("heartwheel_cluster_lag_seconds") == 0)
+    moved = Ear(late, "t", after=half[1])
+    moved.wait(ears[0].texts()[-1])
+    assert moved.texts() == ears[0].texts()[301:] and not moved.gaps(), moved.heard[:3]
+
+
+def away():
+    """A node begins while Redis is away: it serves, publishes nothing, and joins when it is there."""
+    port = free_port()
+    node = Node("redis://127.0.0.1:%d" % port, "a")
+    ear = Ear(node, "t")
+    status, text, headers = node.ask("POST", "/topics/t", "x")
+    assert status == 503 and headers["Retry-After"], (status, text)
+    until("it is not ready", lambda: not node.is_ready())
+    redis = Redis.__new__(Redis)
+    redis.port, redis.words = port, ()
+    redis.begin()
+    until("it has reached Redis", node.is_connected)
+    assert node.is_ready()
+    ear.wait_gaps(1)
+    said = Said()
+    finish(said, [node], [ear])
+    # Again away, and publications may wait.
+    redis.kill()
+    until("it is away", lambda: not node.is_connected())
+    assert node.ask("POST", "/topics/t", "x")[0] == 503
+    assert not ear.has_ended
+
+
+def queue():
+    """Publications wait for Redis, where they may."""
+    redis = Redis()
+    between = Between(redis.port)
+    node = Node("redis://127.0.0.1:%d" % between.port, "a", **{"cluster.offline": "queue"})
+    until("it has reached Redis", node.is_connected)
+    said, (ear,) = Said(), hear([node])
+    said.publish(node, "t", "one")
+    between.refuses = True
+    between.cut()
+    until("it is away", lambda: not node.is_connected())
+    thread = threading.Thread(target=said.publish, args=(node, "t", "two"))
+    thread.start()
+    time.sleep(1)
+    between.refuses = False
+    thread.join()
+    finish(said, [node], [ear])
+    assert ear.texts()[:2] == ["one", "two"] and not ear.gaps(), ear.heard
+
+
+def killed():
+    """Redis is killed and begins with nothing: all are told a gap, and ids rise on."""
+    redis, nodes = cluster(2)
+    said, ears = Said(), hear(nodes)
+    for _ in range(ROUNDS):
+        gaps = [ear.gaps() for ear in ears]
+        said.keep_on(nodes[0], "t", "before-%d" % random.randrange(10 ** 9), 20)
+        redis.kill()
+        until("both are away", lambda: not any(node.is_connected() for node in nodes))
+        redis.begin()
+        until("both are back", lambda: all(node.is_connected() for node in nodes))
+        for ear, before in zip(ears, gaps):
+            ear.wait_gaps(before + 1)
+        finish(said, nodes, ears)
+    assert nodes[0].figure("heartwheel_cluster_gaps_total") >= ROUNDS
+    old = next(one[1] for one in ears[0].heard if one[0] == "event")
+    again = Ear(nodes[1], "t", after=old)
+    again.wait_gaps(1)
+
+
+def stopped():
+    """Redis stands still for 10 s, and goes on: nothing is missing, no gap is told."""
+    redis, nodes = cluster(2)
+    said, ears = Said(), hear(nodes)
+    said.keep_on(nodes[0], "t", "before", 20)
+    redis.signal(signal.SIGSTOP)
+    thread = threading.Thread(target=said.keep_on, args=(nodes[1], "t", "meanwhile", 3))
+    thread.start()
+    time.sleep(10)
+    redis.signal(signal.SIGCONT)
+    thread.join()
+    until("both are back", lambda: all(node.is_connected() for node in nodes))
+    finish(said, nodes, ears)
+    assert not any(ear.gaps() for ear in ears)
+
+
+def paused():
+    """CLIENT PAUSE."""
+    redis, nodes = cluster(2)
+    said, ears = Said(), hear(nodes)
+    redis.ask("CLIENT", "PAUSE", 3000, "ALL")
+    began = time.monotonic()
+    said.publish(nodes[0], "t", "one")
+    assert time.monotonic() - began > 2
+    finish(said, nodes, ears)
+    assert not any(ear.gaps() for ear in ears)
+
+
+def flushed():
+    """FLUSHALL, with traffic and without: all are told a gap."""
+    redis, nodes = cluster(2)
+    said, ears = Said(), hear(nodes)
+    said.keep_on(nodes[0], "t", "before", 20)
+    redis.ask("FLUSHALL")
+    finish(said, nodes, ears)
+    assert all(ear.gaps() == 1 for ear in ears), [ear.gaps() for ear in ears]
+    redis.ask("FLUSHALL")
+    for ear in ears:
+        ear.wait_gaps(2)
+    redis.ask("DEL", "hw:{heartwheel}:log")
+    for ear in ears:
+        ear.wait_gaps(3)
+    finish(said, nodes, ears)
+
+
+def memory():
+    """Redis has no memory left: publishers are told so, and what it has is still delivered."""
+    redis, nodes = cluster(2)
+    said, ears = Said(), hear(nodes)
+    said.keep_on(nodes[0], "t", "before", 20)
+    redis.ask("CONFIG", "SET", "maxmemory", "1")
+    assert nodes[0].post("t", "no") is None
+    assert nodes[0].figure("heartwheel_cluster_refused_total") >= 1
+    redis.ask("CONFIG", "SET", "maxmemory", "0")
+    # A disk that cannot be written to is told as well.
+    redis.ask("CONFIG", "SET", "min-replicas-to-write", "3")
+    assert nodes[0].post("t", "no") is None
+    redis.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+    said.tried["no"] = 0
+    finish(said, nodes, ears)
+    assert not any(ear.gaps() for ear in ears)
+
+
+def trimmed():
+    """The log is trimmed past a node that stands still, or that is cut off."""
+    redis = Redis()
+    between = Between(redis.port)
+    a = Node("redis://127.0.0.1:%d" % redis.port, "a")
+    b = Node("redis://127.0.0.1:%d" % between.port, "b")
+    nodes = [a, b]
+    for node in nodes:
+        until("it has reached Redis", node.is_connected)
+    said, ears = Said(), hear(nodes)
+    said.keep_on(a, "t", "before", 20)
+    b.signal(signal.SIGSTOP)
+    # The kernel holds some for the node: more than that must come.
+    said.keep_on(a, "t", "x" * 20000, 400)
+    redis.ask("XTRIM", "hw:{heartwheel}:log", "MAXLEN", 5)
+    b.signal(signal.SIGCONT)
+    finish(said, nodes, ears, seconds=60)
+    between.refuses = True
+    between.cut()
+    said.keep_on(a, "t", "cut", 50)
+    redis.ask("XTRIM", "hw:{heartwheel}:log", "MAXLEN", 0)
+    between.refuses = False
+    ears[1].wait_gaps(1)
+    until("it has reached Redis", b.is_connected)
+    finish(said, nodes, ears)
+    assert not ears[0].gaps() and ears[1].gaps() >= 1
+
+
+def node_killed():
+    """A node is killed: its clients go on at another, and it can begin anew with its name."""
+    redis, nodes = cluster(2)
+    said, ears = Said(), hear(nodes)
+    said.publish(nodes[1], "t", "first")
+    for _ in range(ROUNDS):
+        ears[1].wait(said.publish(nodes[0], "t", "round-%d" % random.randrange(10 ** 9)) and list(said.taken)[-1])
+        thread = threading.Thread(target=said.keep_on, args=(nodes[0], "t", "a-%d" % random.randrange(10 ** 9), 100))
+        thread.start()
+        time.sleep(0.3)
+        nodes[1].kill()
+        until("its stream has ended", lambda: ears[1].has_ended)
+        seen = [one for one in ears[1].heard if one[0] == "event"]
+        moved = Ear(nodes[0], "t", after=seen[-1][1])
+        thread.join()
+        finish(said, nodes[:1], [ears[0], moved])
+        assert not moved.gaps()
+        nodes[1] = Node("redis://127.0.0.1:%d" % redis.port, "b", is_awaited=False)
+        nodes[1].port, nodes[1].admin = until("it begins anew", nodes[1].ports, 40)
+        until("it has reached Redis", nodes[1].is_connected)
+        until("it has caught up", lambda: nodes[1].figure("heartwheel_cluster_lag_seconds") == 0)
+        again = Ear(nodes[1], "t", after=seen[-1][1])
+        finish(said, nodes, [ears[0], again])
+        assert not again.gaps(), again.heard[:2]
+        ears[1] = again
+    # One that ends as asked gives its name up at once.
+    nodes[1].kill(signal.SIGTERM)
+    began = time.monotonic()
+    nodes[1] = Node("redis://127.0.0.1:%d" % redis.port, "b")
+    assert time.monotonic() - began < 5
+
+
+def twin():
+    """A second node of one name refuses to start."""
+    redis, nodes = cluster(1)
+    second = Node("redis://127.0.0.1:%d" % redis.port, "a", is_awaited=False)
+    status = second.process.wait(30)
+    assert status != 0 and "another server of this name" in second.log(), (status, second.log())
+    nodes[0].check()
+
+
+def stale():
+    """A replica that lacks what was acknowledged becomes master: a gap on every node."""
+    for is_at_the_fork in (True, False):
+        master = Redis()
+        swallower = Between(master.port)
+        replica = Redis("--replicaof", "127.0.0.1 %d" % swallower.port, "--repl-timeout", "3600",
+                        "--repl-ping-replica-period", "3600")
+        until("the replica is there", lambda: replica.info("master_link_status") == "up")
+        front = Between(master.port)
+        nodes = [Node("redis://127.0.0.1:%d" % front.port, name) for name in "ab"]
+        for node in nodes:
+            until("it has reached Redis", node.is_connected)
+        said, ears = Said(), hear(nodes)
+        said.keep_on(nodes[0], "t", "both", 10)
+        until("the replica has them", lambda: replica.ask("XLEN", "hw:{heartwheel}:log") == 11)
+        ears[1].wait("both-9")
+        swallower.swallows = True
+        if is_at_the_fork:
+            nodes[1].signal(signal.SIGSTOP)
+        said.keep_on(nodes[0], "t", "lost", 10)
+        ears[0].wait("lost-9")
+        front.refuses = True
+        front.cut()
+        master.kill()
+        swallower.cut()
+        assert replica.ask("XLEN", "hw:{heartwheel}:log") == 11, "it lacks the last ten"
+        replica.ask("REPLICAOF", "NO", "ONE")
+        front.to, front.refuses = replica.port, False
+        nodes[1].signal(signal.SIGCONT)
+        until("all are back", lambda: all(node.is_connected() for node in nodes))
+        said.keep_on(nodes[0], "t", "new", 3)
+        finish(said, nodes, ears)
+        assert all(ear.gaps() >= 1 for ear in ears), [ear.gaps() for ear in ears]
+        for node in nodes:
+            assert node.figure('heartwheel_cluster_gaps_total{reason="failover"}') == 1 or node.figure(
+                "heartwheel_cluster_gaps_total") >= 2
+        for process in [*[node.process for node in nodes], replica.process]:
+            stop(process)
+
+
+def sentinel():
+    """Sentinels have another master after it was killed: delivered again within seconds."""
+    count = int(os.environ.get("FAILOVERS", "1"))
+    took, untold = [], 0
+    for _ in range(count):
+        master = Redis()
+        replica = Redis("--replicaof", "127.0.0.1 %d" % master.port)
+        until("the replica is there", lambda: replica.info("master_link_status") == "up")
+        sentinels = []
+        for _ in range(3):
+            port, folder = free_port(), tempfile.mkdtemp(dir=work)
+            path = os.path.join(folder, "sentinel.conf")
+            with open(path, "w") as text:
+                text.write("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor main 127.0.0.1 %d 2\n"
+                           "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n"
+                           % (port, folder, master.port))
+            with open(os.path.join(folder, "log"), "w") as log:
+                sentinels.append((port, start("redis-sentinel", path, log=log)))
+
+        def knows(port):
+            wire = Wire(port)
+            wire.send("SENTINEL", "MASTER", "main")
+            facts = wire.read()
+            wire.close()
+            facts = dict(zip(facts[::2], facts[1::2]))
+            return facts[b"num-other-sentinels"] == b"2" and facts[b"num-slaves"] == b"1"
+
+        until("the sentinels know each other", lambda: all(knows(port) for port, _ in sentinels))
+        url = "sentinel://%s/main" % ",".join("127.0.0.1:%d" % port for port, _ in sentinels)
+        nodes = [Node(url, name) for name in "ab"]
+        for node in nodes:
+            until("it has reached Redis", node.is_connected)
+        said, ears = Said(), hear(nodes)
+        said.keep_on(nodes[0], "t", "before", 50)
+        ears[1].wait("before-49")
+        is_over = threading.Event()
+
+        def go_on():
+            number = 0
+            while not is_over.is_set():
+                said.publish(nodes[0], "t", "during-%d" % number)
+                number += 1
+                time.sleep(0.01)
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        master.kill()
+        began = time.monotonic()
+        heard = len(ears[1].texts())
+        time.sleep(0.3)
+        heard = len(ears[1].texts())
+        until("delivered again", lambda: len(ears[1].texts()) > heard, 30)
+        took.append(time.monotonic() - began)
+        time.sleep(0.5)
+        is_over.set()
+        thread.join()
+        finish(said, nodes, ears)
+        assert all(ear.gaps() >= 1 for ear in ears)
+        for process in [*[node.process for node in nodes], replica.process, *[one for _, one in sentinels]]:
+            stop(process)
+    took.sort()
+    print("      failovers=%d delivered again after s: median %.2f, longest %.2f" % (count, took[len(took) // 2], took[-1]))
+
+
+def cut():
+    """Connections to Redis break all the time while four publish: nothing is in the log twice."""
+    redis = Redis()
+    between = Between(redis.port)
+    nodes = [Node("redis://127.0.0.1:%d" % between.port, name, **{"cluster.offline": "queue"}) for name in "ab"]
+    for node in nodes:
+        until("it has reached Redis", node.is_connected)
+    said, ears = Said(), hear(nodes)
+    threads = [threading.Thread(target=said.keep_on, args=(nodes[number % 2], "t", "p%d" % number, 300, 0.005))
+               for number in range(4)]
+    [thread.start() for thread in threads]
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(random.uniform(0.05, 0.4))
+        between.cut()
+    finish(said, nodes, ears)
+    assert not any(ear.gaps() for ear in ears)
+    entries = redis.ask("XRANGE", "hw:{heartwheel}:log", "-", "+")
+    payloads = collections.Counter(dict(zip(one[1][::2], one[1][1::2])).get(b"d") for one in entries)
+    assert max(payloads.values()) == 1, payloads.most_common(3)
+    print("      published=%d of %d duplicates=%d" % (
+        len(said.taken), len(said.tried), sum(node.figure("heartwheel_cluster_duplicates_total") for node in nodes)))
+
+
+class Hub:
+    """A client of /ws."""
+
+    def __init__(self, node, client):
+        self.socket = socket.create_connection(("127.0.0.1", node.port), PATIENCE)
+        key = base64.b64encode(os.urandom(16)).decode()
+        self.socket.sendall(("GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n\r\n" % key).encode())
+        self.file = self.socket.makefile("rb")
+        assert b"101" in self.file.readline()
+        while self.file.readline() not in (b"\r\n", b""):
+            pass
+        self.say(op="hello", client=client, version="1")
+
+    def say(self, **message):
+        data = json.dumps(message).encode()
+        assert len(data) < 65536
+        length = bytes([0x80 | len(data)]) if len(data) < 126 else b"\xfe" + struct.pack(">H", len(data))
+        self.socket.sendall(b"\x81" + length + b"\0\0\0\0" + data)
+
+    def hear(self, op):
+        while True:
+            head = self.file.read(2)
+            length = head[1] & 127
+            if length == 126:
+                length = struct.unpack(">H", self.file.read(2))[0]
+            data = self.file.read(length)
+            if head[0] & 15 == 1:
+                message = json.loads(data)
+                if message["op"] == op:
+                    return message
+                assert message["op"] != "error", message
+
+
+def repeated():
+    """A client publishes again on another node what the first did not answer: it is there once."""
+    redis, nodes = cluster(2)
+    said, ears = Said(), hear(nodes)
+    ids = []
+    for node in nodes + nodes:
+        hub = Hub(node, "0123456789abcdef")
+        hub.say(op="publish", topic="t", ref=7, data="once")
+        ids.append(hub.hear("published")["id"])
+    assert len(set(ids)) == 1, ids
+    hub = Hub(nodes[1], "0123456789abcdef")
+    hub.say(op="publish", topic="t", ref=8, data="twice")
+    assert hub.hear("published")["id"] != ids[0]
+    hub = Hub(nodes[0], "fedcba9876543210")
+    hub.say(op="publish", topic="t", ref=7, data="of another")
+    assert hub.hear("published")["id"] not in ids
+    said.tried.update(["once", "twice", "of another"])
+    finish(said, nodes, ears)
+    assert ears[0].texts()[:3] == ["once", "twice", "of another"], ears[0].texts()
+    assert nodes[1].figure("heartwheel_cluster_duplicates_total") == 1
+
+
+def odd():
+    """Entries of others in the log, large ones among them, and keys of another type."""
+    redis, nodes = cluster(2)
+    said, ears = Said(), hear(nodes)
+    log = "hw:{heartwheel}:log"
+    said.keep_on(nodes[0], "t", "before", 5)
+    redis.ask("XADD", log, "*", "temperature", "7")
+    redis.ask("XADD", log, "*", "s", "nonsense")
+    redis.ask("XADD", log, "*", "t", "t", "k", "t", "d", "without a place")
+    redis.ask("XADD", log, "*", "large", b"x" * 9_000_000)
+    wide = [part for number in range(40) for part in ("f%d" % number, b"x" * 1_500_000)]
+    redis.ask("XADD", log, "*", *wide)
+    finish(said, nodes, ears, seconds=60)
+    assert not any(ear.gaps() for ear in ears), [ear.heard for ear in ears]
+    assert nodes[0].figure("heartwheel_cluster_foreign_total") == 5, nodes[0].figure("heartwheel_cluster_foreign_total")
+    redis.ask("DEL", log)
+    redis.ask("SET", log, "no stream")
+    assert nodes[0].post("t", "no") is None
+    redis.ask("DEL", log)
+    said.tried["no"] = 0
+    until("all are back", lambda: all(node.is_connected() for node in nodes))
+    finish(said, nodes, ears)
+
+
+def hostile():
+    """What is no Redis at all answers: the node goes on serving, and tells that it is not ready."""
+    answers = [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"*1000000000\r\n" * 20, b"$999999999999\r\n" + b"x" * 100000,
+               b"+OK\r\n" * 1000, b"-ERR no\r\n", b"*1\r\n" * 1000, b"\0" * 100000, b"", b":1\r\n" * 100,
+               b"+QUEUED\r\n" * 5 + b"*4\r\n$-1\r\n$-1\r\n$-1\r\n$25\r\nrole:master\r\nmaster_replid\r\n"]
+    server = socket.create_server(("127.0.0.1", 0))
+    served = []
+
+    def serve():
+        while True:
+            near, _ = server.accept()
+            answer = answers[len(served) % len(answers)]
+            served.append(answer)
+            try:
+                near.recv(65536)
+                near.sendall(answer)
+            except OSError:
+                pass
+            near.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    node = Node("redis://127.0.0.1:%d" % server.getsockname()[1], "a")
+    until("all were tried", lambda: len(served) > 2 * len(answers), 60)
+    assert node.post("t", "x") is None and not node.is_ready()
+    assert node.ask("GET", "/healthz")[0] == 200
+    node.check()
+
+
+def others():
+    """A password, a database, a Unix socket, TLS; and the password is shown nowhere."""
+    redis = Redis("--requirepass", "secret", "--unixsocket", os.path.join(work, "redis.sock"))
+    url = "redis://:secret@127.0.0.1:%d/3" % redis.port
+    node = Node(url, "a")
+    until("it has reached Redis", node.is_connected)
+    assert node.post("t", "x") and "secret" not in node.log()
+    shown = subprocess.run([program, "check", "--set", "cluster.redis=" + url], capture_output=True, text=True)
+    assert "127.0.0.1" in shown.stdout and "secret" not in shown.stdout + shown.stderr, shown
+    node.kill()
+    plain = Redis("--unixsocket", os.path.join(work, "plain.sock"))
+    node = Node("unix:" + os.path.join(work, "plain.sock"), "a")
+    until("it has reached Redis", node.is_connected)
+    assert node.post("t", "x") and plain.ask("XLEN", "hw:{heartwheel}:log") == 2
+    node.kill()
+    port = free_port()
+    files = [os.path.join(CERTIFICATES, name) for name in ("server.crt", "server.key", "ca.crt")]
+    start("redis-server", "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", work,
+          "--tls-cert-file", files[0], "--tls-key-file", files[1], "--tls-ca-cert-file", files[2],
+          "--tls-auth-clients", "no")
+    for trusted, is_reached in ((files[2], True), (os.path.join(CERTIFICATES, "other-ca.crt"), False)):
+        node = Node("rediss://127.0.0.1:%d" % port, "a", env={"SSL_CERT_FILE": trusted})
+        if is_reached:
+            until("it has reached Redis by TLS", node.is_connected)
+            assert node.post("t", "x")
+        else:
+            until("it says why", lambda: "certificate" in node.log())
+            assert not node.is_connected()
+        node.kill(signal.SIGTERM)
+
+
+CASES = [deliver, away, queue, killed, stopped, paused, flushed, memory, trimmed, node_killed, twin, stale, sentinel, cut,
+         repeated, odd, hostile, others]
+
+
+def run(case):
+    before = list(children)
+    began = time.monotonic()
+    try:
+        case()
+        print("  ok  %-12s %5.1f s  %s" % (case.__name__, time.monotonic() - began, case.__doc__), flush=True)
+        return True
+    except Exception as fault:
+        print("FAILED %-12s %s: %s" % (case.__name__, type(fault).__name__, fault), flush=True)
+        if os.environ.get("TRACE"):
+            import traceback
+            traceback.print_exc()
+        return False
+    finally:
+        for process in [one for one in children if one not in before]:
+            stop(process)
+
+
+def main():
+    global program
+    program = sys.argv[1]
+    names = sys.argv[2:]
+    unknown = set(names) - {case.__name__ for case in CASES}
+    if unknown:
+        sys.exit("no such case: %s" % ", ".join(sorted(unknown)))
+    try:
+        results = [run(case) for case in CASES if not names or case.__name__ in names]
+    finally:
+        for process in list(children):
+            stop(process)
+        if os.environ.get("KEEP"):
+            print(work)
+        else:
+            shutil.rmtree(work, ignore_errors=True)
+    sys.exit(0 if all(results) else 1)
+
+
+main()
