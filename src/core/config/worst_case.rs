@@ -110,10 +110,17 @@ impl Config {
         terms.extend(self.ahead_of_http());
         #[cfg(feature = "client")]
         terms.extend(self.opinions_term());
+        terms.extend(self.log_terms());
+        terms
+    }
+
+    /// Returns what waits for a log that is not in memory.
+    fn log_terms(&self) -> Vec<Term> {
+        let terms = Vec::new();
         #[cfg(feature = "store")]
-        terms.extend(self.store_term());
+        let terms: Vec<Term> = terms.into_iter().chain(self.store_term()).collect();
         #[cfg(feature = "cluster")]
-        terms.extend(self.cluster_terms());
+        let terms: Vec<Term> = terms.into_iter().chain(self.cluster_terms()).collect();
         terms
     }
 
