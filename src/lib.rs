@@ -147,6 +147,8 @@ mod threads;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(all(feature = "client", feature = "presence"))]
+pub use crate::client::TopicMember;
 #[cfg(feature = "client")]
 pub use crate::client::{
     Answer, Ask, Client, ClientError, Events as TopicEvents, Links, State, TopicEvent, Why,

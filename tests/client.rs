@@ -21,6 +21,9 @@ mod many;
 mod memory;
 #[path = "client/model.rs"]
 mod model;
+#[cfg(all(feature = "cbor", feature = "presence"))]
+#[path = "client/presence.rs"]
+mod presence;
 #[cfg(feature = "program")]
 #[path = "client/program.rs"]
 mod program;

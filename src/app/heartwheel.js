@@ -39,6 +39,11 @@
 // served this file has CBOR. Where that is spoken bytes travel as they are, and publications of bytes
 // go the way of all others. A `Blob` is sent by POST all the same.
 //
+// `subscribe(topic, { info }, ..)` says up to 256 bytes of text of itself to those who ask for
+// `await wheel.presence(topic)`: { count, members: [{ identity, connection, info }] }, where the
+// server's `topics.presence` names the topic. Who comes and goes is told as events of
+// "$presence.TOPIC": { joined, left, count }.
+//
 // Where WebSockets are blocked it reads an event stream and publishes by POST. There one `after`
 // holds for all topics, and text that parses as JSON is taken for JSON.
 "use strict";
@@ -144,7 +149,7 @@
       if (typeof callback !== "function") throw new TypeError("the callback is missing");
       if (this.#state === "closed") throw failure("closed");
       this.unsubscribe(topic);
-      this.#topics.set(topic, { callback, last: options.after ?? this.#position });
+      this.#topics.set(topic, { callback, last: options.after ?? this.#position, info: options.info });
       if (this.#state === "open") this.#link.subscribe(topic);
     }
 
@@ -169,6 +174,13 @@
     async ping() {
       if (this.#state !== "open" || this.#streams) throw failure("unavailable");
       return this.#ask({});
+    }
+
+    // Resolves with the members of a topic, over an open WebSocket only.
+    async presence(about) {
+      this.#checkTopic(about);
+      if (this.#state !== "open" || this.#streams) throw failure("unavailable");
+      return this.#ask({ about });
     }
 
     close() { this.#finish(1000, "closed by the page"); }
@@ -349,8 +361,8 @@
         return Heartwheel.cbor.encode({ ...message, trace, data, json: isJson ? json : undefined });
       };
       link.subscribe = (topic) => {
-        const { last: after } = this.#topics.get(topic);
-        link.send({ op: "subscribe", topic, after, ref: topic });
+        const { last: after, info } = this.#topics.get(topic);
+        link.send({ op: "subscribe", topic, after, info, ref: topic });
       };
       link.unsubscribe = (topic) => {
         link.ignored.set(topic, (link.ignored.get(topic) ?? 0) + 1);
@@ -382,6 +394,7 @@
         this.#opened(link, message.heartbeat_ms || HEARTBEAT_MS);
       } else if (op === "published") this.#settle(ref, null, message.id);
       else if (op === "pong") this.#settle(ref);
+      else if (op === "presence") this.#settle(ref, null, message);
       else if (op === "error") {
         if (typeof ref === "number") this.#settle(ref, failure(code, message.message));
         else this.#emit("error", { code, message: message.message, topic: ref });
@@ -482,7 +495,7 @@
 
     #send(ref) {
       const request = this.#waiting.get(ref), link = this.#link;
-      const { topic, json, isBlob, saidAt } = request;
+      const { topic, about, json, isBlob, saidAt } = request;
       if (link.isLeaving || request.isSaid || request.isPosted) return;
       const isPosted = this.#streams || (json === null && (isBlob || !link.isCbor));
       if (isPosted && saidAt !== undefined) {
@@ -490,7 +503,8 @@
       }
       if (isPosted) return this.#post(ref, request);
       if (this.#said >= SAID_MAX) return;
-      const bare = topic ? { op: "publish", topic, ref } : { op: "ping", ref };
+      const bare = topic ? { op: "publish", topic, ref }
+        : about ? { op: "presence", topic: about, ref } : { op: "ping", ref };
       const message = link.encode(bare, request);
       // Too long a message would cost the whole connection.
       if (new Blob([message]).size > link.messageMax) return this.#settle(ref, failure("limit"));

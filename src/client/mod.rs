@@ -10,4 +10,6 @@ pub use waiting::{Client, ClientError, Events};
 
 pub use crate::core::client::ask::{Answer, Ask};
 pub use crate::core::client::topics::TopicEvent;
+#[cfg(feature = "presence")]
+pub use crate::core::client::topics::TopicMember;
 pub use crate::core::client::{State, Why};

@@ -118,6 +118,10 @@ pub(crate) enum LinkOrder {
     Send(Message),
     Publish(u32, String, Content),
     Subscribe(String, After),
+    #[cfg(feature = "presence")]
+    SubscribeAs(String, After, String),
+    #[cfg(feature = "presence")]
+    Presence(u32, String),
     Unsubscribe(String),
     Close(u16, Utf8Bytes),
     Reconnect,
@@ -136,6 +140,10 @@ impl LinkOrder {
             LinkOrder::Send(message) => message.len(),
             LinkOrder::Publish(_, topic, content) => topic.len() + content.payload.len(),
             LinkOrder::Subscribe(topic, _) | LinkOrder::Unsubscribe(topic) => topic.len(),
+            #[cfg(feature = "presence")]
+            LinkOrder::SubscribeAs(topic, _, info) => topic.len() + info.len(),
+            #[cfg(feature = "presence")]
+            LinkOrder::Presence(_, topic) => topic.len(),
             LinkOrder::Connect(_) | LinkOrder::Request(..) => return 0,
             LinkOrder::Close(..) | LinkOrder::Reconnect => return 0,
         };
@@ -255,6 +263,44 @@ impl Link {
             return Err(SendError::Topic);
         }
         self.order(LinkOrder::Subscribe(topic, after))
+    }
+
+    /// Subscribes as [`Link::subscribe`] does, and says something of this client to those who ask
+    /// who is there: at most 256 bytes of text without control characters, or the server refuses.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::publish`].
+    #[cfg(feature = "presence")]
+    pub fn subscribe_as(
+        &self,
+        topic: impl Into<String>,
+        after: After,
+        info: impl Into<String>,
+    ) -> Result<(), SendError> {
+        let topic = topic.into();
+        if !self.own.has_topics || !Name::is_valid(&topic) {
+            return Err(SendError::Topic);
+        }
+        self.order(LinkOrder::SubscribeAs(topic, after, info.into()))
+    }
+
+    /// Asks who is on a topic of the server: now, or when there is a connection, and again if that
+    /// breaks before the answer. [`TopicEvent::Presence`] or [`TopicEvent::NoPresence`] bears the
+    /// number that is returned. Who joins and leaves is told as events of `$presence.TOPIC`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::publish`].
+    #[cfg(feature = "presence")]
+    pub fn presence(&self, topic: impl Into<String>) -> Result<u32, SendError> {
+        let topic = topic.into();
+        if !self.own.has_topics || !Name::is_valid(&topic) {
+            return Err(SendError::Topic);
+        }
+        let reference = self.next_reference();
+        self.order(LinkOrder::Presence(reference, topic))?;
+        Ok(reference)
     }
 
     /// Ends a subscription.

@@ -265,6 +265,39 @@ const tests = {
     await end();
   },
 
+  async "who is there is asked, answered, and not asked again after a break"() {
+    const asked = [];
+    const { page, peers, seen, end } = await scripted({
+      script(peer, number) {
+        hello(peer);
+        peer.onmessage = ({ op, topic, ref, info }) => {
+          if (op === "subscribe") asked.push([topic, info]);
+          if (op !== "presence" || number > 1) return;
+          if (topic === "room") peer.say({ op, topic, count: 1, members: [{ identity: null, connection: "7" }], ref });
+          else if (topic === "hall") peer.say({ op: "error", code: "bad_request", message: "no", ref });
+          else peer.close();
+        };
+      },
+    });
+    await page.evaluate(() => {
+      globalThis.wheel = watch(new Heartwheel());
+      wheel.subscribe("room", { info: "me" }, () => {});
+      wheel.subscribe("other", () => {});
+      globalThis.ask = (topic) => wheel.presence(topic).catch((error) => error.code);
+      globalThis.early = ask("room");
+    });
+    assert.equal(await page.evaluate(() => early), "unavailable", "there was no link yet");
+    await until("it is open", () => inState(seen, "open"));
+    const { count, members } = await page.evaluate(() => ask("room"));
+    assert.deepEqual({ count, members }, { count: 1, members: [{ identity: null, connection: "7" }] });
+    assert.equal(await page.evaluate(() => ask("hall")), "bad_request");
+    assert.equal(await page.evaluate(() => ask("gone")), "unknown");
+    assert.equal(await page.evaluate(() => wheel.presence("a b").catch(({ name }) => name)), "TypeError");
+    assert.deepEqual(asked.slice(0, 2), [["room", "me"], ["other", undefined]]);
+    await until("a second connection", () => peers.length === 2);
+    await end();
+  },
+
   async "goaway is obeyed, and publishes after it wait for the next link"() {
     const published = [];
     let leftAt;

@@ -56,6 +56,8 @@ impl Run {
         assert_eq!(stats.accepted, engine.len() as u64 + stats.closed_total(), "none is lost");
         let waiting = engine.waiting();
         self.check_balance(&waiting);
+        #[cfg(feature = "presence")]
+        self.check_presence();
         let open = self.world.slots.iter().flatten().count();
         assert_eq!(open, engine.len(), "a socket for each connection");
         let timeout = engine.poll_timeout().map(|at| at.as_millis());
@@ -101,6 +103,17 @@ impl Run {
         assert_eq!(stats.timers_set, timers + pending, "timers balance");
         let rejected = stats.rejected_connections + stats.rejected_per_ip + stats.rejected_memory;
         assert_eq!(rejected, self.world.rejected, "who is turned away is counted");
+    }
+
+    /// Nobody has left who had not joined, and nobody stays who is not there: where no connection
+    /// is left, each member is the last of a person who was told to be there.
+    #[cfg(feature = "presence")]
+    fn check_presence(&self) {
+        let stats = self.engine.stats();
+        let there = stats.presence_joins.checked_sub(stats.presence_leaves).expect("they joined");
+        let members = self.engine.presence_members() as u64;
+        assert!(there <= members, "{there} persons are {members} members");
+        assert!(!self.engine.is_empty() || there == members, "a ghost: {there} of {members}");
     }
 
     /// No deadline acts late: what must have happened by now has happened.

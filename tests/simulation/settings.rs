@@ -167,6 +167,11 @@ pub fn draw_config(rng: &mut Rng) -> Config {
     config.topics.retain_bytes = pick(rng, &[1 << 20, 1 << 20, 1000]);
     config.topics.retain_for = Duration::from_millis(pick(rng, &[600_000, 600_000, 3000]));
     config.overflow.policy = pick(rng, &OverflowPolicy::ALL);
+    #[cfg(feature = "presence")]
+    if config.tick.as_millis().is_multiple_of(3) {
+        config.topics.presence = "a,b".parse().expect("they are patterns");
+        config.topics.presence_members = if config.tick.as_millis() > 50 { 2 } else { 1000 };
+    }
     // No draw of its own: what a seed stands for stays as it is.
     #[cfg(feature = "deflate")]
     if config.tick.as_millis().is_multiple_of(2) {

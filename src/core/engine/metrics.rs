@@ -26,7 +26,7 @@ impl Engine {
             topics: self.topics.len() as u64,
             subscriptions: self.topics.subscriptions() as u64,
             #[cfg(feature = "presence")]
-            presence_members: self.presence.len() as u64,
+            presence_members: self.presence_members() as u64,
             events_published: self.topics.events_published(),
             memory: [
                 ("partial", census.partial_bytes),

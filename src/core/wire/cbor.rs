@@ -82,6 +82,17 @@ impl<'a> Reader<'a> {
         Ok((major == Major::Map).then_some(pairs))
     }
 
+    /// Reads the head of an array: how many items follow. `None` if the next item is none.
+    ///
+    /// # Errors
+    ///
+    /// [`CborError`].
+    #[cfg(all(feature = "client", feature = "presence"))]
+    pub fn array(&mut self) -> Result<Option<u64>, CborError> {
+        let (major, items) = self.head()?;
+        Ok((major == Major::Array).then_some(items))
+    }
+
     /// Reads an item with all that is in it, and lends its bytes.
     ///
     /// # Errors

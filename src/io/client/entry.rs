@@ -222,6 +222,21 @@ impl Entry {
                 let subscribed = self.subscribe(&topic, after);
                 debug_assert_eq!(subscribed, Ok(()), "the link has checked it");
             }
+            #[cfg(feature = "presence")]
+            LinkOrder::SubscribeAs(topic, after, info) => {
+                let topics = self.topics.as_mut().expect("the link has checked it");
+                let subscribed = topics.subscribe_as(&topic, after, &info);
+                debug_assert_eq!(subscribed, Ok(()), "the link has checked it");
+            }
+            #[cfg(feature = "presence")]
+            LinkOrder::Presence(reference, topic) => {
+                let topics = self.topics.as_mut().expect("the link has checked it");
+                if let Err(refused) = topics.ask_presence(reference, &topic) {
+                    let (code, sentence) = ("full".into(), refused.to_string());
+                    let told = TopicEvent::NoPresence { reference, topic, code, sentence };
+                    self.tell(means, LinkEvent::Topic(told));
+                }
+            }
             LinkOrder::Unsubscribe(topic) => self.unsubscribe(&topic),
             LinkOrder::Close(code, reason) => self.stop(means, code, reason.as_str()),
             LinkOrder::Reconnect => {

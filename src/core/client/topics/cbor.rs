@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use tungstenite::Bytes;
 
+#[cfg(feature = "presence")]
+use super::TopicMember;
 use super::form::{NO_POSITION, Order, VERSION};
 use super::said::{Reference, Said};
 use crate::core::ground::json;
@@ -16,14 +18,28 @@ pub(super) fn write(order: &Order<'_>) -> Vec<u8> {
     let op = |name| Map::default().text("op", name);
     match *order {
         Order::Hello { client } => op("hello").text("client", client).text("version", VERSION),
-        Order::Subscribe { topic, after } => {
+        Order::Subscribe {
+            topic,
+            after,
+            #[cfg(feature = "presence")]
+            info,
+        } => {
             let map = op("subscribe").text("topic", topic);
             let map = match after {
                 After::Now => map,
                 After::Position(id) => map.text("after", &id.to_string()),
                 After::Garbage => map.text("after", NO_POSITION),
             };
+            #[cfg(feature = "presence")]
+            let map = match info {
+                Some(info) => map.text("info", info),
+                None => map,
+            };
             map.text("ref", topic)
+        }
+        #[cfg(feature = "presence")]
+        Order::Presence { topic, reference } => {
+            op("presence").text("topic", topic).number("ref", reference.into())
         }
         Order::Unsubscribe { topic } => op("unsubscribe").text("topic", topic),
         Order::Publish { topic, reference, content } => {
@@ -69,6 +85,10 @@ pub(super) fn read(message: &Bytes) -> Option<Said<'_>> {
             "message_bytes" => said.message_bytes = number(item),
             "data" => data = Some(item),
             "json" => json = Some(item),
+            #[cfg(feature = "presence")]
+            "count" => said.count = number(item),
+            #[cfg(feature = "presence")]
+            "members" => said.members = members_of(value),
             _ => {}
         }
     }
@@ -80,6 +100,33 @@ pub(super) fn read(message: &Bytes) -> Option<Said<'_>> {
         _ => None,
     };
     reader.is_over().then_some(said)
+}
+
+#[cfg(feature = "presence")]
+fn members_of(raw: &[u8]) -> Option<Vec<TopicMember>> {
+    let mut reader = Reader::new(raw);
+    let count = reader.array().ok()??;
+    let mut members = Vec::new();
+    // There are not more than their bytes.
+    for _ in 0..count {
+        let mut member = TopicMember::default();
+        for _ in 0..reader.map().ok()?? {
+            let (name, value) = (reader.raw().ok()?, reader.raw().ok()?);
+            let Item::Text(name) = Item::of(name) else { continue };
+            let value = match Item::of(value) {
+                Item::Text(text) => Some(text.to_owned()),
+                _ => None,
+            };
+            match name {
+                "identity" => member.identity = value,
+                "connection" => member.connection = value.unwrap_or_default(),
+                "info" => member.info = value,
+                _ => {}
+            }
+        }
+        members.push(member);
+    }
+    Some(members)
 }
 
 fn text(item: Item<'_>) -> Cow<'_, str> {

@@ -19,11 +19,31 @@ pub(super) enum Form {
 /// A message to the server.
 #[derive(Debug)]
 pub(super) enum Order<'a> {
-    Hello { client: &'a str },
-    Subscribe { topic: &'a str, after: After },
-    Unsubscribe { topic: &'a str },
-    Publish { topic: &'a str, reference: u32, content: &'a Content },
-    Token { token: &'a str },
+    Hello {
+        client: &'a str,
+    },
+    Subscribe {
+        topic: &'a str,
+        after: After,
+        #[cfg(feature = "presence")]
+        info: Option<&'a str>,
+    },
+    #[cfg(feature = "presence")]
+    Presence {
+        topic: &'a str,
+        reference: u32,
+    },
+    Unsubscribe {
+        topic: &'a str,
+    },
+    Publish {
+        topic: &'a str,
+        reference: u32,
+        content: &'a Content,
+    },
+    Token {
+        token: &'a str,
+    },
 }
 
 impl Form {

@@ -1,5 +1,10 @@
 //! The messages of `/ws` as JSON, on the client's side.
 
+#[cfg(feature = "presence")]
+use std::borrow::Cow;
+
+#[cfg(feature = "presence")]
+use super::TopicMember;
 use super::form::{NO_POSITION, Order, VERSION};
 use super::said::{Reference, Said};
 use crate::core::ground::base64;
@@ -11,14 +16,28 @@ pub(super) fn write(order: &Order<'_>) -> Option<String> {
     let op = |name| Object::new().string("op", name);
     let object = match *order {
         Order::Hello { client } => op("hello").string("client", client).string("version", VERSION),
-        Order::Subscribe { topic, after } => {
+        Order::Subscribe {
+            topic,
+            after,
+            #[cfg(feature = "presence")]
+            info,
+        } => {
             let object = op("subscribe").string("topic", topic);
             let object = match after {
                 After::Now => object,
                 After::Position(id) => object.string("after", &id.to_string()),
                 After::Garbage => object.string("after", NO_POSITION),
             };
+            #[cfg(feature = "presence")]
+            let object = match info {
+                Some(info) => object.string("info", info),
+                None => object,
+            };
             object.string("ref", topic)
+        }
+        #[cfg(feature = "presence")]
+        Order::Presence { topic, reference } => {
+            op("presence").string("topic", topic).number("ref", reference.into())
         }
         Order::Unsubscribe { topic } => op("unsubscribe").string("topic", topic),
         Order::Publish { topic, reference, content } => {
@@ -60,11 +79,32 @@ pub(super) fn read(text: &str) -> Option<Said<'_>> {
         "message_bytes" => said.message_bytes = raw.parse().ok(),
         "data" => data = Some(raw),
         "base64" => base64 = Some(raw),
+        #[cfg(feature = "presence")]
+        "count" => said.count = raw.parse().ok(),
+        #[cfg(feature = "presence")]
+        "members" => said.members = members_of(raw),
         _ => {}
     })
     .ok()?;
     said.payload = payload(data, base64);
     Some(said)
+}
+
+#[cfg(feature = "presence")]
+fn members_of(raw: &str) -> Option<Vec<TopicMember>> {
+    let member = |raw: &str| {
+        let mut member = TopicMember::default();
+        let string = |raw| json::string(raw).map(Cow::into_owned);
+        json::members(raw, |name, raw| match &*name {
+            "identity" => member.identity = string(raw),
+            "connection" => member.connection = string(raw).unwrap_or_default(),
+            "info" => member.info = string(raw),
+            _ => {}
+        })
+        .ok()?;
+        Some(member)
+    };
+    json::elements(raw)?.map(member).collect()
 }
 
 fn reference(raw: &str) -> Reference<'_> {

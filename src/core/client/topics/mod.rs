@@ -9,6 +9,8 @@ mod cbor;
 mod form;
 mod json;
 mod pending;
+#[cfg(feature = "presence")]
+mod presence;
 mod said;
 mod told;
 
@@ -24,6 +26,8 @@ use crate::core::wire::message::Message;
 use form::{Form, Order};
 use pending::{PENDING_MAX, Pending, REMEMBERED_FOR, is_same_server};
 use said::{Reference, Said, id_of};
+#[cfg(feature = "presence")]
+pub use told::TopicMember;
 pub use told::{TopicEvent, TopicRefused};
 
 /// What is subscribed to, and what waits for an answer. It outlives every connection.
@@ -37,6 +41,9 @@ pub struct Topics {
     pending: VecDeque<Pending>,
     pending_bytes: usize,
     pending_max: usize,
+    /// Questions who is on a topic, without an answer.
+    #[cfg(feature = "presence")]
+    asked: presence::Asked,
     /// Unsubscriptions without an answer: what comes of their topics until then is of the past.
     ignored: BTreeMap<String, u32>,
     /// The id of the last connection, as the server greeted.
@@ -58,6 +65,9 @@ struct Subscription {
     /// Events were missing, and none has come since: a server whose clock is behind may go on with
     /// ids below the position.
     has_gap: bool,
+    /// What the client says of itself there.
+    #[cfg(feature = "presence")]
+    info: Option<Box<str>>,
 }
 
 impl Topics {
@@ -69,6 +79,8 @@ impl Topics {
             pending: VecDeque::new(),
             pending_bytes: 0,
             pending_max,
+            #[cfg(feature = "presence")]
+            asked: presence::Asked::default(),
             ignored: BTreeMap::new(),
             connection: None,
             form: None,
@@ -115,6 +127,8 @@ impl Topics {
             let code = if sent_at.is_some() { "unknown" } else { "closed" };
             self.give_up(*reference, code, why, tell);
         }
+        #[cfg(feature = "presence")]
+        self.give_up_questions(why, tell);
     }
 
     /// Returns whether publications wait for an answer.
@@ -128,11 +142,26 @@ impl Topics {
     ///
     /// [`TopicRefused::Topic`].
     pub fn subscribe(&mut self, topic: &str, after: After) -> Result<(), TopicRefused> {
+        self.begin(topic, after, None)
+    }
+
+    fn begin(
+        &mut self,
+        topic: &str,
+        after: After,
+        _info: Option<Box<str>>,
+    ) -> Result<(), TopicRefused> {
         if !Name::is_valid(topic) {
             return Err(TopicRefused::Topic);
         }
         self.unsubscribe(topic);
-        self.subscriptions.insert(topic.to_owned(), Subscription { after, has_gap: false });
+        let subscription = Subscription {
+            after,
+            has_gap: false,
+            #[cfg(feature = "presence")]
+            info: _info,
+        };
+        self.subscriptions.insert(topic.to_owned(), subscription);
         self.say_subscribe(topic);
         Ok(())
     }
@@ -237,6 +266,12 @@ impl Topics {
                 }
             }
             "error" => self.take_error(&message, tell),
+            #[cfg(feature = "presence")]
+            "presence" => {
+                if let Reference::Number(reference) = message.reference {
+                    self.take_presence(reference, message, tell);
+                }
+            }
             "token" => self.is_token_due |= message.reference == Reference::None,
             "pressure" => {
                 if let Some(level) = message.level {
@@ -267,6 +302,8 @@ impl Topics {
         self.to_send.extend(form.write(&Order::Hello { client: &self.client }));
         let topics: Vec<String> = self.subscriptions.keys().cloned().collect();
         topics.iter().for_each(|topic| self.say_subscribe(topic));
+        #[cfg(feature = "presence")]
+        self.ask_presence_again();
         tell(TopicEvent::Ready);
         let connection = message.connection.parse().ok();
         let is_same = is_same_server(self.connection, connection);
@@ -339,6 +376,10 @@ impl Topics {
             Reference::Number(reference) if self.forget(*reference) => {
                 tell(TopicEvent::NotPublished { reference: *reference, code, sentence });
             }
+            #[cfg(feature = "presence")]
+            Reference::Number(reference) => {
+                self.take_no_presence(*reference, &code, &sentence, tell);
+            }
             Reference::Text(topic) if self.subscriptions.remove(&**topic).is_some() => {
                 tell(TopicEvent::NotSubscribed { topic: topic.to_string(), code, sentence });
             }
@@ -356,8 +397,15 @@ impl Topics {
     }
 
     fn say_subscribe(&mut self, topic: &str) {
-        if let Some(Subscription { after, .. }) = self.subscriptions.get(topic) {
-            self.say(&Order::Subscribe { topic, after: *after });
+        let Some(form) = self.form else { return };
+        if let Some(subscription) = self.subscriptions.get(topic) {
+            let order = Order::Subscribe {
+                topic,
+                after: subscription.after,
+                #[cfg(feature = "presence")]
+                info: subscription.info.as_deref(),
+            };
+            self.to_send.extend(form.write(&order));
         }
     }
 

@@ -25,6 +25,10 @@ pub(super) struct Said<'a> {
     pub retry_ms: Option<u32>,
     pub message_bytes: Option<u64>,
     pub payload: Option<Payload>,
+    #[cfg(feature = "presence")]
+    pub count: Option<u64>,
+    #[cfg(feature = "presence")]
+    pub members: Option<Vec<super::TopicMember>>,
 }
 
 /// The `ref` of an answer.

@@ -64,10 +64,48 @@ pub enum TopicEvent {
         /// In words.
         sentence: String,
     },
+    /// Who is on a topic.
+    #[cfg(feature = "presence")]
+    Presence {
+        /// What the question was given.
+        reference: u32,
+        /// The topic.
+        topic: String,
+        /// How many members it has.
+        count: u64,
+        /// The members; `None` if there are more than the server names.
+        members: Option<Vec<TopicMember>>,
+    },
+    /// Who is on a topic is not told.
+    #[cfg(feature = "presence")]
+    NoPresence {
+        /// What the question was given.
+        reference: u32,
+        /// The topic.
+        topic: String,
+        /// The kind of refusal: `bad_request` where the topic does not tell, `forbidden`; `full` if
+        /// 64 questions wait; `closed` if the client has stopped before the answer.
+        code: String,
+        /// In words.
+        sentence: String,
+    },
     /// How full the server's outbox for this client is: 0 to 3.
     Pressure(u8),
     /// The server closes soon, and wants the client to stay away for so long.
     Goaway(Duration),
+}
+
+/// A member of a topic, as the server tells it.
+#[cfg(feature = "presence")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicMember {
+    /// Who it is; `None` if the server does not know.
+    pub identity: Option<String>,
+    /// The id of its connection.
+    pub connection: String,
+    /// What it said of itself when it subscribed.
+    pub info: Option<String>,
 }
 
 /// Why something was not taken.

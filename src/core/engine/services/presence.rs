@@ -15,6 +15,12 @@ use crate::core::wire::http::{Refusal, Request, Response};
 use crate::core::wire::hub::{self, ErrorCode, Present, ServerMessage};
 
 impl Engine {
+    /// Returns how many members the topics have of which `topics.presence` has it known, those of
+    /// persons who have gone and may come back among them.
+    pub fn presence_members(&self) -> usize {
+        self.presence.len()
+    }
+
     /// Takes note that a connection has subscribed.
     pub(in crate::core::engine) fn enter(
         &mut self,

@@ -77,7 +77,7 @@ pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
 /// Returns the elements of a raw value that is an array, each raw; `None` if it is of another type.
 ///
 /// The value must have been scanned before.
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", all(feature = "client", feature = "presence")))]
 pub(crate) fn elements(raw: &str) -> Option<impl Iterator<Item = &str>> {
     let inner = raw.strip_prefix('[')?.strip_suffix(']')?.trim_ascii();
     let (mut depth, mut is_string, mut is_escaped) = (0, false, false);
