@@ -78,6 +78,7 @@
 //! | `threads` | `handle`, `peers`, `subscription`, `watch` | commands from any thread, what is asked of peers, topics for the server's own code, and who waits for an end |
 //! | | `handler`, `typed`, `stream`, `upload` | what applications write |
 //! | | `dial`, `link`, `request` | to whom a client connects; what it is told and may ask; plain requests |
+//! | | `sessions` | sessions that outlast connections, behind the feature of that name |
 //! | | `store` | the thread that writes events of durable topics, behind the feature of that name |
 //! | | `cluster` | the threads that write to Redis and read from it, behind the feature of that name |
 //! | | `worker`, `job_queue` | the threads that it runs on, and who wakes them |
@@ -183,6 +184,11 @@ pub use crate::threads::link::{Link, LinkEvent, LinkHandler, StateChange};
 pub use crate::threads::peer::{Peer, Sent};
 #[cfg(feature = "streams")]
 pub use crate::threads::record::Record;
+#[cfg(feature = "sessions")]
+pub use crate::threads::sessions::{
+    BadSession, Claim, Claimed, MemorySessions, Resume, Save, Saved, SessionId, SessionKey,
+    SessionStore, StoreError, Unsaved,
+};
 #[cfg(feature = "streams")]
 pub use crate::threads::stream::{Body, Events, StreamError};
 pub use crate::threads::subscription::{Heard, ReceiveError, Retained, Subscription, Topic};

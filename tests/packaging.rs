@@ -42,7 +42,7 @@ fn fault_of(key: &str) -> String {
 /// of these.
 fn keys_of_the_default_program() -> impl Iterator<Item = &'static Key> {
     let is_of_feature = |key: &Key| {
-        matches!(key.section(), "tls" | "client" | "compression" | "store" | "cluster")
+        matches!(key.section(), "tls" | "client" | "compression" | "store" | "cluster" | "sessions")
             || key.name == "limits.handshaking"
             || key.name.starts_with("admission.jwt")
             || key.name.starts_with("admission.request")

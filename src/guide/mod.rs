@@ -20,6 +20,7 @@
 //! | [`tls`] | the server itself speaks TLS, or clients show certificates |
 //! | [`store`] | events must outlast a restart, or a power cut |
 //! | [`cluster`] | topics are shared by several servers |
+//! | [`sessions`] | what a handler knows of a client must outlast the connection |
 //! | [`bridges`] | topics go on to another server, or come from there |
 //! | [`small_machines`] | every kilobyte counts |
 //! | [`performance`] | you want to know what it costs, and how to measure that again |
@@ -49,6 +50,7 @@ page!(proxies, "proxies.md");
 page!(tls, "tls.md");
 page!(store, "store.md");
 page!(cluster, "cluster.md");
+page!(sessions, "sessions.md");
 page!(bridges, "bridges.md");
 page!(small_machines, "small_machines.md");
 page!(performance, "performance.md");

@@ -62,7 +62,7 @@ pub struct Builder {
 type Start = Box<dyn FnOnce(&Handle)>;
 
 /// What a route does to the loop that has been made for it.
-type RouteStart = Box<dyn FnOnce(&mut EventLoop)>;
+type RouteStart = Box<dyn FnOnce(&mut EventLoop) -> io::Result<()>>;
 
 impl Builder {
     /// Sets the whole configuration.
@@ -360,7 +360,7 @@ impl Builder {
             server.listen(&address, face)?;
         }
         let handle = server.handle();
-        starts.into_iter().for_each(|start| start(&mut server.inner));
+        starts.into_iter().try_for_each(|start| start(&mut server.inner))?;
         self.starts.into_iter().for_each(|start| start(&handle));
         Ok(server)
     }

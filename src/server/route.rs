@@ -10,6 +10,8 @@ use crate::core::contract::route::{Face, Placement, RouteKind, RouteSpec};
 use crate::core::engine::Served;
 use crate::core::topics::{Change, Payload};
 use crate::core::wire::http::{Method, Refusal, Request, Response};
+#[cfg(feature = "sessions")]
+use crate::io::event_loop::EventLoop;
 use crate::threads::handle::Handle;
 use crate::threads::handler::{
     AnswerEndpoint, Authorize, Endpoint, Handler, Place, WebSocketEndpoint,
@@ -42,6 +44,51 @@ impl Route {
     /// [`build`](crate::Builder::build), and so is a second route for the same method there.
     pub fn websocket(path: impl Into<String>, handler: impl Handler) -> Route {
         Route::handled(path, RouteKind::WebSocket, WebSocketEndpoint(handler))
+    }
+
+    /// Serves WebSocket connections on `path`, with a handler whose sessions outlast them: a client
+    /// that comes back, here or to another server with the same store, goes on with its session.
+    /// See [`Resume`] for an example.
+    ///
+    /// The session is named by the path of the route and by `key`. It is loaded from `store` before
+    /// the upgrade is answered, behind [`Route::authorize`]; where that takes longer than
+    /// `deadlines.handshake`, or the store fails, the answer is 503, and no session is begun that
+    /// could later overwrite the one that is there. It is saved when the connection ends, and every
+    /// `sessions.save` if it has changed. It is gone when it was not saved or renewed for
+    /// `sessions.ttl`.
+    ///
+    /// A session is of one connection at a time. A newer one with the same key ends the older with
+    /// the close code 4409 ([`CloseReason::Replaced`]). If both are on this server, the older is
+    /// frozen first, behind what its handler is in; the newer waits for that, for a second or half
+    /// of `deadlines.handshake`, and then takes what was saved last: what the older one saves
+    /// afterwards is refused. An older connection on another server that has not ended is waited
+    /// for as long, and ends when its next save or renewal is refused, at most `sessions.save`
+    /// later.
+    ///
+    /// A store that waits, for a disk or a network, has a thread of its own for this route: it
+    /// holds up neither the loop nor a worker, also with `workers = 0` and [`Route::inline`]. At
+    /// most 1,024 upgrades wait for it; more are refused with 503. A server that ends waits for the
+    /// last saves for two seconds.
+    ///
+    /// [`Resume`]: crate::Resume
+    /// [`CloseReason::Replaced`]: crate::CloseReason::Replaced
+    #[cfg(feature = "sessions")]
+    pub fn sessions(
+        path: impl Into<String>,
+        handler: impl crate::threads::sessions::Resume,
+        key: crate::threads::sessions::SessionKey,
+        store: Arc<impl crate::threads::sessions::SessionStore>,
+    ) -> Route {
+        let path = path.into();
+        let (keeper, handler) = crate::threads::sessions::Keeper::new(&path, handler, key, store);
+        let mut route = Route::websocket(path, handler);
+        for served in &mut route.specs {
+            served.claimed_by(keeper.clone());
+        }
+        let begin =
+            move |inner: &mut EventLoop| keeper.begin(inner.handle(), inner.engine().config());
+        route.starts.push(Box::new(begin));
+        route
     }
 
     /// Answers GET and HEAD on `path`.
@@ -284,6 +331,7 @@ impl Route {
         self.starts.push(Box::new(move |inner| {
             let hook = hooks::audience_hook(&inner.handle(), hook);
             inner.hook_audience(change, hook);
+            Ok(())
         }));
         self
     }

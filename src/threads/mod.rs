@@ -18,6 +18,8 @@ pub mod peers;
 pub mod record;
 #[cfg(feature = "client")]
 mod request;
+#[cfg(feature = "sessions")]
+pub mod sessions;
 #[cfg(feature = "store")]
 pub mod store;
 #[cfg(feature = "streams")]

@@ -49,6 +49,8 @@ impl Config {
         let found = found.chain(self.store_contradictions());
         #[cfg(feature = "cluster")]
         let found = found.chain(self.cluster_contradiction());
+        #[cfg(feature = "sessions")]
+        let found = found.chain(self.sessions_contradiction());
         #[cfg(feature = "tls")]
         let found = found.chain(self.tls_contradictions());
         #[cfg(feature = "bridge")]

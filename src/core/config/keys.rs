@@ -56,7 +56,7 @@ impl Key {
 
     /// Returns whether a running server keeps its value of this key until a restart.
     pub fn takes_restart(&self) -> bool {
-        matches!(self.section(), "unix" | "watch" | "serve" | "store" | "cluster")
+        matches!(self.section(), "unix" | "watch" | "serve" | "store" | "cluster" | "sessions")
             || matches!(self.name, "listen" | "admin_listen" | "workers" | "tick" | "turn.events")
     }
 
@@ -237,6 +237,12 @@ pub const KEYS: &[Key] = &[
     key!(cluster.offline, OneOf(OFFLINES), "publications while Redis is away"),
     #[cfg(feature = "cluster")]
     key!(cluster.grace, ALWAYS, "Redis away for longer: /readyz answers 503"),
+    #[cfg(feature = "sessions")]
+    key!(sessions.save, Span(SECOND..=HOUR), "open session changed -> saved"),
+    #[cfg(feature = "sessions")]
+    key!(sessions.ttl, ALWAYS, "session saved last -> gone"),
+    #[cfg(feature = "sessions")]
+    key!(sessions.bytes, Size(1..=MEBIBYTE), "a session, frozen; a longer one is not saved"),
     #[cfg(feature = "streams")]
     key!(serve.files, OrOff(File), "folder whose files are served at /"),
     key!(watch.interval, OrOff(Span(SECOND..=HOUR)), "how often to look for shifts of rates"),
@@ -457,6 +463,8 @@ mod tests {
         let expected = &*expected.replace("topics.retain_for=10m", PRESENCE_DEFAULTS);
         #[cfg(feature = "cluster")]
         let expected = &*expected.replace("serve.files", CLUSTER_DEFAULTS);
+        #[cfg(feature = "sessions")]
+        let expected = &*expected.replace("serve.files", SESSIONS_DEFAULTS);
         let config = Config::default();
         let shown: Vec<_> =
             KEYS.iter().map(|key| format!("{}={}", key.name, key.value(&config))).collect();
@@ -482,6 +490,10 @@ mod tests {
     #[cfg(feature = "cluster")]
     const CLUSTER_DEFAULTS: &str = "cluster.redis=off cluster.name=heartwheel cluster.node=auto \
         cluster.retain_events=100000 cluster.offline=refuse cluster.grace=10s serve.files";
+
+    #[cfg(feature = "sessions")]
+    const SESSIONS_DEFAULTS: &str =
+        "sessions.save=10s sessions.ttl=30m sessions.bytes=64k serve.files";
 
     #[cfg(feature = "client")]
     const ADMISSION_DEFAULTS: &str = "admission.tokens=off admission.request=off \

@@ -36,6 +36,8 @@ mod read_toml;
 mod sections;
 #[cfg(feature = "client")]
 mod service;
+#[cfg(feature = "sessions")]
+mod sessions;
 #[cfg(feature = "store")]
 mod store;
 #[cfg(feature = "tls")]
@@ -76,6 +78,8 @@ pub use sections::{Compression, CompressionHistory, CompressionMode};
 pub(crate) use service::OPINION_WITHIN;
 #[cfg(feature = "client")]
 pub use service::{PassedHeaders, PassedHeadersError};
+#[cfg(feature = "sessions")]
+pub use sessions::Sessions;
 #[cfg(feature = "store")]
 pub(crate) use store::STORE_QUEUE_BYTES;
 #[cfg(feature = "store")]
@@ -133,6 +137,9 @@ pub struct Config {
     /// With which servers topics are shared.
     #[cfg(feature = "cluster")]
     pub cluster: Cluster,
+    /// How long sessions are kept that outlast connections.
+    #[cfg(feature = "sessions")]
+    pub sessions: Sessions,
     /// Early warning.
     pub watch: Watch,
     /// Which clients are counted apart.
@@ -247,6 +254,8 @@ impl Default for Config {
             store: Store::default(),
             #[cfg(feature = "cluster")]
             cluster: Cluster::default(),
+            #[cfg(feature = "sessions")]
+            sessions: Sessions::default(),
             watch: Watch::default(),
             canary: Canary::default(),
             #[cfg(feature = "streams")]
@@ -289,6 +298,8 @@ pub(super) fn no_such_key(name: &str) -> &'static str {
         _ if name.starts_with("store.") => "this build has no durable topics: feature `store`",
         #[cfg(not(feature = "cluster"))]
         _ if name.starts_with("cluster.") => "this build has no cluster: feature `cluster`",
+        #[cfg(not(feature = "sessions"))]
+        _ if name.starts_with("sessions.") => "this build has no sessions: feature `sessions`",
         #[cfg(feature = "bridge")]
         _ if name.starts_with(bridge::PREFIX) => bridge::no_such_key(name),
         _ => "there is no such key",

@@ -8,3 +8,5 @@ pub mod listener;
 pub mod offer;
 pub mod peer_info;
 pub mod route;
+#[cfg(feature = "sessions")]
+pub mod sessions;

@@ -38,6 +38,8 @@ impl Engine {
             memory_limit: self.budget.limit(),
             #[cfg(feature = "client")]
             service: self.service_state(),
+            #[cfg(feature = "sessions")]
+            sessions: self.session_figures(),
             #[cfg(feature = "bridge")]
             topics_read: &self.topics,
             around,

@@ -54,6 +54,8 @@ mod schedule;
 #[cfg(feature = "tls")]
 mod sealed;
 mod services;
+#[cfg(feature = "sessions")]
+mod sessions;
 mod settings;
 mod shed;
 mod slices;

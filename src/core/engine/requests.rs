@@ -252,6 +252,8 @@ impl Engine {
 
     /// Answers an upgrade that nothing stands against, and opens its WebSocket.
     pub(super) fn accept_upgrade(&mut self, now: Instant, id: ConnectionId, request: Box<Request>) {
+        #[cfg(feature = "sessions")]
+        let Some(request) = self.with_session(now, id, request) else { return };
         let Some(mut pending) = self.take_pending(id) else { return };
         let Some((accept_key, protocol)) = pending.upgrade.take() else { return };
         let prepared = match self.schedule.drain {

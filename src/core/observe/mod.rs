@@ -8,6 +8,8 @@ pub mod figures;
 pub mod metrics;
 #[cfg(feature = "client")]
 pub mod service;
+#[cfg(feature = "sessions")]
+pub mod sessions;
 pub mod stats;
 #[cfg(feature = "store")]
 pub mod store;

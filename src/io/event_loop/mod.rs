@@ -260,7 +260,10 @@ impl Drop for EventLoop {
         self.outside.inlet.close();
         #[cfg(feature = "cluster")]
         self.end_cluster();
-        let Some(cancelled) = self.outside.end_pool() else { return };
+        let cancelled = self.outside.end_pool();
+        #[cfg(feature = "sessions")]
+        self.engine.end_sessions();
+        let Some(cancelled) = cancelled else { return };
         if !self.engine.is_told() {
             info!("handlers left running={} cancelled={cancelled}", self.engine.jobs_out());
         }

@@ -47,6 +47,9 @@ pub struct Served {
     judge: Option<Judge>,
     /// What is done with what clients publish there, if a hook decides on it.
     hooks: Option<&'static Hooks>,
+    /// What claims the sessions of its upgrades, if they outlast connections.
+    #[cfg(feature = "sessions")]
+    claims: Option<Arc<dyn crate::core::contract::sessions::Claims>>,
 }
 
 /// Takes the verdict of `authorize` on a request.
@@ -193,6 +196,18 @@ impl Served {
         self.hooks
     }
 
+    /// Has sessions of its upgrades claimed.
+    #[cfg(feature = "sessions")]
+    pub fn claimed_by(&mut self, claims: Arc<dyn crate::core::contract::sessions::Claims>) {
+        self.claims = Some(claims);
+    }
+
+    /// Returns what claims the sessions of its upgrades, if they outlast connections.
+    #[cfg(feature = "sessions")]
+    pub(super) fn claims(&self) -> Option<Arc<dyn crate::core::contract::sessions::Claims>> {
+        self.claims.clone()
+    }
+
     /// Returns its path, for requests to find their parameters; `None` without parameters.
     pub(super) fn pattern(&self) -> Option<Arc<str>> {
         self.pattern.clone()
@@ -211,7 +226,16 @@ impl Served {
     fn by(spec: RouteSpec, service: &'static Service) -> Served {
         let key = path::key_of_route(&spec.path).into();
         let pattern = path::has_parameters(&spec.path).then(|| (&*spec.path).into());
-        Served { spec, key, pattern, service, judge: None, hooks: None }
+        Served {
+            spec,
+            key,
+            pattern,
+            service,
+            judge: None,
+            hooks: None,
+            #[cfg(feature = "sessions")]
+            claims: None,
+        }
     }
 }
 

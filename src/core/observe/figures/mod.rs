@@ -105,6 +105,9 @@ pub struct Snapshot<'a> {
     /// How it stands with the service of `admission.request`, if there is one.
     #[cfg(feature = "client")]
     pub service: Option<crate::core::observe::service::ServiceState>,
+    /// What is counted of sessions, if a route has them.
+    #[cfg(feature = "sessions")]
+    pub sessions: Option<crate::core::observe::sessions::SessionFigures>,
     /// What bridges read.
     #[cfg(feature = "bridge")]
     pub topics_read: &'a crate::core::topics::Topics,
@@ -176,6 +179,10 @@ impl Snapshot<'_> {
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.around.cluster {
             cluster.write(&mut out);
+        }
+        #[cfg(feature = "sessions")]
+        if let Some(sessions) = &self.sessions {
+            sessions.write(&mut out);
         }
         #[cfg(feature = "bridge")]
         if !self.around.bridges.is_empty() {

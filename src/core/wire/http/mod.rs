@@ -26,6 +26,8 @@ mod accept_key;
 mod authority;
 mod bearer;
 mod body;
+#[cfg(feature = "sessions")]
+mod borne;
 mod buffer;
 mod chunks;
 mod cors;
@@ -56,6 +58,8 @@ pub use accept::{Wanted, wanted};
 pub(crate) use authority::Authority;
 pub use bearer::bearer;
 pub use body::BodyReader;
+#[cfg(feature = "sessions")]
+pub(crate) use borne::Borne;
 pub use cors::{Cors, is_preflight, preflight};
 pub use forwarded::Forwarded;
 pub use framing::{Asked, BodyLength, Version, check_encoding};

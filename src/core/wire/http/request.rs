@@ -32,6 +32,8 @@ pub struct Request {
     cohort: Option<Cohort>,
     /// The path of its route, if that has parameters.
     pattern: Option<Arc<str>>,
+    #[cfg(feature = "sessions")]
+    borne: super::borne::Borne,
 }
 
 impl Request {
@@ -55,6 +57,8 @@ impl Request {
             identity: None,
             cohort: None,
             pattern: None,
+            #[cfg(feature = "sessions")]
+            borne: super::borne::Borne::default(),
         }
     }
 
@@ -167,6 +171,12 @@ impl Request {
     /// Sets who asks.
     pub(crate) fn set_identity(&mut self, identity: Option<Identity>) {
         self.identity = identity;
+    }
+
+    /// Returns what it bears of its session.
+    #[cfg(feature = "sessions")]
+    pub(crate) fn borne(&mut self) -> &mut super::borne::Borne {
+        &mut self.borne
     }
 
     /// Returns the client's cohort; `None` while `canary.percent` is 0.

@@ -1,0 +1,31 @@
+//! Sessions that outlast connections: a handler's state, frozen, under a key of the request, in a
+//! store that several servers may share.
+//!
+//! ```text
+//!   upgrade ──► key ──► claim ──► thaw ──► 101, the handler goes on
+//!                         ▲                        │ changed, every `sessions.save`
+//!                       store ◄── save ◄── freeze ◄┤
+//!                         ▲                        │ the connection ends
+//!                         └── save, release ◄──────┘
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `key` | what names the session of a request |
+//! | `store` | what a store does: a claim has a number, and a save bears it |
+//! | `resume` | what handlers write, and what calls them |
+//! | `keeper`, `table` | who holds what, who waits, what is to be saved: one for each route |
+//! | `memory` | the store of one process |
+
+mod keeper;
+mod key;
+mod memory;
+mod resume;
+mod store;
+mod table;
+
+pub(crate) use keeper::Keeper;
+pub use key::{SessionId, SessionKey};
+pub use memory::MemorySessions;
+pub use resume::{BadSession, Resume, Unsaved};
+pub use store::{Claim, Claimed, Save, Saved, SessionStore, StoreError};

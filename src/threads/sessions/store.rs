@@ -1,0 +1,163 @@
+//! What a store of sessions does.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use super::SessionId;
+
+/// Keeps sessions. Several servers may share one, each with its own value of this type.
+///
+/// A claim gives a session to one connection, under a number that is greater than all before it in
+/// this store, whatever the store has lost meanwhile. A save bears the number of its claim, and is
+/// refused if the session has another number, or is gone: so of two connections that both take
+/// themselves for the owner the older cannot overwrite what the newer has saved. Each call must be
+/// atomic.
+///
+/// Calls block. They are made by a thread of the route's own, one after the other, so a store that
+/// does not answer holds up nothing but sessions; those that wait are refused with 503 when
+/// `deadlines.handshake` is over. A store that never waits for anything says so by
+/// [`SessionStore::is_immediate`]. A panic is a failure.
+pub trait SessionStore: Send + Sync + 'static {
+    /// Claims a session. If another connection has claimed it, has not ended it, and has renewed
+    /// its claim within the lease, it is [`Claimed::Held`], unless the claim is forced.
+    ///
+    /// # Errors
+    ///
+    /// The store has failed: the upgrade is refused with 503.
+    fn claim(&self, id: &SessionId, claim: &Claim) -> Result<Claimed, StoreError>;
+
+    /// Saves a session, or renews its claim, and has it last for another `ttl`.
+    ///
+    /// # Errors
+    ///
+    /// The store has failed: it is tried again.
+    fn save(&self, id: &SessionId, save: &Save<'_>) -> Result<Saved, StoreError>;
+
+    /// Returns whether the store never waits, for a disk or a network: then it is called on any
+    /// thread, that of the loop too, and has no thread. Default no.
+    fn is_immediate(&self) -> bool {
+        false
+    }
+
+    /// Returns how many sessions it has dropped for want of room. Default none.
+    fn evicted(&self) -> u64 {
+        0
+    }
+}
+
+/// How a session is claimed.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Claim {
+    /// Take it from a connection that holds it: that had its time to let go.
+    pub force: bool,
+    /// How long the session lasts if it is not saved: `sessions.ttl`.
+    pub ttl: Duration,
+    /// How long the claim holds if it is not renewed: three times `sessions.save`.
+    pub lease: Duration,
+}
+
+impl Claim {
+    /// Makes a claim that takes the session from nobody.
+    pub fn new(ttl: Duration, lease: Duration) -> Claim {
+        Claim { force: false, ttl, lease }
+    }
+
+    /// Has it take the session from a connection that holds it.
+    pub fn forced(self) -> Claim {
+        Claim { force: true, ..self }
+    }
+}
+
+/// What has come of a claim.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// The session is claimed.
+    Taken {
+        /// The number of the claim.
+        number: u64,
+        /// What was saved last; `None` if there was no session.
+        frozen: Option<Vec<u8>>,
+    },
+    /// Another connection holds it.
+    Held,
+}
+
+/// A session is not shown: it is the application's.
+impl fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Claimed::Held => f.write_str("Held"),
+            Claimed::Taken { number, frozen } => {
+                let bytes = frozen.as_ref().map(Vec::len);
+                write!(f, "Taken {{ number: {number}, bytes: {bytes:?} }}")
+            }
+        }
+    }
+}
+
+/// What is saved.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct Save<'a> {
+    /// The number of the claim.
+    pub number: u64,
+    /// The session; `None` leaves it as it is.
+    pub frozen: Option<&'a [u8]>,
+    /// The connection has ended: the next claim need not wait.
+    pub end: bool,
+    /// How long the session lasts: `sessions.ttl`.
+    pub ttl: Duration,
+    /// How long the claim holds: three times `sessions.save`.
+    pub lease: Duration,
+}
+
+impl<'a> Save<'a> {
+    /// Makes a save under the number of a claim, which leaves the session as it is.
+    pub fn new(number: u64, ttl: Duration, lease: Duration) -> Save<'a> {
+        Save { number, frozen: None, end: false, ttl, lease }
+    }
+
+    /// Has it save this.
+    pub fn with(self, frozen: &'a [u8]) -> Save<'a> {
+        Save { frozen: Some(frozen), ..self }
+    }
+
+    /// Has it end the claim.
+    pub fn ending(self) -> Save<'a> {
+        Save { end: true, ..self }
+    }
+}
+
+/// What has come of a save.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// The store has it.
+    Taken,
+    /// The session has another number, or is gone: nothing was changed.
+    Fenced,
+}
+
+/// Why a store has failed. The log shows the text: it must bear no key and nothing of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError(String);
+
+impl StoreError {
+    /// Makes it of a sentence.
+    pub fn new(text: impl Into<String>) -> StoreError {
+        StoreError(text.into())
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: Error> From<E> for StoreError {
+    fn from(error: E) -> StoreError {
+        StoreError(error.to_string())
+    }
+}

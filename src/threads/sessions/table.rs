@@ -1,0 +1,445 @@
+//! Who holds which session of a route, who waits for one, and what is to be done about it: without
+//! a thread or a clock. How much time has passed is told.
+//!
+//! ```text
+//!   ask ──► claim ──► taken ──► hold ──► wanted by another ──► ended, saved, gone
+//!    ▲        │                  │                                   │
+//!    │      held by another      └── every `sessions.save`:          │
+//!    │        ▼                      freeze, or renew the claim      │
+//!    └── wait, ask again, at last by force ◄── is told ◄─────────────┘
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::{Duration, Instant as StdInstant};
+
+use super::{Claimed, Saved, SessionId, StoreError, Unsaved};
+use crate::core::ground::id::ConnectionId;
+use crate::core::observe::sessions::SessionFigures;
+use crate::core::wire::http::{Refusal, Request};
+
+#[derive(Default)]
+pub(super) struct Table {
+    pub asks: HashMap<ConnectionId, Ask>,
+    pub holds: HashMap<ConnectionId, Holding>,
+    /// The newest connection that holds a session.
+    newest: HashMap<SessionId, ConnectionId>,
+    pub ops: VecDeque<Op>,
+    pub notes: VecDeque<Note>,
+    pub figures: SessionFigures,
+    /// How much of the way to the next step of the round is behind; `None` while nobody holds
+    /// anything.
+    stepped: Option<Duration>,
+    /// The connections whose turn it is in this step.
+    step: usize,
+    /// The store has failed last.
+    pub is_failing: bool,
+}
+
+/// An upgrade that waits for its session.
+pub(super) struct Ask {
+    pub session: SessionId,
+    pub request: Box<Request>,
+    pub began: StdInstant,
+    /// The claim is with the store, or is about to be.
+    is_asking: bool,
+    /// How long it has waited for another connection to let go; `None` until time is looked at.
+    waited: Option<Duration>,
+    retry_after: Duration,
+    retry_in: Duration,
+    /// It has waited for another connection.
+    was_held: bool,
+    pub force: bool,
+}
+
+/// A connection that holds a session.
+pub(super) struct Holding {
+    pub session: SessionId,
+    pub number: u64,
+    pub flags: Arc<Flags>,
+    /// What is to be saved.
+    pub unsaved: Option<Vec<u8>>,
+    /// The connection has given it up: when it is saved it is gone from here.
+    pub has_ended: bool,
+    /// A save waits, or is with the store.
+    is_queued: bool,
+    is_failing: bool,
+    /// For how long it has been tried in vain to save it for the last time.
+    tried_for: Duration,
+}
+
+/// What the keeper and the handler's side of a hold tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Flags {
+    /// The handler was called.
+    pub changed: AtomicBool,
+    /// It is to be frozen at the next visit.
+    pub due: AtomicBool,
+    /// It is to be given up at the next visit.
+    pub wanted: AtomicBool,
+    /// A newer connection has it.
+    pub fenced: AtomicBool,
+    /// What was frozen last is not saved.
+    pub failed: AtomicBool,
+    unsaved: AtomicU8,
+}
+
+/// What is to be done with the store.
+#[derive(Clone, Copy)]
+pub(super) enum Op {
+    Claim(ConnectionId),
+    Save(ConnectionId),
+}
+
+/// What is to be told to the loop.
+pub(super) enum Note {
+    /// The answer to an upgrade.
+    Answer(ConnectionId, Result<Box<Request>, Refusal>),
+    /// A newer connection has the session of this one, or wants it.
+    HandOver(ConnectionId),
+    /// Something is to be done where the handler of this connection runs.
+    Visit(ConnectionId),
+}
+
+impl Table {
+    /// Takes an upgrade that asks for its session. Returns whether there is room.
+    pub fn ask(&mut self, id: ConnectionId, session: SessionId, request: Box<Request>) -> bool {
+        if self.asks.len() >= ASKS_MAX {
+            self.figures.opened.unavailable += 1;
+            return false;
+        }
+        let holder = self.newest.get(&session).copied();
+        let ask = Ask {
+            session,
+            request,
+            began: StdInstant::now(),
+            is_asking: holder.is_none(),
+            waited: None,
+            retry_after: RETRY_FIRST,
+            retry_in: RETRY_FIRST,
+            was_held: holder.is_some(),
+            force: false,
+        };
+        self.asks.insert(id, ask);
+        match holder {
+            None => self.ops.push_back(Op::Claim(id)),
+            Some(holder) => self.want(holder),
+        }
+        true
+    }
+
+    /// Has a connection give its session up.
+    fn want(&mut self, id: ConnectionId) {
+        let Some(holding) = self.holds.get(&id).filter(|holding| !holding.has_ended) else {
+            return;
+        };
+        if !holding.flags.wanted.swap(true, Ordering::AcqRel) {
+            self.notes.push_back(Note::HandOver(id));
+        }
+    }
+
+    /// Takes what a claim has come to. Returns the upgrade that has its session now.
+    pub fn claimed(
+        &mut self,
+        id: ConnectionId,
+        claimed: Result<Claimed, StoreError>,
+    ) -> Option<(Ask, u64, Option<Vec<u8>>)> {
+        let ask = self.asks.get_mut(&id)?;
+        match claimed {
+            Err(_) => self.refuse(id),
+            Ok(Claimed::Held) => {
+                (ask.is_asking, ask.was_held) = (false, true);
+                if let Some(holder) = self.newest.get(&ask.session).copied() {
+                    self.want(holder);
+                }
+            }
+            Ok(Claimed::Taken { number, frozen }) => {
+                let ask = self.asks.remove(&id)?;
+                let taken_over = &mut self.figures.taken_over;
+                taken_over.forced += u64::from(ask.force);
+                taken_over.handed += u64::from(ask.was_held && !ask.force);
+                return Some((ask, number, frozen));
+            }
+        }
+        None
+    }
+
+    /// Refuses an upgrade because the store does not answer.
+    pub fn refuse(&mut self, id: ConnectionId) {
+        if self.asks.remove(&id).is_some() {
+            self.figures.opened.unavailable += 1;
+            self.notes.push_back(Note::Answer(id, Err(unavailable())));
+        }
+    }
+
+    /// Takes note that a connection holds a session.
+    pub fn hold(&mut self, id: ConnectionId, session: SessionId, number: u64, flags: Arc<Flags>) {
+        self.newest.insert(session.clone(), id);
+        let holding = Holding {
+            session,
+            number,
+            flags,
+            unsaved: None,
+            has_ended: false,
+            is_queued: false,
+            is_failing: false,
+            tried_for: Duration::ZERO,
+        };
+        self.holds.insert(id, holding);
+    }
+
+    /// Has a session saved, or, without bytes, its claim renewed.
+    pub fn save(&mut self, id: ConnectionId, frozen: Option<Vec<u8>>) {
+        let Some(holding) = self.holds.get_mut(&id).filter(|holding| !holding.has_ended) else {
+            return;
+        };
+        if frozen.is_some() {
+            holding.unsaved = frozen;
+        }
+        self.queue_save(id);
+    }
+
+    /// Has a session saved for the last time, and its claim ended.
+    pub fn let_go(&mut self, id: ConnectionId, frozen: Option<Vec<u8>>) {
+        let waiting = self.unsaved_bytes();
+        let Some(holding) = self.holds.get_mut(&id).filter(|holding| !holding.has_ended) else {
+            return;
+        };
+        holding.has_ended = true;
+        if holding.flags.fenced.load(Ordering::Acquire) && !holding.is_queued {
+            return self.forget(id);
+        }
+        if let Some(frozen) = frozen {
+            let fits = waiting + frozen.len() <= UNSAVED_BYTES_MAX;
+            self.figures.saves.lost += u64::from(!fits);
+            holding.unsaved = Some(frozen).filter(|_| fits);
+        }
+        self.queue_save(id);
+    }
+
+    fn queue_save(&mut self, id: ConnectionId) {
+        if let Some(holding) = self.holds.get_mut(&id)
+            && !holding.is_queued
+        {
+            holding.is_queued = true;
+            self.ops.push_back(Op::Save(id));
+        }
+    }
+
+    /// Takes what a save has come to: these bytes, if there were any.
+    pub fn saved(
+        &mut self,
+        id: ConnectionId,
+        frozen: Option<Vec<u8>>,
+        was_end: bool,
+        saved: &Result<Saved, StoreError>,
+    ) {
+        let Some(holding) = self.holds.get_mut(&id) else { return };
+        holding.is_queued = false;
+        match saved {
+            Ok(Saved::Taken) => {
+                self.figures.saves.saved += u64::from(frozen.is_some());
+                holding.is_failing = false;
+                if was_end {
+                    return self.forget(id);
+                }
+                if holding.has_ended || holding.unsaved.is_some() {
+                    self.queue_save(id);
+                }
+            }
+            Ok(Saved::Fenced) => {
+                self.figures.saves.fenced += 1;
+                holding.flags.fenced.store(true, Ordering::Release);
+                if holding.has_ended {
+                    return self.forget(id);
+                }
+                self.want(id);
+            }
+            Err(_) => {
+                self.figures.saves.failed += 1;
+                if holding.has_ended {
+                    holding.unsaved = holding.unsaved.take().or(frozen);
+                    return;
+                }
+                // Bytes are kept for those alone that cannot be frozen again.
+                holding.unsaved = None;
+                holding.flags.failed.store(true, Ordering::Release);
+                holding.flags.changed.store(true, Ordering::Release);
+                if !std::mem::replace(&mut holding.is_failing, true) {
+                    holding.flags.tell(Unsaved::Store);
+                    self.notes.push_back(Note::Visit(id));
+                }
+            }
+        }
+    }
+
+    /// Forgets a hold, and has the next claim of its session made.
+    fn forget(&mut self, id: ConnectionId) {
+        let Some(holding) = self.holds.remove(&id) else { return };
+        if self.newest.get(&holding.session) == Some(&id) {
+            self.newest.remove(&holding.session);
+        }
+        let waits = |ask: &Ask| !ask.is_asking && ask.session == holding.session;
+        let next = self.asks.iter_mut().filter(|(_, ask)| waits(ask));
+        if let Some((id, ask)) = next.min_by_key(|(_, ask)| ask.began) {
+            ask.is_asking = true;
+            self.ops.push_back(Op::Claim(*id));
+        }
+    }
+
+    /// Lets time pass for those that wait. Returns when to do so next.
+    pub fn pass_for_asks(&mut self, elapsed: Duration, patience: Duration) -> Option<Duration> {
+        let mut next: Option<Duration> = None;
+        let mut forced = Vec::new();
+        for (id, ask) in self.asks.iter_mut().filter(|(_, ask)| !ask.is_asking) {
+            next = Some(LOOK_AFTER);
+            if elapsed.is_zero() {
+                continue;
+            }
+            // It may have come just now.
+            let waited = ask.waited.map_or(Duration::ZERO, |waited| waited + elapsed);
+            ask.waited = Some(waited);
+            ask.retry_in = ask.retry_in.saturating_sub(elapsed);
+            ask.force = waited >= patience;
+            // What this server holds is told: only others are asked again.
+            let is_here = self.newest.contains_key(&ask.session);
+            if ask.force || ask.retry_in.is_zero() && !is_here {
+                ask.is_asking = true;
+                ask.retry_after *= 2;
+                ask.retry_in = ask.retry_after;
+                forced.push((*id, ask.session.clone()));
+            }
+        }
+        for (id, session) in forced {
+            // What an older connection has left here is saved first.
+            if let Some(holder) = self.newest.get(&session).copied()
+                && self.holds.get(&holder).is_some_and(|holding| holding.has_ended)
+            {
+                self.queue_save(holder);
+            }
+            self.ops.push_back(Op::Claim(id));
+        }
+        next
+    }
+
+    /// Returns whether an older connection has left something here that is not saved: it would be
+    /// lost to whatever claims the session now.
+    pub fn has_unsaved(&self, session: &SessionId) -> bool {
+        let holder = self.newest.get(session).and_then(|holder| self.holds.get(holder));
+        holder.is_some_and(|holding| holding.has_ended && holding.unsaved.is_some())
+    }
+
+    /// Lets time pass for those that hold a session: each has its turn once in a round of `save`.
+    /// Returns when to do so next.
+    pub fn pass_for_holds(
+        &mut self,
+        elapsed: Duration,
+        save: Duration,
+        ttl: Duration,
+    ) -> Option<Duration> {
+        if self.holds.is_empty() {
+            self.stepped = None;
+            return None;
+        }
+        let span = save / STEPS as u32;
+        // The first may have come just now.
+        let mut stepped = self.stepped.map_or(Duration::ZERO, |stepped| stepped + elapsed);
+        let mut steps = 0;
+        while stepped >= span && steps < STEPS {
+            stepped -= span;
+            self.step = (self.step + 1) % STEPS;
+            steps += 1;
+            self.take_step(save, ttl);
+        }
+        // After a stop of the process one round is enough.
+        let stepped = stepped.min(span);
+        self.stepped = Some(stepped);
+        Some((span - stepped).max(Duration::from_millis(1)))
+    }
+
+    fn take_step(&mut self, save: Duration, ttl: Duration) {
+        let step = self.step;
+        let ids = self.holds.keys().filter(|id| id.key() % STEPS == step);
+        let ids: Vec<ConnectionId> = ids.copied().collect();
+        for id in ids {
+            let Some(holding) = self.holds.get_mut(&id) else { continue };
+            if holding.has_ended {
+                holding.tried_for += save;
+                if holding.tried_for > ttl {
+                    self.figures.saves.lost += u64::from(holding.unsaved.is_some());
+                    self.forget(id);
+                    continue;
+                }
+            } else if holding.flags.changed.swap(false, Ordering::AcqRel)
+                || holding.flags.due.load(Ordering::Acquire)
+            {
+                self.notes.push_back(Note::Visit(id));
+                if !holding.flags.due.swap(true, Ordering::AcqRel) {
+                    continue;
+                }
+                // Its handler has been in a call since the last round: the claim is renewed.
+            }
+            self.queue_save(id);
+        }
+    }
+
+    /// Has all saved that can be, for the last time.
+    pub fn end(&mut self) {
+        let ids: Vec<ConnectionId> = self.holds.keys().copied().collect();
+        for id in ids {
+            if self.holds.get(&id).is_some_and(|holding| holding.has_ended) {
+                self.queue_save(id);
+            }
+        }
+    }
+
+    /// Returns the next thing to do with the store.
+    pub fn next_op(&mut self) -> Option<Op> {
+        self.ops.pop_front()
+    }
+
+    /// Returns the figures, with those of this moment.
+    pub fn read_figures(&self) -> SessionFigures {
+        SessionFigures {
+            held: self.holds.len() as u64,
+            unsaved_bytes: self.unsaved_bytes() as u64,
+            ..self.figures
+        }
+    }
+
+    fn unsaved_bytes(&self) -> usize {
+        self.holds.values().filter_map(|holding| holding.unsaved.as_ref()).map(Vec::len).sum()
+    }
+}
+
+impl Flags {
+    /// Tells the handler at its next visit.
+    pub fn tell(&self, why: Unsaved) {
+        self.unsaved.store(1 + why as u8, Ordering::Release);
+    }
+
+    /// Takes what the handler is to be told.
+    pub fn take_unsaved(&self) -> Option<Unsaved> {
+        match self.unsaved.swap(0, Ordering::AcqRel) {
+            0 => None,
+            1 => Some(Unsaved::Store),
+            _ => Some(Unsaved::TooBig),
+        }
+    }
+}
+
+pub(super) fn unavailable() -> Refusal {
+    Refusal::new(503, "the session cannot be had now: try again later")
+}
+
+/// Upgrades that wait for their session; more are refused.
+const ASKS_MAX: usize = 1024;
+/// Bytes of sessions whose connections have ended, and that are still to be saved.
+const UNSAVED_BYTES_MAX: usize = 16 << 20;
+/// A session that another server holds is asked for again after so long, then after twice as long.
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+/// How often those are looked at that wait for another connection.
+const LOOK_AFTER: Duration = Duration::from_millis(20);
+/// Holds have their turns in so many steps, so that they do not come all at once.
+const STEPS: usize = 16;

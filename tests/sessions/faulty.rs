@@ -1,0 +1,52 @@
+//! A store in memory that fails, or does not return, when it is told to.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use heartwheel::{
+    Claim, Claimed, MemorySessions, Save, Saved, SessionId, SessionStore, StoreError,
+};
+
+#[derive(Debug, Default)]
+pub struct Faulty {
+    pub inner: MemorySessions,
+    /// It never waits: it has no thread.
+    pub is_immediate: bool,
+    pub fails: AtomicBool,
+    pub panics: AtomicBool,
+    pub hangs: AtomicBool,
+}
+
+impl Faulty {
+    pub fn set(flag: &AtomicBool, value: bool) {
+        flag.store(value, Ordering::SeqCst);
+    }
+
+    fn begin(&self) -> Result<(), StoreError> {
+        while self.hangs.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!self.panics.load(Ordering::SeqCst), "as asked");
+        match self.fails.load(Ordering::SeqCst) {
+            true => Err(StoreError::new("as asked")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl SessionStore for Faulty {
+    fn claim(&self, id: &SessionId, claim: &Claim) -> Result<Claimed, StoreError> {
+        self.begin()?;
+        self.inner.claim(id, claim)
+    }
+
+    fn save(&self, id: &SessionId, save: &Save<'_>) -> Result<Saved, StoreError> {
+        self.begin()?;
+        self.inner.save(id, save)
+    }
+
+    fn is_immediate(&self) -> bool {
+        self.is_immediate
+    }
+}

@@ -1,0 +1,142 @@
+//! Two servers that share one store, over sockets: clients that move between them, and a store that
+//! does not answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heartwheel::{Server, SessionStore};
+
+use super::faulty::Faulty;
+use super::tally::{Told, route};
+use crate::common::client::Client;
+use crate::common::http::upgrade_request;
+use crate::common::rng::Rng;
+use crate::common::server::TestServer;
+use crate::common::timing::{Span, eventually, lock, ms};
+
+fn start<S: SessionStore>(pairs: &[(&str, &str)], store: &Arc<S>, told: &Told) -> TestServer {
+    TestServer::serve(pairs, Server::builder().route(route(store, told)))
+}
+
+fn open(address: SocketAddr, key: &str) -> (Client, String) {
+    let mut client = Client::open(address, &format!("/tally?sid={key}"));
+    let hello = client.message();
+    (client, hello)
+}
+
+/// A client that moves between two servers takes its session along, whatever becomes of the old
+/// connection: it is closed, cut, or left open. `ROUNDS=25` moves it 1,000 times.
+#[test]
+fn a_client_that_moves_between_servers_takes_its_session_along() {
+    let moves = 40 * std::env::var("ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
+    let store = Arc::new(Faulty::default());
+    let told = Told::default();
+    let nodes = [start(&[], &store, &told), start(&[("workers", "0")], &store, &told)];
+    let mut rng = Rng::new(7);
+    let (mut sent, mut left) = (Vec::<u32>::new(), Vec::new());
+    for round in 0..moves {
+        let node = &nodes[rng.below(2) as usize];
+        let (mut client, hello) = open(node.address, "a");
+        let before = sent.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let expected = if round == 0 { "new".into() } else { format!("back {before}") };
+        assert_eq!(hello, expected, "move {round}: nothing lost, nothing twice");
+        for _ in 0..rng.below(4) {
+            sent.push(round);
+            client.text(&round.to_string());
+            client.message();
+        }
+        match rng.below(10) {
+            0..5 => client.close(1000),
+            5..9 => drop(client),
+            // Half dead: the next one is on the same server, or this one is waited for.
+            _ => {
+                let here = open(node.address, "a").1;
+                assert_eq!(here.split(',').count(), sent.len().max(1), "move {round}");
+                left.push(client);
+            }
+        }
+        left.retain_mut(|client| {
+            client.expect_close(4409);
+            false
+        });
+    }
+    let stats: u64 = nodes.iter().map(|node| node.stats().handler_panics).sum();
+    assert_eq!(stats, 0);
+}
+
+/// An older connection on another server is not told: it ends with its next save, and what it saves
+/// then is refused.
+#[test]
+fn an_older_connection_elsewhere_ends_with_its_next_save() {
+    let store = Arc::new(Faulty::default());
+    let told = Told::default();
+    let pairs = [("sessions.save", "1s")];
+    let nodes = [start(&pairs, &store, &told), start(&pairs, &store, &told)];
+    let (mut old, _) = open(nodes[0].address, "a");
+    old.text("1");
+    old.message();
+    // Its session is saved within a second: then the other server takes it by force.
+    std::thread::sleep(Duration::from_millis(1300));
+    let span = Span::begin();
+    let (mut new, hello) = open(nodes[1].address, "a");
+    assert_eq!(hello, "back 1");
+    old.expect_close(4409);
+    span.took_between("the older one ends", Duration::ZERO, Duration::from_secs(3));
+    new.text("2");
+    assert_eq!(new.message(), "1,2");
+    drop((old, new));
+    eventually("it is saved", || lock(&told).len() == 2);
+    eventually("it goes on", || open(nodes[0].address, "a").1 == "back 1,2");
+}
+
+// FAULTS 262.
+#[test]
+fn a_store_that_does_not_return_holds_up_nothing_else() {
+    let store = Arc::new(Faulty::default());
+    let told = Told::default();
+    for workers in ["0", "1"] {
+        let pairs = [("workers", workers), ("deadlines.handshake", "500ms")];
+        let server = TestServer::start_with(&pairs, |builder| builder.route(route(&store, &told)));
+        let (mut open_before, _) = open(server.address, "a");
+        Faulty::set(&store.hangs, true);
+        let span = Span::begin();
+        let mut waiting = Client::connect(server.address);
+        waiting.send(upgrade_request("/tally?sid=b", ""));
+        // The handlers of all routes go on, that of this route too.
+        Client::open(server.address, "/echo").assert_echo(0x81, b"here");
+        open_before.text("1");
+        assert_eq!(open_before.message().split(',').next_back(), Some("1"));
+        assert_eq!(waiting.read_answer().status, 503);
+        span.took("its handshake", ms(500));
+        Faulty::set(&store.hangs, false);
+        drop(open_before);
+        eventually("the session goes on", || {
+            let (_, hello) = open(server.address, "a");
+            hello.starts_with("back 1")
+        });
+        eventually("its claim is ended", || open(server.address, "b").1.starts_with("back"));
+    }
+}
+
+#[test]
+fn no_more_wait_than_may() {
+    let store = Arc::new(Faulty::default());
+    let server = start(&[("deadlines.handshake", "2s")], &store, &Told::default());
+    Faulty::set(&store.hangs, true);
+    let request = upgrade_request("/tally?sid=b", "");
+    let mut waiting: Vec<Client> = Vec::new();
+    for _ in 0..1100 {
+        let mut client = Client::connect(server.address);
+        client.send(&request);
+        waiting.push(client);
+    }
+    let last = waiting.last_mut().unwrap();
+    assert_eq!(last.read_answer().status, 503, "at once");
+    Faulty::set(&store.hangs, false);
+    drop(waiting);
+    eventually("all are gone", || server.open() == 0);
+    // Those that still waited have had it, and have kept nothing in it.
+    let (_, hello) = open(server.address, "b");
+    assert!(matches!(&*hello, "new" | "back "), "{hello}");
+}
