@@ -68,8 +68,10 @@ async function publish(origin, topic, count) {
 
 async function serving(...settings) {
   const [port, admin] = [await freePort(), await freePort()];
-  const child = await start(port, "compression.mode=on", "heartbeat.interval=1s", "heartbeat.pong=10s",
-    "topics.retain_bytes=64m", `topics.retain_events=${RETAINED}`, `admin_listen=127.0.0.1:${admin}`, ...settings);
+  // Firefox stops reading for a while where a page has much to do.
+  const child = await start(port, "compression.mode=on", "heartbeat.interval=1s", "heartbeat.pong=2m",
+    "deadlines.write_stall=5m", "deadlines.read_idle=10m", "topics.retain_bytes=64m",
+    `topics.retain_events=${RETAINED}`, `admin_listen=127.0.0.1:${admin}`, ...settings);
   const figures = async () => {
     const text = await (await fetch(`http://127.0.0.1:${admin}/metrics`)).text();
     const value = (name) => Number(text.split("\n").find((line) => line.startsWith(`${name} `))?.split(" ")[1]);
@@ -100,7 +102,9 @@ async function readsEverything(run) {
   const share = (wire - before.wire) / (plain - before.plain);
   console.log(`     ${EVENTS} events, ${pings} pings: ${wire} bytes of ${plain}, ${share.toFixed(3)}`);
   // By itself an event of less than 512 bytes goes as it is: it was compressed against another one.
-  assert.ok(plain > 100 * EVENTS && share < 0.5, "compressed, with history");
+  // A page that is further behind than what is retained has no history for a while.
+  const most = EVENTS > RETAINED ? 0.7 : 0.5;
+  assert.ok(plain > 100 * EVENTS && share < most, "compressed, with history");
   // A page that is opened again gets what is retained.
   const again = await run(`${server.origin}/heartwheel.js`, script(server.origin, "all", EVENTS));
   assert.deepEqual([again.came, again.wrong, again.code], [Math.min(RETAINED, EVENTS), 0, 1000]);

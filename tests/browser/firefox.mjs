@@ -1,5 +1,5 @@
 // Firefox by WebDriver BiDi, which it speaks itself: as much as it takes to run a script in a page.
-import { readFileSync, openSync } from "node:fs";
+import { openSync, readFileSync, writeFileSync } from "node:fs";
 import { BrowserStopped, firefoxPath, launch, scratch, until } from "./support.mjs";
 
 // How long an answer may take: that of a script, too.
@@ -24,6 +24,7 @@ export async function inFirefox(url, script) {
 
 async function begin() {
   const folder = scratch(), log = `${folder}/log`;
+  writeFileSync(`${folder}/user.js`, 'user_pref("remote.log.level", "Debug");\n');
   const child = launch(firefoxPath, ["--headless", "--no-remote", "--profile", folder,
     "--remote-debugging-port", "0", "about:blank"], openSync(log, "w"));
   const listening = () => /ws:\/\/\S+/.exec(readFileSync(log, "utf8"))?.[0];
@@ -35,7 +36,8 @@ async function begin() {
     asked.get(answer.id)?.(answer);
   };
   socket.onclose = ({ code }) => {
-    const message = `it has closed (${code}, exit ${child.exitCode ?? child.signalCode})`;
+    const said = readFileSync(log, "utf8").slice(-400);
+    const message = `it has closed (${code}, exit ${child.exitCode ?? child.signalCode}): ${said}`;
     asked.forEach((answered) => answered({ type: "stopped", message }));
   };
   const ask = async (method, params, patience = PATIENCE) => {
