@@ -306,6 +306,12 @@ impl Handle {
         self.shared.send_patiently(commands.collect())
     }
 
+    /// Gives the server a command, and waits until there is room for it.
+    #[cfg(all(feature = "cluster", feature = "presence"))]
+    pub(crate) fn order_patiently(&self, command: Command) -> bool {
+        self.shared.send_patiently(vec![command])
+    }
+
     /// Runs a job after `span`, on a worker, where it may block; with `workers = 0` on the loop
     /// thread, where it must not. A handler that is stuck counts as one of `deadlines.handler`. A
     /// job that panics is counted as a handler that does.

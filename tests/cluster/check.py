@@ -751,11 +751,12 @@ def cut():
 class Hub:
     """A client of /ws."""
 
-    def __init__(self, node, client):
+    def __init__(self, node, client, token=None):
         self.socket = socket.create_connection(("127.0.0.1", node.port), PATIENCE)
+        bearer = "Authorization: Bearer %s\r\n" % token if token else ""
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(("GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n\r\n" % key).encode())
+                             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n%s\r\n" % (key, bearer)).encode())
         self.file = self.socket.makefile("rb")
         assert b"101" in self.file.readline()
         while self.file.readline() not in (b"\r\n", b""):
@@ -780,6 +781,69 @@ class Hub:
                 if message["op"] == op:
                     return message
                 assert message["op"] != "error", message
+
+
+def people():
+    """Who is on a topic is told on every node; who moves makes no noise, and a killed node's people leave."""
+    check = [program, "check", "--set", "topics.presence=room"]
+    if subprocess.run(check, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+        return print("== WHO IS ON A TOPIC WAS NOT TESTED: THE PROGRAM IS WITHOUT THE FEATURE `presence`")
+    tokens = os.path.join(work, "people-tokens")
+    with open(tokens, "w") as file:
+        file.write("".join("%s identity=%s subscribe=*\n" % (name, name) for name in ("ann", "bob", "eve")))
+    # These clients answer no pings.
+    patient = {"heartbeat.interval": "5m", "deadlines.read_idle": "10m"}
+    redis, nodes = cluster(2, **{"topics.presence": "room", "admission.tokens": tokens}, **patient)
+
+    def there(node):
+        status, text, _ = node.ask("GET", "/topics/room?presence", Authorization="Bearer eve")
+        assert status == 200, (status, text)
+        members = json.loads(text)["members"]
+        return sorted((one["identity"], one.get("info")) for one in members)
+
+    def told(hub, seconds):
+        """What was told of joins and leaves for so long."""
+        hub.socket.settimeout(seconds)
+        words, until_ = [], time.monotonic() + seconds
+        try:
+            while time.monotonic() < until_:
+                data = hub.hear("event")["data"]
+                words += ["+" + one["identity"] for one in data["joined"]]
+                words += ["-" + one["identity"] for one in data["left"]]
+        except TimeoutError:
+            pass
+        hub.file = hub.socket.makefile("rb")
+        return words
+
+    watcher = Hub(nodes[1], "eve-of-the-test-000", "eve")
+    watcher.say(op="subscribe", topic="$presence.room")
+    ann, bob = Hub(nodes[0], "ann-of-the-test-000", "ann"), Hub(nodes[0], "bob-of-the-test-000", "bob")
+    ann.say(op="subscribe", topic="room", info="phone")
+    bob.say(op="subscribe", topic="room")
+    for node in nodes:
+        until(lambda: "both are there: %s" % there(node), lambda: there(node) == [("ann", "phone"), ("bob", None)])
+    assert sorted(told(watcher, 4)) == ["+ann", "+bob"]
+    # Redis begins anew with nothing: all say again who is there.
+    redis.kill()
+    until("both are away", lambda: not any(node.is_connected() for node in nodes))
+    redis.begin()
+    until("both are back", lambda: all(node.is_connected() for node in nodes))
+    assert told(watcher, 8) == []
+    assert there(nodes[0]) == there(nodes[1]) == [("ann", "phone"), ("bob", None)]
+    # She moves to the other node.
+    moved = Hub(nodes[1], "ann-of-the-test-000", "ann")
+    moved.say(op="subscribe", topic="room", info="desk")
+    ann.socket.close()
+    ann.file.close()
+    until("she is at one node", lambda: there(nodes[0]) == there(nodes[1]) == [("ann", "desk"), ("bob", None)])
+    assert told(watcher, 4) == []
+    nodes[0].kill()
+    began = time.monotonic()
+    until("his node's people have left", lambda: there(nodes[1]) == [("ann", "desk")], 40)
+    span = time.monotonic() - began
+    assert span < 30, span
+    assert told(watcher, 2) == ["-bob"], "and nobody else"
+    nodes[1].check()
 
 
 def repeated():
@@ -887,7 +951,7 @@ def others():
         node.kill(signal.SIGTERM)
 
 
-CASES = [deliver, away, queue, killed, stopped, paused, flushed, memory, trimmed, node_killed, twin, stale, sentinel, cut,
+CASES = [people, deliver, away, queue, killed, stopped, paused, flushed, memory, trimmed, node_killed, twin, stale, sentinel, cut,
          repeated, odd, hostile, others]
 
 

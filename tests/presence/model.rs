@@ -15,6 +15,9 @@ use crate::common::rng::Rng;
 
 const NAMES: [Option<&str>; 5] = [None, None, Some("ann"), Some("bob"), Some("cy")];
 const CONNECTIONS: usize = 6;
+/// Those from here on are connections of another server, which tells all of them together.
+#[cfg(feature = "cluster")]
+const FAR: u64 = 4;
 const STEPS: u64 = 60;
 
 /// A person: a name, or a connection without one.
@@ -38,6 +41,9 @@ struct Run {
     model: Model,
     names: [Option<&'static str>; CONNECTIONS],
     now_ms: u64,
+    /// Which connections of the other server are on which topics.
+    #[cfg(feature = "cluster")]
+    far: BTreeSet<(usize, u64)>,
 }
 
 fn person(name: Option<&'static str>, connection: u64) -> Person {
@@ -86,6 +92,43 @@ impl Run {
             model: Model::default(),
             names: [None; CONNECTIONS],
             now_ms: 5000,
+            #[cfg(feature = "cluster")]
+            far: BTreeSet::new(),
+        }
+    }
+
+    /// Has the other server tell who is there, and the model note what that changes.
+    #[cfg(feature = "cluster")]
+    fn tell_far(&mut self) {
+        let far = self.far.clone();
+        let identity = |name: Option<&str>| name.map(|name| Identity::new(name).unwrap());
+        let members: Vec<(Name, Seen)> = far
+            .iter()
+            .map(|(topic, connection)| {
+                let identity = identity(self.names[*connection as usize]);
+                let seen = Seen { identity, connection: id(*connection), info: None };
+                (self.topics[*topic].clone(), seen)
+            })
+            .collect();
+        self.presence.set_members_of(self.now(), "far", members);
+        let now_ms = self.now_ms;
+        // Who has come counts before who has gone: a person may be both.
+        for (topic, connection) in &far {
+            let name = self.names[*connection as usize];
+            let of = person(name, *connection);
+            self.model.change(*topic, of, now_ms, |model| {
+                model.on.insert((*topic, *connection), name);
+            });
+        }
+        let is_gone = |(topic, connection): &(usize, u64)| {
+            *connection >= FAR && !far.contains(&(*topic, *connection))
+        };
+        let gone: Vec<_> = self.model.on.keys().filter(|key| is_gone(key)).copied().collect();
+        for (topic, connection) in gone {
+            let of = person(self.model.on[&(topic, connection)], connection);
+            self.model.change(topic, of, now_ms, |model| {
+                model.on.remove(&(topic, connection));
+            });
         }
     }
 
@@ -121,6 +164,26 @@ impl Run {
 
     fn step(&mut self, rng: &mut Rng) {
         let (topic, connection) = (rng.below(2) as usize, rng.below(CONNECTIONS as u64));
+        #[cfg(feature = "cluster")]
+        if connection >= FAR {
+            match rng.below(6) {
+                0..2 => drop(self.far.insert((topic, connection))),
+                2 => drop(self.far.remove(&(topic, connection))),
+                // It dies, or is cut off.
+                3 => self.far.clear(),
+                4 => return self.pass(rng.below(700)),
+                _ if self.far.iter().all(|(_, on)| *on != connection)
+                    && self.model.on.keys().all(|(_, on)| *on != connection) =>
+                {
+                    self.names[connection as usize] = NAMES[rng.below(5) as usize];
+                }
+                _ => {}
+            }
+            if rng.chance(70) {
+                self.tell_far();
+            }
+            return self.check();
+        }
         match rng.below(10) {
             0..3 => self.enter(topic, connection),
             3..5 => self.leave(topic, connection),
@@ -128,7 +191,8 @@ impl Run {
             5 => (0..2).for_each(|topic| self.leave(topic, connection)),
             // Another one takes its place.
             6 => {
-                let next = (connection + 1) % CONNECTIONS as u64;
+                let near = if cfg!(feature = "cluster") { 4 } else { CONNECTIONS as u64 };
+                let next = (connection + 1) % near;
                 (0..2).for_each(|topic| self.leave(topic, next));
                 self.names[next as usize] = self.names[connection as usize];
                 self.enter(topic, next);
@@ -196,6 +260,11 @@ fn program(seed: u64) {
     for _ in 0..STEPS {
         run.step(&mut rng);
     }
+    #[cfg(feature = "cluster")]
+    {
+        run.far.clear();
+        run.tell_far();
+    }
     for connection in 0..CONNECTIONS as u64 {
         (0..2).for_each(|topic| run.leave(topic, connection));
     }
@@ -228,7 +297,7 @@ fn a_crowd_is_told_in_bounded_parts() {
     let mut presence = Presence::default();
     let topic: Name = "a".parse().unwrap();
     let now = Instant::from_millis(1);
-    (0..250).for_each(|n| presence.enter(now, &topic, id(n), None));
+    (0..250).for_each(|n| assert!(presence.enter(now, &topic, id(n), None)));
     assert_eq!(presence.poll_told(now), None);
     let at = presence.next_at().unwrap();
     assert!(at.since(now) >= DEBOUNCE && at.since(now) <= DEBOUNCE + GRID);
@@ -236,7 +305,7 @@ fn a_crowd_is_told_in_bounded_parts() {
     let parts: Vec<_> =
         parts.map(|told| (told.joined.len(), told.left.len(), told.count)).collect();
     assert_eq!(parts, [(100, 0, 250), (100, 0, 250), (50, 0, 250)]);
-    (0..250).for_each(|n| presence.leave(at, &topic, id(n), None));
+    (0..250).for_each(|n| assert!(presence.leave(at, &topic, id(n), None)));
     assert_eq!(presence.count("a"), 250, "they may come back");
     let at = presence.next_at().unwrap();
     let parts = std::iter::from_fn(|| presence.poll_told(at));

@@ -27,6 +27,18 @@ impl Keys {
         format!("{}claim:{node}", self.prefix)
     }
 
+    /// Returns the key of who is on the topics of a server.
+    #[cfg(feature = "presence")]
+    pub fn node(&self, node: &str) -> String {
+        format!("{}node:{node}", self.prefix)
+    }
+
+    /// Returns the key of the versions of these.
+    #[cfg(feature = "presence")]
+    pub fn people(&self) -> String {
+        format!("{}people", self.prefix)
+    }
+
     /// Returns the key of what a producer has published lately.
     pub fn producer(&self, producer: &[u8]) -> Vec<u8> {
         [self.prefix.as_bytes(), b"p:", producer].concat()

@@ -291,7 +291,7 @@ impl Engine {
         let bytes =
             self.topics.bytes() + self.topics.waiting_only_bytes() + waiting + self.repeats.bytes();
         #[cfg(feature = "presence")]
-        let bytes = bytes + self.presence.bytes();
+        let bytes = bytes + self.presence_bytes();
         bytes
     }
 

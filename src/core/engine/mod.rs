@@ -113,6 +113,8 @@ pub use deadlines::Attempt;
 pub use figures::Waiting;
 #[cfg(feature = "ffi")]
 pub use host::Refused;
+#[cfg(all(feature = "cluster", feature = "presence"))]
+pub use services::MemberChange;
 pub use services::Served;
 pub use timers::Timed;
 pub(crate) use turn::ACCEPTS_PER_TURN;
@@ -154,6 +156,9 @@ pub struct Engine {
     topics: Topics,
     #[cfg(feature = "presence")]
     presence: Presence,
+    /// What other servers have yet to be told of members, if there are others.
+    #[cfg(all(feature = "cluster", feature = "presence"))]
+    member_changes: Option<VecDeque<MemberChange>>,
     repeats: Repeats,
     listeners: Listeners,
     audience: AudienceHooks,
@@ -210,6 +215,8 @@ impl Engine {
             topics: Topics::new(topic_rules(config), epoch, setup.unix_ms),
             #[cfg(feature = "presence")]
             presence: Presence::default(),
+            #[cfg(all(feature = "cluster", feature = "presence"))]
+            member_changes: None,
             repeats: Repeats::default(),
             listeners: Listeners::default(),
             audience: AudienceHooks::default(),

@@ -52,6 +52,9 @@ pub struct Presence {
     members: usize,
     /// Identities and infos of members.
     text_bytes: usize,
+    /// Which members are those of other servers, by their names.
+    #[cfg(feature = "cluster")]
+    others: BTreeMap<Box<str>, BTreeSet<(u32, Member)>>,
 }
 
 /// One topic, with what each member says of itself.
@@ -126,14 +129,14 @@ impl Presence {
     /// The memory of what is untold of a person.
     pub const UNTOLD_BYTES: usize = 160;
 
-    /// Takes note that a connection is on a topic. Does nothing if it is there already.
+    /// Takes note that a connection is on a topic. Returns whether it was not.
     pub fn enter(
         &mut self,
         now: Instant,
         topic: &Name,
         connection: ConnectionId,
         identity: Option<Identity>,
-    ) {
+    ) -> bool {
         let key = self.find_or_make(topic);
         let member = Member { identity, connection };
         let who = member.who();
@@ -145,52 +148,55 @@ impl Presence {
                 let last = self.forget_change(untold);
                 self.remove_member(key, &Member { connection: last, ..member.clone() });
             }
-            _ if room.members.contains_key(&member) => return,
+            _ if room.members.contains_key(&member) => return false,
             None if !room.has(&who) => self.note(now, untold, Change::Came, connection),
             _ => {}
         }
         self.members += 1;
         self.text_bytes += member.name_len();
         self.rooms[key as usize].members.insert(member, None);
+        true
     }
 
-    /// Notes what a member says of itself.
+    /// Notes what a member says of itself. Returns whether it is one.
     pub fn describe(
         &mut self,
         topic: &str,
         connection: ConnectionId,
         identity: Option<Identity>,
         info: &str,
-    ) {
-        let Some(key) = self.by_topic.get(topic) else { return };
+    ) -> bool {
+        let Some(key) = self.by_topic.get(topic) else { return false };
         let room = &mut self.rooms[*key as usize];
-        if let Some(place) = room.members.get_mut(&Member { identity, connection }) {
-            self.text_bytes += info.len();
-            let before = place.replace(Box::new(Info(info.into())));
-            self.text_bytes -= before.map_or(0, |before| before.0.len());
-        }
+        let Some(place) = room.members.get_mut(&Member { identity, connection }) else {
+            return false;
+        };
+        self.text_bytes += info.len();
+        let before = place.replace(Box::new(Info(info.into())));
+        self.text_bytes -= before.map_or(0, |before| before.0.len());
+        true
     }
 
     /// Takes note that a connection, of the identity with which it entered, is not on a topic any
-    /// more. Does nothing if it was not.
+    /// more. Returns whether it was.
     pub fn leave(
         &mut self,
         now: Instant,
         topic: &str,
         connection: ConnectionId,
         identity: Option<Identity>,
-    ) {
-        let Some(&key) = self.by_topic.get(topic) else { return };
+    ) -> bool {
+        let Some(&key) = self.by_topic.get(topic) else { return false };
         let member = Member { identity, connection };
         let room = &self.rooms[key as usize];
         if !room.members.contains_key(&member) {
-            return;
+            return false;
         }
         let who = member.who();
         let is_last = room.of(&who).nth(1).is_none();
         let untold = (key, who);
         match self.untold.get(&untold).map(|untold| untold.what) {
-            Some(Change::Gone) => {}
+            Some(Change::Gone) => return false,
             None if is_last => self.note(now, untold, Change::Gone, connection),
             came => {
                 if came.is_some() && is_last {
@@ -200,6 +206,37 @@ impl Presence {
                 self.remove_member(key, &member);
                 self.forget_if_empty(key);
             }
+        }
+        true
+    }
+
+    /// Takes note of who is on the topics of another server now, in place of what was known. Nobody
+    /// is, once it has gone. A person whose connection moves from server to server makes no noise.
+    #[cfg(feature = "cluster")]
+    pub fn set_members_of(
+        &mut self,
+        now: Instant,
+        server: &str,
+        members: impl IntoIterator<Item = (Name, Seen)>,
+    ) {
+        let mut next = BTreeSet::new();
+        for (topic, Seen { identity, connection, info }) in members {
+            self.enter(now, &topic, connection, identity.clone());
+            if let Some(info) = info {
+                self.describe(&topic, connection, identity.clone(), &info);
+            }
+            next.insert((self.by_topic[&*topic], Member { identity, connection }));
+        }
+        let before = self.others.remove(server).unwrap_or_default();
+        for (key, member) in before.difference(&next) {
+            // Two servers may have named one member: then its topic may be forgotten.
+            if let Some(room) = self.rooms.get(*key as usize) {
+                let topic = room.topic.clone();
+                self.leave(now, &topic, member.connection, member.identity.clone());
+            }
+        }
+        if !next.is_empty() {
+            self.others.insert(server.into(), next);
         }
     }
 
@@ -262,7 +299,12 @@ impl Presence {
 
     /// Returns the memory of all members.
     pub fn bytes(&self) -> usize {
-        self.members * Presence::MEMBER_BYTES
+        #[cfg(feature = "cluster")]
+        let others = self.others.values().map(BTreeSet::len).sum::<usize>() * OTHER_BYTES;
+        #[cfg(not(feature = "cluster"))]
+        let others = 0;
+        others
+            + self.members * Presence::MEMBER_BYTES
             + self.text_bytes
             + self.untold.len() * Presence::UNTOLD_BYTES
             + self.rooms.len() * ROOM_BYTES
@@ -372,6 +414,10 @@ pub fn subject(topic: &str) -> &str {
 
 /// How many persons are told of together at most.
 pub const TOGETHER_MAX: usize = 100;
+
+/// What is known of a member of another server beside that it is one.
+#[cfg(feature = "cluster")]
+const OTHER_BYTES: usize = 64;
 
 /// A topic's place in both tables, and its name.
 const ROOM_BYTES: usize = 320;

@@ -89,6 +89,9 @@ pub(super) struct Outside {
     /// The log that is shared with other servers.
     #[cfg(feature = "cluster")]
     pub cluster: Option<Cluster>,
+    /// Who is on the topics of other servers.
+    #[cfg(all(feature = "cluster", feature = "presence"))]
+    pub people: Option<crate::threads::cluster::People>,
 }
 
 impl Outside {
@@ -137,6 +140,8 @@ impl Outside {
             store: None,
             #[cfg(feature = "cluster")]
             cluster: None,
+            #[cfg(all(feature = "cluster", feature = "presence"))]
+            people: None,
         })
     }
 

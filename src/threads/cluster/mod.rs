@@ -9,6 +9,8 @@
 //! anything else. The writer has one only while the reader has: what is published would not come
 //! back.
 
+#[cfg(feature = "presence")]
+mod people;
 mod reader;
 mod session;
 mod writer;
@@ -29,6 +31,8 @@ use crate::system::redis::Closer;
 use crate::system::spawn::spawn;
 use crate::threads::handle::Handle;
 
+#[cfg(feature = "presence")]
+pub(crate) use people::People;
 use reader::Reader;
 use session::Claim;
 use writer::Writer;

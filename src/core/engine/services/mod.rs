@@ -30,6 +30,8 @@ use crate::core::wire::message::Message;
 
 pub(super) use handlers::is_handled;
 pub(super) use paths::{Found, Paths};
+#[cfg(all(feature = "cluster", feature = "presence"))]
+pub use presence::MemberChange;
 pub(super) use topics::is_publisher;
 
 /// A route, with what serves it. It is made by a function for each service, so that a linker leaves

@@ -2,9 +2,9 @@
 //! on `/ws`, and told as events of `$presence.T` while that topic has subscribers.
 
 use crate::core::admission::rights::Right;
+use crate::core::engine::Engine;
 use crate::core::engine::rights::NO_SUBSCRIBE;
 use crate::core::engine::services::topics::check_name;
-use crate::core::engine::{Engine, find_mut};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::identity::Identity;
 use crate::core::ground::json::Object;
@@ -21,6 +21,17 @@ impl Engine {
         self.presence.len()
     }
 
+    /// Returns the memory of who is on topics, with that of the thread which tells other servers.
+    pub(in crate::core::engine) fn presence_bytes(&self) -> usize {
+        let bytes = self.presence.bytes();
+        #[cfg(feature = "cluster")]
+        let bytes = match self.member_changes {
+            Some(_) => bytes + self.presence.len() * TOLD_BYTES,
+            None => bytes,
+        };
+        bytes
+    }
+
     /// Takes note that a connection has subscribed.
     pub(in crate::core::engine) fn enter(
         &mut self,
@@ -35,17 +46,34 @@ impl Engine {
         let topic = topic.clone();
         let Some(connection) = self.get(id) else { return };
         let identity = self.admission.identity(connection);
-        let before = self.presence.bytes();
-        self.presence.enter(now, &topic, id, identity);
-        self.budget.add(self.presence.bytes().saturating_sub(before));
+        let before = self.presence_bytes();
+        let is_new = self.presence.enter(now, &topic, id, identity.clone());
+        self.budget.add(self.presence_bytes().saturating_sub(before));
+        if is_new {
+            self.note_member(topic, Seen { identity, connection: id, info: None }, true);
+        }
+    }
+
+    /// Takes note of what other servers are to be told.
+    fn note_member(&mut self, _topic: Name, _seen: Seen, _is_here: bool) {
+        #[cfg(feature = "cluster")]
+        if let Some(changes) = &mut self.member_changes {
+            changes.push_back(MemberChange { topic: _topic, seen: _seen, is_here: _is_here });
+        }
     }
 
     /// Notes what a client says of itself on a topic.
     pub(super) fn describe(&mut self, id: ConnectionId, topic: &str, info: &str) {
         let Some(connection) = self.get(id) else { return };
         let identity = self.admission.identity(connection);
-        self.presence.describe(topic, id, identity, info);
+        if !self.presence.describe(topic, id, identity.clone(), info) {
+            return;
+        }
         self.budget.add(info.len());
+        if let Ok(topic) = topic.parse() {
+            let info = Some(info.into());
+            self.note_member(topic, Seen { identity, connection: id, info }, true);
+        }
     }
 
     /// Takes note that a subscription of a connection ends.
@@ -55,7 +83,11 @@ impl Engine {
         }
         let Some(connection) = self.get(id) else { return };
         let identity = self.admission.identity(connection);
-        self.presence.leave(now, topic, id, identity);
+        if self.presence.leave(now, topic, id, identity.clone())
+            && let Ok(topic) = topic.parse()
+        {
+            self.note_member(topic, Seen { identity, connection: id, info: None }, false);
+        }
     }
 
     /// Takes note that all subscriptions of a connection end.
@@ -63,10 +95,11 @@ impl Engine {
         if self.presence.is_empty() {
             return;
         }
-        let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        let identity = self.admission.identity(connection);
-        for key in self.topics.subscriptions_of(&connection.subscriptions) {
-            self.presence.leave(now, self.topics.topic_of(key), id, identity.clone());
+        let Some(connection) = self.get(id) else { return };
+        let keys: Vec<_> = self.topics.subscriptions_of(&connection.subscriptions).collect();
+        for key in keys {
+            let topic = self.topics.topic_of(key).clone();
+            self.leave(now, id, &topic);
         }
     }
 
@@ -176,6 +209,44 @@ impl Engine {
     }
 }
 
+/// A member of this server, of which others are to be told.
+#[cfg(feature = "cluster")]
+#[derive(Clone, Debug)]
+pub struct MemberChange {
+    /// The topic.
+    pub topic: Name,
+    /// The member.
+    pub seen: Seen,
+    /// It is on the topic, or it is not any more.
+    pub is_here: bool,
+}
+
+#[cfg(feature = "cluster")]
+impl Engine {
+    /// Has members be told of by [`Engine::poll_member_change`] from now on.
+    pub fn tell_member_changes(&mut self) {
+        self.member_changes.get_or_insert_default();
+    }
+
+    /// Takes the next member of this server that has entered a topic, left it, or says something
+    /// else of itself.
+    pub fn poll_member_change(&mut self) -> Option<MemberChange> {
+        self.member_changes.as_mut()?.pop_front()
+    }
+
+    /// Takes note of who is on the topics of another server now. Topics that are not to tell here
+    /// are passed over.
+    pub fn set_members_of(&mut self, now: Instant, server: &str, members: Vec<(Name, Seen)>) {
+        let mut members = members;
+        members
+            .retain(|(topic, seen)| has_presence(self, topic) && !self.contains(seen.connection));
+        self.allowance.charge_looks(members.len());
+        let before = self.presence_bytes();
+        self.presence.set_members_of(now, server, members);
+        self.budget.add(self.presence_bytes().saturating_sub(before));
+    }
+}
+
 /// Returns what a request says of its client.
 ///
 /// # Errors
@@ -215,6 +286,10 @@ fn presents(all: &[Seen]) -> Vec<Present<'_>> {
     });
     presents.collect()
 }
+
+/// What a member takes in the thread that tells of it: a field and a value of a hash in a tree.
+#[cfg(feature = "cluster")]
+const TOLD_BYTES: usize = 200;
 
 /// The sentence for a topic that `topics.presence` does not name.
 const NO_PRESENCE: &str = "this topic does not tell who is on it: see topics.presence";
