@@ -184,6 +184,10 @@ pub use crate::threads::link::{Link, LinkEvent, LinkHandler, StateChange};
 pub use crate::threads::peer::{Peer, Sent};
 #[cfg(feature = "streams")]
 pub use crate::threads::record::Record;
+#[cfg(all(feature = "sessions", feature = "cluster"))]
+pub use crate::threads::sessions::RedisSessions;
+#[cfg(all(feature = "sessions", feature = "sqlite"))]
+pub use crate::threads::sessions::SqliteSessions;
 #[cfg(feature = "sessions")]
 pub use crate::threads::sessions::{
     BadSession, Claim, Claimed, MemorySessions, Resume, Save, Saved, SessionId, SessionKey,

@@ -11,6 +11,8 @@ mod faulty;
 mod keys;
 #[path = "sessions/nodes.rs"]
 mod nodes;
+#[path = "sessions/shared.rs"]
+mod shared;
 #[path = "sessions/tally.rs"]
 mod tally;
 #[path = "sessions/virtual_time.rs"]

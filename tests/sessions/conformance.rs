@@ -9,21 +9,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+#[cfg(feature = "sqlite")]
+use heartwheel::SqliteSessions;
 use heartwheel::{Claim, Claimed, MemorySessions, Save, Saved, SessionId, SessionStore};
 
 use crate::common::rng::Rng;
 
 /// Milliseconds, moved by the test.
 #[derive(Clone, Debug)]
-pub struct Time(Arc<AtomicU32>);
+pub struct Time {
+    ms: Arc<AtomicU32>,
+    moves: bool,
+}
 
 impl Time {
-    fn new() -> Time {
-        Time(Arc::new(AtomicU32::new(1)))
+    fn new(moves: bool) -> Time {
+        Time { ms: Arc::new(AtomicU32::new(1)), moves }
+    }
+
+    fn pass(&self, ms: u32) {
+        self.ms.fetch_add(if self.moves { ms } else { 0 }, Ordering::SeqCst);
     }
 
     pub fn now_ms(&self) -> u64 {
-        self.0.load(Ordering::SeqCst).into()
+        self.ms.load(Ordering::SeqCst).into()
     }
 }
 
@@ -46,11 +55,11 @@ fn run(seed: u64, store: &impl SessionStore, time: &Time) {
     let mut claims: Vec<(SessionId, u64)> = Vec::new();
     let mut last_number = 0;
     for step in 0..30 {
-        let shift = [0, 0, 0, 1, 99, 100, 299, 300, 301][rng.below(9) as usize];
-        time.0.fetch_add(shift, Ordering::SeqCst);
+        time.pass([0, 0, 0, 1, 99, 100, 299, 300, 301][rng.below(9) as usize]);
         let now_ms = time.now_ms();
         model.retain(|_, entry| entry.ends_ms > now_ms);
-        let (ttl, lease) = (Duration::from_millis(300), Duration::from_millis(100));
+        // Of a store that has a clock of its own time is not moved: nothing ends then.
+        let (ttl, lease) = spans(time);
         if claims.is_empty() || rng.chance(40) {
             let id = &ids[rng.below(3) as usize];
             let mut claim = Claim::new(ttl, lease);
@@ -99,9 +108,9 @@ fn run(seed: u64, store: &impl SessionStore, time: &Time) {
     // What is left ends when its time is over, and not a millisecond before.
     let longest = model.values().map(|entry| entry.ends_ms).max().unwrap_or_default();
     for (id, entry) in model {
-        if entry.ends_ms == longest && longest > time.now_ms() {
+        if time.moves && entry.ends_ms == longest && longest > time.now_ms() {
             let left = (longest - time.now_ms()) as u32;
-            time.0.fetch_add(left - u32::from(seed.is_multiple_of(2)), Ordering::SeqCst);
+            time.pass(left - u32::from(seed.is_multiple_of(2)));
             let claim = Claim::new(Duration::from_millis(300), Duration::from_millis(100));
             let claimed = store.claim(&id, &claim.forced()).expect("it works");
             let Claimed::Taken { frozen, .. } = claimed else { panic!("{seed}: held") };
@@ -115,11 +124,17 @@ fn run(seed: u64, store: &impl SessionStore, time: &Time) {
     }
 }
 
-/// Runs the model; `ROUNDS=50` makes 100,000 runs of it.
-pub fn conforms<S: SessionStore>(runs: u64, make: impl Fn(&Time) -> S) {
+/// How long a session lasts, and how long a claim holds.
+fn spans(time: &Time) -> (Duration, Duration) {
+    let unit = Duration::from_millis(if time.moves { 1 } else { 100_000 });
+    (300 * unit, 100 * unit)
+}
+
+/// Runs the model: with `ROUNDS=50` 100,000 times for the store in memory.
+pub fn conforms<S: SessionStore>(runs: u64, moves: bool, make: impl Fn(&Time) -> S) {
     let runs = runs * std::env::var("ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
     for first in (0..runs).step_by(100) {
-        let time = Time::new();
+        let time = Time::new(moves);
         let store = make(&time);
         (first..runs.min(first + 100)).for_each(|seed| run(seed, &store, &time));
     }
@@ -127,8 +142,17 @@ pub fn conforms<S: SessionStore>(runs: u64, make: impl Fn(&Time) -> S) {
 
 #[test]
 fn the_store_in_memory_does_what_a_store_does() {
-    conforms(2000, |time| {
+    conforms(2000, true, |time| {
         let time = time.clone();
         MemorySessions::default().with_clock(move || time.now_ms())
+    });
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn the_store_in_sqlite_does_what_a_store_does() {
+    conforms(500, true, |time| {
+        let time = time.clone();
+        SqliteSessions::open(":memory:").unwrap().with_clock(move || time.now_ms())
     });
 }

@@ -14,6 +14,8 @@ pub struct Faulty {
     /// It never waits: it has no thread.
     pub is_immediate: bool,
     pub fails: AtomicBool,
+    /// Claims work all the same.
+    pub fails_to_save: AtomicBool,
     pub panics: AtomicBool,
     pub hangs: AtomicBool,
 }
@@ -43,6 +45,9 @@ impl SessionStore for Faulty {
 
     fn save(&self, id: &SessionId, save: &Save<'_>) -> Result<Saved, StoreError> {
         self.begin()?;
+        if self.fails_to_save.load(Ordering::SeqCst) {
+            return Err(StoreError::new("as asked"));
+        }
         self.inner.save(id, save)
     }
 

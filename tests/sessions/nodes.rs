@@ -15,24 +15,29 @@ use crate::common::rng::Rng;
 use crate::common::server::TestServer;
 use crate::common::timing::{Span, eventually, lock, ms};
 
-fn start<S: SessionStore>(pairs: &[(&str, &str)], store: &Arc<S>, told: &Told) -> TestServer {
+pub fn start<S: SessionStore>(pairs: &[(&str, &str)], store: &Arc<S>, told: &Told) -> TestServer {
     TestServer::serve(pairs, Server::builder().route(route(store, told)))
 }
 
-fn open(address: SocketAddr, key: &str) -> (Client, String) {
+pub fn open(address: SocketAddr, key: &str) -> (Client, String) {
     let mut client = Client::open(address, &format!("/tally?sid={key}"));
     let hello = client.message();
     (client, hello)
 }
 
-/// A client that moves between two servers takes its session along, whatever becomes of the old
-/// connection: it is closed, cut, or left open. `ROUNDS=25` moves it 1,000 times.
 #[test]
 fn a_client_that_moves_between_servers_takes_its_session_along() {
-    let moves = 40 * std::env::var("ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
     let store = Arc::new(Faulty::default());
+    moves_between([store.clone(), store]);
+}
+
+/// A client that moves between two servers takes its session along, whatever becomes of the old
+/// connection: it is closed, cut, or left open. `ROUNDS=25` moves it 1,000 times.
+pub fn moves_between<S: SessionStore>(stores: [Arc<S>; 2]) {
+    let moves = 40 * std::env::var("ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
     let told = Told::default();
-    let nodes = [start(&[], &store, &told), start(&[("workers", "0")], &store, &told)];
+    let [one, other] = &stores;
+    let nodes = [start(&[], one, &told), start(&[("workers", "0")], other, &told)];
     let mut rng = Rng::new(7);
     let (mut sent, mut left) = (Vec::<u32>::new(), Vec::new());
     for round in 0..moves {

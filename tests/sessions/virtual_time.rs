@@ -55,6 +55,17 @@ impl<S: SessionStore> Nodes<S> {
         (client, hello)
     }
 
+    /// Opens a connection, which may take so long, and gives what its handler says first.
+    fn open_within(&mut self, span: std::time::Duration, key: &str) -> String {
+        let request = upgrade_request(&format!("/tally?sid={key}"), "");
+        let mut peer = self.world.send(request.as_bytes());
+        self.world.pass(span, &mut []);
+        let answer = text(&read_all(&mut peer).0);
+        assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+        let hello = answer.split("\r\n\r\n").nth(1).expect("the head has an end");
+        hello.chars().skip_while(|c| !c.is_ascii_lowercase()).collect()
+    }
+
     fn hear(&mut self, client: &mut Client) -> String {
         self.world.meet(std::slice::from_mut(client));
         let message = client.messages.pop().expect("it was answered");
@@ -220,6 +231,24 @@ fn a_store_that_fails_lets_nobody_in_and_loses_nothing() {
         let lost = nodes.figure("heartwheel_sessions_saves_total{result=\"lost\"}");
         assert_eq!(lost, 0);
     }
+}
+
+/// A store that gives what it has and takes nothing: what the connection before has left is newer.
+#[test]
+fn what_is_still_to_be_saved_is_not_lost_to_the_next_claim() {
+    let mut nodes = start(&[], memory());
+    let (mut client, _) = nodes.open("a");
+    nodes.say(&mut client, "1");
+    nodes.world.pass(11 * SECOND, std::slice::from_mut(&mut client));
+    Faulty::set(&nodes.store.fails_to_save, true);
+    nodes.say(&mut client, "2");
+    nodes.close(client);
+    let mut peer = nodes.world.send(upgrade_request("/tally?sid=a", "").as_bytes());
+    nodes.world.pass(2 * SECOND, &mut []);
+    let answer = text(&read_all(&mut peer).0);
+    assert!(answer.starts_with("HTTP/1.1 503"), "not what was saved before: {answer}");
+    Faulty::set(&nodes.store.fails_to_save, false);
+    assert_eq!(nodes.open_within(2 * SECOND, "a"), "back 1,2", "it is saved when it is wanted");
 }
 
 #[test]

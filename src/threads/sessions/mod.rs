@@ -16,16 +16,25 @@
 //! | `resume` | what handlers write, and what calls them |
 //! | `keeper`, `table` | who holds what, who waits, what is to be saved: one for each route |
 //! | `memory` | the store of one process |
+//! | `sqlite`, `redis` | stores that several servers share, with the features `sqlite` and `cluster` |
 
 mod keeper;
 mod key;
 mod memory;
+#[cfg(feature = "cluster")]
+mod redis;
 mod resume;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod store;
 mod table;
 
 pub(crate) use keeper::Keeper;
 pub use key::{SessionId, SessionKey};
 pub use memory::MemorySessions;
+#[cfg(feature = "cluster")]
+pub use redis::RedisSessions;
 pub use resume::{BadSession, Resume, Unsaved};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteSessions;
 pub use store::{Claim, Claimed, Save, Saved, SessionStore, StoreError};

@@ -1,0 +1,178 @@
+//! Sessions in Redis.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant as StdInstant};
+
+use super::{Claim, Claimed, Save, Saved, SessionId, SessionStore, StoreError};
+use crate::core::config::RedisUrl;
+use crate::core::wire::resp::Value;
+use crate::system::redis::{Link, LinkError};
+
+/// A [`SessionStore`] in Redis, 5 or later: for several servers.
+///
+/// A session is a hash, `hw:{NAME}:session:` and its name, with the key as it is: who may read this
+/// Redis has the sessions. It has a time to live of `sessions.ttl`, by the clock of Redis. Claims
+/// and saves are scripts, each at once; numbers follow that clock, so they rise on though Redis is
+/// flushed. Where a master fails and its replica lacks what was saved last, sessions are what they
+/// were before; connections whose claims it lacks end with 4409 at their next save.
+///
+/// The connection is made when it is needed, and made again when it breaks; sentinels are asked
+/// each time. Redis has two seconds to connect and two to answer. After a failure nothing is tried
+/// for a tenth of a second.
+pub struct RedisSessions {
+    url: RedisUrl,
+    prefix: String,
+    line: Mutex<Line>,
+}
+
+#[derive(Default)]
+struct Line {
+    link: Option<Link>,
+    failed: Option<StdInstant>,
+}
+
+impl RedisSessions {
+    /// Makes a store in this Redis, under the name of a cluster: 1 to 64 characters of `A-Z a-z 0-9
+    /// . _ -`. `url` is as `cluster.redis` has it:
+    /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss:` over TLS, `unix:/path`, or
+    /// `sentinel://HOST[:PORT],HOST[:PORT]/NAME`. It does not connect yet.
+    ///
+    /// # Errors
+    ///
+    /// If the URL or the name is none; no password is in the error.
+    pub fn new(url: &str, name: &str) -> Result<RedisSessions, StoreError> {
+        let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if !(1..=64).contains(&name.len()) || !name.chars().all(is_good) {
+            return Err(StoreError::new("a cluster's name is 1 to 64 of A-Z a-z 0-9 . _ -"));
+        }
+        let prefix = format!("hw:{{{name}}}:");
+        Ok(RedisSessions { url: url.parse()?, prefix, line: Mutex::default() })
+    }
+
+    fn ask(&self, parts: &[&[u8]]) -> Result<Value, StoreError> {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        if line.failed.is_some_and(|failed| failed.elapsed() < REST) {
+            return Err(StoreError::new("Redis was not reached a moment ago"));
+        }
+        let asked = line.ask(&self.url, parts);
+        if asked.is_err() {
+            *line = Line { link: None, failed: Some(StdInstant::now()) };
+        }
+        asked.map_err(|fault| StoreError::new(fault.sentence()))
+    }
+
+    fn key(&self, id: &SessionId) -> String {
+        format!("{}session:{}", self.prefix, id.as_str())
+    }
+}
+
+impl Line {
+    /// Asks. Of a connection that has stood idle it is only known now whether it is one: then it is
+    /// made again, once.
+    fn ask(&mut self, url: &RedisUrl, parts: &[&[u8]]) -> Result<Value, LinkError> {
+        if let Some(link) = &mut self.link {
+            let began = StdInstant::now();
+            match link.ask(parts.iter().copied()) {
+                Err(LinkError::Broken(_)) if began.elapsed() < REST => self.link = None,
+                asked => return asked,
+            }
+        }
+        let link = Link::connect(url, (ANSWER_MAX as u64, ANSWER_MAX))?;
+        let asked = self.link.insert(link).ask(parts.iter().copied())?;
+        self.failed = None;
+        Ok(asked)
+    }
+}
+
+impl SessionStore for RedisSessions {
+    fn claim(&self, id: &SessionId, claim: &Claim) -> Result<Claimed, StoreError> {
+        let (key, numbers) = (self.key(id), format!("{}session-number", self.prefix));
+        let force = if claim.force { "1" } else { "0" };
+        let (ttl, lease) = (millis(claim.ttl), millis(claim.lease));
+        let parts = ["EVAL", CLAIM, "2", &key, &numbers, force, &ttl, &lease];
+        let answer = self.ask(&parts.map(str::as_bytes))?;
+        match answer.list() {
+            Some([Value::Number(0)]) => Ok(Claimed::Held),
+            Some([Value::Number(1), number, frozen]) => {
+                let number = number.text().and_then(|text| text.parse().ok());
+                let frozen = match frozen {
+                    Value::Bytes(bytes) => Some(bytes.to_vec()),
+                    _ => None,
+                };
+                let number = number.ok_or_else(odd)?;
+                Ok(Claimed::Taken { number, frozen })
+            }
+            _ => Err(odd()),
+        }
+    }
+
+    fn save(&self, id: &SessionId, save: &Save<'_>) -> Result<Saved, StoreError> {
+        let (key, number) = (self.key(id), save.number.to_string());
+        let end = if save.end { "1" } else { "0" };
+        let (ttl, lease) = (millis(save.ttl), millis(save.lease));
+        let parts = ["EVAL", SAVE, "1", &key, &number, end, &ttl, &lease].map(str::as_bytes);
+        let parts: Vec<&[u8]> = parts.into_iter().chain(save.frozen).collect();
+        match self.ask(&parts)? {
+            Value::Number(1) => Ok(Saved::Taken),
+            Value::Number(0) => Ok(Saved::Fenced),
+            _ => Err(odd()),
+        }
+    }
+}
+
+impl fmt::Debug for RedisSessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RedisSessions")
+    }
+}
+
+fn millis(span: Duration) -> String {
+    span.as_millis().max(1).to_string()
+}
+
+fn odd() -> StoreError {
+    StoreError::new("an answer that the script does not give")
+}
+
+/// Claims a session. Keys: it, and the last number. Arguments: whether by force, and the
+/// milliseconds that it lasts and that the claim holds. Answers 0 if it is held; or 1, the number,
+/// and what was saved last.
+///
+/// Its fields are `n`, the number, `h`, until when it is held, and `s`, what was saved.
+const CLAIM: &str = "\
+local time = redis.call('TIME')
+local ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local held = redis.call('HGET', KEYS[1], 'h')
+if ARGV[1] == '0' and held and tonumber(held) > ms then return {0} end
+local last = tonumber(redis.call('GET', KEYS[2]) or '0')
+local number = string.format('%.0f', math.max(last + 1, time[1] * 1000000 + time[2]))
+redis.call('SET', KEYS[2], number)
+redis.call('HSET', KEYS[1], 'n', number, 'h', string.format('%.0f', ms + ARGV[3]))
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return {1, number, redis.call('HGET', KEYS[1], 's')}
+";
+/// Saves a session. Keys: it. Arguments: the number of the claim, whether it ends, the milliseconds
+/// that it lasts and that the claim holds, and perhaps the session. Answers 1, or 0 if another has
+/// it.
+const SAVE: &str = "\
+if redis.call('HGET', KEYS[1], 'n') ~= ARGV[1] then return 0 end
+if ARGV[5] then redis.call('HSET', KEYS[1], 's', ARGV[5]) end
+local held = '0'
+if ARGV[2] == '1' then
+  if redis.call('HEXISTS', KEYS[1], 's') == 0 then
+    redis.call('DEL', KEYS[1])
+    return 1
+  end
+else
+  local time = redis.call('TIME')
+  held = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[4])
+end
+redis.call('HSET', KEYS[1], 'h', held)
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1
+";
+/// After a failure nothing is tried for so long.
+const REST: Duration = Duration::from_millis(100);
+/// What an answer may take: a session and its name.
+const ANSWER_MAX: usize = 2 << 20;

@@ -1,0 +1,244 @@
+//! Stores that several servers share: a file of SQLite, and a Redis that the test starts itself,
+//! where one is installed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use heartwheel::{Claim, Claimed, MemorySessions, Save, Saved, SessionId, SessionStore};
+
+use super::nodes::moves_between;
+use crate::common::timing::{Span, ms};
+
+/// A session ends as long after its last save as it is told, by the store's own clock: the same in
+/// every store.
+fn lasts_as_long_as_it_is_told(store: &impl SessionStore) {
+    let ttl = ms(600);
+    let claim = Claim::new(ttl, ttl).forced();
+    let take = |id: &SessionId| match store.claim(id, &claim).expect("it works") {
+        Claimed::Taken { number, frozen } => (number, frozen.is_some()),
+        Claimed::Held => panic!("a forced claim is taken"),
+    };
+    for try_again in 0.. {
+        let id = SessionId::new("/ttl", &try_again.to_string()).unwrap();
+        let span = Span::begin();
+        let (number, _) = take(&id);
+        let save = Save::new(number, ttl, ttl);
+        assert_eq!(store.save(&id, &save.with(b"kept").ending()), Ok(Saved::Taken));
+        // A renewal makes it last on.
+        std::thread::sleep(ms(400));
+        let renewed = store.save(&id, &save);
+        std::thread::sleep(ms(400));
+        let still = store.save(&id, &save);
+        // Where the machine has stood still, nothing is known.
+        if span.elapsed() > ms(900) && try_again < 10 {
+            continue;
+        }
+        assert_eq!((renewed, still), (Ok(Saved::Taken), Ok(Saved::Taken)), "not before its time");
+        std::thread::sleep(ms(650));
+        assert_eq!(store.save(&id, &save.with(b"late")), Ok(Saved::Fenced), "it is gone");
+        assert!(!take(&id).1, "nothing is there");
+        return;
+    }
+}
+
+#[test]
+fn a_session_in_memory_lasts_as_long_as_it_is_told() {
+    lasts_as_long_as_it_is_told(&MemorySessions::default());
+}
+
+/// A log line of an error must show no key.
+fn assert_no_secret(error: &impl std::fmt::Display) {
+    assert!(!error.to_string().contains("secret"), "{error}");
+}
+
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    use heartwheel::SqliteSessions;
+
+    use super::*;
+    use crate::common::temp_file::TempFile;
+
+    struct File(TempFile);
+
+    impl File {
+        fn new(name: &str) -> File {
+            File(TempFile::new(name, ""))
+        }
+
+        fn open(&self) -> SqliteSessions {
+            SqliteSessions::open(self.0.path()).expect("it is empty")
+        }
+    }
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            for end in ["-wal", "-shm"] {
+                let _ = std::fs::remove_file(format!("{}{end}", self.0.path()));
+            }
+        }
+    }
+
+    #[test]
+    fn clients_move_between_servers_that_share_a_file() {
+        let file = File::new("moves.db");
+        moves_between([Arc::new(file.open()), Arc::new(file.open())]);
+    }
+
+    #[test]
+    fn a_session_in_sqlite_lasts_as_long_as_it_is_told() {
+        lasts_as_long_as_it_is_told(&File::new("ttl.db").open());
+    }
+
+    #[test]
+    fn sessions_are_there_when_the_file_is_opened_again() {
+        let file = File::new("again.db");
+        let id = SessionId::new("/a", "secret'\"; --").unwrap();
+        let claim = Claim::new(Duration::from_secs(60), Duration::from_secs(60));
+        let mut last = 0;
+        for round in 0_u8..3 {
+            let store = file.open();
+            let Claimed::Taken { number, frozen } = store.claim(&id, &claim).unwrap() else {
+                panic!("it was let go")
+            };
+            assert_eq!(frozen, round.checked_sub(1).map(|before| vec![before; 70_000]));
+            assert!(number > last);
+            last = number;
+            let save = Save::new(number, claim.ttl, claim.lease);
+            store.save(&id, &save.with(&vec![round; 70_000]).ending()).unwrap();
+        }
+        let none = TempFile::new("none.db", &"no database ".repeat(100));
+        assert_no_secret(&SqliteSessions::open(none.path()).expect_err("it is none"));
+    }
+}
+
+#[cfg(feature = "cluster")]
+mod redis {
+    use std::path::PathBuf;
+    use std::process::{Child, Command, Stdio};
+
+    use heartwheel::RedisSessions;
+
+    use super::*;
+    use crate::common::timing::{eventually, lock};
+    use crate::nodes::{open, start};
+    use crate::tally::Told;
+
+    /// A Redis that keeps nothing on disk, behind a socket in a folder of its own.
+    struct Redis {
+        folder: PathBuf,
+        process: Option<Child>,
+    }
+
+    impl Redis {
+        fn start(name: &str) -> Option<Redis> {
+            let name = format!("hw-{name}-{}", std::process::id());
+            let folder = std::env::temp_dir().join(name);
+            std::fs::create_dir_all(&folder).expect("there is room");
+            let mut redis = Redis { folder, process: None };
+            redis.run().then_some(redis)
+        }
+
+        fn run(&mut self) -> bool {
+            let socket = self.socket();
+            let arguments = ["--port", "0", "--save", "", "--unixsocket", &socket];
+            let process = Command::new("redis-server")
+                .args(arguments)
+                .current_dir(&self.folder)
+                .stdout(Stdio::null())
+                .spawn();
+            let Ok(process) = process else {
+                println!("NOT CHECKED: redis-server is not installed");
+                return false;
+            };
+            self.process = Some(process);
+            let is_there = || std::os::unix::net::UnixStream::connect(&socket).is_ok();
+            eventually("Redis listens", is_there);
+            true
+        }
+
+        fn kill(&mut self) {
+            if let Some(mut process) = self.process.take() {
+                process.kill().expect("it runs");
+                process.wait().expect("it ends");
+            }
+        }
+
+        fn socket(&self) -> String {
+            self.folder.join("s").display().to_string()
+        }
+
+        fn store(&self) -> RedisSessions {
+            RedisSessions::new(&format!("unix:{}", self.socket()), "test").expect("it is a URL")
+        }
+    }
+
+    impl Drop for Redis {
+        fn drop(&mut self) {
+            self.kill();
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+
+    #[test]
+    fn the_store_in_redis_does_what_a_store_does() {
+        let Some(redis) = Redis::start("conforms") else { return };
+        crate::conformance::conforms(500, false, |_| redis.store());
+    }
+
+    #[test]
+    fn a_session_in_redis_lasts_as_long_as_it_is_told() {
+        let Some(redis) = Redis::start("ttl") else { return };
+        lasts_as_long_as_it_is_told(&redis.store());
+    }
+
+    #[test]
+    fn clients_move_between_servers_that_share_a_redis() {
+        let Some(redis) = Redis::start("moves") else { return };
+        moves_between([Arc::new(redis.store()), Arc::new(redis.store())]);
+    }
+
+    // FAULTS 262.
+    #[test]
+    fn a_redis_that_is_killed_lets_nobody_in_and_one_that_is_empty_gives_no_old_claim() {
+        let Some(mut redis) = Redis::start("killed") else { return };
+        let told = Told::default();
+        let pairs = [("sessions.save", "1s"), ("deadlines.handshake", "1s")];
+        let server = start(&pairs, &Arc::new(redis.store()), &told);
+        let (mut client, hello) = open(server.address, "secret");
+        assert_eq!(hello, "new");
+        client.text("1");
+        client.message();
+        redis.kill();
+        let request = crate::common::http::upgrade_request("/tally?sid=secret2", "");
+        let mut other = crate::common::client::Client::connect(server.address);
+        other.send(request);
+        assert_eq!(other.read_answer().status, 503);
+        eventually("the handler is told", || {
+            lock(&told).first().is_some_and(|told| told == "unsaved Store")
+        });
+        // The handlers go on: what they keep is in memory.
+        client.text("2");
+        assert_eq!(client.message(), "1,2");
+        redis.run();
+        // It has begun anew, and knows of no claim: who held one ends.
+        client.expect_close(4409);
+        eventually("new sessions are begun", || {
+            let mut client = crate::common::client::Client::connect(server.address);
+            client.send(crate::common::http::upgrade_request("/tally?sid=secret", ""));
+            client.read_answer().status == 101
+        });
+    }
+
+    #[test]
+    fn urls_and_names_that_are_none_are_refused_in_words() {
+        for (url, name) in [
+            ("redis//a", "a"),
+            ("http://:secret@a", "a"),
+            ("redis://a:x", "a"),
+            ("unix:/a", ""),
+            ("unix:/a", "a}b"),
+        ] {
+            assert_no_secret(&RedisSessions::new(url, name).expect_err(url));
+        }
+    }
+}
