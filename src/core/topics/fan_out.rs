@@ -79,10 +79,14 @@ impl Topics {
             let Publication { ordinal, event, .. } = publication.expect("the last one is needed");
             let (ordinal, event) = (*ordinal, event.clone());
             let following = self.following(key);
+            let is_given = self.has_been_given(key, event.id);
             let subscription = &mut self.subscriptions[key];
             debug_assert_eq!(subscription.next, ordinal, "a live subscription misses nothing");
             subscription.next = ordinal + 1;
-            let state = std::mem::replace(&mut subscription.state, State::Live);
+            let state = subscription.state;
+            if !is_given {
+                subscription.state = State::Live;
+            }
             let delivery = Delivery {
                 connection: subscription.connection,
                 subscription: key,
@@ -92,6 +96,9 @@ impl Topics {
             };
             if ordinal == last {
                 self.move_cursor(following);
+            }
+            if is_given {
+                continue;
             }
             return Some(delivery);
         }

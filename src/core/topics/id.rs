@@ -148,6 +148,13 @@ impl Issuer {
         self.last
     }
 
+    /// Returns whether `id` bears the log's number and is greater than all before: another server
+    /// may have taken it from the log already.
+    #[cfg(feature = "cluster")]
+    pub fn is_to_come(&self, id: EventId) -> bool {
+        id.process() == self.first.process() && id > self.last
+    }
+
     /// Returns whether `id` bears this process's number and lies between its first and its last id.
     pub fn issued(&self, id: EventId) -> bool {
         id.process() == self.first.process() && self.first <= id && id <= self.last

@@ -28,6 +28,7 @@ impl Topics {
     #[cfg(feature = "cluster")]
     pub fn renew_log(&mut self, first: EventId) -> Vec<ConnectionId> {
         self.floor = self.issuer.renew(first);
+        self.ahead.clear();
         let keys: Vec<_> = self.subscriptions.keys().collect();
         let mut told = Vec::with_capacity(keys.len());
         for key in keys {
@@ -225,6 +226,46 @@ mod tests {
                 assert!(topics.has_gap(key), "{given}");
             }
             check(&topics);
+        }
+    }
+
+    // FAULTS 287: it was told a gap, and given again what it had.
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn who_comes_from_a_server_that_is_ahead_gets_what_follows_and_nothing_twice() {
+        use super::super::Replay;
+        use super::super::tests::Peer;
+
+        for live_after in 0..4 {
+            let mut topics = following();
+            assert!(topics.read_after(NOW, "a", After::Position(id(7002))).gap.is_some(), "alone");
+            topics.renew_log(id(6500));
+            topics.take_logged(NOW, id(7000), "a", text());
+            let read = topics.read_after(NOW, "a", After::Position(id(7002)));
+            assert_eq!((read.gap, read.position(), read.last()), (None, id(7002), id(7002)));
+            let mut peer = Peer::new(0);
+            let key = peer.subscribe(&mut topics, "a", After::Position(id(7002)));
+            let mut got = Vec::new();
+            for ms in 7001..7006 {
+                if ms - 7001 == live_after {
+                    while let Some(step) = topics.poll_replay(key) {
+                        match step {
+                            Replay::Event(event) => got.push(event.id),
+                            Replay::CaughtUp(last) => assert!(last >= id(7002), "{last}"),
+                            Replay::Gap(gap) => panic!("{gap:?}"),
+                        }
+                    }
+                }
+                topics.take_logged(NOW, id(ms), "a", text());
+                got.extend(std::iter::from_fn(|| topics.poll_delivery()).map(|one| one.event.id));
+                check(&topics);
+            }
+            assert_eq!(got, [id(7003), id(7004), id(7005)], "{live_after}");
+            assert!(topics.ahead.is_empty() || live_after > 2);
+            let foreign = EventId::new(8000, NUMBER + 1);
+            assert!(topics.read_after(NOW, "a", After::Position(foreign)).gap.is_some());
+            peer.leave(&mut topics);
+            assert!(topics.ahead.is_empty());
         }
     }
 

@@ -33,6 +33,8 @@ mod retention;
 mod subscriptions;
 mod table;
 
+#[cfg(feature = "cluster")]
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::core::ground::id::ConnectionId;
@@ -80,6 +82,9 @@ pub struct Topics {
     /// Before this position the log that is followed may have events that are not here.
     #[cfg(feature = "cluster")]
     floor: EventId,
+    /// Subscribers who have come from another server that was ahead, and up to where they have all.
+    #[cfg(feature = "cluster")]
+    ahead: BTreeMap<SubscriptionKey, EventId>,
     /// Subscriptions looked at since [`Topics::take_looked_at`].
     looked_at: usize,
     /// What has become of topics' subscribers, if anybody is to be told.
@@ -105,6 +110,8 @@ impl Topics {
             published: 0,
             #[cfg(feature = "cluster")]
             floor: EventId::ZERO,
+            #[cfg(feature = "cluster")]
+            ahead: BTreeMap::new(),
             looked_at: 0,
             audience: None,
             #[cfg(feature = "store")]
@@ -164,7 +171,9 @@ impl Topics {
         let Some(slot) = self.find_trimmed(now, topic) else {
             let (state, _) = self.begin(&self.empty_log(topic), after);
             let gap = (state == State::Gap).then_some(Gap { first: None });
-            return Read { gap, position: self.begun_at(self.table.forgotten()), rest: None };
+            let position = self.begun_at(self.table.forgotten());
+            let position = self.read_from(after, position);
+            return Read { gap, position, rest: None };
         };
         let log = &self.table[slot].log;
         let (state, from) = self.begin(log, after);
@@ -172,6 +181,7 @@ impl Topics {
         let gap = (state == State::Gap).then_some(Gap { first });
         let before = from.checked_sub(1).and_then(|ordinal| log.id(ordinal));
         let position = self.begun_at(before.unwrap_or(log.evicted()));
+        let position = self.read_from(after, position);
         Read { gap, position, rest: Some((log, from)) }
     }
 
@@ -209,6 +219,8 @@ impl Topics {
                 state = State::Gap;
             }
             (subscription.state, subscription.next) = (state, next);
+            #[cfg(feature = "cluster")]
+            self.note_ahead(key, after);
             return Ok(key);
         }
         if count >= self.rules.subscriptions_max {
@@ -226,6 +238,8 @@ impl Topics {
         let (state, next) = self.begin_trimmed(now, slot, after);
         let key = self.subscriptions.insert(Subscription::new(connection, slot, state, next));
         self.subscriptions.link(Ring::Connection, list, key);
+        #[cfg(feature = "cluster")]
+        self.note_ahead(key, after);
         Ok(key)
     }
 
@@ -239,6 +253,8 @@ impl Topics {
             self.leave_live(key);
         }
         self.subscriptions.unlink(Ring::Connection, list, key);
+        #[cfg(feature = "cluster")]
+        self.ahead.remove(&key);
         let Subscription { topic: slot, .. } = self.subscriptions.remove(key);
         self.table[slot].subscribers -= 1;
         if self.table[slot].subscribers == 0 {

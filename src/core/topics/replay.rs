@@ -57,6 +57,7 @@ impl Topics {
     /// An event evicted before its turn is a gap, and replay goes on with the first that is
     /// retained. Takes constant time.
     pub fn poll_replay(&mut self, key: SubscriptionKey) -> Option<Replay> {
+        self.pass_ahead(key);
         Some(match self.next_step(key)? {
             Step::Gap { first, next } => {
                 self.pass_gap(key, next);
@@ -68,9 +69,35 @@ impl Topics {
             }
             Step::End => {
                 self.go_live(key);
-                Replay::CaughtUp(self.issuer.last())
+                Replay::CaughtUp(self.caught_up(key))
             }
         })
+    }
+
+    /// Passes over what a subscriber has been given by another server, which was ahead.
+    #[inline]
+    fn pass_ahead(&mut self, key: SubscriptionKey) {
+        #[cfg(feature = "cluster")]
+        if let Some(until) = self.ahead.get(&key) {
+            let subscription = &mut self.subscriptions[key];
+            if subscription.state == State::Replaying {
+                let after = self.table[subscription.topic].log.after(*until);
+                subscription.next = subscription.next.max(after);
+            }
+        }
+        #[cfg(not(feature = "cluster"))]
+        let _ = key;
+    }
+
+    /// Returns the position of a subscriber that has caught up.
+    #[inline]
+    fn caught_up(&self, key: SubscriptionKey) -> EventId {
+        let last = self.issuer.last();
+        #[cfg(feature = "cluster")]
+        let last = self.ahead.get(&key).map_or(last, |until| last.max(*until));
+        #[cfg(not(feature = "cluster"))]
+        let _ = key;
+        last
     }
 
     /// Takes the gap that is a replay's next step, for a caller with another way to tell it. `None`
@@ -93,6 +120,8 @@ impl Topics {
         &mut self,
         list: &FirstSubscription,
     ) -> Option<(SubscriptionKey, Replay)> {
+        #[cfg(feature = "cluster")]
+        self.pass_all_ahead(list);
         let mut looked_at = 0;
         let steps = self.subscriptions.iter(Ring::Connection, list);
         let steps = steps.inspect(|_| looked_at += 1);
@@ -110,7 +139,15 @@ impl Topics {
             }
             following = self.subscriptions.following(Ring::Connection, list, key);
         }
-        Some((foremost, Replay::CaughtUp(self.issuer.last())))
+        Some((foremost, Replay::CaughtUp(self.caught_up(foremost))))
+    }
+
+    #[cfg(feature = "cluster")]
+    fn pass_all_ahead(&mut self, list: &FirstSubscription) {
+        if !self.ahead.is_empty() {
+            let keys: Vec<_> = self.subscriptions.iter(Ring::Connection, list).collect();
+            keys.into_iter().for_each(|key| self.pass_ahead(key));
+        }
     }
 
     /// Returns the next step of a connection's first subscription that has not caught up, and that
@@ -174,10 +211,61 @@ impl Topics {
         position
     }
 
+    /// Returns the position that is told of what is read: not one before that of a client which is
+    /// ahead.
+    #[inline]
+    pub(super) fn read_from(&self, after: After, position: EventId) -> EventId {
+        #[cfg(feature = "cluster")]
+        if let After::Position(ahead) = after
+            && self.is_ahead(ahead)
+        {
+            return ahead;
+        }
+        let _ = after;
+        position
+    }
+
+    /// Returns whether a position is one that another server has come to, and this one has not yet:
+    /// of a log that servers share.
+    #[cfg(feature = "cluster")]
+    fn is_ahead(&self, position: EventId) -> bool {
+        self.floor > EventId::ZERO && self.issuer.is_to_come(position)
+    }
+
+    /// Takes note whether a subscriber has been given by another server what is still to come here.
+    #[cfg(feature = "cluster")]
+    pub(super) fn note_ahead(&mut self, key: SubscriptionKey, after: After) {
+        match after {
+            After::Position(position) if self.is_ahead(position) => {
+                self.ahead.insert(key, position);
+            }
+            _ => _ = self.ahead.remove(&key),
+        }
+    }
+
+    /// Returns whether a live subscriber has been given an event by another server.
+    #[inline]
+    pub(super) fn has_been_given(&mut self, key: SubscriptionKey, event: EventId) -> bool {
+        #[cfg(feature = "cluster")]
+        if !self.ahead.is_empty()
+            && let Some(until) = self.ahead.get(&key)
+        {
+            let is_given = event <= *until;
+            if event >= *until {
+                self.ahead.remove(&key);
+            }
+            return is_given;
+        }
+        let _ = (key, event);
+        false
+    }
+
     /// Returns whether it is known what was published after a position: after the beginning, after
     /// this process's own positions and, in durable topics, those of the processes before.
     fn is_known(&self, log: &Log, position: EventId) -> bool {
         let is_known = position == EventId::ZERO || self.issuer.issued(position);
+        #[cfg(feature = "cluster")]
+        let is_known = is_known || self.is_ahead(position);
         #[cfg(feature = "store")]
         let is_known = is_known || self.was_issued_before(log, position);
         #[cfg(not(feature = "store"))]
