@@ -156,7 +156,8 @@ impl Route {
 
     /// Serves the operator, only on the operator's listeners: `GET /metrics` (Prometheus text),
     /// `GET /connections` (JSON), `DELETE /connections/{id}`, `GET /config` (TOML), `POST /drain`,
-    /// `POST /shed?fraction=0.3`. See [`operating`](crate::guide::operating).
+    /// `POST /shed?fraction=0.3`; with the feature `cluster` `GET /nodes`. See
+    /// [`operating`](crate::guide::operating).
     pub fn operator() -> Route {
         Route::own(Served::operator())
     }

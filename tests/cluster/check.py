@@ -620,6 +620,39 @@ def twin():
     nodes[0].check()
 
 
+def registry():
+    """GET /nodes tells all nodes; a drain at its beginning; who is gone within 30 s."""
+    redis, nodes = cluster(2)
+
+    def rows(node):
+        wire = http.client.HTTPConnection("127.0.0.1", node.admin, timeout=PATIENCE)
+        wire.request("GET", "/nodes")
+        text = wire.getresponse().read()
+        wire.close()
+        return {row["node"]: row for row in json.loads(text)}
+
+    until("both are told", lambda: set(rows(nodes[0])) == {"a", "b"}, 20)
+    row = rows(nodes[0])["b"]
+    assert set(row) == {"node", "instance", "started_at", "connections", "lag_ms", "draining", "seen_ms"}, row
+    assert not row["draining"] and abs(row["started_at"] - time.time()) < 60 and row["seen_ms"] < 20000
+    assert nodes[0].figure("heartwheel_cluster_nodes") == 2
+    # One that drains says so, and is gone when it has ended.
+    hub = Hub(nodes[1], "0123456789abcdef")
+    nodes[1].signal(signal.SIGTERM)
+    key = "hw:{heartwheel}:nodes"
+    until("the drain is told", lambda: (redis.ask("HGET", key, "b") or b"").endswith(b" 1"), 5)
+    hub.socket.close()
+    until("it is gone", lambda: redis.ask("HGET", key, "b") is None, 40)
+    # One that dies is gone within 30 s.
+    third = Node("redis://127.0.0.1:%d" % redis.port, "c")
+    until("it is told", lambda: "c" in rows(nodes[0]), 20)
+    third.kill()
+    began = time.monotonic()
+    until("it is gone", lambda: "c" not in rows(nodes[0]), 45)
+    assert time.monotonic() - began < 31, time.monotonic() - began
+    print("      a node that died was gone from /nodes after %.1f s" % (time.monotonic() - began))
+
+
 def stale():
     """A replica that lacks what was acknowledged becomes master: a gap on every node."""
     for is_at_the_fork in (True, False):
@@ -987,8 +1020,8 @@ def others():
         node.kill(signal.SIGTERM)
 
 
-CASES = [people, deliver, away, queue, killed, stopped, paused, flushed, memory, trimmed, node_killed, twin, stale, sentinel, cut,
-         repeated, moved, odd, hostile, others]
+CASES = [people, deliver, away, queue, killed, stopped, paused, flushed, memory, trimmed, node_killed, twin, registry, stale,
+         sentinel, cut, repeated, moved, odd, hostile, others]
 
 
 def run(case):

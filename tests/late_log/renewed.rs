@@ -55,6 +55,22 @@ fn what_the_log_has_had_before_is_answered_with_its_id() {
     assert_eq!(late.world.server.stats().publishes_repeated, 1, "it was answered");
 }
 
+#[test]
+fn what_nobody_can_know_is_told_as_that() {
+    let mut late = Late::new(&[]);
+    let mut hub = late.hub(&[]);
+    late.publish(&mut hub, "a", "one");
+    let Publication { ticket, .. } = late.take("one");
+    let mut peer = late.post("a", "two");
+    let Publication { ticket: second, .. } = late.take("two");
+    late.say(Logged::Unknown(ticket));
+    late.say(Logged::Unknown(second));
+    assert_eq!(late.hear(&mut hub), ["unavailable one"]);
+    let words = "the log has not answered in time: it may be published all the same\n";
+    assert_eq!(answers(&mut peer), [format!("503 {words}")]);
+    assert_eq!(late.world.server.stats().publishes_unavailable, 2);
+}
+
 // FAULTS 283.
 #[test]
 fn a_log_that_is_away_for_long_is_told_where_it_is_asked_whether_more_are_welcome() {

@@ -12,6 +12,8 @@ pub struct Keys {
     pub log: String,
     /// The hash that says which epoch the stream is in.
     pub epoch: String,
+    /// The hash of the servers that share the log.
+    pub nodes: String,
     prefix: String,
 }
 
@@ -19,7 +21,12 @@ impl Keys {
     /// Makes the keys of the cluster with this name.
     pub fn new(name: &str) -> Keys {
         let prefix = format!("hw:{{{name}}}:");
-        Keys { log: format!("{prefix}log"), epoch: format!("{prefix}epoch"), prefix }
+        Keys {
+            log: format!("{prefix}log"),
+            epoch: format!("{prefix}epoch"),
+            nodes: format!("{prefix}nodes"),
+            prefix,
+        }
     }
 
     /// Returns the key by which a server claims its name.

@@ -28,8 +28,8 @@ pub use findings::{Findings, Verdict};
 pub use follower::{Counts, Follower, Reason, Seen, read_place};
 pub use keys::{Keys, RedisId};
 pub use scripts::{
-    BEGIN_EPOCH, CLAIM, JOIN, LOOK, NEXT_ID, Outcome, PUBLISH, Producer, RELEASE, hash_of,
-    publish_parts,
+    BEGIN_EPOCH, CLAIM, JOIN, LOOK, NEXT_ID, Outcome, PUBLISH, Producer, REGISTER, RELEASE,
+    hash_of, publish_parts, read_nodes, said_of,
 };
 
 /// How many publications may be under way: as many as Redis knows of each producer.

@@ -1,7 +1,7 @@
 //! What Redis runs at once: publishing, the beginning of an epoch, and the claim of a name.
 
 use super::RedisId;
-use crate::core::contract::backbone::{Publication, Ticket};
+use crate::core::contract::backbone::{Node, Publication, Ticket};
 use crate::core::ground::identity::Author;
 use crate::core::topics::{Content, Payload};
 use crate::core::wire::resp::Value;
@@ -11,14 +11,14 @@ use crate::core::wire::resp::Value;
 /// Keys: epoch, log, producer. Arguments: epoch, number, hash, events to retain, milliseconds for
 /// which an idle producer is known, origin, topic, kind, payload, and perhaps a trace context.
 pub const PUBLISH: &str = "\
-local e = redis.call('HGET', KEYS[1], 'e')
-if e ~= ARGV[1] then return {0} end
+local epoch = redis.call('HMGET', KEYS[1], 'e', 's')
+if epoch[1] ~= ARGV[1] then return {0} end
 local mark = ';' .. ARGV[2] .. ' ' .. ARGV[3] .. ' '
 local known = redis.call('GET', KEYS[3]) or ''
 local at, till = string.find(known, mark, 1, true)
 if at then return {2, string.match(known, '^[%d-]+', till + 1)} end
-local s = e .. '-' .. string.format('%.0f', redis.call('HINCRBY', KEYS[1], 's', 1))
-local id
+local count = string.format('%.0f', (tonumber(epoch[2]) or 0) + 1)
+local s, id = epoch[1] .. '-' .. count
 if ARGV[10] then
   id = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 's', s, 'o', ARGV[6], \
 't', ARGV[7], 'k', ARGV[8], 'd', ARGV[9], 'w', ARGV[10])
@@ -26,9 +26,10 @@ else
   id = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 's', s, 'o', ARGV[6], \
 't', ARGV[7], 'k', ARGV[8], 'd', ARGV[9])
 end
+redis.call('HSET', KEYS[1], 's', count, 'l', id)
 known = known .. mark .. id
-local _, count = string.gsub(known, ';', ';')
-if count > 64 then known = string.sub(known, string.find(known, ';', 2, true), -1) end
+local _, entries = string.gsub(known, ';', ';')
+if entries > 64 then known = string.sub(known, string.find(known, ';', 2, true), -1) end
 redis.call('SET', KEYS[3], known, 'PX', ARGV[5])
 return {1, id}
 ";
@@ -54,7 +55,7 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
 end
 local id = string.format('%.0f-0', ms + 1)
 redis.call('XADD', KEYS[2], id, 's', ARGV[2] .. '-0', 'b', ARGV[5])
-redis.call('HSET', KEYS[1], 'e', ARGV[2], 's', '0', 'r', ARGV[3], 'f', id)
+redis.call('HSET', KEYS[1], 'e', ARGV[2], 's', '0', 'r', ARGV[3], 'f', id, 'l', id)
 return {1, id}
 ";
 
@@ -67,28 +68,74 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return {1}
 ";
 
-/// Looks at the log. It moves no payload: that may be large. Keys: epoch, log. Arguments: the id of
-/// the entry that was seen last. Answers the four fields of the epoch; the last id of the stream;
-/// whether something is behind that entry; and what Redis says of its replication.
+/// Looks at the log. It touches no entry: that may be large. Keys: epoch, log. Answers the five
+/// fields of the epoch, whether there is a stream, and what Redis says of its replication.
 pub const LOOK: &str = "\
-local found = redis.call('HMGET', KEYS[1], 'e', 'r', 's', 'f')
-found[5], found[6] = false, 0
-if redis.call('EXISTS', KEYS[2]) == 1 then
-  local info = redis.call('XINFO', 'STREAM', KEYS[2])
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then found[5] = info[i + 1] end
-  end
-  found[6] = #redis.call('XRANGE', KEYS[2], '(' .. ARGV[1], '+', 'COUNT', 1)
-end
+local found = redis.call('HMGET', KEYS[1], 'e', 'r', 's', 'f', 'l')
+found[6] = redis.call('EXISTS', KEYS[2])
 found[7] = redis.call('INFO', 'replication')
 return found
 ";
 
-/// Gives a claim up. Keys: the claim. Arguments: the process.
+/// Gives a claim up, and leaves the registry. Keys: the claim, the servers. Arguments: the process,
+/// and the name.
 pub const RELEASE: &str = "\
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+  redis.call('HDEL', KEYS[2], ARGV[2])
+end
 return 1
 ";
+
+/// Says how a server does, and answers how all do: of each its name, how many milliseconds ago it
+/// has said so, and what. Who has said nothing for 30 s is forgotten. Keys: the servers. Arguments:
+/// the name, and what is said.
+pub const REGISTER: &str = "\
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f ', now) .. ARGV[2])
+redis.call('PEXPIRE', KEYS[1], 30000)
+local all, found = redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #all, 2 do
+  local at, said = string.match(all[i + 1], '^(%d+) (.*)$')
+  local age = now - (tonumber(at) or 0)
+  if age > 30000 or age < -30000 then
+    redis.call('HDEL', KEYS[1], all[i])
+  elseif #found < 3000 then
+    found[#found + 1], found[#found + 2], found[#found + 3] = all[i], age, said
+  end
+end
+return found
+";
+
+/// Returns what a server says of itself.
+pub fn said_of(node: &Node) -> String {
+    let Node { instance, started_ms, connections, lag_ms, is_draining, .. } = node;
+    format!("{instance} {started_ms} {connections} {lag_ms} {}", u8::from(*is_draining))
+}
+
+/// Reads the answer of [`REGISTER`]. What cannot be read is left out.
+pub fn read_nodes(answer: &Value) -> Box<[Node]> {
+    let all = answer.list().unwrap_or_default().chunks_exact(3);
+    let mut nodes: Vec<Node> = all.filter_map(read_node).collect();
+    nodes.sort_by(|one, other| one.name.cmp(&other.name));
+    nodes.into()
+}
+
+fn read_node(parts: &[Value]) -> Option<Node> {
+    let Value::Number(age) = &parts[1] else { return None };
+    let words: Vec<&str> = parts[2].text()?.split(' ').collect();
+    let [instance, started_ms, connections, lag_ms, is_draining] = words[..] else { return None };
+    Some(Node {
+        name: parts[0].text()?.into(),
+        instance: instance.into(),
+        started_ms: started_ms.parse().ok()?,
+        connections: connections.parse().ok()?,
+        lag_ms: lag_ms.parse().ok()?,
+        is_draining: is_draining == "1",
+        seen_ms: u64::try_from(*age).unwrap_or(0),
+    })
+}
 
 /// Finds from where on a server that joins reads: an event, and its place in its epoch, as
 /// `EPOCH-COUNT`. Keys: log. Arguments: the first id of the epoch, the epoch, and how many events
@@ -97,7 +144,7 @@ pub const JOIN: &str = "\
 local from, n, bytes, oldest, place = '+', 0, 0, false, false
 local mark = ARGV[2] .. '-'
 while true do
-  local entries = redis.call('XREVRANGE', KEYS[1], from, ARGV[1], 'COUNT', 16)
+  local entries = redis.call('XREVRANGE', KEYS[1], from, ARGV[1], 'COUNT', 4)
   for i = 1, #entries do
     local fields = entries[i][2]
     from = '(' .. entries[i][1]
@@ -110,7 +157,7 @@ while true do
     n = n + 1
     if n >= tonumber(ARGV[3]) or bytes >= tonumber(ARGV[4]) then return {oldest, place} end
   end
-  if #entries < 16 then return {oldest, place} end
+  if #entries < 4 then return {oldest, place} end
 end
 ";
 
@@ -256,6 +303,32 @@ mod tests {
         for odd in [Value::Nil, Value::List(vec![]), Value::Number(1), Value::Huge(9)] {
             assert!(matches!(Outcome::read(&odd), Outcome::Elsewhere(_)), "{odd:?}");
         }
+    }
+
+    #[test]
+    fn servers_are_told_as_they_have_said() {
+        let node = Node {
+            name: "a".into(),
+            instance: "0123".into(),
+            started_ms: 1_700_000_000_123,
+            connections: 7,
+            lag_ms: 5,
+            is_draining: true,
+            seen_ms: 40,
+        };
+        let bytes = |text: &str| Value::Bytes(text.as_bytes().to_vec());
+        let good = [bytes("a"), Value::Number(40), bytes(&said_of(&node))];
+        let odd = [bytes("b"), Value::Number(40), bytes("x 1 2 3")];
+        let answer = Value::List([odd, good].concat());
+        assert_eq!(*read_nodes(&answer), *std::slice::from_ref(&node));
+        assert!(read_nodes(&Value::Nil).is_empty());
+        assert_eq!(
+            node.row(2),
+            concat!(
+                r#"{"node":"a","instance":"0123","started_at":1700000000,"#,
+                r#""connections":7,"lag_ms":5,"draining":true,"seen_ms":42}"#
+            )
+        );
     }
 
     #[test]

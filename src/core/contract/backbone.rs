@@ -24,6 +24,8 @@
 //! same holds if the publisher's connection has ended: only the answer is dropped.
 
 use crate::core::ground::identity::Author;
+#[cfg(feature = "cluster")]
+use crate::core::ground::json::Object;
 use crate::core::topics::{Content, EventId, Name};
 
 /// Names one publication until it is answered. No two publications of a server have the same
@@ -88,6 +90,9 @@ pub enum Logged {
     /// another. It bears this id.
     #[cfg(feature = "cluster")]
     Repeated(Ticket, EventId),
+    /// Whether the log has taken the event of this ticket is not known, and will not be.
+    #[cfg(feature = "cluster")]
+    Unknown(Ticket),
     /// The log goes on behind this id, and what it had before may be incomplete. No position before
     /// the id is good any more, and each subscriber is told a gap. The low 16 bits of its `SEQ` are
     /// the log's number from now on.
@@ -96,10 +101,49 @@ pub enum Logged {
     /// Whether the log can be reached. Until it is said the log counts as not reached.
     #[cfg(feature = "cluster")]
     Reached(bool),
+    /// The servers that share the log.
+    #[cfg(feature = "cluster")]
+    Nodes(Box<[Node]>),
     /// The store has the event of this ticket on flash, which has been published with this id; or,
     /// without an id, it will not have it.
     #[cfg(feature = "store")]
     Kept(Ticket, Option<EventId>),
+}
+
+/// A server that shares the log.
+#[cfg(feature = "cluster")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Names its process.
+    pub instance: String,
+    /// When its process began, in milliseconds since 1970, by its own clock.
+    pub started_ms: u64,
+    /// How many connections it has, the operator's among them.
+    pub connections: u64,
+    /// For how long it had not been at the end of the log.
+    pub lag_ms: u64,
+    /// It drains.
+    pub is_draining: bool,
+    /// How long ago it has said so.
+    pub seen_ms: u64,
+}
+
+#[cfg(feature = "cluster")]
+impl Node {
+    /// Returns it as JSON, `age_ms` after the log has told it.
+    pub(crate) fn row(&self, age_ms: u64) -> String {
+        Object::new()
+            .string("node", &self.name)
+            .string("instance", &self.instance)
+            .number("started_at", self.started_ms / 1000)
+            .number("connections", self.connections)
+            .number("lag_ms", self.lag_ms)
+            .raw("draining", if self.is_draining { "true" } else { "false" })
+            .number("seen_ms", self.seen_ms + age_ms)
+            .end()
+    }
 }
 
 impl Logged {
@@ -109,7 +153,11 @@ impl Logged {
             Logged::Event { topic, content, .. } => topic.len() + content.payload.len(),
             Logged::Refused(_) => 0,
             #[cfg(feature = "cluster")]
-            Logged::Repeated(..) | Logged::Renewed(_) | Logged::Reached(_) => 0,
+            Logged::Nodes(nodes) => size_of_val::<[Node]>(nodes),
+            #[cfg(feature = "cluster")]
+            Logged::Repeated(..) | Logged::Unknown(_) | Logged::Renewed(_) | Logged::Reached(_) => {
+                0
+            }
             #[cfg(feature = "store")]
             Logged::Kept(..) => 0,
         }

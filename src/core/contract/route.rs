@@ -85,7 +85,9 @@ impl RouteSpec {
     }
 
     /// Makes the operator's routes, on the operator's listeners.
-    pub fn operator() -> [RouteSpec; 7] {
+    pub fn operator() -> [RouteSpec; OPERATIONS] {
+        #[cfg(feature = "cluster")]
+        use Operation::Nodes;
         use Operation::{Config, Connections, Drain, Kick, KickAll, Metrics, Shed};
         let paths = [
             ("/metrics", Metrics),
@@ -95,6 +97,8 @@ impl RouteSpec {
             ("/config", Config),
             ("/drain", Drain),
             ("/shed", Shed),
+            #[cfg(feature = "cluster")]
+            ("/nodes", Nodes),
         ];
         paths.map(|(path, operation)| {
             let route = RouteSpec::own(path, RouteKind::Operator(operation));
@@ -210,7 +214,13 @@ pub enum Operation {
     Drain,
     /// `POST /shed?fraction=0.3`: tell a part of the connections to reconnect later.
     Shed,
+    /// `GET /nodes`: the servers of the cluster, as JSON.
+    #[cfg(feature = "cluster")]
+    Nodes,
 }
+
+/// How many there are.
+pub(crate) const OPERATIONS: usize = 7 + cfg!(feature = "cluster") as usize;
 
 /// Where a handler runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -24,6 +24,8 @@ pub struct ClusterFigures {
     pub gaps: [(&'static str, u64); 5],
     /// Connections to Redis that were made after the first.
     pub reconnects: u64,
+    /// Servers in the registry, this one among them.
+    pub nodes: u64,
 }
 
 impl ClusterFigures {
@@ -33,6 +35,8 @@ impl ClusterFigures {
         out.gauge("heartwheel_cluster_connected", help).value(u64::from(self.is_connected));
         let help = "For how long this server has not been at the end of the cluster's log.";
         out.gauge("heartwheel_cluster_lag_seconds", help).value(Decimal::seconds(self.lag));
+        let help = "Servers of the cluster that have been heard of in the last 30 s.";
+        out.gauge("heartwheel_cluster_nodes", help).value(self.nodes);
         let counters = [
             (
                 "heartwheel_cluster_published_total",

@@ -32,6 +32,7 @@ impl EventLoop {
         while let Some(publication) = self.engine.poll_publication() {
             cluster.give(publication);
         }
+        cluster.note(self.engine.len(), self.engine.is_draining());
         #[cfg(feature = "presence")]
         if let Some(people) = &self.outside.people {
             while let Some(change) = self.engine.poll_member_change() {

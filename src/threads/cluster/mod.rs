@@ -18,13 +18,13 @@ mod writer;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant as StdInstant};
+use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::core::cluster::{Counts, Keys, Reason, Seen};
 use crate::core::config::{Config, Offline, RedisUrl};
-use crate::core::contract::backbone::Publication;
+use crate::core::contract::backbone::{Node, Publication};
 use crate::core::observe::cluster::ClusterFigures;
 use crate::system::random_seed;
 use crate::system::redis::Closer;
@@ -41,7 +41,7 @@ use writer::Writer;
 #[derive(Debug)]
 pub(crate) struct Cluster {
     shared: Arc<Shared>,
-    orders: Option<Sender<Publication>>,
+    orders: Option<Sender<Order>>,
     /// Kept so that the threads learn of the end.
     running: Option<Sender<()>>,
     ended: Receiver<()>,
@@ -89,8 +89,21 @@ impl Cluster {
 
     /// Gives a publication to the log.
     pub fn give(&self, publication: Publication) {
+        self.order(Order::Publish(publication));
+    }
+
+    /// Takes note of how the server does, for the registry, which is told at once when a drain
+    /// begins.
+    pub fn note(&self, connections: usize, is_draining: bool) {
+        self.shared.connections.store(connections, Ordering::Relaxed);
+        if is_draining && !self.shared.is_draining.swap(true, Ordering::Relaxed) {
+            self.order(Order::Register);
+        }
+    }
+
+    fn order(&self, order: Order) {
         // The writer ends after the loop: it takes what is sent.
-        let _ = self.orders.as_ref().map(|orders| orders.send(publication));
+        let _ = self.orders.as_ref().map(|orders| orders.send(order));
     }
 
     /// Returns what is reported of it.
@@ -110,6 +123,13 @@ impl Cluster {
             log::warn!("cluster left ms={}: Redis does not answer", END_MAX.as_millis());
         }
     }
+}
+
+/// What the writer is told.
+#[derive(Debug)]
+enum Order {
+    Publish(Publication),
+    Register,
 }
 
 /// What the threads share, and the loop reads.
@@ -141,6 +161,11 @@ struct Shared {
     duplicates: AtomicUsize,
     refused: AtomicUsize,
     reconnects: AtomicUsize,
+    nodes: AtomicUsize,
+    /// What the registry is told.
+    started_ms: u64,
+    connections: AtomicUsize,
+    is_draining: AtomicBool,
 }
 
 impl Shared {
@@ -148,6 +173,8 @@ impl Shared {
         let cluster = &config.cluster;
         let keys = Keys::new(&cluster.name);
         let node = cluster.node.clone().unwrap_or_else(|| machine_name.to_owned());
+        let started = SystemTime::now().duration_since(UNIX_EPOCH);
+        let started_ms = started.map_or(0, |since| since.as_millis() as u64);
         let answer_max = usize::try_from(config.cluster_answer_bytes()).unwrap_or(usize::MAX);
         Shared {
             url: url.clone(),
@@ -170,6 +197,10 @@ impl Shared {
             duplicates: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             reconnects: AtomicUsize::new(0),
+            nodes: AtomicUsize::new(0),
+            started_ms,
+            connections: AtomicUsize::new(0),
+            is_draining: AtomicBool::new(false),
         }
     }
 
@@ -194,6 +225,19 @@ impl Shared {
         self.is_at_end.store(is_at_end, Ordering::Relaxed);
     }
 
+    /// Returns what the registry is told.
+    fn node(&self) -> Node {
+        Node {
+            name: self.node.clone(),
+            instance: self.process.clone(),
+            started_ms: self.started_ms,
+            connections: self.connections.load(Ordering::Relaxed) as u64,
+            lag_ms: self.figures().lag.as_millis() as u64,
+            is_draining: self.is_draining.load(Ordering::Relaxed),
+            seen_ms: 0,
+        }
+    }
+
     fn figures(&self) -> ClusterFigures {
         let count = |count: &AtomicUsize| count.load(Ordering::Relaxed) as u64;
         let counts = lock(&self.counts);
@@ -209,6 +253,7 @@ impl Shared {
             refused: count(&self.refused),
             foreign: counts.foreign as u64,
             reconnects: count(&self.reconnects),
+            nodes: count(&self.nodes),
             gaps: std::array::from_fn(|place| {
                 (Reason::ALL[place].label(), counts.gaps[place] as u64)
             }),

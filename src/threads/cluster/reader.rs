@@ -26,6 +26,9 @@ pub(super) struct Reader {
     /// What the loop is to be told next.
     told: Vec<Logged>,
     told_bytes: usize,
+    /// The log had more than was read when it was looked at; and yet nothing came since.
+    has_more: bool,
+    is_stuck: bool,
     is_warned: bool,
     has_connected: bool,
 }
@@ -42,6 +45,8 @@ impl Reader {
             count: COUNT_MAX,
             told: Vec::new(),
             told_bytes: 0,
+            has_more: false,
+            is_stuck: false,
             is_warned: false,
             has_connected: false,
         }
@@ -80,7 +85,7 @@ impl Reader {
     fn follow(&mut self) -> Result<(), LinkError> {
         let mut link = Link::connect(&self.shared.url, self.shared.limits)?;
         *self.shared.reading() = Some(link.closer()?);
-        let (found, verdict) = look(&self.shared, &mut link)?;
+        let (found, verdict) = look(&self.shared, &mut link, false)?;
         match self.follower.seen() {
             None => self.join(&mut link, &found)?,
             Some(_) => self.follow_verdict(&found, &verdict),
@@ -100,7 +105,7 @@ impl Reader {
             self.backoff.reset();
             if looked_at.elapsed() >= BLOCK {
                 looked_at = StdInstant::now();
-                let (found, verdict) = look(&self.shared, &mut link)?;
+                let (found, verdict) = look(&self.shared, &mut link, self.is_stuck)?;
                 self.follow_verdict(&found, &verdict);
                 if !self.flush() {
                     return Ok(());
@@ -112,6 +117,8 @@ impl Reader {
 
     /// Leaves out what was trimmed.
     fn follow_verdict(&mut self, found: &Findings, verdict: &Verdict) {
+        self.is_stuck = false;
+        self.has_more = self.follower.seen().is_some_and(|seen| found.has_more_than(seen));
         if let (Verdict::Skip(last), Some(epoch)) = (verdict, &found.epoch) {
             let count = Some(epoch.count);
             self.told.extend(self.follower.go_to(epoch.number, *last, count, Reason::Trimmed));
@@ -139,10 +146,7 @@ impl Reader {
             (Some(oldest), Some((number, count))) => {
                 self.follower.go_to(number, oldest.before(), Some(count - 1), Reason::Joined)
             }
-            _ => {
-                let last = found.last.unwrap_or(epoch.first);
-                self.follower.go_to(epoch.number, last, Some(epoch.count), Reason::Joined)
-            }
+            _ => self.follower.go_to(epoch.number, epoch.last, Some(epoch.count), Reason::Joined),
         };
         self.told.extend(gap);
         Ok(())
@@ -182,6 +186,9 @@ impl Reader {
                 return Ok(false);
             }
         }
+        // Redis has waited in vain, though the log had more.
+        self.is_stuck = self.has_more && entries.is_empty();
+        self.has_more = false;
         let is_full = entries.len() >= self.count;
         if !entries.is_empty() && self.follower.seen() == Some(&seen) {
             return Err(LinkError::Broken("entries of XREAD that are not behind the last".into()));

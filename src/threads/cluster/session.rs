@@ -15,17 +15,21 @@ use crate::system::redis::{Link, LinkError};
 
 /// Looks at the log, and begins a new epoch if need be. Returns what was found then: an epoch is
 /// there. A verdict that leaves events out is for the reader.
-pub(super) fn look(shared: &Shared, link: &mut Link) -> Result<(Findings, Verdict), LinkError> {
+pub(super) fn look(
+    shared: &Shared,
+    link: &mut Link,
+    is_stuck: bool,
+) -> Result<(Findings, Verdict), LinkError> {
     for _ in 0..LOOKS_MAX {
         let seen = shared.seen();
         let found = find(shared, link)?;
-        let (before, reason) = match found.judge(seen.as_ref()) {
+        let (before, reason) = match found.judge(seen.as_ref(), is_stuck) {
             Verdict::Begin { before, reason } => (before, reason),
             verdict => return Ok((found, verdict)),
         };
         let number = match before.parse::<u16>() {
             Ok(before) => before.wrapping_add(1),
-            Err(_) => random_seed() as u16,
+            Err(_) => other_than(seen.map(|seen| seen.epoch)),
         };
         let last_ms = seen.map_or(0, |seen| seen.id.ms);
         let parts = [&*number.to_string(), &found.replication_id, &last_ms.to_string()];
@@ -49,9 +53,15 @@ pub(super) fn look(shared: &Shared, link: &mut Link) -> Result<(Findings, Verdic
     Err(LinkError::Broken("the log changes all the time".into()))
 }
 
+/// Draws the number of an epoch.
+fn other_than(before: Option<u16>) -> u16 {
+    let drawn = random_seed() as u16;
+    if before == Some(drawn) { drawn.wrapping_add(1) } else { drawn }
+}
+
+/// Asks all at one moment.
 fn find(shared: &Shared, link: &mut Link) -> Result<Findings, LinkError> {
-    let last = shared.seen().map_or("0-0".into(), |seen| seen.id.to_string());
-    let parts = [LOOK, "2", &shared.keys.epoch, &shared.keys.log, &last].map(str::as_bytes);
+    let parts = [LOOK, "2", &shared.keys.epoch, &shared.keys.log].map(str::as_bytes);
     let answer = link.ask([b"EVAL".as_slice()].into_iter().chain(parts))?;
     Findings::read(&answer).map_err(LinkError::Broken)
 }

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant as StdInstant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::{error, info, warn};
 
-use super::Shared;
 use super::session::{ANSWER_MAX, Backoff, CLAIM_EVERY, claim, look};
-use crate::core::cluster::{Outcome, PUBLISH, RELEASE, UNDER_WAY_MAX, publish_parts};
+use super::{Order, Shared};
+use crate::core::cluster::{
+    Outcome, PUBLISH, REGISTER, RELEASE, UNDER_WAY_MAX, publish_parts, read_nodes, said_of,
+};
 use crate::core::config::{CLUSTER_QUEUE_BYTES, OFFLINE_QUEUE_BYTES, Offline};
 use crate::core::contract::backbone::{Logged, Publication};
 use crate::system::redis::{Link, LinkError};
@@ -20,7 +22,7 @@ use crate::threads::handle::Handle;
 pub(super) struct Writer {
     shared: Arc<Shared>,
     handle: Handle,
-    orders: Receiver<Publication>,
+    orders: Receiver<Order>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     /// Sent, and not answered: first when a connection is there again.
@@ -29,6 +31,7 @@ pub(super) struct Writer {
     backoff: Backoff,
     retry_at: StdInstant,
     claim_at: StdInstant,
+    register_at: StdInstant,
     is_claim_lost: bool,
     is_refusing: bool,
     /// What the loop is to be told.
@@ -40,6 +43,8 @@ pub(super) struct Writer {
 struct Waiting {
     publication: Publication,
     since: StdInstant,
+    /// The epoch in which it was sent without an answer.
+    sent_in: Option<u16>,
 }
 
 impl Waiting {
@@ -57,7 +62,7 @@ struct Connection {
 }
 
 impl Writer {
-    pub fn new(shared: Arc<Shared>, handle: Handle, orders: Receiver<Publication>) -> Writer {
+    pub fn new(shared: Arc<Shared>, handle: Handle, orders: Receiver<Order>) -> Writer {
         let now = StdInstant::now();
         Writer {
             shared,
@@ -70,6 +75,7 @@ impl Writer {
             backoff: Backoff::new(),
             retry_at: now,
             claim_at: now,
+            register_at: now,
             is_claim_lost: false,
             is_refusing: false,
             told: Vec::new(),
@@ -85,6 +91,7 @@ impl Writer {
             self.publish();
             self.give_up();
             self.renew_claim();
+            self.register();
             let told = std::mem::take(&mut self.told);
             if !told.is_empty() && !self.handle.logged_patiently(told) {
                 break;
@@ -101,14 +108,21 @@ impl Writer {
             (false, _) => CLAIM_EVERY / 4,
         };
         match self.orders.recv_timeout(wait) {
-            Ok(publication) => self.take(publication),
+            Ok(order) => self.obey(order),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => self.is_over = true,
         }
         while self.waiting.len() < TAKEN_MAX
-            && let Ok(publication) = self.orders.try_recv()
+            && let Ok(order) = self.orders.try_recv()
         {
-            self.take(publication);
+            self.obey(order);
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Publish(publication) => self.take(publication),
+            Order::Register => self.register_at = StdInstant::now(),
         }
     }
 
@@ -128,7 +142,14 @@ impl Writer {
             return self.refuse(&publication);
         }
         self.waiting_bytes += bytes;
-        self.waiting.push_back(Waiting { publication, since: StdInstant::now() });
+        let since = StdInstant::now();
+        self.waiting.push_back(Waiting { publication, since, sent_in: None });
+    }
+
+    /// Leaves a publication of which nobody can know what has become of it.
+    fn leave(&mut self, publication: &Publication) {
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+        self.told.push(Logged::Unknown(publication.ticket));
     }
 
     fn refuse(&mut self, publication: &Publication) {
@@ -163,6 +184,7 @@ impl Writer {
 
     /// Publishes what waits, as many as may be under way.
     fn publish(&mut self) {
+        self.leave_behind();
         let mut bytes: usize = self.under_way.iter().map(Waiting::bytes).sum();
         while self.connection.is_some()
             && self.under_way.len() < UNDER_WAY_MAX
@@ -178,7 +200,8 @@ impl Writer {
             return;
         }
         let Some(connection) = &mut self.connection else { return };
-        for waiting in &self.under_way {
+        for waiting in &mut self.under_way {
+            waiting.sent_in = Some(connection.epoch);
             connection.queue(&self.shared, &waiting.publication);
         }
         let mut answered = Vec::new();
@@ -195,12 +218,25 @@ impl Writer {
         }
     }
 
+    /// Leaves what was sent without an answer in an epoch before. Others may have seen it, though
+    /// the log does not know of it any more: it would come twice.
+    fn leave_behind(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        let epoch = connection.epoch;
+        let is_behind = |waiting: &Waiting| waiting.sent_in.is_some_and(|sent_in| sent_in != epoch);
+        let under_way = std::mem::take(&mut self.under_way);
+        let (behind, rest): (VecDeque<_>, _) = under_way.into_iter().partition(is_behind);
+        self.under_way = rest;
+        behind.iter().for_each(|waiting| self.leave(&waiting.publication));
+    }
+
     /// Follows the outcomes of the first that are under way. Those to be published again stay.
     fn take_outcomes(&mut self, outcomes: Vec<Outcome>) -> Result<(), LinkError> {
         let epoch = self.connection.as_ref().map_or(0, |connection| connection.epoch);
         let (mut again, mut is_stale, mut elsewhere) = (VecDeque::new(), false, None);
         for outcome in outcomes {
-            let Some(waiting) = self.under_way.pop_front() else { break };
+            let Some(mut waiting) = self.under_way.pop_front() else { break };
+            waiting.sent_in = None;
             match outcome {
                 Outcome::Taken => {
                     self.backoff.reset();
@@ -247,7 +283,10 @@ impl Writer {
         while self.under_way.front().is_some_and(is_late)
             && let Some(waiting) = self.under_way.pop_front()
         {
-            self.refuse(&waiting.publication);
+            match waiting.sent_in {
+                Some(_) => self.leave(&waiting.publication),
+                None => self.refuse(&waiting.publication),
+            }
         }
         let is_away = self.connection.is_none() && !self.shared.is_reached();
         let is_refused = is_away && self.shared.offline == Offline::Refuse;
@@ -279,10 +318,31 @@ impl Writer {
         }
     }
 
+    /// Tells the registry how this server does, and the loop how all do.
+    fn register(&mut self) {
+        if self.register_at > StdInstant::now() {
+            return;
+        }
+        let Some(connection) = &mut self.connection else { return };
+        self.register_at = StdInstant::now() + REGISTER_EVERY;
+        let node = self.shared.node();
+        let parts = [REGISTER, "1", &self.shared.keys.nodes, &node.name, &said_of(&node)];
+        let parts = parts.map(str::as_bytes);
+        match connection.link.ask([b"EVAL".as_slice()].into_iter().chain(parts)) {
+            Ok(answer) => {
+                let nodes = read_nodes(&answer);
+                self.shared.nodes.store(nodes.len(), Ordering::Relaxed);
+                self.told.push(Logged::Nodes(nodes));
+            }
+            Err(fault) => self.disconnect(&fault),
+        }
+    }
+
     /// Gives the server's name up.
     fn release(&mut self) {
         let Some(connection) = &mut self.connection else { return };
-        let parts = [RELEASE, "1", &self.shared.claim, &self.shared.process].map(str::as_bytes);
+        let Shared { claim, keys, process, node, .. } = &*self.shared;
+        let parts = [RELEASE, "2", claim, &keys.nodes, process, node].map(str::as_bytes);
         // It runs out by itself.
         let _ = connection.link.ask([b"EVAL".as_slice()].into_iter().chain(parts));
     }
@@ -299,7 +359,7 @@ fn open(shared: &Shared) -> Result<Connection, LinkError> {
 impl Connection {
     /// Looks at the log, and leaves the script with Redis.
     fn renew(&mut self, shared: &Shared) -> Result<(), LinkError> {
-        let (found, _) = look(shared, &mut self.link)?;
+        let (found, _) = look(shared, &mut self.link, false)?;
         self.epoch = found.epoch.map_or(0, |epoch| epoch.number);
         let script = self.link.ask(["SCRIPT", "LOAD", PUBLISH].map(str::as_bytes))?;
         self.script = script.text().unwrap_or_default().into();
@@ -333,5 +393,7 @@ const STEP: Duration = Duration::from_millis(20);
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// How many are taken from the loop at once.
 const TAKEN_MAX: usize = 1024;
+/// How often the registry is told.
+const REGISTER_EVERY: Duration = Duration::from_secs(10);
 /// How many bytes may be under way; one publication always may.
 const UNDER_WAY_BYTES_MAX: usize = 1 << 20;

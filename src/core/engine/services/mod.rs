@@ -19,7 +19,7 @@ use crate::core::admission::rights::Right;
 use crate::core::connection::{Connection, Posted};
 use crate::core::contract::accept::Accept;
 use crate::core::contract::event::Event;
-use crate::core::contract::route::{RouteKind, RouteSpec};
+use crate::core::contract::route::{OPERATIONS, RouteKind, RouteSpec};
 use crate::core::engine::Engine;
 use crate::core::engine::feed::Form;
 use crate::core::engine::offers::{HOOKS, Hooks};
@@ -155,7 +155,7 @@ impl Served {
     }
 
     /// Makes the operator's routes.
-    pub fn operator() -> [Served; 7] {
+    pub fn operator() -> [Served; OPERATIONS] {
         RouteSpec::operator().map(|spec| {
             let service = operator::service(spec.kind);
             Served::by(spec, service)

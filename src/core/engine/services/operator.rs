@@ -55,6 +55,8 @@ impl Engine {
                 Ok(Response::new(202).json(object.end()))
             }
             Operation::Shed => self.answer_shed(now, &request),
+            #[cfg(feature = "cluster")]
+            Operation::Nodes => Ok(Response::new(200).json(self.nodes(now))),
         };
         self.handle_answer(now, id, answer.unwrap_or_else(Response::from));
     }

@@ -7,6 +7,8 @@ use slab::Slab;
 use super::{Answer, Asker};
 use crate::core::config::Limits;
 use crate::core::connection::{Asking, Connection, Spans};
+#[cfg(feature = "cluster")]
+use crate::core::contract::backbone::Node;
 use crate::core::contract::backbone::{Publication, Ticket};
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::identity::Author;
@@ -68,6 +70,9 @@ pub(in crate::core::engine) struct Tickets {
     /// Since when the log has not been reached.
     #[cfg(feature = "cluster")]
     pub(super) away_since: Option<Instant>,
+    /// The servers that share the log, and when the log has told them.
+    #[cfg(feature = "cluster")]
+    pub(super) nodes: Option<(Instant, Box<[Node]>)>,
     /// The tickets of the events that the store has still to be given.
     #[cfg(feature = "store")]
     pub(super) kept: VecDeque<Ticket>,

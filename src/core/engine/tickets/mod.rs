@@ -12,6 +12,8 @@ use std::borrow::Cow;
 use crate::core::config::StoreAck;
 use crate::core::connection::http::Pending;
 use crate::core::connection::{Asking, Connection};
+#[cfg(feature = "cluster")]
+use crate::core::contract::backbone::Node;
 use crate::core::contract::backbone::{Logged, Publication, Ticket};
 use crate::core::engine::{Engine, find_mut, queue};
 use crate::core::ground::id::ConnectionId;
@@ -233,6 +235,17 @@ impl Engine {
         self.queues.followed.tickets()?.away_since
     }
 
+    /// Returns the servers that share the log, as JSON: an array with a row on each line.
+    #[cfg(feature = "cluster")]
+    pub(super) fn nodes(&self, now: Instant) -> String {
+        let told = self.queues.followed.tickets().and_then(|tickets| tickets.nodes.as_ref());
+        let Some((told_at, nodes)) = told else { return "[]".into() };
+        let age_ms = now.since(*told_at).as_millis() as u64;
+        let is_there = |node: &&Node| node.seen_ms + age_ms <= NODE_SEEN_MS;
+        let rows = nodes.iter().filter(is_there).map(|node| node.row(age_ms)).collect::<Vec<_>>();
+        format!("[{}]", rows.join(",\n"))
+    }
+
     /// Goes on with the log behind `first`: each subscriber is told a gap.
     #[cfg(feature = "cluster")]
     fn renew_log(&mut self, first: EventId) {
@@ -403,7 +416,15 @@ impl Engine {
                 }
             }
             #[cfg(feature = "cluster")]
+            Logged::Unknown(ticket) => self.leave_ticket(now, ticket),
+            #[cfg(feature = "cluster")]
             Logged::Renewed(first) => self.renew_log(first),
+            #[cfg(feature = "cluster")]
+            Logged::Nodes(nodes) => {
+                if let Some(tickets) = self.queues.followed.tickets_mut() {
+                    tickets.nodes = Some((now, nodes));
+                }
+            }
             #[cfg(feature = "cluster")]
             Logged::Reached(is_reached) => {
                 if let Some(tickets) = self.queues.followed.tickets_mut() {
@@ -433,10 +454,15 @@ impl Engine {
                 self.queues.followed.tickets().and_then(|tickets| tickets.oldest())
         {
             *acts_left -= 1;
-            // It may be published all the same: what is known of it stays as it is.
-            self.note_known_by(ticket, None);
-            self.refuse_ticket(now, ticket, LATE);
+            self.leave_ticket(now, ticket);
         }
+    }
+
+    /// Refuses a publication that may be published all the same.
+    fn leave_ticket(&mut self, now: Instant, ticket: Ticket) {
+        // What is known of it stays as it is.
+        self.note_known_by(ticket, None);
+        self.refuse_ticket(now, ticket, LATE);
     }
 
     fn refuse_ticket(&mut self, now: Instant, ticket: Ticket, sentence: &'static str) {
@@ -565,6 +591,10 @@ pub(super) fn posted(event: EventId) -> Response {
 pub(super) fn taken() -> Response {
     Response::new(200).json("{\"id\":null}")
 }
+
+/// For how long a server is told that is not heard of.
+#[cfg(feature = "cluster")]
+const NODE_SEEN_MS: u64 = 30_000;
 
 /// The sentence for a publication beyond what may wait.
 const BUSY: &str = "the log has too much to answer: it was not published";
