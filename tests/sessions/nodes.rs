@@ -8,7 +8,7 @@ use std::time::Duration;
 use heartwheel::{Server, SessionStore};
 
 use super::faulty::Faulty;
-use super::tally::{Told, route};
+use super::tally::{SLOW_END, Told, route};
 use crate::common::client::Client;
 use crate::common::http::upgrade_request;
 use crate::common::rng::Rng;
@@ -122,6 +122,27 @@ fn a_store_that_does_not_return_holds_up_nothing_else() {
         });
         eventually("its claim is ended", || open(server.address, "b").1.starts_with("back"));
     }
+}
+
+/// The older handler gives its session up, and then blocks in the same job: the newer connection
+/// does not wait for that.
+#[test]
+fn a_session_is_handed_over_though_the_older_handler_goes_on_to_block() {
+    let store = Arc::new(Faulty { is_immediate: true, ..Faulty::default() });
+    let server = start(&[], &store, &Told::default());
+    let (mut old, _) = open(server.address, "a");
+    old.text(&SLOW_END.to_string());
+    assert_eq!(old.message(), "777");
+    old.text("nap");
+    eventually("its handler naps", || server.stats().messages_received == 2);
+    let span = Span::begin();
+    // Its end waits for the handler, behind what the newer one wants.
+    let address = server.address;
+    let newer = std::thread::spawn(move || open(address, "a").1);
+    std::thread::sleep(ms(100));
+    old.reset();
+    assert_eq!(newer.join().expect("it is opened"), "back 777");
+    span.took_between("the newer one is opened", Duration::ZERO, Duration::from_secs(2));
 }
 
 #[test]

@@ -42,6 +42,7 @@ impl Handler for Tally {
                 return;
             }
             "look" => {}
+            "nap" => std::thread::sleep(std::time::Duration::from_millis(400)),
             text => session.push(text.parse().expect("a number")),
         }
         peer.send(shown(session));
@@ -49,6 +50,9 @@ impl Handler for Tally {
 
     fn closed(&self, session: Vec<u32>, _: &Peer, reason: CloseReason) {
         self.tell(format!("{} {}", reason.label(), shown(&session)));
+        if session.contains(&SLOW_END) {
+            std::thread::sleep(std::time::Duration::from_secs(4));
+        }
     }
 }
 
@@ -72,6 +76,9 @@ impl Resume for Tally {
         self.tell(format!("unsaved {why:?}"));
     }
 }
+
+/// The end of a session with this number takes its handler long.
+pub const SLOW_END: u32 = 777;
 
 pub fn shown(session: &[u32]) -> String {
     session.iter().map(u32::to_string).collect::<Vec<_>>().join(",")

@@ -19,7 +19,7 @@ use super::resume::{Resume, Resuming};
 use super::table::{Ask, Flags, Note, Op, Table, unavailable};
 use super::{BadSession, Claim, Save, SessionKey, SessionStore, StoreError, Unsaved};
 use crate::core::config::Config;
-use crate::core::contract::event::{Call, Run, Visit};
+use crate::core::contract::event::{Call, Command, Order, Run, Visit};
 use crate::core::contract::sessions::{Claiming, Claims};
 use crate::core::engine::Engine;
 use crate::core::ground::id::ConnectionId;
@@ -55,6 +55,17 @@ struct Begun {
     handle: Handle,
     rules: Rules,
     thread: Mutex<Option<Thread>>,
+}
+
+impl Begun {
+    /// Has the engine do something at once: not when the call of a handler has returned that this
+    /// thread may be in. Others wait for it.
+    fn order(
+        &self,
+        act: impl FnOnce(&mut Engine, Instant) + Send + 'static,
+    ) -> Result<(), SendError> {
+        self.handle.shared.submit_from_elsewhere(Command::Order(Order::of(act)))
+    }
 }
 
 struct Rules {
@@ -220,7 +231,7 @@ impl Keeper {
         };
         let run: Run = Box::new(move |tick| run_call(ring, tick));
         let call = Call { number: u32::MAX, run };
-        let set = begun.handle.order(move |engine, now| engine.call_after(now, span, call));
+        let set = begun.order(move |engine, now| engine.call_after(now, span, call));
         if set.is_err() {
             // Whatever comes next sets it.
             is_armed.store(false, Ordering::Release);
@@ -344,7 +355,7 @@ impl Keeper {
             return;
         }
         let Some(keeper) = self.me.upgrade() else { return };
-        let taken = begun.handle.order(move |engine, now| keeper.deliver(engine, now));
+        let taken = begun.order(move |engine, now| keeper.deliver(engine, now));
         if let Err(error) = taken {
             // They are posted again before long.
             self.is_posted.store(false, Ordering::Release);
