@@ -222,6 +222,10 @@ fn who_may_not_subscribe_is_not_told() {
     ] {
         assert_eq!(status(&mut world, path).0, 403, "{path}");
     }
+    // Nor is what one says of oneself taken when one may not come in again.
+    let word = r#"{"op":"subscribe","topic":"room","info":"here"}"#;
+    assert!(say(&mut world, &mut other, word).contains(r#""code":"forbidden""#));
+    assert!(!ask(&mut world, "/topics/room?presence").contains("here"));
     // The right to the topic is the right to hear of it, and none to publish there.
     let mut peer = join(&mut world, "may=rooms.*", "$presence.rooms.x");
     assert!(peer.messages.pop().unwrap().to_string().contains("subscribed"));

@@ -110,9 +110,9 @@ impl Engine {
                 reference,
             }) => {
                 let after = after.map_or(After::Now, |after| After::parse(&after));
-                self.subscribe_hub(now, id, &topic, after, reference);
+                let _is_subscribed = self.subscribe_hub(now, id, &topic, after, reference);
                 #[cfg(feature = "presence")]
-                if let Some(info) = info {
+                if let Some(info) = info.filter(|_| _is_subscribed) {
                     self.describe(id, &topic, &info);
                 }
             }
@@ -237,6 +237,7 @@ impl Engine {
         quoted
     }
 
+    /// Subscribes, or says why not. Returns whether the client is subscribed now.
     fn subscribe_hub(
         &mut self,
         now: Instant,
@@ -244,7 +245,7 @@ impl Engine {
         topic: &str,
         after: After,
         reference: Option<&str>,
-    ) {
+    ) -> bool {
         let subscribed = match self.may(id, Right::Subscribe, topic) {
             false => Err((ErrorCode::Forbidden, NO_SUBSCRIBE)),
             true => {
@@ -255,12 +256,16 @@ impl Engine {
             }
         };
         match subscribed {
-            Ok(()) => self.feed(now, id),
+            Ok(()) => {
+                self.feed(now, id);
+                true
+            }
             Err((code, sentence)) => {
                 // Without a `ref` the topic says which subscription it is about.
                 let quoted = self.quoted(id, topic);
                 let reference = Some(reference.unwrap_or(&quoted));
                 self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
+                false
             }
         }
     }
