@@ -27,9 +27,9 @@ else
 't', ARGV[7], 'k', ARGV[8], 'd', ARGV[9])
 end
 redis.call('HSET', KEYS[1], 's', count, 'l', id)
-known = known .. mark .. id
-local _, entries = string.gsub(known, ';', ';')
-if entries > 64 then known = string.sub(known, string.find(known, ';', 2, true), -1) end
+local entries, from = tonumber(string.sub(known, 1, 2)) or 0, 3
+if entries < 64 then entries = entries + 1 else from = string.find(known, ';', 4, true) end
+known = string.format('%02d', entries) .. string.sub(known, from) .. mark .. id
 redis.call('SET', KEYS[3], known, 'PX', ARGV[5])
 return {1, id}
 ";
