@@ -1,12 +1,8 @@
 //! Stores that several servers share: a file of SQLite, and a Redis that the test starts itself,
 //! where one is installed.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use heartwheel::{Claim, Claimed, MemorySessions, Save, Saved, SessionId, SessionStore};
 
-use super::nodes::moves_between;
 use crate::common::timing::{Span, ms};
 
 /// A session ends as long after its last save as it is told, by the store's own clock: the same in
@@ -47,16 +43,21 @@ fn a_session_in_memory_lasts_as_long_as_it_is_told() {
 }
 
 /// A log line of an error must show no key.
+#[cfg(any(feature = "sqlite", feature = "cluster"))]
 fn assert_no_secret(error: &impl std::fmt::Display) {
     assert!(!error.to_string().contains("secret"), "{error}");
 }
 
 #[cfg(feature = "sqlite")]
 mod sqlite {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use heartwheel::SqliteSessions;
 
     use super::*;
     use crate::common::temp_file::TempFile;
+    use crate::nodes::moves_between;
 
     struct File(TempFile);
 
@@ -115,12 +116,13 @@ mod sqlite {
 mod redis {
     use std::path::PathBuf;
     use std::process::{Child, Command, Stdio};
+    use std::sync::Arc;
 
     use heartwheel::RedisSessions;
 
     use super::*;
     use crate::common::timing::{eventually, lock};
-    use crate::nodes::{open, start};
+    use crate::nodes::{moves_between, open, start};
     use crate::tally::Told;
 
     /// A Redis that keeps nothing on disk, behind a socket in a folder of its own.
