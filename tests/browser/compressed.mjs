@@ -4,6 +4,7 @@
 // dropped before they are compressed. `EVENTS=1000000` for as many.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import WebSocket from "ws";
 import { inFirefox } from "./firefox.mjs";
 import { browser, firefoxPath, freePort, kill, openPage, program, start, test, until } from "./support.mjs";
 

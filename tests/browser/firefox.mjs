@@ -1,5 +1,6 @@
 // Firefox by WebDriver BiDi, which it speaks itself: as much as it takes to run a script in a page.
 import { openSync, readFileSync, writeFileSync } from "node:fs";
+import WebSocket from "ws";
 import { BrowserStopped, firefoxPath, launch, scratch, until } from "./support.mjs";
 
 // How long an answer may take: that of a script, too.
@@ -28,6 +29,7 @@ async function begin() {
   const child = launch(firefoxPath, ["--headless", "--no-remote", "--profile", folder,
     "--remote-debugging-port", "0", "about:blank"], openSync(log, "w"));
   const listening = () => /ws:\/\/\S+/.exec(readFileSync(log, "utf8"))?.[0];
+  // Not the one of node, which ends connections when it collects garbage.
   const socket = new WebSocket(`${await until("Firefox listens", listening, 60_000)}/session`);
   await new Promise((done, fail) => Object.assign(socket, { onopen: done, onerror: fail }));
   const asked = new Map();
