@@ -829,7 +829,7 @@ def people():
     with open(tokens, "w") as file:
         file.write("".join("%s identity=%s subscribe=*\n" % (name, name) for name in ("ann", "bob", "eve")))
     # These clients answer no pings.
-    patient = {"heartbeat.interval": "5m", "deadlines.read_idle": "10m"}
+    patient = {"heartbeat.interval": "5m", "heartbeat.pong": "1m", "deadlines.read_idle": "10m"}
     redis, nodes = cluster(2, **{"topics.presence": "room", "admission.tokens": tokens}, **patient)
 
     def there(node):
