@@ -132,7 +132,7 @@ fn a_session_is_handed_over_though_the_older_handler_goes_on_to_block() {
     let server = start(&[], &store, &Told::default());
     let (mut old, _) = open(server.address, "a");
     old.text(&SLOW_END.to_string());
-    assert_eq!(old.message(), "777");
+    assert_eq!(old.message(), SLOW_END.to_string());
     old.text("nap");
     eventually("its handler naps", || server.stats().messages_received == 2);
     let span = Span::begin();
@@ -141,7 +141,7 @@ fn a_session_is_handed_over_though_the_older_handler_goes_on_to_block() {
     let newer = std::thread::spawn(move || open(address, "a").1);
     std::thread::sleep(ms(100));
     old.reset();
-    assert_eq!(newer.join().expect("it is opened"), "back 777");
+    assert_eq!(newer.join().expect("it is opened"), format!("back {SLOW_END}"));
     span.took_between("the newer one is opened", Duration::ZERO, Duration::from_secs(2));
 }
 

@@ -78,7 +78,7 @@ impl Resume for Tally {
 }
 
 /// The end of a session with this number takes its handler long.
-pub const SLOW_END: u32 = 777;
+pub const SLOW_END: u32 = 4_000_000_000;
 
 pub fn shown(session: &[u32]) -> String {
     session.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
