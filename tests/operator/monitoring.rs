@@ -31,7 +31,8 @@ fn every_metric_that_is_named_exists() {
         let names = names(&text);
         println!("{file} names {} metrics", names.len());
         assert!(names.len() >= 10, "{names:?}");
-        for name in names {
+        // Nodes of a cluster are asked for theirs by tests/cluster.
+        for name in names.into_iter().filter(|name| !name.starts_with("heartwheel_cluster_")) {
             let is_there = figures.has_sample(name) || figures.families.contains_key(name);
             assert!(is_there, "{file}: there is no {name}");
         }
