@@ -19,52 +19,14 @@ import tempfile
 import threading
 import time
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from processes import children, free_port, start, stop, until
+
 PATIENCE = 20
 HERE = os.path.dirname(os.path.abspath(__file__))
 CERTIFICATES = os.path.join(os.path.dirname(HERE), "tls", "certificates")
 
 work = tempfile.mkdtemp(prefix="heartwheel-brokers-")
-children = []
-
-
-# -- Processes -------------------------------------------------------------------------------------
-
-def start(*command, log=subprocess.DEVNULL, out=None):
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out or log, stderr=log,
-                               start_new_session=True)
-    children.append(process)
-    return process
-
-
-def stop(process, number=signal.SIGKILL):
-    try:
-        os.killpg(process.pid, signal.SIGCONT)
-        os.killpg(process.pid, number)
-        process.wait(5)
-    except (ProcessLookupError, subprocess.TimeoutExpired):
-        pass
-    if process in children:
-        children.remove(process)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def until(what, holds, seconds=PATIENCE):
-    end = time.monotonic() + seconds
-    value = None
-    while time.monotonic() < end:
-        try:
-            value = holds()
-        except (OSError, EOFError, http.client.HTTPException):
-            value = None
-        if value:
-            return value
-        time.sleep(0.05)
-    raise AssertionError("not within %g s: %s" % (seconds, what() if callable(what) else what))
 
 
 class Broker:

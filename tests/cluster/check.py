@@ -21,58 +21,21 @@ import tempfile
 import threading
 import time
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from processes import children, free_port, start, stop, until
+
 PATIENCE = 30
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
 CERTIFICATES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tls", "certificates")
 
 work = tempfile.mkdtemp(prefix="heartwheel-cluster-")
-children = []
 program = None
-
-
-# -- Processes -------------------------------------------------------------------------------------
-
-def start(*command, log=subprocess.DEVNULL, **more):
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                               start_new_session=True, **more)
-    children.append(process)
-    return process
-
-
-def stop(process, number=signal.SIGKILL):
-    try:
-        os.killpg(process.pid, signal.SIGCONT)
-        os.killpg(process.pid, number)
-        process.wait(20)
-    except (ProcessLookupError, subprocess.TimeoutExpired):
-        pass
-    if process in children:
-        children.remove(process)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def until(what, holds, seconds=PATIENCE):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            value = holds()
-        except (OSError, EOFError, http.client.HTTPException, RedisError):
-            value = None
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError("not within %g s: %s" % (seconds, what() if callable(what) else what))
 
 
 # -- Redis -----------------------------------------------------------------------------------------
 
-class RedisError(Exception):
-    pass
+class RedisError(OSError):
+    """Redis has answered so."""
 
 
 class Wire:
@@ -701,7 +664,7 @@ def stale():
 def sentinel():
     """Sentinels have another master after it was killed: delivered again within seconds."""
     count = int(os.environ.get("FAILOVERS", "1"))
-    took, untold = [], 0
+    took = []
     for _ in range(count):
         master = Redis()
         replica = Redis("--replicaof", "127.0.0.1 %d" % master.port)
