@@ -20,13 +20,18 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from processes import children, free_port, start, stop, until
+import processes
+from processes import children, free_port, start, stop
 
 PATIENCE = 20
 HERE = os.path.dirname(os.path.abspath(__file__))
 CERTIFICATES = os.path.join(os.path.dirname(HERE), "tls", "certificates")
 
 work = tempfile.mkdtemp(prefix="heartwheel-brokers-")
+
+
+def until(what, holds, seconds=PATIENCE):
+    return processes.until(what, holds, seconds)
 
 
 class Broker:

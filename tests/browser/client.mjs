@@ -254,7 +254,7 @@ const tests = {
     });
     await until("a second connection", () => peers.length === 2, 14_000);
     const after = peers[1].at - peers[0].at;
-    assert.ok(after > 10_000 && after < 20_000, `${after} ms`);
+    assert.ok(after > 10_000 && after < 13_000, `${after} ms`);
     assert.deepEqual(await page.evaluate(() => Promise.all([early, late])), ["unknown", "9-9"]);
     assert.equal(ops.filter((op) => op === "1 ping").length, 1);
     const rtt = await page.evaluate(() => wheel.ping());
@@ -446,18 +446,18 @@ const tests = {
     await until("it is open", () => inState(seen, "open"));
     for (const { code, ms } of await Promise.all([settles("unanswered"), settles("bytes")])) {
       assert.equal(code, "unknown");
-      assert.ok(ms > 9900 && ms < 20_000, `${ms} ms`);
+      assert.ok(ms > 9900 && ms < 18_000, `${ms} ms`);
     }
     const cut = await settles("cut off"); // again and again
     assert.equal(cut.code, "unknown");
-    assert.ok(cut.ms > 49_900 && cut.ms < 65_000, `${cut.ms} ms`);
+    assert.ok(cut.ms > 49_900 && cut.ms < 59_000, `${cut.ms} ms`);
     await until("it is open again", () => page.evaluate(() => wheel.state === "open"), 31_000);
     isOpen = false;
     peers.at(-1).drop();
     await until("it waits", () => page.evaluate(() => wheel.state === "waiting"));
     const unsent = await settles("unsent");
     assert.equal(unsent.code, "unavailable");
-    assert.ok(unsent.ms > 9900 && unsent.ms < 20_000, `${unsent.ms} ms`);
+    assert.ok(unsent.ms > 9900 && unsent.ms < 18_000, `${unsent.ms} ms`);
     isOpen = true;
     await until("it is open again", () => page.evaluate(() => wheel.state === "open"), 31_000);
     await sleep(200);

@@ -134,7 +134,7 @@ impl Follower {
             let first = if is_beginning { id } else { id.before() };
             let reason = entry.begun.map_or(Reason::Trimmed, |word| Reason::of(Some(word)));
             self.gap(first, epoch, reason).map(&mut tell);
-        } else if seen.count.is_some_and(|before| before + 1 != count) {
+        } else if seen.count.is_some_and(|before| before.checked_add(1) != Some(count)) {
             let is_ahead = seen.count.is_some_and(|before| before < count);
             let reason = if is_ahead { Reason::Trimmed } else { Reason::Behind };
             self.gap(id.before(), epoch, reason).map(&mut tell);
@@ -280,6 +280,15 @@ mod tests {
         assert_eq!(told(&mut follower, &event("11-5", "7-4")), ["gap 11-262151", "a 11-327687 4"]);
         assert_eq!(told(&mut follower, &event("12-0", "7-5")), ["a 12-7 4"]);
         assert_eq!(follower.counts().gaps, [1, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_claims_the_greatest_of_all_places_is_a_gap_and_no_end() {
+        let mut follower = follower();
+        let greatest = event("11-0", "7-18446744073709551615");
+        assert_eq!(told(&mut follower, &greatest).len(), 2);
+        let next = told(&mut follower, &event("12-0", "7-1"));
+        assert_eq!(next, ["gap 11-281474976645127", "a 12-7 4"]);
     }
 
     #[test]

@@ -215,12 +215,13 @@ impl Decoder {
     }
 
     fn begin_list(&mut self, text: &str) -> Result<(), Fault> {
-        match text {
-            "-1" => return self.complete(Value::Nil),
-            "0" => return self.complete(Value::List(Vec::new())),
-            _ => {}
+        if text == "-1" {
+            return self.complete(Value::Nil);
         }
         let left = usize::try_from(number(text)?).map_err(|_| Fault::TooLarge)?;
+        if left == 0 {
+            return self.complete(Value::List(Vec::new()));
+        }
         if self.open.len() >= DEPTH_MAX {
             return Err(Fault::Garbage);
         }
@@ -283,7 +284,7 @@ mod tests {
 
     #[test]
     fn answers_are_read_whatever_the_pieces_are() {
-        let input = b"+OK\r\n-ERR no\r\n:-7\r\n$-1\r\n$2\r\n\r\n\r\n*-1\r\n*0\r\n\
+        let input = b"+OK\r\n-ERR no\r\n:-7\r\n$-1\r\n$2\r\n\r\n\r\n*-1\r\n*0\r\n*00\r\n\
             *2\r\n*1\r\n$1\r\na\r\n*2\r\n:1\r\n$0\r\n\r\n";
         let expected = [
             Value::Word("OK".into()),
@@ -292,6 +293,7 @@ mod tests {
             Value::Nil,
             bytes("\r\n"),
             Value::Nil,
+            Value::List(vec![]),
             Value::List(vec![]),
             Value::List(vec![
                 Value::List(vec![bytes("a")]),
