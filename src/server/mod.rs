@@ -280,7 +280,7 @@ impl Builder {
     /// Builds the server: checks the configuration, binds its addresses, starts the workers.
     /// Nothing is served before [`Server::run`] or [`Server::turn`].
     ///
-    /// With `cluster.redis` this waits for Redis, a few seconds at most where Redis does not answer,
+    /// With `cluster.redis` this waits for Redis, some seconds at most where Redis does not answer,
     /// and up to 19 s while another server has the name of this one.
     ///
     /// # Errors
