@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 
-# Those that run: whoever starts some ends them all.
+# Those that run: a check that starts some ends them all.
 children = []
 
 

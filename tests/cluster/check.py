@@ -7,13 +7,16 @@ Everything stays on 127.0.0.1. Exit status 1 if anything did not hold.
 import base64
 import collections
 import http.client
+import itertools
 import json
+import multiprocessing
 import os
 import random
 import re
 import shutil
 import signal
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -664,7 +667,7 @@ def stale():
 def sentinel():
     """Sentinels have another master after it was killed: delivered again within seconds."""
     count = int(os.environ.get("FAILOVERS", "1"))
-    took = []
+    took, named = [], []
     for _ in range(count):
         master = Redis()
         replica = Redis("--replicaof", "127.0.0.1 %d" % master.port)
@@ -712,6 +715,16 @@ def sentinel():
         heard = len(ears[1].texts())
         time.sleep(0.3)
         heard = len(ears[1].texts())
+
+        def master_of(port):
+            wire = Wire(port)
+            wire.send("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")
+            address = wire.read()
+            wire.close()
+            return int(address[1])
+
+        until("one is named", lambda: any(master_of(port) == replica.port for port, _ in sentinels))
+        named.append(time.monotonic() - began)
         until("delivered again", lambda: len(ears[1].texts()) > heard, 30)
         took.append(time.monotonic() - began)
         time.sleep(0.5)
@@ -721,8 +734,8 @@ def sentinel():
         assert all(ear.gaps() >= 1 for ear in ears)
         for process in [*[node.process for node in nodes], replica.process, *[one for _, one in sentinels]]:
             stop(process)
-    took.sort()
-    print("      failovers=%d delivered again after s: median %.2f, longest %.2f" % (count, took[len(took) // 2], took[-1]))
+    print("      failovers=%d delivered again after s: median %.2f, longest %.2f; a sentinel named the master after %.2f, %.2f" % (
+        count, statistics.median(took), max(took), statistics.median(named), max(named)))
 
 
 def cut():
@@ -1040,6 +1053,124 @@ def example():
     stop(script, signal.SIGTERM)
 
 
+# -- Figures ---------------------------------------------------------------------------------------
+
+LOAD = "x" * 200
+
+
+def arrivals(pipe, count, hear):
+    """In a process of its own: when each event came."""
+    hear()
+    pipe.send(None)
+    times = []
+    for _ in range(count):
+        hear()
+        times.append(time.monotonic())
+    pipe.send(times)
+
+
+def delays(count, connect, publish):
+    """How long `count` events take from their publisher to a listener, sorted, in microseconds."""
+    ours, theirs = multiprocessing.Pipe()
+    listener = multiprocessing.Process(target=arrivals, args=(theirs, count, connect()), daemon=True)
+    listener.start()
+    publish()
+    ours.recv()
+    sent = []
+    for _ in range(count):
+        time.sleep(0.001)
+        sent.append(time.monotonic())
+        publish()
+    times = ours.recv()
+    listener.join()
+    return sorted(round(1e6 * (heard - said)) for said, heard in zip(sent, times))
+
+
+def latency():
+    """From a publisher on one node to a subscriber on another, in turns with XADD and XREAD."""
+    redis, nodes = cluster(2)
+
+    def listen_raw():
+        wire, last = Wire(redis.port), ["0"]
+        redis.ask("DEL", "raw")
+
+        def hear():
+            wire.send("XREAD", "COUNT", 1, "BLOCK", 5000, "STREAMS", "raw", last[0])
+            last[0] = wire.read()[0][1][0][0]
+        return hear
+
+    def listen():
+        ear = Hub(nodes[1], "0123456789abcdef")
+        ear.say(op="subscribe", topic="t")
+        ear.hear("subscribed")
+        return lambda: ear.hear("event")
+
+    wire, hub, refs = Wire(redis.port), Hub(nodes[0], "0123456789abcdee"), itertools.count(1)
+
+    def publish_raw():
+        wire.send("XADD", "raw", "*", "d", LOAD)
+        wire.read()
+
+    def publish():
+        hub.say(op="publish", topic="t", ref=next(refs), data=LOAD)
+        hub.hear("published")
+
+    rounds = collections.defaultdict(list)
+    for _ in range(7):
+        for name, connect, say in (("raw", listen_raw, publish_raw), ("nodes", listen, publish)):
+            times = delays(1000, connect, say)
+            rounds[name].append((times[500], times[990]))
+    for name, title in (("raw", "XADD and XREAD"), ("nodes", "through two nodes")):
+        print("    %-18s p50 %4d us, p99 %4d us (medians of 7 rounds of 1,000, p99 from %d to %d)" % (
+            title, statistics.median(one[0] for one in rounds[name]), statistics.median(one[1] for one in rounds[name]),
+            min(one[1] for one in rounds[name]), max(one[1] for one in rounds[name])))
+
+
+def flood(node, name, count):
+    hub = Hub(node, name)
+    pieces = []
+    for first in range(0, count, 64):
+        piece = b""
+        for ref in range(first, first + 64):
+            data = json.dumps({"op": "publish", "topic": name, "ref": ref, "data": LOAD}).encode()
+            piece += b"\x81\xfe" + struct.pack(">H", len(data)) + b"\0\0\0\0" + data
+        pieces.append(piece)
+
+    def send():
+        for piece in pieces:
+            hub.socket.sendall(piece)
+    threading.Thread(target=send).start()
+    for _ in range(count):
+        hub.hear("published")
+
+
+def publishes():
+    """Publications a second through two nodes, in turns with the same script by redis-benchmark."""
+    redis, nodes = cluster(2)
+    with open(os.path.join(os.path.dirname(CERTIFICATES), "..", "..", "src", "core", "cluster", "scripts.rs")) as source:
+        text = re.search(r'pub const PUBLISH: &str = "\\\n(.*?)\n";', source.read(), re.S).group(1)
+    script = redis.ask("SCRIPT", "LOAD", text.replace("\\\n", "")).decode()
+    epoch = redis.ask("HGET", "hw:{heartwheel}:epoch", "e").decode()
+    each, rates = 12800, collections.defaultdict(list)
+    for turn in range(5):
+        floods = [multiprocessing.Process(target=flood, args=(nodes[k % 2], "%016x" % (4 * turn + k), each)) for k in range(4)]
+        began = time.monotonic()
+        [one.start() for one in floods]
+        [one.join() for one in floods]
+        assert not any(one.exitcode for one in floods)
+        rates["through two nodes"].append(4 * each / (time.monotonic() - began))
+        for depth in (1, 64):
+            said = subprocess.run(
+                ["redis-benchmark", "-p", str(redis.port), "-n", "50000", "-c", "4", "-P", str(depth), "-r", "1000000000",
+                 "EVALSHA", script, "3", "hw:{heartwheel}:epoch", "hw:{heartwheel}:log", "hw:{heartwheel}:p:bench", epoch,
+                 "__rand_int__", "0123456789abcdef", "100000", "300000", "x:1", "t", "t", LOAD],
+                capture_output=True, text=True, check=True).stdout
+            rates["EVALSHA, depth %d" % depth].append(float(re.search(r"([\d.]+) requests per second", said).group(1)))
+    for name, seen in rates.items():
+        print("    %-18s %6d/s (median of 5 rounds, from %d to %d)" % (name, statistics.median(seen), min(seen), max(seen)))
+
+
+FIGURES = [latency, publishes]
 CASES = [people, deliver, away, queue, killed, stopped, paused, flushed, memory, trimmed, node_killed, twin, registry, stale,
          sentinel, cut, repeated, moved, odd, hostile, others, example]
 
@@ -1066,11 +1197,11 @@ def main():
     global program
     program = sys.argv[1]
     names = sys.argv[2:]
-    unknown = set(names) - {case.__name__ for case in CASES}
+    unknown = set(names) - {case.__name__ for case in CASES + FIGURES}
     if unknown:
         sys.exit("no such case: %s" % ", ".join(sorted(unknown)))
     try:
-        results = [run(case) for case in CASES if not names or case.__name__ in names]
+        results = [run(case) for case in CASES + FIGURES if case.__name__ in names or not names and case in CASES]
     finally:
         for process in list(children):
             stop(process)

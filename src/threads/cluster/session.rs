@@ -137,9 +137,10 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// Returns the wait: uniform from 0 to 100 ms, twice as much with each failure, to 1 s.
+    /// Returns the wait: uniform from 0 to 100 ms, twice as much with each failure, to 400 ms. What
+    /// sentinels take to choose another master is added to.
     pub fn next(&mut self) -> Duration {
-        let most_ms = (100_u64 << self.failures.min(4)).min(1000);
+        let most_ms = 100_u64 << self.failures.min(2);
         self.failures = self.failures.saturating_add(1);
         Duration::from_millis(self.random.between(0, most_ms))
     }
