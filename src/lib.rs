@@ -190,8 +190,8 @@ pub use crate::threads::sessions::RedisSessions;
 pub use crate::threads::sessions::SqliteSessions;
 #[cfg(feature = "sessions")]
 pub use crate::threads::sessions::{
-    BadSession, Claim, Claimed, MemorySessions, Resume, Save, Saved, SessionId, SessionKey,
-    SessionStore, StoreError, Unsaved,
+    BadSession, Claim, Claimed, Listener, MemorySessions, Resume, Save, Saved, SessionId,
+    SessionKey, SessionStore, StoreError, Unsaved,
 };
 #[cfg(feature = "streams")]
 pub use crate::threads::stream::{Body, Events, StreamError};

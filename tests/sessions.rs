@@ -13,6 +13,8 @@ mod keys;
 mod nodes;
 #[path = "sessions/shared.rs"]
 mod shared;
+#[path = "sessions/takeover.rs"]
+mod takeover;
 #[path = "sessions/tally.rs"]
 mod tally;
 #[path = "sessions/virtual_time.rs"]

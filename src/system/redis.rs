@@ -28,11 +28,9 @@ impl LinkError {
 
 impl From<io::Error> for LinkError {
     fn from(error: io::Error) -> LinkError {
-        match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                LinkError::Broken("no answer in time".into())
-            }
-            _ => LinkError::Broken(error.to_string()),
+        match is_late(&error) {
+            true => LinkError::Broken("no answer in time".into()),
+            false => LinkError::Broken(error.to_string()),
         }
     }
 }
@@ -161,14 +159,20 @@ impl Link {
 
     /// Waits for the next answer, for at most `wait` in all.
     pub fn receive(&mut self, wait: Duration) -> Result<Value, LinkError> {
+        let late = || LinkError::Broken("no answer in time".into());
+        self.receive_if_any(wait)?.ok_or_else(late)
+    }
+
+    /// Waits for an answer, for at most `wait` in all; that there is none is no fault.
+    pub fn receive_if_any(&mut self, wait: Duration) -> Result<Option<Value>, LinkError> {
         let until = Instant::now() + wait;
         loop {
             if let Some(value) = self.decoder.poll() {
-                return Ok(value);
+                return Ok(Some(value));
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(LinkError::Broken("no answer in time".into()));
+                return Ok(None);
             }
             self.set_read_timeout(left)?;
             let count = match &mut self.stream {
@@ -181,6 +185,7 @@ impl Link {
                 Ok(0) => return Err(LinkError::Broken("Redis has ended the connection".into())),
                 Ok(count) => self.decoder.feed(&self.buffer[..count])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_late(&error) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -207,6 +212,11 @@ impl Link {
             Stream::Tls(stream) => stream.get_ref().set_read_timeout(Some(wait)),
         }
     }
+}
+
+/// Returns whether nothing came in time.
+fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// Connects to the first address of a host that takes it.

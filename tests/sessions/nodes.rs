@@ -70,8 +70,8 @@ pub fn moves_between<S: SessionStore>(stores: [Arc<S>; 2]) {
     assert_eq!(stats, 0);
 }
 
-/// An older connection on another server is not told: it ends with its next save, and what it saves
-/// then is refused.
+/// An older connection on another server is not told, since the store of the test tells nothing: it
+/// ends with its next save, and what it saves then is refused.
 #[test]
 fn an_older_connection_elsewhere_ends_with_its_next_save() {
     let store = Arc::new(Faulty::default());

@@ -58,6 +58,7 @@ mod sqlite {
     use super::*;
     use crate::common::temp_file::TempFile;
     use crate::nodes::moves_between;
+    use crate::takeover::takes_over_between;
 
     struct File(TempFile);
 
@@ -83,6 +84,13 @@ mod sqlite {
     fn clients_move_between_servers_that_share_a_file() {
         let file = File::new("moves.db");
         moves_between([Arc::new(file.open()), Arc::new(file.open())]);
+    }
+
+    // FAULTS 266.
+    #[test]
+    fn a_session_that_is_open_on_another_server_is_handed_over_by_a_file() {
+        let file = File::new("takes.db");
+        takes_over_between("sqlite", [Arc::new(file.open()), Arc::new(file.open())]);
     }
 
     #[test]
@@ -114,15 +122,21 @@ mod sqlite {
 
 #[cfg(feature = "cluster")]
 mod redis {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::path::PathBuf;
     use std::process::{Child, Command, Stdio};
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use heartwheel::RedisSessions;
 
     use super::*;
-    use crate::common::timing::{eventually, lock};
+    use crate::common::client::Client;
+    use crate::common::http::upgrade_request;
+    use crate::common::timing::{eventually, lock, within};
     use crate::nodes::{moves_between, open, start};
+    use crate::takeover::takes_over_between;
     use crate::tally::Told;
 
     /// A Redis that keeps nothing on disk, behind a socket in a folder of its own.
@@ -169,6 +183,15 @@ mod redis {
             self.folder.join("s").display().to_string()
         }
 
+        /// Says something to Redis, and gives its answer, or the beginning of it.
+        fn say(&self, line: &str) -> String {
+            let mut wire = std::os::unix::net::UnixStream::connect(self.socket()).expect("it runs");
+            wire.write_all(format!("{line}\r\n").as_bytes()).expect("there is room");
+            let mut answer = [0; 4096];
+            let count = wire.read(&mut answer).expect("it answers");
+            String::from_utf8_lossy(&answer[..count]).into_owned()
+        }
+
         fn store(&self) -> RedisSessions {
             RedisSessions::new(&format!("unix:{}", self.socket()), "test").expect("it is a URL")
         }
@@ -199,6 +222,123 @@ mod redis {
         moves_between([Arc::new(redis.store()), Arc::new(redis.store())]);
     }
 
+    // FAULTS 266.
+    #[test]
+    fn a_session_that_is_open_on_another_server_is_handed_over_by_redis() {
+        let Some(redis) = Redis::start("takes") else { return };
+        takes_over_between("redis", [Arc::new(redis.store()), Arc::new(redis.store())]);
+    }
+
+    /// The connections that are told are cut, and then nobody may publish or subscribe: sessions
+    /// are taken over all the same, and what was saved is there.
+    // FAULTS 266.
+    #[test]
+    fn messages_that_are_lost_keep_nobody_from_a_session() {
+        let Some(redis) = Redis::start("lost") else { return };
+        let told = Told::default();
+        let pairs = [("sessions.save", "1s")];
+        let nodes = [0, 1].map(|_| start(&pairs, &Arc::new(redis.store()), &told));
+        let (mut old, _) = open(nodes[0].address, "a");
+        let subscribed = || redis.say("PUBSUB CHANNELS").starts_with("*1");
+        eventually("it listens", subscribed);
+        assert_eq!(redis.say("CLIENT KILL TYPE pubsub"), ":1\r\n");
+        eventually("it listens again", subscribed);
+        old.text("1");
+        old.message();
+        let (mut new, hello) = open(nodes[1].address, "a");
+        assert_eq!(hello, "back 1", "it was told");
+        old.expect_close(4409);
+        new.text("2");
+        new.message();
+        assert_eq!(redis.say("ACL SETUSER default resetchannels"), "+OK\r\n");
+        redis.say("CLIENT KILL TYPE pubsub");
+        // It is saved within a second. What is published is refused from now on.
+        std::thread::sleep(ms(1300));
+        let span = Span::begin();
+        let (_newest, hello) = open(nodes[0].address, "a");
+        assert_eq!(hello, "back 1,2");
+        span.took_between("by force", ms(900), ms(1200));
+        new.expect_close(4409);
+    }
+
+    /// A Redis that answers claims, and those who listen with garbage: nothing comes of that.
+    // FAULTS 267.
+    #[test]
+    fn what_is_no_message_of_redis_is_heard_without_harm() {
+        let fake = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+        let url = format!("redis://{}", fake.local_addr().expect("it is bound"));
+        let heard = Arc::new(AtomicUsize::new(0));
+        let count = heard.clone();
+        std::thread::spawn(move || {
+            for stream in fake.incoming() {
+                let (stream, count) = (stream.expect("it connects"), count.clone());
+                std::thread::spawn(move || answer(stream, &count));
+            }
+        });
+        let store = Arc::new(RedisSessions::new(&url, "test").expect("it is a URL"));
+        let server = start(&[], &store, &Told::default());
+        let (mut client, hello) = open(server.address, "b");
+        assert_eq!(hello, "new");
+        let all_were_tried = || heard.load(Ordering::SeqCst) > 2 * garbage().len();
+        within(ms(60_000), "all were tried", all_were_tried);
+        client.text("1");
+        assert_eq!(client.message(), "1");
+    }
+
+    /// Gives every claim the number 1, and those who listen one answer each.
+    fn answer(mut stream: TcpStream, heard: &AtomicUsize) {
+        let mut asked = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut asked) {
+            let answer = match String::from_utf8_lossy(&asked[..count]).contains("SUBSCRIBE") {
+                true => {
+                    let garbage = garbage();
+                    garbage[heard.fetch_add(1, Ordering::SeqCst) % garbage.len()].clone()
+                }
+                false => "*3\r\n:1\r\n$1\r\n1\r\n$-1\r\n".into(),
+            };
+            let is_over = stream.write_all(answer.as_bytes()).is_err();
+            if is_over || !answer.starts_with("*3\r\n:1") {
+                return;
+            }
+        }
+    }
+
+    fn garbage() -> Vec<String> {
+        let subscribed = "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n";
+        let message = |text: &str| {
+            let (head, len) = ("*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n", text.len());
+            format!("{subscribed}{head}${len}\r\n{text}\r\n")
+        };
+        let key = "hw:{test}:session:/tally\nb";
+        vec![
+            "HTTP/1.1 400 Bad Request\r\n\r\n".into(),
+            "*1000000000\r\n".repeat(20),
+            format!("{subscribed}$999999999999\r\n{}", "x".repeat(100_000)),
+            message(&format!("wanted 2 {key}")),
+            message(&format!("free {key}")),
+            message(&"wanted ".repeat(10_000)),
+            message("\0\0\0"),
+            subscribed.repeat(1000),
+            String::new(),
+        ]
+    }
+
+    /// The thread that is told ends with its server, at once.
+    #[test]
+    fn nobody_listens_when_the_server_has_ended() {
+        let Some(redis) = Redis::start("ends") else { return };
+        let server = start(&[], &Arc::new(redis.store()), &Told::default());
+        assert!(redis.say("PUBSUB CHANNELS").starts_with("*0"), "not before the first session");
+        let (client, _) = open(server.address, "a");
+        let listens = || redis.say("PUBSUB CHANNELS").starts_with("*1");
+        eventually("it listens", listens);
+        drop(client);
+        drop(server);
+        let span = Span::begin();
+        eventually("it listens no longer", || !listens());
+        span.took_between("the end", ms(0), ms(1000));
+    }
+
     // FAULTS 262.
     #[test]
     fn a_redis_that_is_killed_lets_nobody_in_and_one_that_is_empty_gives_no_old_claim() {
@@ -211,8 +351,8 @@ mod redis {
         client.text("1");
         client.message();
         redis.kill();
-        let request = crate::common::http::upgrade_request("/tally?sid=secret2", "");
-        let mut other = crate::common::client::Client::connect(server.address);
+        let request = upgrade_request("/tally?sid=secret2", "");
+        let mut other = Client::connect(server.address);
         other.send(request);
         assert_eq!(other.read_answer().status, 503);
         eventually("the handler is told", || {
@@ -225,8 +365,8 @@ mod redis {
         // It has begun anew, and knows of no claim: who held one ends.
         client.expect_close(4409);
         eventually("new sessions are begun", || {
-            let mut client = crate::common::client::Client::connect(server.address);
-            client.send(crate::common::http::upgrade_request("/tally?sid=secret", ""));
+            let mut client = Client::connect(server.address);
+            client.send(upgrade_request("/tally?sid=secret", ""));
             client.read_answer().status == 101
         });
     }

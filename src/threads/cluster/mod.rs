@@ -34,6 +34,8 @@ use crate::threads::handle::Handle;
 #[cfg(feature = "presence")]
 pub(crate) use people::People;
 use reader::Reader;
+#[cfg(feature = "sessions")]
+pub(in crate::threads) use session::Backoff;
 use session::Claim;
 use writer::Writer;
 

@@ -122,7 +122,7 @@ pub(super) fn claim_at_start(shared: &Shared) -> Claim {
 
 /// How long to wait before the next try.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(in crate::threads) struct Backoff {
     random: Random,
     failures: u32,
 }

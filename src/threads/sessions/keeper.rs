@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant as StdInstant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -17,7 +17,9 @@ use log::{error, info, warn};
 
 use super::resume::{Resume, Resuming};
 use super::table::{Ask, Flags, Note, Op, Table, unavailable};
-use super::{BadSession, Claim, Save, SessionKey, SessionStore, StoreError, Unsaved};
+use super::{
+    BadSession, Claim, Listener, Save, SessionId, SessionKey, SessionStore, StoreError, Unsaved,
+};
 use crate::core::config::Config;
 use crate::core::contract::event::{Call, Command, Order, Run, Visit};
 use crate::core::contract::sessions::{Claiming, Claims};
@@ -38,6 +40,8 @@ pub(crate) struct Keeper {
     store: Arc<dyn SessionStore>,
     thaw: Box<Thaw>,
     table: Mutex<Table>,
+    /// The table is busy, or the server is over.
+    is_busy: Condvar,
     begun: OnceLock<Begun>,
     hasher: RandomState,
     /// Something is done with the store.
@@ -55,6 +59,8 @@ struct Begun {
     handle: Handle,
     rules: Rules,
     thread: Mutex<Option<Thread>>,
+    /// What the store has given for the listener.
+    hearing: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl Begun {
@@ -111,6 +117,7 @@ impl Keeper {
             store,
             thaw: Box::new(thaw),
             table: Mutex::default(),
+            is_busy: Condvar::new(),
             begun: OnceLock::new(),
             hasher: RandomState::new(),
             is_working: AtomicBool::new(false),
@@ -140,9 +147,11 @@ impl Keeper {
             true => None,
             false => Some(self.start()?),
         };
-        let begun = Begun { handle, rules, thread: Mutex::new(thread) };
+        let begun = Begun { handle, rules, thread: Mutex::new(thread), hearing: Mutex::default() };
         let is_first = self.begun.set(begun).is_ok();
         debug_assert!(is_first, "a route is in one server");
+        let hearing = self.store.listen(Listener::new(self.me.clone()));
+        *lock(&self.begun.get().expect("it has begun").hearing) = Some(hearing);
         Ok(())
     }
 
@@ -292,6 +301,7 @@ impl Keeper {
         let Ask { session, mut request, .. } = ask;
         let flags = Arc::new(Flags::default());
         self.table().hold(id, session, number, flags.clone());
+        self.is_busy.notify_all();
         let Some(keeper) = self.me.upgrade() else { return };
         let last = frozen.as_ref().map(|frozen| self.hasher.hash_one(frozen));
         let hold = Hold { id, keeper, flags, last, is_too_big: false, has_ended: false };
@@ -320,6 +330,7 @@ impl Keeper {
             (Ok(_), None) => opened.new += 1,
         }
         table.notes.push_back(Note::Answer(id, answer));
+        table.want_if_awaited(id);
     }
 
     fn save_now(&self, id: ConnectionId) {
@@ -393,6 +404,43 @@ impl Keeper {
     fn table(&self) -> MutexGuard<'_, Table> {
         lock(&self.table)
     }
+
+    /// Has a connection give up its session, which another server wants, or has taken.
+    pub(super) fn hear_wanted(&self, session: &SessionId, number: u64) {
+        if self.table().hear_wanted(session, number) {
+            self.drive();
+        }
+    }
+
+    /// Has a session claimed that an upgrade here waits for.
+    pub(super) fn hear_free(&self, session: &SessionId) {
+        if self.table().hear_free(session) {
+            self.drive();
+        }
+    }
+
+    /// Waits for so long, and on while there is nothing to be told of. Returns whether there may
+    /// be something: the server runs.
+    pub(super) fn wait_until_busy(&self, span: Duration) -> bool {
+        let until = StdInstant::now() + span;
+        let mut table = self.table();
+        while !table.is_over {
+            let left = until.saturating_duration_since(StdInstant::now());
+            table = match (left.is_zero(), table.is_busy()) {
+                (true, true) => return true,
+                (true, false) => self.is_busy.wait(table).unwrap_or_else(PoisonError::into_inner),
+                (false, _) => {
+                    let waited = self.is_busy.wait_timeout(table, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        false
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.table().is_over
+    }
 }
 
 impl Claims for Keeper {
@@ -412,6 +460,7 @@ impl Claims for Keeper {
         if !self.table().ask(id, session, request) {
             return Claiming::Refused(unavailable());
         }
+        self.is_busy.notify_all();
         self.drive();
         Claiming::Waits
     }
@@ -423,6 +472,9 @@ impl Claims for Keeper {
     fn end(&self) {
         let Some(begun) = self.begun.get() else { return };
         self.table().end();
+        self.is_busy.notify_all();
+        let hearing = lock(&begun.hearing).take();
+        drop(hearing);
         let thread = lock(&begun.thread).take();
         let Some(Thread { wakes, ended }) = thread else {
             self.work();

@@ -103,6 +103,12 @@ impl SessionId {
             .then(|| SessionId([route, "\n", key].concat().into()))
     }
 
+    /// Reads a name that [`SessionId::as_str`] has given. `None` if it is none.
+    pub fn read(name: &str) -> Option<SessionId> {
+        let (route, key) = name.split_once('\n')?;
+        SessionId::new(route, key)
+    }
+
     /// Returns the name, for a store to look for.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -169,5 +175,14 @@ mod tests {
     fn the_same_key_on_another_route_is_another_session() {
         assert_ne!(SessionId::new("/a", "b"), SessionId::new("/a/b", "b"));
         assert_eq!(SessionId::new("/a", "b\nc"), None);
+    }
+
+    #[test]
+    fn a_name_is_read_as_it_was_given() {
+        let id = SessionId::new("/a", "b\u{e4}").unwrap();
+        assert_eq!(SessionId::read(id.as_str()), Some(id));
+        for none in ["", "/a", "/a\n", "/a\nb\n", "/a\nb\u{7f}"] {
+            assert_eq!(SessionId::read(none), None, "{none:?}");
+        }
     }
 }

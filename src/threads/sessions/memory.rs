@@ -1,14 +1,15 @@
 //! Sessions in the memory of one process.
 
+use std::any::Any;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
 
-use super::{Claim, Claimed, Save, Saved, SessionId, SessionStore, StoreError};
+use super::{Claim, Claimed, Listener, Save, Saved, SessionId, SessionStore, StoreError};
 
 /// A [`SessionStore`] in memory: for one process, whose end is the end of all sessions. Servers of
-/// the same process may share it.
+/// the same process may share it: each is told at once what the others want.
 ///
 /// It holds 10,000 sessions and 16 MiB, each session counted with its name and 256 bytes, unless
 /// [`MemorySessions::bounded`] says otherwise. Where one more does not fit, those that no
@@ -18,6 +19,7 @@ use super::{Claim, Claimed, Save, Saved, SessionId, SessionStore, StoreError};
 /// its connection has ended. What is too old is dropped when others come, without a thread.
 pub struct MemorySessions {
     kept: Mutex<Kept>,
+    listeners: Mutex<Vec<Listener>>,
     sessions_max: usize,
     bytes_max: usize,
     clock: Clock,
@@ -42,6 +44,8 @@ struct Entry {
     ends_ms: u64,
     /// 0 if nobody holds it.
     held_until_ms: u64,
+    /// Somebody has asked for it in vain.
+    is_wanted: bool,
 }
 
 impl Default for MemorySessions {
@@ -56,6 +60,7 @@ impl MemorySessions {
         let began = StdInstant::now();
         MemorySessions {
             kept: Mutex::default(),
+            listeners: Mutex::default(),
             sessions_max,
             bytes_max,
             clock: Box::new(move || began.elapsed().as_millis() as u64),
@@ -81,6 +86,62 @@ impl MemorySessions {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells all servers, while nothing is locked: they may call.
+    fn tell(&self, what: impl Fn(&Listener)) {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        listeners.iter().for_each(what);
+    }
+
+    /// Gives a session to the one who claims it.
+    fn take(
+        &self,
+        kept: &mut Kept,
+        now_ms: u64,
+        id: &SessionId,
+        claim: &Claim,
+    ) -> Result<Claimed, StoreError> {
+        let frozen = kept.remove(id).and_then(|entry| entry.frozen);
+        kept.last_number += 1;
+        let number = kept.last_number;
+        let saved = frozen.as_ref().map(|frozen| frozen.to_vec());
+        let is_new = frozen.is_none();
+        let (ends_ms, held_until_ms) = (after(now_ms, claim.ttl), after(now_ms, claim.lease));
+        kept.insert(id, Entry { number, frozen, ends_ms, held_until_ms, is_wanted: false });
+        let fits = self.fit(kept, now_ms, id);
+        if fits.is_err() && is_new {
+            kept.remove(id);
+        }
+        fits.map(|()| Claimed::Taken { number, frozen: saved })
+    }
+
+    /// Puts back a session that was taken out to be saved.
+    fn put(
+        &self,
+        kept: &mut Kept,
+        now_ms: u64,
+        id: &SessionId,
+        mut entry: Entry,
+        save: &Save<'_>,
+    ) -> Result<Saved, StoreError> {
+        let before = save.frozen.map(|frozen| entry.frozen.replace(frozen.into()));
+        if save.end && entry.frozen.is_none() {
+            // The next claim finds as much without it.
+            return Ok(Saved::Taken);
+        }
+        entry.ends_ms = after(now_ms, save.ttl);
+        entry.held_until_ms = if save.end { 0 } else { after(now_ms, save.lease) };
+        kept.insert(id, entry);
+        let fits = self.fit(kept, now_ms, id);
+        if fits.is_err()
+            && let Some(before) = before
+            && let Some(entry) = kept.remove(id)
+        {
+            let held_until_ms = after(now_ms, save.lease);
+            kept.insert(id, Entry { frozen: before, held_until_ms, ..entry });
+        }
+        fits.map(|()| Saved::Taken)
+    }
+
     fn fit(&self, kept: &mut Kept, now_ms: u64, id: &SessionId) -> Result<(), StoreError> {
         while kept.sessions.len() > self.sessions_max || kept.bytes > self.bytes_max {
             let looked = kept.by_end.iter().take(LOOKS_MAX);
@@ -103,29 +164,20 @@ impl SessionStore for MemorySessions {
         let now_ms = (self.clock)();
         let mut kept = self.lock();
         kept.forget(now_ms, id);
-        let is_held = |entry: &Entry| entry.held_until_ms > now_ms;
-        if !claim.force && kept.sessions.get(id).is_some_and(is_held) {
-            return Ok(Claimed::Held);
+        let older = kept.sessions.get_mut(id).filter(|entry| entry.held_until_ms > now_ms);
+        let older = older.map(|entry| {
+            entry.is_wanted = true;
+            entry.number
+        });
+        let claimed = match older {
+            Some(_) if !claim.force => Ok(Claimed::Held),
+            _ => self.take(&mut kept, now_ms, id, claim),
+        };
+        drop(kept);
+        if let (Some(number), Ok(_)) = (older, &claimed) {
+            self.tell(|listener| listener.wanted(id, number));
         }
-        let frozen = kept.remove(id).and_then(|entry| entry.frozen);
-        kept.last_number += 1;
-        let number = kept.last_number;
-        let saved = frozen.as_ref().map(|frozen| frozen.to_vec());
-        let is_new = frozen.is_none();
-        kept.insert(
-            id,
-            Entry {
-                number,
-                frozen,
-                ends_ms: after(now_ms, claim.ttl),
-                held_until_ms: after(now_ms, claim.lease),
-            },
-        );
-        let fits = self.fit(&mut kept, now_ms, id);
-        if fits.is_err() && is_new {
-            kept.remove(id);
-        }
-        fits.map(|()| Claimed::Taken { number, frozen: saved })
+        claimed
     }
 
     fn save(&self, id: &SessionId, save: &Save<'_>) -> Result<Saved, StoreError> {
@@ -135,24 +187,21 @@ impl SessionStore for MemorySessions {
         if kept.sessions.get(id).is_none_or(|entry| entry.number != save.number) {
             return Ok(Saved::Fenced);
         }
-        let Some(mut entry) = kept.remove(id) else { return Ok(Saved::Fenced) };
-        let before = save.frozen.map(|frozen| entry.frozen.replace(frozen.into()));
-        if save.end && entry.frozen.is_none() {
-            // The next claim finds as much without it.
-            return Ok(Saved::Taken);
+        let Some(entry) = kept.remove(id) else { return Ok(Saved::Fenced) };
+        let is_awaited = save.end && entry.is_wanted;
+        let saved = self.put(&mut kept, now_ms, id, entry, save);
+        drop(kept);
+        if is_awaited && saved.is_ok() {
+            self.tell(|listener| listener.free(id));
         }
-        entry.ends_ms = after(now_ms, save.ttl);
-        entry.held_until_ms = if save.end { 0 } else { after(now_ms, save.lease) };
-        kept.insert(id, entry);
-        let fits = self.fit(&mut kept, now_ms, id);
-        if fits.is_err()
-            && let Some(before) = before
-            && let Some(entry) = kept.remove(id)
-        {
-            let held_until_ms = after(now_ms, save.lease);
-            kept.insert(id, Entry { frozen: before, held_until_ms, ..entry });
-        }
-        fits.map(|()| Saved::Taken)
+        saved
+    }
+
+    fn listen(&self, listener: Listener) -> Box<dyn Any + Send> {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| !listener.is_over());
+        listeners.push(listener);
+        Box::new(())
     }
 
     fn is_immediate(&self) -> bool {
@@ -224,6 +273,10 @@ impl<S: SessionStore> SessionStore for Arc<S> {
 
     fn save(&self, id: &SessionId, save: &Save<'_>) -> Result<Saved, StoreError> {
         (**self).save(id, save)
+    }
+
+    fn listen(&self, listener: Listener) -> Box<dyn Any + Send> {
+        (**self).listen(listener)
     }
 
     fn is_immediate(&self) -> bool {

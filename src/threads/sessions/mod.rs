@@ -14,15 +14,20 @@
 //! | `key` | what names the session of a request |
 //! | `store` | what a store does: a claim has a number, and a save bears it |
 //! | `resume` | what handlers write, and what calls them |
+//! | `listener` | what other servers tell by the store: a session is wanted, or free |
 //! | `keeper`, `table` | who holds what, who waits, what is to be saved: one for each route |
 //! | `memory` | the store of one process |
 //! | `sqlite`, `redis` | stores that several servers share, with the features `sqlite` and `cluster` |
+//! | `redis_ear` | a connection to Redis that waits to be told |
 
 mod keeper;
 mod key;
+mod listener;
 mod memory;
 #[cfg(feature = "cluster")]
 mod redis;
+#[cfg(feature = "cluster")]
+mod redis_ear;
 mod resume;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -31,6 +36,7 @@ mod table;
 
 pub(crate) use keeper::Keeper;
 pub use key::{SessionId, SessionKey};
+pub use listener::Listener;
 pub use memory::MemorySessions;
 #[cfg(feature = "cluster")]
 pub use redis::RedisSessions;

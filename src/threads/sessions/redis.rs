@@ -1,12 +1,15 @@
 //! Sessions in Redis.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
 
-use super::{Claim, Claimed, Save, Saved, SessionId, SessionStore, StoreError};
+use super::redis_ear::Ear;
+use super::{Claim, Claimed, Listener, Save, Saved, SessionId, SessionStore, StoreError};
 use crate::core::config::RedisUrl;
 use crate::core::wire::resp::Value;
+use crate::system::random_seed;
 use crate::system::redis::{Link, LinkError};
 
 /// A [`SessionStore`] in Redis, 5 or later: for several servers.
@@ -20,9 +23,17 @@ use crate::system::redis::{Link, LinkError};
 /// The connection is made when it is needed, and made again when it breaks; sentinels are asked
 /// each time. Redis has two seconds to connect and two to answer. After a failure nothing is tried
 /// for a tenth of a second.
+///
+/// A server is told by messages that another one wants a session which it holds, or has let go of
+/// one that it waits for. For that each route has one more connection and a thread, from its first
+/// session on, subscribed to a channel of this value, `hw:{NAME}:session-news:` and 16 digits.
+/// Where Redis does not let a user publish or subscribe there, or a message is lost, a session that
+/// another server holds is had after a second, as it was saved last.
 pub struct RedisSessions {
     url: RedisUrl,
     prefix: String,
+    /// Where this server is told what others want.
+    channel: String,
     line: Mutex<Line>,
 }
 
@@ -47,7 +58,8 @@ impl RedisSessions {
             return Err(StoreError::new("a cluster's name is 1 to 64 of A-Z a-z 0-9 . _ -"));
         }
         let prefix = format!("hw:{{{name}}}:");
-        Ok(RedisSessions { url: url.parse()?, prefix, line: Mutex::default() })
+        let channel = format!("{prefix}session-news:{:016x}", random_seed());
+        Ok(RedisSessions { url: url.parse()?, prefix, channel, line: Mutex::default() })
     }
 
     fn ask(&self, parts: &[&[u8]]) -> Result<Value, StoreError> {
@@ -63,7 +75,11 @@ impl RedisSessions {
     }
 
     fn key(&self, id: &SessionId) -> String {
-        format!("{}session:{}", self.prefix, id.as_str())
+        format!("{}{}", self.key_prefix(), id.as_str())
+    }
+
+    fn key_prefix(&self) -> String {
+        format!("{}session:", self.prefix)
     }
 }
 
@@ -90,7 +106,7 @@ impl SessionStore for RedisSessions {
         let (key, numbers) = (self.key(id), format!("{}session-number", self.prefix));
         let force = if claim.force { "1" } else { "0" };
         let (ttl, lease) = (millis(claim.ttl), millis(claim.lease));
-        let parts = ["EVAL", CLAIM, "2", &key, &numbers, force, &ttl, &lease];
+        let parts = ["EVAL", CLAIM, "2", &key, &numbers, force, &ttl, &lease, &self.channel];
         let answer = self.ask(&parts.map(str::as_bytes))?;
         match answer.list() {
             Some([Value::Number(0)]) => Ok(Claimed::Held),
@@ -119,6 +135,11 @@ impl SessionStore for RedisSessions {
             _ => Err(odd()),
         }
     }
+
+    fn listen(&self, listener: Listener) -> Box<dyn Any + Send> {
+        let (url, channel) = (self.url.clone(), self.channel.clone());
+        Ear::open(url, channel, self.key_prefix(), listener)
+    }
 }
 
 impl fmt::Debug for RedisSessions {
@@ -135,31 +156,48 @@ fn odd() -> StoreError {
     StoreError::new("an answer that the script does not give")
 }
 
-/// Claims a session. Keys: it, and the last number. Arguments: whether by force, and the
-/// milliseconds that it lasts and that the claim holds. Answers 0 if it is held; or 1, the number,
-/// and what was saved last.
+/// Claims a session. Keys: it, and the last number. Arguments: whether by force, the milliseconds
+/// that it lasts and that the claim holds, and the channel of who claims it. Answers 0 if it is
+/// held; or 1, the number, and what was saved last. Who holds it is told.
 ///
-/// Its fields are `n`, the number, `h`, until when it is held, and `s`, what was saved.
+/// Its fields are `n`, the number, `h`, until when it is held, `s`, what was saved, and the
+/// channels of who holds it, `c`, and of who has asked for it in vain last, `w`. What cannot be
+/// told must not keep anybody from claiming: those calls may fail.
 const CLAIM: &str = "\
 local time = redis.call('TIME')
 local ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local held = redis.call('HGET', KEYS[1], 'h')
-if ARGV[1] == '0' and held and tonumber(held) > ms then return {0} end
+local found = redis.call('HMGET', KEYS[1], 'h', 'c', 'n')
+if found[1] and tonumber(found[1]) > ms then
+  if found[2] and found[3] then
+    redis.pcall('PUBLISH', found[2], 'wanted ' .. found[3] .. ' ' .. KEYS[1])
+  end
+  if ARGV[1] == '0' then
+    redis.pcall('HSET', KEYS[1], 'w', ARGV[4])
+    return {0}
+  end
+end
 local last = tonumber(redis.call('GET', KEYS[2]) or '0')
 local number = string.format('%.0f', math.max(last + 1, time[1] * 1000000 + time[2]))
 redis.call('SET', KEYS[2], number)
-redis.call('HSET', KEYS[1], 'n', number, 'h', string.format('%.0f', ms + ARGV[3]))
+local held = string.format('%.0f', ms + ARGV[3])
+redis.call('HSET', KEYS[1], 'n', number, 'h', held, 'c', ARGV[4])
+redis.call('HDEL', KEYS[1], 'w')
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return {1, number, redis.call('HGET', KEYS[1], 's')}
 ";
 /// Saves a session. Keys: it. Arguments: the number of the claim, whether it ends, the milliseconds
 /// that it lasts and that the claim holds, and perhaps the session. Answers 1, or 0 if another has
-/// it.
+/// it. When it ends, who has asked for it in vain is told.
 const SAVE: &str = "\
-if redis.call('HGET', KEYS[1], 'n') ~= ARGV[1] then return 0 end
+local found = redis.call('HMGET', KEYS[1], 'n', 'w')
+if found[1] ~= ARGV[1] then return 0 end
 if ARGV[5] then redis.call('HSET', KEYS[1], 's', ARGV[5]) end
 local held = '0'
 if ARGV[2] == '1' then
+  if found[2] then
+    redis.call('HDEL', KEYS[1], 'w')
+    redis.pcall('PUBLISH', found[2], 'free ' .. KEYS[1])
+  end
   if redis.call('HEXISTS', KEYS[1], 's') == 0 then
     redis.call('DEL', KEYS[1])
     return 1

@@ -1,13 +1,16 @@
 //! Sessions in a file of SQLite.
 
+use std::any::Any;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use log::warn;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::{Claim, Claimed, Save, Saved, SessionId, SessionStore, StoreError};
+use super::{Claim, Claimed, Listener, Save, Saved, SessionId, SessionStore, StoreError};
+use crate::system::spawn::spawn;
 
 /// A [`SessionStore`] in a file of SQLite: for a server whose sessions outlast its restarts, and
 /// for several servers on one machine that share the file.
@@ -20,9 +23,15 @@ use super::{Claim, Claimed, Save, Saved, SessionId, SessionStore, StoreError};
 /// and `sessions.bytes` make of it: let only clients with an identity have sessions where that
 /// matters.
 ///
+/// While a connection of a route holds a session, a thread of the route looks into the file every
+/// 50 ms whether another server wants it. Where no other server has the file,
+/// [`SqliteSessions::alone`] spares that.
+///
 /// Time is that of the machine. If its clock is set, sessions last so much longer or shorter.
 pub struct SqliteSessions {
     connection: Mutex<Connection>,
+    /// Where the file is looked into for what other servers want; `None` if there are none.
+    path: Option<PathBuf>,
     clock: Clock,
 }
 
@@ -36,14 +45,22 @@ impl SqliteSessions {
     ///
     /// If the file is none of SQLite, or cannot be written.
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteSessions, StoreError> {
-        let connection = Connection::open(path)?;
+        let connection = Connection::open(&path)?;
         connection.busy_timeout(BUSY_MAX)?;
         connection.execute_batch(SCHEMA)?;
         let clock = || {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             now.as_millis() as u64
         };
-        Ok(SqliteSessions { connection: Mutex::new(connection), clock: Box::new(clock) })
+        // One without a name is nobody else's.
+        let path = connection.path().filter(|path| !path.is_empty()).map(PathBuf::from);
+        Ok(SqliteSessions { connection: Mutex::new(connection), path, clock: Box::new(clock) })
+    }
+
+    /// Says that no other server has the file: nothing is looked for. If one has it all the same,
+    /// that waits for a second for a session that is open here, and has it as it was saved last.
+    pub fn alone(self) -> SqliteSessions {
+        SqliteSessions { path: None, ..self }
     }
 
     /// Reads the time, in milliseconds since 1970, from elsewhere: for tests.
@@ -71,11 +88,16 @@ impl SessionStore for SqliteSessions {
     fn claim(&self, id: &SessionId, claim: &Claim) -> Result<Claimed, StoreError> {
         self.at_once(|transaction, now_ms| {
             let found = transaction.query_row(FIND, params![id.as_str(), now_ms], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
+                let numbers = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?);
+                Ok((numbers, row.get::<_, Option<Vec<u8>>>(2)?))
             });
-            let (held_until_ms, frozen) = found.optional()?.unwrap_or_default();
-            if held_until_ms > now_ms && !claim.force {
-                return Ok(Claimed::Held);
+            let ((held_until_ms, older), frozen) = found.optional()?.unwrap_or_default();
+            if held_until_ms > now_ms {
+                transaction.execute(WANT, params![id.as_str(), older])?;
+                transaction.execute(FORGET_WANTED, [WANTED_MAX])?;
+                if !claim.force {
+                    return Ok(Claimed::Held);
+                }
             }
             let number: i64 = transaction.query_row(NUMBER, [], |row| row.get(0))?;
             let (ends_ms, held_until_ms) = (after(now_ms, claim.ttl), after(now_ms, claim.lease));
@@ -100,6 +122,46 @@ impl SessionStore for SqliteSessions {
             Ok(Saved::Taken)
         })
     }
+
+    fn listen(&self, listener: Listener) -> Box<dyn Any + Send> {
+        let late = |fault: &dyn fmt::Display| {
+            warn!("sessions that other servers want are handed over late: {fault}");
+        };
+        if let Some(path) = self.path.clone() {
+            let run = move || {
+                while let Err(error) = look(&path, &listener) {
+                    late(&error);
+                    if !listener.wait(REST) {
+                        return;
+                    }
+                }
+            };
+            if let Err(error) = spawn("heartwheel-ear".into(), None, Box::new(run)) {
+                late(&error);
+            }
+        }
+        Box::new(())
+    }
+}
+
+/// Looks into the file again and again, as long as the server runs, for what others want.
+fn look(path: &Path, listener: &Listener) -> rusqlite::Result<()> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_MAX)?;
+    let mut find = connection.prepare(FIND_WANTED)?;
+    let mut last: i64 = connection.query_row(LAST_WANTED, [], |row| row.get(0))?;
+    while listener.wait(LOOK_EVERY) {
+        let mut rows = find.query([last])?;
+        while let Some(row) = rows.next()? {
+            last = row.get(0)?;
+            // Others may write there what they like.
+            let (name, number) = (row.get_ref(1)?.as_str(), row.get::<_, i64>(2)?);
+            if let Some(id) = name.ok().and_then(SessionId::read) {
+                listener.wanted(&id, number as u64);
+            }
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for SqliteSessions {
@@ -112,7 +174,8 @@ fn after(now_ms: i64, span: Duration) -> i64 {
     now_ms.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Numbers rise over all sessions, and though sessions are gone.
+/// Numbers rise over all sessions, and though sessions are gone. What is wanted is never taken
+/// back: each server reads on from where it was.
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
@@ -129,10 +192,15 @@ const SCHEMA: &str = "
         last INTEGER NOT NULL
     ) STRICT;
     INSERT OR IGNORE INTO heartwheel_session_numbers VALUES (1, 0);
+    CREATE TABLE IF NOT EXISTS heartwheel_sessions_wanted (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL,
+        number INTEGER NOT NULL
+    ) STRICT;
 ";
 const FORGET: &str = "DELETE FROM heartwheel_sessions WHERE id IN (
     SELECT id FROM heartwheel_sessions WHERE ends_ms <= ?1 ORDER BY ends_ms LIMIT 64)";
-const FIND: &str = "SELECT held_until_ms, frozen FROM heartwheel_sessions
+const FIND: &str = "SELECT held_until_ms, number, frozen FROM heartwheel_sessions
     WHERE id = ?1 AND ends_ms > ?2";
 const NUMBER: &str = "UPDATE heartwheel_session_numbers SET last = last + 1 RETURNING last";
 const CLAIM: &str = "INSERT OR REPLACE INTO heartwheel_sessions VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -140,5 +208,17 @@ const SAVE: &str = "UPDATE heartwheel_sessions
     SET frozen = coalesce(?1, frozen), ends_ms = ?2, held_until_ms = ?3
     WHERE id = ?4 AND number = ?5 AND ends_ms > ?6";
 const DROP_EMPTY: &str = "DELETE FROM heartwheel_sessions WHERE id = ?1 AND frozen IS NULL";
+const WANT: &str = "INSERT INTO heartwheel_sessions_wanted (id, number) VALUES (?1, ?2)";
+const FORGET_WANTED: &str = "DELETE FROM heartwheel_sessions_wanted
+    WHERE seq <= (SELECT max(seq) FROM heartwheel_sessions_wanted) - ?1";
+const FIND_WANTED: &str = "SELECT seq, id, number FROM heartwheel_sessions_wanted
+    WHERE seq > ?1 ORDER BY seq";
+const LAST_WANTED: &str = "SELECT coalesce(max(seq), 0) FROM heartwheel_sessions_wanted";
+/// How many times that something was wanted are kept.
+const WANTED_MAX: i64 = 1000;
+/// How often a server looks for what others want.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// When to look again after a failure.
+const REST: Duration = Duration::from_secs(60);
 /// How long a file that is locked is waited for.
 const BUSY_MAX: Duration = Duration::from_secs(2);

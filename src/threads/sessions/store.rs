@@ -1,10 +1,11 @@
 //! What a store of sessions does.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use super::SessionId;
+use super::{Listener, SessionId};
 
 /// Keeps sessions. Several servers may share one, each with its own value of this type.
 ///
@@ -33,6 +34,20 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// The store has failed: it is tried again.
     fn save(&self, id: &SessionId, save: &Save<'_>) -> Result<Saved, StoreError>;
+
+    /// Has the store tell a route of this server, from now on, what other servers do: that they
+    /// want a session which a connection of the route holds, and that one is free which an upgrade
+    /// of the route waits for. It is called once for each route, when the server begins, and must
+    /// not block: a store that waits for what is told has a thread for that. What it returns is
+    /// dropped when the server ends, and ends the thread.
+    ///
+    /// By default nothing is told. Then a connection whose session was taken learns of it by its
+    /// next save, and who wants a session that another server holds has it after a second, as it
+    /// was saved last. It is so, too, when what is told gets lost.
+    fn listen(&self, listener: Listener) -> Box<dyn Any + Send> {
+        let _ = listener;
+        Box::new(())
+    }
 
     /// Returns whether the store never waits, for a disk or a network: then it is called on any
     /// thread, that of the loop too, and has no thread. Default no.

@@ -35,6 +35,8 @@ pub(super) struct Table {
     step: usize,
     /// The store has failed last.
     pub is_failing: bool,
+    /// The server has ended.
+    pub is_over: bool,
 }
 
 /// An upgrade that waits for its session.
@@ -139,6 +141,46 @@ impl Table {
         }
     }
 
+    /// Has a connection that was given its session give it up again, if another one waits for it
+    /// here: what that one was told before was told to others.
+    pub fn want_if_awaited(&mut self, id: ConnectionId) {
+        let Some(holding) = self.holds.get(&id) else { return };
+        if self.asks.values().any(|ask| ask.session == holding.session) {
+            self.want(id);
+        }
+    }
+
+    /// Has the connection give up its session whose claim has this number. Returns whether there
+    /// is one.
+    pub fn hear_wanted(&mut self, session: &SessionId, number: u64) -> bool {
+        let Some(id) = self.newest.get(session).copied() else { return false };
+        let is_it = self.holds.get(&id).is_some_and(|holding| holding.number == number);
+        if is_it {
+            self.want(id);
+        }
+        is_it
+    }
+
+    /// Has a session claimed that is free elsewhere. Returns whether one waits for it here.
+    pub fn hear_free(&mut self, session: &SessionId) -> bool {
+        !self.newest.contains_key(session) && self.claim_next(session)
+    }
+
+    /// Has the claim made that has waited longest. Returns whether there is one.
+    fn claim_next(&mut self, session: &SessionId) -> bool {
+        let waits = |ask: &Ask| !ask.is_asking && ask.session == *session;
+        let next = self.asks.iter_mut().filter(|(_, ask)| waits(ask));
+        let Some((id, ask)) = next.min_by_key(|(_, ask)| ask.began) else { return false };
+        ask.is_asking = true;
+        self.ops.push_back(Op::Claim(*id));
+        true
+    }
+
+    /// Returns whether a connection holds a session, or waits for one.
+    pub fn is_busy(&self) -> bool {
+        !self.holds.is_empty() || !self.asks.is_empty()
+    }
+
     /// Takes what a claim has come to. Returns the upgrade that has its session now.
     pub fn claimed(
         &mut self,
@@ -173,8 +215,12 @@ impl Table {
         }
     }
 
-    /// Takes note that a connection holds a session.
+    /// Takes note that a connection holds a session. Others that wait for it, wait for this one
+    /// now: it has its own time to let go.
     pub fn hold(&mut self, id: ConnectionId, session: SessionId, number: u64, flags: Arc<Flags>) {
+        for ask in self.asks.values_mut().filter(|ask| ask.session == session) {
+            (ask.waited, ask.force) = (None, false);
+        }
         self.newest.insert(session.clone(), id);
         let holding = Holding {
             session,
@@ -280,12 +326,7 @@ impl Table {
         if self.newest.get(&holding.session) == Some(&id) {
             self.newest.remove(&holding.session);
         }
-        let waits = |ask: &Ask| !ask.is_asking && ask.session == holding.session;
-        let next = self.asks.iter_mut().filter(|(_, ask)| waits(ask));
-        if let Some((id, ask)) = next.min_by_key(|(_, ask)| ask.began) {
-            ask.is_asking = true;
-            self.ops.push_back(Op::Claim(*id));
-        }
+        self.claim_next(&holding.session);
     }
 
     /// Lets time pass for those that wait. Returns when to do so next.
@@ -386,6 +427,7 @@ impl Table {
 
     /// Has all saved that can be, for the last time.
     pub fn end(&mut self) {
+        self.is_over = true;
         let ids: Vec<ConnectionId> = self.holds.keys().copied().collect();
         for id in ids {
             if self.holds.get(&id).is_some_and(|holding| holding.has_ended) {
