@@ -7,6 +7,8 @@ mod common;
 mod conformance;
 #[path = "sessions/faulty.rs"]
 mod faulty;
+#[path = "sessions/interleavings.rs"]
+mod interleavings;
 #[path = "sessions/keys.rs"]
 mod keys;
 #[path = "sessions/nodes.rs"]
