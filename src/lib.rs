@@ -191,7 +191,7 @@ pub use crate::threads::sessions::SqliteSessions;
 #[cfg(feature = "sessions")]
 pub use crate::threads::sessions::{
     BadSession, Claim, Claimed, Listener, MemorySessions, Resume, Save, Saved, SessionId,
-    SessionKey, SessionStore, StoreError, Unsaved,
+    SessionKey, SessionStore, StoreError, TypedResume, Unsaved,
 };
 #[cfg(feature = "streams")]
 pub use crate::threads::stream::{Body, Events, StreamError};

@@ -19,5 +19,7 @@ mod shared;
 mod takeover;
 #[path = "sessions/tally.rs"]
 mod tally;
+#[path = "sessions/typed.rs"]
+mod typed;
 #[path = "sessions/virtual_time.rs"]
 mod virtual_time;

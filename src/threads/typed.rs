@@ -250,8 +250,13 @@ impl<C: Codec, H: TypedHandler<C>> Typed<C, H> {
         Typed { codec, handler }
     }
 
-    fn typed<'a>(&'a self, peer: &'a Peer) -> TypedPeer<'a, C> {
+    pub(in crate::threads) fn typed<'a>(&'a self, peer: &'a Peer) -> TypedPeer<'a, C> {
         TypedPeer { peer, codec: &self.codec }
+    }
+
+    #[cfg(feature = "sessions")]
+    pub(in crate::threads) fn handler(&self) -> &H {
+        &self.handler
     }
 }
 
@@ -260,6 +265,22 @@ impl<C: Codec, H: TypedHandler<C>> Typed<C, H> {
 pub struct TypedSession<S> {
     session: S,
     refusal: Option<Box<Refusal>>,
+}
+
+impl<S> TypedSession<S> {
+    pub(in crate::threads) fn new(session: S) -> TypedSession<S> {
+        TypedSession { session, refusal: None }
+    }
+
+    #[cfg(feature = "sessions")]
+    pub(in crate::threads) fn session(&self) -> &S {
+        &self.session
+    }
+
+    #[cfg(feature = "sessions")]
+    pub(in crate::threads) fn session_mut(&mut self) -> &mut S {
+        &mut self.session
+    }
 }
 
 /// A message was no value.
@@ -285,7 +306,7 @@ impl<C: Codec, H: TypedHandler<C>> Handler for Typed<C, H> {
     type Session = TypedSession<H::Session>;
 
     fn open(&self, peer: &Peer, request: Request) -> Self::Session {
-        TypedSession { session: self.handler.open(self.typed(peer), request), refusal: None }
+        TypedSession::new(self.handler.open(self.typed(peer), request))
     }
 
     fn message(&self, typed: &mut Self::Session, peer: &Peer, message: Message) {

@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `key` | what names the session of a request |
 //! | `store` | what a store does: a claim has a number, and a save bears it |
-//! | `resume` | what handlers write, and what calls them |
+//! | `resume`, `typed` | what handlers write, also those whose messages are values, and what calls them |
 //! | `listener` | what other servers tell by the store: a session is wanted, or free |
 //! | `keeper`, `table` | who holds what, who waits, what is to be saved: one for each route |
 //! | `memory` | the store of one process |
@@ -33,6 +33,7 @@ mod resume;
 mod sqlite;
 mod store;
 mod table;
+mod typed;
 
 pub(crate) use keeper::Keeper;
 pub use key::{SessionId, SessionKey};
@@ -44,3 +45,4 @@ pub use resume::{BadSession, Resume, Unsaved};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteSessions;
 pub use store::{Claim, Claimed, Save, Saved, SessionStore, StoreError};
+pub use typed::TypedResume;

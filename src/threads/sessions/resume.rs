@@ -14,7 +14,8 @@ use crate::threads::handler::Handler;
 use crate::threads::peer::Peer;
 
 /// A handler whose sessions outlast connections: they are frozen to bytes and thawed again, on this
-/// server or another one. For [`Route::sessions`](crate::Route::sessions).
+/// server or another one. For [`Route::sessions`](crate::Route::sessions). Where messages are
+/// values: [`TypedResume`](super::TypedResume).
 ///
 /// ```
 /// use std::sync::Arc;
