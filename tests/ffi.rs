@@ -27,7 +27,8 @@ fn library() -> &'static Path {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        cargo.args(["build", "--quiet", "--locked", "--features", "ffi,streams,client,cbor"]);
+        let features = "ffi,streams,client,cbor,presence";
+        cargo.args(["build", "--quiet", "--locked", "--features", features]);
         cargo.args(["--package", "heartwheel-capi", "--target-dir"]).arg(target);
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
         if profile == "release" {
@@ -182,6 +183,45 @@ fn a_host_has_clients() {
     let program = build("tests/ffi/links.c", &[]);
     succeed(&mut Command::new(&program));
     valgrind(&program);
+}
+
+// FAULTS 242.
+#[test]
+fn a_host_knows_who_is_on_a_topic() {
+    let program = build("tests/ffi/presence.c", &[]);
+    succeed(&mut Command::new(&program));
+    valgrind(&program);
+}
+
+/// The example hears two browsers' tabs come and go, and shows them by what they say.
+#[cfg(feature = "presence")]
+#[test]
+fn who_is_there_is_shown_in_c() {
+    use common::server::TestServer;
+    use heartwheel::Server;
+
+    let config = [("topics.presence", "room")];
+    let server = TestServer::serve(&config, heartwheel::app::routes(Server::builder()));
+    let mut ann = Client::open(server.address, "/topics/room?info=Ann");
+    let who = build("examples/c/who.c", &[]);
+    let mut who = hosted(&who);
+    who.args([&format!("ws://{}", server.address), "room", "Bob"]);
+    let mut child = started(|| who.stdout(Stdio::piped()).spawn());
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut heard = |text: &str| {
+        let is_it = |line: std::io::Result<String>| line.unwrap() == text;
+        assert!(lines.any(is_it), "{text}");
+    };
+    heard("= Ann");
+    let mut cem = Client::open(server.address, "/topics/room?info=Cem");
+    heard("+ Cem");
+    ann.close(1000);
+    ann.expect_close(1000);
+    heard("- Ann");
+    cem.close(1000);
+    heard("- Cem");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -150,7 +150,14 @@ enum {
     /* 40% of the tries of the last client.window have failed on the server's side. */
     HEARTWHEEL_DEGRADED = 18,
     /* Five tries in a row have failed. Told once, until a connection has held. */
-    HEARTWHEEL_ALARM = 19
+    HEARTWHEEL_ALARM = 19,
+    /* The answer to heartwheel_presence: who is on a topic. heartwheel_event_member and _count read
+     * it. token: the reference of the question. */
+    HEARTWHEEL_PRESENCE = 20,
+    /* That is not told. data: "bad_request" where the server's topics.presence does not name the
+     * topic, "forbidden", "unknown_op" by a server without the feature `presence`; "closed" if the
+     * client was stopped before the answer. token: as above. */
+    HEARTWHEEL_NO_PRESENCE = 21
 };
 
 /* An event. Set struct_size to sizeof(heartwheel_event) before the first call; it stays. A later
@@ -386,9 +393,77 @@ int heartwheel_publish_binary_to(heartwheel *, heartwheel_peer client, const cha
                                  const void *data, size_t len, uint64_t *reference_or_null);
 
 /*
+ * Asks who is on a topic of the server of a client with HEARTWHEEL_CONNECT_TOPICS: now, or when
+ * there is a connection, and again if that breaks before the answer. HEARTWHEEL_PRESENCE or
+ * _NO_PRESENCE bear the reference that is put into *reference_or_null. The server tells it of the
+ * topics that its key topics.presence names, to those who may subscribe to them.
+ *
+ * Who joins and leaves comes as events of the topic "$presence.TOPIC", which is subscribed to as any
+ * other: a HEARTWHEEL_TOPIC_TEXT for all who did so in the same quarter of a second, at least 1 s
+ * after it happened; whoever is back by then has not left. To know at any time who is there,
+ * subscribe to it first, and ask then; ask again after its HEARTWHEEL_TOPIC_GAP.
+ *
+ * Returns HEARTWHEEL_OK; HEARTWHEEL_E_FULL while 64 questions wait for an answer;
+ * HEARTWHEEL_E_ARGUMENT if no topic can have this name, or the client has no topics, or if the
+ * library was built without the features `client` and `presence`; HEARTWHEEL_E_GONE, also for a peer
+ * that is no client. Any time.
+ */
+int heartwheel_presence(heartwheel *, heartwheel_peer client, const char *topic,
+                        uint64_t *reference_or_null);
+
+/*
+ * As heartwheel_subscribe_after for a client, or, if position_or_null is NULL, as
+ * heartwheel_subscribe; and has the client say something of itself to those who ask who is there:
+ * UTF-8, at most 256 bytes without control characters. It is said again after each break.
+ *
+ * Returns as these, and HEARTWHEEL_E_ARGUMENT for any other info, for a peer that is no client, or
+ * as heartwheel_presence.
+ */
+int heartwheel_subscribe_as(heartwheel *, heartwheel_peer client, const char *topic,
+                            const char *position_or_null, const char *info);
+
+/* What has become of a member. */
+enum {
+    /* It is there: of HEARTWHEEL_PRESENCE. */
+    HEARTWHEEL_IS_THERE = 0,
+    /* A person has joined, with this connection; has left, of which this was the last connection:
+     * of events of "$presence.TOPIC". */
+    HEARTWHEEL_HAS_JOINED = 1,
+    HEARTWHEEL_HAS_LEFT = 2
+};
+
+/* A member of a topic: a connection. Connections of one identity are one person. Set struct_size to
+ * sizeof(heartwheel_member) before the first call; it stays. */
+typedef struct heartwheel_member {
+    size_t struct_size;
+    uint32_t change;
+    uint32_t reserved;
+    /* Who it is, and what it has said of itself: at most 256 bytes each, or NULL. The id of the
+     * connection at its server, as text: what the server's log and table of connections call it;
+     * never NULL. All end with a NUL, and are valid as long as the data of the event. */
+    const char *identity;
+    const char *info;
+    const char *connection;
+} heartwheel_member;
+
+/*
+ * Read the members in the client's event that was pulled last: a HEARTWHEEL_PRESENCE, or an event of
+ * "$presence.TOPIC". _member puts one into *out, index counts from 0: first those who have joined,
+ * then those who have left. _count returns how many members the topic has in all.
+ *
+ * _member returns HEARTWHEEL_OK; HEARTWHEEL_DONE behind the last, *out is untouched;
+ * HEARTWHEEL_E_NONE if the event is of another kind, or the topic has more members than the server
+ * names (its key topics.presence_members, 1000); HEARTWHEEL_E_ARGUMENT if out is NULL, its
+ * struct_size too small, or as heartwheel_presence. _count returns HEARTWHEEL_E_NONE for an event of
+ * another kind. Until the next event or turn.
+ */
+int heartwheel_event_member(heartwheel *, size_t index, heartwheel_member *out);
+int64_t heartwheel_event_count(heartwheel *);
+
+/*
  * Write the topic, and the id, of the client's event that was pulled last, cut to size, with a NUL
- * behind it: of HEARTWHEEL_TOPIC_TEXT, _BINARY, _GAP and _NOT_SUBSCRIBED the topic, of
- * HEARTWHEEL_TOPIC_TEXT, _BINARY and _PUBLISHED the id. From an id heartwheel_subscribe_after goes on
+ * behind it: of HEARTWHEEL_TOPIC_TEXT, _BINARY, _GAP, _NOT_SUBSCRIBED, _PRESENCE and _NO_PRESENCE
+ * the topic, of HEARTWHEEL_TOPIC_TEXT, _BINARY and _PUBLISHED the id. From an id heartwheel_subscribe_after goes on
  * after a restart. A topic has at most 128 bytes, an id 41, without the NUL.
  *
  * Return the length, without the NUL; HEARTWHEEL_E_NONE if the event has none;

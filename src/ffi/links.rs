@@ -98,7 +98,7 @@ pub unsafe extern "C" fn heartwheel_publish_binary_to(
 /// # Safety
 ///
 /// `place` is null, or a number can be put there.
-unsafe fn put(place: *mut u64, reference: u64) {
+pub(super) unsafe fn put(place: *mut u64, reference: u64) {
     if !place.is_null() && place.is_aligned() {
         // SAFETY: it is not null and aligned, and the caller says that a number can be put there.
         unsafe { place.write(reference) };
@@ -165,6 +165,8 @@ const NO_CLIENTS: Failure =
 
 #[cfg(feature = "client")]
 pub(super) use with_clients::LinkPulled;
+#[cfg(all(feature = "client", feature = "presence"))]
+pub(super) use with_clients::{number_of, topic_taken};
 
 #[cfg(feature = "client")]
 mod with_clients {
@@ -185,7 +187,10 @@ mod with_clients {
 
     /// The event of a client that was pulled last.
     pub(in super::super) struct LinkPulled {
-        event: LinkEvent,
+        pub event: LinkEvent,
+        /// Whom it names, if the host has asked.
+        #[cfg(feature = "presence")]
+        pub named: Option<super::super::presence::Named>,
     }
 
     impl Host {
@@ -245,6 +250,10 @@ mod with_clients {
                     TopicEvent::Event { topic, .. }
                     | TopicEvent::Gap { topic, .. }
                     | TopicEvent::NotSubscribed { topic, .. },
+                )) => Ok(topic.clone()),
+                #[cfg(feature = "presence")]
+                Some(LinkEvent::Topic(
+                    TopicEvent::Presence { topic, .. } | TopicEvent::NoPresence { topic, .. },
                 )) => Ok(topic.clone()),
                 _ => Err(Failure::new(Code::None, c"the event is of no topic")),
             }
@@ -342,7 +351,12 @@ mod with_clients {
                     self.links.retain(|link| link.number() != number);
                     self.server.inner.with_clients(|clients, _| clients.forget(number));
                 }
-                let pulled = self.link_event.insert(Box::new(LinkPulled { event }));
+                let pulled = LinkPulled {
+                    event,
+                    #[cfg(feature = "presence")]
+                    named: None,
+                };
+                let pulled = self.link_event.insert(Box::new(pulled));
                 if let Some(event) = event_of(id_of(number), &pulled.event) {
                     return Some(event);
                 }
@@ -380,6 +394,14 @@ mod with_clients {
             LinkEvent::Topic(TopicEvent::NotSubscribed { code, .. }) => {
                 made(NOT_SUBSCRIBED, 0, code.as_bytes())
             }
+            #[cfg(feature = "presence")]
+            LinkEvent::Topic(TopicEvent::Presence { reference, .. }) => {
+                made(PRESENCE, 0, b"").with_token((*reference).into())
+            }
+            #[cfg(feature = "presence")]
+            LinkEvent::Topic(TopicEvent::NoPresence { reference, code, .. }) => {
+                made(NO_PRESENCE, 0, code.as_bytes()).with_token((*reference).into())
+            }
             LinkEvent::Topic(_) | LinkEvent::Event(_) | LinkEvent::Answer(_) => return None,
             #[cfg(feature = "mqtt")]
             LinkEvent::Broker(_) => return None,
@@ -394,7 +416,9 @@ mod with_clients {
         Failure::told(code, &error.to_string())
     }
 
-    fn topic_taken(taken: Option<Result<(), TopicRefused>>) -> Result<(), Failure> {
+    pub(in super::super) fn topic_taken(
+        taken: Option<Result<(), TopicRefused>>,
+    ) -> Result<(), Failure> {
         match taken {
             None => Err(Refused::Gone.into()),
             Some(Ok(())) => Ok(()),
@@ -413,7 +437,7 @@ mod with_clients {
         ConnectionId::new(CLIENT_SLOT, Generation::from_bits(number + 1))
     }
 
-    fn number_of(id: ConnectionId) -> Option<u64> {
+    pub(in super::super) fn number_of(id: ConnectionId) -> Option<u64> {
         let generation = (id.key() == CLIENT_SLOT).then_some(id.as_u64() >> 24)?;
         generation.checked_sub(1)
     }
@@ -432,4 +456,8 @@ mod with_clients {
     const NOT_SUBSCRIBED: u32 = 17;
     const DEGRADED: u32 = 18;
     const ALARM: u32 = 19;
+    #[cfg(feature = "presence")]
+    const PRESENCE: u32 = 20;
+    #[cfg(feature = "presence")]
+    const NO_PRESENCE: u32 = 21;
 }

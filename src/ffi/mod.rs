@@ -22,6 +22,7 @@ mod input;
 mod links;
 mod logger;
 mod peers;
+mod presence;
 mod requests;
 mod routes;
 mod server;

@@ -224,14 +224,12 @@ impl Entry {
             }
             #[cfg(feature = "presence")]
             LinkOrder::SubscribeAs(topic, after, info) => {
-                let topics = self.topics.as_mut().expect("the link has checked it");
-                let subscribed = topics.subscribe_as(&topic, after, &info);
+                let subscribed = self.subscribe_as(&topic, after, &info);
                 debug_assert_eq!(subscribed, Ok(()), "the link has checked it");
             }
             #[cfg(feature = "presence")]
             LinkOrder::Presence(reference, topic) => {
-                let topics = self.topics.as_mut().expect("the link has checked it");
-                if let Err(refused) = topics.ask_presence(reference, &topic) {
+                if let Err(refused) = self.ask_presence(reference, &topic) {
                     let (code, sentence) = ("full".into(), refused.to_string());
                     let told = TopicEvent::NoPresence { reference, topic, code, sentence };
                     self.tell(means, LinkEvent::Topic(told));
@@ -286,6 +284,21 @@ impl Entry {
 
     pub fn subscribe(&mut self, topic: &str, after: After) -> Result<(), TopicRefused> {
         self.topics.as_mut().ok_or(TopicRefused::Topic)?.subscribe(topic, after)
+    }
+
+    #[cfg(feature = "presence")]
+    pub fn subscribe_as(
+        &mut self,
+        topic: &str,
+        after: After,
+        info: &str,
+    ) -> Result<(), TopicRefused> {
+        self.topics.as_mut().ok_or(TopicRefused::Topic)?.subscribe_as(topic, after, info)
+    }
+
+    #[cfg(feature = "presence")]
+    pub fn ask_presence(&mut self, reference: u32, topic: &str) -> Result<(), TopicRefused> {
+        self.topics.as_mut().ok_or(TopicRefused::Topic)?.ask_presence(reference, topic)
     }
 
     pub fn unsubscribe(&mut self, topic: &str) {

@@ -91,7 +91,7 @@ pub(super) fn read(text: &str) -> Option<Said<'_>> {
 }
 
 #[cfg(feature = "presence")]
-fn members_of(raw: &str) -> Option<Vec<TopicMember>> {
+pub(super) fn members_of(raw: &str) -> Option<Vec<TopicMember>> {
     let member = |raw: &str| {
         let mut member = TopicMember::default();
         let string = |raw| json::string(raw).map(Cow::into_owned);

@@ -25,6 +25,8 @@ use crate::core::wire::message::Message;
 
 use form::{Form, Order};
 use pending::{PENDING_MAX, Pending, REMEMBERED_FOR, is_same_server};
+#[cfg(feature = "presence")]
+pub use presence::Moves;
 use said::{Reference, Said, id_of};
 #[cfg(feature = "presence")]
 pub use told::TopicMember;

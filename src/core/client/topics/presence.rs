@@ -4,9 +4,41 @@
 use std::collections::VecDeque;
 
 use super::form::Order;
+use super::json::members_of;
 use super::said::Said;
-use super::told::{TopicEvent, TopicRefused};
+use super::told::{TopicEvent, TopicMember, TopicRefused};
 use super::{After, Name, Topics};
+use crate::core::ground::json;
+use crate::core::topics::{Event, Payload, presence};
+
+/// Who has joined and left, as an event of `$presence.TOPIC` tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// Who has joined; `None` if there are more members than the server names.
+    pub joined: Option<Vec<TopicMember>>,
+    /// Who has left.
+    pub left: Option<Vec<TopicMember>>,
+    /// How many members there are now.
+    pub count: u64,
+}
+
+impl Moves {
+    /// Reads an event; `None` if it is of another topic, or none of those that servers publish
+    /// there.
+    pub fn of(topic: &str, event: &Event) -> Option<Moves> {
+        topic.strip_prefix(presence::OWN)?;
+        let Payload::Json(text) = &event.payload else { return None };
+        let (mut moves, mut count) = (Moves::default(), None);
+        json::members(text.as_str(), |name, raw| match &*name {
+            "joined" => moves.joined = members_of(raw),
+            "left" => moves.left = members_of(raw),
+            "count" => count = raw.parse().ok(),
+            _ => {}
+        })
+        .ok()?;
+        Some(Moves { count: count?, ..moves })
+    }
+}
 
 /// Questions without an answer, in their order: what each was given, and the topic.
 #[derive(Debug, Default)]
