@@ -27,7 +27,7 @@ fn library() -> &'static Path {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        let features = "ffi,streams,client,cbor,presence";
+        let features = "ffi,streams,client,cbor,presence,sessions,sqlite,cluster";
         cargo.args(["build", "--quiet", "--locked", "--features", features]);
         cargo.args(["--package", "heartwheel-capi", "--target-dir"]).arg(target);
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
@@ -222,6 +222,90 @@ fn who_is_there_is_shown_in_c() {
     heard("- Cem");
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
+}
+
+/// A file that is gone when the test is over, with those that SQLite has beside it.
+struct Database(PathBuf);
+
+impl Database {
+    fn new(name: &str) -> Database {
+        let name = format!("{name}-{}.db", std::process::id());
+        let file = Database(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
+        file.remove();
+        file
+    }
+
+    fn store(&self) -> String {
+        format!("sqlite:{}", self.0.display())
+    }
+
+    fn remove(&self) {
+        for end in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(format!("{}{end}", self.0.display()));
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+// FAULTS 260, 263, 269.
+#[test]
+fn a_hosts_sessions_outlast_connections() {
+    let program = build("tests/ffi/sessions.c", &[]);
+    let database = Database::new("ffi-sessions");
+    succeed(Command::new(&program).arg(database.store()));
+    if has("valgrind") {
+        let mut valgrind = Command::new("valgrind");
+        valgrind.args(["--quiet", "--leak-check=full", "--error-exitcode=9"]);
+        // Rust keeps 48 bytes for each thread that has waited, the process's first, too.
+        valgrind.arg("--errors-for-leak-kinds=definite").arg(&program);
+        succeed(valgrind.arg(database.store()));
+    }
+    if !has("redis-server") {
+        return;
+    }
+    let folder = env::temp_dir().join(format!("hw-ffi-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let socket = folder.join("s").display().to_string();
+    let mut redis = Command::new("redis-server");
+    redis.args(["--port", "0", "--save", "", "--unixsocket", &socket]).current_dir(&folder);
+    let mut redis = redis.stdout(Stdio::null()).spawn().unwrap();
+    within(PATIENCE, "Redis listens", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    let output = Command::new(&program).arg(format!("unix:{socket}")).output().unwrap();
+    redis.kill().unwrap();
+    redis.wait().unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The example keeps its lists over its own end.
+#[test]
+fn lists_in_c_outlast_the_program() {
+    let program = build("examples/c/list.c", &[]);
+    let database = Database::new("ffi-lists");
+    let start = || Host::start(hosted(&program).args(["127.0.0.1:0", &database.store()]));
+    let host = start();
+    let mut peer = Client::open(host.address, "/list?id=ann");
+    for (thing, list) in [("bread", "bread"), ("salt", "bread\nsalt")] {
+        peer.text(thing);
+        assert_eq!(peer.message(), list);
+    }
+    // Another connection of hers has all of it, and ends the first.
+    let mut other = Client::open(host.address, "/list?id=ann");
+    assert_eq!(other.message(), "bread\nsalt");
+    peer.expect_close(4409);
+    other.text("tea");
+    assert_eq!(other.message(), "bread\nsalt\ntea");
+    host.end_with("/list?id=bob");
+    let host = start();
+    let mut peer = Client::open(host.address, "/list?id=ann");
+    assert_eq!(peer.message(), "bread\nsalt\ntea");
+    drop(peer);
+    host.end_with("/list?id=bob");
 }
 
 #[test]

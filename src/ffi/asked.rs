@@ -181,6 +181,9 @@ impl Host {
 pub(super) struct Kept {
     pub user: *mut c_void,
     pub request: Option<Box<Request>>,
+    /// The claim of its session, if that outlasts the connection.
+    #[cfg(feature = "sessions")]
+    pub held: Option<Box<super::sessions::Held>>,
 }
 
 // As for `Asked`.
@@ -190,7 +193,12 @@ impl Kept {
     /// Returns what is kept in the session of a peer, made if there is nothing yet.
     pub fn of(session: &mut Option<Box<dyn Any + Send>>) -> &mut Kept {
         if !session.as_ref().is_some_and(|session| session.is::<Kept>()) {
-            *session = Some(Box::new(Kept { user: ptr::null_mut(), request: None }));
+            *session = Some(Box::new(Kept {
+                user: ptr::null_mut(),
+                request: None,
+                #[cfg(feature = "sessions")]
+                held: None,
+            }));
         }
         let kept = session.as_mut().and_then(|session| session.downcast_mut());
         kept.expect("it is one, or was made so")

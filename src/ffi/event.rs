@@ -35,6 +35,8 @@ const REQUEST: u32 = 7;
 const UPGRADE: u32 = 8;
 const ABANDONED: u32 = 9;
 const TIMER: u32 = 10;
+#[cfg(feature = "sessions")]
+const UNSAVED: u32 = 22;
 
 impl HeartwheelEvent {
     /// Describes an event. The data that it points to lives as long as `event`.
@@ -46,7 +48,7 @@ impl HeartwheelEvent {
             Event::Closed(reason) => (CLOSED, reason.code(), reason.label().as_bytes()),
             Event::Suspect => (SUSPECT, 0, b""),
             Event::Timer(_) => (TIMER, 0, b""),
-            // Routes of a host ask for no pongs and have no hooks; nothing in C visits a handler.
+            // Routes of a host ask for no pongs and have no hooks; a visit is of the library's own.
             Event::Drained | Event::Pong(_) | Event::Visit(_) | Event::Offered(_) => {
                 (DRAINED, 0, b"")
             }
@@ -79,6 +81,12 @@ impl HeartwheelEvent {
     /// Describes the end of such a request without an answer.
     pub(super) fn of_end(id: ConnectionId) -> HeartwheelEvent {
         HeartwheelEvent::made(ABANDONED, 0, id.as_u64(), b"")
+    }
+
+    /// Describes a session that was not saved.
+    #[cfg(feature = "sessions")]
+    pub(super) fn of_unsaved(id: ConnectionId, why: &'static [u8]) -> HeartwheelEvent {
+        HeartwheelEvent::made(UNSAVED, 0, id.as_u64(), why)
     }
 
     /// Describes a message that a client was sent.

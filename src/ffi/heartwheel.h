@@ -22,16 +22,17 @@
  *     }
  *
  * The model. One descriptor, the next timeout, a bounded turn. You pull events; the library calls
- * you back only with log lines. All reading, writing and accepting happens in heartwheel_turn. What
+ * you back only with log lines, and to freeze and thaw sessions if you have it do so. All reading, writing and accepting happens in heartwheel_turn. What
  * the other functions queue (messages, closes, events of topics) leaves in the next turn:
  * heartwheel_next_timeout_ms is 0 until then, so a loop as above sends it at once.
  *
  * Threads. One thread at a time may use a handle; which one may change. If a second thread, or the
  * log callback, calls a function with a handle in use, the call returns HEARTWHEEL_E_ARGUMENT and
  * changes nothing. Only heartwheel_wake may be called by any thread, and by signal handlers, at any
- * time between heartwheel_new and heartwheel_free. The library starts no thread, installs no signal
- * handler, touches no signal mask, raises no SIGPIPE and never ends the process. Servers are
- * independent; only the log callback belongs to the process.
+ * time between heartwheel_new and heartwheel_free. The library installs no signal handler, touches
+ * no signal mask, raises no SIGPIPE and never ends the process. It starts no thread but for names
+ * that heartwheel_connect looks up, and two for each route of sessions in SQLite or Redis; none of
+ * them calls you. Servers are independent; only the log callback belongs to the process.
  *
  * Memory. The configuration bounds everything. An event that you do not pull waits in the inbox of
  * its connection; beyond limits.inbox_messages or limits.inbox_bytes that connection is not read
@@ -157,7 +158,12 @@ enum {
     /* That is not told. data: "bad_request" where the server's topics.presence does not name the
      * topic, "forbidden", "unknown_op" by a server without the feature `presence`; "closed" if the
      * client was stopped before the answer. token: as above. */
-    HEARTWHEEL_NO_PRESENCE = 21
+    HEARTWHEEL_NO_PRESENCE = 21,
+    /* Of heartwheel_route_sessions alone: the session of this peer could not be saved. data: "store"
+     * if the store has failed, the log says how; "too_big" if it is longer than sessions.bytes. Told
+     * once, until it can. It is tried again as long as the peer is open, and for sessions.ttl
+     * afterwards. */
+    HEARTWHEEL_UNSAVED = 22
 };
 
 /* An event. Set struct_size to sizeof(heartwheel_event) before the first call; it stays. A later
@@ -306,6 +312,88 @@ int heartwheel_route_open(heartwheel *, const char *path);
  * key: nothing has changed then. Any time.
  */
 int heartwheel_route_set(heartwheel *, const char *path, const char *key, const char *value);
+
+/* Sessions that outlast connections: see heartwheel_route_sessions. */
+typedef struct heartwheel_sessions {
+    /* Set it to sizeof(heartwheel_sessions). */
+    size_t struct_size;
+    /* What names the session of a request: "identity" (what heartwheel_identity returns),
+     * "cookie:NAME", or "query:NAME" for a value of the query. The name is 1 to 256 bytes of text
+     * without control characters, or the request is refused with 400. A cookie or a query value is a
+     * secret: whoever has it has the session. */
+    const char *key;
+    /* Where sessions are: "memory" (of this route, 10,000 sessions and 16 MiB; those that nobody
+     * holds make room), "sqlite:PATH" in a library with the feature `sqlite`, or in one with the
+     * feature `cluster` a URL of Redis as the key cluster.redis has it, under the name of the key
+     * cluster.name. Servers and routes may share SQLite and Redis; a session is that of its path. */
+    const char *store;
+    /* Not 0: requests without a name are refused with 400. 0: nothing is kept for them. */
+    int is_required;
+    /* 0. */
+    int reserved;
+    /* Given to each function as it is. */
+    void *context;
+    /*
+     * Freezes a session: writes what user, which is heartwheel_user of the peer, stands for into out,
+     * which has room for size bytes, sessions.bytes of them, all 0. Returns how many it has written,
+     * or would have: if they are more than size it is not saved, and HEARTWHEEL_UNSAVED says so. A
+     * negative number: it is not saved now. What was saved before stays in both cases. The library
+     * copies the bytes before it goes on; out is not valid afterwards. user may be NULL.
+     *
+     * Called within heartwheel_next_event, when all events of the peer before were pulled: at most
+     * once in sessions.save, if an event of the peer was pulled since or its pointer set; when a
+     * newer connection wants the session; and before HEARTWHEEL_CLOSED is given to you.
+     */
+    int64_t (*freeze)(void *context, void *user, void *out, size_t size);
+    /*
+     * Thaws a session: makes what data stands for, len bytes that are valid during the call, aligned
+     * to nothing, and puts a pointer to it into *user, which is NULL before. Returns HEARTWHEEL_OK;
+     * with any other number the upgrade is refused with 500, the bytes stay in the store, and *user
+     * is not looked at. Bytes of an older version of the program may still be there.
+     *
+     * Called within heartwheel_turn, before the upgrade is answered. The pointer is heartwheel_user of
+     * the peer from its HEARTWHEEL_OPENED on, and yours: free it at its HEARTWHEEL_CLOSED.
+     */
+    int (*thaw)(void *context, const void *data, size_t len, void **user);
+    /*
+     * Frees what was thawed for a peer of which you are told nothing: its client has gone meanwhile,
+     * or you have freed the server. Called within heartwheel_turn or heartwheel_free; never with NULL.
+     * May be NULL if there is nothing to free.
+     */
+    void (*discard)(void *context, void *user);
+} heartwheel_sessions;
+
+/*
+ * Serves WebSocket connections as heartwheel_route_websocket does, whose sessions outlast them: a
+ * client that comes back, here or to another server with the same store, goes on with its session.
+ * What you keep with the peer (heartwheel_set_user) is frozen to bytes and thawed for its next
+ * connection; if its pointer is NULL at HEARTWHEEL_OPENED, there was no session. The struct, its
+ * texts and what they say are copied; the functions and context are used until heartwheel_free.
+ *
+ * A session is of one connection at a time. A newer one with the same name ends the older, 4409
+ * "replaced", and has all that the older had when its events were pulled; pull them, or the newer
+ * waits for up to a second and then has what was saved last. A session that is open is saved every
+ * sessions.save (10s) if it may have changed: to have it taken for changed though no event of the
+ * peer has come, set its pointer again. It is gone when it was not saved for sessions.ttl (30m). A
+ * store that fails, or does not answer within deadlines.handshake, makes the upgrade end with 503.
+ * src/guide/sessions.md says what is lost when, and what is counted.
+ *
+ * The functions must return (no longjmp, no exception), and not block: within them every call with
+ * this handle is refused with HEARTWHEEL_E_ARGUMENT. The thread that is inside the handle calls
+ * them, and no other.
+ *
+ * SQLite and Redis have two threads for each such route, one that asks and one that hears what other
+ * servers want; neither a turn nor a call waits for them, and heartwheel_fd becomes readable for what
+ * they bring. heartwheel_free waits for them, for two seconds at most, to save what was let go of before; what peers have that are still open is not saved then:
+ * drain first, and pull each HEARTWHEEL_CLOSED.
+ *
+ * Returns as heartwheel_route_websocket, and HEARTWHEEL_E_ARGUMENT if sessions, one of its texts,
+ * freeze or thaw is NULL, if struct_size, key or store is none of the above, or if the library was
+ * built without the feature `sessions` or that of the store; HEARTWHEEL_E_IO if the file is none of
+ * SQLite or cannot be written, or there is no thread. Redis is connected to when it is needed. Any
+ * time; waits for the disk with SQLite.
+ */
+int heartwheel_route_sessions(heartwheel *, const char *path, const heartwheel_sessions *sessions);
 
 /*
  * Serves requests that you answer: each is a HEARTWHEEL_REQUEST event. method: "GET", which takes
@@ -474,8 +562,8 @@ int heartwheel_event_id(heartwheel *, char *text, size_t size);
 
 /*
  * Returns the one descriptor to watch for reading (POLLIN), by poll, epoll or a loop library. It
- * becomes readable for new bytes, new connections, room to write if something waits, and
- * heartwheel_wake; and for nothing else. It does not tell deadlines: see
+ * becomes readable for new bytes, new connections, room to write if something waits, answers of a
+ * store of sessions, and heartwheel_wake; and for nothing else. It does not tell deadlines: see
  * heartwheel_next_timeout_ms. It stays the same for the life of the server. Do not read it, do not
  * close it. Watch it level-triggered; with EPOLLET go on turning until the timeout is not 0.
  *
@@ -691,7 +779,7 @@ int heartwheel_kick(heartwheel *, heartwheel_peer);
  * answered. heartwheel_user returns it until you answer the request, or until the HEARTWHEEL_CLOSED
  * or _ABANDONED of the peer was pulled and the next event or turn asked for: the place to free what
  * it points to is that event. A WebSocket does not get the pointer of its HEARTWHEEL_UPGRADE; an
- * identity goes along. The library only keeps the pointer: it costs an allocation of two
+ * identity goes along. The library only keeps the pointer: it costs an allocation of three
  * words, and nothing for a peer without one.
  *
  * heartwheel_set_user returns HEARTWHEEL_OK; HEARTWHEEL_E_GONE if you were not told of the peer, or
@@ -850,7 +938,8 @@ const char *heartwheel_version(void);
 
 /*
  * Ends a server: resets connections that are still open, closes listeners, frees memory. NULL is
- * allowed. Never blocks. To tell the peers of the end, call heartwheel_drain first.
+ * allowed. Blocks only for sessions in SQLite or Redis that are still to be saved, for up to two
+ * seconds. To tell the peers of the end, call heartwheel_drain first.
  *
  * Using a handle after this is undefined, as after free(3); the library notices it only sometimes.
  * Ignored from inside the log callback of a call that uses the handle.

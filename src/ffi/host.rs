@@ -10,6 +10,8 @@ use log::{LevelFilter, warn};
 use super::asked::AskedTable;
 use super::event::HeartwheelEvent;
 use super::failure::{Code, Failure};
+#[cfg(feature = "sessions")]
+use super::sessions::{self, Told};
 use crate::core::config::{Address, Config, ConfigError};
 use crate::core::contract::event::{Done, Event, Outcome, Session, Task};
 use crate::core::contract::route::Face;
@@ -42,6 +44,9 @@ pub(super) struct Host {
     /// The event of a client that was pulled last: the host borrows its data.
     #[cfg(feature = "client")]
     pub(super) link_event: Option<Box<super::links::LinkPulled>>,
+    /// The routes whose sessions outlast connections, and the host's functions for them.
+    #[cfg(feature = "sessions")]
+    pub(super) session_routes: Vec<(usize, std::sync::Arc<super::sessions::Calls>)>,
     pub(super) level: LevelFilter,
     /// The clock that the host moves, if it does, and its milliseconds at the first call.
     clock: Option<(ManualClock, u64)>,
@@ -52,7 +57,7 @@ pub(super) struct Host {
 /// A job in the hands of the host.
 pub(super) struct Pulled {
     pub id: ConnectionId,
-    route: usize,
+    pub route: usize,
     pub session: Option<Session>,
     events: VecDeque<Event>,
     messages_handled: u64,
@@ -78,6 +83,8 @@ impl Host {
             first_dial: None,
             #[cfg(feature = "client")]
             link_event: None,
+            #[cfg(feature = "sessions")]
+            session_routes: Vec::new(),
             level,
             clock: None,
             is_over_told: false,
@@ -162,6 +169,16 @@ impl Host {
             if let Some(job) = &mut self.job {
                 if let Some(event) = job.events.pop_front() {
                     job.note(&event);
+                    #[cfg(feature = "sessions")]
+                    let mut event = event;
+                    #[cfg(feature = "sessions")]
+                    match sessions::follow(&self.session_routes, job, &mut event) {
+                        Told::Event => {}
+                        Told::Nothing => continue,
+                        Told::Unsaved(why) => {
+                            return Some(HeartwheelEvent::of_unsaved(job.id, why));
+                        }
+                    }
                     let event = self.event.insert(event);
                     return Some(HeartwheelEvent::new(job.id, event));
                 }

@@ -4,12 +4,13 @@
 //!   C host ──► entry ──► handle (who may, panics) ──► host (one server, its events pulled)
 //! ```
 //!
-//! The host pulls events and is called back only for log lines, so nothing re-enters and nothing
-//! unwinds through C. The host stands where a worker would: one job is out at a time, and events
-//! that it does not pull wait in the inboxes, whose limits pause the reading.
+//! The host pulls events and is called back only for log lines, and to freeze and thaw sessions
+//! where it has asked for that; a handle is closed to all its calls meanwhile. So nothing
+//! re-enters and nothing unwinds through C. The host stands where a worker would: one job is out at
+//! a time, and events that it does not pull wait in the inboxes, whose limits pause the reading.
 //!
 //! Every entry checks its handle and its pointers, catches panics, and returns a code. Unsafe code
-//! touches only what C hands over: pointers to handles, text, bytes and events.
+//! touches only what C hands over: pointers to handles, text, bytes, events and functions.
 #![allow(unsafe_code)]
 
 mod asked;
@@ -26,3 +27,4 @@ mod presence;
 mod requests;
 mod routes;
 mod server;
+mod sessions;

@@ -37,7 +37,12 @@ pub unsafe extern "C" fn heartwheel_set_user(
         let id = input::peer(peer)?;
         match host.asked_of(id) {
             Some(asked) => asked.user = user,
-            None => Kept::of(host.session_of(id)?).user = user,
+            None => {
+                let kept = Kept::of(host.session_of(id)?);
+                kept.user = user;
+                #[cfg(feature = "sessions")]
+                kept.note_changed();
+            }
         }
         Ok(OK)
     };

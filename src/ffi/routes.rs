@@ -25,13 +25,13 @@ pub unsafe extern "C" fn heartwheel_route_websocket(
     handle: *mut Heartwheel,
     path: *const c_char,
 ) -> c_int {
-    // It is placed with the workers: the host is the only one.
-    let spec = |path: &str| {
-        let spec = RouteSpec::new(path, RouteKind::WebSocket);
-        vec![Served::handled(RouteSpec { wants_drained: true, ..spec })]
-    };
     // SAFETY: the host's handle and text.
-    unsafe { add(handle, path, spec) }
+    unsafe { add(handle, path, |path| vec![Served::handled(host_socket(path))]) }
+}
+
+/// Describes WebSockets of the host. They are placed with the workers: the host is the only one.
+pub(super) fn host_socket(path: &str) -> RouteSpec {
+    RouteSpec { wants_drained: true, ..RouteSpec::new(path, RouteKind::WebSocket) }
 }
 
 /// Adds topics.

@@ -77,7 +77,7 @@ static const char *some_text(void)
         "/echo", "/judged", "/own", "/page", "/topics/{topic}", "/{a}/b", "/*", "GET", "POST", "PUT",
         "text/plain", "a\r\nEvil: 1", "name", "X-Name", "host", "Content-Length", "t u *", "v1",
         "[limits]\nmessage_bytes = \"2k\"", "[topics]\nretain_events = 2", "log = \"debug\"", "= bad",
-        "workers = 3",
+        "workers = 3", "memory", "identity", "query:name", "cookie:a", "$presence.t",
     };
     memset(longest, 'a', 5000);
     uint64_t which = chance(sizeof texts / sizeof *texts + 1);
@@ -222,10 +222,72 @@ static void call_about_requests(heartwheel_peer peer)
     }
 }
 
+/* Freezes and thaws as badly as may be. What it keeps is a number and needs no memory. */
+static int64_t freeze(void *context, void *user, void *out, size_t size)
+{
+    (void)context, (void)user;
+    CHECK_IS(heartwheel_turn(server), HEARTWHEEL_E_ARGUMENT);
+    memset(out, 'f', size);
+    return chance(4) == 0 ? (int64_t)chance(UINT64_MAX) : (int64_t)chance(size + 2) - 1;
+}
+
+static int thaw(void *context, const void *data, size_t len, void **user)
+{
+    (void)context;
+    CHECK(data != NULL && *user == NULL);
+    for (size_t i = 0; i < len; i++)
+        CHECK(((const uint8_t *)data)[i] == 'f');
+    *user = chance(2) ? NULL : (void *)&known[chance(KNOWN)];
+    return (int)chance(3) - 1;
+}
+
+static void discard(void *context, void *user)
+{
+    (void)context;
+    CHECK(user != NULL);
+}
+
+static void call_for_sessions(const char *path)
+{
+    heartwheel_sessions sessions = {sizeof sessions, some_text(), some_text(), (int)chance(2),
+                                    chance(8) == 0, NULL, freeze, thaw, discard};
+    if (chance(2) == 0)
+        sessions.store = "memory";
+    if (chance(2) == 0)
+        sessions.key = "query:name";
+    if (chance(8) == 0)
+        sessions.freeze = NULL;
+    if (chance(8) == 0)
+        sessions.struct_size = (size_t)chance(300);
+    if (sessions.struct_size >= sizeof sessions || sessions.struct_size == 0)
+        fine(heartwheel_route_sessions(server, chance(2) ? "/judged" : path, &sessions));
+}
+
+static void call_about_clients(heartwheel_peer peer)
+{
+    heartwheel_member member = {sizeof member, 0, 0, NULL, NULL, NULL};
+    uint64_t reference = 0;
+    switch (chance(3)) {
+    case 0:
+        fine(heartwheel_presence(server, peer, some_text(), &reference));
+        break;
+    case 1:
+        fine(heartwheel_subscribe_as(server, peer, some_text(), some_text(), some_text()));
+        break;
+    default:
+        fine(heartwheel_event_member(server, (size_t)chance(UINT64_MAX), &member));
+        CHECK(heartwheel_event_count(server) == HEARTWHEEL_E_NONE);
+        break;
+    }
+}
+
 static void call_about_the_server(void)
 {
     const char *text = some_text();
-    switch (chance(13)) {
+    switch (chance(14)) {
+    case 13:
+        call_for_sessions(text);
+        break;
     case 12:
         fine(heartwheel_route_set(server, text, some_text(), some_text()));
         break;
@@ -272,7 +334,10 @@ static void call_about_messages(heartwheel_peer peer)
 {
     const char *text = some_text(), *data = chance(8) == 0 ? NULL : (const char *)bytes;
     size_t len = some_len();
-    switch (chance(12)) {
+    switch (chance(13)) {
+    case 12:
+        call_about_clients(peer);
+        break;
     case 0:
         fine(heartwheel_send_text(server, peer, data, len));
         break;

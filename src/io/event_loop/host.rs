@@ -61,6 +61,12 @@ impl EventLoop {
         self.engine.add_routes(specs).map(|_| ())
     }
 
+    /// Adds a route whose jobs the host pulls. Returns its number.
+    #[cfg(feature = "sessions")]
+    pub fn add_route(&mut self, spec: Served) -> Result<usize, Refused> {
+        self.engine.add_routes(vec![spec])
+    }
+
     /// Adds a route whose endpoint runs on this thread, within turns.
     pub fn add_endpoint(
         &mut self,

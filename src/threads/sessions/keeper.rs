@@ -10,6 +10,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant as StdInstant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -39,6 +40,9 @@ pub(crate) struct Keeper {
     key: SessionKey,
     store: Arc<dyn SessionStore>,
     thaw: Box<Thaw>,
+    /// Nothing of a host is called but by the thread that is inside its server: that of the loop.
+    /// Neither is the log.
+    is_of_host: bool,
     table: Mutex<Table>,
     /// The table is busy, or the server is over.
     is_busy: Condvar,
@@ -52,7 +56,8 @@ pub(crate) struct Keeper {
     is_armed: [AtomicBool; 2],
 }
 
-type Thaw = dyn Fn(&[u8]) -> Result<Box<dyn Any + Send>, BadSession> + Send + Sync;
+/// Makes a session of bytes.
+pub(crate) type Thaw = dyn Fn(&[u8]) -> Result<Box<dyn Any + Send>, BadSession> + Send + Sync;
 
 /// What there is from when the server is built.
 struct Begun {
@@ -87,6 +92,7 @@ struct Rules {
 struct Thread {
     wakes: Sender<()>,
     ended: Receiver<()>,
+    joins: JoinHandle<()>,
 }
 
 /// What lets time pass where there is no thread.
@@ -110,12 +116,35 @@ impl Keeper {
             let session = handler.thaw(frozen)?;
             Ok(Box::new(session) as Box<dyn Any + Send>)
         };
-        let keeper = Arc::new_cyclic(|me| Keeper {
+        (Keeper::of(route, key, store, Box::new(thaw), false), resuming)
+    }
+
+    /// Makes the keeper of a route whose events a host pulls. `thaw` is called by the thread of the
+    /// loop alone.
+    #[cfg(feature = "ffi")]
+    pub fn of_host(
+        route: &str,
+        key: SessionKey,
+        store: Arc<dyn SessionStore>,
+        thaw: Box<Thaw>,
+    ) -> Arc<Keeper> {
+        Keeper::of(route, key, store, thaw, true)
+    }
+
+    fn of(
+        route: &str,
+        key: SessionKey,
+        store: Arc<dyn SessionStore>,
+        thaw: Box<Thaw>,
+        is_of_host: bool,
+    ) -> Arc<Keeper> {
+        Arc::new_cyclic(|me| Keeper {
             me: me.clone(),
             route: route.into(),
             key,
             store,
-            thaw: Box::new(thaw),
+            thaw,
+            is_of_host,
             table: Mutex::default(),
             is_busy: Condvar::new(),
             begun: OnceLock::new(),
@@ -123,8 +152,7 @@ impl Keeper {
             is_working: AtomicBool::new(false),
             is_posted: AtomicBool::new(false),
             is_armed: Default::default(),
-        });
-        (keeper, resuming)
+        })
     }
 
     /// Begins, with the server; starts the thread if the store may wait.
@@ -161,10 +189,12 @@ impl Keeper {
         let keeper = self.clone();
         let run = move || {
             keeper.run(&waking);
+            // Whatever is its last owner, the store is closed by another thread from now on.
+            drop(keeper);
             drop(ending);
         };
-        spawn("heartwheel-sess".into(), None, Box::new(run))?;
-        Ok(Thread { wakes, ended })
+        let joins = spawn("heartwheel-sess".into(), None, Box::new(run))?;
+        Ok(Thread { wakes, ended, joins })
     }
 
     /// Does what is to be done with the store until the server ends.
@@ -211,8 +241,7 @@ impl Keeper {
         let mut table = self.table();
         match clock {
             Clock::Asks => {
-                let is_unposted =
-                    !table.notes.is_empty() && !self.is_posted.load(Ordering::Acquire);
+                let is_unposted = table.has_news() && !self.is_posted.load(Ordering::Acquire);
                 let next = table.pass_for_asks(elapsed, rules.patience);
                 next.or(is_unposted.then_some(POST_AGAIN))
             }
@@ -296,15 +325,28 @@ impl Keeper {
         }
     }
 
-    /// Thaws a session, and has the upgrade go on with it.
+    /// Has an upgrade go on with its session.
     fn open(&self, id: ConnectionId, ask: Ask, number: u64, frozen: Option<Vec<u8>>) {
-        let Ask { session, mut request, .. } = ask;
+        let Ask { session, request, .. } = ask;
         let flags = Arc::new(Flags::default());
         self.table().hold(id, session, number, flags.clone());
         self.is_busy.notify_all();
         let Some(keeper) = self.me.upgrade() else { return };
         let last = frozen.as_ref().map(|frozen| self.hasher.hash_one(frozen));
         let hold = Hold { id, keeper, flags, last, is_too_big: false, has_ended: false };
+        let found = Found { request, frozen, hold };
+        let note = match self.is_of_host {
+            true => Note::Thaw(id, Box::new(found)),
+            false => Note::Answer(id, self.thaw(found)),
+        };
+        let mut table = self.table();
+        table.notes.push_back(note);
+        table.want_if_awaited(id);
+    }
+
+    /// Thaws a session. What cannot be read stays saved as it is.
+    fn thaw(&self, found: Found) -> Result<Box<Request>, Refusal> {
+        let Found { mut request, frozen, hold } = found;
         let thaw = |frozen: &Vec<u8>| {
             let thawed = catch_unwind(AssertUnwindSafe(|| (self.thaw)(frozen)));
             thawed.unwrap_or_else(|_| Err(BadSession::new("the handler panicked")))
@@ -317,20 +359,17 @@ impl Keeper {
             }
             Err(error) => {
                 error!("a session of {} cannot be read: {error}", self.route);
-                // What is saved stays as it is.
                 drop(hold);
                 Err(Refusal::new(500, "the session cannot be read"))
             }
         };
-        let mut table = self.table();
-        let opened = &mut table.figures.opened;
+        let opened = &mut self.table().figures.opened;
         match (&answer, &frozen) {
             (Err(_), _) => opened.unreadable += 1,
             (Ok(_), Some(_)) => opened.resumed += 1,
             (Ok(_), None) => opened.new += 1,
         }
-        table.notes.push_back(Note::Answer(id, answer));
-        table.want_if_awaited(id);
+        answer
     }
 
     fn save_now(&self, id: ConnectionId) {
@@ -349,20 +388,31 @@ impl Keeper {
 
     /// Tells the log when the store begins to fail, and when it goes on.
     fn note_failure(&self, error: Option<&StoreError>) {
-        let was_failing = std::mem::replace(&mut self.table().is_failing, error.is_some());
-        match error {
-            Some(error) if !was_failing => {
-                warn!("the sessions of {} cannot be kept: {error}", self.route);
+        {
+            let mut table = self.table();
+            let was_failing = std::mem::replace(&mut table.is_failing, error.is_some());
+            if was_failing != error.is_some() {
+                table.untold = Some(error.cloned());
             }
-            None if was_failing => info!("the sessions of {} are kept again", self.route),
-            _ => {}
+        }
+        if !self.is_of_host {
+            self.tell_failure();
+        }
+    }
+
+    fn tell_failure(&self) {
+        let untold = self.table().untold.take();
+        match untold {
+            Some(Some(error)) => warn!("the sessions of {} cannot be kept: {error}", self.route),
+            Some(None) => info!("the sessions of {} are kept again", self.route),
+            None => {}
         }
     }
 
     /// Has the loop take the notes.
     fn post(&self) {
         let Some(begun) = self.begun.get() else { return };
-        if self.table().notes.is_empty() || self.is_posted.swap(true, Ordering::AcqRel) {
+        if !self.table().has_news() || self.is_posted.swap(true, Ordering::AcqRel) {
             return;
         }
         let Some(keeper) = self.me.upgrade() else { return };
@@ -385,6 +435,7 @@ impl Keeper {
     /// Has the engine follow the notes, some of them.
     fn deliver(&self, engine: &mut Engine, now: Instant) {
         self.is_posted.store(false, Ordering::Release);
+        self.tell_failure();
         for _ in 0..NOTES_MAX {
             let Some(note) = ({
                 let mut table = self.table();
@@ -394,6 +445,7 @@ impl Keeper {
             };
             match note {
                 Note::Answer(id, answer) => engine.follow_claim(now, id, answer),
+                Note::Thaw(id, found) => engine.follow_claim(now, id, self.thaw(*found)),
                 Note::HandOver(id) => engine.hand_over(now, id, Visit::of(|_| ())),
                 Note::Visit(id) => engine.visit(id, Visit::of(|_| ())),
             }
@@ -476,27 +528,40 @@ impl Claims for Keeper {
         let hearing = lock(&begun.hearing).take();
         drop(hearing);
         let thread = lock(&begun.thread).take();
-        let Some(Thread { wakes, ended }) = thread else {
+        let Some(Thread { wakes, ended, joins }) = thread else {
             self.work();
+            self.tell_failure();
             return self.drop_notes();
         };
         drop(wakes);
-        if let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(FLUSH_MAX) {
-            warn!("the sessions of {} that ended last may not be saved", self.route);
+        match ended.recv_timeout(FLUSH_MAX) {
+            Err(RecvTimeoutError::Timeout) => {
+                warn!("the sessions of {} that ended last may not be saved", self.route);
+            }
+            // It has nothing left to do: a host may unload its library, or end.
+            _ => drop(joins.join()),
         }
+        self.tell_failure();
     }
+}
+
+/// A session that was claimed for an upgrade, and is still to be thawed.
+pub(super) struct Found {
+    request: Box<Request>,
+    frozen: Option<Vec<u8>>,
+    hold: Hold,
 }
 
 /// What a connection is opened with.
 #[derive(Default)]
-pub(super) struct Opening {
+pub(crate) struct Opening {
     /// The session; `None` if there was none.
     pub thawed: Option<Box<dyn Any + Send>>,
     pub hold: Option<Hold>,
 }
 
 /// The handler's side of a claim. To drop it ends the claim, and saves nothing.
-pub(super) struct Hold {
+pub(crate) struct Hold {
     id: ConnectionId,
     keeper: Arc<Keeper>,
     flags: Arc<Flags>,
@@ -537,6 +602,11 @@ impl Hold {
     /// Saves a session that is frozen now, if it has changed.
     pub fn save(&mut self, frozen: Vec<u8>) {
         let news = self.news(frozen);
+        self.renew(news);
+    }
+
+    /// Renews the claim, and saves what is new.
+    pub fn renew(&mut self, news: Option<Vec<u8>>) {
         self.keeper.table().save(self.id, news);
         self.keeper.drive();
     }
@@ -547,23 +617,23 @@ impl Hold {
         self.end(news);
     }
 
-    fn end(&mut self, frozen: Option<Vec<u8>>) {
+    /// Ends the claim, and saves what is new for the last time.
+    pub fn end(&mut self, frozen: Option<Vec<u8>>) {
         if !std::mem::replace(&mut self.has_ended, true) {
             self.keeper.table().let_go(self.id, frozen);
             self.keeper.drive();
         }
     }
 
+    /// Returns the most bytes that a session may have.
+    pub fn bytes_max(&self) -> usize {
+        self.keeper.begun.get().map_or(0, |begun| begun.rules.bytes_max)
+    }
+
     /// Returns the bytes if they are others than those saved last, and not too many.
-    fn news(&mut self, frozen: Vec<u8>) -> Option<Vec<u8>> {
-        let bytes_max = self.keeper.begun.get().map_or(0, |begun| begun.rules.bytes_max);
-        if frozen.len() > bytes_max {
-            let mut table = self.keeper.table();
-            table.figures.saves.too_big += 1;
-            if !std::mem::replace(&mut self.is_too_big, true) {
-                self.flags.tell(Unsaved::TooBig);
-                table.notes.push_back(Note::Visit(self.id));
-            }
+    pub fn news(&mut self, frozen: Vec<u8>) -> Option<Vec<u8>> {
+        if frozen.len() > self.bytes_max() {
+            self.note_too_big();
             return None;
         }
         self.is_too_big = false;
@@ -571,6 +641,16 @@ impl Hold {
         let is_same = self.last.replace(hash) == Some(hash);
         let has_failed = self.flags.failed.swap(false, Ordering::AcqRel);
         (has_failed || !is_same).then_some(frozen)
+    }
+
+    /// Takes note that the session is too long to be saved.
+    pub fn note_too_big(&mut self) {
+        let mut table = self.keeper.table();
+        table.figures.saves.too_big += 1;
+        if !std::mem::replace(&mut self.is_too_big, true) {
+            self.flags.tell(Unsaved::TooBig);
+            table.notes.push_back(Note::Visit(self.id));
+        }
     }
 }
 

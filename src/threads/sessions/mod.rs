@@ -36,6 +36,8 @@ mod table;
 mod typed;
 
 pub(crate) use keeper::Keeper;
+#[cfg(feature = "ffi")]
+pub(crate) use keeper::{Hold, Opening};
 pub use key::{SessionId, SessionKey};
 pub use listener::Listener;
 pub use memory::MemorySessions;

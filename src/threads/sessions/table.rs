@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant as StdInstant};
 
+use super::keeper::Found;
 use super::{Claimed, Saved, SessionId, StoreError, Unsaved};
 use crate::core::ground::id::ConnectionId;
 use crate::core::observe::sessions::SessionFigures;
@@ -37,6 +38,8 @@ pub(super) struct Table {
     pub is_failing: bool,
     /// The server has ended.
     pub is_over: bool,
+    /// What the log is to be told: why the store fails, or that it goes on.
+    pub untold: Option<Option<StoreError>>,
 }
 
 /// An upgrade that waits for its session.
@@ -98,6 +101,8 @@ pub(super) enum Op {
 pub(super) enum Note {
     /// The answer to an upgrade.
     Answer(ConnectionId, Result<Box<Request>, Refusal>),
+    /// The session of an upgrade, which is thawed by the loop.
+    Thaw(ConnectionId, Box<Found>),
     /// A newer connection has the session of this one, or wants it.
     HandOver(ConnectionId),
     /// Something is to be done where the handler of this connection runs.
@@ -434,6 +439,11 @@ impl Table {
                 self.queue_save(id);
             }
         }
+    }
+
+    /// Returns whether there is anything to be told.
+    pub fn has_news(&self) -> bool {
+        !self.notes.is_empty() || self.untold.is_some()
     }
 
     /// Returns the next thing to do with the store.
