@@ -134,7 +134,7 @@ pub fn run(routes: impl FnOnce(Builder) -> Builder) -> ExitCode {
     if command == Command::Check {
         match Acceptor::load(&config) {
             Ok(acceptor) => {
-                // A device whose clock is wrong must be able to serve; whoever asks is told.
+                // A device whose clock is wrong must be able to serve; `check` tells of such dates.
                 report.faults.extend(acceptor.iter().flat_map(|found| found.doubts.clone()));
             }
             Err(faults) => report.faults.extend(faults),

@@ -22,33 +22,10 @@ pub(super) fn serve(
     load: impl Fn() -> Result<Loaded, Vec<String>> + Send + 'static,
     routes: impl FnOnce(Builder) -> Builder,
 ) -> ExitCode {
-    let log_lines_dropped = log_queue::install(config.log);
-    // Deadlines act up to a tick late.
-    let drain = config.deadlines.drain + config.tick;
-    raise_descriptor_limit();
-    #[cfg(feature = "tls")]
-    let config_of_tls = config.clone();
-    let (workers, watched) = (config.workers, config.watch.clone());
-    let notify = Notify::from_environment();
-    let builder = Server::builder().config(config).log_lines_dropped(log_lines_dropped);
-    let builder = match activation::adopt(builder) {
-        Ok(builder) => builder,
-        Err(fault) => {
-            complain(fault);
-            return ExitCode::from(REFUSED);
-        }
-    };
-    let signals = signals::keep();
-    let ended = routes(builder).build().and_then(|server| {
-        let handle = server.handle();
-        notify.feed_watchdog(handle.clone(), workers)?;
-        watch::start(watched, handle.clone())?;
-        let load: Box<Load> = Box::new(load);
-        #[cfg(feature = "tls")]
-        let load = tls_files::watch(&config_of_tls, handle.clone(), load)?;
-        Watcher { handle, notify: notify.clone(), load, drain }.start(signals?)?;
-        notify.ready();
+    let ended = begin(config, Box::new(load), routes).and_then(|server| {
         let mut rest = Rest::default();
+        // What it took to begin is free.
+        at_rest::give_back();
         server.run_with(|stats| rest.look(Instant::now, stats, at_rest::give_back))
     });
     let status = match ended {
@@ -71,6 +48,36 @@ pub(super) fn serve(
     };
     log::logger().flush();
     status
+}
+
+/// Builds the server, and starts what the program has beside it. What is built takes tens of
+/// kilobytes of stack on its way to the heap: the loop uses these pages afterwards.
+#[inline(never)]
+fn begin(
+    config: Config,
+    load: Box<Load>,
+    routes: impl FnOnce(Builder) -> Builder,
+) -> Result<Server, Error> {
+    let log_lines_dropped = log_queue::install(config.log);
+    // Deadlines act up to a tick late.
+    let drain = config.deadlines.drain + config.tick;
+    raise_descriptor_limit();
+    #[cfg(feature = "tls")]
+    let config_of_tls = config.clone();
+    let (workers, watched) = (config.workers, config.watch.clone());
+    let notify = Notify::from_environment();
+    let builder = Server::builder().config(config).log_lines_dropped(log_lines_dropped);
+    let builder = activation::adopt(builder).map_err(|text| Error::Config { text })?;
+    let signals = signals::keep();
+    let server = routes(builder).build()?;
+    let handle = server.handle();
+    notify.feed_watchdog(handle.clone(), workers)?;
+    watch::start(watched, handle.clone())?;
+    #[cfg(feature = "tls")]
+    let load = tls_files::watch(&config_of_tls, handle.clone(), load)?;
+    Watcher { handle, notify: notify.clone(), load, drain }.start(signals?)?;
+    notify.ready();
+    Ok(server)
 }
 
 /// Each connection takes a descriptor: raises the limit of the process to the maximum allowed.

@@ -386,7 +386,7 @@ impl Builder {
 /// # #[allow(unreachable_code)] Ok::<(), heartwheel::Error>(())
 /// ```
 pub struct Server {
-    pub(crate) inner: EventLoop,
+    pub(crate) inner: Box<EventLoop>,
 }
 
 /// How a server ended.

@@ -202,7 +202,7 @@ impl Shared {
 
     /// Sends commands of a thread that may wait until there is room for them. Returns whether the
     /// loop is still there.
-    #[cfg(feature = "cluster")]
+    #[cfg(any(feature = "store", feature = "cluster"))]
     pub fn send_patiently(&self, commands: Vec<Command>) -> bool {
         let bytes = commands.iter().map(Command::bytes).sum();
         self.send_from_worker(Batch { from: None, commands, bytes })

@@ -300,7 +300,7 @@ impl Handle {
 
     /// Gives the server messages of the log that it follows, and waits until there is room for
     /// them. Returns whether the server is still there.
-    #[cfg(feature = "cluster")]
+    #[cfg(any(feature = "store", feature = "cluster"))]
     pub(crate) fn logged_patiently(&self, logged: Vec<Logged>) -> bool {
         let commands = logged.into_iter().map(|one| Command::Logged(Box::new(one)));
         self.shared.send_patiently(commands.collect())

@@ -21,7 +21,6 @@ use crate::core::store::{Budget, PAGE_BYTES, Pages, Ring};
 use crate::core::topics::{EventId, Kept};
 use crate::system::spawn::spawn;
 use crate::threads::handle::Handle;
-use crate::threads::handle::SendError;
 
 /// The loop's end.
 #[derive(Debug)]
@@ -294,8 +293,10 @@ struct Keeper<P> {
     is_spent: bool,
     figures: Arc<Figures>,
     handle: Handle,
-    /// Appended, and not yet on flash.
-    waiting: Vec<(Option<Ticket>, EventId)>,
+    /// How many events were appended that are not yet on flash, and those of them whose publishers
+    /// wait for that.
+    uncommitted: usize,
+    waiting: Vec<(Ticket, EventId)>,
     /// When to commit; while the disk fails, when to try it again.
     due_at: Option<StdInstant>,
     began: StdInstant,
@@ -330,6 +331,7 @@ impl<P: Pages> Keeper<P> {
             is_spent: false,
             figures,
             handle,
+            uncommitted: 0,
             waiting: Vec::new(),
             due_at: None,
             began,
@@ -376,13 +378,14 @@ impl<P: Pages> Keeper<P> {
         let appended = self.ring.append(&mut self.pages, kept);
         self.figures.end_work();
         self.spend_since(written);
-        match appended {
-            Ok(true) => self.waiting.push((ticket, id)),
-            Ok(false) => self.lose(id, ticket),
-            Err(error) => {
-                self.waiting.push((ticket, id));
-                return self.fail(&error);
-            }
+        if let Ok(false) = appended {
+            self.lose(id, ticket);
+        } else {
+            self.uncommitted += 1;
+            self.waiting.extend(ticket.map(|ticket| (ticket, id)));
+        }
+        if let Err(error) = appended {
+            return self.fail(&error);
         }
         // Positions alone may wait longer.
         let at = StdInstant::now() + self.sync;
@@ -439,7 +442,7 @@ impl<P: Pages> Keeper<P> {
         if !self.figures.is_failing.swap(true, Ordering::Relaxed) {
             warn!("store failing: {error}: events stay in memory alone");
         }
-        self.figures.lost.fetch_add(self.waiting.len(), Ordering::Relaxed);
+        self.figures.lost.fetch_add(self.uncommitted, Ordering::Relaxed);
         self.answer_all(false);
         self.due_at = Some(StdInstant::now() + RETRY_AFTER);
     }
@@ -447,7 +450,7 @@ impl<P: Pages> Keeper<P> {
     fn lose(&mut self, id: EventId, ticket: Option<Ticket>) {
         self.ring.lose(id);
         self.figures.lost.fetch_add(1, Ordering::Relaxed);
-        self.answer(ticket, None);
+        self.tell(ticket.map(|ticket| Logged::Kept(ticket, None)).into_iter().collect());
         self.due_at.get_or_insert_with(|| StdInstant::now() + self.sync);
     }
 
@@ -456,17 +459,15 @@ impl<P: Pages> Keeper<P> {
     }
 
     fn answer_all(&mut self, is_kept: bool) {
-        for (ticket, id) in std::mem::take(&mut self.waiting) {
-            self.answer(ticket, is_kept.then_some(id));
-        }
+        self.uncommitted = 0;
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let told = waiting.map(|(ticket, id)| Logged::Kept(ticket, is_kept.then_some(id)));
+        self.tell(told.collect());
     }
 
-    fn answer(&self, ticket: Option<Ticket>, id: Option<EventId>) {
-        let Some(ticket) = ticket else { return };
-        // The loop takes what waits there before long.
-        while self.handle.logged(Logged::Kept(ticket, id)) == Err(SendError::Full) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+    fn tell(&self, told: Vec<Logged>) {
+        // Nobody waits any more where the loop has ended.
+        let _ = told.is_empty() || self.handle.logged_patiently(told);
     }
 
     /// Returns whether there is budget for a page, perhaps after a wait.

@@ -542,7 +542,7 @@ def latency(program):
 
 
 def memory(program):
-    """What each other bridge owns at rest: 32 of them, an event through each."""
+    """What each other bridge owns at rest: 32 of them, 100 events through each."""
     broker, owned = Broker(), []
     for count in (1, 32):
         keys = {}
@@ -552,8 +552,11 @@ def memory(program):
         server = Server(program, **keys)
         until("all are connected",
               lambda: server.figure("heartwheel_bridge_connected") == count)
-        server.post("load", b"x" * 200)
-        server.has_sent(count)
+        for _ in range(100):
+            server.post("load", b"x" * 200)
+        server.has_sent(100 * count)
+        # The program gives memory back a second after it has come to rest.
+        time.sleep(3)
         with open("/proc/%d/smaps_rollup" % server.process.pid) as text:
             owned.append(int(re.search(r"^Anonymous: +(\d+) kB", text.read(), re.M).group(1)))
         stop(server.process)

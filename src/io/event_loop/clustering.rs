@@ -9,9 +9,9 @@ use crate::threads::cluster::People;
 
 impl EventLoop {
     /// Follows the log of the cluster, if there is one, whether Redis is there or not.
-    pub(super) fn with_cluster(mut self) -> io::Result<EventLoop> {
+    pub(super) fn begin_cluster(&mut self) -> io::Result<()> {
         let config = self.engine.config();
-        let Some(url) = config.cluster.redis.clone() else { return Ok(self) };
+        let Some(url) = config.cluster.redis.clone() else { return Ok(()) };
         let machine_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let cluster = Cluster::start(config, &url, &machine_name, &self.handle())?;
         #[cfg(feature = "presence")]
@@ -23,7 +23,7 @@ impl EventLoop {
         let now = self.outside.clock.now();
         self.engine.follow_log_when_reached(now);
         self.outside.cluster = Some(cluster);
-        Ok(self)
+        Ok(())
     }
 
     /// Gives the log what was published since the last call.

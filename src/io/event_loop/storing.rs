@@ -18,12 +18,11 @@ use crate::threads::store::Store;
 impl EventLoop {
     /// Takes the events of durable topics from the store, and gives it those that come. Whatever is
     /// wrong with its file, the server goes on.
-    pub(super) fn with_store(mut self) -> EventLoop {
+    pub(super) fn begin_store(&mut self) {
         let settings = self.engine.config().store.clone();
         if let Some(path) = settings.file.as_deref().filter(|_| !settings.topics.is_empty()) {
             self.outside.store = Some(self.open_store(path, &settings));
         }
-        self
     }
 
     fn open_store(&mut self, path: &Path, settings: &Settings) -> Store {

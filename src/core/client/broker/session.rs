@@ -388,6 +388,10 @@ impl Session {
             self.pending.remove(index);
             tell(heard);
         }
+        if self.pending.is_empty() {
+            // A bridge at rest owns nothing.
+            self.pending = VecDeque::new();
+        }
         Ok(())
     }
 
