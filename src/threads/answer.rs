@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::threads::handle::SendError;
 
-/// Makes a place for an answer: who answers has one end, who waits the other.
+/// Makes a place for an answer: the answering side has one end, the waiting side the other.
 pub(super) fn answer<T>() -> (Answerer<T>, Awaited<T>) {
     let place = Arc::new(Place { answer: Mutex::new(Answer::None), changed: Condvar::new() });
     (Answerer(place.clone()), Awaited(place))
@@ -18,7 +18,7 @@ pub(super) fn answer<T>() -> (Answerer<T>, Awaited<T>) {
 /// The end of the one who answers. When it is dropped, no answer comes any more.
 pub(super) struct Answerer<T>(Arc<Place<T>>);
 
-/// The end of the one who waits.
+/// The end of the waiting side.
 pub(super) struct Awaited<T>(Arc<Place<T>>);
 
 struct Place<T> {

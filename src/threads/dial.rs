@@ -341,8 +341,8 @@ impl Dial {
         self
     }
 
-    /// Trusts one certificate alone, that with this SHA-256 of its DER, whoever has signed it and
-    /// whatever names it bears.
+    /// Trusts one certificate alone, that with this SHA-256 of its DER, no matter which authority
+    /// has signed it and what names it bears.
     #[cfg(feature = "tls")]
     pub fn pin(mut self, sha256: [u8; 32]) -> Dial {
         self.tls.files.pin = Some(sha256);

@@ -213,7 +213,7 @@ impl Connection {
 
     /// Has a complete request wait for its answer.
     pub fn begin_deciding(&mut self, now: Instant, pending: Pending) {
-        debug_assert!(pending.request.is_none(), "whoever is asked is given it then");
+        debug_assert!(pending.request.is_none(), "what is asked is given it then");
         self.route = RouteIndex::new(pending.route);
         self.enter(now, Phase::Deciding(Box::new(pending)));
     }
@@ -273,7 +273,7 @@ impl Connection {
 
     /// Goes on with a request that was let in.
     pub fn go_on(&mut self, pending: Pending) {
-        debug_assert!(pending.request.is_none(), "whoever was asked about it has given it back");
+        debug_assert!(pending.request.is_none(), "what was asked has given it back");
         if let Some(place) = self.pending_mut() {
             *place = pending;
         }

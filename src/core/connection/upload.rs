@@ -41,7 +41,7 @@ pub(crate) struct Upload {
     keep: bool,
 }
 
-/// Who has the handler's state.
+/// Where the handler's state is.
 #[derive(Debug)]
 enum With {
     /// Nobody: the handler was not asked.

@@ -297,8 +297,8 @@ impl fmt::Debug for TableReport {
     }
 }
 
-/// A command that few applications give. Whoever gives it brings along how the engine does it, so
-/// that a program which gives none does not carry the code.
+/// A command that few applications give. Its giver brings along how the engine does it, so that a
+/// program which gives none does not carry the code.
 pub struct Order {
     /// The bytes that it carries, for the bound on commands in flight.
     pub bytes: usize,

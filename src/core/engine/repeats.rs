@@ -261,7 +261,7 @@ mod tests {
         assert!(repeats.clients.len() > 90);
     }
 
-    // Whoever has just published would have been the first to be looked at behind all others.
+    // The publisher of the last event would have been the first to be looked at behind all others.
     #[test]
     fn where_all_publish_the_one_that_has_just_published_stays() {
         let mut repeats = Repeats::default();

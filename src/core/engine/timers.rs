@@ -218,7 +218,7 @@ impl Engine {
         }
     }
 
-    /// Sets a timer of the server's own. Whoever asks keeps within `limits.timers`.
+    /// Sets a timer of the server's own. The caller keeps within `limits.timers`.
     pub fn call_after(&mut self, now: Instant, span: Duration, call: Call) {
         self.stats.timers_set += 1;
         self.timers.push(now, span, call);

@@ -1,4 +1,4 @@
-//! Who waits to learn that a connection ends.
+//! What waits to learn that a connection ends.
 //!
 //! A watch stands here until its connection is of no more use to its handler, and is then dropped:
 //! that tells. All are looked through when a turn ends: as many as there are threads that have

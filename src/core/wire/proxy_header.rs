@@ -136,7 +136,7 @@ fn source_of(addresses: &[u8]) -> Option<SocketAddr> {
     }
 }
 
-/// Returns whether an address can be a client's: `::` means none to whoever keeps it.
+/// Returns whether an address can be a client's: `::` means none to a proxy that keeps it.
 fn is_somebody(address: &SocketAddr) -> bool {
     !address.ip().is_unspecified()
 }

@@ -23,7 +23,7 @@ use super::{by_speed, number, provider};
 pub(crate) struct ConnectorFiles {
     /// PEM: who may sign the server's certificate.
     pub ca: Option<PathBuf>,
-    /// The SHA-256 of the one certificate that the server may show, whoever has signed it.
+    /// The SHA-256 of the one certificate that the server may show; its signer does not matter.
     pub pin: Option<[u8; 32]>,
     /// PEM: the chain that the client shows, and its key.
     pub certificate: Option<(PathBuf, PathBuf)>,

@@ -22,7 +22,7 @@ pub fn lines(request: &Request, passed: &PassedHeaders) -> Lines {
     lines
 }
 
-/// The longest `tracestate` that is passed on: whoever reads it has to take that much.
+/// The longest `tracestate` that is passed on: each service behind this one has to take that much.
 const STATE_BYTES_MAX: usize = 512;
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ pub(crate) struct Desk {
     pub overhead: usize,
     /// What all connections hold of records that are under way.
     pub held_bytes: usize,
-    /// The most that they may: beyond it who holds more ends.
+    /// The most that they may: a handshake that would hold more ends.
     pub held_bytes_max: usize,
     pub figures: TlsFigures,
     /// The socket of a connection that has just ended with an alert: a reset must not discard that.

@@ -265,7 +265,7 @@ impl Tls {
         desk.figures.count_failure(failure.label);
         let peer = shaking.client.or_else(|| stream.lend().peer());
         let peer = peer.map_or_else(|| "unix".into(), |peer| peer.to_string());
-        // Whoever only looks whether the port is open says nothing.
+        // A peer that only looks whether the port is open says nothing.
         let level = if failure.label == "eof" { Level::Debug } else { Level::Info };
         log!(level, "tls refused peer={peer} reason={}: {}", failure.label, failure.text);
     }
