@@ -1,11 +1,12 @@
 //! A chat in the browser that misses nothing, and shows who is there: open
-//! http://127.0.0.1:8765/?name=Ann and http://127.0.0.1:8765/?name=Bob, stop the network or the
-//! server's clock, come back. The browser client resumes with the last id it saw.
+//! http://127.0.0.1:8765/chat?name=Ann and http://127.0.0.1:8765/chat?name=Bob, stop the network or
+//! the server's clock, come back. The browser client resumes with the last id it saw.
 //!
 //! `cargo run --features presence --example chat`
 
+use heartwheel::config::ConfigError;
 use heartwheel::http::{Request, Response};
-use heartwheel::{Config, Route, Server, app};
+use heartwheel::{Builder, Config, Route, Server, app};
 
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>chat</title>
 <script src="/heartwheel.js"></script>
@@ -41,13 +42,27 @@ fn page(_: &Request) -> Response {
     Response::new(200).bytes("text/html; charset=utf-8", PAGE)
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn chat() -> Result<Builder, ConfigError> {
     let mut config = Config::default();
     config.set("topics.presence", "chat")?;
-    // The program's routes bring topics, /ws and the browser client; a later route wins.
-    app::routes(Server::builder().config(config))
-        .route(Route::get("/", page).inline())
-        .listen("127.0.0.1:8765")?
-        .run()?;
+    // The program's routes bring topics, /ws and the browser client.
+    let builder = app::routes(Server::builder().config(config));
+    Ok(builder.route(Route::get("/chat", page).inline()))
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    chat()?.listen("127.0.0.1:8765")?.run()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heartwheel::MemoryNetwork;
+
+    #[test]
+    fn it_can_be_served() {
+        let served = chat().unwrap().listen_memory(&MemoryNetwork::new());
+        assert!(served.is_ok(), "{:?}", served.err());
+    }
 }
