@@ -252,7 +252,7 @@ impl Drop for Database {
     }
 }
 
-// FAULTS 260, 263, 269.
+// FAULTS 260, 262, 263, 269.
 #[test]
 fn a_hosts_sessions_outlast_connections() {
     let program = build("tests/ffi/sessions.c", &[]);
@@ -275,7 +275,9 @@ fn a_hosts_sessions_outlast_connections() {
     redis.args(["--port", "0", "--save", "", "--unixsocket", &socket]).current_dir(&folder);
     let mut redis = redis.stdout(Stdio::null()).spawn().unwrap();
     within(PATIENCE, "Redis listens", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
-    let output = Command::new(&program).arg(format!("unix:{socket}")).output().unwrap();
+    let mut command = Command::new(&program);
+    command.args([redis.id().to_string(), format!("unix:{socket}")]);
+    let output = command.output().unwrap();
     redis.kill().unwrap();
     redis.wait().unwrap();
     fs::remove_dir_all(&folder).unwrap();

@@ -486,6 +486,10 @@ int heartwheel_publish_binary_to(heartwheel *, heartwheel_peer client, const cha
  * _NO_PRESENCE bear the reference that is put into *reference_or_null. The server tells it of the
  * topics that its key topics.presence names, to those who may subscribe to them.
  *
+ * A server's own peers are members of what heartwheel_subscribe has subscribed them to, and hear of
+ * others as messages of "$presence.TOPIC", in JSON; a host that wants to know it of its own server
+ * connects a client to it.
+ *
  * Who joins and leaves comes as events of the topic "$presence.TOPIC", which is subscribed to as any
  * other: a HEARTWHEEL_TOPIC_TEXT for all who did so in the same quarter of a second, at least 1 s
  * after it happened; whoever is back by then has not left. To know at any time who is there,

@@ -205,6 +205,8 @@ int main(void)
     CHECK(member.change == HEARTWHEEL_HAS_JOINED && member.info == NULL);
     CHECK(strtoull(member.connection, NULL, 10) == peer);
 
+    CHECK_IS(heartwheel_subscribe(server, peer, "$presence.room"), HEARTWHEEL_OK);
+
     heartwheel_peer plain;
     CHECK_IS(heartwheel_connect(server, plain_url, NULL, 0, &plain), HEARTWHEEL_OK);
     bad_calls_are_answered(ann, plain, peer);
@@ -227,6 +229,14 @@ int main(void)
     CHECK_IS(heartwheel_event_count(server), 2);
     member = member_at(0);
     CHECK_IS(member.change, HEARTWHEEL_HAS_LEFT);
+    uint8_t *told;
+    size_t len;
+    CHECK_IS(read_frame(server, fd, &told, &len), 1);
+    CHECK_IS(strncmp((char *)told, "{\"count\":3}", 11), 0);
+    free(told);
+    CHECK_IS(read_frame(server, fd, &told, &len), 1);
+    CHECK(strstr((char *)told, "\"left\":[{\"identity\":null") != NULL);
+    free(told);
     CHECK(strcmp(member.info, "Bob") == 0);
     CHECK_IS(heartwheel_presence(server, bob, "room", NULL), HEARTWHEEL_E_GONE);
 

@@ -3,8 +3,14 @@
  * thaws badly. FAULTS 260, 263, 269. Clean under valgrind.
  *
  *     sessions STORE...    each store, "sqlite:FILE" or a URL of Redis, is shared by two servers
+ *     sessions PID STORE   as above; then Redis, which is this process, is killed
  */
 #include "check.h"
+
+#include <pthread.h>
+
+/* The thread that is inside the handles: none of the library's calls anything here. */
+static pthread_t host_thread;
 
 /* What is kept with a peer. */
 struct tally {
@@ -45,6 +51,7 @@ static void drop(struct tally *tally)
 static void calls_are_refused(void)
 {
     heartwheel_event event = {sizeof event, 0, 0, 0, 0, NULL, 0, 0};
+    CHECK(pthread_equal(pthread_self(), host_thread));
     if (world.server == NULL)
         return;
     CHECK_IS(heartwheel_turn(world.server), HEARTWHEEL_E_ARGUMENT);
@@ -106,12 +113,17 @@ static heartwheel_sessions sessions_of(const char *key, const char *store)
     return sessions;
 }
 
+static const char *save = "10s";
+
 static host start(const char *store)
 {
     host host;
     /* Raw sockets answer no pings. */
-    const char *toml = "[sessions]\nbytes = 64\nsave = \"10s\"\n[heartbeat]\ninterval = \"5m\"\n"
-                       "[deadlines]\nread_idle = \"30m\"";
+    char toml[256];
+    snprintf(toml, sizeof toml,
+             "[sessions]\nbytes = 64\nsave = \"%s\"\n[heartbeat]\ninterval = \"5m\"\n"
+             "[deadlines]\nread_idle = \"30m\"",
+             save);
     CHECK_IS(heartwheel_new(toml, &host.server), HEARTWHEEL_OK);
     heartwheel_sessions sessions = sessions_of("query:sid", store);
     CHECK_IS(heartwheel_route_sessions(host.server, "/tally", &sessions), HEARTWHEEL_OK);
@@ -472,8 +484,45 @@ static void a_client_moves_between_servers(const char *store)
     CHECK_IS(world.alive, 0);
 }
 
+static int lines_of_failure;
+
+/* No other thread than the host's writes a line. */
+static void hear(void *user, int level, const char *line)
+{
+    (void)user;
+    CHECK(pthread_equal(pthread_self(), host_thread));
+    CHECK(strstr(line, "secret") == NULL);
+    lines_of_failure += level == HEARTWHEEL_LOG_WARN && strstr(line, "cannot be kept") != NULL;
+}
+
+/* A store that ends: the host is told, by the event and by the log; nobody gets an empty session. */
+static void a_store_that_fails_is_told(const char *store, pid_t pid)
+{
+    static const char *const lines =
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    heartwheel_set_log(hear, NULL);
+    save = "1s";
+    host host = start(store);
+    int fd;
+    heartwheel_peer peer;
+    CHECK_IS(open_tally(host.server, host.port, "/tally?sid=secret-1", &fd, &peer), 0);
+    count(host.server, fd, 1);
+    CHECK_IS(kill(pid, SIGKILL), 0);
+    count(host.server, fd, 1);
+    heartwheel_event event = handle_until(host.server, HEARTWHEEL_UNSAVED);
+    CHECK(event.peer == peer && bears(event, "store"));
+    CHECK_ANSWER(ask(host.server, host.port, "GET /tally?sid=secret-2", lines, ""), "503", "session");
+    CHECK_IS(lines_of_failure, 1);
+    hang_up(host.server, fd);
+    heartwheel_free(host.server);
+    CHECK_IS(world.alive, 0);
+    heartwheel_set_log(NULL, NULL);
+}
+
 int main(int argc, char **argv)
 {
+    host_thread = pthread_self();
     what_is_wrong_is_answered();
     a_client_goes_on();
     a_newer_connection_has_what_the_older_had();
@@ -481,8 +530,11 @@ int main(int argc, char **argv)
     a_host_that_freezes_badly_loses_nothing_that_was_saved();
     a_host_that_refuses_to_thaw_leaves_what_was_saved();
     what_is_never_opened_is_discarded();
-    for (int i = 1; i < argc; i++)
+    pid_t pid = argc == 3 ? (pid_t)atoi(argv[1]) : 0;
+    for (int i = pid > 0 ? 2 : 1; i < argc; i++)
         a_client_moves_between_servers(argv[i]);
+    if (pid > 0)
+        a_store_that_fails_is_told(argv[2], pid);
     puts("sessions: ok");
     return 0;
 }
