@@ -18,6 +18,8 @@ mod figures;
 mod metrics;
 #[path = "operator/monitoring.rs"]
 mod monitoring;
+#[path = "operator/pages.rs"]
+mod pages;
 #[path = "operator/table.rs"]
 mod table;
 

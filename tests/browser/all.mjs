@@ -8,6 +8,7 @@ import { browser } from "./support.mjs";
 
 await import("./client.mjs");
 await import("./page.mjs");
+await import("./nodes.mjs");
 await import("./snippets.mjs");
 await import("./foreign.mjs");
 await import("./compressed.mjs");

@@ -599,14 +599,16 @@ def registry():
 
     until("both are told", lambda: set(rows(nodes[0])) == {"a", "b"}, 20)
     row = rows(nodes[0])["b"]
-    assert set(row) == {"node", "instance", "started_at", "connections", "lag_ms", "draining", "seen_ms"}, row
+    assert set(row) == {"node", "instance", "started_at", "connections", "lag_ms", "draining", "seen_ms", "version",
+                        "gaps"}, row
+    assert re.fullmatch(r"\d+\.\d+\.\d+", row["version"]) and row["gaps"] == 0, row
     assert not row["draining"] and abs(row["started_at"] - time.time()) < 60 and row["seen_ms"] < 20000
     assert nodes[0].figure("heartwheel_cluster_nodes") == 2
     # One that drains says so, and is gone when it has ended.
     hub = Hub(nodes[1], "0123456789abcdef")
     nodes[1].signal(signal.SIGTERM)
     key = "hw:{heartwheel}:nodes"
-    until("the drain is told", lambda: (redis.ask("HGET", key, "b") or b"").endswith(b" 1"), 5)
+    until("the drain is told", lambda: (redis.ask("HGET", key, "b") or b"").split()[5:6] == [b"1"], 5)
     hub.socket.close()
     until("it is gone", lambda: redis.ask("HGET", key, "b") is None, 40)
     # One that dies is gone within 30 s.

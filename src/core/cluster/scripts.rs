@@ -110,8 +110,9 @@ return found
 
 /// Returns what a server says of itself.
 pub fn said_of(node: &Node) -> String {
-    let Node { instance, started_ms, connections, lag_ms, is_draining, .. } = node;
-    format!("{instance} {started_ms} {connections} {lag_ms} {}", u8::from(*is_draining))
+    let Node { instance, started_ms, connections, lag_ms, is_draining, version, gaps, .. } = node;
+    let drains = u8::from(*is_draining);
+    format!("{instance} {started_ms} {connections} {lag_ms} {drains} {version} {gaps}")
 }
 
 /// Reads the answer of [`REGISTER`]. What cannot be read is left out.
@@ -125,14 +126,19 @@ pub fn read_nodes(answer: &Value) -> Box<[Node]> {
 fn read_node(parts: &[Value]) -> Option<Node> {
     let Value::Number(age) = &parts[1] else { return None };
     let words: Vec<&str> = parts[2].text()?.split(' ').collect();
-    let [instance, started_ms, connections, lag_ms, is_draining] = words[..] else { return None };
+    // Another version of the program may say less, or more.
+    let [instance, started_ms, connections, lag_ms, is_draining, rest @ ..] = &words[..] else {
+        return None;
+    };
     Some(Node {
         name: parts[0].text()?.into(),
-        instance: instance.into(),
+        instance: (*instance).into(),
         started_ms: started_ms.parse().ok()?,
         connections: connections.parse().ok()?,
         lag_ms: lag_ms.parse().ok()?,
-        is_draining: is_draining == "1",
+        is_draining: *is_draining == "1",
+        version: rest.first().copied().unwrap_or_default().into(),
+        gaps: rest.get(1).and_then(|gaps| gaps.parse().ok()).unwrap_or(0),
         seen_ms: u64::try_from(*age).unwrap_or(0),
     })
 }
@@ -314,6 +320,8 @@ mod tests {
             connections: 7,
             lag_ms: 5,
             is_draining: true,
+            version: "1.2.3".into(),
+            gaps: 6,
             seen_ms: 40,
         };
         let bytes = |text: &str| Value::Bytes(text.as_bytes().to_vec());
@@ -322,11 +330,22 @@ mod tests {
         let answer = Value::List([odd, good].concat());
         assert_eq!(*read_nodes(&answer), *std::slice::from_ref(&node));
         assert!(read_nodes(&Value::Nil).is_empty());
+        for (said, version, gaps) in [
+            ("0123 1 2 3 0", "", 0),
+            ("0123 1 2 3 0 x", "x", 0),
+            ("0123 1 2 3 0 x -1", "x", 0),
+            ("0123 1 2 3 0 x 4 and more", "x", 4),
+        ] {
+            let answer = Value::List(vec![bytes("a"), Value::Number(1), bytes(said)]);
+            let read = read_nodes(&answer);
+            assert_eq!((&*read[0].version, read[0].gaps), (version, gaps), "{said}");
+        }
         assert_eq!(
             node.row(2),
             concat!(
                 r#"{"node":"a","instance":"0123","started_at":1700000000,"#,
-                r#""connections":7,"lag_ms":5,"draining":true,"seen_ms":42}"#
+                r#""connections":7,"lag_ms":5,"draining":true,"seen_ms":42,"#,
+                r#""version":"1.2.3","gaps":6}"#
             )
         );
     }

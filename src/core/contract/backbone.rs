@@ -126,6 +126,10 @@ pub struct Node {
     pub lag_ms: u64,
     /// It drains.
     pub is_draining: bool,
+    /// The version of its program.
+    pub version: String,
+    /// Gaps that its subscribers were told since it had joined.
+    pub gaps: u64,
     /// How long ago it has said so.
     pub seen_ms: u64,
 }
@@ -142,6 +146,8 @@ impl Node {
             .number("lag_ms", self.lag_ms)
             .raw("draining", if self.is_draining { "true" } else { "false" })
             .number("seen_ms", self.seen_ms + age_ms)
+            .string("version", &self.version)
+            .number("gaps", self.gaps)
             .end()
     }
 }

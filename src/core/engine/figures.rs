@@ -7,6 +7,8 @@ use crate::core::engine::Engine;
 use crate::core::engine::tickets::Unpublished;
 use crate::core::ground::json::Object;
 use crate::core::ground::time::Instant;
+#[cfg(feature = "cluster")]
+use crate::core::observe::cluster::ClusterFigures;
 use crate::core::observe::figures::Surroundings;
 use crate::core::observe::stats::Vitals;
 use crate::core::topics::Payload;
@@ -56,9 +58,15 @@ impl Engine {
     }
 
     /// Returns whether somebody is told the figures each second.
-    #[cfg(feature = "bridge")]
+    #[cfg(any(feature = "bridge", feature = "cluster"))]
     pub fn tells_figures(&self) -> bool {
         self.reports.figures_at.is_some()
+    }
+
+    /// Sets what is told of the cluster.
+    #[cfg(feature = "cluster")]
+    pub fn set_cluster_figures(&mut self, figures: ClusterFigures) {
+        self.reports.cluster = Some(Box::new(figures));
     }
 
     /// Returns the state of the loop.
@@ -77,6 +85,8 @@ impl Engine {
         let around = Surroundings {
             #[cfg(feature = "bridge")]
             bridges: self.bridged.figures().to_vec(),
+            #[cfg(feature = "cluster")]
+            cluster: self.reports.cluster.clone(),
             ..Surroundings::default()
         };
         let object = Object::new()

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use crate::core::engine::queue::pop;
 use crate::core::ground::id::ConnectionId;
 use crate::core::ground::time::Instant;
+#[cfg(feature = "cluster")]
+use crate::core::observe::cluster::ClusterFigures;
 use crate::core::observe::versions::Versions;
 use crate::core::wire::http;
 
@@ -19,6 +21,9 @@ pub(super) struct Reports {
     pub figures_at: Option<Instant>,
     /// Which clients of `/ws` have said who they are.
     pub versions: Versions,
+    /// What is told of the cluster, if there is one.
+    #[cfg(feature = "cluster")]
+    pub cluster: Option<Box<ClusterFigures>>,
     pub date: Date,
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::core::ground::decimal::Decimal;
+use crate::core::ground::json::Object;
 use crate::core::observe::metrics::Exposition;
 
 /// The figures of a server's part in a cluster.
@@ -29,6 +30,22 @@ pub struct ClusterFigures {
 }
 
 impl ClusterFigures {
+    /// Returns how many gaps were told since the server had joined.
+    pub fn gaps_told(&self) -> u64 {
+        let gaps = self.gaps.iter().filter(|(reason, _)| *reason != "joined");
+        gaps.map(|(_, count)| count).sum()
+    }
+
+    /// Returns the member of `$stats`.
+    pub fn object(&self) -> String {
+        Object::new()
+            .raw("connected", if self.is_connected { "true" } else { "false" })
+            .number("nodes", self.nodes)
+            .number("lag_ms", self.lag.as_millis() as u64)
+            .number("gaps", self.gaps_told())
+            .end()
+    }
+
     /// Writes all figures.
     pub fn write(&self, out: &mut Exposition) {
         let help = "Whether the log of the cluster is read.";

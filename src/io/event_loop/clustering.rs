@@ -33,6 +33,9 @@ impl EventLoop {
             cluster.give(publication);
         }
         cluster.note(self.engine.len(), self.engine.is_draining());
+        if self.engine.tells_figures() {
+            self.engine.set_cluster_figures(cluster.figures());
+        }
         #[cfg(feature = "presence")]
         if let Some(people) = &self.outside.people {
             while let Some(change) = self.engine.poll_member_change() {

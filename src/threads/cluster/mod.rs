@@ -229,13 +229,16 @@ impl Shared {
 
     /// Returns what the registry is told.
     fn node(&self) -> Node {
+        let figures = self.figures();
         Node {
             name: self.node.clone(),
             instance: self.process.clone(),
             started_ms: self.started_ms,
             connections: self.connections.load(Ordering::Relaxed) as u64,
-            lag_ms: self.figures().lag.as_millis() as u64,
+            lag_ms: figures.lag.as_millis() as u64,
             is_draining: self.is_draining.load(Ordering::Relaxed),
+            version: env!("CARGO_PKG_VERSION").into(),
+            gaps: figures.gaps_told(),
             seen_ms: 0,
         }
     }

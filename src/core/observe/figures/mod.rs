@@ -214,6 +214,11 @@ impl Snapshot<'_> {
             Some((prefix, inner)) => object.raw(prefix, &inner.end()),
             None => object,
         };
+        #[cfg(feature = "cluster")]
+        let object = match &self.around.cluster {
+            Some(cluster) => object.raw("cluster", &cluster.object()),
+            None => object,
+        };
         #[cfg(feature = "bridge")]
         let object = match self.around.bridges.is_empty() {
             true => object,

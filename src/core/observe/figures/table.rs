@@ -332,10 +332,13 @@ pub const FIGURES: &[Figure] = &[
         Read::Gauge(|s| s.subscriptions),
     ),
     #[cfg(feature = "presence")]
-    figure(
-        "heartwheel_presence_members",
-        "Members of topics that tell who is on them (`topics.presence`).",
-        Read::Gauge(|s| s.presence_members),
+    told(
+        figure(
+            "heartwheel_presence_members",
+            "Members of topics that tell who is on them (`topics.presence`).",
+            Read::Gauge(|s| s.presence_members),
+        ),
+        Member::Number("presence_members"),
     ),
     #[cfg(feature = "presence")]
     figure(
