@@ -2,6 +2,9 @@
 
 mod common;
 
+#[cfg(feature = "cluster")]
+#[path = "presence/cluster.rs"]
+mod cluster;
 #[path = "presence/engine.rs"]
 mod engine;
 #[path = "presence/model.rs"]

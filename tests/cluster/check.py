@@ -169,12 +169,13 @@ class Between:
 class Node:
     """The program, as a node of a cluster."""
 
-    def __init__(self, url, name, is_awaited=True, env=None, **keys):
+    def __init__(self, url, name, is_awaited=True, env=None, config=None, **keys):
         self.name = name
         self.path = os.path.join(work, "node-%s-%d.log" % (name, free_port()))
         words = {"cluster.redis": url, "cluster.node": name, "cluster.grace": "1s", "workers": 0,
                  "topics.retain_events": 100000, "topics.retain_bytes": "64m", **keys}
         words = [word for pair in words.items() for word in ("--set", "%s=%s" % pair)]
+        words += ["--config", config] if config else []
         with open(self.path, "w") as log:
             self.process = start(program, "--listen", "127.0.0.1:0", "--set", "admin_listen=127.0.0.1:0", *words,
                                  log=log, env={**os.environ, "RUST_BACKTRACE": "0", **(env or {})})
@@ -798,11 +799,18 @@ class Hub:
                 assert message["op"] != "error", message
 
 
-def people():
-    """Who is on a topic is told on every node; who moves makes no noise, and a killed node's people leave."""
+def has_presence():
     check = [program, "check", "--set", "topics.presence=room"]
     if subprocess.run(check, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
-        return print("== WHO IS ON A TOPIC WAS NOT TESTED: THE PROGRAM IS WITHOUT THE FEATURE `presence`")
+        print("== WHO IS ON A TOPIC WAS NOT TESTED: THE PROGRAM IS WITHOUT THE FEATURE `presence`")
+        return False
+    return True
+
+
+def people():
+    """Who is on a topic is told on every node; who moves makes no noise, and a killed node's people leave."""
+    if not has_presence():
+        return
     tokens = os.path.join(work, "people-tokens")
     with open(tokens, "w") as file:
         file.write("".join("%s identity=%s subscribe=*\n" % (name, name) for name in ("ann", "bob", "eve")))
@@ -859,6 +867,57 @@ def people():
     assert span < 30, span
     assert told(watcher, 2) == ["-bob"], "and nobody else"
     nodes[1].check()
+
+
+def people_reload():
+    """A reload of `topics.presence` holds for the people of all nodes: on, for other topics, off, and on again."""
+    if not has_presence():
+        return
+    patient = {"heartbeat.interval": "5m", "heartbeat.pong": "1m", "deadlines.read_idle": "10m"}
+    path = os.path.join(work, "people.toml")
+
+    def write(names):
+        with open(path, "w") as file:
+            file.write("[topics]\npresence = %s\n" % json.dumps(names or "off"))
+
+    write([])
+    redis = Redis()
+    url = "redis://127.0.0.1:%d" % redis.port
+    # One that never tells of anybody else's topics, and one that is told.
+    fixed = Node(url, "a", **{"topics.presence": "room,hall"}, **patient)
+    node = Node(url, "b", config=path, **patient)
+    for one in (fixed, node):
+        until("node %s has reached Redis" % one.name, one.is_connected)
+    hubs = [Hub(one, "person-of-node-%s-000" % one.name) for one in (fixed, node)]
+    for hub in hubs:
+        for topic in ("room", "hall"):
+            hub.say(op="subscribe", topic=topic)
+
+    def count(one, topic):
+        status, text, _ = one.ask("GET", "/topics/%s?presence" % topic)
+        return json.loads(text)["count"] if status == 200 else None
+
+    def counts():
+        return [[count(one, topic) for topic in ("room", "hall")] for one in (fixed, node)]
+
+    until(lambda: "it begins without: %s" % counts(), lambda: counts() == [[1, 1], [None, None]])
+    for names, expected in [(["room"], [[2, 1], [2, None]]), (["hall"], [[1, 2], [None, 2]]),
+                            (["room", "hall"], [[2, 2], [2, 2]]), ([], [[1, 1], [None, None]]), (["h*"], [[1, 2], [None, 2]])]:
+        write(names)
+        node.signal(signal.SIGHUP)
+        began = time.monotonic()
+        until(lambda: "%s: %s" % (names, counts()), lambda: counts() == expected, 10)
+        print("      presence = %s held on both nodes after %.1f s" % (names, time.monotonic() - began))
+    # While Redis is away a topic that does not tell any more has nobody of others.
+    redis.kill()
+    until("both are away", lambda: not any(one.is_connected() for one in (fixed, node)))
+    write([])
+    node.signal(signal.SIGHUP)
+    until("nobody is left", lambda: node.figure("heartwheel_presence_members") == 0, 10)
+    redis.begin()
+    until("he is gone there, too", lambda: counts() == [[1, 1], [None, None]], 40)
+    for one in (fixed, node):
+        one.check()
 
 
 def repeated():
@@ -1173,8 +1232,8 @@ def publishes():
 
 
 FIGURES = [latency, publishes]
-CASES = [people, deliver, away, queue, killed, stopped, paused, flushed, memory, trimmed, node_killed, twin, registry, stale,
-         sentinel, cut, repeated, moved, odd, hostile, others, example]
+CASES = [people, people_reload, deliver, away, queue, killed, stopped, paused, flushed, memory, trimmed, node_killed, twin,
+         registry, stale, sentinel, cut, repeated, moved, odd, hostile, others, example]
 
 
 def run(case):

@@ -42,6 +42,8 @@ impl Engine {
         self.budget.reload(&config, self.settings.memory_auto);
         self.spares.memory.set_limit(self.budget.spare_max());
         self.settings.follow(config);
+        #[cfg(feature = "presence")]
+        self.reload_presence(now);
         #[cfg(feature = "bridge")]
         self.bridged.note_reload();
         self.count_addresses();

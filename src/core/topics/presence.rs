@@ -240,6 +240,31 @@ impl Presence {
         }
     }
 
+    /// Has the members of other servers leave the topics that do not stay. Returns how many were
+    /// looked at.
+    #[cfg(feature = "cluster")]
+    pub fn retain_others(&mut self, now: Instant, stays: impl Fn(&str) -> bool) -> usize {
+        let mut looked_at = 0;
+        let (mut left, mut others) = (Vec::new(), std::mem::take(&mut self.others));
+        for members in others.values_mut() {
+            looked_at += members.len();
+            members.retain(|(key, member)| {
+                let room = self.rooms.get(*key as usize);
+                let is_kept = room.is_some_and(|room| stays(&room.topic));
+                if let Some(room) = room.filter(|_| !is_kept) {
+                    left.push((room.topic.clone(), member.clone()));
+                }
+                is_kept
+            });
+        }
+        others.retain(|_, members| !members.is_empty());
+        self.others = others;
+        for (topic, member) in left {
+            self.leave(now, &topic, member.connection, member.identity);
+        }
+        looked_at
+    }
+
     /// Returns whether no topic has a member.
     #[inline]
     pub fn is_empty(&self) -> bool {

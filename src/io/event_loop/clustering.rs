@@ -2,6 +2,9 @@
 
 use std::io;
 
+#[cfg(feature = "presence")]
+use log::warn;
+
 use crate::io::event_loop::EventLoop;
 use crate::threads::cluster::Cluster;
 #[cfg(feature = "presence")]
@@ -12,13 +15,11 @@ impl EventLoop {
     pub(super) fn begin_cluster(&mut self) -> io::Result<()> {
         let config = self.engine.config();
         let Some(url) = config.cluster.redis.clone() else { return Ok(()) };
-        let machine_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let cluster = Cluster::start(config, &url, &machine_name, &self.handle())?;
+        let cluster = Cluster::start(config, &url, &machine_name(), &self.handle())?;
         #[cfg(feature = "presence")]
         if !config.topics.presence.is_empty() {
-            let people = People::start(config, &url, &machine_name, self.handle())?;
-            self.outside.people = Some(people);
             self.engine.tell_member_changes();
+            self.follow_people()?;
         }
         let now = self.outside.clock.now();
         self.engine.follow_log_when_reached(now);
@@ -37,11 +38,34 @@ impl EventLoop {
             self.engine.set_cluster_figures(cluster.figures());
         }
         #[cfg(feature = "presence")]
-        if let Some(people) = &self.outside.people {
-            while let Some(change) = self.engine.poll_member_change() {
-                people.tell(change);
-            }
+        self.give_to_people();
+    }
+
+    /// Gives the thread of people what it is to tell. Begins it with the first reload that names
+    /// topics.
+    #[cfg(feature = "presence")]
+    fn give_to_people(&mut self) {
+        if self.outside.people.is_none()
+            && self.engine.tells_member_changes()
+            && let Err(error) = self.follow_people()
+        {
+            warn!("cluster: people of other nodes are not told of: {error}");
+            return self.engine.keep_member_changes();
         }
+        let Some(people) = &self.outside.people else { return };
+        while let Some(change) = self.engine.poll_member_change() {
+            people.tell(change);
+        }
+    }
+
+    /// Starts the thread that tells other nodes who is here. It runs until the server ends, also
+    /// where a later reload names no topic: then it has nobody to tell of.
+    #[cfg(feature = "presence")]
+    fn follow_people(&mut self) -> io::Result<()> {
+        let config = self.engine.config();
+        let Some(url) = &config.cluster.redis else { return Ok(()) };
+        self.outside.people = Some(People::start(config, url, &machine_name(), self.handle())?);
+        Ok(())
     }
 
     /// Ends the threads. The loop must take no more commands: they may wait for room.
@@ -54,4 +78,9 @@ impl EventLoop {
             cluster.stop();
         }
     }
+}
+
+/// Returns what a node is called that has no name of its own.
+fn machine_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

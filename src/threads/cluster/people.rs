@@ -154,18 +154,22 @@ impl Teller {
     }
 
     fn take(&mut self, change: MemberChange) {
-        let MemberChange { topic, seen, is_here } = change;
-        let field = format!("{} {topic}", seen.connection);
-        let identity = seen.identity.as_ref().map_or("", Identity::as_str);
-        match is_here {
-            // Neither has a line feed.
-            true => {
+        let field = |topic: &Name, seen: &Seen| format!("{} {topic}", seen.connection);
+        match change {
+            MemberChange::Here(topic, seen) => {
+                // Neither has a line feed.
+                let identity = seen.identity.as_ref().map_or("", Identity::as_str);
                 let value = format!("{identity}\n{}", seen.info.as_deref().unwrap_or_default());
-                self.own.insert(field, value);
+                self.own.insert(field(&topic, &seen), value);
+                self.has_changed = true;
             }
-            false => drop(self.own.remove(&field)),
+            MemberChange::Left(topic, seen) => {
+                self.own.remove(&field(&topic, &seen));
+                self.has_changed = true;
+            }
+            // No version is empty: each server is read anew.
+            MemberChange::Reloaded => self.others.values_mut().for_each(String::clear),
         }
-        self.has_changed = true;
     }
 
     /// Writes the hash whole, beside the old one, and puts it in its place.

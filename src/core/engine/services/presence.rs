@@ -58,7 +58,10 @@ impl Engine {
     fn note_member(&mut self, _topic: Name, _seen: Seen, _is_here: bool) {
         #[cfg(feature = "cluster")]
         if let Some(changes) = &mut self.member_changes {
-            changes.push_back(MemberChange { topic: _topic, seen: _seen, is_here: _is_here });
+            changes.push_back(match _is_here {
+                true => MemberChange::Here(_topic, _seen),
+                false => MemberChange::Left(_topic, _seen),
+            });
         }
     }
 
@@ -100,6 +103,26 @@ impl Engine {
         for key in keys {
             let topic = self.topics.topic_of(key).clone();
             self.leave(now, id, &topic);
+        }
+    }
+
+    /// Follows another configuration: members of other servers leave topics that do not tell of
+    /// theirs any more, and are asked for again where others do. The connections of this server
+    /// follow one by one.
+    pub(in crate::core::engine) fn reload_presence(&mut self, _now: Instant) {
+        #[cfg(feature = "cluster")]
+        {
+            let is_shared = self.settings.config.cluster.redis.is_some();
+            if is_shared && !self.settings.config.topics.presence.is_empty() {
+                self.tell_member_changes();
+            }
+            let patterns = &self.settings.config.topics.presence;
+            let stays = |topic: &str| !patterns.is_empty() && patterns.name(topic);
+            let count = self.presence.retain_others(_now, stays);
+            self.allowance.charge_looks(count);
+            if let Some(changes) = &mut self.member_changes {
+                changes.push_back(MemberChange::Reloaded);
+            }
         }
     }
 
@@ -209,23 +232,35 @@ impl Engine {
     }
 }
 
-/// A member of this server, of which others are to be told.
+/// What others are to be told of members of this server, or to be asked about theirs.
 #[cfg(feature = "cluster")]
-#[derive(Clone, Debug)]
-pub struct MemberChange {
-    /// The topic.
-    pub topic: Name,
-    /// The member.
-    pub seen: Seen,
-    /// It is on the topic, or it is not any more.
-    pub is_here: bool,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberChange {
+    /// A member is on the topic, or says something else of itself.
+    Here(Name, Seen),
+    /// A member is not on the topic any more.
+    Left(Name, Seen),
+    /// Other topics may tell of their members now: [`Engine::set_members_of`] is to be called anew
+    /// for each other server.
+    Reloaded,
 }
 
 #[cfg(feature = "cluster")]
 impl Engine {
-    /// Has members be told of by [`Engine::poll_member_change`] from now on.
+    /// Has members be told of by [`Engine::poll_member_change`] from now on. A reload that names
+    /// topics where none was named does so by itself, before the first connection is a member.
     pub fn tell_member_changes(&mut self) {
         self.member_changes.get_or_insert_default();
+    }
+
+    /// Returns whether members are told of.
+    pub fn tells_member_changes(&self) -> bool {
+        self.member_changes.is_some()
+    }
+
+    /// Has members not be told of any more, since nobody takes what is told.
+    pub fn keep_member_changes(&mut self) {
+        self.member_changes = None;
     }
 
     /// Takes the next member of this server that has entered a topic, left it, or says something
