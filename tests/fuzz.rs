@@ -73,6 +73,18 @@ fn records_come_out_as_they_were_sealed_however_they_are_cut() {
     fuzz("record", bodies::record::run, 2000);
 }
 
+#[cfg(feature = "cluster")]
+#[test]
+fn answers_of_redis_are_read_or_refused_however_they_are_cut() {
+    fuzz("resp", bodies::resp::run, 10_000);
+}
+
+#[cfg(feature = "cluster")]
+#[test]
+fn a_follower_tells_what_is_missing_whatever_the_stream_has() {
+    fuzz("follower", bodies::follower::run, 10_000);
+}
+
 #[test]
 fn requests_are_read_or_refused_however_they_are_cut() {
     fuzz("head", bodies::head::run, 2000);

@@ -10,6 +10,8 @@ pub mod config;
 pub mod decoder;
 pub mod engine;
 pub mod events;
+#[cfg(feature = "cluster")]
+pub mod follower;
 pub mod head;
 pub mod hub;
 #[cfg(feature = "deflate")]
@@ -21,6 +23,8 @@ pub mod proxy;
 pub mod reader;
 #[cfg(feature = "tls")]
 pub mod record;
+#[cfg(feature = "cluster")]
+pub mod resp;
 pub mod response;
 mod source;
 #[cfg(feature = "client")]

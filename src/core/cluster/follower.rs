@@ -68,13 +68,17 @@ pub struct Counts {
 pub struct Follower {
     process: String,
     seen: Option<Seen>,
+    /// A gap has no id: its entry bears one that Redis does not give by its clock. It is told with
+    /// the next event.
+    owes_gap: bool,
     counts: Counts,
 }
 
 impl Follower {
     /// Makes the follower of this process, whose name its publications bear.
     pub fn new(process: &str) -> Follower {
-        Follower { process: process.into(), seen: None, counts: Counts::default() }
+        let (seen, counts) = (None, Counts::default());
+        Follower { process: process.into(), seen, owes_gap: false, counts }
     }
 
     /// Returns how far it has come; `None` before it has begun.
@@ -112,7 +116,9 @@ impl Follower {
         if let Some(place) = place {
             self.counts.gaps[place] += 1;
         }
-        id.event(epoch).map(Logged::Renewed)
+        let told = id.event(epoch).map(Logged::Renewed);
+        self.owes_gap = told.is_none();
+        told
     }
 
     /// Takes the next entry of the stream, and tells what follows from it.
@@ -134,7 +140,9 @@ impl Follower {
             let first = if is_beginning { id } else { id.before() };
             let reason = entry.begun.map_or(Reason::Trimmed, |word| Reason::of(Some(word)));
             self.gap(first, epoch, reason).map(&mut tell);
-        } else if seen.count.is_some_and(|before| before.checked_add(1) != Some(count)) {
+        } else if self.owes_gap
+            || seen.count.is_some_and(|before| before.checked_add(1) != Some(count))
+        {
             let is_ahead = seen.count.is_some_and(|before| before < count);
             let reason = if is_ahead { Reason::Trimmed } else { Reason::Behind };
             self.gap(id.before(), epoch, reason).map(&mut tell);
@@ -148,7 +156,7 @@ impl Follower {
             None => {
                 // It is told as missing when the next event comes.
                 self.counts.foreign += 1;
-                self.seen = Some(Seen { id, epoch, count: count.checked_sub(1) });
+                self.seen = Some(Seen { id, epoch, count: Some(count.wrapping_sub(1)) });
             }
         }
     }
@@ -289,6 +297,25 @@ mod tests {
         assert_eq!(told(&mut follower, &greatest).len(), 2);
         let next = told(&mut follower, &event("12-0", "7-1"));
         assert_eq!(next, ["gap 11-281474976645127", "a 12-7 4"]);
+    }
+
+    #[test]
+    fn an_event_without_a_place_that_cannot_be_read_is_told_as_missing() {
+        let mut follower = follower();
+        let odd = entry("11-0", &[("s", "7-0"), ("t", "a"), ("k", "x"), ("d", "x")]);
+        assert_eq!(told(&mut follower, &odd), ["gap 10-281474976645127"]);
+        let next = told(&mut follower, &event("12-0", "7-1"));
+        assert_eq!(next, ["gap 11-281474976645127", "a 12-7 4"]);
+    }
+
+    #[test]
+    fn a_gap_for_which_there_is_no_id_is_told_with_the_next_event() {
+        let mut follower = follower();
+        let begun = entry("11-4294967296", &[("s", "8-0"), ("b", "failover")]);
+        assert_eq!(told(&mut follower, &begun), [""; 0]);
+        let next = told(&mut follower, &event("12-0", "8-1"));
+        assert_eq!(next, ["gap 11-281474976645128", "a 12-8 4"]);
+        assert_eq!(told(&mut follower, &event("13-0", "8-2")), ["a 13-8 4"]);
     }
 
     #[test]

@@ -225,6 +225,8 @@ impl Decoder {
         if self.open.len() >= DEPTH_MAX {
             return Err(Fault::Garbage);
         }
+        // A list of one value has room for four.
+        self.take_room(4 * size_of::<Value>())?;
         self.open.push(Open { left, values: Vec::new() });
         Ok(())
     }
@@ -320,6 +322,8 @@ mod tests {
     fn an_answer_takes_no_more_than_it_may() {
         let many = format!("*1000000\r\n{}", ":1\r\n".repeat(1000));
         assert_eq!(read(many.as_bytes(), 100), Err(Fault::TooLarge));
+        let lists = format!("*100\r\n{}", "*1\r\n*0\r\n".repeat(100));
+        assert_eq!(read(lists.as_bytes(), 100), Err(Fault::TooLarge));
         let long = format!("*100\r\n{}", format!("$60\r\n{}\r\n", "x".repeat(60)).repeat(100));
         assert_eq!(read(long.as_bytes(), 100), Err(Fault::TooLarge));
         // Without the bytes, what is claimed takes nothing.
