@@ -148,6 +148,12 @@ impl Issuer {
         self.last
     }
 
+    /// Returns whether the log has issued nothing, since it has not been reached.
+    #[cfg(feature = "cluster")]
+    pub fn is_to_be_renewed(&self) -> bool {
+        self.first.ms == 0
+    }
+
     /// Returns whether `id` bears the log's number and is greater than all before: another server
     /// may have taken it from the log already.
     #[cfg(feature = "cluster")]

@@ -28,7 +28,8 @@ impl Topics {
     #[cfg(feature = "cluster")]
     pub fn renew_log(&mut self, first: EventId) -> Vec<ConnectionId> {
         self.floor = self.issuer.renew(first);
-        self.ahead.clear();
+        // Who had events of this log from another server is not given them again.
+        self.ahead.retain(|_, until| self.issuer.is_to_come(*until));
         let keys: Vec<_> = self.subscriptions.keys().collect();
         let mut told = Vec::with_capacity(keys.len());
         for key in keys {
@@ -266,6 +267,46 @@ mod tests {
             assert!(topics.read_after(NOW, "a", After::Position(foreign)).gap.is_some());
             peer.leave(&mut topics);
             assert!(topics.ahead.is_empty());
+        }
+    }
+
+    // FAULTS 289: it was told a gap, and given again what it had.
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn who_comes_to_a_server_that_has_yet_to_reach_the_log_gets_nothing_twice() {
+        use super::super::Replay;
+        use super::super::tests::Peer;
+
+        let first = |topics: &mut Topics, key| {
+            topics.renew_log(id(6500));
+            for ms in 7000..7005 {
+                topics.take_logged(NOW, id(ms), "a", text());
+            }
+            std::iter::from_fn(|| topics.poll_replay(key)).find_map(|step| match step {
+                Replay::Gap(gap) => gap.first,
+                _ => None,
+            })
+        };
+        let mut topics = topics();
+        topics.follow_log(EventId::new(0, 1));
+        let mut peer = Peer::new(0);
+        let key = peer.subscribe(&mut topics, "a", After::Position(id(7002)));
+        assert_eq!(topics.poll_replay(key), Some(Replay::Gap(Gap { first: None })));
+        assert_eq!(first(&mut topics, key), Some(id(7003)), "what it had is not in the way");
+        // The same where the log was trimmed past a server that was behind.
+        let mut topics = following();
+        topics.renew_log(id(6000));
+        let mut peer = Peer::new(0);
+        let key = peer.subscribe(&mut topics, "a", After::Position(id(7002)));
+        assert!(matches!(topics.poll_replay(key), Some(Replay::CaughtUp(_))));
+        assert_eq!(first(&mut topics, key), Some(id(7003)));
+        // What another log has issued, or this one has not, says nothing.
+        for foreign in [EventId::new(8000, NUMBER + 1), id(6400)] {
+            let mut topics = super::super::tests::topics();
+            topics.follow_log(EventId::new(0, 1));
+            let mut peer = Peer::new(0);
+            let key = peer.subscribe(&mut topics, "a", After::Position(foreign));
+            assert_eq!(first(&mut topics, key), Some(id(7000)));
         }
     }
 

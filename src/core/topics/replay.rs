@@ -80,7 +80,7 @@ impl Topics {
         #[cfg(feature = "cluster")]
         if let Some(until) = self.ahead.get(&key) {
             let subscription = &mut self.subscriptions[key];
-            if subscription.state == State::Replaying {
+            if matches!(subscription.state, State::Replaying | State::Gap) {
                 let after = self.table[subscription.topic].log.after(*until);
                 subscription.next = subscription.next.max(after);
             }
@@ -236,7 +236,10 @@ impl Topics {
     #[cfg(feature = "cluster")]
     pub(super) fn note_ahead(&mut self, key: SubscriptionKey, after: After) {
         match after {
-            After::Position(position) if self.is_ahead(position) => {
+            // Before the log is reached nobody knows what is to come from it.
+            After::Position(position)
+                if self.is_ahead(position) || self.issuer.is_to_be_renewed() =>
+            {
                 self.ahead.insert(key, position);
             }
             _ => _ = self.ahead.remove(&key),
