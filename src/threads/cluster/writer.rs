@@ -45,6 +45,8 @@ struct Waiting {
     since: StdInstant,
     /// The epoch in which it was sent without an answer.
     sent_in: Option<u16>,
+    /// It was sent before without an answer: what comes now says nothing of that time.
+    is_sent_again: bool,
 }
 
 impl Waiting {
@@ -143,7 +145,8 @@ impl Writer {
         }
         self.waiting_bytes += bytes;
         let since = StdInstant::now();
-        self.waiting.push_back(Waiting { publication, since, sent_in: None });
+        let (sent_in, is_sent_again) = (None, false);
+        self.waiting.push_back(Waiting { publication, since, sent_in, is_sent_again });
     }
 
     /// Leaves a publication of which nobody can know what has become of it.
@@ -201,6 +204,7 @@ impl Writer {
         }
         let Some(connection) = &mut self.connection else { return };
         for waiting in &mut self.under_way {
+            waiting.is_sent_again = waiting.sent_in.is_some();
             waiting.sent_in = Some(connection.epoch);
             connection.queue(&self.shared, &waiting.publication);
         }
@@ -236,7 +240,7 @@ impl Writer {
         let (mut again, mut is_stale, mut elsewhere) = (VecDeque::new(), false, None);
         for outcome in outcomes {
             let Some(mut waiting) = self.under_way.pop_front() else { break };
-            waiting.sent_in = None;
+            waiting.sent_in = waiting.sent_in.filter(|_| waiting.is_sent_again);
             match outcome {
                 Outcome::Taken => {
                     self.backoff.reset();
