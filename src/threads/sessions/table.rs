@@ -495,3 +495,21 @@ const RETRY_FIRST: Duration = Duration::from_millis(20);
 const LOOK_AFTER: Duration = Duration::from_millis(20);
 /// Holds have their turns in so many steps, so that they do not come all at once.
 const STEPS: usize = 16;
+
+// What the guide says of a session that is held, and of an upgrade that waits: an entry of a table
+// that has just grown takes less than two and a third of it (src/guide/sessions.md). Beside them are
+// the flags, the names, and the hold in the handler's session, or the request.
+#[cfg(target_pointer_width = "64")]
+const _: () = {
+    const fn in_table(bytes: usize) -> usize {
+        (bytes + 1) * 7 / 3
+    }
+    let hold = in_table(size_of::<(ConnectionId, Holding)>())
+        + in_table(size_of::<(SessionId, ConnectionId)>())
+        + size_of::<Flags>()
+        + size_of::<super::keeper::Hold>()
+        + 3 * 16;
+    assert!(hold <= 400);
+    let ask = in_table(size_of::<(ConnectionId, Ask)>()) + size_of::<Request>() + 2 * 16;
+    assert!(ask <= 600);
+};
