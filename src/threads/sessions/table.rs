@@ -497,8 +497,8 @@ const LOOK_AFTER: Duration = Duration::from_millis(20);
 const STEPS: usize = 16;
 
 // What the guide says of a session that is held, and of an upgrade that waits: an entry of a table
-// that has just grown takes less than two and a third of it (src/guide/sessions.md). Beside them are
-// the flags, the names, and the hold in the handler's session, or the request.
+// that has just grown takes less than two and a third of it (src/guide/sessions.md). Beside them
+// are the flags, the names, and the hold in the handler's session, or the request.
 #[cfg(target_pointer_width = "64")]
 const _: () = {
     const fn in_table(bytes: usize) -> usize {
