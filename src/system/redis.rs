@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crate::core::config::{RedisPlace, RedisUrl};
+use crate::core::config::{Credentials, RedisPlace, RedisUrl, Sentinels};
 use crate::core::wire::resp::{Decoder, Fault, Value, write_command};
 
 /// What keeps a connection from being made or used, in words.
@@ -101,32 +101,29 @@ impl Link {
                 stream.set_write_timeout(Some(STEP_MAX))?;
                 make(Stream::Unix(stream))
             }
-            #[cfg(feature = "tls")]
             RedisPlace::Tls(host, port) => make(secured(host, *port)?),
-            #[cfg(not(feature = "tls"))]
-            RedisPlace::Tls(..) => {
-                return Err(LinkError::Broken("this build has no TLS: feature `tls`".into()));
-            }
-            RedisPlace::Sentinel(hosts, name) => {
-                let (host, port) = ask_sentinels(hosts, name, url)?;
-                make(Stream::Tcp(dial(&host, port)?))
+            RedisPlace::Sentinel(sentinels) => {
+                let (host, port) = ask_sentinels(sentinels, url.credentials.as_ref())?;
+                make(match sentinels.is_secure {
+                    true => secured(&host, port)?,
+                    false => Stream::Tcp(dial(&host, port)?),
+                })
             }
         };
-        link.log_in(url)?;
-        Ok(link)
-    }
-
-    fn log_in(&mut self, url: &RedisUrl) -> Result<(), LinkError> {
-        if let Some(password) = &url.password {
-            let user = url.user.as_deref().map(str::as_bytes);
-            let parts = [b"AUTH".as_slice()].into_iter().chain(user);
-            self.ask(parts.chain([password.as_bytes()]))?;
+        if let Some(credentials) = &url.credentials {
+            link.log_in(credentials)?;
         }
         if url.database > 0 {
             let database = url.database.to_string();
-            self.ask([b"SELECT".as_slice(), database.as_bytes()])?;
+            link.ask([b"SELECT".as_slice(), database.as_bytes()])?;
         }
-        Ok(())
+        Ok(link)
+    }
+
+    fn log_in(&mut self, credentials: &Credentials) -> Result<(), LinkError> {
+        let user = credentials.user.as_deref().map(str::as_bytes);
+        let parts = [b"AUTH".as_slice()].into_iter().chain(user);
+        self.ask(parts.chain([credentials.password.as_bytes()])).map(|_| ())
     }
 
     /// Returns what ends the connection from another thread.
@@ -252,17 +249,19 @@ fn secured(host: &str, port: u16) -> Result<Stream, LinkError> {
     Ok(Stream::Tls(Box::new(stream)))
 }
 
-/// Asks the sentinels where the master is.
+#[cfg(not(feature = "tls"))]
+fn secured(_: &str, _: u16) -> Result<Stream, LinkError> {
+    Err(LinkError::Broken("this build has no TLS: feature `tls`".into()))
+}
+
+/// Asks the sentinels where the master is, one after the other.
 fn ask_sentinels(
-    hosts: &[(String, u16)],
-    name: &str,
-    url: &RedisUrl,
+    sentinels: &Sentinels,
+    redis: Option<&Credentials>,
 ) -> Result<(String, u16), LinkError> {
     let mut error = LinkError::Broken("there is no sentinel".into());
-    for (host, port) in hosts {
-        let place = RedisPlace::Tcp(host.clone(), *port);
-        let sentinel = RedisUrl { place, user: None, password: None, database: 0 };
-        match ask_sentinel(&sentinel, name, url) {
+    for (host, port) in &sentinels.hosts {
+        match ask_sentinel(host, *port, sentinels, redis) {
             Ok(found) => return Ok(found),
             Err(fault) => {
                 let sentence = fault.sentence();
@@ -273,18 +272,26 @@ fn ask_sentinels(
     Err(error)
 }
 
+/// Asks one. It is told a password of its own, or, if it asks for one, that of Redis.
 fn ask_sentinel(
-    sentinel: &RedisUrl,
-    name: &str,
-    url: &RedisUrl,
+    host: &str,
+    port: u16,
+    sentinels: &Sentinels,
+    redis: Option<&Credentials>,
 ) -> Result<(String, u16), LinkError> {
-    let mut link = Link::connect(sentinel, (4096, 64 * 1024))?;
-    let question = || [b"SENTINEL".as_slice(), b"get-master-addr-by-name", name.as_bytes()];
+    let place = match sentinels.is_secure {
+        true => RedisPlace::Tls(host.into(), port),
+        false => RedisPlace::Tcp(host.into(), port),
+    };
+    let sentinel = RedisUrl { place, credentials: sentinels.credentials.clone(), database: 0 };
+    let mut link = Link::connect(&sentinel, (4096, 64 * 1024))?;
+    let master = &sentinels.master;
+    let question = || [b"SENTINEL".as_slice(), b"get-master-addr-by-name", master.as_bytes()];
     let mut answer = link.ask(question());
-    if let Err(LinkError::Broken(sentence)) = &answer
+    if let (Err(LinkError::Broken(sentence)), Some(redis)) = (&answer, redis)
         && sentence.starts_with("NOAUTH")
     {
-        link.log_in(url)?;
+        link.log_in(redis)?;
         answer = link.ask(question());
     }
     let answer = answer?;
@@ -292,7 +299,7 @@ fn ask_sentinel(
         [host, port] => Some((host.text()?.to_owned(), port.text()?.parse().ok()?)),
         _ => None,
     });
-    found.ok_or_else(|| LinkError::Broken(format!("it knows no master {name}")))
+    found.ok_or_else(|| LinkError::Broken(format!("it knows no master {master}")))
 }
 
 /// How long connecting, a write, or the answer to a short question may take.

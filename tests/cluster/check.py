@@ -16,6 +16,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import statistics
 import struct
 import subprocess
@@ -44,9 +45,15 @@ class RedisError(OSError):
 class Wire:
     """A connection to Redis."""
 
-    def __init__(self, port):
+    def __init__(self, port, is_secure=False, password=None):
         self.socket = socket.create_connection(("127.0.0.1", port), 5)
+        if is_secure:
+            context = ssl.create_default_context(cafile=os.path.join(CERTIFICATES, "ca.crt"))
+            self.socket = context.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self.file = self.socket.makefile("rb")
+        if password:
+            self.send("AUTH", password)
+            self.read()
 
     def send(self, *parts):
         parts = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
@@ -75,15 +82,18 @@ class Wire:
 class Redis:
     """redis-server on a port of its own, which stays the same when it is started again."""
 
-    def __init__(self, *words):
+    def __init__(self, *words, is_secure=False, password=None):
         self.port = free_port()
         self.words = words
+        self.is_secure = is_secure
+        self.password = password
         self.begin()
 
     def begin(self):
         folder = tempfile.mkdtemp(dir=work)
         with open(os.path.join(work, "redis-%d.log" % self.port), "a") as log:
-            self.process = start("redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+            port = ("--port", "0", "--tls-port") if self.is_secure else ("--port",)
+            self.process = start("redis-server", *port, str(self.port), "--bind", "127.0.0.1", "--save", "",
                                  "--appendonly", "no", "--dir", folder, "--repl-diskless-sync-delay", "0",
                                  *self.words, log=log)
         until("redis answers", self.is_there)
@@ -95,7 +105,7 @@ class Redis:
             return str(error).startswith("NOAUTH")
 
     def ask(self, *parts):
-        wire = Wire(self.port)
+        wire = Wire(self.port, self.is_secure, self.password)
         try:
             wire.send(*parts)
             return wire.read()
@@ -402,7 +412,7 @@ def away():
     assert status == 503 and headers["Retry-After"], (status, text)
     until("it is not ready", lambda: not node.is_ready())
     redis = Redis.__new__(Redis)
-    redis.port, redis.words = port, ()
+    redis.port, redis.words, redis.is_secure, redis.password = port, (), False, None
     redis.begin()
     until("it has reached Redis", node.is_connected)
     assert node.is_ready()
@@ -667,6 +677,33 @@ def stale():
             stop(process)
 
 
+def watch(master, *lines, count=3, is_secure=False, password=None):
+    """Starts sentinels that know each other and the master's one replica. Returns their ports."""
+    ports = []
+    for _ in range(count):
+        port, folder = free_port(), tempfile.mkdtemp(dir=work)
+        path = os.path.join(folder, "sentinel.conf")
+        listens = "port 0\ntls-port %d" % port if is_secure else "port %d" % port
+        with open(path, "w") as text:
+            text.write("%s\nbind 127.0.0.1\ndir %s\nsentinel monitor main 127.0.0.1 %d %d\n"
+                       "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n%s\n"
+                       % (listens, folder, master.port, count // 2 + 1, "\n".join(lines)))
+        with open(os.path.join(folder, "log"), "w") as log:
+            start("redis-sentinel", path, log=log)
+        ports.append(port)
+
+    def knows(port):
+        wire = Wire(port, is_secure, password)
+        wire.send("SENTINEL", "MASTER", "main")
+        facts = wire.read()
+        wire.close()
+        facts = dict(zip(facts[::2], facts[1::2]))
+        return facts[b"num-other-sentinels"] == b"%d" % (count - 1) and facts[b"num-slaves"] == b"1"
+
+    until("the sentinels know each other", lambda: all(knows(port) for port in ports))
+    return ports
+
+
 def sentinel():
     """Sentinels have another master after it was killed: delivered again within seconds."""
     count = int(os.environ.get("FAILOVERS", "1"))
@@ -675,27 +712,9 @@ def sentinel():
         master = Redis()
         replica = Redis("--replicaof", "127.0.0.1 %d" % master.port)
         until("the replica is there", lambda: replica.info("master_link_status") == "up")
-        sentinels = []
-        for _ in range(3):
-            port, folder = free_port(), tempfile.mkdtemp(dir=work)
-            path = os.path.join(folder, "sentinel.conf")
-            with open(path, "w") as text:
-                text.write("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor main 127.0.0.1 %d 2\n"
-                           "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n"
-                           % (port, folder, master.port))
-            with open(os.path.join(folder, "log"), "w") as log:
-                sentinels.append((port, start("redis-sentinel", path, log=log)))
-
-        def knows(port):
-            wire = Wire(port)
-            wire.send("SENTINEL", "MASTER", "main")
-            facts = wire.read()
-            wire.close()
-            facts = dict(zip(facts[::2], facts[1::2]))
-            return facts[b"num-other-sentinels"] == b"2" and facts[b"num-slaves"] == b"1"
-
-        until("the sentinels know each other", lambda: all(knows(port) for port, _ in sentinels))
-        url = "sentinel://%s/main" % ",".join("127.0.0.1:%d" % port for port, _ in sentinels)
+        before = list(children)
+        sentinels = watch(master)
+        url = "sentinel://%s/main" % ",".join("127.0.0.1:%d" % port for port in sentinels)
         nodes = [Node(url, name) for name in "ab"]
         for node in nodes:
             until("it has reached Redis", node.is_connected)
@@ -726,7 +745,7 @@ def sentinel():
             wire.close()
             return int(address[1])
 
-        until("one is named", lambda: any(master_of(port) == replica.port for port, _ in sentinels))
+        until("one is named", lambda: any(master_of(port) == replica.port for port in sentinels))
         named.append(time.monotonic() - began)
         until("delivered again", lambda: len(ears[1].texts()) > heard, 30)
         took.append(time.monotonic() - began)
@@ -735,10 +754,60 @@ def sentinel():
         thread.join()
         finish(said, nodes, ears)
         assert all(ear.gaps() >= 1 for ear in ears)
-        for process in [*[node.process for node in nodes], replica.process, *[one for _, one in sentinels]]:
+        for process in [replica.process, *[one for one in children if one not in before]]:
             stop(process)
     print("      failovers=%d delivered again after s: median %.2f, longest %.2f; a sentinel named the master after %.2f, %.2f" % (
         count, statistics.median(took), max(took), statistics.median(named), max(named)))
+
+
+def locked():
+    """Sentinels with passwords of their own, and by TLS: another master is found there, too."""
+    files = dict(zip(("cert", "key", "ca-cert"), (os.path.join(CERTIFICATES, name)
+                                                  for name in ("server.crt", "server.key", "ca.crt"))))
+    tls = ["tls-%s-file %s" % pair for pair in files.items()] + ["tls-auth-clients no", "tls-replication yes"]
+    for is_secure in (False, True):
+        lines = tls if is_secure else []
+        words = [word for line in lines for word in ("--" + line).split(" ", 1)]
+        # One that becomes a replica needs the password of its master.
+        words += ["--requirepass", "for-redis", "--masterauth", "for-redis"]
+        master = Redis(*words, is_secure=is_secure, password="for-redis")
+        replica = Redis(*words, "--replicaof", "127.0.0.1 %d" % master.port, is_secure=is_secure, password="for-redis")
+        until("the replica is there", lambda: replica.info("master_link_status") == "up")
+        ports = watch(master, *lines, "sentinel auth-pass main for-redis", "requirepass for-sentinels",
+                      "sentinel sentinel-pass for-sentinels", is_secure=is_secure, password="for-sentinels")
+        scheme, hosts = "sentinels" if is_secure else "sentinel", ",".join("127.0.0.1:%d" % port for port in ports)
+        trusted = {"SSL_CERT_FILE": files["ca-cert"]}
+
+        def at(credentials, sentinel, name="a", trusted=trusted):
+            return Node("%s://%s@%s/main%s" % (scheme, credentials, hosts, sentinel), name, env=trusted)
+
+        for credentials, sentinel in ((":for-redis", "?sentinel=:for-sentinels"),
+                                      ("default:for-redis", "?sentinel=default:for%2Dsentinels")):
+            node = at(credentials, sentinel)
+            until("it has reached Redis", node.is_connected)
+            assert node.post("t", "x")
+            assert "for-redis" not in node.log() and "sentinels@" not in node.log(), node.log()
+            if credentials == ":for-redis":
+                node.kill(signal.SIGTERM)
+        # Who has not the password of the sentinels learns nothing, nor does who trusts another.
+        for other in [at(":for-redis", "", "b"), at(":for-redis", "?sentinel=:wrong", "c")]:
+            until("it says why", lambda: "WRONGPASS" in other.log())
+            assert not other.is_connected()
+            other.kill(signal.SIGTERM)
+        if is_secure:
+            other = at(":for-redis", "?sentinel=:for-sentinels", "d",
+                       {"SSL_CERT_FILE": os.path.join(CERTIFICATES, "other-ca.crt")})
+            until("it says why", lambda: "certificate" in other.log())
+            assert not other.is_connected()
+            other.kill(signal.SIGTERM)
+        said, (ear,) = Said(), hear([node])
+        said.keep_on(node, "t", "before", 20)
+        ear.wait("before-19")
+        master.kill()
+        finish(said, [node], [ear], seconds=60)
+        node.check()
+        for process in [one for one in children]:
+            stop(process)
 
 
 def cut():
@@ -1032,7 +1101,7 @@ def hostile():
 
 
 def others():
-    """A password, a database, a Unix socket, TLS; and the password is shown nowhere."""
+    """A password, a database, a Unix socket with a password and without, TLS; and the password is shown nowhere."""
     redis = Redis("--requirepass", "secret", "--unixsocket", os.path.join(work, "redis.sock"))
     url = "redis://:secret@127.0.0.1:%d/3" % redis.port
     node = Node(url, "a")
@@ -1046,6 +1115,15 @@ def others():
     until("it has reached Redis", node.is_connected)
     assert node.post("t", "x") and plain.ask("XLEN", "hw:{heartwheel}:log") == 2
     node.kill()
+    for url in ("unix://:secret@", "unix://default:secret@"):
+        node = Node(url + os.path.join(work, "redis.sock"), "a")
+        until("it has reached Redis", node.is_connected)
+        assert node.post("t", "x") and "secret" not in node.log()
+        node.kill(signal.SIGTERM)
+    node = Node("unix://:wrong@" + os.path.join(work, "redis.sock"), "a")
+    until("it says why", lambda: "WRONGPASS" in node.log())
+    assert not node.is_connected() and "wrong@" not in node.log()
+    node.kill(signal.SIGTERM)
     port = free_port()
     files = [os.path.join(CERTIFICATES, name) for name in ("server.crt", "server.key", "ca.crt")]
     start("redis-server", "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", work,
@@ -1233,7 +1311,7 @@ def publishes():
 
 FIGURES = [latency, publishes]
 CASES = [people, people_reload, deliver, away, queue, killed, stopped, paused, flushed, memory, trimmed, node_killed, twin,
-         registry, stale, sentinel, cut, repeated, moved, odd, hostile, others, example]
+         registry, stale, sentinel, locked, cut, repeated, moved, odd, hostile, others, example]
 
 
 def run(case):

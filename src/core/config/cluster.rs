@@ -51,15 +51,17 @@ pub enum Offline {
 
 /// Where Redis is. What is shown of it has no password.
 ///
-/// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss:` over TLS, `unix:/path`; or
-/// `sentinel://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]/NAME`, where the sentinels say where the
-/// master `NAME` is. User and password may be written in percent encoding.
+/// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss:` over TLS; `unix:/path` or
+/// `unix://USER:PASSWORD@/path`; or
+/// `sentinel://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]/NAME[?sentinel=[USER]:PASSWORD]`, where the
+/// sentinels say where the master `NAME` is, and `sentinels:`, which speaks TLS with them and with
+/// the master. User and password may be written in percent encoding. What stands before the hosts
+/// goes to Redis, and to sentinels that ask for a password, unless `?sentinel=` names another one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
     /// How it is found.
     pub(crate) place: RedisPlace,
-    pub(crate) user: Option<String>,
-    pub(crate) password: Option<String>,
+    pub(crate) credentials: Option<Credentials>,
     pub(crate) database: u32,
 }
 
@@ -72,14 +74,62 @@ pub(crate) enum RedisPlace {
     Tls(String, u16),
     /// At a socket in the file system.
     Unix(String),
-    /// Where one of these says that the master of this name is.
-    Sentinel(Vec<(String, u16)>, String),
+    /// Where one of these says that the master is.
+    Sentinel(Sentinels),
+}
+
+/// Those who say where a master is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sentinels {
+    /// Where they are.
+    pub hosts: Vec<(String, u16)>,
+    /// The name of the master.
+    pub master: String,
+    /// They speak TLS, and so does the master.
+    pub is_secure: bool,
+    /// Who asks them, and the password; otherwise they are told what Redis is told, if they ask.
+    pub credentials: Option<Credentials>,
+}
+
+/// A user, if one is named, and a password. Nothing of it is shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    pub user: Option<String>,
+    pub password: String,
+}
+
+impl Credentials {
+    /// Reads `[USER]:PASSWORD` in percent encoding.
+    fn read(text: &str) -> Result<Credentials, RedisUrlError> {
+        let (user, password) = text.split_once(':').ok_or(RedisUrlError)?;
+        let user = Some(decoded(user)?).filter(|user| !user.is_empty());
+        match decoded(password)? {
+            password if password.is_empty() => Err(RedisUrlError),
+            password => Ok(Credentials { user, password }),
+        }
+    }
+
+    /// Returns what stands for them: a user's name may hold what is special in a URL, so it is not
+    /// shown either.
+    fn shown(&self) -> &'static str {
+        if self.user.is_some() { "***:***" } else { ":***" }
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(***)")
+    }
 }
 
 impl RedisUrl {
     /// Returns whether TLS is spoken.
     pub fn is_secure(&self) -> bool {
-        matches!(self.place, RedisPlace::Tls(..))
+        match &self.place {
+            RedisPlace::Tls(..) => true,
+            RedisPlace::Sentinel(sentinels) => sentinels.is_secure,
+            RedisPlace::Tcp(..) | RedisPlace::Unix(_) => false,
+        }
     }
 }
 
@@ -87,67 +137,53 @@ impl FromStr for RedisUrl {
     type Err = RedisUrlError;
 
     fn from_str(text: &str) -> Result<RedisUrl, RedisUrlError> {
-        let bad = RedisUrlError;
         if let Some(path) = text.strip_prefix("unix:") {
-            let is_good = path.starts_with('/') && !path.contains(char::is_control);
-            let place = RedisPlace::Unix(path.into());
-            return match is_good {
-                true => Ok(RedisUrl { place, user: None, password: None, database: 0 }),
-                false => Err(bad),
-            };
+            return read_unix(path);
         }
-        let (scheme, rest) = text.split_once("://").ok_or(bad)?;
+        let (scheme, rest) = text.split_once("://").ok_or(RedisUrlError)?;
         let (credentials, rest) = match rest.rsplit_once('@') {
-            Some((credentials, rest)) => (Some(credentials), rest),
+            Some((credentials, rest)) => (Some(Credentials::read(credentials)?), rest),
             None => (None, rest),
         };
-        let (user, password) =
-            match credentials.map(|text| text.split_once(':').unwrap_or((text, ""))) {
-                None => (None, None),
-                Some((user, password)) => (Some(decoded(user)?), Some(decoded(password)?)),
-            };
-        let user = user.filter(|user| !user.is_empty());
-        let password = password.filter(|password| !password.is_empty());
-        if credentials.is_some() && password.is_none() {
-            return Err(bad);
-        }
-        let (hosts, path) = match rest.split_once('/') {
-            Some((hosts, path)) => (hosts, path),
-            None => (rest, ""),
-        };
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (place, database) = match scheme {
-            "sentinel" if is_name(path) => {
-                let hosts: Result<_, _> =
-                    hosts.split(',').map(|host| read_host(host, 26379)).collect();
-                (RedisPlace::Sentinel(hosts?, path.into()), 0)
+            "sentinel" | "sentinels" => {
+                let sentinels = read_sentinels(hosts, path, scheme == "sentinels")?;
+                (RedisPlace::Sentinel(sentinels), 0)
             }
             "redis" | "rediss" => {
                 let (host, port) = read_host(hosts, 6379)?;
-                let database = if path.is_empty() { 0 } else { path.parse().map_err(|_| bad)? };
+                let database = if path.is_empty() { Ok(0) } else { path.parse() };
                 let place = match scheme {
                     "redis" => RedisPlace::Tcp(host, port),
                     _ => RedisPlace::Tls(host, port),
                 };
-                (place, database)
+                (place, database.map_err(|_| RedisUrlError)?)
             }
-            _ => return Err(bad),
+            _ => return Err(RedisUrlError),
         };
-        Ok(RedisUrl { place, user, password, database })
+        Ok(RedisUrl { place, credentials, database })
     }
 }
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.credentials.as_ref().map(Credentials::shown);
         let scheme = match &self.place {
-            RedisPlace::Unix(path) => return write!(f, "unix:{path}"),
+            RedisPlace::Unix(path) => {
+                return match shown {
+                    Some(shown) => write!(f, "unix://{shown}@{path}"),
+                    None => write!(f, "unix:{path}"),
+                };
+            }
             RedisPlace::Tcp(..) => "redis",
             RedisPlace::Tls(..) => "rediss",
-            RedisPlace::Sentinel(..) => "sentinel",
+            RedisPlace::Sentinel(sentinels) if sentinels.is_secure => "sentinels",
+            RedisPlace::Sentinel(_) => "sentinel",
         };
         write!(f, "{scheme}://")?;
-        if self.password.is_some() {
-            // A user's name may hold what is special in a URL: it is not shown either.
-            f.write_str(if self.user.is_some() { "***:***@" } else { ":***@" })?;
+        if let Some(shown) = shown {
+            write!(f, "{shown}@")?;
         }
         match &self.place {
             RedisPlace::Tcp(host, port) | RedisPlace::Tls(host, port) => {
@@ -158,12 +194,16 @@ impl fmt::Display for RedisUrl {
                 Ok(())
             }
             RedisPlace::Unix(_) => Ok(()),
-            RedisPlace::Sentinel(hosts, name) => {
+            RedisPlace::Sentinel(Sentinels { hosts, master, credentials, .. }) => {
                 for (index, (host, port)) in hosts.iter().enumerate() {
                     f.write_str(if index > 0 { "," } else { "" })?;
                     write_host(f, host, *port)?;
                 }
-                write!(f, "/{name}")
+                write!(f, "/{master}")?;
+                match credentials {
+                    Some(credentials) => write!(f, "?sentinel={}", credentials.shown()),
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -192,6 +232,36 @@ fn write_host(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result 
     match host.contains(':') {
         true => write!(f, "[{host}]:{port}"),
         false => write!(f, "{host}:{port}"),
+    }
+}
+
+/// Reads what stands behind `unix:`.
+fn read_unix(text: &str) -> Result<RedisUrl, RedisUrlError> {
+    let behind = text.strip_prefix("//").filter(|rest| !rest.starts_with('/'));
+    let (credentials, path) = match behind.and_then(|rest| rest.split_once("@/")) {
+        Some((credentials, path)) => (Some(Credentials::read(credentials)?), format!("/{path}")),
+        // A password would be shown as part of the path.
+        None if behind.is_some_and(|rest| rest.contains('@')) => return Err(RedisUrlError),
+        None => (None, text.to_owned()),
+    };
+    let is_good = path.starts_with('/') && !path.contains(char::is_control);
+    let place = RedisPlace::Unix(path);
+    if is_good { Ok(RedisUrl { place, credentials, database: 0 }) } else { Err(RedisUrlError) }
+}
+
+/// Reads where sentinels are, the name of their master, and what stands behind it.
+fn read_sentinels(hosts: &str, path: &str, is_secure: bool) -> Result<Sentinels, RedisUrlError> {
+    let (master, credentials) = match path.split_once('?') {
+        Some((master, more)) => {
+            let text = more.strip_prefix("sentinel=").ok_or(RedisUrlError)?;
+            (master, Some(Credentials::read(text)?))
+        }
+        None => (path, None),
+    };
+    let hosts = hosts.split(',').map(|host| read_host(host, 26379)).collect::<Result<_, _>>()?;
+    match is_name(master) {
+        true => Ok(Sentinels { hosts, master: master.into(), is_secure, credentials }),
+        false => Err(RedisUrlError),
     }
 }
 
@@ -241,10 +311,13 @@ fn is_name(text: &str) -> bool {
 
 /// Returns a text without what may be a password in a URL.
 pub(super) fn without_password(text: &str) -> String {
-    let parts = text.split_once("://");
-    let parts = parts.and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
-    match parts {
-        Some((scheme, host)) => format!("{scheme}://***@{host}"),
+    match text.split_once("://") {
+        // Where a password begins and ends is not known then.
+        Some((scheme, rest)) if rest.contains('?') => format!("{scheme}://***"),
+        Some((scheme, rest)) => match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}://***@{host}"),
+            None => text.into(),
+        },
         None => text.into(),
     }
 }
@@ -256,7 +329,7 @@ impl ValueKind<RedisUrl> for Redis {
     fn read(&self, text: &str) -> Result<RedisUrl, String> {
         let url = text.parse::<RedisUrl>().map_err(|error| error.to_string())?;
         match url.is_secure() && cfg!(not(feature = "tls")) {
-            true => Err("must not be rediss: this build has no TLS: feature `tls`".into()),
+            true => Err("must not speak TLS: this build has none: feature `tls`".into()),
             false => Ok(url),
         }
     }
@@ -326,7 +399,7 @@ pub(crate) const OFFLINE_QUEUE_BYTES: usize = 256 * 1024;
 pub(crate) const CLUSTER_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
 const RULE: &str = "must be redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:, unix:/path \
-    or sentinel://HOST,HOST/NAME";
+    or sentinel://HOST,HOST/NAME[?sentinel=[USER]:PASSWORD], sentinels:";
 
 #[cfg(test)]
 mod tests {
@@ -343,6 +416,15 @@ mod tests {
             ("unix:/run/redis.sock", "unix:/run/redis.sock"),
             ("sentinel://a,b:7,[::1]/main", "sentinel://a:26379,b:7,[::1]:26379/main"),
             ("sentinel://:pw@a/main", "sentinel://:***@a:26379/main"),
+            ("sentinels://a/main", "sentinels://a:26379/main"),
+            ("sentinel://a/main?sentinel=:pw", "sentinel://a:26379/main?sentinel=:***"),
+            (
+                "sentinels://me:p%3Fw@a/main?sentinel=it:p%40w",
+                "sentinels://***:***@a:26379/main?sentinel=***:***",
+            ),
+            ("unix://:p%40%2Fw@/run/redis.sock", "unix://:***@/run/redis.sock"),
+            ("unix://me:pw@/run/a@/redis.sock", "unix://***:***@/run/a@/redis.sock"),
+            ("unix:///run/redis.sock", "unix:///run/redis.sock"),
         ] {
             let url: RedisUrl = text.parse().unwrap();
             assert_eq!(url.to_string(), shown, "{text}");
@@ -350,7 +432,31 @@ mod tests {
             assert_eq!(shown.parse::<RedisUrl>().unwrap().to_string(), shown);
         }
         let url: RedisUrl = "redis://me:p%40:w@a".parse().unwrap();
-        assert_eq!((url.user.as_deref(), url.password.as_deref()), (Some("me"), Some("p@:w")));
+        let both = |url: RedisUrl| url.credentials.map(|both| (both.user, both.password));
+        assert_eq!(both(url), Some((Some("me".into()), "p@:w".into())));
+        let url: RedisUrl = "unix://:p%40%2Fw@/run/redis.sock".parse().unwrap();
+        assert_eq!(url.place, RedisPlace::Unix("/run/redis.sock".into()));
+        assert_eq!(both(url), Some((None, "p@/w".into())));
+        let url: RedisUrl = "sentinels://:a@h/main?sentinel=it:p%3Aw".parse().unwrap();
+        assert!(url.is_secure());
+        let RedisPlace::Sentinel(sentinels) = url.place else { panic!("sentinels") };
+        let credentials = sentinels.credentials.unwrap();
+        assert_eq!((credentials.user.as_deref(), &*credentials.password), (Some("it"), "p:w"));
+    }
+
+    #[test]
+    fn of_what_is_no_place_no_password_is_shown() {
+        for text in [
+            "sentinel://:secret@a/main?sentinel=secret",
+            "sentinel://a/main?sentinel=:s@secret",
+            "sentinels://a/main?secret",
+            "redis://:sec?ret:secret@a:x",
+            "unix://:secret@redis.sock",
+            "unix://secret@/run/redis.sock",
+        ] {
+            assert!(text.parse::<RedisUrl>().is_err(), "{text}");
+            assert!(!without_password(text).contains("secret"), "{text}");
+        }
     }
 
     #[test]
@@ -372,10 +478,19 @@ mod tests {
             "sentinel://a/",
             "sentinel://a,/main",
             "sentinel://a/b c",
+            "sentinel://a/main?",
+            "sentinel://a/main?sentinel=pw",
+            "sentinel://a/main?sentinel=me:",
+            "sentinel://a/main?other=:pw",
+            "sentinels://a",
+            "unix://:@/run/redis.sock",
+            "unix://me@/run/redis.sock",
         ] {
             assert_eq!(text.parse::<RedisUrl>(), Err(RedisUrlError), "{text:?}");
         }
-        assert_eq!(Redis.read("rediss://a").is_ok(), cfg!(feature = "tls"));
+        for text in ["rediss://a", "sentinels://a/main"] {
+            assert_eq!(Redis.read(text).is_ok(), cfg!(feature = "tls"), "{text}");
+        }
     }
 
     #[test]

@@ -59,7 +59,9 @@ pub(crate) use check::NEEDS_TRUSTED;
 pub use check::Report;
 pub use client::ClientAdvice;
 #[cfg(feature = "cluster")]
-pub(crate) use cluster::{CLUSTER_QUEUE_BYTES, OFFLINE_QUEUE_BYTES, RedisPlace};
+pub(crate) use cluster::{
+    CLUSTER_QUEUE_BYTES, Credentials, OFFLINE_QUEUE_BYTES, RedisPlace, Sentinels,
+};
 #[cfg(feature = "cluster")]
 pub use cluster::{Cluster, Offline, RedisUrl, RedisUrlError};
 pub use keys::{KEYS, Key};

@@ -46,8 +46,9 @@ struct Line {
 impl RedisSessions {
     /// Makes a store in this Redis, under the name of a cluster: 1 to 64 characters of `A-Z a-z 0-9
     /// . _ -`. `url` is as `cluster.redis` has it:
-    /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss:` over TLS, `unix:/path`, or
-    /// `sentinel://HOST[:PORT],HOST[:PORT]/NAME`. It does not connect yet.
+    /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss:` over TLS, `unix:/path`,
+    /// `unix://USER:PASSWORD@/path`, `sentinel://HOST[:PORT],HOST[:PORT]/NAME`, or `sentinels:`
+    /// over TLS. It does not connect yet.
     ///
     /// # Errors
     ///
