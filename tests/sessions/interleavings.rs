@@ -64,6 +64,7 @@ struct State {
 
 struct Entry {
     number: u64,
+    turn: u64,
     owner: usize,
     frozen: Option<Vec<u8>>,
     ends_at: Duration,
@@ -74,7 +75,7 @@ struct Entry {
 /// What happens some time after it was sent.
 enum Later {
     Claim(usize, Claim),
-    Save(u64, Option<Vec<u8>>, bool),
+    Save((u64, u64), Option<Vec<u8>>, bool),
     Wanted(usize, u64),
     Free(usize),
 }
@@ -176,6 +177,7 @@ impl State {
         let (number, frozen) = (self.last_number, before.and_then(|entry| entry.frozen));
         self.session = Some(Entry {
             number,
+            turn: 0,
             owner: user,
             frozen: frozen.clone(),
             ends_at: now + claim.ttl,
@@ -185,11 +187,21 @@ impl State {
         Claimed::Taken { number, frozen }
     }
 
-    fn save(&mut self, now: Duration, number: u64, frozen: Option<&[u8]>, end: bool) -> Saved {
+    fn save(
+        &mut self,
+        now: Duration,
+        (number, turn): (u64, u64),
+        frozen: Option<&[u8]>,
+        end: bool,
+    ) -> Saved {
         self.forget(now);
         let Some(entry) = self.session.as_mut().filter(|entry| entry.number == number) else {
             return Saved::Fenced;
         };
+        if entry.turn >= turn {
+            return Saved::Taken;
+        }
+        entry.turn = turn;
         if let Some(frozen) = frozen {
             let before = entry.frozen.as_deref().unwrap_or_default();
             assert!(frozen.starts_with(before), "{before:?} is overwritten by {frozen:?}");
@@ -240,12 +252,13 @@ impl SessionStore for View {
 
     fn save(&self, _: &SessionId, save: &Save<'_>) -> Result<Saved, StoreError> {
         let (now, mut state) = (self.model.now(), self.model.state());
+        let numbers = (save.number, save.turn);
         match state.fate(self.user, now) {
-            Fate::Works => Ok(state.save(now, save.number, save.frozen, save.end)),
+            Fate::Works => Ok(state.save(now, numbers, save.frozen, save.end)),
             Fate::Fails => Err(StoreError::new("it is not there")),
             Fate::Late(delay) => {
                 let frozen = save.frozen.map(Into::into);
-                let later = Later::Save(save.number, frozen, save.end);
+                let later = Later::Save(numbers, frozen, save.end);
                 state.later.push((now + delay, later));
                 Err(StoreError::new("no answer in time"))
             }
@@ -591,8 +604,8 @@ impl World {
             };
             match later {
                 Later::Claim(user, claim) => drop(state.claim(now, user, &claim)),
-                Later::Save(number, frozen, end) => {
-                    state.save(now, number, frozen.as_deref(), end);
+                Later::Save(numbers, frozen, end) => {
+                    state.save(now, numbers, frozen.as_deref(), end);
                 }
                 Later::Wanted(_, number) => {
                     drop(state);

@@ -229,6 +229,30 @@ mod redis {
         takes_over_between("redis", [Arc::new(redis.store()), Arc::new(redis.store())]);
     }
 
+    /// A connection has broken with a save on its way, which Redis follows behind a later one.
+    // FAULTS 268.
+    #[test]
+    fn a_save_that_redis_follows_late_overwrites_nothing() {
+        let Some(redis) = Redis::start("late") else { return };
+        let (store, id) = (redis.store(), SessionId::new("/a", "b").unwrap());
+        let claim = Claim::new(ms(60_000), ms(60_000));
+        for round in 0..2 {
+            let Ok(Claimed::Taken { number, frozen }) = store.claim(&id, &claim) else {
+                panic!("it was let go of")
+            };
+            assert_eq!(frozen.is_some(), round == 1);
+            let save = Save::new(number, claim.ttl, claim.lease);
+            let turns = [save.in_turn(1).with(b"1"), save.in_turn(3).with(b"3").ending()];
+            for save in turns.into_iter().chain([save.in_turn(2).with(b"2"), save.in_turn(3)]) {
+                assert_eq!(store.save(&id, &save), Ok(Saved::Taken));
+            }
+        }
+        let Ok(Claimed::Taken { frozen, .. }) = store.claim(&id, &claim) else {
+            panic!("what came late renews no claim")
+        };
+        assert_eq!(frozen.as_deref(), Some(&b"3"[..]));
+    }
+
     /// The connections that are told are cut, and then nobody may publish or subscribe: sessions
     /// are taken over all the same, and what was saved is there.
     // FAULTS 266.

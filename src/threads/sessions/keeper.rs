@@ -375,12 +375,13 @@ impl Keeper {
     fn save_now(&self, id: ConnectionId) {
         let Some(begun) = self.begun.get() else { return };
         let taken = self.table().holds.get_mut(&id).map(|holding| {
-            let frozen = holding.unsaved.take();
-            (holding.session.clone(), holding.number, frozen, holding.has_ended)
+            holding.turn += 1;
+            let numbers = (holding.number, holding.turn);
+            (holding.session.clone(), numbers, holding.unsaved.take(), holding.has_ended)
         });
-        let Some((session, number, frozen, end)) = taken else { return };
+        let Some((session, (number, turn), frozen, end)) = taken else { return };
         let Rules { ttl, lease, .. } = begun.rules;
-        let save = Save { number, frozen: frozen.as_deref(), end, ttl, lease };
+        let save = Save { number, turn, frozen: frozen.as_deref(), end, ttl, lease };
         let saved = attempt(|| self.store.save(&session, &save));
         self.note_failure(saved.as_ref().err());
         self.table().saved(id, frozen, end, &saved);

@@ -125,10 +125,11 @@ impl SessionStore for RedisSessions {
     }
 
     fn save(&self, id: &SessionId, save: &Save<'_>) -> Result<Saved, StoreError> {
-        let (key, number) = (self.key(id), save.number.to_string());
+        let (key, number, turn) = (self.key(id), save.number.to_string(), save.turn.to_string());
         let end = if save.end { "1" } else { "0" };
         let (ttl, lease) = (millis(save.ttl), millis(save.lease));
-        let parts = ["EVAL", SAVE, "1", &key, &number, end, &ttl, &lease].map(str::as_bytes);
+        let parts = ["EVAL", SAVE, "1", &key, &number, end, &ttl, &lease, &turn];
+        let parts = parts.map(str::as_bytes);
         let parts: Vec<&[u8]> = parts.into_iter().chain(save.frozen).collect();
         match self.ask(&parts)? {
             Value::Number(1) => Ok(Saved::Taken),
@@ -162,7 +163,8 @@ fn odd() -> StoreError {
 /// held; or 1, the number, and what was saved last. Who holds it is told.
 ///
 /// Its fields are `n`, the number, `h`, until when it is held, `s`, what was saved, and the
-/// channels of who holds it, `c`, and of who has asked for it in vain last, `w`. What cannot be
+/// channels of who holds it, `c`, and of who has asked for it in vain last, `w`; and `t`, the turn
+/// of the last save. What cannot be
 /// told must not keep anybody from claiming: those calls may fail.
 const CLAIM: &str = "\
 local time = redis.call('TIME')
@@ -182,17 +184,22 @@ local number = string.format('%.0f', math.max(last + 1, time[1] * 1000000 + time
 redis.call('SET', KEYS[2], number)
 local held = string.format('%.0f', ms + ARGV[3])
 redis.call('HSET', KEYS[1], 'n', number, 'h', held, 'c', ARGV[4])
-redis.call('HDEL', KEYS[1], 'w')
+redis.call('HDEL', KEYS[1], 'w', 't')
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return {1, number, redis.call('HGET', KEYS[1], 's')}
 ";
 /// Saves a session. Keys: it. Arguments: the number of the claim, whether it ends, the milliseconds
-/// that it lasts and that the claim holds, and perhaps the session. Answers 1, or 0 if another has
-/// it. When it ends, who has asked for it in vain is told.
+/// that it lasts and that the claim holds, its turn, and perhaps the session. Answers 1, or 0 if
+/// another has it. When it ends, who has asked for it in vain is told. What Redis was sent by a
+/// connection that broke it may follow behind what came by the next one: that is out of turn.
 const SAVE: &str = "\
-local found = redis.call('HMGET', KEYS[1], 'n', 'w')
+local found = redis.call('HMGET', KEYS[1], 'n', 'w', 't')
 if found[1] ~= ARGV[1] then return 0 end
-if ARGV[5] then redis.call('HSET', KEYS[1], 's', ARGV[5]) end
+if ARGV[5] ~= '0' then
+  if found[3] and tonumber(found[3]) >= tonumber(ARGV[5]) then return 1 end
+  redis.call('HSET', KEYS[1], 't', ARGV[5])
+end
+if ARGV[6] then redis.call('HSET', KEYS[1], 's', ARGV[6]) end
 local held = '0'
 if ARGV[2] == '1' then
   if found[2] then

@@ -30,6 +30,10 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// Saves a session, or renews its claim, and has it last for another `ttl`.
     ///
+    /// A store whose calls may take effect after they have failed, because a network has what was
+    /// sent, leaves a save out whose turn is not greater than that of the last one under this
+    /// number, as if it were taken: what came after it is newer.
+    ///
     /// # Errors
     ///
     /// The store has failed: it is tried again.
@@ -118,6 +122,8 @@ impl fmt::Debug for Claimed {
 pub struct Save<'a> {
     /// The number of the claim.
     pub number: u64,
+    /// Which save of the claim it is, from 1 on; 0 is none of a row.
+    pub turn: u64,
     /// The session; `None` leaves it as it is.
     pub frozen: Option<&'a [u8]>,
     /// The connection has ended: the next claim need not wait.
@@ -131,7 +137,12 @@ pub struct Save<'a> {
 impl<'a> Save<'a> {
     /// Makes a save under the number of a claim, which leaves the session as it is.
     pub fn new(number: u64, ttl: Duration, lease: Duration) -> Save<'a> {
-        Save { number, frozen: None, end: false, ttl, lease }
+        Save { number, turn: 0, frozen: None, end: false, ttl, lease }
+    }
+
+    /// Has it be this one of the saves of its claim.
+    pub fn in_turn(self, turn: u64) -> Save<'a> {
+        Save { turn, ..self }
     }
 
     /// Has it save this.

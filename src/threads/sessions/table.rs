@@ -62,6 +62,8 @@ pub(super) struct Ask {
 pub(super) struct Holding {
     pub session: SessionId,
     pub number: u64,
+    /// How many saves were tried.
+    pub turn: u64,
     pub flags: Arc<Flags>,
     /// What is to be saved.
     pub unsaved: Option<Vec<u8>>,
@@ -230,6 +232,7 @@ impl Table {
         let holding = Holding {
             session,
             number,
+            turn: 0,
             flags,
             unsaved: None,
             has_ended: false,
