@@ -462,6 +462,33 @@ static void what_is_never_opened_is_discarded(void)
     close(fd);
 }
 
+/* Who asks may name the session, as the host says when it lets a request in. */
+static void an_identity_names_a_session(void)
+{
+    host host = start("memory");
+    world.server = host.server;
+    heartwheel_sessions sessions = sessions_of("identity", "memory");
+    CHECK_IS(heartwheel_route_sessions(host.server, "/own", &sessions), HEARTWHEEL_OK);
+    CHECK_IS(heartwheel_route_ask(host.server, "/own"), HEARTWHEEL_OK);
+    static const char *const names[] = {"ann", "bob", "ann", NULL, NULL};
+    static const int freezes[] = {1, 1, 1, 0, 0};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int before = world.freezes, fd = dial(host.port, 0);
+        ask_upgrade(fd, "/own");
+        heartwheel_event event = expect(host.server, HEARTWHEEL_UPGRADE);
+        CHECK_IS(heartwheel_accept(host.server, event.peer, names[i], NULL, NULL, NULL), 0);
+        event = handle_until(host.server, HEARTWHEEL_OPENED);
+        read_upgrade(host.server, fd);
+        struct tally *tally = heartwheel_user(host.server, event.peer);
+        CHECK_IS(tally->count, i == 2 ? 2 : 0);
+        count(host.server, fd, 2);
+        hang_up(host.server, fd);
+        CHECK_IS(world.freezes, before + freezes[i]);
+    }
+    heartwheel_free(host.server);
+    CHECK_IS(world.alive, 0);
+}
+
 /* Two servers with one store: a client moves to and fro, and takes its session along. */
 static void a_client_moves_between_servers(const char *store)
 {
@@ -530,6 +557,7 @@ int main(int argc, char **argv)
     a_host_that_freezes_badly_loses_nothing_that_was_saved();
     a_host_that_refuses_to_thaw_leaves_what_was_saved();
     what_is_never_opened_is_discarded();
+    an_identity_names_a_session();
     pid_t pid = argc == 3 ? (pid_t)atoi(argv[1]) : 0;
     for (int i = pid > 0 ? 2 : 1; i < argc; i++)
         a_client_moves_between_servers(argv[i]);
