@@ -40,8 +40,9 @@ function show(trouble) {
     const started = make("time", { textContent: `${span(Date.now() - one.started_at * 1000)} ago` });
     started.dateTime = new Date(one.started_at * 1000).toISOString();
     return make("tr", { className }, make("th", { scope: "row", textContent: one.node, title: `process ${one.instance}` }),
-      ...[one.version || "–", one.connections, `${one.lag_ms} ms`, one.gaps].map((textContent) => make("td", { textContent })),
-      make("td", {}, started), make("td", { className: "state", textContent: words }));
+      make("td", { className: "state", textContent: words }),
+      ...[one.connections, `${one.lag_ms} ms`, one.gaps, one.version || "–"].map((textContent) => make("td", { textContent })),
+      make("td", {}, started));
   }));
   const count = `${rows.length} ${rows.length === 1 ? "node" : "nodes"}`;
   const words = trouble ?? (!rows.length ? "No node is known: this one has not reached Redis since it began."
