@@ -34,6 +34,7 @@
 //! | embed it in a main loop of your own | [`guide::embedding`], in Rust and in C |
 //! | configure or run the program | [`guide::configuration`], [`guide::operating`], [`guide::tls`], [`guide::proxies`], [`guide::bridges`] |
 //! | answer over time, serve files, take uploads | [`guide::answers`] |
+//! | keep events or sessions, or run several servers | [`guide::store`], [`guide::sessions`], [`guide::cluster`] |
 //! | connect to a server | the guide's page `client`, with the feature of that name |
 //! | write a client of your own | [`guide::protocol`] |
 //! | choose | [`guide::performance`], [`guide::promises`], [`guide::small_machines`] |

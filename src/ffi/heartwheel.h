@@ -320,7 +320,7 @@ typedef struct heartwheel_sessions {
     /* What names the session of a request: "identity" (what heartwheel_identity returns),
      * "cookie:NAME", or "query:NAME" for a value of the query. The name is 1 to 256 bytes of text
      * without control characters, or the request is refused with 400. A cookie or a query value is a
-     * secret: whoever has it has the session. */
+     * secret: anyone who has it has the session. */
     const char *key;
     /* Where sessions are: "memory" (of this route, 10,000 sessions and 16 MiB; those that nobody
      * holds make room), "sqlite:PATH" in a library with the feature `sqlite`, or in one with the
@@ -492,7 +492,7 @@ int heartwheel_publish_binary_to(heartwheel *, heartwheel_peer client, const cha
  *
  * Who joins and leaves comes as events of the topic "$presence.TOPIC", which is subscribed to as any
  * other: a HEARTWHEEL_TOPIC_TEXT for all who did so in the same quarter of a second, at least 1 s
- * after it happened; whoever is back by then has not left. To know at any time who is there,
+ * after it happened; a person who is back by then has not left. To know at any time who is there,
  * subscribe to it first, and ask then; ask again after its HEARTWHEEL_TOPIC_GAP.
  *
  * Returns HEARTWHEEL_OK; HEARTWHEEL_E_FULL while 64 questions wait for an answer;

@@ -2,8 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::core::config::{Credentials, RedisPlace, RedisUrl, Sentinels};
 use crate::core::wire::resp::{Decoder, Fault, Value, write_command};
@@ -97,9 +100,11 @@ impl Link {
         let mut link = match &url.place {
             RedisPlace::Tcp(host, port) => make(Stream::Tcp(dial(host, *port)?)),
             RedisPlace::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_write_timeout(Some(STEP_MAX))?;
-                make(Stream::Unix(stream))
+                // A Redis that stands still takes no connection: that must not hold the thread.
+                let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                socket.connect_timeout(&SockAddr::unix(path)?, STEP_MAX)?;
+                socket.set_write_timeout(Some(STEP_MAX))?;
+                make(Stream::Unix(OwnedFd::from(socket).into()))
             }
             RedisPlace::Tls(host, port) => make(secured(host, *port)?),
             RedisPlace::Sentinel(sentinels) => {
@@ -141,11 +146,11 @@ impl Link {
         write_command(&mut self.out, parts);
     }
 
-    /// Sends what is queued.
+    /// Sends what is queued, in [`SEND_MAX`] at most.
     pub fn send(&mut self) -> Result<(), LinkError> {
         let sent = match &mut self.stream {
-            Stream::Tcp(stream) => stream.write_all(&self.out),
-            Stream::Unix(stream) => stream.write_all(&self.out),
+            Stream::Tcp(stream) => write_all(stream, &self.out),
+            Stream::Unix(stream) => write_all(stream, &self.out),
             #[cfg(feature = "tls")]
             Stream::Tls(stream) => stream.write_all(&self.out).and_then(|()| stream.flush()),
         };
@@ -209,6 +214,23 @@ impl Link {
             Stream::Tls(stream) => stream.get_ref().set_read_timeout(Some(wait)),
         }
     }
+}
+
+/// Writes all, to a peer that takes some of it every now and then, too, but not for long.
+fn write_all(stream: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
+    let until = Instant::now() + SEND_MAX;
+    while !bytes.is_empty() {
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if !bytes.is_empty() && Instant::now() >= until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    Ok(())
 }
 
 /// Returns whether nothing came in time.
@@ -304,6 +326,8 @@ fn ask_sentinel(
 
 /// How long connecting, a write, or the answer to a short question may take.
 const STEP_MAX: Duration = Duration::from_secs(2);
+/// How long a Redis may take for what is sent to it at once, if it goes on taking some.
+const SEND_MAX: Duration = Duration::from_secs(10);
 /// How many addresses of a host are tried.
 const ADDRESSES_MAX: usize = 4;
 const BUFFER_BYTES: usize = 16 * 1024;

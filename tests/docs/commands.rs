@@ -282,7 +282,11 @@ fn check_make(words: &[String]) -> Result<(), String> {
         return Ok(());
     }
     let makefile = read(&format!("{folder}/Makefile"));
-    match targets.iter().find(|target| !makefile.contains(&format!("\n{target}:"))) {
+    let is_known = |word: &str| match word.split_once('=') {
+        Some((name, _)) => makefile.contains(&format!("\n{name} ?=")),
+        None => makefile.contains(&format!("\n{word}:")),
+    };
+    match targets.iter().find(|target| !is_known(target)) {
         Some(target) => Err(format!("{folder}/Makefile knows no {target}")),
         None => Ok(()),
     }

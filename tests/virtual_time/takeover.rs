@@ -178,6 +178,36 @@ fn a_client_without_a_position_goes_on_where_its_old_connection_surely_was() {
     }
 }
 
+/// Connections that come one after the other, as those of a device on a bad network, subscribe to
+/// what they have time for: the last one has all that none of them has surely read.
+#[test]
+fn what_a_connection_inherited_and_did_not_ask_for_is_left_to_the_next() {
+    let (mut world, _) = start(&[("admission.takeover", "newest")], Takeover::Newest);
+    let mut old = [world.open("/ws?user=ann")];
+    for topic in ["a", "b"] {
+        old[0].say(&format!(r#"{{"op":"subscribe","topic":"{topic}"}}"#));
+    }
+    world.meet(&mut old);
+    publish(&mut world, "a", "lost of a");
+    publish(&mut world, "b", "lost of b");
+    world.settle();
+    let mut between = [world.open("/ws?user=ann")];
+    between[0].say(r#"{"op":"subscribe","topic":"a"}"#);
+    world.meet(&mut between);
+    let silent = world.open("/ws?user=ann");
+    world.settle();
+    let mut new = [world.open("/ws?user=ann")];
+    for topic in ["b", "a"] {
+        new[0].say(&format!(r#"{{"op":"subscribe","topic":"{topic}"}}"#));
+        world.meet(&mut new);
+    }
+    for text in ["lost of a", "lost of b"] {
+        let count = told(&new[0]).iter().filter(|word| word.contains(text)).count();
+        assert_eq!(count, 1, "{text}: {:?}", told(&new[0]));
+    }
+    drop(silent);
+}
+
 #[test]
 fn what_a_client_names_itself_comes_first_and_what_is_gone_is_a_gap() {
     let pairs = [("admission.takeover", "newest"), ("topics.retain_events", "2")];

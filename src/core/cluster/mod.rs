@@ -27,6 +27,8 @@ mod scripts;
 pub use findings::{Findings, Verdict};
 pub use follower::{Counts, Follower, Reason, Seen, read_place};
 pub use keys::{Keys, RedisId};
+#[cfg(feature = "presence")]
+pub use scripts::DROP_TELLER;
 pub use scripts::{
     BEGIN_EPOCH, CLAIM, JOIN, LOOK, NEXT_ID, Outcome, PUBLISH, Producer, REGISTER, RELEASE,
     hash_of, publish_parts, read_nodes, said_of,

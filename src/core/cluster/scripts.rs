@@ -87,6 +87,14 @@ end
 return 1
 ";
 
+/// Takes a server out of the list of those that tell who is on their topics, if it tells nothing
+/// any more. Keys: the list, and what the server tells. Arguments: its name.
+#[cfg(feature = "presence")]
+pub const DROP_TELLER: &str = "\
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+return redis.call('HDEL', KEYS[1], ARGV[1])
+";
+
 /// Says how a server does, and answers how all do: of each its name, how many milliseconds ago it
 /// has said so, and what. Who has said nothing for 30 s is forgotten. Keys: the servers. Arguments:
 /// the name, and what is said.

@@ -382,7 +382,7 @@ impl Config {
         let most = |bytes: usize| self.limits.message_bytes.max(bytes as u64);
         let term = |what, bytes| Term { what, count: 1, bytes, is_budgeted: false };
         vec![
-            term("publications for Redis", 2 * most(CLUSTER_QUEUE_BYTES)),
+            term("publications for Redis", 3 * most(CLUSTER_QUEUE_BYTES)),
             term("answers of Redis", self.cluster_answer_bytes()),
         ]
     }

@@ -7,7 +7,7 @@
 //! client that names no position for a topic goes on behind what the old connection has surely
 //! brought: what was sent before the last ping that its client answered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::core::config::Takeover;
 use crate::core::connection::{Connection, RouteIndex};
@@ -59,6 +59,17 @@ impl Holder {
     }
 }
 
+impl Inherited {
+    /// Adds what that connection had inherited itself, and its client has not subscribed to yet. No
+    /// more topics than `most` are kept.
+    fn add(&mut self, left: Inherited, most: usize) {
+        self.read = self.read.min(left.read);
+        let own: HashSet<Name> = self.topics.iter().cloned().collect();
+        self.topics.extend(left.topics.into_iter().filter(|topic| !own.contains(topic)));
+        self.topics.truncate(most);
+    }
+}
+
 impl Admission {
     /// Takes note that a connection has ended.
     #[inline]
@@ -86,8 +97,7 @@ impl Engine {
         let holder = Holder { id, read: position, pinged: position, inherited: None };
         let old = self.admission.holders.0.insert(key, holder).filter(|old| old.id != id);
         let Some(old) = old else { return };
-        self.inherit(id, &old);
-        let old = old.id;
+        let old = self.inherit(id, old);
         let Some(connection) = self.get_mut(old) else { return };
         match connection.heartbeat_mut() {
             Some(heartbeat) if takeover == Takeover::Probe => {
@@ -146,17 +156,23 @@ impl Engine {
         self.admission.holders.find(id, key)
     }
 
-    /// Keeps what a connection inherits of the one before. An event stream has nothing to leave:
-    /// its client says itself how far it has read.
-    fn inherit(&mut self, id: ConnectionId, old: &Holder) {
-        let Some(before) = self.get(old.id).filter(|before| before.is_open()) else { return };
+    /// Keeps what a connection inherits of the one before, and returns that one. An event stream
+    /// has nothing to leave: its client says itself how far it has read.
+    fn inherit(&mut self, id: ConnectionId, old: Holder) -> ConnectionId {
+        let Some(before) = self.get(old.id).filter(|before| before.is_open()) else {
+            return old.id;
+        };
         let keys = self.topics.subscriptions_of(&before.subscriptions);
         let topics: Vec<Name> = keys.map(|key| self.topics.topic_of(key).clone()).collect();
-        self.allowance.charge_looks(topics.len());
-        let inherited = Inherited { read: old.read, topics };
+        let mut inherited = Inherited { read: old.read, topics };
+        if let Some(left) = old.inherited {
+            inherited.add(*left, self.config().limits.subscriptions);
+        }
+        self.allowance.charge_looks(inherited.topics.len());
         if let Some(holder) = self.holder(id).filter(|_| !inherited.topics.is_empty()) {
             holder.inherited = Some(Box::new(inherited));
         }
+        old.id
     }
 
     #[cold]

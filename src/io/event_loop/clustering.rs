@@ -5,6 +5,8 @@ use std::io;
 #[cfg(feature = "presence")]
 use log::warn;
 
+use crate::core::contract::backbone::Logged;
+use crate::core::contract::event::Command;
 use crate::io::event_loop::EventLoop;
 use crate::threads::cluster::Cluster;
 #[cfg(feature = "presence")]
@@ -30,12 +32,18 @@ impl EventLoop {
     /// Gives the log what was published since the last call.
     pub(super) fn give_to_cluster(&mut self) {
         let Some(cluster) = &self.outside.cluster else { return };
+        let mut refused = Vec::new();
         while let Some(publication) = self.engine.poll_publication() {
-            cluster.give(publication);
+            refused.extend(cluster.give(publication));
         }
         cluster.note(self.engine.len(), self.engine.is_draining());
         if self.engine.tells_figures() {
             self.engine.set_cluster_figures(cluster.figures());
+        }
+        let now = self.outside.clock.now();
+        for ticket in refused {
+            let command = Command::Logged(Box::new(Logged::Refused(ticket)));
+            self.engine.take_command(now, &mut self.outside, None, command);
         }
         #[cfg(feature = "presence")]
         self.give_to_people();

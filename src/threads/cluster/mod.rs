@@ -23,8 +23,8 @@ use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::core::cluster::{Counts, Keys, Reason, Seen};
-use crate::core::config::{Config, Offline, RedisUrl};
-use crate::core::contract::backbone::{Node, Publication};
+use crate::core::config::{CLUSTER_QUEUE_BYTES, Config, Offline, RedisUrl};
+use crate::core::contract::backbone::{Node, Publication, Ticket};
 use crate::core::observe::cluster::ClusterFigures;
 use crate::system::random_seed;
 use crate::system::redis::Closer;
@@ -89,9 +89,18 @@ impl Cluster {
         Ok(Cluster { shared, orders: Some(orders), running: Some(running), ended })
     }
 
-    /// Gives a publication to the log.
-    pub fn give(&self, publication: Publication) {
+    /// Gives a publication to the log. Returns its ticket if too much waits for the writer already,
+    /// so that its publisher is told.
+    pub fn give(&self, publication: Publication) -> Option<Ticket> {
+        let (bytes, queued) = (writer::bytes_of(&publication), &self.shared.queued);
+        let waiting = queued.load(Ordering::Relaxed);
+        if waiting > 0 && waiting + bytes > CLUSTER_QUEUE_BYTES {
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+            return Some(publication.ticket);
+        }
+        queued.fetch_add(bytes, Ordering::Relaxed);
         self.order(Order::Publish(publication));
+        None
     }
 
     /// Takes note of how the server does, for the registry, which is told at once when a drain
@@ -168,6 +177,8 @@ struct Shared {
     started_ms: u64,
     connections: AtomicUsize,
     is_draining: AtomicBool,
+    /// The bytes of publications that the writer has yet to look at.
+    queued: AtomicUsize,
 }
 
 impl Shared {
@@ -203,6 +214,7 @@ impl Shared {
             started_ms,
             connections: AtomicUsize::new(0),
             is_draining: AtomicBool::new(false),
+            queued: AtomicUsize::new(0),
         }
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant as StdInstant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use log::{debug, warn};
 
-use crate::core::cluster::Keys;
+use crate::core::cluster::{DROP_TELLER, Keys};
 use crate::core::config::{Config, RedisUrl};
 use crate::core::contract::event::{Command, Order};
 use crate::core::engine::{Engine, MemberChange};
@@ -222,6 +222,9 @@ impl Teller {
             } else if connected_at.elapsed() > GRACE {
                 // Where Redis was away all write anew, and are waited for.
                 self.forget(node);
+                let parts = [DROP_TELLER, "2", &self.keys.people(), &key, node];
+                let parts = parts.map(str::as_bytes);
+                link.ask([b"EVAL".as_slice()].into_iter().chain(parts))?;
             }
         }
         let left = self.others.keys().filter(|node| !found.contains_key(*node));

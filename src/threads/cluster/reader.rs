@@ -21,8 +21,10 @@ pub(super) struct Reader {
     stopping: Receiver<()>,
     follower: Follower,
     backoff: Backoff,
-    /// How many entries are asked for.
+    /// How many entries are asked for, and how many at most: fewer where so many took too much,
+    /// until the end of the log is reached.
     count: usize,
+    count_max: usize,
     /// What the loop is to be told next.
     told: Vec<Logged>,
     told_bytes: usize,
@@ -43,6 +45,7 @@ impl Reader {
             follower,
             backoff: Backoff::new(),
             count: COUNT_MAX,
+            count_max: COUNT_MAX,
             told: Vec::new(),
             told_bytes: 0,
             has_more: false,
@@ -65,6 +68,7 @@ impl Reader {
             }
             if let LinkError::TooLarge = fault {
                 self.count = (self.count / 8).max(1);
+                self.count_max = self.count;
             }
             if self.shared.is_reached.swap(false, Ordering::SeqCst) || !self.is_warned {
                 self.is_warned = true;
@@ -194,7 +198,9 @@ impl Reader {
             return Err(LinkError::Broken("entries of XREAD that are not behind the last".into()));
         }
         if is_full {
-            self.count = (self.count * 2).min(COUNT_MAX);
+            self.count = (self.count * 2).min(self.count_max);
+        } else {
+            self.count_max = COUNT_MAX;
         }
         let is_there = self.flush();
         self.shared.note_end(!is_full);

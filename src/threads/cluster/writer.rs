@@ -123,7 +123,10 @@ impl Writer {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Publish(publication) => self.take(publication),
+            Order::Publish(publication) => {
+                self.shared.queued.fetch_sub(bytes_of(&publication), Ordering::Relaxed);
+                self.take(publication);
+            }
             Order::Register => self.register_at = StdInstant::now(),
         }
     }
@@ -209,9 +212,12 @@ impl Writer {
             connection.queue(&self.shared, &waiting.publication);
         }
         let mut answered = Vec::new();
+        // So that the claim is renewed in time, however slowly answers come.
+        let until = StdInstant::now() + WAIT_MAX;
         let received = connection.link.send().and_then(|()| {
             for _ in 0..self.under_way.len() {
-                answered.push(Outcome::read(&connection.link.receive(ANSWER_MAX)?));
+                let wait = until.saturating_duration_since(StdInstant::now()).min(ANSWER_MAX);
+                answered.push(Outcome::read(&connection.link.receive(wait)?));
             }
             Ok(())
         });
@@ -387,7 +393,7 @@ impl Connection {
     }
 }
 
-fn bytes_of(publication: &Publication) -> usize {
+pub(super) fn bytes_of(publication: &Publication) -> usize {
     publication.topic.len() + publication.content.payload.len() + size_of::<Waiting>()
 }
 

@@ -10,7 +10,8 @@ use super::keeper::Keeper;
 /// Tells the connections of one route on one server what other servers have done in the store: see
 /// [`SessionStore::listen`](super::SessionStore::listen).
 ///
-/// What is told may come late, twice or never: claims have their numbers, and who waits asks again.
+/// What is told may come late, twice or never: claims have their numbers, and an upgrade that waits
+/// asks again.
 /// Each call is short, may be made on any thread, and may call the store: not while it is locked.
 #[derive(Clone)]
 pub struct Listener(Weak<Keeper>);
