@@ -14,7 +14,8 @@
 //! ```
 //!
 //! A person who has gone is still listed until that is told: so a list, and what is told from then
-//! on, never miss anybody who comes back meanwhile.
+//! on, never miss anybody who comes back meanwhile. A person who has come and was listed is told to
+//! have joined though it has gone meanwhile, and then to have left: lists would keep it for good.
 //!
 //! Nothing here knows rights, patterns or messages. Who enters and leaves is the caller's to say.
 
@@ -40,7 +41,8 @@ pub const GRID: Duration = Duration::from_millis(250);
 // - A room has a member; otherwise it is forgotten.
 // - A person who is there and told is not in `untold`. One who has come has members and has not
 //   been told to have joined. One who has gone is one member, that of its last connection, and has
-//   not been told to have left.
+//   not been told to have left. One who has passed is one member, too, was listed, and has been
+//   told neither.
 // - `untold` and `due` hold the same persons.
 #[derive(Debug, Default)]
 pub struct Presence {
@@ -50,6 +52,8 @@ pub struct Presence {
     untold: BTreeMap<(u32, Who), Untold>,
     due: BTreeSet<(Instant, u32, Who)>,
     members: usize,
+    /// How often members were listed.
+    listings: u64,
     /// Identities and infos of members.
     text_bytes: usize,
     /// Which members are those of other servers, by their names.
@@ -61,6 +65,8 @@ pub struct Presence {
 #[derive(Debug)]
 struct Room {
     topic: Name,
+    /// Which listing of members was its last; 0 if there was none.
+    listed: u64,
     members: BTreeMap<Member, Option<Box<Info>>>,
 }
 
@@ -85,6 +91,8 @@ enum Who {
 /// What has become of a person and was not told.
 #[derive(Debug)]
 struct Untold {
+    /// How many listings there were before it.
+    listings: u64,
     at: Instant,
     what: Change,
     /// The connection with which the person came or went.
@@ -95,6 +103,7 @@ struct Untold {
 enum Change {
     Came,
     Gone,
+    Passed,
 }
 
 /// A member, as others see it.
@@ -127,7 +136,7 @@ impl Presence {
     pub const MEMBER_BYTES: usize = 72;
 
     /// The memory of what is untold of a person.
-    pub const UNTOLD_BYTES: usize = 160;
+    pub const UNTOLD_BYTES: usize = 168;
 
     /// Takes note that a connection is on a topic. Returns whether it was not.
     pub fn enter(
@@ -146,6 +155,10 @@ impl Presence {
             // The person is back before it was told to have left.
             Some(Change::Gone) => {
                 let last = self.forget_change(untold);
+                self.remove_member(key, &Member { connection: last, ..member.clone() });
+            }
+            Some(Change::Passed) => {
+                let last = self.turn_change(&untold, Change::Came, connection);
                 self.remove_member(key, &Member { connection: last, ..member.clone() });
             }
             _ if room.members.contains_key(&member) => return false,
@@ -195,9 +208,14 @@ impl Presence {
         let who = member.who();
         let is_last = room.of(&who).nth(1).is_none();
         let untold = (key, who);
-        match self.untold.get(&untold).map(|untold| untold.what) {
-            Some(Change::Gone) => return false,
+        let change = self.untold.get(&untold);
+        let was_listed = change.is_some_and(|came| room.listed > came.listings);
+        match change.map(|untold| untold.what) {
+            Some(Change::Gone | Change::Passed) => return false,
             None if is_last => self.note(now, untold, Change::Gone, connection),
+            Some(_) if is_last && was_listed => {
+                self.turn_change(&untold, Change::Passed, connection);
+            }
             came => {
                 if came.is_some() && is_last {
                     // Nobody was told that the person came.
@@ -281,6 +299,14 @@ impl Presence {
         self.room(topic).map_or(0, |room| room.members.len())
     }
 
+    /// Takes note that the members of a topic are listed now.
+    pub fn note_listed(&mut self, topic: &str) {
+        if let Some(key) = self.by_topic.get(topic) {
+            self.listings += 1;
+            self.rooms[*key as usize].listed = self.listings;
+        }
+    }
+
     /// Returns the members of a topic, those of a person together.
     pub fn members(
         &self,
@@ -310,13 +336,17 @@ impl Presence {
             let seen = self.rooms[key as usize].seen(&member);
             match untold.what {
                 Change::Came => joined.push(seen),
+                Change::Passed => {
+                    joined.push(seen);
+                    self.note(now, (key, who), Change::Gone, untold.connection);
+                }
                 Change::Gone => {
                     self.remove_member(key, &member);
                     left.push(seen);
                 }
             }
         }
-        let Room { topic, members } = &self.rooms[key as usize];
+        let Room { topic, members, .. } = &self.rooms[key as usize];
         let told = Told { topic: topic.clone(), joined, left, count: members.len() };
         self.forget_if_empty(key);
         Some(told)
@@ -343,7 +373,7 @@ impl Presence {
         if let Some(key) = self.by_topic.get(&**topic) {
             return *key;
         }
-        let room = Room { topic: topic.clone(), members: BTreeMap::new() };
+        let room = Room { topic: topic.clone(), listed: 0, members: BTreeMap::new() };
         let key = self.rooms.insert(room) as u32;
         self.by_topic.insert(topic.clone(), key);
         key
@@ -352,7 +382,15 @@ impl Presence {
     fn note(&mut self, now: Instant, of: (u32, Who), what: Change, connection: ConnectionId) {
         let at = (now + DEBOUNCE + GRID).floor(GRID);
         self.due.insert((at, of.0, of.1.clone()));
-        self.untold.insert(of, Untold { at, what, connection });
+        self.untold.insert(of, Untold { listings: self.listings, at, what, connection });
+    }
+
+    /// Makes something else of what is untold of a person, to be told at the same moment. Returns
+    /// the connection that it was of.
+    fn turn_change(&mut self, of: &(u32, Who), what: Change, by: ConnectionId) -> ConnectionId {
+        let untold = self.untold.get_mut(of).expect("it was found");
+        untold.what = what;
+        std::mem::replace(&mut untold.connection, by)
     }
 
     /// Forgets what has become of a person, which is undone. Returns the connection of it.
@@ -445,6 +483,6 @@ pub const TOGETHER_MAX: usize = 100;
 const OTHER_BYTES: usize = 64;
 
 /// A topic's place in both tables, and its name.
-const ROOM_BYTES: usize = 320;
+const ROOM_BYTES: usize = 336;
 
 const _: () = assert!(size_of::<Member>() <= 24 && size_of::<Who>() <= 16);

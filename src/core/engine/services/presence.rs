@@ -173,6 +173,7 @@ impl Engine {
             self.stats.presence_refused += 1;
             return Err(Refusal::new(404, NO_PRESENCE));
         }
+        self.presence.note_listed(topic);
         let object = Object::new().string("topic", topic);
         let object = object.number("count", self.presence.count(topic) as u64);
         let object = match self.present(topic) {
@@ -207,6 +208,7 @@ impl Engine {
             let reference = Some(reference.unwrap_or(&quoted));
             return self.tell(now, id, &ServerMessage::Error { code, sentence, reference });
         }
+        self.presence.note_listed(topic);
         let count = self.presence.count(topic) as u64;
         let members = self.present(topic);
         let members = members.as_deref();
