@@ -341,7 +341,7 @@ fn program(seed: u64) {
     assert_eq!((run.presence.bytes(), run.presence.next_at()), (0, None));
 }
 
-// FAULTS 238, 239 and 291: joins and leaves balance, no person joins twice, nobody stays who is gone.
+// FAULTS 238, 239 and 291: joins and leaves balance, nobody joins twice or stays who is gone.
 #[test]
 fn joins_and_leaves_alternate_and_balance() {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
