@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{error, info, warn};
 
 use super::resume::{Resume, Resuming};
-use super::table::{Ask, Flags, Note, Op, Table, unavailable};
+use super::table::{Ask, Flags, Lost, Note, Op, Table, unavailable};
 use super::{
     BadSession, Claim, Listener, Save, SessionId, SessionKey, SessionStore, StoreError, Unsaved,
 };
@@ -374,11 +374,7 @@ impl Keeper {
 
     fn save_now(&self, id: ConnectionId) {
         let Some(begun) = self.begun.get() else { return };
-        let taken = self.table().holds.get_mut(&id).map(|holding| {
-            holding.turn += 1;
-            let numbers = (holding.number, holding.turn);
-            (holding.session.clone(), numbers, holding.unsaved.take(), holding.has_ended)
-        });
+        let taken = self.table().take_save(id);
         let Some((session, (number, turn), frozen, end)) = taken else { return };
         let Rules { ttl, lease, .. } = begun.rules;
         let save = Save { number, turn, frozen: frozen.as_deref(), end, ttl, lease };
@@ -402,7 +398,18 @@ impl Keeper {
     }
 
     fn tell_failure(&self) {
-        let untold = self.table().untold.take();
+        let (untold, is_lost) = {
+            let mut table = self.table();
+            let is_lost = table.lost == Lost::Untold;
+            if is_lost {
+                table.lost = Lost::Told;
+            }
+            (table.untold.take(), is_lost)
+        };
+        if is_lost {
+            let route = &self.route;
+            warn!("sessions of {route} that ended are given up: too much waits, or for too long");
+        }
         match untold {
             Some(Some(error)) => warn!("the sessions of {} cannot be kept: {error}", self.route),
             Some(None) => info!("the sessions of {} are kept again", self.route),

@@ -40,6 +40,19 @@ pub(super) struct Table {
     pub is_over: bool,
     /// What the log is to be told: why the store fails, or that it goes on.
     pub untold: Option<Option<StoreError>>,
+    /// The bytes that connections have left which have ended.
+    left_bytes: usize,
+    /// Something was given up since all that was left was saved.
+    pub lost: Lost,
+}
+
+/// Whether the log is to be told that something was given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Lost {
+    #[default]
+    Nothing,
+    Untold,
+    Told,
 }
 
 /// An upgrade that waits for its session.
@@ -60,15 +73,15 @@ pub(super) struct Ask {
 
 /// A connection that holds a session.
 pub(super) struct Holding {
-    pub session: SessionId,
-    pub number: u64,
+    session: SessionId,
+    number: u64,
     /// How many saves were tried.
-    pub turn: u64,
-    pub flags: Arc<Flags>,
+    turn: u64,
+    flags: Arc<Flags>,
     /// What is to be saved.
-    pub unsaved: Option<Vec<u8>>,
+    unsaved: Option<Vec<u8>>,
     /// The connection has given it up: when it is saved it is gone from here.
-    pub has_ended: bool,
+    has_ended: bool,
     /// A save waits, or is with the store.
     is_queued: bool,
     is_failing: bool,
@@ -91,6 +104,9 @@ pub(super) struct Flags {
     pub failed: AtomicBool,
     unsaved: AtomicU8,
 }
+
+/// See [`Table::take_save`].
+pub(super) type TakenSave = (SessionId, (u64, u64), Option<Vec<u8>>, bool);
 
 /// What is to be done with the store.
 #[derive(Clone, Copy)]
@@ -256,20 +272,43 @@ impl Table {
 
     /// Has a session saved for the last time, and its claim ended.
     pub fn let_go(&mut self, id: ConnectionId, frozen: Option<Vec<u8>>) {
-        let waiting = self.unsaved_bytes();
         let Some(holding) = self.holds.get_mut(&id).filter(|holding| !holding.has_ended) else {
             return;
         };
+        let last = frozen.or(holding.unsaved.take());
         holding.has_ended = true;
         if holding.flags.fenced.load(Ordering::Acquire) && !holding.is_queued {
             return self.forget(id);
         }
-        if let Some(frozen) = frozen {
-            let fits = waiting + frozen.len() <= UNSAVED_BYTES_MAX;
-            self.figures.saves.lost += u64::from(!fits);
-            holding.unsaved = Some(frozen).filter(|_| fits);
+        let bytes = last.as_ref().map_or(0, Vec::len);
+        if self.left_bytes + bytes <= LEFT_BYTES_MAX {
+            self.left_bytes += bytes;
+            holding.unsaved = last;
+        } else {
+            self.note_lost();
         }
         self.queue_save(id);
+    }
+
+    /// Takes note that what a connection has left is given up.
+    fn note_lost(&mut self) {
+        self.figures.saves.lost += 1;
+        if self.lost == Lost::Nothing {
+            self.lost = Lost::Untold;
+        }
+    }
+
+    /// Takes what is to be saved now: the session, the number of its claim and which save of it
+    /// this is, the bytes, and whether it is the last one.
+    pub fn take_save(&mut self, id: ConnectionId) -> Option<TakenSave> {
+        let holding = self.holds.get_mut(&id)?;
+        holding.turn += 1;
+        let frozen = holding.unsaved.take();
+        if holding.has_ended {
+            self.left_bytes -= frozen.as_ref().map_or(0, Vec::len);
+        }
+        let numbers = (holding.number, holding.turn);
+        Some((holding.session.clone(), numbers, frozen, holding.has_ended))
     }
 
     fn queue_save(&mut self, id: ConnectionId) {
@@ -296,7 +335,12 @@ impl Table {
                 self.figures.saves.saved += u64::from(frozen.is_some());
                 holding.is_failing = false;
                 if was_end {
-                    return self.forget(id);
+                    self.forget(id);
+                    // From now on it is told again.
+                    if self.left_bytes == 0 && self.lost == Lost::Told {
+                        self.lost = Lost::Nothing;
+                    }
+                    return;
                 }
                 if holding.has_ended || holding.unsaved.is_some() {
                     self.queue_save(id);
@@ -313,7 +357,10 @@ impl Table {
             Err(_) => {
                 self.figures.saves.failed += 1;
                 if holding.has_ended {
-                    holding.unsaved = holding.unsaved.take().or(frozen);
+                    if holding.unsaved.is_none() {
+                        self.left_bytes += frozen.as_ref().map_or(0, Vec::len);
+                        holding.unsaved = frozen;
+                    }
                     return;
                 }
                 // Bytes are kept for those alone that cannot be frozen again.
@@ -331,6 +378,9 @@ impl Table {
     /// Forgets a hold, and has the next claim of its session made.
     fn forget(&mut self, id: ConnectionId) {
         let Some(holding) = self.holds.remove(&id) else { return };
+        if holding.has_ended {
+            self.left_bytes -= holding.unsaved.as_ref().map_or(0, Vec::len);
+        }
         if self.newest.get(&holding.session) == Some(&id) {
             self.newest.remove(&holding.session);
         }
@@ -416,7 +466,9 @@ impl Table {
             if holding.has_ended {
                 holding.tried_for += save;
                 if holding.tried_for > ttl {
-                    self.figures.saves.lost += u64::from(holding.unsaved.is_some());
+                    if holding.unsaved.is_some() {
+                        self.note_lost();
+                    }
                     self.forget(id);
                     continue;
                 }
@@ -446,7 +498,7 @@ impl Table {
 
     /// Returns whether there is anything to be told.
     pub fn has_news(&self) -> bool {
-        !self.notes.is_empty() || self.untold.is_some()
+        !self.notes.is_empty() || self.untold.is_some() || self.lost == Lost::Untold
     }
 
     /// Returns the next thing to do with the store.
@@ -490,8 +542,9 @@ pub(super) fn unavailable() -> Refusal {
 
 /// Upgrades that wait for their session; more are refused.
 const ASKS_MAX: usize = 1024;
-/// Bytes of sessions whose connections have ended, and that are still to be saved.
-const UNSAVED_BYTES_MAX: usize = 16 << 20;
+/// Bytes of sessions whose connections have ended, and that are still to be saved. One more that
+/// was with the store, which has failed, may come back.
+const LEFT_BYTES_MAX: usize = 16 << 20;
 /// A session that another server holds is asked for again after so long, then after twice as long.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 /// How often those are looked at that wait for another connection.
@@ -516,3 +569,54 @@ const _: () = {
     let ask = in_table(size_of::<(ConnectionId, Ask)>()) + size_of::<Request>() + 2 * 16;
     assert!(ask <= 600);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ground::id::Generation;
+
+    const KIB_64: usize = 64 << 10;
+
+    fn hold(table: &mut Table, n: usize) -> ConnectionId {
+        let id = ConnectionId::new(n, Generation::FIRST);
+        let session = SessionId::new("/a", &n.to_string()).unwrap();
+        table.hold(id, session, n as u64, Arc::default());
+        id
+    }
+
+    fn sum(table: &Table) -> usize {
+        let left = table.holds.values().filter(|holding| holding.has_ended);
+        left.filter_map(|holding| holding.unsaved.as_ref()).map(Vec::len).sum()
+    }
+
+    #[test]
+    fn open_sessions_take_no_room_of_what_ended_ones_leave() {
+        let mut table = Table::default();
+        for n in 0..300 {
+            let id = hold(&mut table, n);
+            table.save(id, Some(vec![1; KIB_64]));
+        }
+        let ended: Vec<ConnectionId> = (300..560).map(|n| hold(&mut table, n)).collect();
+        for (index, id) in ended.iter().enumerate() {
+            table.let_go(*id, Some(vec![2; KIB_64]));
+            assert_eq!(table.figures.saves.lost, (index as u64 + 1).saturating_sub(256));
+            assert_eq!((table.left_bytes, table.left_bytes <= LEFT_BYTES_MAX), (sum(&table), true));
+        }
+        assert_eq!(table.lost, Lost::Untold, "the log is told");
+        table.lost = Lost::Told;
+        // What a connection has left before its end counts, too.
+        let before = ConnectionId::new(0, Generation::FIRST);
+        table.let_go(before, None);
+        assert_eq!((table.figures.saves.lost, table.left_bytes), (5, LEFT_BYTES_MAX));
+        for id in ended {
+            let (_, _, frozen, is_end) = table.take_save(id).unwrap();
+            table.saved(id, frozen, is_end, &Err(StoreError::new("as asked")));
+            assert_eq!(table.left_bytes, sum(&table));
+            let (_, _, frozen, is_end) = table.take_save(id).unwrap();
+            assert!(is_end);
+            table.saved(id, frozen, is_end, &Ok(Saved::Taken));
+            assert_eq!(table.left_bytes, sum(&table));
+        }
+        assert_eq!((table.left_bytes, table.lost), (0, Lost::Nothing));
+    }
+}
