@@ -108,20 +108,7 @@ impl SessionStore for RedisSessions {
         let force = if claim.force { "1" } else { "0" };
         let (ttl, lease) = (millis(claim.ttl), millis(claim.lease));
         let parts = ["EVAL", CLAIM, "2", &key, &numbers, force, &ttl, &lease, &self.channel];
-        let answer = self.ask(&parts.map(str::as_bytes))?;
-        match answer.list() {
-            Some([Value::Number(0)]) => Ok(Claimed::Held),
-            Some([Value::Number(1), number, frozen]) => {
-                let number = number.text().and_then(|text| text.parse().ok());
-                let frozen = match frozen {
-                    Value::Bytes(bytes) => Some(bytes.to_vec()),
-                    _ => None,
-                };
-                let number = number.ok_or_else(odd)?;
-                Ok(Claimed::Taken { number, frozen })
-            }
-            _ => Err(odd()),
-        }
+        read_claimed(self.ask(&parts.map(str::as_bytes))?)
     }
 
     fn save(&self, id: &SessionId, save: &Save<'_>) -> Result<Saved, StoreError> {
@@ -147,6 +134,25 @@ impl SessionStore for RedisSessions {
 impl fmt::Debug for RedisSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RedisSessions")
+    }
+}
+
+/// Reads the answer of [`CLAIM`]. What is too long to be kept is there all the same: it is not to
+/// be taken for nothing, which would be saved over it.
+fn read_claimed(answer: Value) -> Result<Claimed, StoreError> {
+    let Value::List(parts) = answer else { return Err(odd()) };
+    match &parts[..] {
+        [Value::Number(0)] => Ok(Claimed::Held),
+        [Value::Number(1), number, frozen] => {
+            let number = number.text().and_then(|text| text.parse().ok());
+            let frozen = match frozen {
+                Value::Nil => None,
+                Value::Bytes(bytes) => Some(bytes.clone()),
+                _ => return Err(odd()),
+            };
+            Ok(Claimed::Taken { number: number.ok_or_else(odd)?, frozen })
+        }
+        _ => Err(odd()),
     }
 }
 
@@ -222,3 +228,23 @@ return 1
 const REST: Duration = Duration::from_millis(100);
 /// What an answer may take: a session and its name.
 const ANSWER_MAX: usize = 2 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_too_long_is_not_taken_for_none() {
+        let answer =
+            |frozen| Value::List(vec![Value::Number(1), Value::Bytes(b"7".to_vec()), frozen]);
+        let taken = |frozen| Ok(Claimed::Taken { number: 7, frozen });
+        assert_eq!(read_claimed(answer(Value::Nil)), taken(None));
+        assert_eq!(read_claimed(answer(Value::Bytes(b"x".to_vec()))), taken(Some(b"x".to_vec())));
+        for odd in [Value::Huge(3 << 20), Value::Number(0), Value::Word("x".into())] {
+            assert!(read_claimed(answer(odd)).is_err());
+        }
+        for odd in [Value::Nil, Value::Huge(9), Value::List(vec![]), Value::Number(1)] {
+            assert!(read_claimed(odd).is_err());
+        }
+    }
+}
