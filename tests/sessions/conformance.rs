@@ -45,6 +45,18 @@ struct Entry {
     held_until_ms: u64,
 }
 
+/// Claims a session, from whatever connection holds it.
+pub fn take(store: &impl SessionStore, id: &SessionId, claim: Claim) -> (u64, Option<Vec<u8>>) {
+    let claimed = match store.claim(id, &claim).expect("it works") {
+        Claimed::Held { number } => store.claim(id, &claim.forced(number)).expect("it works"),
+        claimed => claimed,
+    };
+    match claimed {
+        Claimed::Taken { number, frozen } => (number, frozen),
+        held => panic!("a forced claim is taken: {held:?}"),
+    }
+}
+
 /// One run: some owners, some sessions, so many calls.
 fn run(seed: u64, store: &impl SessionStore, time: &Time) {
     let mut rng = Rng::new(seed);
@@ -63,14 +75,18 @@ fn run(seed: u64, store: &impl SessionStore, time: &Time) {
         if claims.is_empty() || rng.chance(40) {
             let id = &ids[rng.below(3) as usize];
             let mut claim = Claim::new(ttl, lease);
-            if rng.chance(30) {
-                claim = claim.forced();
-            }
             let before = model.get(id);
-            let is_held = before.is_some_and(|entry| entry.held_until_ms > now_ms);
+            if rng.chance(50) {
+                // Of another one, which had it before perhaps, it takes nothing.
+                let right = before.filter(|_| rng.chance(60)).map(|entry| entry.number);
+                claim = claim.forced(right.unwrap_or_else(|| rng.below(last_number + 2)));
+            }
+            let held = before.filter(|entry| entry.held_until_ms > now_ms);
             let claimed = store.claim(id, &claim).expect("it works");
-            if is_held && !claim.force {
-                assert_eq!(claimed, Claimed::Held, "{seed}, {step}");
+            if let Some(number) = held.map(|entry| entry.number)
+                && claim.force != Some(number)
+            {
+                assert_eq!(claimed, Claimed::Held { number }, "{seed}, {step}");
                 continue;
             }
             let expected = before.and_then(|entry| entry.frozen.clone());
@@ -112,8 +128,7 @@ fn run(seed: u64, store: &impl SessionStore, time: &Time) {
             let left = (longest - time.now_ms()) as u32;
             time.pass(left - u32::from(seed.is_multiple_of(2)));
             let claim = Claim::new(Duration::from_millis(300), Duration::from_millis(100));
-            let claimed = store.claim(&id, &claim.forced()).expect("it works");
-            let Claimed::Taken { frozen, .. } = claimed else { panic!("{seed}: held") };
+            let (_, frozen) = take(store, &id, claim);
             assert_eq!(
                 frozen,
                 entry.frozen.filter(|_| seed.is_multiple_of(2)),

@@ -162,8 +162,8 @@ impl State {
             entry.waits = Some(user);
             let (owner, number) = (entry.owner, entry.number);
             self.send(now, || Later::Wanted(owner, number));
-            if !claim.force {
-                return Claimed::Held;
+            if claim.force != Some(number) {
+                return Claimed::Held { number };
             }
             self.losses += 1;
             self.forced += 1;

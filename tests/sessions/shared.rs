@@ -4,15 +4,15 @@
 use heartwheel::{Claim, Claimed, MemorySessions, Save, Saved, SessionId, SessionStore};
 
 use crate::common::timing::{Span, ms};
+use crate::conformance;
 
 /// A session ends as long after its last save as it is told, by the store's own clock: the same in
 /// every store.
 fn lasts_as_long_as_it_is_told(store: &impl SessionStore) {
     let ttl = ms(600);
-    let claim = Claim::new(ttl, ttl).forced();
-    let take = |id: &SessionId| match store.claim(id, &claim).expect("it works") {
-        Claimed::Taken { number, frozen } => (number, frozen.is_some()),
-        Claimed::Held => panic!("a forced claim is taken"),
+    let take = |id: &SessionId| {
+        let (number, frozen) = conformance::take(store, id, Claim::new(ttl, ttl));
+        (number, frozen.is_some())
     };
     for try_again in 0.. {
         let id = SessionId::new("/ttl", &try_again.to_string()).unwrap();
@@ -251,6 +251,28 @@ mod redis {
             panic!("what came late renews no claim")
         };
         assert_eq!(frozen.as_deref(), Some(&b"3"[..]));
+    }
+
+    /// A claim by force comes behind another one: what it was to displace has gone meanwhile.
+    #[test]
+    fn a_forced_claim_that_redis_follows_late_displaces_nobody_else() {
+        let Some(redis) = Redis::start("force") else { return };
+        let (store, id) = (redis.store(), SessionId::new("/a", "b").unwrap());
+        let claim = Claim::new(ms(60_000), ms(60_000));
+        let (first, _) = conformance::take(&store, &id, claim);
+        assert_eq!(store.claim(&id, &claim), Ok(Claimed::Held { number: first }));
+        let (second, _) = conformance::take(&store, &id, claim);
+        let late = store.claim(&id, &claim.forced(first));
+        assert_eq!(late, Ok(Claimed::Held { number: second }));
+        let save = Save::new(second, claim.ttl, claim.lease).with(b"2");
+        assert_eq!(store.save(&id, &save), Ok(Saved::Taken), "it has it still");
+        // Numbers are text in Redis: none is another one's beginning, and nothing is none.
+        for other in [0, second / 10, second + 1, u64::MAX] {
+            let held = Ok(Claimed::Held { number: second });
+            assert_eq!(store.claim(&id, &claim.forced(other)), held);
+        }
+        let taken = store.claim(&id, &claim.forced(second));
+        assert!(matches!(taken, Ok(Claimed::Taken { frozen: Some(_), .. })), "{taken:?}");
     }
 
     /// The connections that are told are cut, and then nobody may publish or subscribe: sessions

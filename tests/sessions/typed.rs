@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use heartwheel::http::Request;
 use heartwheel::{
-    BadMessage, BadSession, Claim, Claimed, CloseReason, Codec, MemorySessions, Message, Route,
-    Save, Server, SessionId, SessionKey, SessionStore, Typed, TypedHandler, TypedPeer, TypedResume,
+    BadMessage, BadSession, Claim, CloseReason, Codec, MemorySessions, Message, Route, Save,
+    Server, SessionId, SessionKey, SessionStore, Typed, TypedHandler, TypedPeer, TypedResume,
     Unsaved,
 };
 
+use super::conformance::take;
 use super::tally::Told;
 use crate::common::http::upgrade_request;
 use crate::common::timing::lock;
@@ -122,10 +123,7 @@ fn bytes_that_a_typed_handler_cannot_read_are_refused_and_stay() {
     let store = Arc::new(MemorySessions::default());
     let mut world = start(&store, &Told::default());
     let id = SessionId::new("/sum", "a").unwrap();
-    let taken = |store: &MemorySessions| match store.claim(&id, &Claim::new(HOUR, HOUR).forced()) {
-        Ok(Claimed::Taken { number, frozen }) => (number, frozen),
-        other => panic!("{other:?}"),
-    };
+    let taken = |store: &MemorySessions| take(store, &id, Claim::new(HOUR, HOUR));
     let save = Save::new(taken(&store).0, HOUR, HOUR).with(b"one").ending();
     store.save(&id, &save).unwrap();
     for _ in 0..2 {

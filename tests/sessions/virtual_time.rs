@@ -6,6 +6,7 @@ use heartwheel::{Claim, Claimed, MemorySessions, Server, SessionId, SessionStore
 
 use tungstenite::HandshakeError;
 
+use super::conformance::take;
 use super::faulty::Faulty;
 use super::tally::{Told, route};
 use crate::common::http::upgrade_request;
@@ -87,11 +88,8 @@ impl<S: SessionStore> Nodes<S> {
     /// What the store has saved, as another server sees it that does not wait.
     fn saved(&self, key: &str) -> Option<String> {
         let id = SessionId::new("/tally", key).unwrap();
-        let claim = Claim::new(HOUR, MINUTE).forced();
-        match self.store.claim(&id, &claim).unwrap() {
-            Claimed::Taken { frozen, .. } => frozen.map(|frozen| text(&frozen)),
-            Claimed::Held => panic!("a forced claim is taken"),
-        }
+        let (_, frozen) = take(&*self.store, &id, Claim::new(HOUR, MINUTE));
+        frozen.map(|frozen| text(&frozen))
     }
 
     fn figure(&self, name: &str) -> u64 {

@@ -311,7 +311,7 @@ impl Keeper {
                     table.refuse(id);
                     None
                 }
-                Some(ask) => Some((ask.session.clone(), ask.force)),
+                Some(ask) => Some((ask.session.clone(), ask.force())),
                 None => None,
             }
         };

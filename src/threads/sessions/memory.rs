@@ -170,7 +170,7 @@ impl SessionStore for MemorySessions {
             entry.number
         });
         let claimed = match older {
-            Some(_) if !claim.force => Ok(Claimed::Held),
+            Some(number) if claim.force != Some(number) => Ok(Claimed::Held { number }),
             _ => self.take(&mut kept, now_ms, id, claim),
         };
         drop(kept);
@@ -328,7 +328,8 @@ mod tests {
         let store = MemorySessions::bounded(3, 1024);
         assert_eq!(keep(&store, "a", 100), Ok(Saved::Taken));
         assert!(keep(&store, "a", 2000).is_err());
-        let claimed = store.claim(&id("a"), &Claim::new(TTL, TTL).forced());
+        let Ok(Claimed::Held { number }) = claim(&store, "a") else { panic!() };
+        let claimed = store.claim(&id("a"), &Claim::new(TTL, TTL).forced(number));
         assert!(
             matches!(claimed, Ok(Claimed::Taken { frozen: Some(bytes), .. }) if bytes.len() == 100)
         );
@@ -338,7 +339,7 @@ mod tests {
     fn a_session_that_was_never_saved_leaves_nothing() {
         let store = MemorySessions::default();
         let Ok(Claimed::Taken { number, frozen: None }) = claim(&store, "a") else { panic!() };
-        assert_eq!(claim(&store, "a"), Ok(Claimed::Held));
+        assert_eq!(claim(&store, "a"), Ok(Claimed::Held { number }));
         store.save(&id("a"), &Save::new(number, TTL, TTL).ending()).unwrap();
         assert!(store.is_empty() && store.lock().by_end.is_empty() && store.lock().bytes == 0);
     }

@@ -105,9 +105,9 @@ impl Line {
 impl SessionStore for RedisSessions {
     fn claim(&self, id: &SessionId, claim: &Claim) -> Result<Claimed, StoreError> {
         let (key, numbers) = (self.key(id), format!("{}session-number", self.prefix));
-        let force = if claim.force { "1" } else { "0" };
+        let force = claim.force.map_or(String::new(), |number| number.to_string());
         let (ttl, lease) = (millis(claim.ttl), millis(claim.lease));
-        let parts = ["EVAL", CLAIM, "2", &key, &numbers, force, &ttl, &lease, &self.channel];
+        let parts = ["EVAL", CLAIM, "2", &key, &numbers, &force, &ttl, &lease, &self.channel];
         read_claimed(self.ask(&parts.map(str::as_bytes))?)
     }
 
@@ -142,18 +142,21 @@ impl fmt::Debug for RedisSessions {
 fn read_claimed(answer: Value) -> Result<Claimed, StoreError> {
     let Value::List(parts) = answer else { return Err(odd()) };
     match &parts[..] {
-        [Value::Number(0)] => Ok(Claimed::Held),
+        [Value::Number(0), number] => Ok(Claimed::Held { number: read_number(number)? }),
         [Value::Number(1), number, frozen] => {
-            let number = number.text().and_then(|text| text.parse().ok());
             let frozen = match frozen {
                 Value::Nil => None,
                 Value::Bytes(bytes) => Some(bytes.clone()),
                 _ => return Err(odd()),
             };
-            Ok(Claimed::Taken { number: number.ok_or_else(odd)?, frozen })
+            Ok(Claimed::Taken { number: read_number(number)?, frozen })
         }
         _ => Err(odd()),
     }
+}
+
+fn read_number(value: &Value) -> Result<u64, StoreError> {
+    value.text().and_then(|text| text.parse().ok()).ok_or_else(odd)
 }
 
 fn millis(span: Duration) -> String {
@@ -164,9 +167,11 @@ fn odd() -> StoreError {
     StoreError::new("an answer that the script does not give")
 }
 
-/// Claims a session. Keys: it, and the last number. Arguments: whether by force, the milliseconds
-/// that it lasts and that the claim holds, and the channel of who claims it. Answers 0 if it is
-/// held; or 1, the number, and what was saved last. Who holds it is told.
+/// Claims a session. Keys: it, and the last number. Arguments: the number of the claim that it is
+/// taken from by force, or nothing; the milliseconds that it lasts and that the claim holds; and
+/// the channel of who claims it. Answers 0 and the number if it is held; or 1, the new number, and
+/// what was saved last. Who holds it is told. Redis may follow late what the claimant has given up:
+/// by then another connection may have the session, under another number, and keeps it.
 ///
 /// Its fields are `n`, the number, `h`, until when it is held, `s`, what was saved, and the
 /// channels of who holds it, `c`, and of who has asked for it in vain last, `w`; and `t`, the turn
@@ -180,9 +185,9 @@ if found[1] and tonumber(found[1]) > ms then
   if found[2] and found[3] then
     redis.pcall('PUBLISH', found[2], 'wanted ' .. found[3] .. ' ' .. KEYS[1])
   end
-  if ARGV[1] == '0' then
+  if ARGV[1] ~= found[3] then
     redis.pcall('HSET', KEYS[1], 'w', ARGV[4])
-    return {0}
+    return {0, found[3] or '0'}
   end
 end
 local last = tonumber(redis.call('GET', KEYS[2]) or '0')
@@ -240,6 +245,8 @@ mod tests {
         let taken = |frozen| Ok(Claimed::Taken { number: 7, frozen });
         assert_eq!(read_claimed(answer(Value::Nil)), taken(None));
         assert_eq!(read_claimed(answer(Value::Bytes(b"x".to_vec()))), taken(Some(b"x".to_vec())));
+        let held = Value::List(vec![Value::Number(0), Value::Bytes(b"8".to_vec())]);
+        assert_eq!(read_claimed(held), Ok(Claimed::Held { number: 8 }));
         for odd in [Value::Huge(3 << 20), Value::Number(0), Value::Word("x".into())] {
             assert!(read_claimed(answer(odd)).is_err());
         }

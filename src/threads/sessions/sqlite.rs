@@ -95,8 +95,9 @@ impl SessionStore for SqliteSessions {
             if held_until_ms > now_ms {
                 transaction.execute(WANT, params![id.as_str(), older])?;
                 transaction.execute(FORGET_WANTED, [WANTED_MAX])?;
-                if !claim.force {
-                    return Ok(Claimed::Held);
+                let number = older as u64;
+                if claim.force != Some(number) {
+                    return Ok(Claimed::Held { number });
                 }
             }
             let number: i64 = transaction.query_row(NUMBER, [], |row| row.get(0))?;

@@ -21,7 +21,8 @@ use super::{Listener, SessionId};
 /// [`SessionStore::is_immediate`]. A panic is a failure.
 pub trait SessionStore: Send + Sync + 'static {
     /// Claims a session. If another connection has claimed it, has not ended it, and has renewed
-    /// its claim within the lease, it is [`Claimed::Held`], unless the claim is forced.
+    /// its claim within the lease, it is [`Claimed::Held`], unless the claim is forced and names
+    /// the number of that claim.
     ///
     /// # Errors
     ///
@@ -69,8 +70,9 @@ pub trait SessionStore: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Claim {
-    /// Take it from a connection that holds it: that had its time to let go.
-    pub force: bool,
+    /// Take it from the connection that holds it under this number: that had its time to let go. A
+    /// claim that comes late takes it from no other one.
+    pub force: Option<u64>,
     /// How long the session lasts if it is not saved: `sessions.ttl`.
     pub ttl: Duration,
     /// How long the claim holds if it is not renewed: three times `sessions.save`.
@@ -80,12 +82,12 @@ pub struct Claim {
 impl Claim {
     /// Makes a claim that takes the session from nobody.
     pub fn new(ttl: Duration, lease: Duration) -> Claim {
-        Claim { force: false, ttl, lease }
+        Claim { force: None, ttl, lease }
     }
 
-    /// Has it take the session from a connection that holds it.
-    pub fn forced(self) -> Claim {
-        Claim { force: true, ..self }
+    /// Has it take the session from the connection that holds it under this number.
+    pub fn forced(self, number: u64) -> Claim {
+        Claim { force: Some(number), ..self }
     }
 }
 
@@ -100,14 +102,17 @@ pub enum Claimed {
         frozen: Option<Vec<u8>>,
     },
     /// Another connection holds it.
-    Held,
+    Held {
+        /// The number of its claim.
+        number: u64,
+    },
 }
 
 /// A session is not shown: it is the application's.
 impl fmt::Debug for Claimed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Claimed::Held => f.write_str("Held"),
+            Claimed::Held { number } => write!(f, "Held {{ number: {number} }}"),
             Claimed::Taken { number, frozen } => {
                 let bytes = frozen.as_ref().map(Vec::len);
                 write!(f, "Taken {{ number: {number}, bytes: {bytes:?} }}")

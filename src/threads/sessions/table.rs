@@ -68,7 +68,16 @@ pub(super) struct Ask {
     retry_in: Duration,
     /// It has waited for another connection.
     was_held: bool,
-    pub force: bool,
+    /// The number of the claim that it waits for.
+    held_by: Option<u64>,
+    force: bool,
+}
+
+impl Ask {
+    /// Returns the number of the claim that it takes the session from.
+    pub fn force(&self) -> Option<u64> {
+        self.held_by.filter(|_| self.force)
+    }
 }
 
 /// A connection that holds a session.
@@ -144,6 +153,7 @@ impl Table {
             retry_after: RETRY_FIRST,
             retry_in: RETRY_FIRST,
             was_held: holder.is_some(),
+            held_by: holder.and_then(|id| self.holds.get(&id)).map(|holding| holding.number),
             force: false,
         };
         self.asks.insert(id, ask);
@@ -213,8 +223,12 @@ impl Table {
         let ask = self.asks.get_mut(&id)?;
         match claimed {
             Err(_) => self.refuse(id),
-            Ok(Claimed::Held) => {
+            Ok(Claimed::Held { number }) => {
                 (ask.is_asking, ask.was_held) = (false, true);
+                if ask.held_by.replace(number).is_some_and(|before| before != number) {
+                    // Another one has it now, which has its own time to let go.
+                    (ask.waited, ask.force) = (None, false);
+                }
                 if let Some(holder) = self.newest.get(&ask.session).copied() {
                     self.want(holder);
                 }
@@ -242,7 +256,7 @@ impl Table {
     /// now: it has its own time to let go.
     pub fn hold(&mut self, id: ConnectionId, session: SessionId, number: u64, flags: Arc<Flags>) {
         for ask in self.asks.values_mut().filter(|ask| ask.session == session) {
-            (ask.waited, ask.force) = (None, false);
+            (ask.waited, ask.force, ask.held_by) = (None, false, Some(number));
         }
         self.newest.insert(session.clone(), id);
         let holding = Holding {
