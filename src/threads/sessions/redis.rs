@@ -238,6 +238,7 @@ const ANSWER_MAX: usize = 2 << 20;
 mod tests {
     use super::*;
 
+    // FAULTS 293.
     #[test]
     fn a_session_that_is_too_long_is_not_taken_for_none() {
         let answer =
