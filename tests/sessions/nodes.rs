@@ -1,11 +1,15 @@
 //! Two servers that share one store, over sockets: clients that move between them, and a store that
 //! does not answer.
 
+use std::any::Any;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use heartwheel::{Server, SessionStore};
+use heartwheel::{
+    Claim, Claimed, Listener, Save, Saved, Server, SessionId, SessionStore, StoreError,
+};
 
 use super::faulty::Faulty;
 use super::tally::{SLOW_END, Told, route};
@@ -143,6 +147,65 @@ fn a_session_is_handed_over_though_the_older_handler_goes_on_to_block() {
     old.reset();
     assert_eq!(newer.join().expect("it is opened"), format!("back {SLOW_END}"));
     span.took_between("the newer one is opened", Duration::ZERO, Duration::from_secs(2));
+}
+
+/// A store that counts claims, and tells when its server is over.
+#[derive(Default)]
+struct Counting {
+    inner: Faulty,
+    claims: AtomicUsize,
+    listener: Mutex<Option<Listener>>,
+}
+
+impl SessionStore for Counting {
+    fn claim(&self, id: &SessionId, claim: &Claim) -> Result<Claimed, StoreError> {
+        self.claims.fetch_add(1, Ordering::SeqCst);
+        self.inner.claim(id, claim)
+    }
+
+    fn save(&self, id: &SessionId, save: &Save<'_>) -> Result<Saved, StoreError> {
+        self.inner.save(id, save)
+    }
+
+    fn listen(&self, listener: Listener) -> Box<dyn Any + Send> {
+        *lock(&self.listener) = Some(listener);
+        Box::new(())
+    }
+}
+
+/// Upgrades wait for a slow store when the server ends: the last saves come first, and nothing that
+/// was claimed stays held.
+#[test]
+fn a_server_that_ends_claims_nothing_any_more() {
+    let store = Arc::new(Counting::default());
+    let server = start(&[], &store, &Told::default());
+    let (mut last, _) = open(server.address, "a");
+    last.text("1");
+    last.message();
+    let flags = &store.inner;
+    Faulty::set(&flags.hangs, true);
+    let claims = || store.claims.load(Ordering::SeqCst);
+    for (key, count) in [("b", 2), ("c", 2), ("d", 2)] {
+        Client::connect(server.address).send(upgrade_request(&format!("/tally?sid={key}"), ""));
+        eventually("the first is with the store", || claims() == count);
+    }
+    Client::open(server.address, "/echo").assert_echo(0x81, b"all were read");
+    let stopping = std::thread::spawn(move || server.stop());
+    let is_over = || lock(&store.listener).as_ref().is_some_and(Listener::is_over);
+    eventually("the server is over", is_over);
+    Faulty::set(&flags.hangs, false);
+    stopping.join().expect("it stops");
+    assert_eq!(claims(), 2, "those that waited are not claimed");
+    let claim = Claim::new(ms(60_000), ms(60_000));
+    for (key, kept) in [("a", true), ("b", false), ("c", false), ("d", false)] {
+        let id = SessionId::new("/tally", key).unwrap();
+        let claimed = store.claim(&id, &claim);
+        let is_as_left = matches!(
+            &claimed,
+            Ok(Claimed::Taken { frozen, .. }) if frozen.is_some() == kept
+        );
+        assert!(is_as_left, "{key}: {claimed:?}");
+    }
 }
 
 #[test]

@@ -216,7 +216,9 @@ impl Keeper {
             };
             if woken == Err(RecvTimeoutError::Disconnected) {
                 self.work();
-                return self.drop_notes();
+                // What was claimed when the server ended is let go.
+                self.drop_notes();
+                return self.work();
             }
         }
     }
@@ -303,6 +305,11 @@ impl Keeper {
         let asked = {
             let mut table = self.table();
             match table.asks.get(&id) {
+                // The last saves have little time, and nobody is left to be answered.
+                Some(_) if table.is_over => {
+                    table.refuse(id);
+                    None
+                }
                 Some(ask) if ask.began.elapsed() > rules.handshake => {
                     table.refuse(id);
                     None
@@ -538,8 +545,9 @@ impl Claims for Keeper {
         let thread = lock(&begun.thread).take();
         let Some(Thread { wakes, ended, joins }) = thread else {
             self.work();
-            self.tell_failure();
-            return self.drop_notes();
+            self.drop_notes();
+            self.work();
+            return self.tell_failure();
         };
         drop(wakes);
         match ended.recv_timeout(FLUSH_MAX) {
