@@ -504,10 +504,11 @@ impl Node {
                     self.cost.published += 1;
                     self.writer.failures = 0;
                 }
-                Outcome::Repeated(id) => {
+                Outcome::Repeated(id, of) => {
                     self.cost.repeated += 1;
                     let ticket = waiting.publication.ticket;
-                    told.extend(id.event(epoch).map(|id| Logged::Repeated(ticket, id)));
+                    let event = id.event(of.unwrap_or(epoch));
+                    told.extend(event.map(|id| Logged::Repeated(ticket, id)));
                 }
                 Outcome::OtherEpoch | Outcome::NoScript => {
                     is_stale = true;

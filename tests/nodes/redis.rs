@@ -41,7 +41,7 @@ struct Epoch {
 #[derive(Clone)]
 struct Known {
     until_ms: u64,
-    all: VecDeque<(String, RedisId)>,
+    all: VecDeque<(String, RedisId, String)>,
 }
 
 #[derive(Clone)]
@@ -245,9 +245,10 @@ impl Redis {
         if known.until_ms <= now {
             known.all.clear();
         }
-        if let Some((_, id)) = known.all.iter().find(|(one, _)| *one == mark) {
-            out.extend_from_slice(b"*2\r\n:2\r\n");
-            return bulk(out, id.to_string().as_bytes());
+        if let Some((_, id, of)) = known.all.iter().find(|(one, ..)| *one == mark) {
+            out.extend_from_slice(b"*3\r\n:2\r\n");
+            bulk(out, id.to_string().as_bytes());
+            return bulk(out, of.as_bytes());
         }
         epoch.count += 1;
         let place = format!("{}-{}", epoch.number, epoch.count);
@@ -259,7 +260,7 @@ impl Redis {
         if known.all.len() == 64 {
             known.all.pop_front();
         }
-        known.all.push_back((mark, id));
+        known.all.push_back((mark, id, epoch.number.clone()));
         known.until_ms = now + text(7).parse::<u64>().unwrap();
         self.taken.push(Taken {
             id,

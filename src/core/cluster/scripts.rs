@@ -10,13 +10,16 @@ use crate::core::wire::resp::Value;
 ///
 /// Keys: epoch, log, producer. Arguments: epoch, number, hash, events to retain, milliseconds for
 /// which an idle producer is known, origin, topic, kind, payload, and perhaps a trace context.
+///
+/// Of each publication of a producer is kept what it is known by, and the id and the epoch that it
+/// got: `;NUMBER HASH ID/EPOCH`. One that was kept without its epoch is answered without.
 pub const PUBLISH: &str = "\
 local epoch = redis.call('HMGET', KEYS[1], 'e', 's')
 if epoch[1] ~= ARGV[1] then return {0} end
 local mark = ';' .. ARGV[2] .. ' ' .. ARGV[3] .. ' '
 local known = redis.call('GET', KEYS[3]) or ''
 local at, till = string.find(known, mark, 1, true)
-if at then return {2, string.match(known, '^[%d-]+', till + 1)} end
+if at then return {2, string.match(known, '^([%d-]+)/?(%d*)', till + 1)} end
 local count = string.format('%.0f', (tonumber(epoch[2]) or 0) + 1)
 local s, id = epoch[1] .. '-' .. count
 if ARGV[10] then
@@ -29,7 +32,7 @@ end
 redis.call('HSET', KEYS[1], 's', count, 'l', id)
 local entries, from = tonumber(string.sub(known, 1, 2)) or 0, 3
 if entries < 64 then entries = entries + 1 else from = string.find(known, ';', 4, true) end
-known = string.format('%02d', entries) .. string.sub(known, from) .. mark .. id
+known = string.format('%02d', entries) .. string.sub(known, from) .. mark .. id .. '/' .. epoch[1]
 redis.call('SET', KEYS[3], known, 'PX', ARGV[5])
 return {1, id}
 ";
@@ -251,8 +254,8 @@ fn kind_of(payload: &Payload) -> &'static str {
 pub enum Outcome {
     /// It is in the log, and comes back from there.
     Taken,
-    /// The log has had it before, with this id.
-    Repeated(RedisId),
+    /// The log has had it before, with this id, in this epoch: `None` if that was not kept.
+    Repeated(RedisId, Option<u16>),
     /// The log is in another epoch.
     OtherEpoch,
     /// Redis does not know the script.
@@ -281,7 +284,10 @@ impl Outcome {
             Some([Value::Number(0), ..]) => Outcome::OtherEpoch,
             Some([Value::Number(1), ..]) => Outcome::Taken,
             Some([Value::Number(2), rest @ ..]) => match id(rest.first()) {
-                Some(id) => Outcome::Repeated(id),
+                Some(id) => {
+                    let epoch = rest.get(1).and_then(Value::text);
+                    Outcome::Repeated(id, epoch.and_then(|epoch| epoch.parse().ok()))
+                }
                 None => Outcome::Elsewhere("a repetition without an id".into()),
             },
             _ => Outcome::Elsewhere("an answer that the script does not give".into()),
@@ -299,13 +305,22 @@ mod tests {
     #[test]
     fn outcomes_are_read() {
         let list = |values: Vec<Value>| Value::List(values);
+        let bytes = |text: &str| Value::Bytes(text.as_bytes().to_vec());
         let error = |text: &str| Value::Error(text.into());
         for (answer, outcome) in [
             (list(vec![Value::Number(0)]), Outcome::OtherEpoch),
             (list(vec![Value::Number(1), Value::Bytes(b"5-0".to_vec())]), Outcome::Taken),
             (
                 list(vec![Value::Number(2), Value::Bytes(b"5-1".to_vec())]),
-                Outcome::Repeated(RedisId { ms: 5, n: 1 }),
+                Outcome::Repeated(RedisId { ms: 5, n: 1 }, None),
+            ),
+            (
+                list(vec![Value::Number(2), bytes("5-1"), bytes("")]),
+                Outcome::Repeated(RedisId { ms: 5, n: 1 }, None),
+            ),
+            (
+                list(vec![Value::Number(2), bytes("5-1"), bytes("9")]),
+                Outcome::Repeated(RedisId { ms: 5, n: 1 }, Some(9)),
             ),
             (error("NOSCRIPT No matching script."), Outcome::NoScript),
             (error("OOM command not allowed"), Outcome::Refused("OOM command not allowed".into())),

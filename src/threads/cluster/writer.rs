@@ -253,10 +253,11 @@ impl Writer {
                     self.is_refusing = false;
                     self.shared.published.fetch_add(1, Ordering::Relaxed);
                 }
-                Outcome::Repeated(id) => {
+                Outcome::Repeated(id, of) => {
                     self.shared.duplicates.fetch_add(1, Ordering::Relaxed);
                     let ticket = waiting.publication.ticket;
-                    self.told.extend(id.event(epoch).map(|id| Logged::Repeated(ticket, id)));
+                    let event = id.event(of.unwrap_or(epoch));
+                    self.told.extend(event.map(|id| Logged::Repeated(ticket, id)));
                 }
                 Outcome::OtherEpoch | Outcome::NoScript => {
                     is_stale = true;
