@@ -1001,7 +1001,8 @@ def repeated():
     assert len(set(ids)) == 1, ids
     hub = Hub(nodes[1], "0123456789abcdef")
     hub.say(op="publish", topic="t", ref=8, data="twice")
-    assert hub.hear("published")["id"] != ids[0]
+    second = hub.hear("published")["id"]
+    assert second != ids[0]
     hub = Hub(nodes[0], "fedcba9876543210")
     hub.say(op="publish", topic="t", ref=7, data="of another")
     assert hub.hear("published")["id"] not in ids
@@ -1009,6 +1010,15 @@ def repeated():
     finish(said, nodes, ears)
     assert ears[0].texts()[:3] == ["once", "twice", "of another"], ears[0].texts()
     assert nodes[1].figure("heartwheel_cluster_duplicates_total") == 1
+    # In another epoch it still gets the id that the event has.
+    epoch = lambda: redis.ask("HGET", "hw:{heartwheel}:epoch", "e")
+    before = epoch()
+    redis.ask("DEL", "hw:{heartwheel}:log")
+    until("another epoch has begun", lambda: epoch() != before, 20)
+    hub = Hub(nodes[0], "0123456789abcdef")
+    hub.say(op="publish", topic="t", ref=8, data="twice")
+    again = hub.hear("published")["id"]
+    assert again == second, (again, second)
 
 
 def moved():

@@ -175,10 +175,11 @@ impl SessionStore for Counting {
 
 /// Upgrades wait for a slow store when the server ends: the last saves come first, and nothing that
 /// was claimed stays held.
+// FAULTS 295.
 #[test]
 fn a_server_that_ends_claims_nothing_any_more() {
-    let store = Arc::new(Counting::default());
-    let server = start(&[], &store, &Told::default());
+    let (store, told) = (Arc::new(Counting::default()), Told::default());
+    let server = TestServer::start_with(&[], |builder| builder.route(route(&store, &told)));
     let (mut last, _) = open(server.address, "a");
     last.text("1");
     last.message();
