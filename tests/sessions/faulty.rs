@@ -1,11 +1,12 @@
 //! A store in memory that fails, or does not return, when it is told to.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use heartwheel::{
-    Claim, Claimed, MemorySessions, Save, Saved, SessionId, SessionStore, StoreError,
+    Claim, Claimed, Handle, MemorySessions, Save, Saved, SessionId, SessionStore, StoreError,
 };
 
 #[derive(Debug, Default)]
@@ -18,6 +19,9 @@ pub struct Faulty {
     pub fails_to_save: AtomicBool,
     pub panics: AtomicBool,
     pub hangs: AtomicBool,
+    /// The server whose queue of commands is full when a save returns.
+    pub fills: OnceLock<Handle>,
+    pub saves: AtomicUsize,
 }
 
 impl Faulty {
@@ -45,6 +49,11 @@ impl SessionStore for Faulty {
 
     fn save(&self, id: &SessionId, save: &Save<'_>) -> Result<Saved, StoreError> {
         self.begin()?;
+        self.saves.fetch_add(1, Ordering::SeqCst);
+        if let Some(handle) = self.fills.get() {
+            let fill = || while handle.publish("t", vec![0; 1000]).is_ok() {};
+            thread::scope(|scope| drop(scope.spawn(fill).join()));
+        }
         if self.fails_to_save.load(Ordering::SeqCst) {
             return Err(StoreError::new("as asked"));
         }

@@ -290,6 +290,20 @@ fn a_handler_that_panics_leaves_what_was_saved() {
     assert_eq!(nodes.open("a").1, "back 1");
 }
 
+/// Claims are renewed on though the queue of commands is full whenever a timer is to be set again.
+// FAULTS 297.
+#[test]
+fn a_full_queue_stops_no_timer() {
+    let mut nodes = start(&[], memory());
+    let (mut client, _) = nodes.open("a");
+    nodes.store.fills.set(nodes.world.server.handle()).expect("it is not set");
+    for round in 1..5 {
+        nodes.world.pass(MINUTE, std::slice::from_mut(&mut client));
+        let saves = nodes.store.saves.load(std::sync::atomic::Ordering::SeqCst);
+        assert!(saves >= 3 * round, "{saves} saves in {round} minutes");
+    }
+}
+
 #[test]
 fn bytes_that_are_no_session_are_refused_and_stay() {
     let mut nodes = start(&[], memory());

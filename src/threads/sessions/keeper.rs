@@ -262,17 +262,23 @@ impl Keeper {
         if is_armed.swap(true, Ordering::AcqRel) {
             return;
         }
-        let keeper = self.me.clone();
-        let ring = move || {
-            let Some(keeper) = keeper.upgrade() else { return };
-            keeper.is_armed[clock as usize].store(false, Ordering::Release);
-            keeper.pass(clock, span);
-            keeper.drive();
+        let order = || {
+            let keeper = self.me.clone();
+            let ring = move || {
+                let Some(keeper) = keeper.upgrade() else { return };
+                keeper.is_armed[clock as usize].store(false, Ordering::Release);
+                keeper.pass(clock, span);
+                keeper.drive();
+            };
+            let run: Run = Box::new(move |tick| run_call(ring, tick));
+            let call = Call { number: u32::MAX, run };
+            Order::of(move |engine: &mut Engine, now| engine.call_after(now, span, call))
         };
-        let run: Run = Box::new(move |tick| run_call(ring, tick));
-        let call = Call { number: u32::MAX, run };
-        let set = begun.order(move |engine, now| engine.call_after(now, span, call));
-        if set.is_err() {
+        let shared = &begun.handle.shared;
+        let set = shared.submit_from_elsewhere(Command::Order(order()));
+        // What a call of the server gives has room when it returns. The timer before is one: behind
+        // it nothing may come that would set this one.
+        if set.or_else(|_| shared.submit(Command::Order(order()))).is_err() {
             // Whatever comes next sets it.
             is_armed.store(false, Ordering::Release);
         }
