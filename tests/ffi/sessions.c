@@ -489,7 +489,7 @@ static void an_identity_names_a_session(void)
     CHECK_IS(world.alive, 0);
 }
 
-/* Two servers with one store: a client moves to and fro, and takes its session along. */
+/* Two servers with one store: a client moves there and back, and takes its session along. */
 static void a_client_moves_between_servers(const char *store)
 {
     host hosts[2] = {start(store), start(store)};
