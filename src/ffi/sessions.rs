@@ -193,7 +193,9 @@ mod with_sessions {
             }
             match store.split_once(':') {
                 Some(("sqlite", path)) if !path.is_empty() => sqlite(path),
-                Some(("redis" | "rediss" | "unix" | "sentinel", _)) => self.redis(store),
+                Some(("redis" | "rediss" | "unix" | "sentinel" | "sentinels", _)) => {
+                    self.redis(store)
+                }
                 _ => {
                     let text = c"a store is \"memory\", \"sqlite:PATH\", or a URL of Redis";
                     Err(Failure::new(Code::Argument, text))
