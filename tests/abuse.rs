@@ -261,7 +261,7 @@ fn post_of(topic: &str, len: usize, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-const SPAN_OF_A_KIND: Duration = Duration::from_millis(1500);
+const SPAN_OF_A_KIND: Duration = Duration::from_millis(2500);
 /// Between two rounds of a kind of peers.
 const ROUND: Duration = Duration::from_millis(20);
 /// How long an honest client may wait for what it asked for. A turn takes milliseconds; here is a
