@@ -1293,12 +1293,24 @@ def flood(node, name, count):
         hub.hear("published")
 
 
+def script_of(redis):
+    """Leaves the script that publishes with Redis, and returns what it is called by."""
+    with open(os.path.join(os.path.dirname(CERTIFICATES), "..", "..", "src", "core", "cluster", "scripts.rs")) as source:
+        text = re.search(r'pub const PUBLISH: &str = "\\\n(.*?)\n";', source.read(), re.S).group(1)
+    return redis.ask("SCRIPT", "LOAD", text.replace("\\\n", "")).decode()
+
+
+def benchmark(redis, connections, depth, *command):
+    """Returns how many of a command Redis takes in a second."""
+    said = subprocess.run(["redis-benchmark", "-p", str(redis.port), "-n", "50000", "-c", connections, "-P", depth,
+                           "-r", "1000000000", *command], capture_output=True, text=True, check=True).stdout
+    return float(re.search(r"([\d.]+) requests per second", said).group(1))
+
+
 def publishes():
     """Publications a second through two nodes, in turns with the same script by redis-benchmark."""
     redis, nodes = cluster(2)
-    with open(os.path.join(os.path.dirname(CERTIFICATES), "..", "..", "src", "core", "cluster", "scripts.rs")) as source:
-        text = re.search(r'pub const PUBLISH: &str = "\\\n(.*?)\n";', source.read(), re.S).group(1)
-    script = redis.ask("SCRIPT", "LOAD", text.replace("\\\n", "")).decode()
+    script = script_of(redis)
     epoch = redis.ask("HGET", "hw:{heartwheel}:epoch", "e").decode()
     each, rates = 12800, collections.defaultdict(list)
     for turn in range(5):
@@ -1309,17 +1321,40 @@ def publishes():
         assert not any(one.exitcode for one in floods)
         rates["through two nodes"].append(4 * each / (time.monotonic() - began))
         for depth in (1, 64):
-            said = subprocess.run(
-                ["redis-benchmark", "-p", str(redis.port), "-n", "50000", "-c", "4", "-P", str(depth), "-r", "1000000000",
-                 "EVALSHA", script, "3", "hw:{heartwheel}:epoch", "hw:{heartwheel}:log", "hw:{heartwheel}:p:bench", epoch,
-                 "__rand_int__", "0123456789abcdef", "100000", "300000", "x:1", "t", "t", LOAD],
-                capture_output=True, text=True, check=True).stdout
-            rates["EVALSHA, depth %d" % depth].append(float(re.search(r"([\d.]+) requests per second", said).group(1)))
+            rates["EVALSHA, depth %d" % depth].append(benchmark(
+                redis, "4", str(depth), "EVALSHA", script, "3", "hw:{heartwheel}:epoch", "hw:{heartwheel}:log",
+                "hw:{heartwheel}:p:bench", epoch, "__rand_int__", "0123456789abcdef", "100000", "300000", "x:1", "t", "t", LOAD))
     for name, seen in rates.items():
         print("    %-18s %6d/s (median of 5 rounds, from %d to %d)" % (name, statistics.median(seen), min(seen), max(seen)))
 
 
-FIGURES = [latency, publishes]
+def costs():
+    """What Redis does in a second, and how long it takes for each command, without any node."""
+    redis, nodes = cluster(1)
+    script, epoch = script_of(redis), redis.ask("HGET", "hw:{heartwheel}:epoch", "e").decode()
+    nodes[0].kill()
+
+    def publish(producer):
+        return ["EVALSHA", script, "3", "hw:{heartwheel}:epoch", "hw:{heartwheel}:log", "hw:{heartwheel}:p:" + producer,
+                epoch, "__rand_int__", "0123456789abcdef", "100000", "300000", "x:1", "t", "t", LOAD]
+
+    for title, command in (("the script, of one producer", publish("bench")),
+                           ("the script, of producers that publish once", publish("ROUND-__rand_int__")),
+                           ("XADD", ["XADD", "raw", "MAXLEN", "~", "100000", "*", "d", LOAD]),
+                           ("XREAD of 1 event", ["XREAD", "COUNT", "1", "STREAMS", "raw", "0"]),
+                           ("XREAD of 101 events", ["XREAD", "COUNT", "101", "STREAMS", "raw", "0"])):
+        rates, spans = [], []
+        for turn in range(3):
+            redis.ask("CONFIG", "RESETSTAT")
+            # What was random in one round may be the same in the next.
+            rates.append(benchmark(redis, "2", "64", *[word.replace("ROUND", str(turn)) for word in command]))
+            stats = redis.ask("INFO", "commandstats").decode()
+            spans.append(float(re.search(r"cmdstat_%s:.*usec_per_call=([\d.]+)" % command[0].lower(), stats).group(1)))
+        print("    %-42s %7d/s, %5.1f us each (best of 3, from %d and %.1f)" % (
+            title, max(rates), min(spans), min(rates), max(spans)))
+
+
+FIGURES = [latency, publishes, costs]
 CASES = [people, people_reload, deliver, away, queue, killed, stopped, paused, flushed, memory, trimmed, node_killed, twin,
          registry, stale, sentinel, locked, cut, repeated, moved, odd, hostile, others, example]
 

@@ -111,12 +111,7 @@ impl Subscriber {
     }
 
     pub fn connect(&mut self, now: u64, node: &mut Node) {
-        let Some(id) = node.accept(now) else {
-            self.retry_at = now + 100;
-            return;
-        };
-        node.wires.send(slot(id), upgrade_request("/ws", "").as_bytes());
-        self.at = Some((node.index, id));
+        (self.at, self.retry_at) = (call(now, node), now + 100);
         self.partial.clear();
     }
 
@@ -206,12 +201,7 @@ impl Publisher {
     }
 
     pub fn connect(&mut self, now: u64, node: &mut Node) {
-        let Some(id) = node.accept(now) else {
-            self.retry_at = now + 100;
-            return;
-        };
-        node.wires.send(slot(id), upgrade_request("/ws", "").as_bytes());
-        self.at = Some((node.index, id));
+        (self.at, self.retry_at) = (call(now, node), now + 100);
         self.partial.clear();
     }
 
@@ -297,6 +287,13 @@ enum Heard<'a> {
     /// The WebSocket is open.
     Open,
     Text(&'a str),
+}
+
+/// Connects to a node, if it takes connections.
+fn call(now: u64, node: &mut Node) -> Option<(usize, ConnectionId)> {
+    let id = node.accept(now)?;
+    node.wires.send(slot(id), upgrade_request("/ws", "").as_bytes());
+    Some((node.index, id))
 }
 
 /// Takes bytes apart; a message that is not whole waits for the rest of it.

@@ -263,8 +263,16 @@ mod redis {
         let (first, _) = conformance::take(&store, &id, claim);
         assert_eq!(store.claim(&id, &claim), Ok(Claimed::Held { number: first }));
         let (second, _) = conformance::take(&store, &id, claim);
+        let published = || {
+            let stats = redis.say("INFO commandstats");
+            let calls =
+                stats.split("cmdstat_publish:calls=").nth(1).and_then(|s| s.split(',').next());
+            calls.expect("its holder was told").parse::<u32>().expect("a number")
+        };
+        let before = published();
         let late = store.claim(&id, &claim.forced(first));
         assert_eq!(late, Ok(Claimed::Held { number: second }));
+        assert_eq!(published(), before, "its holder is not told of what nobody wants any more");
         let save = Save::new(second, claim.ttl, claim.lease).with(b"2");
         assert_eq!(store.save(&id, &save), Ok(Saved::Taken), "it has it still");
         // Numbers are text in Redis: none is another one's beginning, and nothing is none.

@@ -170,19 +170,19 @@ fn odd() -> StoreError {
 /// Claims a session. Keys: it, and the last number. Arguments: the number of the claim that it is
 /// taken from by force, or nothing; the milliseconds that it lasts and that the claim holds; and
 /// the channel of who claims it. Answers 0 and the number if it is held; or 1, the new number, and
-/// what was saved last. Who holds it is told. Redis may follow late what the claimant has given up:
-/// by then another connection may have the session, under another number, and keeps it.
+/// what was saved last. Its holder is told. Redis may follow late what the claimant has given up:
+/// by then another connection may have the session, under another number, keeps it, and is not
+/// told.
 ///
 /// Its fields are `n`, the number, `h`, until when it is held, `s`, what was saved, and the
 /// channels of who holds it, `c`, and of who has asked for it in vain last, `w`; and `t`, the turn
-/// of the last save. What cannot be
-/// told must not keep anybody from claiming: those calls may fail.
+/// of the last save. What cannot be told must not keep anybody from claiming: those calls may fail.
 const CLAIM: &str = "\
 local time = redis.call('TIME')
 local ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local found = redis.call('HMGET', KEYS[1], 'h', 'c', 'n')
 if found[1] and tonumber(found[1]) > ms then
-  if found[2] and found[3] then
+  if found[2] and found[3] and (ARGV[1] == '' or ARGV[1] == found[3]) then
     redis.pcall('PUBLISH', found[2], 'wanted ' .. found[3] .. ' ' .. KEYS[1])
   end
   if ARGV[1] ~= found[3] then

@@ -47,8 +47,8 @@ pub trait SessionStore: Send + Sync + 'static {
     /// dropped when the server ends, and ends the thread.
     ///
     /// By default nothing is told. Then a connection whose session was taken learns of it by its
-    /// next save, and who wants a session that another server holds has it after a second, as it
-    /// was saved last. It is so, too, when what is told gets lost.
+    /// next save, and an upgrade that wants a session which another server holds has it after a
+    /// second, as it was saved last. It is so, too, when what is told gets lost.
     fn listen(&self, listener: Listener) -> Box<dyn Any + Send> {
         let _ = listener;
         Box::new(())
